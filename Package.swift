@@ -1,0 +1,22 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every Swift target: warnings are errors, and in release builds the bodies of all functions are visible to the whole
+/// package, so that the engine, generic over its port, is specialised for each port in each module that drives it.
+let settings: [SwiftSetting] = [
+  .treatAllWarnings(as: .error),
+  .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
+]
+
+let package = Package(
+  name: "nvmepf",
+  products: [],
+  dependencies: [],
+  targets: [
+    // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
+    .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+    .target(name: "NVMe", swiftSettings: settings),
+    .testTarget(name: "NVMeTests", dependencies: ["NVMe"], swiftSettings: settings),
+  ],
+  swiftLanguageModes: [.v6]
+)

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// What Swift cannot import or express: the cycle counter, CRC32C instructions, descriptors over a socket.
+#ifndef NVMEPF_CPLATFORM_H
+#define NVMEPF_CPLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The counter that every core and every process of a machine shares: TSC on x86-64, CNTVCT on arm64. Not ordered
+// with the loads before it.
+static inline uint64_t nvmepf_ticks(void) {
+#if defined(__x86_64__)
+  uint32_t lo, hi;
+  __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
+  return ((uint64_t)hi << 32) | lo;
+#elif defined(__aarch64__)
+  uint64_t ticks;
+  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+  return ticks;
+#else
+#error "nvmepf runs on x86-64 and arm64"
+#endif
+}
+
+// As nvmepf_ticks, read only once every earlier load has its value: for "seen at".
+static inline uint64_t nvmepf_ticks_after_loads(void) {
+#if defined(__x86_64__)
+  uint32_t lo, hi;
+  __asm__ volatile("lfence\n\trdtsc" : "=a"(lo), "=d"(hi) : : "memory");
+  return ((uint64_t)hi << 32) | lo;
+#else
+  uint64_t ticks;
+  __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks) : : "memory");
+  return ticks;
+#endif
+}
+
+// A hint to the core that the caller spins.
+static inline void nvmepf_relax(void) {
+#if defined(__x86_64__)
+  __asm__ volatile("pause");
+#else
+  __asm__ volatile("yield");
+#endif
+}
+
+// CRC32C (Castagnoli, RFC 3720 B.4) of `length` bytes, continuing `crc` (0 to begin).
+uint32_t nvmepf_crc32c(uint32_t crc, const void *bytes, size_t length);
+
+// Send `length` bytes and `fd_count` descriptors in one message. Returns bytes sent, or -errno.
+long nvmepf_send_with_fds(int socket, const void *bytes, size_t length, const int *fds, size_t fd_count);
+
+// Receive up to `length` bytes; descriptors that came with them go to `fds` (at most `fd_capacity`, the rest are
+// closed), their number to `fd_count`. Close-on-exec. Returns bytes, 0 at the end, or -errno.
+long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, size_t fd_capacity, size_t *fd_count);
+
+// An anonymous shared memory file, close-on-exec; a descriptor or -errno.
+int nvmepf_memfd(const char *name);
+
+#endif
