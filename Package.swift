@@ -15,8 +15,10 @@ let package = Package(
   targets: [
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
     .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
+    .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .target(name: "NVMe", swiftSettings: settings),
-    .testTarget(name: "NVMeTests", dependencies: ["NVMe"], swiftSettings: settings),
+    .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
+
   ],
   swiftLanguageModes: [.v6]
 )

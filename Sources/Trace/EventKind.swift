@@ -1,0 +1,49 @@
+/// What can stand in a trace. The numbers are the file format's and never change their meaning.
+///
+/// A kind means the same in every stream; the stream's source says who saw it. A doorbell in an engine's stream was
+/// seen by its poll, in a host's stream it was written.
+public enum EventKind: UInt8, CaseIterable, Sendable {
+  // What crosses the PCI boundary.
+  case registerRead = 1
+  case registerWrite = 2
+  case doorbell = 3
+  case fetch = 4
+  case read = 5
+  case write = 6
+  case segment = 7
+  case completion = 8
+  case interrupt = 9
+  case reset = 10
+  case dmaMap = 11
+  case dmaUnmap = 12
+  // What happens to a command in between.
+  case submit = 20
+  case map = 21
+  case executeBegin = 22
+  case executeEnd = 23
+  case payload = 24
+  case completionQueueFull = 25
+  case timer = 26
+  // What the recorder says of itself.
+  case checkpoint = 40
+  case clock = 41
+  case gap = 42
+  case ringWait = 43
+}
+
+/// Where an event was seen.
+public enum Source: UInt8, CaseIterable, Sendable {
+  case engine = 1
+  case host = 2
+  case kernel = 3
+}
+
+/// Why the controller was taken back to its initial state (`flags` of a reset event).
+public enum ResetReason: UInt8, CaseIterable, Sendable {
+  /// The host asked for a device reset.
+  case device = 0
+  /// Function level reset (PCIe Base 6.0, 6.6.2).
+  case function = 1
+  /// The host is gone.
+  case disconnect = 2
+}

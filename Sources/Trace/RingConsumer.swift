@@ -1,0 +1,25 @@
+/// The reading side of a ring. One thread owns it. What it reads was written by another process and is checked.
+public struct RingConsumer: ~Copyable {
+  public let ring: Ring
+  /// Slots freed.
+  private var tail: UInt64
+
+  public init(_ ring: Ring) {
+    self.ring = ring
+    tail = ring.tail.pointee.load(ordering: .relaxed)
+  }
+
+  /// The slots that are written and not yet freed, contiguous, oldest first. Records stay where they are until `free`.
+  /// - Throws: `.damaged` when the counters contradict each other.
+  public func available() throws(TraceError) -> UnsafeBufferPointer<Record> {
+    let count = ring.head.pointee.load(ordering: .acquiring) &- tail
+    guard count <= ring.capacity else { throw TraceError(.damaged, "the ring \(ring.path) contradicts itself") }
+    return UnsafeBufferPointer(start: ring.slots + Int(tail & (ring.capacity - 1)), count: Int(count))
+  }
+
+  /// Give `count` of the oldest slots back to the producer.
+  public mutating func free(_ count: Int) {
+    tail &+= UInt64(count)
+    ring.tail.pointee.store(tail, ordering: .releasing)
+  }
+}

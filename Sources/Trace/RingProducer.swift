@@ -1,0 +1,128 @@
+import CPlatform
+import Glibc
+
+/// What a producer does when its ring is full.
+public enum FullRing: Sendable {
+  /// Wait for room and record the wait.
+  case wait
+  /// Drop events, count them, and resume at the next checkpoint.
+  case drop
+}
+
+/// The writing side of a ring. One thread owns it.
+public struct RingProducer: ~Copyable {
+  public let ring: Ring
+  private let slots: UnsafeMutablePointer<Record>
+  private let mask: UInt64
+  /// Slots ever written, published after each event.
+  private var head: UInt64
+  /// Slots that may be written before the consumer's counter must be read again.
+  private var limit: UInt64
+  private let whenFull: FullRing
+  private var dropped: UInt64 = 0
+
+  public init(_ ring: Ring, whenFull: FullRing) {
+    self.ring = ring
+    self.whenFull = whenFull
+    slots = ring.slots
+    mask = ring.capacity - 1
+    head = ring.head.pointee.load(ordering: .relaxed)
+    limit = ring.tail.pointee.load(ordering: .acquiring) &+ ring.capacity
+  }
+
+  deinit { ring.finish() }
+
+  /// Slots written so far.
+  public var position: UInt64 { head }
+
+  /// Events are being dropped until a checkpoint finds room.
+  public var isDropping: Bool { dropped != 0 }
+
+  /// Append one event without a tail.
+  @inline(__always)
+  public mutating func append(_ record: Record) {
+    if !reserve(1) { return }
+    slots[Int(head & mask)] = record
+    publish(1)
+  }
+
+  /// Append one event with the bytes behind it; `record.tail` is set from their count, the last slot padded with zero.
+  public mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {
+    let tail = (bytes.count + Record.size - 1) / Record.size
+    precondition(UInt64(tail) < ring.capacity / 2 && tail <= Int(UInt16.max), "an event must fit its ring")
+    if !reserve(UInt64(tail) + 1) { return }
+    var first = record
+    first.tail = UInt16(tail)
+    let target = slots + Int(head & mask)
+    target.pointee = first
+    if tail > 0 {
+      target[tail] = Record(padding: ())
+      UnsafeMutableRawPointer(target + 1).copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
+    }
+    publish(UInt64(tail) + 1)
+  }
+
+  /// The 64 bytes of an SQE behind a record: two slots, copied with a size the compiler knows.
+  @inline(__always)
+  public mutating func append<Entry: BitwiseCopyable>(_ record: Record, entry: Entry) {
+    if !reserve(3) { return }
+    var first = record
+    first.tail = 2
+    let target = slots + Int(head & mask)
+    target.pointee = first
+    UnsafeMutableRawPointer(target + 1).storeBytes(of: entry, as: Entry.self)
+    publish(3)
+  }
+
+  /// Begin anew after dropped events: a gap that counts them, then the checkpoint. Does nothing while there is no room.
+  public mutating func resume(time: UInt64, checkpoint: Record, _ bytes: UnsafeRawBufferPointer) {
+    precondition(whenFull == .drop)
+    let needed = UInt64((bytes.count + Record.size - 1) / Record.size) + 2
+    guard freeSlots() >= max(needed, ring.capacity / 2) else { return }
+    let lost = dropped
+    dropped = 0
+    append(Record(time: time, kind: .gap, a: lost))
+    append(checkpoint, bytes)
+  }
+
+  @inline(__always)
+  private mutating func publish(_ count: UInt64) {
+    head &+= count
+    ring.head.pointee.store(head, ordering: .releasing)
+  }
+
+  @inline(__always)
+  private mutating func reserve(_ count: UInt64) -> Bool {
+    if head &+ count <= limit && dropped == 0 { return true }
+    return reserveSlowly(count)
+  }
+
+  private mutating func freeSlots() -> UInt64 {
+    limit = ring.tail.pointee.load(ordering: .acquiring) &+ ring.capacity
+    return limit &- head
+  }
+
+  @inline(never)
+  private mutating func reserveSlowly(_ count: UInt64) -> Bool {
+    if whenFull == .drop {
+      if dropped == 0 && freeSlots() >= count { return true }
+      dropped += 1
+      return false
+    }
+    // One slot more than asked for, for the event that tells of the wait.
+    if freeSlots() > count { return true }
+    let begin = nvmepf_ticks()
+    while freeSlots() <= count { sched_yield() }
+    let end = nvmepf_ticks()
+    slots[Int(head & mask)] = Record(time: end, kind: .ringWait, a: end &- begin)
+    publish(1)
+    return true
+  }
+}
+
+extension Record {
+  /// A slot of zeros.
+  fileprivate init(padding: Void) {
+    self = unsafeBitCast((0, 0, 0, 0) as (UInt64, UInt64, UInt64, UInt64), to: Record.self)
+  }
+}

@@ -1,0 +1,27 @@
+import Glibc
+
+/// Why a trace or a ring cannot be used, in one line that says what to do.
+public struct TraceError: Error, CustomStringConvertible, Sendable {
+  public enum Kind: Sendable {
+    /// The file is missing, not readable or not writable.
+    case system(Int32)
+    /// It is not a trace.
+    case notATrace
+    /// A newer version wrote it in a way this one cannot read.
+    case tooNew
+    /// Its bytes contradict each other or their checksum.
+    case damaged
+  }
+
+  public let kind: Kind
+  public let description: String
+
+  public init(_ kind: Kind, _ description: String) {
+    self.kind = kind
+    self.description = description
+  }
+
+  static func system(_ what: String, _ error: Int32) -> TraceError {
+    TraceError(.system(error), "\(what): \(String(cString: strerror(error)))")
+  }
+}
