@@ -247,12 +247,6 @@ private let eventDescriptions: [EventDescription] = [
     .completionQueueFull, "completion-queue-full", "A completion waits until the host frees an entry of this queue.",
     [EventField("cqid", .qid, "Completion queue identifier.")]),
   EventDescription(
-    .timer, "timer", "A time-out that the engine asked for has expired.",
-    [
-      EventField("timer", .flags, "Which."),
-      qid,
-    ]),
-  EventDescription(
     .checkpoint, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
     carriesBytes: true,
     [
