@@ -21,6 +21,9 @@ let package = Package(
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
 
+    .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
+    .target(
+      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -230,7 +230,7 @@ private let eventDescriptions: [EventDescription] = [
     [
       qid,
       cid,
-      EventField("status", .aLow, .hexadecimal, "Status Code Type and Status Code, as in CQE DW3 27:17; 0 is success."),
+      EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success."),
     ]),
   EventDescription(
     .payload, "payload", "The data that a command moved, as a digest and, where the recording keeps it, whole.",
