@@ -21,6 +21,9 @@
 
 #define HOST_LIBRARY "libnvmepf-host.so"
 
+// How long to wait at a time before looking whether fio was told to stop.
+static const uint64_t patience_ns = 1000000000;
+
 #define HOST_FUNCTIONS(each)   \
   each(host_abi)               \
   each(host_open)              \
@@ -84,8 +87,6 @@ struct job {
   uint32_t max_transfer;
 
   nvmepf_queue *queue;
-  uint32_t depth;        // commands that the queue has room for
-  uint32_t outstanding;  // commands submitted and not completed
 
   struct io_u **submitted;  // since the last doorbell
   unsigned submitted_count;
@@ -157,8 +158,7 @@ static int open_controller(const struct options *o) {
   return 0;
 }
 
-// Joins the controller. Called by whichever of setup and init comes first, which depends on create_serialize and on
-// io_submit_mode.
+// Joins the controller. Called by setup and by init, because create_serialize decides which of them comes first.
 static int attach(struct thread_data *td) {
   if (td->io_ops_data)
     return 0;
@@ -201,17 +201,11 @@ static int engine_setup(struct thread_data *td) {
   struct fio_file *file;
   unsigned int i;
 
-  if (attach(td)) {
-    td_verror(td, ENODEV, "nvmepf");
+  if (attach(td))
     return 1;
-  }
   for_each_file(td, file, i)
     engine_get_file_size(td, file);
   return 0;
-}
-
-static uint64_t commands_for(uint64_t length, uint64_t max_transfer) {
-  return (length + max_transfer - 1) / max_transfer;
 }
 
 // Whether the namespace can do what the job asks for.
@@ -231,24 +225,32 @@ static int check_options(const struct thread_data *td, const struct job *job) {
   return 0;
 }
 
-// Room for as many commands as iodepth I/Os of the largest block size are split into. Less will do where the controller
-// has no larger queues, as long as one such I/O fits.
-static int choose_depth(const struct thread_data *td, struct job *job) {
+// The queue must have room for every command of iodepth I/Os of the largest block size; where the controller has no such
+// queue, iodepth gives way. So the queue is never full, and fio's path for a full one, which upsets verify, is not taken.
+static int choose_depth(struct thread_data *td, const struct job *job, uint32_t *depth) {
   const uint64_t capacity = library.host_max_queue_entries(job->controller) - 1;
   const uint64_t largest = max(td->o.max_bs[DDIR_READ], td->o.max_bs[DDIR_WRITE]);
-  const uint64_t commands = max(commands_for(largest, job->max_transfer), (uint64_t)1);
+  const uint64_t commands = (largest + job->max_transfer - 1) / job->max_transfer;
 
   if (commands > capacity) {
-    log_err("nvmepf: %s: an I/O of %llu bytes takes %llu commands, a queue has room for %llu\n", td->o.name,
+    log_err("nvmepf: %s: an I/O of %llu bytes is %llu commands, a queue has room for %llu\n", td->o.name,
             (unsigned long long)largest, (unsigned long long)commands, (unsigned long long)capacity);
     return EINVAL;
   }
-  job->depth = (uint32_t)min(commands * td->o.iodepth, capacity);
+  if (commands * td->o.iodepth > capacity) {
+    td->o.iodepth = (unsigned int)(capacity / commands);
+    td->o.iodepth_low = min(td->o.iodepth_low, td->o.iodepth);
+    td->o.iodepth_batch = min(td->o.iodepth_batch, td->o.iodepth);
+    log_err("nvmepf: %s: iodepth lowered to %u: a queue has room for %llu commands, an I/O can be %llu\n", td->o.name,
+            td->o.iodepth, (unsigned long long)capacity, (unsigned long long)commands);
+  }
+  *depth = (uint32_t)commands * td->o.iodepth;
   return 0;
 }
 
 static int engine_init(struct thread_data *td) {
   char error[256] = "";
+  uint32_t depth = 0;
 
   if (attach(td))
     return ENODEV;
@@ -256,7 +258,7 @@ static int engine_init(struct thread_data *td) {
   struct job *job = td->io_ops_data;
   int failure = check_options(td, job);
   if (!failure)
-    failure = choose_depth(td, job);
+    failure = choose_depth(td, job, &depth);
   if (failure)
     return failure;
 
@@ -266,7 +268,7 @@ static int engine_init(struct thread_data *td) {
   if (!job->submitted || !job->completed || !job->completions)
     return ENOMEM;
 
-  job->queue = library.queue_open(job->controller, job->depth, error, sizeof(error));
+  job->queue = library.queue_open(job->controller, depth, error, sizeof(error));
   if (!job->queue) {
     log_err("nvmepf: %s: no I/O queue: %s\n", td->o.name, error);
     return EIO;
@@ -358,8 +360,6 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
   char *buffer = io_u->xfer_buf;
   int operation;
 
-  fio_ro_check(td, io_u);
-
   if (io_u->ddir == DDIR_READ) {
     operation = NVMEPF_READ;
   } else if (io_u->ddir == DDIR_WRITE) {
@@ -374,11 +374,6 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
   } else {
     return completed_with(io_u, EINVAL);
   }
-
-  // Whole or not at all. An empty queue has room for any I/O of the job's block sizes.
-  const uint64_t commands = left > limit ? commands_for(left, limit) : 1;
-  if (commands > job->depth - job->outstanding)
-    return job->outstanding ? FIO_Q_BUSY : completed_with(io_u, EINVAL);
 
   request->commands = 0;
   request->status = 0;
@@ -399,7 +394,6 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
 
   if (request->commands == 0)
     return FIO_Q_COMPLETED;
-  job->outstanding += request->commands;
   job->submitted[job->submitted_count++] = io_u;
   return FIO_Q_QUEUED;
 }
@@ -431,19 +425,32 @@ static int engine_commit(struct thread_data *td) {
   return 0;
 }
 
-// The first failure of a job in words: fio itself knows only EIO.
-static void report_failure(const struct thread_data *td, struct job *job, const struct request *request) {
-  if (job->reported_failure)
-    return;
+// A job's first failure is told in words, since fio knows only an errno; many would bury it.
+static bool is_first_failure(struct job *job) {
+  const bool first = !job->reported_failure;
   job->reported_failure = true;
-  log_err("nvmepf: %s: %s of %llu bytes at %llu: NVMe status %#x (type %u, code %#x)\n", td->o.name,
-          io_ddir_name(request->io_u->ddir), request->io_u->xfer_buflen, request->io_u->offset, request->status,
-          request->status >> 8 & 0x7, request->status & 0xff);
+  return first;
+}
+
+static void fail(const struct thread_data *td, struct job *job, const struct request *request) {
+  struct io_u *io_u = request->io_u;
+
+  io_u->error = EIO;
+  if (is_first_failure(job))
+    log_err("nvmepf: %s: %s of %llu bytes at %llu: NVMe status %#x (type %u, code %#x)\n", td->o.name,
+            io_ddir_name(io_u->ddir), io_u->xfer_buflen, io_u->offset, request->status, request->status >> 8 & 0x7,
+            request->status & 0xff);
+}
+
+static int give_up(const struct thread_data *td, struct job *job, const char *reason, int error) {
+  if (is_first_failure(job))
+    log_err("nvmepf: %s: %s\n", td->o.name, reason);
+  return error;
 }
 
 static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *timeout) {
   struct job *job = td->io_ops_data;
-  const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : 1000000000;
+  const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : patience_ns;
   unsigned int completed = 0;
 
   // A command completes at most one io_u, so that of no more than the missing commands none is one too many.
@@ -451,9 +458,8 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
     const int count = library.queue_reap(job->queue, job->completions, min > completed ? min - completed : 0,
                                          max - completed, wait_ns);
     if (count < 0)
-      return count;
+      return give_up(td, job, "the device is gone", count);
 
-    job->outstanding -= count;
     for (int i = 0; i < count; i++) {
       struct request *request = job->completions[i].tag;
 
@@ -461,10 +467,8 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
         request->status = job->completions[i].status;
       if (--request->commands)
         continue;
-      if (request->status) {
-        request->io_u->error = EIO;
-        report_failure(td, job, request);
-      }
+      if (request->status)
+        fail(td, job, request);
       job->completed[completed++] = request->io_u;
     }
 
@@ -472,7 +476,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
     if (count == 0 && timeout)
       break;
     if (count == 0 && completed < min && td->terminate)
-      return -ETIMEDOUT;
+      return give_up(td, job, "the device does not complete its commands", -ETIMEDOUT);
   } while (completed < min);
   return completed;
 }
@@ -483,11 +487,12 @@ static struct io_u *engine_event(struct thread_data *td, int event) {
   return job->completed[event];
 }
 
-// fio looks for this name.
+// fio looks for this name. No offload: fio forgets the path of an external engine before its workers load it.
 __attribute__((visibility("default"))) struct ioengine_ops ioengine = {
   .name = "nvmepf",
   .version = FIO_IOOPS_VERSION,
-  .flags = FIO_DISKLESSIO | FIO_RAWIO | FIO_NOEXTEND | FIO_NODISKUTIL | FIO_MEMALIGN | FIO_ASYNCIO_SETS_ISSUE_TIME,
+  .flags = FIO_DISKLESSIO | FIO_RAWIO | FIO_NOEXTEND | FIO_NODISKUTIL | FIO_MEMALIGN | FIO_NO_OFFLOAD |
+           FIO_ASYNCIO_SETS_ISSUE_TIME,
   .setup = engine_setup,
   .init = engine_init,
   .cleanup = engine_cleanup,

@@ -87,7 +87,8 @@ int nvmepf_queue_submit(nvmepf_queue *queue, int operation, uint64_t offset, voi
 void nvmepf_queue_ring(nvmepf_queue *queue);
 
 /// Takes completions, at most `max`, in the order of the completion queue: polls until there are `min` or `timeout_ns`
-/// nanoseconds have passed; with a `min` of 0 it only looks. Their number, or -EIO when the device is gone.
+/// nanoseconds have passed; with a `min` of 0 it only looks. Each command completes once, whatever the device writes.
+/// The number taken, or -EIO when the device is gone.
 int nvmepf_queue_reap(nvmepf_queue *queue, struct nvmepf_completion *completions, uint32_t min, uint32_t max,
                       uint64_t timeout_ns);
 
