@@ -23,7 +23,7 @@ fail() {
 
 version=$(dpkg-query --show --showformat '${Version}' fio 2>/dev/null) || fail "fio is not installed: make setup"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf/fio-$version
-source=$cache/source
+tree=$cache/source
 engine=$output/nvmepf-fio.so
 built_for=$output/nvmepf-fio.version
 
@@ -47,8 +47,9 @@ private_apt() {
 fetch_source() {
   local codename mirror suite
   codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  mirror=${DEB_MIRROR:-$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-    awk -v codename="$codename" '$1 == codename { print $2; exit }')}
+  # What apt would fetch says which mirror it uses, also on a machine that has no package lists.
+  mirror=${DEB_MIRROR:-$(apt-get -o Debug::NoLocking=true update --print-uris |
+    sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)}
   [ -n "$mirror" ] || fail "apt knows no mirror for Debian $codename: set DEB_MIRROR"
   command -v dpkg-source >/dev/null || fail "dpkg-source is missing: make setup"
 
@@ -58,19 +59,22 @@ fetch_source() {
   mkdir -p "$cache"/apt/{lists/partial,cache/archives/partial}
   : >"$cache/apt/status"
   echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$cache/apt/sources.list"
-  private_apt update
-  (cd "$cache" && private_apt source --download-only "fio=$version")
+  {
+    private_apt update && (cd "$cache" && private_apt source --download-only "fio=$version")
+  } 2>"$cache/apt.log" || fail "the source of fio $version cannot be fetched, see $cache/apt.log"
 
   # Under its final name only when whole, so that an interrupted run starts over.
-  rm -rf "$source" "$source.partial"
-  dpkg-source --no-check -x "$cache"/fio_*.dsc "$source.partial" >/dev/null 2>&1
-  mv "$source.partial" "$source"
+  rm -rf "$tree" "$tree.partial"
+  dpkg-source --no-check -x "$cache"/fio_*.dsc "$tree.partial" >/dev/null 2>&1
+  mv "$tree.partial" "$tree"
   rm -rf "$cache/apt"
 }
 
+# The structures that an engine shares with fio depend on the C library alone, not on the optional libraries that
+# configure finds or misses.
 configure_source() {
   say "configuring fio $version for its headers"
-  (cd "$source" && ./configure --disable-native --cc="$compiler") >"$cache/configure.log" 2>&1 ||
+  (cd "$tree" && ./configure --disable-native --cc="$compiler") >"$cache/configure.log" 2>&1 ||
     fail "fio's configure failed, see $cache/configure.log"
 }
 
@@ -78,14 +82,15 @@ compile() {
   local partial=$engine.partial
   say "compiling $engine against fio $version"
   mkdir -p "$output"
-  # fio's own headers count as the system's, so that every warning is about this engine.
+  # fio's headers count as the system's, so that every warning is about the engine. BITS_PER_LONG is what fio's Makefile
+  # adds to its config-host.h.
   "$compiler" -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -DBITS_PER_LONG=64 \
-    -include "$source/config-host.h" -isystem "$source" -o "$partial" "$here/nvmepf.c" -ldl -lpthread
+    -include "$tree/config-host.h" -isystem "$tree" -o "$partial" "$here/nvmepf.c" -ldl -lpthread
   mv "$partial" "$engine"
   echo "$version" >"$built_for"
 }
 
 up_to_date && exit
-[ -d "$source" ] || fetch_source
-[ -e "$source/config-host.h" ] || configure_source
+[ -d "$tree" ] || fetch_source
+[ -e "$tree/config-host.h" ] || configure_source
 compile
