@@ -405,8 +405,8 @@ static int engine_commit(struct thread_data *td) {
   if (!job->submitted_count)
     return 0;
 
-  // The time is read before the doorbell, that the device's time is all in the completion latency, and put where it
-  // belongs after it, while the device works.
+  // The time is read before the doorbell, so that the completion latency holds all of the device's time, and recorded
+  // after it, while the device works.
   const bool timed = fio_fill_issue_time(td);
   if (timed)
     fio_gettime(&now, NULL);
@@ -453,7 +453,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
   const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : patience_ns;
   unsigned int completed = 0;
 
-  // A command completes at most one io_u, so that of no more than the missing commands none is one too many.
+  // An io_u completes with the last of its commands, so n commands complete at most n of them: never more than max.
   do {
     const int count = library.queue_reap(job->queue, job->completions, min > completed ? min - completed : 0,
                                          max - completed, wait_ns);
