@@ -22,8 +22,9 @@ let package = Package(
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
 
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
+    .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
-      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
+      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -3,7 +3,10 @@
 #include "CPlatform.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -66,5 +69,20 @@ long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, s
 
 int nvmepf_memfd(const char *name) {
   int fd = memfd_create(name, MFD_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+void nvmepf_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
+
+void nvmepf_pin_thread(int core) {
+  if (core < 0 || core >= CPU_SETSIZE) return;
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(core, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+int nvmepf_eventfd(void) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return fd < 0 ? -errno : fd;
 }

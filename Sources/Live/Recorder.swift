@@ -12,6 +12,10 @@ protocol Recorder: ~Copyable {
   mutating func append(_ record: Record)
   mutating func append(_ record: Record, entry: SubmissionEntry)
   mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer)
+  /// Whether a chunk of the trace should end here and the next begin with a checkpoint.
+  func isCheckpointDue(now: UInt64) -> Bool
+  /// The engine's state as it is now: a chunk begins here.
+  mutating func checkpoint(_ state: UnsafeRawBufferPointer)
 }
 
 /// Records nothing.
@@ -21,6 +25,8 @@ struct NoRecorder: Recorder, ~Copyable {
   func append(_ record: Record) {}
   func append(_ record: Record, entry: SubmissionEntry) {}
   func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {}
+  func isCheckpointDue(now: UInt64) -> Bool { false }
+  func checkpoint(_ state: UnsafeRawBufferPointer) {}
 }
 
 /// Records into a ring, and says when a checkpoint is due.
@@ -56,7 +62,6 @@ struct RingRecorder: Recorder, ~Copyable {
     return slots >= slotsPerChunk || (now &- chunkTime >= ticksPerSecond && slots > 0) || producer.isDropping
   }
 
-  /// The engine's state as it is now: a chunk begins here.
   mutating func checkpoint(_ state: UnsafeRawBufferPointer) {
     let now = nvmepf_ticks()
     let record = Record(time: now, kind: .checkpoint, flags: EventFlag.bytes, b: UInt64(state.count))
