@@ -10,7 +10,10 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
   name: "nvmepf",
-  products: [],
+  products: [
+    // What the fio engine stands on; FioEngine/nvmepf_host.h is its interface.
+    .library(name: "nvmepf-host", type: .dynamic, targets: ["HostLibrary"])
+  ],
   dependencies: [],
   targets: [
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
@@ -23,6 +26,8 @@ let package = Package(
 
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
+    .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"], swiftSettings: settings),
   ],

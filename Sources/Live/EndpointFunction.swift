@@ -219,10 +219,10 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     switch kind {
     case .msix:
       descriptors[index] = descriptor
-      shard.interrupts.set(vector: Int(index), descriptor: descriptor)
+      shard.setInterrupt(vector: Int(index), descriptor: descriptor)
     case .intx:
       pin = descriptor
-      shard.interrupts.set(pin: descriptor)
+      shard.setInterrupt(vector: nil, descriptor: descriptor)
     case .msi, .error, .request: return
     }
   }
@@ -239,8 +239,7 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   public func disconnected() {
     resetController(.disconnect)
     shard.unmap(address: 0, length: .max)
-    for vector in 0..<shard.interrupts.count { shard.interrupts.set(vector: vector, descriptor: -1) }
-    shard.interrupts.set(pin: -1)
+    shard.removeInterrupts()
     descriptors = [:]
     pin = -1
   }

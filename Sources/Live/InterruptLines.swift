@@ -1,31 +1,38 @@
 import Glibc
-import NVMe
-import Synchronization
 
 /// The event descriptors through which the host hears of interrupts: MSI-X vectors, and INTx for who uses no MSI-X.
-///
-/// The serving thread sets them, the engine's thread raises them.
-final class InterruptLines: Sendable {
+/// The engine's thread owns them, so that a descriptor is never signalled after it was taken away.
+struct InterruptLines: ~Copyable {
   /// A vector's descriptor; -1 for none.
-  private let vectors: [Atomic32]
-  private let pin = Atomic32()
+  private let vectors: UnsafeMutablePointer<Int32>
+  private let count: Int
+  private var pin: Int32 = -1
 
-  /// `Atomic` cannot be copied into an array; a box of it can.
-  private final class Atomic32: Sendable {
-    let value = Atomic<Int32>(-1)
+  init(vectors count: Int) {
+    self.count = count
+    vectors = .allocate(capacity: count)
+    vectors.initialize(repeating: -1, count: count)
   }
 
-  init(vectors: Int) { self.vectors = (0..<vectors).map { _ in Atomic32() } }
+  deinit { vectors.deallocate() }
 
-  var count: Int { vectors.count }
+  /// - Parameter vector: nil for INTx.
+  mutating func set(vector: Int?, descriptor: Int32) {
+    if let vector {
+      precondition(vector < count)
+      vectors[vector] = descriptor
+    } else {
+      pin = descriptor
+    }
+  }
 
-  func set(vector: Int, descriptor: Int32) { vectors[vector].value.store(descriptor, ordering: .releasing) }
-
-  func set(pin descriptor: Int32) { pin.value.store(descriptor, ordering: .releasing) }
+  mutating func removeAll() {
+    vectors.update(repeating: -1, count: count)
+    pin = -1
+  }
 
   func raise(_ vector: UInt16) {
-    var descriptor = vectors[Int(vector)].value.load(ordering: .acquiring)
-    if descriptor < 0 { descriptor = pin.value.load(ordering: .acquiring) }
+    let descriptor = vectors[Int(vector)] >= 0 ? vectors[Int(vector)] : pin
     guard descriptor >= 0 else { return }
     var one: UInt64 = 1
     // An eventfd that is already signalled to the brim has told the host enough.

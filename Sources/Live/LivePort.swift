@@ -17,7 +17,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   /// By namespace identifier.
   private let backends: UnsafeMutablePointer<NamespaceBackend>
-  private let interrupts: InterruptLines
+  var interrupts: InterruptLines
 
   /// The newest time stamp of this thread; a stretch of work begins where the one before ended.
   private var last: UInt64 = 0
@@ -26,12 +26,12 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   init(
     recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>,
-    backends: UnsafeMutablePointer<NamespaceBackend>, interrupts: InterruptLines
+    backends: UnsafeMutablePointer<NamespaceBackend>, vectors: Int
   ) {
     self.recorder = recorder
     self.doorbells = doorbells
     self.backends = backends
-    self.interrupts = interrupts
+    interrupts = InterruptLines(vectors: vectors)
     last = nvmepf_ticks()
     passBegin = last
     previousPassBegin = last

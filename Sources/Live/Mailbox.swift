@@ -8,6 +8,9 @@ enum ShardRequest {
   case writeRegister(offset: UInt64, width: Int, value: UInt64)
   case map(MemoryMap.Range)
   case unmap(address: UInt64, length: UInt64)
+  /// `vector` nil is INTx.
+  case setInterrupt(vector: Int?, descriptor: Int32)
+  case removeInterrupts
   case reset(ResetReason)
   case stop
 }

@@ -30,7 +30,6 @@ final class Shard: @unchecked Sendable {
   /// Idle passes between two looks at the clock.
   private static let passesPerLook = 4096
 
-  let interrupts: InterruptLines
   private let mailbox = Mailbox()
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   private let backends: UnsafeMutablePointer<NamespaceBackend>
@@ -45,7 +44,6 @@ final class Shard: @unchecked Sendable {
     backends: UnsafeMutablePointer<NamespaceBackend>
   ) {
     subsystem = configuration.subsystem
-    interrupts = InterruptLines(vectors: Int(subsystem.vectors))
     self.doorbells = doorbells
     self.backends = backends
     let recording = configuration.recording
@@ -84,12 +82,19 @@ final class Shard: @unchecked Sendable {
   /// Once this returns, nothing in the range is touched any more.
   func unmap(address: UInt64, length: UInt64) { _ = mailbox.ask(.unmap(address: address, length: length)) }
 
+  /// Once this returns, the descriptor before is not signalled any more.
+  func setInterrupt(vector: Int?, descriptor: Int32) {
+    _ = mailbox.ask(.setInterrupt(vector: vector, descriptor: descriptor))
+  }
+
+  func removeInterrupts() { _ = mailbox.ask(.removeInterrupts) }
+
   func reset(_ reason: ResetReason) { _ = mailbox.ask(.reset(reason)) }
 
   // MARK: The engine's thread
 
   private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
-    var port = LivePort(recorder: recorder, doorbells: doorbells, backends: backends, interrupts: interrupts)
+    var port = LivePort(recorder: recorder, doorbells: doorbells, backends: backends, vectors: Int(subsystem.vectors))
     var controller = Controller(subsystem)
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
@@ -149,6 +154,8 @@ final class Shard: @unchecked Sendable {
     case .unmap(let address, let length):
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
+    case .setInterrupt(let vector, let descriptor): port.interrupts.set(vector: vector, descriptor: descriptor)
+    case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .stop: goesOn = false
     }

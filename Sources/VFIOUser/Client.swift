@@ -42,6 +42,12 @@ public final class Client {
     return reply
   }
 
+  /// Whether the server still holds its end; it may be asked from any thread.
+  public var isConnected: Bool {
+    var polled = pollfd(fd: connection.socket, events: 0, revents: 0)
+    return poll(&polled, 1, 0) == 0
+  }
+
   // MARK: Regions
 
   /// A region's size and what of it can be mapped; the caller closes `descriptor` where it is not -1.
