@@ -30,6 +30,8 @@ let package = Package(
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"], swiftSettings: settings),
+    .executableTarget(
+      name: "nvmepf", dependencies: ["CPlatform", "Live", "Host", "Trace", "VFIOUser", "Replay"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -71,9 +71,11 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     let bytes = subsystem.namespaces.reduce(0) { $0 + $1.blocks << $1.blockShift }
     storage = try EndpointFunction.makeStorage(configuration.backend == .memory ? Int(bytes) : 0)
     doorbellFile = nvmepf_memfd("nvmepf-doorbells")
-    guard doorbellFile >= 0, ftruncate(doorbellFile, off_t(EndpointFunction.doorbellBytes)) == 0,
+    // An area of a region lies in its file where it lies in the region.
+    let place = off_t(Register.doorbells)
+    guard doorbellFile >= 0, ftruncate(doorbellFile, place + off_t(EndpointFunction.doorbellBytes)) == 0,
       let page = mmap(
-        nil, EndpointFunction.doorbellBytes, PROT_READ | PROT_WRITE, MAP_SHARED, doorbellFile, 0),
+        nil, EndpointFunction.doorbellBytes, PROT_READ | PROT_WRITE, MAP_SHARED, doorbellFile, place),
       page != MAP_FAILED
     else { throw EndpointError(description: "no memory for the doorbells: \(String(cString: strerror(errno)))") }
     doorbells = page

@@ -66,4 +66,6 @@ int nvmepf_eventfd(void);
 // An anonymous shared memory file, close-on-exec; a descriptor or -errno.
 int nvmepf_memfd(const char *name);
 
+#include <unistd.h>
+static inline int nvmepf_fork(void){return fork();}
 #endif

@@ -1,0 +1,134 @@
+/// Turns slots of a ring into the body of a chunk: the kinds in order, then for each kind its times and fields.
+struct ChunkEncoder: ~Copyable {
+  private let scale: TimeScale
+  private let schema = Schema.own
+  private var columns = ColumnEncoder()
+  private var values = Scratch()
+  private var kinds = Scratch()
+  private var places = Scratch()
+  private var times = Scratch()
+  private var blob = Scratch()
+
+  init(_ scale: TimeScale) { self.scale = scale }
+
+  /// What is counted on the way.
+  struct Summary {
+    var events = 0
+    var commands: UInt64 = 0
+    var lost: UInt64 = 0
+    var firstTime: UInt64 = 0
+    var lastTime: UInt64 = 0
+  }
+
+  var body: UnsafeRawBufferPointer { columns.bytes }
+
+  /// - Parameter slots: whole events, of kinds that this version knows; times in ticks.
+  mutating func encode(_ slots: UnsafeBufferPointer<Record>) throws(TraceError) -> Summary {
+    columns.reset()
+    var summary = Summary()
+    let kinds = self.kinds.reserve(slots.count).assumingMemoryBound(to: UInt8.self)
+    let places = self.places.reserve(4 * slots.count).assumingMemoryBound(to: UInt32.self)
+    let times = self.times.reserve(8 * slots.count).assumingMemoryBound(to: UInt64.self)
+    var counts = [Int](repeating: 0, count: 256)
+    var position = 0
+    while position < slots.count {
+      let record = slots[position]
+      guard let kind = schema.kinds[Int(record.kind)], slots.count - position > Int(record.tail),
+        isWhole(record, kind)
+      else { throw TraceError(.damaged, "an event in the ring is not whole") }
+      kinds[summary.events] = record.kind
+      places[summary.events] = UInt32(position)
+      times[summary.events] = scale.ns(record.time)
+      counts[Int(record.kind)] += 1
+      if record.kind == EventKind.fetch.rawValue, record.qid != 0 { summary.commands += 1 }
+      if record.kind == EventKind.gap.rawValue { summary.lost &+= record.a }
+      summary.events += 1
+      position += 1 + Int(record.tail)
+    }
+    summary.firstTime = times[0]
+    summary.lastTime = times[summary.events - 1]
+    columns.put(UnsafeRawBufferPointer(start: kinds, count: summary.events))
+    for kind in 0..<256 where counts[kind] > 0 {
+      put(schema.kinds[kind]!, counts[kind], slots, summary.events, kinds, places, times)
+    }
+    return summary
+  }
+
+  /// Whether the tail is as long as the kind and its fields say: a reader derives it from them.
+  private func isWhole(_ record: Record, _ kind: Schema.Kind) -> Bool {
+    if kind.carriesBytes, record.flags & EventFlag.bytes != 0 {
+      return Int(record.tail) == (Int(record.bLow) + Record.size - 1) / Record.size
+    }
+    return Int(record.tail) == kind.fixedTail
+  }
+
+  private mutating func put(
+    _ kind: Schema.Kind, _ count: Int, _ slots: UnsafeBufferPointer<Record>, _ events: Int,
+    _ kinds: UnsafePointer<UInt8>, _ places: UnsafePointer<UInt32>, _ times: UnsafePointer<UInt64>
+  ) {
+    let values = self.values.reserve(8 * count + 4 * count).assumingMemoryBound(to: UInt64.self)
+    let own = UnsafeMutableRawPointer(values + count).assumingMemoryBound(to: UInt32.self)
+    var found = 0
+    for event in 0..<events where kinds[event] == kind.kind {
+      values[found] = times[event] &- times[max(event - 1, 0)]
+      own[found] = places[event]
+      found += 1
+    }
+    columns.put(values, count)
+    let base = UnsafeRawPointer(slots.baseAddress!)
+    for field in kind.fields {
+      let (offset, width) = field.place.location
+      gather(base + offset, width, own, count, values)
+      if field.isSpan {
+        for index in 0..<count { values[index] = scale.span(values[index], endingAt: slots[Int(own[index])].time) }
+      }
+      columns.put(values, count)
+    }
+    if kind.carriesBytes { putBytes(slots, own, count) }
+  }
+
+  private func gather(
+    _ base: UnsafeRawPointer, _ width: Int, _ places: UnsafePointer<UInt32>, _ count: Int,
+    _ values: UnsafeMutablePointer<UInt64>
+  ) {
+    switch width {
+    case 1: gather(base, UInt8.self, places, count, values)
+    case 2: gather(base, UInt16.self, places, count, values)
+    case 4: gather(base, UInt32.self, places, count, values)
+    default: gather(base, UInt64.self, places, count, values)
+    }
+  }
+
+  @inline(__always)
+  private func gather<Value: FixedWidthInteger & BitwiseCopyable>(
+    _ base: UnsafeRawPointer, _: Value.Type, _ places: UnsafePointer<UInt32>, _ count: Int,
+    _ values: UnsafeMutablePointer<UInt64>
+  ) {
+    for index in 0..<count {
+      values[index] = UInt64(base.load(fromByteOffset: Int(places[index]) * Record.size, as: Value.self))
+    }
+  }
+
+  /// The bytes behind all events of a kind, one run after the other.
+  private mutating func putBytes(
+    _ slots: UnsafeBufferPointer<Record>, _ places: UnsafePointer<UInt32>, _ count: Int
+  ) {
+    var total = 0
+    for index in 0..<count { total += length(slots[Int(places[index])]) }
+    let target = blob.reserve(total)
+    var filled = 0
+    for index in 0..<count {
+      let record = slots[Int(places[index])]
+      let bytes = length(record)
+      if bytes > 0 {
+        (target + filled).copyMemory(from: slots.baseAddress! + Int(places[index]) + 1, byteCount: bytes)
+      }
+      filled += bytes
+    }
+    columns.put(UnsafeRawBufferPointer(start: target, count: total))
+  }
+
+  private func length(_ record: Record) -> Int {
+    record.flags & EventFlag.bytes != 0 ? Int(record.bLow) : 0
+  }
+}
