@@ -11,7 +11,9 @@ let settings: [SwiftSetting] = [
 let package = Package(
   name: "nvmepf",
   products: [],
-  dependencies: [],
+  dependencies: [
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0")
+  ],
   targets: [
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
     .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
@@ -20,7 +22,13 @@ let package = Package(
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
-
+    .target(
+      name: "Analysis",
+      dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Analysis"], swiftSettings: settings),
+    .testTarget(name: "AnalysisTests", dependencies: ["Analysis"], swiftSettings: settings),
+    .testTarget(name: "ReportTests", dependencies: ["Analysis", "Report"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )
