@@ -28,7 +28,7 @@ let package = Package(
       swiftSettings: settings),
     .target(name: "Report", dependencies: ["Analysis"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis"], swiftSettings: settings),
-    .testTarget(name: "ReportTests", dependencies: ["Analysis", "Report"], swiftSettings: settings),
+    //.testTarget(name: "ReportTests", dependencies: ["Analysis", "Report"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )
