@@ -26,9 +26,9 @@ let package = Package(
       name: "Analysis",
       dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
       swiftSettings: settings),
-    .target(name: "Report", dependencies: ["Analysis"], swiftSettings: settings),
-    .testTarget(name: "AnalysisTests", dependencies: ["Analysis"], swiftSettings: settings),
-    //.testTarget(name: "ReportTests", dependencies: ["Analysis", "Report"], swiftSettings: settings),
+    .target(name: "Report", dependencies: ["NVMe", "Analysis"], swiftSettings: settings),
+    .testTarget(name: "AnalysisTests", dependencies: ["NVMe", "Trace", "Analysis"], swiftSettings: settings),
+    .testTarget(name: "ReportTests", dependencies: ["NVMe", "Trace", "Analysis", "Report"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -5,7 +5,7 @@ public struct Distribution: Sendable {
   public let count: UInt64
   /// Exact.
   public let sumNs: UInt128
-  /// Nearest rank, to three significant digits (two within a group).
+  /// Nearest rank, to three significant digits.
   public let p50Ns: UInt64
   public let p99Ns: UInt64
   public let p999Ns: UInt64
@@ -24,10 +24,7 @@ public struct Distribution: Sendable {
 /// Takes times one by one, in memory that follows their magnitude and not their number.
 struct DistributionRecorder {
   private var sum: UInt128 = 0
-  private var histogram: Histogram<UInt64>
-
-  /// - Parameter digits: significant decimal digits of the percentiles.
-  init(digits: SignificantDigits) { histogram = Histogram(numberOfSignificantValueDigits: digits) }
+  private var histogram = Histogram<UInt64>(numberOfSignificantValueDigits: .three)
 
   /// - Parameter time: nanoseconds, at most `StageAnalyzer.timeMax`.
   @inline(__always)

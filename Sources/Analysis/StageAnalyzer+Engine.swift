@@ -236,7 +236,8 @@ extension StageAnalyzer {
       submissionQueues[queue].cqid = record.qid
       commands[index].posted = now
       commands[index].queueFull =
-        completionQueues[completion].fullTime(at: now) - min(
+        completionQueues[completion].fullTime(at: now)
+        - min(
           commands[index].fullBefore, completionQueues[completion].fullTime(at: now))
       if commands[index].isSeenEarly {
         entry.isSeen = true

@@ -39,12 +39,12 @@ public struct StageAnalyzer: ~Copyable {
   var queuesHaveBeenFull = false
 
   private var depth = DepthMeter()
-  private var io = Statistics(digits: .three)
+  private var io = Statistics()
   private var adminCommands: UInt64 = 0
-  private var turn = DistributionRecorder(digits: .three)
-  private var queueFull = DistributionRecorder(digits: .three)
-  private var hostSubmit = DistributionRecorder(digits: .three)
-  private var undetected = DistributionRecorder(digits: .three)
+  private var turn = DistributionRecorder()
+  private var queueFull = DistributionRecorder()
+  private var hostSubmit = DistributionRecorder()
+  private var undetected = DistributionRecorder()
   private var tail = TailTable()
   private var groups: Groups?
 

@@ -1,5 +1,3 @@
-import Histogram
-
 /// Sums over finished commands.
 struct Statistics {
   private(set) var commands: UInt64 = 0
@@ -7,15 +5,9 @@ struct Statistics {
   private(set) var lastEnd: UInt64 = 0
   private(set) var bytesFromHost: UInt64 = 0
   private(set) var bytesToHost: UInt64 = 0
-  var latency: DistributionRecorder
-  var stages: [DistributionRecorder]
-  var unexplained: DistributionRecorder
-
-  init(digits: SignificantDigits) {
-    latency = DistributionRecorder(digits: digits)
-    stages = Array(repeating: DistributionRecorder(digits: digits), count: Stage.count)
-    unexplained = DistributionRecorder(digits: digits)
-  }
+  private var latency = DistributionRecorder()
+  private var stages = [DistributionRecorder](repeating: DistributionRecorder(), count: Stage.count)
+  private var unexplained = DistributionRecorder()
 
   mutating func record(_ times: borrowing CommandTimes) {
     commands += 1
@@ -44,7 +36,7 @@ public enum Grouping: String, CaseIterable, Sendable {
 
 /// Statistics by group. A trace names at most this many groups; the commands of others are counted together.
 struct Groups {
-  static let countMax = 256
+  static let countMax = 128
 
   let grouping: Grouping
   private var groups: [(key: GroupKey, statistics: Statistics)] = []
@@ -59,7 +51,7 @@ struct Groups {
     if index == 0 {
       let isLast = groups.count == Groups.countMax - 1
       if groups.count < Groups.countMax {
-        groups.append((isLast ? .others : key, Statistics(digits: .two)))
+        groups.append((isLast ? .others : key, Statistics()))
       }
       index = groups.count
       indices[key.code] = UInt16(index)

@@ -117,7 +117,9 @@ struct JoinTests {
   func depth() {
     var script = Script.enabled()
     var time: UInt64 = 1000
-    for slot in UInt32(0)..<10 { time = Way(cid: UInt16(slot), slot: slot, hasHost: false).play(at: time, into: &script) }
+    for slot in UInt32(0)..<10 {
+      time = Way(cid: UInt16(slot), slot: slot, hasHost: false).play(at: time, into: &script)
+    }
     let summary = script.run().summary
     #expect(abs(summary.io.queueDepth - summary.queueDepthTimeWeighted) < 1e-9)
     #expect(summary.queueDepthMax == 1)

@@ -29,7 +29,9 @@ struct PropertyTests {
     #expect(sum == run.summary.io.latency.sumNs)
   }
 
-  @Test("events in any order and number neither stop the analysis nor break a sum", arguments: 1...30 as ClosedRange<UInt64>)
+  @Test(
+    "events in any order and number neither stop the analysis nor break a sum", arguments: 1...30 as ClosedRange<UInt64>
+  )
   func hostile(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
     var script = seed % 3 == 0 ? Script() : Script.enabled()

@@ -86,7 +86,7 @@ struct StageTests {
   @Test("wait in complete for room in the completion queue, apart")
   func queueFull() throws {
     var script = Script.enabled()
-    // Slots are filled by nine commands; the tenth is ready at 1000 + 1430 and has to wait until 5000.
+    // The queue is found full at 2100 and has room again at 5000.
     script.tail(at: 900, 1)
     script.fetch(at: 1000, cid: 3, slot: 0)
     script.add(Record(time: 1400, kind: .executeBegin, flags: 2, qid: 1, cid: 3))
@@ -95,8 +95,6 @@ struct StageTests {
     script.head(at: 5000, 5)
     script.completion(at: 5040, cid: 3)
     script.head(at: 6000, 6)
-    script.head(at: 7000, 7)
-    // The first head tells where the queue's tail is.
     let run = script.run()
     #expect(run.commands.count == 1)
     let times = try #require(run.commands.first)
