@@ -65,16 +65,24 @@ enum Quantity {
   private static func trimmed(_ text: String) -> String { text.hasSuffix(".0") ? String(text.dropLast(2)) : text }
 }
 
-/// Broken into lines of at most 88 columns; the lines after the first are indented.
+/// Broken into lines of at most 88 columns; the lines after the first are indented. A number stays with its unit.
 func wrapped(_ text: String) -> String {
+  var pieces: [String] = []
+  for word in text.split(separator: " ") {
+    if let last = pieces.last?.last, last.isNumber {
+      pieces[pieces.count - 1] += " " + word
+    } else {
+      pieces.append(String(word))
+    }
+  }
   var lines: [String] = []
   var line = ""
-  for word in text.split(separator: " ") {
-    if !line.isEmpty, line.count + 1 + word.count > 88 {
+  for piece in pieces {
+    if !line.isEmpty, line.count + 1 + piece.count > 88 {
       lines.append(line)
-      line = "  " + word
+      line = "  " + piece
     } else {
-      line += (line.isEmpty ? "" : " ") + word
+      line += (line.isEmpty ? "" : " ") + piece
     }
   }
   lines.append(line)

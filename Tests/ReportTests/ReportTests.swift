@@ -153,4 +153,11 @@ struct QuantityTests {
   func percent() {
     #expect([0, 0.0001, 0.073, 1].map { Quantity.percent($0) } == ["0.0%", "<0.1%", "7.3%", "100.0%"])
   }
+
+  @Test("stay with their units where a line breaks")
+  func wrapping() {
+    let text = wrapped(String(repeating: "word ", count: 16) + "and 2.20 µs more")
+    #expect(text.hasSuffix("\n  2.20 µs more"))
+    #expect(text.split(separator: "\n").allSatisfy { $0.count <= 88 })
+  }
 }
