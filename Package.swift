@@ -11,10 +11,14 @@ let settings: [SwiftSetting] = [
 let package = Package(
   name: "nvmepf",
   products: [
+    .executable(name: "nvmepf", targets: ["nvmepf"]),
     // What the fio engine stands on; FioEngine/nvmepf_host.h is its interface.
-    .library(name: "nvmepf-host", type: .dynamic, targets: ["HostLibrary"])
+    .library(name: "nvmepf-host", type: .dynamic, targets: ["HostLibrary"]),
   ],
-  dependencies: [],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+  ],
   targets: [
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
     .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
@@ -23,15 +27,26 @@ let package = Package(
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
-
-    .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(
+      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"],
+      swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
+    .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(
-      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"], swiftSettings: settings),
+      name: "Analysis",
+      dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Analysis", "NVMe"], swiftSettings: settings),
     .executableTarget(
-      name: "nvmepf", dependencies: ["CPlatform", "Live", "Host", "Trace", "VFIOUser", "Replay"], swiftSettings: settings),
+      name: "nvmepf",
+      dependencies: [
+        "CPlatform", "NVMe", "Target", "Live", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: settings),
+    .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

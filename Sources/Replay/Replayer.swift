@@ -8,6 +8,12 @@ public struct ReplayResult: Sendable {
   public var events: UInt64 = 0
   /// nil when every output was the same.
   public var divergence: Divergence?
+
+  public init(commands: UInt64 = 0, events: UInt64 = 0, divergence: Divergence? = nil) {
+    self.commands = commands
+    self.events = events
+    self.divergence = divergence
+  }
 }
 
 /// Replays one engine stream: recorded inputs into the engine, its outputs against the recorded ones, and its state

@@ -32,3 +32,18 @@ extension EventField {
     unit == .hexadecimal ? "0x" + String(value, radix: 16) : String(value)
   }
 }
+
+extension UnsafePointer<Record> {
+  /// The value of a field, in the record or in its tail; nil where the tail does not reach.
+  public func value(of field: EventField) -> UInt64? {
+    guard case .tail(let offset, let width) = field.place else { return pointee.value(of: field) }
+    guard Int(pointee.tail) * Record.size >= offset + width else { return nil }
+    let tail = UnsafeRawPointer(self + 1) + offset
+    switch width {
+    case 1: return UInt64(tail.loadUnaligned(as: UInt8.self))
+    case 2: return UInt64(tail.loadUnaligned(as: UInt16.self))
+    case 4: return UInt64(tail.loadUnaligned(as: UInt32.self))
+    default: return tail.loadUnaligned(as: UInt64.self)
+    }
+  }
+}

@@ -17,6 +17,11 @@ public struct RingConsumer: ~Copyable {
     return UnsafeBufferPointer(start: ring.slots + Int(tail & (ring.capacity - 1)), count: Int(count))
   }
 
+  /// Slots freed so far.
+  public var position: UInt64 { tail }
+
+  public var isEmpty: Bool { ring.head.pointee.load(ordering: .acquiring) == tail }
+
   /// Give `count` of the oldest slots back to the producer.
   public mutating func free(_ count: Int) {
     tail &+= UInt64(count)

@@ -60,12 +60,14 @@ void nvmepf_name_thread(const char *name);
 // Tie the calling thread to one core; without effect where there is no such core.
 void nvmepf_pin_thread(int core);
 
+// Give a range of a file's bytes back to the file system; they read as zeros from then on. Without effect where the
+// file system cannot.
+void nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length);
+
 // An event counter, non-blocking, close-on-exec; a descriptor or -errno.
 int nvmepf_eventfd(void);
 
 // An anonymous shared memory file, close-on-exec; a descriptor or -errno.
 int nvmepf_memfd(const char *name);
 
-#include <unistd.h>
-static inline int nvmepf_fork(void){return fork();}
 #endif
