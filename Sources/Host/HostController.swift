@@ -31,6 +31,7 @@ public final class HostController {
   }
 
   static let adminEntries = 32
+  private static let queueEntriesMin = 64
   private static let registerLimitMs = 10_000
 
   /// Connect, map the doorbells, and leave the controller disabled: whoever wants to see every step takes them alone.
@@ -240,8 +241,9 @@ public final class HostController {
   /// Create an I/O queue pair for `depth` outstanding commands.
   /// - Parameter vector: the interrupt vector of its completion queue; nil for none, to poll.
   public func makeQueuePair(depth: Int, vector: UInt16? = nil) throws(HostError) -> QueuePair {
-    let entries = depth + 1
-    guard depth >= 1, entries <= Int(capabilities.queueEntriesMax) else {
+    // Room to spare, so that a completion never waits for the entry that the host is about to free.
+    let entries = min(max(depth + 1, HostController.queueEntriesMin), Int(capabilities.queueEntriesMax))
+    guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
       throw HostError("a queue depth of \(depth) is not possible: 1 to \(capabilities.queueEntriesMax - 1)")
     }
     guard let id = freeQueueIDs.popLast() else {

@@ -30,7 +30,8 @@ public struct HostRecording: Sendable {
   func makeRing(stream: UInt16) throws(HostError) -> Ring {
     do throws(TraceError) {
       return try Ring(
-        creating: "\(directory)/host-\(getpid())-\(stream)-\(Clock.monotonicNs()).ring", capacity: HostRecording.ringSlots,
+        creating: "\(directory)/host-\(getpid())-\(stream)-\(Clock.monotonicNs()).ring",
+        capacity: HostRecording.ringSlots,
         source: .host, stream: stream, traceID: traceID)
     } catch { throw HostError(error.description) }
   }

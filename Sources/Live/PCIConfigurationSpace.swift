@@ -21,8 +21,9 @@ struct PCIConfigurationSpace {
   /// - Parameters:
   ///   - barBytes: size of BAR 0, a power of two of at least 16 KiB.
   ///   - tableOffset, pendingOffset: where MSI-X table and pending bits lie in BAR 0.
-  init(vendorID: UInt16, deviceID: UInt16, barBytes: UInt32, vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32)
-  {
+  init(
+    vendorID: UInt16, deviceID: UInt16, barBytes: UInt32, vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32
+  ) {
     precondition(barBytes.nonzeroBitCount == 1 && vectors >= 1 && vectors <= 2048)
     put(vendorID, 0x00)
     put(deviceID, 0x02)

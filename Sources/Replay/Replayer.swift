@@ -139,8 +139,10 @@ public struct Replayer: ~Copyable {
       case .fetch where record.pointee.tail == 2:
         let opcode = UnsafeRawPointer(record + 1).load(as: UInt8.self)
         commands.append(
-          (record.pointee.qid, record.pointee.cid,
-            "\(record.pointee.qid)/\(record.pointee.cid) opcode 0x\(String(opcode, radix: 16))"))
+          (
+            record.pointee.qid, record.pointee.cid,
+            "\(record.pointee.qid)/\(record.pointee.cid) opcode 0x\(String(opcode, radix: 16))"
+          ))
       case .completion:
         let sqid = UInt16(record.pointee.bLow >> 16)
         commands.removeAll { $0.qid == sqid && $0.cid == record.pointee.cid }

@@ -38,7 +38,8 @@ public final class ChunkDecoder {
   }
 
   /// Which kinds there are, how often, and where their values will lie.
-  private func plan(_ kinds: UnsafePointer<UInt8>, _ events: Int, _ schema: Schema) throws(TraceError) -> [KindColumns] {
+  private func plan(_ kinds: UnsafePointer<UInt8>, _ events: Int, _ schema: Schema) throws(TraceError) -> [KindColumns]
+  {
     var counts = [Int](repeating: 0, count: 256)
     for event in 0..<events { counts[Int(kinds[event])] += 1 }
     var decoded: [KindColumns] = []

@@ -20,7 +20,8 @@ public enum TraceRepair {
     let reader = try TraceReader(path: path)
     let unfinished = output + ".repair"
     let writer = try TraceWriter(path: unfinished, header: reader.header, schema: reader.schema)
-    var outcome = Outcome(chunks: reader.chunks.count, droppedBytes: reader.isComplete ? 0 : reader.bytes - reader.intactBytes)
+    var outcome = Outcome(
+      chunks: reader.chunks.count, droppedBytes: reader.isComplete ? 0 : reader.bytes - reader.intactBytes)
     do throws(TraceError) {
       for (number, chunk) in reader.chunks.enumerated() {
         guard let body = reader.body(of: chunk) else {

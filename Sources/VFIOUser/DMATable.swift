@@ -23,7 +23,8 @@ struct DMATable: ~Copyable {
     address: UInt64, size: UInt64, writable: Bool, descriptor: Int32, offset: UInt64
   ) -> (Int32, DMAMapping?) {
     let pageMask: UInt64 = 4095
-    guard size > 0, (address | size | offset) & pageMask == 0, size <= UInt64(Int.max), offset <= UInt64(Int.max) - size,
+    guard size > 0, (address | size | offset) & pageMask == 0, size <= UInt64(Int.max),
+      offset <= UInt64(Int.max) - size,
       !address.addingReportingOverflow(size - 1).overflow
     else { return (EINVAL, nil) }
     guard entries.count < DMATable.entriesMax else { return (ENOSPC, nil) }

@@ -86,7 +86,9 @@ public final class Server: @unchecked Sendable {
 
   /// - Returns: false when `stop` was called.
   private func waitReadable(_ descriptor: Int32) -> Bool {
-    var polled = [pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)]
+    var polled = [
+      pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+    ]
     while true {
       let count = poll(&polled, 2, -1)
       if polled[0].revents != 0 { return false }

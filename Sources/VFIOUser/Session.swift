@@ -35,7 +35,7 @@ struct Session: ~Copyable {
       if header.wantsReply { try send(reply, to: header) }
       if !negotiated { throw .init(.protocolViolation, "the client did not begin with a version that fits 0.x") }
       return true
-    } catch where error.kind == .disconnected {
+    } catch  where error.kind == .disconnected {
       return false
     }
   }
