@@ -9,13 +9,6 @@ public struct DMAMapping: @unchecked Sendable {
   public let isWritable: Bool
   /// Where it lies in this process; nil where the client gave no descriptor.
   public let base: UnsafeMutableRawPointer?
-
-  init(address: UInt64, size: UInt64, isWritable: Bool, base: UnsafeMutableRawPointer?) {
-    self.address = address
-    self.size = size
-    self.isWritable = isWritable
-    self.base = base
-  }
 }
 
 /// What a server serves. Every call comes from the serving thread, one at a time.

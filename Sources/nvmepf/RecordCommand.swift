@@ -63,7 +63,7 @@ struct RecordCommand: ParsableCommand {
   func run() throws {
     Child.blockSignals()
     let session = try Session(
-      endpoint, socketPath: nil, trace: output, command: command.isEmpty ? CommandLine.arguments : command)
+      endpoint, socketPath: nil, output: .trace(output), command: command.isEmpty ? CommandLine.arguments : command)
     session.start()
     var status: Int32 = 0
     var failure: Failure?

@@ -7,31 +7,37 @@ import VFIOUser
 
 /// An endpoint that is being served, and recorded where it is asked for: everything that `record` and `serve` share.
 final class Session {
+  /// What becomes of the endpoint's events.
+  enum Output {
+    case none
+    case trace(String)
+    /// Recorded and thrown away: what recording costs the engine alone.
+    case discarded
+  }
+
   let socketPath: String
   let recorder: RecorderThread?
+  private var discarder: WorkerThread?
   private let id: TraceID
   private let directory: RecordingDirectory
   private let function: EndpointFunction
   private let server: Server
   private var serving: WorkerThread?
   private let begin = Clock.monotonicNs()
-  let tracePath: String?
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
 
   /// - Parameters:
   ///   - socketPath: nil for one of its own.
-  ///   - trace: the file to record to; nil to record nothing.
   ///   - core: the core that the engine is tied to; nil for any.
   init(
-    _ options: EndpointOptions, socketPath: String?, trace: String?, command: [String], core: Int? = nil
+    _ options: EndpointOptions, socketPath: String?, output: Output, command: [String], core: Int? = nil
   ) throws(Failure) {
     id = .random()
     let id = self.id
     let directory = try Failure.wrap { () throws(TraceError) in try RecordingDirectory(creating: id) }
     self.directory = directory
-    tracePath = trace
     let path = socketPath ?? "\(directory.path)/socket"
     self.socketPath = path
     do throws(Failure) {
@@ -39,21 +45,12 @@ final class Session {
       var configuration = options.configuration
       configuration.core = core
       let endpoint = configuration
-      guard let trace else {
+      if case .none = output {
         recorder = nil
         function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(endpoint) }
         return
       }
       let ticksPerSecond = UInt64(Clock.measureTicksPerSecond())
-      let header = TraceHeader(
-        id: id, startRealtimeNs: Clock.realtimeNs(), ticksPerSecond: ticksPerSecond, startTicks: nvmepf_ticks(),
-        metadata: [
-          ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
-          ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
-        ])
-      let writer = try Failure.wrap { () throws(TraceError) in
-        try TraceWriter(path: trace, header: header, keepBytes: options.flightRecorder?.bytes)
-      }
       let ring = try Failure.wrap { () throws(TraceError) in
         try Ring(
           creating: "\(directory.path)/engine-0.ring", capacity: Session.ringSlots, source: .engine, stream: 0,
@@ -62,10 +59,24 @@ final class Session {
       var recording = EndpointRecording(ring: ring, ticksPerSecond: ticksPerSecond)
       recording.whenFull = options.flightRecorder == nil ? .wait : .drop
       recording.keepsPayload = options.payload == .full
+      if case .trace(let path) = output {
+        let header = TraceHeader(
+          id: id, startRealtimeNs: Clock.realtimeNs(), ticksPerSecond: ticksPerSecond, startTicks: nvmepf_ticks(),
+          metadata: [
+            ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+            ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
+          ])
+        let writer = try Failure.wrap { () throws(TraceError) in
+          try TraceWriter(path: path, header: header, keepBytes: options.flightRecorder?.bytes)
+        }
+        recorder = RecorderThread(writer, directory: directory.path)
+      } else {
+        recorder = nil
+        discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
+      }
       function = try Failure.wrap { [recording] () throws(EndpointError) in
         try EndpointFunction(endpoint, recording: recording)
       }
-      recorder = RecorderThread(writer, directory: directory.path)
     } catch {
       RecordingDirectory.remove(directory.path)
       throw error
@@ -109,6 +120,7 @@ final class Session {
     serving?.join()
     function.stop()
     defer { RecordingDirectory.remove(directory.path) }
+    discarder?.join()
     guard let recorder else { return }
     do throws(TraceError) { try recorder.finish() } catch { throw Failure(description: error.description, status: 1) }
   }
