@@ -45,6 +45,9 @@ let package = Package(
         "CPlatform", "NVMe", "Target", "Live", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
+    .testTarget(
+      name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
+      swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
