@@ -14,7 +14,7 @@ struct Nvmepf: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       RecordCommand.self, ServeCommand.self, ReplayCommand.self, ReportCommand.self, DumpCommand.self,
-      InfoCommand.self, RepairCommand.self, BenchCommand.self, BenchHostCommand.self,
+      InfoCommand.self, RepairCommand.self, BenchCommand.self, BenchHostCommand.self, GoldenCommand.self,
     ])
 
   /// Where `record` writes and the others read, when no file is named.
