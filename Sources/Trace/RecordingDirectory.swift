@@ -15,21 +15,25 @@ public struct RecordingDirectory: Sendable {
 
   /// The ring files in a directory, in the order of their names.
   public static func rings(in directory: String) -> [String] {
+    entries(of: directory).filter { $0.hasSuffix(".ring") }.sorted()
+  }
+
+  /// Remove it with all that is still in it: rings, the socket, copies of job files.
+  public static func remove(_ path: String) {
+    for entry in entries(of: path) { unlink(entry) }
+    rmdir(path)
+  }
+
+  private static func entries(of directory: String) -> [String] {
     guard let stream = opendir(directory) else { return [] }
     defer { closedir(stream) }
-    var names: [String] = []
+    var paths: [String] = []
     while let entry = readdir(stream) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
-      if name.hasSuffix(".ring") { names.append("\(directory)/\(name)") }
+      if name != ".", name != ".." { paths.append("\(directory)/\(name)") }
     }
-    return names.sorted()
-  }
-
-  /// Remove it with whatever rings are still in it.
-  public static func remove(_ path: String) {
-    for ring in rings(in: path) { unlink(ring) }
-    rmdir(path)
+    return paths
   }
 }

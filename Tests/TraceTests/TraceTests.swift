@@ -25,10 +25,7 @@ final class Folder {
 
   init() { mkdir(path, 0o700) }
 
-  deinit {
-    for name in RecordingDirectory.rings(in: path) + ["a.nvpt", "b.nvpt"].map({ "\(path)/\($0)" }) { unlink(name) }
-    rmdir(path)
-  }
+  deinit { RecordingDirectory.remove(path) }
 }
 
 /// Writes events of a made-up engine into a ring.
