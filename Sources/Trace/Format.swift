@@ -13,9 +13,11 @@ enum Format {
   static let footerMagic: UInt64 = 0x454e_4f44_5450_564e  // "NVPTDONE"
   static let footerBytes = 16
 
-  /// Slots of a chunk, and bytes of its body, that a reader accepts.
+  /// Slots of a chunk, bytes of its body, and values of all its columns that a reader accepts. A writer stays below
+  /// half of the first.
   static let chunkSlotsMax = 1 << 22
   static let chunkBytesMax = 1 << 28
+  static let chunkValuesMax = 1 << 26
 }
 
 /// What a file says of itself before its first chunk.
