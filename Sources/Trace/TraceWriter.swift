@@ -162,7 +162,7 @@ public final class TraceWriter {
     let chunk = ChunkHeader(
       stream: ring.stream, source: ring.source, beginsWithCheckpoint: slots[0].event == .checkpoint,
       sequence: stream.sequence, firstEvent: stream.events, events: UInt32(summary.events), slots: UInt32(slots.count),
-      firstTime: summary.firstTime, lastTime: summary.lastTime,
+      firstTime: summary.firstTime, lastTime: summary.lastTime, ring: ring.serial,
       ringEnd: stream.consumer.position &+ UInt64(slots.count), commands: summary.commands, lost: summary.lost,
       bodyBytes: UInt32(body.count), bodyChecksum: checksum(body))
     try append(chunk, body)
