@@ -33,7 +33,7 @@ public enum TraceRepair {
       outcome.droppedBytes += addRings(of: reader, to: writer)
       try writer.finish()
       outcome.events = writer.progress.events
-      outcome.recovered = outcome.events - before
+      outcome.recovered = outcome.events &- before
     } catch {
       unlink(unfinished)
       throw error

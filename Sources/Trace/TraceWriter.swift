@@ -50,8 +50,8 @@ public final class TraceWriter {
       path = ring.path
       consumer = RingConsumer(ring)
       guard let last else { return }
-      sequence = last.sequence + 1
-      events = last.firstEvent + UInt64(last.events)
+      sequence = last.sequence &+ 1
+      events = last.firstEvent &+ UInt64(last.events)
       // Slots are freed after their chunk is written: a recorder that was killed in between left them here too.
       let written = last.ringEnd &- consumer.position
       if let slots = try? consumer.available(), written <= UInt64(slots.count) { consumer.free(Int(written)) }
@@ -166,8 +166,8 @@ public final class TraceWriter {
       ringEnd: stream.consumer.position &+ UInt64(slots.count), commands: summary.commands, lost: summary.lost,
       bodyBytes: UInt32(body.count), bodyChecksum: checksum(body))
     try append(chunk, body)
-    stream.sequence += 1
-    stream.events += UInt64(summary.events)
+    stream.sequence &+= 1
+    stream.events &+= UInt64(summary.events)
   }
 
   /// Put a chunk behind the others.
@@ -181,9 +181,9 @@ public final class TraceWriter {
     offset += size
     keptBytes += size
     progress.chunks += 1
-    progress.events += UInt64(chunk.events)
-    progress.commands += chunk.commands
-    progress.lost += chunk.lost
+    progress.events &+= UInt64(chunk.events)
+    progress.commands &+= chunk.commands
+    progress.lost &+= chunk.lost
     progress.bytes = offset
     if let keepBytes { dropOldest(keepBytes) }
   }
