@@ -47,7 +47,8 @@ final class Recording {
     try TraceWriter(path: path, header: header, keepBytes: keepBytes)
   }
 
-  func makeRing(_ source: Source, _ stream: UInt16 = 0, capacity: UInt64 = 1 << 14, name: String? = nil) throws -> Ring {
+  func makeRing(_ source: Source, _ stream: UInt16 = 0, capacity: UInt64 = 1 << 14, name: String? = nil) throws -> Ring
+  {
     try Ring(
       creating: "\(rings.path)/\(name ?? "\(source)-\(stream)").ring", capacity: capacity, source: source,
       stream: stream, traceID: id)

@@ -51,7 +51,10 @@ import Testing
     pwrite(file, &two, 2, 8)
     close(file)
     let error = try #require(throws: TraceError.self) { try TraceReader(path: recording.path) }
-    guard case .tooNew = error.kind else { Issue.record("\(error)"); return }
+    guard case .tooNew = error.kind else {
+      Issue.record("\(error)")
+      return
+    }
     #expect(error.description.contains("was written by a newer nvmepf (format 2.0)"))
   }
 
