@@ -55,6 +55,7 @@ public final class ChunkDecoder {
       }
       decoded.append(columns)
       begin += counts[kind] * (1 + description.fields.count)
+      guard begin <= Format.chunkValuesMax else { throw .damagedColumn }
     }
     return decoded
   }
@@ -64,6 +65,8 @@ public final class ChunkDecoder {
   ) throws(TraceError) {
     /// Begin and length of each column that a reference may name.
     var all: [(begin: Int, count: Int)] = []
+    /// Bytes that the kinds still to come can carry: all of them lie in slots.
+    var bytesLeft = slots * Record.size
     for index in decoded.indices {
       let count = decoded[index].count
       var begin = decoded[index].begin
@@ -76,7 +79,8 @@ public final class ChunkDecoder {
       }
       guard decoded[index].kind.carriesBytes else { continue }
       let mode = try reader.get(UInt8.self)
-      let total = try byteCount(decoded[index], values, slots)
+      let total = try byteCount(decoded[index], values, bytesLeft)
+      bytesLeft -= total
       decoded[index].bytes = [UInt8](repeating: 0, count: total)
       let target = blob.reserve(total)
       try columns.takeBytes(&reader, mode, UnsafeMutableRawBufferPointer(start: target, count: total))
@@ -86,13 +90,13 @@ public final class ChunkDecoder {
     }
   }
 
-  private func byteCount(_ columns: KindColumns, _ values: UnsafePointer<UInt64>, _ slots: Int) throws(TraceError)
+  private func byteCount(_ columns: KindColumns, _ values: UnsafePointer<UInt64>, _ most: Int) throws(TraceError)
     -> Int
   {
     var total = 0
     for event in 0..<columns.count {
       total += try bytes(behind: event, columns, values)
-      guard total <= slots * Record.size else { throw .damagedColumn }
+      guard total <= most else { throw .damagedColumn }
     }
     return total
   }

@@ -8,6 +8,7 @@ struct ChunkEncoder: ~Copyable {
   private var places = Scratch()
   private var times = Scratch()
   private var blob = Scratch()
+  private var copy = Scratch()
 
   init(_ scale: TimeScale) { self.scale = scale }
 
@@ -24,6 +25,13 @@ struct ChunkEncoder: ~Copyable {
 
   /// - Parameter slots: whole events, of kinds that this version knows; times in ticks.
   mutating func encode(_ slots: UnsafeBufferPointer<Record>) throws(TraceError) -> Summary {
+    // Another process may write to the ring at any moment: what is checked must be what is encoded.
+    let own = copy.reserve(slots.count * Record.size).bindMemory(to: Record.self, capacity: slots.count)
+    own.update(from: slots.baseAddress!, count: slots.count)
+    return try encode(own: UnsafeBufferPointer(start: own, count: slots.count))
+  }
+
+  private mutating func encode(own slots: UnsafeBufferPointer<Record>) throws(TraceError) -> Summary {
     columns.reset()
     var summary = Summary()
     let kinds = self.kinds.reserve(slots.count).assumingMemoryBound(to: UInt8.self)
@@ -80,7 +88,10 @@ struct ChunkEncoder: ~Copyable {
       let (offset, width) = field.place.location
       gather(base + offset, width, own, count, values)
       if field.isSpan {
-        for index in 0..<count { values[index] = scale.span(values[index], endingAt: slots[Int(own[index])].time) }
+        let most = width < 8 ? UInt64(1) << (8 * UInt64(width)) - 1 : .max
+        for index in 0..<count {
+          values[index] = min(most, scale.span(values[index], endingAt: slots[Int(own[index])].time))
+        }
       }
       columns.put(values, count)
     }

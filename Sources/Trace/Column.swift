@@ -56,6 +56,8 @@ struct ColumnEncoder: ~Copyable {
   private var earlier: [(hash: UInt64, length: Int, index: Int)] = []
   private var columns = 0
   private let level: Int32 = 1
+  /// Equal hashes stand for equal columns. A host that chooses the values must not be able to choose the hashes.
+  private let hashKey = UInt64.random(in: 0...UInt64.max)
 
   init() { context = ZSTD_createCCtx() }
 
@@ -79,7 +81,7 @@ struct ColumnEncoder: ~Copyable {
     var differences: UInt64 = 0
     var deltaBits: UInt64 = 0
     var repeats = 0
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    var hash = hashKey
     var previous = values[0]
     var previousDelta: UInt64 = 0
     for index in 0..<length {

@@ -13,9 +13,11 @@ enum Format {
   static let footerMagic: UInt64 = 0x454e_4f44_5450_564e  // "NVPTDONE"
   static let footerBytes = 16
 
-  /// Slots of a chunk, and bytes of its body, that a reader accepts.
+  /// Slots of a chunk, bytes of its body, and values of all its columns that a reader accepts. A writer stays below
+  /// half of the first.
   static let chunkSlotsMax = 1 << 22
   static let chunkBytesMax = 1 << 28
+  static let chunkValuesMax = 1 << 26
 }
 
 /// What a file says of itself before its first chunk.
@@ -78,7 +80,7 @@ func checksum(_ bytes: [UInt8]) -> UInt32 {
   bytes.withUnsafeBytes { nvmepf_crc32c(0, $0.baseAddress, $0.count) }
 }
 
-/// What stands before a chunk's body: 80 bytes.
+/// What stands before a chunk's body: 88 bytes.
 public struct ChunkHeader: Sendable, Equatable {
   public var stream: UInt16
   public var source: Source
@@ -93,7 +95,8 @@ public struct ChunkHeader: Sendable, Equatable {
   /// Nanoseconds since the trace began.
   public var firstTime: UInt64
   public var lastTime: UInt64
-  /// Slots of the ring that were written up to the chunk's end.
+  /// The ring that these events came from, and its slots that were written up to the chunk's end.
+  public var ring: UInt64
   public var ringEnd: UInt64
   /// I/O commands fetched.
   public var commands: UInt64
@@ -102,7 +105,7 @@ public struct ChunkHeader: Sendable, Equatable {
   var bodyBytes: UInt32
   var bodyChecksum: UInt32
 
-  static let size = 80
+  static let size = 88
 
   func encode() -> [UInt8] {
     var writer = ByteWriter()
@@ -115,7 +118,7 @@ public struct ChunkHeader: Sendable, Equatable {
     writer.put(firstEvent)
     writer.put(events)
     writer.put(slots)
-    for value in [firstTime, lastTime, ringEnd, commands, lost] { writer.put(value) }
+    for value in [firstTime, lastTime, ring, ringEnd, commands, lost] { writer.put(value) }
     writer.put(bodyChecksum)
     writer.put(checksum(writer.bytes))
     return writer.bytes
@@ -123,23 +126,23 @@ public struct ChunkHeader: Sendable, Equatable {
 
   /// nil when the bytes are not a chunk's header.
   init?(_ bytes: [UInt8]) {
-    guard bytes.count == ChunkHeader.size, checksum(Array(bytes[..<76])) == bytes.integer(at: 76, as: UInt32.self),
+    guard bytes.count == ChunkHeader.size, checksum(Array(bytes[..<84])) == bytes.integer(at: 84, as: UInt32.self),
       bytes.integer(at: 0, as: UInt32.self) == Format.chunkMagic, let source = Source(rawValue: bytes[10])
     else { return nil }
     self.init(
       stream: bytes.integer(at: 8), source: source, beginsWithCheckpoint: bytes[11] & 1 != 0,
       sequence: bytes.integer(at: 12), firstEvent: bytes.integer(at: 16), events: bytes.integer(at: 24),
       slots: bytes.integer(at: 28), firstTime: bytes.integer(at: 32), lastTime: bytes.integer(at: 40),
-      ringEnd: bytes.integer(at: 48), commands: bytes.integer(at: 56), lost: bytes.integer(at: 64),
-      bodyBytes: bytes.integer(at: 4), bodyChecksum: bytes.integer(at: 72))
+      ring: bytes.integer(at: 48), ringEnd: bytes.integer(at: 56), commands: bytes.integer(at: 64),
+      lost: bytes.integer(at: 72), bodyBytes: bytes.integer(at: 4), bodyChecksum: bytes.integer(at: 80))
     guard events > 0, events <= slots, Int(slots) <= Format.chunkSlotsMax, Int(bodyBytes) <= Format.chunkBytesMax
     else { return nil }
   }
 
   init(
     stream: UInt16, source: Source, beginsWithCheckpoint: Bool, sequence: UInt32, firstEvent: UInt64, events: UInt32,
-    slots: UInt32, firstTime: UInt64, lastTime: UInt64, ringEnd: UInt64, commands: UInt64, lost: UInt64,
-    bodyBytes: UInt32, bodyChecksum: UInt32
+    slots: UInt32, firstTime: UInt64, lastTime: UInt64, ring: UInt64, ringEnd: UInt64, commands: UInt64,
+    lost: UInt64, bodyBytes: UInt32, bodyChecksum: UInt32
   ) {
     self.stream = stream
     self.source = source
@@ -150,6 +153,7 @@ public struct ChunkHeader: Sendable, Equatable {
     self.slots = slots
     self.firstTime = firstTime
     self.lastTime = lastTime
+    self.ring = ring
     self.ringEnd = ringEnd
     self.commands = commands
     self.lost = lost

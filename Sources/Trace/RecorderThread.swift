@@ -43,7 +43,8 @@ public final class RecorderThread: @unchecked Sendable {
       nanosleep(&pause, nil)
     }
     writer.addRings(in: directory)
-    do throws(TraceError) { try writer.finish() } catch { failure = error }
+    // What it throws, the writer keeps as its error.
+    try? writer.finish()
     publish()
   }
 

@@ -18,6 +18,8 @@ public final class Ring: @unchecked Sendable {
   /// The stream of the trace that these records become.
   public let stream: UInt16
   public let traceID: TraceID
+  /// Tells this ring from others of the same stream, before and after it: random.
+  let serial: UInt64
   /// Slots; a power of two.
   public let capacity: UInt64
 
@@ -33,6 +35,7 @@ public final class Ring: @unchecked Sendable {
     static let capacity = 16
     static let traceID = 24
     static let closed = 40
+    static let serial = 48
     static let head = 64
     static let tail = 128
   }
@@ -64,6 +67,8 @@ public final class Ring: @unchecked Sendable {
     }
     (header, slots) = try Ring.map(descriptor, capacity: capacity, path: path)
     (self.path, self.capacity, self.source, self.stream, self.traceID) = (path, capacity, source, stream, traceID)
+    serial = .random(in: 1...UInt64.max)
+    header.storeBytes(of: serial, toByteOffset: Offset.serial, as: UInt64.self)
     header.storeBytes(of: Ring.magic, toByteOffset: Offset.magic, as: UInt64.self)
     header.storeBytes(of: Ring.version, toByteOffset: Offset.version, as: UInt32.self)
     header.storeBytes(of: UInt16(source.rawValue), toByteOffset: Offset.source, as: UInt16.self)
@@ -80,7 +85,7 @@ public final class Ring: @unchecked Sendable {
 
   /// Open a ring that a producer made. Nothing in it is trusted.
   public init(opening path: String) throws(TraceError) {
-    let descriptor = open(path, O_RDWR | O_CLOEXEC)
+    let descriptor = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
     guard descriptor >= 0 else { throw TraceError.system("cannot open the ring \(path)", errno) }
     defer { close(descriptor) }
     var page = [UInt64](repeating: 0, count: 8)
@@ -96,6 +101,7 @@ public final class Ring: @unchecked Sendable {
     (self.path, self.capacity, self.source) = (path, capacity, source)
     stream = UInt16(truncatingIfNeeded: page[1] >> 48)
     traceID = TraceID(high: page[3], low: page[4])
+    serial = page[6]
   }
 
   deinit {

@@ -27,7 +27,8 @@ public final class TraceReader {
 
   public init(path: String) throws(TraceError) {
     self.path = path
-    descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    // A pipe must be refused, not waited for.
+    descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC)
     guard descriptor >= 0 else { throw .system("cannot read \(path)", errno) }
     do throws(TraceError) {
       (header, schema, bytes, intactBytes) = try TraceReader.readHeader(descriptor, path)
@@ -65,6 +66,7 @@ public final class TraceReader {
       throw TraceError(.notATrace, "\(path) is not a trace of nvmepf")
     }
     let (major, minor): (UInt16, UInt16) = (start.integer(at: 8), start.integer(at: 10))
+    guard major > 0 else { throw TraceError(.damaged, "\(path): the header, at byte 0, is damaged") }
     guard major == Format.major else {
       throw TraceError(
         .tooNew, "\(path) was written by a newer nvmepf (format \(major).\(minor)); this one reads \(Format.major).x")
@@ -103,9 +105,12 @@ public final class TraceReader {
       checksum(Array(index[..<(index.count - 4)])) == index.integer(at: index.count - 4, as: UInt32.self)
     else { return false }
     var found: [Chunk] = []
+    var previousEnd = intactBytes
     for place in 0..<count {
-      guard let chunk = readChunk(at: index.integer(at: 8 + 8 * place)), end(of: chunk) <= start else { return false }
+      let offset: UInt64 = index.integer(at: 8 + 8 * place)
+      guard offset >= previousEnd, let chunk = readChunk(at: offset), end(of: chunk) <= start else { return false }
       found.append(chunk)
+      previousEnd = end(of: chunk)
     }
     chunks = found
     intactBytes = start

@@ -6,7 +6,7 @@ public enum TraceRepair {
     public var chunks = 0
     /// Events that lay in rings only.
     public var recovered: UInt64 = 0
-    /// Bytes behind the last whole chunk that are given up.
+    /// Bytes that are given up: behind the last whole chunk, and in rings that continued what was there.
     public var droppedBytes: UInt64 = 0
     public var events: UInt64 = 0
   }
@@ -30,10 +30,10 @@ public enum TraceRepair {
         try body[...].withContiguousBytes { (bytes) throws(TraceError) in try writer.append(chunk.header, bytes) }
       }
       let before = writer.progress.events
-      addRings(of: reader, to: writer)
+      outcome.droppedBytes += addRings(of: reader, to: writer)
       try writer.finish()
       outcome.events = writer.progress.events
-      outcome.recovered = outcome.events - before
+      outcome.recovered = outcome.events &- before
     } catch {
       unlink(unfinished)
       throw error
@@ -54,12 +54,24 @@ public enum TraceRepair {
     return descriptor
   }
 
-  /// The rings that the recorder left, each from where its stream's last whole chunk ends. A damaged one adds nothing.
-  private static func addRings(of reader: TraceReader, to writer: TraceWriter) {
+  /// The rings that the recorder left, each from where its last whole chunk ends.
+  /// - Returns: bytes in rings that do not continue what the trace still has: their beginning was in a damaged chunk.
+  private static func addRings(of reader: TraceReader, to writer: TraceWriter) -> UInt64 {
+    var dropped: UInt64 = 0
     for path in RecordingDirectory.rings(in: RecordingDirectory.path(of: reader.header.id)) {
       guard let ring = try? Ring(opening: path), ring.traceID == reader.header.id else { continue }
-      let last = reader.chunks.last { $0.header.source == ring.source && $0.header.stream == ring.stream }?.header
-      writer.add(ring, after: last)
+      let consumer = RingConsumer(ring)
+      guard let slots = try? consumer.available() else { continue }
+      let last = reader.chunks.last { $0.header.ring == ring.serial }?.header
+      // Slots are freed after their chunk is written: what is freed is in the trace, and some that is not may be too.
+      let written = (last?.ringEnd ?? 0) &- consumer.position
+      // A flight recorder may have dropped every chunk of a ring; then nothing behind the chunks is damaged.
+      if written <= UInt64(slots.count) || (last == nil && reader.intactBytes == reader.bytes) {
+        writer.add(ring, after: last)
+      } else {
+        dropped += UInt64(slots.count * Record.size)
+      }
     }
+    return dropped
   }
 }

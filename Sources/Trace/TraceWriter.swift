@@ -23,7 +23,7 @@ public final class TraceWriter {
   public private(set) var progress = Progress()
   public private(set) var error: TraceError?
 
-  private let descriptor: Int32
+  private var descriptor: Int32
   private let headerBytes: [UInt8]
   private let traceID: TraceID
   private var encoder: ChunkEncoder
@@ -83,7 +83,7 @@ public final class TraceWriter {
     offset = UInt64(headerBytes.count)
     progress.bytes = offset
     do throws(TraceError) {
-      try write(headerBytes, at: 0)
+      try write(headerBytes, to: descriptor, at: 0)
     } catch {
       close(descriptor)
       throw error
@@ -121,7 +121,12 @@ public final class TraceWriter {
         discard(stream)
       }
     }
-    streams.removeAll { $0.consumer.ring.isClosed && $0.consumer.isEmpty && $0.consumer.ring.source == .host }
+    streams.removeAll { stream in
+      let isDone = stream.consumer.ring.source == .host && stream.consumer.ring.isClosed && stream.consumer.isEmpty
+      // Its file would be taken for a new ring.
+      if isDone { stream.consumer.ring.removeFile() }
+      return isDone
+    }
   }
 
   private func drain(_ stream: Stream, all: Bool) throws(TraceError) {
@@ -130,7 +135,7 @@ public final class TraceWriter {
     while true {
       let slots = try stream.consumer.available()
       progress.ringFill = max(progress.ringFill, Double(slots.count) / Double(capacity))
-      let most = isEngine ? capacity / 2 : capacity / 4
+      let most = min(isEngine ? capacity / 2 : capacity / 4, Format.chunkSlotsMax / 2)
       var cut: Int?
       var position = stream.scanned
       while position < slots.count, cut == nil {
@@ -157,7 +162,7 @@ public final class TraceWriter {
     let chunk = ChunkHeader(
       stream: ring.stream, source: ring.source, beginsWithCheckpoint: slots[0].event == .checkpoint,
       sequence: stream.sequence, firstEvent: stream.events, events: UInt32(summary.events), slots: UInt32(slots.count),
-      firstTime: summary.firstTime, lastTime: summary.lastTime,
+      firstTime: summary.firstTime, lastTime: summary.lastTime, ring: ring.serial,
       ringEnd: stream.consumer.position &+ UInt64(slots.count), commands: summary.commands, lost: summary.lost,
       bodyBytes: UInt32(body.count), bodyChecksum: checksum(body))
     try append(chunk, body)
@@ -170,13 +175,13 @@ public final class TraceWriter {
     var whole = ByteWriter()
     chunk.encode().withUnsafeBytes { whole.put($0) }
     whole.put(body)
-    try write(whole.bytes, at: offset)
+    try write(whole.bytes, to: descriptor, at: offset)
     let size = UInt64(whole.bytes.count)
     index.append((offset, size))
     offset += size
     keptBytes += size
     progress.chunks += 1
-    progress.events += UInt64(chunk.events)
+    progress.events &+= UInt64(chunk.events)
     progress.commands &+= chunk.commands
     progress.lost &+= chunk.lost
     progress.bytes = offset
@@ -208,7 +213,7 @@ public final class TraceWriter {
     ftruncate(descriptor, off_t(offset))
   }
 
-  private func write(_ bytes: [UInt8], at place: UInt64) throws(TraceError) {
+  private func write(_ bytes: [UInt8], to descriptor: Int32, at place: UInt64) throws(TraceError) {
     var written = 0
     while written < bytes.count {
       let count = bytes.withUnsafeBytes {
@@ -248,24 +253,38 @@ public final class TraceWriter {
     writer.put(checksum(writer.bytes))
     writer.put(offset)
     writer.put(Format.footerMagic)
-    try write(writer.bytes, at: offset)
+    try write(writer.bytes, to: descriptor, at: offset)
     progress.bytes = offset + UInt64(writer.bytes.count)
     guard fsync(descriptor) == 0 else { throw .system("cannot write \(path)", errno) }
   }
 
-  /// A flight recorder's file without the holes in front: what is kept moves up.
+  /// A flight recorder's file without the holes in front: what is kept is copied to a new file that takes the place of
+  /// this one only when it is whole.
   private func compact() throws(TraceError) {
-    var target = UInt64(headerBytes.count)
-    for place in index.indices {
-      var bytes = [UInt8](repeating: 0, count: Int(index[place].bytes))
-      guard pread(descriptor, &bytes, bytes.count, off_t(index[place].offset)) == bytes.count else {
-        throw .system("cannot read \(path)", errno)
+    let unfinished = path + ".compact"
+    let target = open(unfinished, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    guard target >= 0 else { throw .system("cannot write \(unfinished)", errno) }
+    var places: [(offset: UInt64, bytes: UInt64)] = []
+    var end = UInt64(headerBytes.count)
+    do throws(TraceError) {
+      guard flock(target, LOCK_EX | LOCK_NB) == 0 else { throw .system("cannot write \(unfinished)", errno) }
+      try write(headerBytes, to: target, at: 0)
+      for chunk in index {
+        var bytes = [UInt8](repeating: 0, count: Int(chunk.bytes))
+        guard pread(descriptor, &bytes, bytes.count, off_t(chunk.offset)) == bytes.count else {
+          throw .system("cannot read \(path)", errno)
+        }
+        try write(bytes, to: target, at: end)
+        places.append((end, chunk.bytes))
+        end += chunk.bytes
       }
-      try write(bytes, at: target)
-      index[place].offset = target
-      target += index[place].bytes
+      guard fsync(target) == 0, rename(unfinished, path) == 0 else { throw .system("cannot write \(path)", errno) }
+    } catch {
+      close(target)
+      unlink(unfinished)
+      throw error
     }
-    offset = target
-    ftruncate(descriptor, off_t(offset))
+    close(descriptor)
+    (descriptor, index, offset) = (target, places, end)
   }
 }
