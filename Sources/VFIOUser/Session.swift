@@ -150,7 +150,8 @@ struct Session: ~Copyable {
     return .payload(reply.bytes)
   }
 
-  /// With its capabilities where the client has made room for them; else it learns how much room they need.
+  /// With its capabilities where the client has made room for them; else it learns how much room they need, and where
+  /// they will lie: QEMU refuses a region that has capabilities at 0.
   private func regionInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
     guard let argsz: UInt32 = reader.get(), argsz >= 32, reader.get(UInt32.self) != nil,
       let index: UInt32 = reader.get()
@@ -159,15 +160,15 @@ struct Session: ~Copyable {
     guard Int(index) < regions.count else { return .error(EINVAL) }
     let region = regions[Int(index)]
     let needed = 32 + (region.mappable.isEmpty ? 0 : 16 + 16 * region.mappable.count)
-    let fits = Int(argsz) >= needed && needed > 32
+    let hasCapabilities = needed > 32
     var reply = PayloadWriter()
     reply.put(UInt32(needed))
     reply.put(region.flags)
     reply.put(index)
-    reply.put(UInt32(fits ? 32 : 0))
+    reply.put(UInt32(hasCapabilities ? 32 : 0))
     reply.put(region.size)
     reply.put(UInt64(0))
-    guard fits else { return .payload(reply.bytes) }
+    guard hasCapabilities, Int(argsz) >= needed else { return .payload(reply.bytes) }
     reply.put(RegionDescription.sparseCapability)
     reply.put(UInt16(1))
     reply.put(UInt32(0))
