@@ -9,6 +9,9 @@ struct ChunkEncoder: ~Copyable {
   private var times = Scratch()
   private var blob = Scratch()
   private var copy = Scratch()
+  private var sortedTimes = Scratch()
+  private var sortedPlaces = Scratch()
+  private var ends = Scratch()
 
   init(_ scale: TimeScale) { self.scale = scale }
 
@@ -56,8 +59,26 @@ struct ChunkEncoder: ~Copyable {
     summary.firstTime = times[0]
     summary.lastTime = times[summary.events - 1]
     columns.put(UnsafeRawBufferPointer(start: kinds, count: summary.events))
+    // Times and places of each kind together, in one pass over the events.
+    let sortedTimes = self.sortedTimes.reserve(8 * summary.events).assumingMemoryBound(to: UInt64.self)
+    let sortedPlaces = self.sortedPlaces.reserve(4 * summary.events).assumingMemoryBound(to: UInt32.self)
+    let ends = self.ends.reserve(8 * 256).assumingMemoryBound(to: Int.self)
+    var begin = 0
+    for kind in 0..<256 {
+      ends[kind] = begin
+      begin += counts[kind]
+    }
+    var previous = summary.firstTime
+    for event in 0..<summary.events {
+      let kind = Int(kinds[event])
+      sortedTimes[ends[kind]] = times[event] &- previous
+      sortedPlaces[ends[kind]] = places[event]
+      ends[kind] += 1
+      previous = times[event]
+    }
     for kind in 0..<256 where counts[kind] > 0 {
-      put(schema.kinds[kind]!, counts[kind], slots, summary.events, kinds, places, times)
+      let begin = ends[kind] - counts[kind]
+      put(schema.kinds[kind]!, counts[kind], slots, sortedTimes + begin, sortedPlaces + begin)
     }
     return summary
   }
@@ -71,18 +92,11 @@ struct ChunkEncoder: ~Copyable {
   }
 
   private mutating func put(
-    _ kind: Schema.Kind, _ count: Int, _ slots: UnsafeBufferPointer<Record>, _ events: Int,
-    _ kinds: UnsafePointer<UInt8>, _ places: UnsafePointer<UInt32>, _ times: UnsafePointer<UInt64>
+    _ kind: Schema.Kind, _ count: Int, _ slots: UnsafeBufferPointer<Record>, _ times: UnsafeMutablePointer<UInt64>,
+    _ own: UnsafePointer<UInt32>
   ) {
-    let values = self.values.reserve(8 * count + 4 * count).assumingMemoryBound(to: UInt64.self)
-    let own = UnsafeMutableRawPointer(values + count).assumingMemoryBound(to: UInt32.self)
-    var found = 0
-    for event in 0..<events where kinds[event] == kind.kind {
-      values[found] = times[event] &- times[max(event - 1, 0)]
-      own[found] = places[event]
-      found += 1
-    }
-    columns.put(values, count)
+    columns.put(times, count)
+    let values = self.values.reserve(8 * count).assumingMemoryBound(to: UInt64.self)
     let base = UnsafeRawPointer(slots.baseAddress!)
     for field in kind.fields {
       let (offset, width) = field.place.location

@@ -192,11 +192,14 @@ public final class TraceWriter {
   private func dropOldest(_ keepBytes: UInt64) {
     var dropped = 0
     while keptBytes > keepBytes, index.count - dropped > 2 {
-      let oldest = index[dropped]
-      nvmepf_punch_hole(descriptor, oldest.offset, oldest.bytes)
-      keptBytes -= oldest.bytes
+      keptBytes -= index[dropped].bytes
       dropped += 1
     }
+    guard dropped > 0 else { return }
+    // Only whole blocks become free: the hole begins in the block that the last one could not take.
+    let end = index[dropped].offset
+    let begin = max(UInt64(headerBytes.count), index[0].offset & ~0xffff)
+    nvmepf_punch_hole(descriptor, begin, end - begin)
     index.removeFirst(dropped)
   }
 

@@ -3,148 +3,142 @@ import Testing
 
 @testable import Trace
 
-@Suite("A trace that is not whole")
-struct DamageTests {
-  /// A small trace with three chunks.
-  private func small(_ folder: Folder) throws -> [UInt8] {
-    var recording = try Recording(folder, header.id, seed: 9)
-    let writer = try TraceWriter(path: "\(folder.path)/a.nvpt", header: header)
-    writer.add(recording.ring)
-    for _ in 0..<3 {
-      recording.checkpoint()
-      for _ in 0..<6 { recording.appendAny() }
+/// A trace whose bytes are not what was written: it is read as far as it is whole, and says where that ends.
+@Suite struct DamageTests {
+  /// Three chunks of an engine's stream and one of a host's.
+  private func makeSmallTrace(_ recording: Recording) throws -> [UInt8] {
+    let writer = try recording.makeWriter()
+    let rings = [try recording.makeRing(.engine), try recording.makeRing(.host, 1)]
+    for ring in rings {
+      writer.add(ring)
+      var random = Seeded(7)
+      var producer = RingProducer(ring, whenFull: .wait)
+      var time = recording.startTicks + 5000
+      for round in 0..<3 {
+        if ring.source == .engine {
+          Event(record: Record(time: time, kind: .checkpoint, flags: EventFlag.bytes, b: 3), bytes: [1, 2, 3])
+            .append(to: &producer)
+        }
+        for _ in 0..<4 {
+          time += 100
+          Event.random(round == 1 ? .fetch : .read, time: time, &random).append(to: &producer)
+        }
+      }
     }
     try writer.finish()
-    return try bytes("\(folder.path)/a.nvpt")
+    return try readAll(recording.path)
   }
 
-  private func bytes(_ path: String) throws -> [UInt8] {
-    let descriptor = open(path, O_RDONLY)
-    defer { close(descriptor) }
-    var buffer = [UInt8](repeating: 0, count: 1 << 20)
-    let count = try #require(Optional(read(descriptor, &buffer, buffer.count)))
-    return Array(buffer[..<count])
+  private func readAll(_ path: String) throws -> [UInt8] {
+    let file = open(path, O_RDONLY)
+    defer { close(file) }
+    var status = stat()
+    fstat(file, &status)
+    var bytes = [UInt8](repeating: 0, count: Int(status.st_size))
+    try #require(read(file, &bytes, bytes.count) == bytes.count)
+    return bytes
   }
 
-  /// Write bytes and read all that can be read of them.
-  /// - Returns: chunks, and the first complaint.
-  private func probe(_ bytes: ArraySlice<UInt8>, _ folder: Folder) throws -> (chunks: Int, complaint: TraceError?) {
-    let path = "\(folder.path)/b.nvpt"
-    let descriptor = open(path, O_RDWR | O_CREAT | O_TRUNC, 0o600)
-    _ = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-    close(descriptor)
-    do throws(TraceError) {
-      let reader = try TraceReader(path: path)
-      let decoder = ChunkDecoder()
-      for chunk in reader.chunks.indices { _ = try reader.decode(chunk, with: decoder) }
-      return (reader.chunks.count, reader.damage)
-    } catch {
-      return (0, error)
+  private func write(_ bytes: some Collection<UInt8>, to path: String) {
+    let file = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0o600)
+    let bytes = Array(bytes)
+    _ = Glibc.write(file, bytes, bytes.count)
+    close(file)
+  }
+
+  /// Every event that can be read; nil when the file is refused.
+  private func readEverything(_ path: String) -> (reader: TraceReader, events: Int)? {
+    guard let reader = try? TraceReader(path: path) else { return nil }
+    var events = 0
+    if var merged = try? MergedEvents(reader) {
+      while let event = try? merged.next() { events += event.record.pointee.tail < 4096 ? 1 : 0 }
+    }
+    return (reader, events)
+  }
+
+  @Test("Cut at any byte, the chunks before the cut are read and the damage names chunk and byte")
+  func cut() throws {
+    let recording = try Recording()
+    let whole = try makeSmallTrace(recording)
+    let chunks = try TraceReader(path: recording.path).chunks
+    #expect(chunks.count == 4)
+    let ends = chunks.dropFirst().map { Int($0.offset) } + [Int(try TraceReader(path: recording.path).intactBytes)]
+    for length in 0..<whole.count {
+      write(whole[..<length], to: recording.path)
+      guard let (reader, events) = readEverything(recording.path) else {
+        #expect(length < Int(chunks[0].offset), "only a cut header is refused: \(length)")
+        continue
+      }
+      let kept = ends.filter { $0 <= length }.count
+      #expect(reader.chunks.count == kept && !reader.isComplete)
+      #expect(events == chunks[..<kept].reduce(0) { $0 + Int($1.header.events) })
+      let text = try #require(reader.damage).description
+      #expect(text.contains("chunk \(kept)"))
+      let start = kept == 0 ? Int(chunks[0].offset) : ends[kept - 1]
+      if kept < 4, length > start { #expect(text.contains("at byte \(start) ") && text.contains("nvmepf repair")) }
     }
   }
 
-  @Test("cut at any byte, it is readable up to its last whole chunk, and says where it ends")
-  func isCut() throws {
-    let folder = Folder()
-    let whole = try small(folder)
-    let full = try probe(whole[...], folder)
-    #expect(full.chunks == 3 && full.complaint == nil)
-    for end in 0..<whole.count {
-      let (chunks, complaint) = try probe(whole[..<end], folder)
-      #expect(chunks <= 3)
-      let text = try #require(complaint?.description)
-      #expect(text.contains("b.nvpt"))
-    }
-  }
-
-  @Test("with any bit flipped, it is refused with chunk and place, or reads without harm")
-  func isFlipped() throws {
-    let folder = Folder()
-    let whole = try small(folder)
+  @Test("With any byte changed, it is refused or the chunks before the change are read")
+  func flip() throws {
+    let recording = try Recording()
+    let whole = try makeSmallTrace(recording)
+    let original = try TraceReader(path: recording.path)
+    let starts = original.chunks.map { Int($0.offset) }
     for place in whole.indices {
       var changed = whole
-      changed[place] ^= 1 << UInt8(place % 8)
-      let (chunks, complaint) = try probe(changed[...], folder)
-      // A change of the index only sends the reader through the chunks.
-      if chunks < 3 { #expect(complaint != nil, "byte \(place)") }
-      if let complaint, chunks > 0, chunks < 3 {
-        #expect(complaint.description.contains("chunk \(chunks) at byte"), "byte \(place): \(complaint)")
+      changed[place] ^= UInt8(1 << (place % 8))
+      write(changed, to: recording.path)
+      _ = readEverything(recording.path)
+      guard let reader = try? TraceReader(path: recording.path) else {
+        #expect(place < starts[0], "only a changed header is refused: \(place)")
+        continue
+      }
+      try #require(place >= starts[0], "the header is covered by its checksum")
+      let changedChunk = place < original.intactBytes ? starts.filter { $0 <= place }.count - 1 : starts.count
+      let decoder = ChunkDecoder()
+      for number in 0..<changedChunk { _ = try reader.decode(number, with: decoder) }
+      guard changedChunk < starts.count else { continue }
+      let name = "chunk \(changedChunk) at byte \(starts[changedChunk]) "
+      if changedChunk < reader.chunks.count {
+        let error = try #require(throws: TraceError.self) { try reader.decode(changedChunk, with: decoder) }
+        #expect(error.description.contains(name))
+      } else {
+        #expect(try #require(reader.damage).description.contains(name))
       }
     }
   }
 
-  @Test("a newer format is refused in one line")
-  func isNewer() throws {
-    let folder = Folder()
-    var whole = try small(folder)
-    whole[8] = 2
-    let newer = try probe(whole[...], folder).complaint?.description ?? ""
-    #expect(newer.contains("newer nvmepf (format 2.0)"))
-    let script = try probe([UInt8]("#!/bin/sh".utf8)[...], folder).complaint?.description ?? ""
-    #expect(script.contains("not a trace"))
-  }
-
-  @Test("what a killed recorder left in file and ring is all there after a repair, once")
-  func isRepaired() throws {
-    for killedAfterWrite in [false, true] {
-      let id = TraceID.random()
-      let own = TraceHeader(
-        id: id, startRealtimeNs: 0, ticksPerSecond: 1_000_000_000, startTicks: 0, metadata: [])
-      let folder = Folder()
-      let directory = try RecordingDirectory(creating: id)
-      defer { RecordingDirectory.remove(directory.path) }
-      let path = "\(folder.path)/a.nvpt"
-      let ring = try Ring(
-        creating: "\(directory.path)/engine-0.ring", capacity: 4096, source: .engine, stream: 0, traceID: id)
-      var producer = RingProducer(ring, whenFull: .wait)
-      var writer: TraceWriter? = try TraceWriter(path: path, header: own)
-      writer?.add(ring)
-      for time in 0..<300 as Range<UInt64> {
-        let kind = time % 100 == 0 ? EventKind.checkpoint : .clock
-        producer.append(Record(time: time, kind: kind, flags: kind == .checkpoint ? EventFlag.bytes : 0))
+  @Test("Bodies of any bytes are refused or decoded within bounds", arguments: 0..<UInt64(40))
+  func hostileBody(seed: UInt64) throws {
+    let recording = try Recording()
+    _ = try makeSmallTrace(recording)
+    let reader = try TraceReader(path: recording.path)
+    var random = Seeded(seed)
+    let decoder = ChunkDecoder()
+    for _ in 0..<200 {
+      let chunk = reader.chunks.randomElement(using: &random)!
+      var body = try #require(reader.body(of: chunk))
+      for _ in 0..<Int.random(in: 1...4, using: &random) {
+        body[Int.random(in: body.indices, using: &random)] = UInt8.random(in: 0...255, using: &random)
       }
-      writer?.drain()
-      // Killed between writing a chunk and giving its slots back: they are in both places.
-      if killedAfterWrite { ring.tail.pointee.store(100, ordering: .releasing) }
-      writer = nil
-      let outcome = try TraceRepair.repair(path, output: path)
-      let reader = try TraceReader(path: path)
-      #expect(reader.isComplete && outcome.recovered == 100)
-      let times = try contents(reader).map(\.time)
-      #expect(times == Array(0..<300))
-      #expect(access(directory.path, F_OK) != 0)
+      var header = chunk.header
+      if Bool.random(using: &random) {
+        header.slots = UInt32.random(in: 1...UInt32(Format.chunkSlotsMax), using: &random)
+        header.events = UInt32.random(in: 1...header.slots, using: &random)
+      }
+      let slots = try? body.withUnsafeBytes { try decoder.decode($0, header, reader.schema) }
+      var place = 0
+      while let slots, place < slots.count { place += 1 + Int(slots[place].tail) }
+      #expect(slots == nil || place == slots!.count)
     }
   }
 
-  @Test("a trace that is being recorded is not repaired")
-  func isLocked() throws {
-    let folder = Folder()
-    let path = "\(folder.path)/a.nvpt"
-    let writer = try TraceWriter(path: path, header: header)
-    #expect(throws: TraceError.self) { try TraceRepair.repair(path, output: path) }
-    try writer.finish()
-  }
-
-  @Test("a flight recorder keeps the newest chunks, from a checkpoint on, also when it was killed")
-  func keepsNewest() throws {
-    for isKilled in [false, true] {
-      let folder = Folder()
-      let path = "\(folder.path)/a.nvpt"
-      var recording = try Recording(folder, header.id, seed: 3)
-      var writer: TraceWriter? = try TraceWriter(path: path, header: header, keepBytes: 30_000)
-      writer?.add(recording.ring)
-      for _ in 0..<60 {
-        recording.checkpoint()
-        for _ in 0..<30 { recording.appendAny() }
-        writer?.drain()
-      }
-      if isKilled { writer = nil } else { try writer?.finish() }
-      let reader = try TraceReader(path: path)
-      #expect(reader.chunks.count >= 2 && reader.chunks.count < 60)
-      #expect(reader.chunks[0].header.beginsWithCheckpoint)
-      let kept = try contents(reader)
-      let end = isKilled ? recording.slotsBeforeCheckpoint : recording.expected.count
-      #expect(kept == Array(recording.expected[(end - kept.count)..<end]))
-    }
+  @Test("A pipe or a directory is refused, not waited for")
+  func notAFile() throws {
+    let recording = try Recording()
+    mkfifo(recording.path, 0o600)
+    #expect(throws: TraceError.self) { try TraceReader(path: recording.path) }
+    #expect(throws: TraceError.self) { try TraceReader(path: recording.files) }
   }
 }
