@@ -1,0 +1,260 @@
+import CPlatform
+import Glibc
+import Live
+import Testing
+
+@testable import VFIOUser
+
+/// A served endpoint, and raw sockets to it.
+final class Served {
+  let path = "/tmp/nvmepf-test-\(getpid())-\(UInt64.random(in: 0...UInt64.max)).sock"
+  private let server: Server
+  private let function: EndpointFunction
+  private let thread: WorkerThread
+
+  init() throws {
+    let server = try Server(path: path)
+    let function = try EndpointFunction(
+      EndpointConfiguration(backend: .memory, bytes: 1 << 20, ioQueuesMax: 4))
+    (self.server, self.function) = (server, function)
+    thread = WorkerThread(name: "serve") {
+      // What a client does against the protocol costs it its connection, nobody else's.
+      while (try? server.serve(function)) ?? true {}
+    }
+  }
+
+  deinit {
+    server.stop()
+    thread.join()
+    function.stop()
+  }
+
+  func connect() throws -> Int32 {
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    let result = try withSocketAddress(path) { Glibc.connect(descriptor, $0, $1) }
+    try #require(result == 0)
+    return descriptor
+  }
+}
+
+/// Send bytes, and read one reply: its header and payload.
+private func exchange(_ socket: Int32, _ bytes: [UInt8]) -> (MessageHeader, [UInt8])? {
+  guard send(socket, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count else { return nil }
+  return receive(socket)
+}
+
+private func receive(_ socket: Int32) -> (MessageHeader, [UInt8])? {
+  var header = MessageHeader(messageID: 0, command: 0, size: 0)
+  guard recv(socket, &header, 16, Int32(MSG_WAITALL)) == 16 else { return nil }
+  var payload = [UInt8](repeating: 0, count: Int(header.size) - 16)
+  guard payload.isEmpty || recv(socket, &payload, payload.count, Int32(MSG_WAITALL)) == payload.count else {
+    return nil
+  }
+  return (header, payload)
+}
+
+private func message(
+  _ id: UInt16, _ command: UInt16, flags: UInt32 = 0, _ build: (inout PayloadWriter) -> Void = { _ in }
+)
+  -> [UInt8]
+{
+  var payload = PayloadWriter()
+  build(&payload)
+  let header = MessageHeader(
+    messageID: id, command: command, size: UInt32(16 + payload.bytes.count), flags: flags)
+  return withUnsafeBytes(of: header) { [UInt8]($0) } + payload.bytes
+}
+
+private func version(_ minor: UInt16, json: String?) -> [UInt8] {
+  message(0, 1) {
+    $0.put(UInt16(0))
+    $0.put(minor)
+    if let json { $0.put(json) }
+  }
+}
+
+@Suite("A vfio-user server", .serialized)
+struct ServerTests {
+  @Test("answers a client of 0.0 with capabilities, as QEMU is, and one of 0.1 without any, with their own version")
+  func negotiates() throws {
+    let served = try Served()
+    for (minor, json) in [(0, #"{"capabilities":{"max_msg_fds":16}}"#), (1, nil), (7, nil)] as [(UInt16, String?)] {
+      let socket = try served.connect()
+      let (header, payload) = try #require(exchange(socket, version(minor, json: json)))
+      #expect(header.isReply && !header.isError)
+      #expect(payload[0...3] == [0, 0, UInt8(min(minor, 1)), 0])
+      #expect(payload.last == 0 && payload.contains(UInt8(ascii: "{")))
+      close(socket)
+    }
+  }
+
+  @Test("refuses another major version, and anything before a version")
+  func refusesVersions() throws {
+    let served = try Served()
+    var bytes = version(0, json: nil)
+    bytes[16] = 9
+    for first in [bytes, message(1, 4) { $0.put(UInt32(16)) }] {
+      let socket = try served.connect()
+      let (header, _) = try #require(exchange(socket, first))
+      #expect(header.isError && header.error == UInt32(EINVAL))
+      #expect(receive(socket) == nil)
+      close(socket)
+    }
+  }
+
+  @Test("describes the doorbell page in two steps, with one descriptor")
+  func describesRegion() throws {
+    let served = try Served()
+    let socket = try served.connect()
+    _ = exchange(socket, version(0, json: nil))
+    func ask(_ argsz: UInt32) -> [UInt8] {
+      message(3, 5) {
+        for value in [argsz, 0, 0, 0] as [UInt32] { $0.put(value) }
+        $0.put(UInt64(0))
+        $0.put(UInt64(0))
+      }
+    }
+    let (_, short) = try #require(exchange(socket, ask(32)))
+    #expect(short.count == 32 && short[0] == 64 && short[4] == 0xf && short[12] == 32)
+    let (header, whole) = try #require(exchange(socket, ask(64)))
+    #expect(header.messageID == 3 && whole.count == 64)
+    #expect(whole[48...63].elementsEqual([0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0]))
+    close(socket)
+  }
+
+  @Test("answers pipelined messages in order, and posted writes not at all")
+  func pipelines() throws {
+    let served = try Served()
+    let socket = try served.connect()
+    _ = exchange(socket, version(0, json: nil))
+    let write = message(7, 10, flags: MessageHeader.noReply) {
+      $0.put(UInt64(0x24))
+      $0.put(UInt32(0))
+      $0.put(UInt32(4))
+      $0.put(UInt32(0x001f_001f))
+    }
+    func read(_ id: UInt16, _ offset: UInt64) -> [UInt8] {
+      message(id, 9) {
+        $0.put(offset)
+        $0.put(UInt32(0))
+        $0.put(UInt32(4))
+      }
+    }
+    let (first, aqa) = try #require(exchange(socket, write + read(8, 0x24) + read(9, 0x08)))
+    let (second, version) = try #require(receive(socket))
+    #expect(first.messageID == 8 && aqa[16...] == [0x1f, 0, 0x1f, 0])
+    #expect(second.messageID == 9 && version[16...] == [0, 4, 1, 0])
+    close(socket)
+  }
+
+  @Test("maps shared memory and ROM without a descriptor, refuses what overlaps, wraps or ends beyond its file")
+  func mapsMemory() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let file = nvmepf_memfd("test")
+    defer { close(file) }
+    ftruncate(file, 1 << 20)
+    try client.mapMemory(address: 0x10_0000, size: 1 << 20, descriptor: file)
+    try client.mapMemory(address: 0xfffc_0000, size: 0x40000, descriptor: -1)
+    for (address, size) in [
+      (0x10_f000, 0x1000), (UInt64.max - 0xfff, 0x2000), (0x100, 0x1000), (0x200_0000, 1 << 21), (0, 0),
+    ]
+      as [(UInt64, UInt64)]
+    {
+      #expect(throws: VFIOUserError.self) {
+        try client.mapMemory(address: address, size: size, descriptor: file)
+      }
+    }
+    try client.unmapMemory(address: 0x10_0000, size: 1 << 20)
+    try client.mapMemory(address: 0x10_0000, size: 1 << 20, descriptor: file)
+    #expect(throws: VFIOUserError.self) { try client.unmapMemory(address: 0x5000, size: 0x1000) }
+  }
+
+  @Test("takes interrupt descriptors in pieces and none, refuses those beyond the last")
+  func takesInterrupts() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let event = nvmepf_eventfd()
+    defer { close(event) }
+    try client.setInterrupts(.msix, start: 0, descriptors: [event, event])
+    try client.setInterrupts(.msix, start: 2, descriptors: [event])
+    try client.setInterrupts(.msix, start: 0, descriptors: [])
+    #expect(throws: VFIOUserError.self) { try client.setInterrupts(.msix, start: 5, descriptors: [event]) }
+  }
+
+  @Test("the configuration space is an NVMe function whose BAR can be sized")
+  func hasConfiguration() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let space = try client.read(region: PCIRegion.configuration, offset: 0, count: 4096)
+    #expect(space[9...11] == [2, 8, 1] && space[6] & 0x10 != 0)
+    try client.write(region: PCIRegion.configuration, offset: 0x10, UInt32.max)
+    #expect(try client.read(region: PCIRegion.configuration, offset: 0x10, as: UInt32.self) == 0xffff_0004)
+    var capability = Int(space[0x34])
+    var ids: [UInt8] = []
+    while capability != 0, ids.count < 10 {
+      ids.append(space[capability])
+      capability = Int(space[capability + 1])
+    }
+    #expect(ids == [0x01, 0x10, 0x11])
+    try client.write(region: PCIRegion.configuration, offset: 0, UInt32.max)
+    #expect(try client.read(region: PCIRegion.configuration, offset: 0, as: UInt32.self) != .max)
+  }
+
+  @Test("survives whatever a client sends, keeps no descriptor, and serves the next")
+  func survives() throws {
+    let served = try Served()
+    let seed = UInt64.random(in: 0...UInt64.max)
+    print("hostile client: seed \(seed)")
+    var state = seed
+    func next() -> UInt64 {
+      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+      return state >> 24
+    }
+    let event = nvmepf_eventfd()
+    defer { close(event) }
+    var before = 0
+    for turn in 0..<300 {
+      let socket = try served.connect()
+      _ = exchange(socket, version(0, json: nil))
+      for _ in 0..<8 {
+        var bytes = message(UInt16(next() & 0xffff), UInt16(next() % 18), flags: MessageHeader.noReply) {
+          for _ in 0..<(next() % 12) { $0.put(next() % 3 == 0 ? next() : next() % 0x3000) }
+        }
+        if next() % 6 == 0 { bytes[4] = UInt8(truncatingIfNeeded: next()) }
+        if next() % 20 == 0 { bytes.removeLast(Int(next() % 8)) }
+        let descriptors = [Int32](repeating: event, count: Int(next() % 4))
+        _ = nvmepf_send_with_fds(socket, bytes, bytes.count, descriptors, descriptors.count)
+      }
+      close(socket)
+      if turn == 20 { before = openDescriptors(served) }
+    }
+    #expect(openDescriptors(served) <= before)
+    let client = try Client(path: served.path)
+    #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0001_0400)
+  }
+
+  /// Descriptors of this process once the server has nothing left to do.
+  private func openDescriptors(_ served: Served) -> Int {
+    // A client is served only when the one before is gone, with all that was its own.
+    guard let client = try? Client(path: served.path) else { return .max }
+    defer { withExtendedLifetime(client) {} }
+    return (0..<1024).count { fcntl($0, F_GETFD) >= 0 }
+  }
+
+  @Test("one line for a socket in use, a path too long, a folder that is not there; a stale socket is replaced")
+  func complains() throws {
+    let served = try Served()
+    let inUse = #expect(throws: VFIOUserError.self) { try Server(path: served.path) }
+    #expect(inUse?.kind == .inUse)
+    let long = #expect(throws: VFIOUserError.self) { try Server(path: "/tmp/" + String(repeating: "x", count: 200)) }
+    #expect(long?.kind == .pathTooLong)
+    #expect(throws: VFIOUserError.self) { try Server(path: "/nowhere/socket") }
+    let stale = "\(served.path).stale"
+    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
+    _ = try withSocketAddress(stale) { bind(descriptor, $0, $1) }
+    close(descriptor)
+    _ = try Server(path: stale)
+    #expect(access(stale, F_OK) != 0)
+  }
+}
