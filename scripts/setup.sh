@@ -10,6 +10,7 @@ packages=(
   gcc libc6-dev make binutils pkg-config
   libzstd-dev  # compressed traces
   libbpf-dev   # kernel probes
+  zstd python3 # the second reader of traces, and the checks of JSON
   fio dpkg-dev # the fio engine, and fio's source package for its headers
 )
 
