@@ -48,6 +48,7 @@ let package = Package(
     .testTarget(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
+    .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "VFIOUser"], swiftSettings: settings),
     .testTarget(name: "TraceTests", dependencies: ["CPlatform", "Trace"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),

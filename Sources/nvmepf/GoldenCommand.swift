@@ -46,6 +46,7 @@ struct GoldenCommand: ParsableCommand {
         _ = try Workload(pattern: .randrw, blockBytes: kib << 10, depth: 32, length: .commands(64))
           .run(on: controller, stop: stop)
       }
+      try playChainedList(controller)
     case .bringUp:
       for _ in 0..<3 {
         _ = try Workload(pattern: .randrw, blockBytes: 8192, depth: 2, length: .commands(10))
@@ -59,6 +60,28 @@ struct GoldenCommand: ParsableCommand {
     case .errors: try playErrors(controller)
     case .twoQueues: try playTwoQueues(controller)
     }
+  }
+
+  /// A write and a read whose PRP list begins two entries before the end of a page, and goes on in another.
+  private static func playChainedList(_ controller: HostController) throws(HostError) {
+    var queue = try controller.makeQueuePair(depth: 1)
+    let buffer = try controller.share(64 << 10)
+    let lists = try controller.share(8192)
+    let entries = (lists.base + 4096 - 16).assumingMemoryBound(to: UInt64.self)
+    entries[0] = buffer.address + 4096
+    // The last entry of the page points to the next list, which happens to follow it.
+    entries[1] = lists.address + 4096
+    for page in 2..<16 as Range<Int> { entries[page] = buffer.address + UInt64(page) * 4096 }
+    for opcode in [IOOpcode.write, .read] {
+      var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+      sqe.cdw12 = 127
+      sqe.prp1 = buffer.address
+      sqe.prp2 = lists.address + 4096 - 16
+      _ = queue.submit(sqe)
+      queue.ring()
+      while queue.reap(1, { _, _ in }) == 0 {}
+    }
+    try controller.delete(queue)
   }
 
   /// Commands that the controller must refuse, and admin commands that it must refuse.
