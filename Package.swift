@@ -18,7 +18,9 @@ let package = Package(
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .target(name: "NVMe", swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
-
+    .executableTarget(
+      name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

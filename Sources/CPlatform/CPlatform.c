@@ -3,6 +3,7 @@
 #include "CPlatform.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -62,6 +63,16 @@ long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, s
     }
   }
   return received;
+}
+
+int nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length) {
+  int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return fallocate(fd, mode, (off_t)offset, (off_t)length) < 0 ? -errno : 0;
+}
+
+int64_t nvmepf_next_data(int fd, uint64_t offset) {
+  off_t found = lseek(fd, (off_t)offset, SEEK_DATA);
+  return found < 0 ? -errno : found;
 }
 
 int nvmepf_memfd(const char *name) {

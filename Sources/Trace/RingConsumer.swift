@@ -17,6 +17,18 @@ public struct RingConsumer: ~Copyable {
     return UnsafeBufferPointer(start: ring.slots + Int(tail & (ring.capacity - 1)), count: Int(count))
   }
 
+  /// Slots freed so far.
+  public var position: UInt64 { tail }
+
+  /// Free whatever is there. Returns how many slots that were.
+  mutating func discard() -> UInt64 {
+    let head = ring.head.pointee.load(ordering: .acquiring)
+    let count = head &- tail
+    tail = head
+    ring.tail.pointee.store(tail, ordering: .releasing)
+    return min(count, ring.capacity)
+  }
+
   /// Give `count` of the oldest slots back to the producer.
   public mutating func free(_ count: Int) {
     tail &+= UInt64(count)

@@ -1,0 +1,107 @@
+/// One ring on its way into the trace.
+final class RecordedStream {
+  let ring: Ring
+  let builder: ChunkBuilder
+  /// Chunks and events of this stream that are in the trace.
+  var sequence: UInt64 = 0
+  var events: UInt64 = 0
+  /// When the first event that waits for its chunk was seen, nanoseconds.
+  var waitingSince: UInt64?
+  /// What is wrong with the ring: from then on its contents are thrown away.
+  private(set) var damage: TraceError?
+  /// The producer has ended, and everything it wrote is in the builder or gone.
+  private(set) var isExhausted = false
+  /// Slots thrown away since the last event in the builder.
+  private var slotsDiscarded: UInt64 = 0
+  /// Slots of the builder that lie in the ring.
+  private var slotsHeld = 0
+  private var consumer: RingConsumer
+
+  init(_ ring: Ring, scale: TickScale) {
+    self.ring = ring
+    consumer = RingConsumer(ring)
+    builder = ChunkBuilder(scale: scale)
+  }
+
+  /// Slots ever written to the ring, up to the end of what the builder holds.
+  var position: UInt64 { consumer.position &+ UInt64(slotsHeld) }
+
+  /// Whether the events that were taken should become a chunk.
+  enum Cut {
+    case notYet
+    /// Yes, and there is no more for now.
+    case last
+    /// Yes, and more is waiting behind it.
+    case more
+  }
+
+  /// Take what the ring holds, up to where a chunk should end.
+  func take(slotsMax: Int) -> Cut {
+    if damage != nil {
+      discard()
+      return .notYet
+    }
+    do throws(TraceError) {
+      return try takeEvents(slotsMax: slotsMax)
+    } catch {
+      damage = error
+      return .last
+    }
+  }
+
+  private func takeEvents(slotsMax: Int) throws(TraceError) -> Cut {
+    // Asked first: what is closed gets no more.
+    let closed = ring.isClosed
+    let available = try consumer.available()
+    guard slotsHeld <= available.count else { throw TraceError(.damaged, "the ring \(ring.path) contradicts itself") }
+    let fresh = UnsafeBufferPointer(rebasing: available.dropFirst(slotsHeld))
+    defer { slotsHeld = builder.slots }
+    let stop: ChunkBuilder.Stop
+    do throws(Malformed) {
+      stop = try builder.append(fresh, slotsMax: slotsMax, stopAtCheckpoint: ring.source == .engine)
+    } catch {
+      throw TraceError(.damaged, "the ring \(ring.path) is damaged: \(error.what)")
+    }
+    if stop != .end { return .more }
+    isExhausted = closed
+    // Where no checkpoint comes to cut at, the producer must not have to wait for one.
+    return closed || builder.slots > Int(ring.capacity / 2) ? .last : .notYet
+  }
+
+  /// The builder's events are safe in the trace, or lost for good: the producer may have their slots again.
+  func free() {
+    consumer.free(slotsHeld)
+    slotsHeld = 0
+    builder.removeAll()
+    waitingSince = nil
+  }
+
+  /// Slots up to `position` are in the trace already.
+  /// - Returns: false when the ring is not that far, or further.
+  func skip(to position: UInt64) -> Bool {
+    precondition(slotsHeld == 0)
+    let ahead = position &- consumer.position
+    guard let available = try? consumer.available(), ahead <= UInt64(available.count) else { return false }
+    consumer.free(Int(ahead))
+    return true
+  }
+
+  /// Keep a producer going whose ring cannot be read.
+  private func discard() {
+    isExhausted = ring.isClosed
+    slotsDiscarded &+= consumer.discard()
+  }
+
+  /// Put what was thrown away into the empty builder as a gap; counted in slots, which is at least as many as events.
+  func tellOfDiscarded() {
+    guard slotsDiscarded > 0, builder.isEmpty else { return }
+    builder.appendGap(events: slotsDiscarded)
+    slotsDiscarded = 0
+  }
+
+  /// How full the ring is, 0...1000.
+  var fillPermille: UInt64 {
+    guard let used = try? consumer.available().count else { return 1000 }
+    return UInt64(used) * 1000 / ring.capacity
+  }
+}

@@ -1,0 +1,60 @@
+import Glibc
+import Synchronization
+
+/// A thread that drains rings into a trace until it is told to stop.
+public final class RecorderThread: Sendable {
+  public let progress: RecordingProgress
+  private let state: State
+  private let thread: pthread_t
+
+  /// What both threads see.
+  private final class State: @unchecked Sendable {
+    let stopping = Atomic<Bool>(false)
+    /// The thread's until it has ended.
+    let writer: TraceWriter
+    var summary: RecordingSummary?
+    init(_ writer: TraceWriter) { self.writer = writer }
+  }
+
+  /// Start recording with `writer`, which is the thread's from now on.
+  public init(_ writer: sending TraceWriter) throws(TraceError) {
+    progress = writer.progress
+    state = State(writer)
+    var thread = pthread_t()
+    let context = Unmanaged.passRetained(state)
+    let error = pthread_create(
+      &thread, nil,
+      { context in
+        RecorderThread.run(Unmanaged<State>.fromOpaque(context!).takeRetainedValue())
+        return nil
+      }, context.toOpaque())
+    guard error == 0 else {
+      context.release()
+      throw TraceError.system("cannot start the recorder", error)
+    }
+    self.thread = thread
+  }
+
+  /// Record this ring too.
+  public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
+
+  /// Write what is left and close the trace. Producers must have ended. To be called once.
+  public func stop() -> RecordingSummary {
+    state.stopping.store(true, ordering: .releasing)
+    pthread_join(thread, nil)
+    return state.summary!
+  }
+
+  private static func run(_ state: State) {
+    // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
+    var all = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_BLOCK, &all, nil)
+    while !state.stopping.load(ordering: .acquiring) {
+      if state.writer.drain() { continue }
+      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
+      nanosleep(&pause, nil)
+    }
+    state.summary = state.writer.finish()
+  }
+}

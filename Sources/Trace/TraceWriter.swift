@@ -1,0 +1,233 @@
+import Glibc
+
+/// Records rings into a trace file. One thread owns it and calls `drain` again and again, then `finish`;
+/// `RecorderThread` is such a thread.
+public final class TraceWriter {
+  public struct Options: Sendable {
+    /// A chunk ends when it has as many slots of 32 bytes, where no checkpoint ends it before.
+    public var slotsPerChunk = 1 << 15
+    /// The same for the engine, whose chunks end at its checkpoints.
+    public var engineSlotsPerChunk = 1 << 18
+    /// A flight recorder: keep the newest chunks that fit in as many bytes.
+    public var keepBytes: UInt64?
+    public init() {}
+  }
+
+  /// Slots per chunk are limited to this.
+  static let slotsMax = ChunkHeader.slotsMax - Int(UInt16.max) - 1
+  /// Events wait no longer for their chunk, nanoseconds.
+  private static let waitMax: UInt64 = 1_000_000_000
+  static let streamsMax = 256
+
+  public let progress = RecordingProgress()
+  let options: Options
+  let header: TraceHeader
+  let headerLength: UInt64
+  var file: TraceFile
+  /// The chunks in the file; a flight recorder's dropped ones are gone from here too.
+  var chunks: [ChunkPlace] = []
+  /// The first of `chunks` that a flight recorder has not given up, and the bytes from there.
+  var firstKept = 0
+  var keptBytes: UInt64 = 0
+  private let encoder: ChunkEncoder
+  private let directory: RecordingDirectory?
+  private var streams: [RecordedStream] = []
+  private var streamsSeen: Set<UInt16> = []
+  private var lookedForRings: UInt64 = 0
+  private var error: TraceError?
+  private var problems: [TraceError] = []
+
+  /// Begin the trace at `path`; what was there is gone.
+  /// - Parameters:
+  ///   - directory: Where rings of this trace appear; they are taken on as they do.
+  ///   - metadata: Notes for whoever reads the trace; all of it at most 1 MiB.
+  public init(
+    path: String, id: TraceID, scale: TickScale, metadata: [(key: String, value: String)] = [],
+    directory: RecordingDirectory? = nil, options: Options = Options()
+  ) throws(TraceError) {
+    let start = ClockSnapshot.now()
+    // The clocks at the tick at which the trace's time begins, by its own scale.
+    let since = TickScale(start: scale.start, multiplier: scale.multiplier).nanoseconds(start.ticks)
+    header = TraceHeader(
+      id: id, isFlightRecorder: options.keepBytes != nil, scale: scale, startMonotonic: start.monotonic &- since,
+      startRealtime: start.realtime &- since, metadata: metadata)
+    self.options = options
+    self.directory = directory
+    encoder = try ChunkEncoder()
+    let bytes = try header.encoded()
+    headerLength = UInt64(bytes.count)
+    file = try TraceFile(creating: path)
+    try file.append(bytes)
+    if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
+  }
+
+  /// Record this ring too. Any thread may call it, through `progress` or `RecorderThread`.
+  public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
+
+  /// Take what the rings hold, write the chunks that are ready, and give the rings their slots back.
+  /// - Returns: whether some ring is filling fast enough that the next call should not wait.
+  @discardableResult
+  public func drain() -> Bool {
+    let now = ClockSnapshot.nanoseconds(CLOCK_MONOTONIC_COARSE)
+    adoptRings(now)
+    var fullest: UInt64 = 0
+    for stream in streams {
+      fullest = max(fullest, stream.fillPermille)
+      drain(stream, now)
+    }
+    retireExhausted()
+    progress.counters.ringFillPermille.store(fullest, ordering: .relaxed)
+    return fullest > 125
+  }
+
+  /// Write everything that is left, the index and the footer, and remove the rings. Producers must have ended; what one
+  /// still writes is lost.
+  public func finish() -> RecordingSummary {
+    adoptRings(.max)
+    for stream in streams {
+      drain(stream, 0)
+      if !stream.builder.isEmpty { write(stream) }
+      stream.tellOfDiscarded()
+      if !stream.builder.isEmpty { write(stream) }
+      stream.ring.removeFile()
+    }
+    streams = []
+    if error == nil { close() }
+    directory?.remove()
+    return RecordingSummary(
+      path: file.path, events: progress.events, commands: progress.commands, chunks: progress.chunks,
+      bytes: file.end, lost: progress.lost, error: error, problems: problems)
+  }
+
+  private func close() {
+    do throws(TraceError) {
+      if options.keepBytes != nil { try compact() }
+      try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now()))
+      try file.sync()
+    } catch {
+      fail(error)
+    }
+  }
+}
+
+extension TraceWriter {
+  private func adoptRings(_ now: UInt64) {
+    for ring in progress.newRings.withLock({ rings in
+      defer { rings = [] }
+      return rings
+    }) {
+      adopt(ring)
+    }
+    guard let directory, now &- lookedForRings > 50_000_000 else { return }
+    lookedForRings = now
+    for path in directory.ringPaths() where !streams.contains(where: { $0.ring.path == path }) {
+      do throws(TraceError) {
+        adopt(try Ring(opening: path))
+      } catch {
+        note(error)
+        // It would be found again and again.
+        unlink(path)
+      }
+    }
+  }
+
+  private func adopt(_ ring: Ring) {
+    if streams.contains(where: { $0.ring.path == ring.path }) { return }
+    let problem: String? =
+      if ring.traceID != header.id {
+        "the ring \(ring.path) belongs to another trace"
+      } else if streamsSeen.contains(ring.stream) {
+        "the ring \(ring.path) is a second one for stream \(ring.stream)"
+      } else if streamsSeen.count >= Self.streamsMax {
+        "the ring \(ring.path) is one too many: a trace has at most \(Self.streamsMax) streams"
+      } else {
+        nil
+      }
+    if let problem {
+      note(TraceError(.damaged, problem))
+      ring.removeFile()
+      return
+    }
+    streamsSeen.insert(ring.stream)
+    streams.append(RecordedStream(ring, scale: header.scale))
+  }
+
+  private func drain(_ stream: RecordedStream, _ now: UInt64) {
+    let limit = stream.ring.source == .engine ? options.engineSlotsPerChunk : options.slotsPerChunk
+    // A ring's worth at most, or a fast producer would keep the others waiting.
+    var slotsLeft = Int(stream.ring.capacity)
+    while slotsLeft > 0 {
+      let hadDamage = stream.damage != nil
+      let cut = stream.take(slotsMax: min(limit, Self.slotsMax))
+      if let damage = stream.damage, !hadDamage { note(damage) }
+      slotsLeft -= stream.builder.slots
+      switch cut {
+      case .more:
+        write(stream)
+      case .last:
+        if !stream.builder.isEmpty { write(stream) }
+        return
+      case .notYet:
+        waitOrWrite(stream, now)
+        return
+      }
+    }
+  }
+
+  /// Events of a quiet stream wait for company, but not for long. The engine's wait for its next checkpoint.
+  private func waitOrWrite(_ stream: RecordedStream, _ now: UInt64) {
+    if stream.builder.isEmpty || stream.ring.source == .engine { return }
+    let since = stream.waitingSince ?? now
+    stream.waitingSince = since
+    if now &- since > Self.waitMax && now > since { write(stream) }
+  }
+
+  private func write(_ stream: RecordedStream) {
+    let events = UInt64(stream.builder.events)
+    var header = ChunkHeader(
+      stream: stream.ring.stream, source: stream.ring.source, sequence: stream.sequence, firstEvent: stream.events,
+      ringEnd: stream.position)
+    stream.sequence += 1
+    stream.events += events
+    if error == nil { append(stream.builder, &header) }
+    if error != nil { progress.counters.lost.wrappingAdd(events, ordering: .relaxed) }
+    stream.free()
+  }
+
+  private func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {
+    let bytes = encoder.encode(builder, &header)
+    let place = ChunkPlace(offset: file.end, header: header)
+    do throws(TraceError) {
+      guard chunks.count < TraceIndex.chunksMax else {
+        throw TraceError(.system(EFBIG), "\(file.path): a trace has at most \(TraceIndex.chunksMax) chunks")
+      }
+      try file.append(bytes)
+      chunks.append(place)
+      progress.count(header)
+      if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
+    } catch {
+      fail(error)
+    }
+  }
+
+  private func retireExhausted() {
+    for stream in streams where stream.isExhausted && stream.builder.isEmpty {
+      stream.tellOfDiscarded()
+      if !stream.builder.isEmpty { write(stream) }
+      stream.ring.removeFile()
+    }
+    streams.removeAll { $0.isExhausted && $0.builder.isEmpty }
+  }
+
+  private func note(_ problem: TraceError) {
+    if problems.count < 16 { problems.append(problem) }
+  }
+
+  private func fail(_ cause: TraceError) {
+    if error != nil { return }
+    error = TraceError(
+      cause.kind,
+      "\(cause.description): the recording stops at \(TraceError.grouped(progress.events)) events; what was written stays readable"
+    )
+  }
+}
