@@ -20,7 +20,9 @@ let package = Package(
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
-    .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform"], swiftSettings: settings),
+    // Records without end, for a test to kill.
+    .executableTarget(name: "trace-crash", dependencies: ["Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

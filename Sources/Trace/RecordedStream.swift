@@ -65,7 +65,7 @@ final class RecordedStream {
     if stop != .end { return .more }
     isExhausted = closed
     // Where no checkpoint comes to cut at, the producer must not have to wait for one.
-    return closed || builder.slots > Int(ring.capacity / 2) ? .last : .notYet
+    return closed || builder.slots >= min(slotsMax, Int(ring.capacity / 2)) ? .last : .notYet
   }
 
   /// The builder's events are safe in the trace, or lost for good: the producer may have their slots again.
@@ -76,14 +76,18 @@ final class RecordedStream {
     waitingSince = nil
   }
 
-  /// Slots up to `position` are in the trace already.
-  /// - Returns: false when the ring is not that far, or further.
-  func skip(to position: UInt64) -> Bool {
+  /// Go on behind `last`, the stream's last chunk in a trace: what the ring still holds of it is not taken again. Events
+  /// that the ring had given back although no chunk has them are missing, as many as the slots they took at most.
+  func resume(after last: ChunkHeader?) {
     precondition(slotsHeld == 0)
-    let ahead = position &- consumer.position
-    guard let available = try? consumer.available(), ahead <= UInt64(available.count) else { return false }
-    consumer.free(Int(ahead))
-    return true
+    sequence = last.map { $0.sequence &+ 1 } ?? 0
+    events = last.map { $0.firstEvent + UInt64($0.events) } ?? 0
+    let ahead = (last?.ringEnd ?? 0) &- consumer.position
+    if let available = try? consumer.available(), ahead <= UInt64(available.count) {
+      consumer.free(Int(ahead))
+    } else {
+      events = events &+ min(0 &- ahead, UInt64(UInt32.max))
+    }
   }
 
   /// Keep a producer going whose ring cannot be read.

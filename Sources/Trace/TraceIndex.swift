@@ -21,10 +21,14 @@ enum TraceIndex {
   struct Footer {
     var indexOffset: UInt64
     var indexLength: UInt64
-    var end: ClockSnapshot
+    /// nil when a repair closed the trace.
+    var end: ClockSnapshot?
   }
 
-  static func encoded(_ chunks: [ChunkPlace], at offset: UInt64, end: ClockSnapshot) -> ByteBuffer {
+  /// Bytes of index and footer.
+  static func length(chunks: Int) -> Int { headerSize + chunks * entrySize + footerSize }
+
+  static func encoded(_ chunks: [ChunkPlace], at offset: UInt64, end: ClockSnapshot?) -> ByteBuffer {
     let length = headerSize + chunks.count * entrySize
     var buffer = ByteBuffer(capacity: length + footerSize)
     buffer.append(magic)
@@ -41,10 +45,10 @@ enum TraceIndex {
     buffer.append(UInt32(0))
     buffer.append(offset)
     buffer.append(UInt64(length))
-    buffer.append(end.ticks)
-    buffer.append(end.monotonic)
-    buffer.append(end.realtime)
-    buffer.append(UInt64(0))
+    buffer.append(end?.ticks ?? 0)
+    buffer.append(end?.monotonic ?? 0)
+    buffer.append(end?.realtime ?? 0)
+    buffer.append(UInt64(end == nil ? 1 : 0))
     buffer.append(UInt32(0))
     buffer.append(nvmepf_crc32c(0, buffer.base + length, footerSize - 4))
     return buffer
@@ -58,9 +62,8 @@ enum TraceIndex {
       bytes.loadUnaligned(as: UInt32.self) == footerMagic
     else { return nil }
     func word(_ offset: Int) -> UInt64 { bytes.loadUnaligned(fromByteOffset: offset, as: UInt64.self) }
-    return Footer(
-      indexOffset: word(8), indexLength: word(16),
-      end: ClockSnapshot(ticks: word(24), monotonic: word(32), realtime: word(40)))
+    let end = ClockSnapshot(ticks: word(24), monotonic: word(32), realtime: word(40))
+    return Footer(indexOffset: word(8), indexLength: word(16), end: word(48) & 1 == 0 ? end : nil)
   }
 
   /// The chunks of an index, in the order of the file.

@@ -13,7 +13,7 @@ public final class TraceReader: Sendable {
   public let isComplete: Bool
   /// Where and why reading ends before the file does, when it does.
   public let damage: TraceError?
-  /// The clocks when the trace was closed.
+  /// The clocks when the trace was closed; nil when it was not, or by a repair.
   public let end: ClockSnapshot?
   /// Length of the file.
   public let bytes: UInt64
@@ -32,7 +32,7 @@ public final class TraceReader: Sendable {
     }
     (self.path, self.descriptor) = (path, descriptor)
     (header, chunks, bytes) = (contents.header, contents.chunks, contents.size)
-    (isComplete, damage, end) = (contents.end != nil, contents.damage, contents.end)
+    (isComplete, damage, end) = (contents.isComplete, contents.damage, contents.end)
   }
 
   deinit { close(descriptor) }
@@ -59,9 +59,9 @@ public final class TraceReader: Sendable {
     var missing: [Int: UInt64] = [:]
     for (index, chunk) in chunks.enumerated() {
       let header = chunk.header
-      if let expected = next[header.stream], header.firstEvent > expected {
-        missing[index] = header.firstEvent - expected
-      }
+      // What a flight recorder gave up is not missed.
+      let expected = next[header.stream] ?? (self.header.isFlightRecorder ? header.firstEvent : 0)
+      if header.firstEvent > expected { missing[index] = header.firstEvent - expected }
       next[header.stream] = header.firstEvent + UInt64(header.events)
     }
     return missing

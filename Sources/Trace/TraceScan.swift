@@ -7,11 +7,13 @@ struct TraceScan {
   let headerLength: UInt64
   let size: UInt64
   private(set) var chunks: [ChunkPlace] = []
-  /// The footer's clocks; nil when there is no valid index.
+  /// There is a valid index.
+  private(set) var isComplete = false
+  /// The clocks when the trace was closed; nil when it was not, or by a repair.
   private(set) var end: ClockSnapshot?
   private(set) var damage: TraceError?
-  private let descriptor: Int32
-  private let path: String
+  let descriptor: Int32
+  let path: String
 
   init(_ descriptor: Int32, _ path: String) throws(TraceError) {
     var status = stat()
@@ -68,7 +70,7 @@ struct TraceScan {
     guard try readFully(descriptor, buffer.base, buffer.count, at: footer.indexOffset, path: path),
       let chunks = TraceIndex.chunks(buffer.bytes, within: headerLength..<footer.indexOffset)
     else { return false }
-    (self.chunks, end) = (chunks, footer.end)
+    (self.chunks, end, isComplete) = (chunks, footer.end, true)
     return true
   }
 
@@ -106,7 +108,7 @@ struct TraceScan {
   }
 
   /// Where the first chunk begins: behind the header, and behind the hole that a flight recorder left there.
-  private func firstChunk() throws(TraceError) -> UInt64 {
+  func firstChunk() throws(TraceError) -> UInt64 {
     if !header.isFlightRecorder { return headerLength }
     var position = headerLength
     var buffer = ByteBuffer(capacity: 4096)
@@ -125,7 +127,7 @@ struct TraceScan {
     return size
   }
 
-  private func bodyIsWhole(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
+  func bodyIsWhole(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
     var crc: UInt32 = 0
     var position = place.offset + UInt64(ChunkHeader.size)
     while position < place.end {

@@ -1,0 +1,197 @@
+import Glibc
+
+/// Makes a whole trace of what a killed recording or a damaged disk left: every intact chunk, what the recording's rings
+/// still hold, an index and a footer.
+public enum TraceRepair {
+  public struct Report: Sendable {
+    /// The repaired trace.
+    public let path: String
+    public let chunksKept: Int
+    /// Events that were in the rings and in no chunk.
+    public let eventsRecovered: UInt64
+    /// Bytes of the file that belonged to no intact chunk.
+    public let bytesDropped: UInt64
+    /// Rings that could not be read.
+    public let problems: [TraceError]
+  }
+
+  /// Repair the trace at `path`, in place or into `output`. Nothing is lost when this fails: the trace is replaced, and
+  /// the rings removed, only once all is written. With an `output`, trace and rings stay as they are.
+  /// - Throws: when the header is damaged, the recording is still running, or there is no room for the new file.
+  public static func repair(_ path: String, output: String? = nil) throws(TraceError) -> Report {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw TraceError.system("cannot open \(path)", errno) }
+    defer { close(descriptor) }
+    try TraceFile.lock(descriptor, path: path)
+    let scan = try TraceScan(descriptor, path)
+    let target = output ?? path
+    let unfinished = target + ".new"
+    do throws(TraceError) {
+      let repaired = try Repaired(unfinished, scan)
+      try repaired.keepIntactChunks()
+      let directories = RecordingDirectory.left(by: scan.header.id, tracePath: path)
+      for directory in directories { try repaired.recover(from: directory) }
+      try repaired.close()
+      guard rename(unfinished, target) == 0 else { throw TraceError.system("cannot rename \(unfinished)", errno) }
+      if output == nil { for directory in directories { directory.remove() } }
+      return repaired.report(target)
+    } catch {
+      unlink(unfinished)
+      throw error
+    }
+  }
+}
+
+/// The trace that a repair writes.
+private final class Repaired {
+  private let scan: TraceScan
+  private var file: TraceFile
+  private var chunks: [ChunkPlace] = []
+  private var chunksKept = 0
+  private var eventsRecovered: UInt64 = 0
+  private var bytesDropped: UInt64 = 0
+  private var problems: [TraceError] = []
+
+  init(_ path: String, _ scan: TraceScan) throws(TraceError) {
+    self.scan = scan
+    file = try TraceFile(creating: path)
+    _ = try copy(from: 0, length: scan.headerLength)
+  }
+
+  func keepIntactChunks() throws(TraceError) {
+    var buffer = ByteBuffer(capacity: 1 << 20)
+    buffer.advance(1 << 20)
+    var bytesKept: UInt64 = 0
+    func keep(_ place: ChunkPlace) throws(TraceError) {
+      let offset = try copy(from: place.offset, length: place.header.length)
+      chunks.append(ChunkPlace(offset: offset, header: place.header))
+      bytesKept += place.header.length
+    }
+    if scan.isComplete {
+      for place in scan.chunks where scan.isIntact(place, &buffer) { try keep(place) }
+    } else {
+      for place in scan.chunks { try keep(place) }
+      var position = try scan.firstChunk()
+      if let last = scan.chunks.last { position = last.end }
+      while chunks.count < TraceIndex.chunksMax, let place = try scan.intactChunk(atOrBehind: position, &buffer) {
+        try keep(place)
+        position = place.end
+      }
+    }
+    chunksKept = chunks.count
+    let indexLength = scan.isComplete ? TraceIndex.length(chunks: scan.chunks.count) : 0
+    bytesDropped = scan.size - scan.headerLength - bytesKept - UInt64(indexLength)
+  }
+
+  func recover(from directory: RecordingDirectory) throws(TraceError) {
+    for path in directory.ringPaths() {
+      let ring: Ring
+      do throws(TraceError) {
+        ring = try Ring(opening: path, leavingItAlone: true)
+      } catch {
+        problems.append(error)
+        continue
+      }
+      if ring.traceID != scan.header.id { continue }
+      guard scan.header.schema == .current else {
+        throw TraceError(
+          .tooNew,
+          "\(scan.path) has rings of another version of nvmepf (\(directory.path)): repair it with that version")
+      }
+      try recover(RecordedStream(ring, scale: scan.header.scale))
+    }
+  }
+
+  private func recover(_ stream: RecordedStream) throws(TraceError) {
+    let encoder = try ChunkEncoder()
+    let last = chunks.filter { $0.header.stream == stream.ring.stream }.max { $0.header.sequence < $1.header.sequence }
+    stream.resume(after: last?.header)
+    while true {
+      let cut = stream.take(slotsMax: TraceWriter.slotsMax)
+      if stream.builder.isEmpty { break }
+      var header = ChunkHeader(
+        stream: stream.ring.stream, source: stream.ring.source, sequence: stream.sequence, firstEvent: stream.events,
+        ringEnd: stream.position)
+      let bytes = encoder.encode(stream.builder, &header)
+      chunks.append(ChunkPlace(offset: file.end, header: header))
+      try file.append(bytes)
+      stream.sequence += 1
+      stream.events += UInt64(header.events)
+      eventsRecovered += UInt64(header.events)
+      stream.free()
+      if cut != .more { break }
+    }
+    if let damage = stream.damage { problems.append(damage) }
+  }
+
+  func close() throws(TraceError) {
+    try file.append(TraceIndex.encoded(chunks, at: file.end, end: scan.end))
+    try file.sync()
+  }
+
+  func report(_ path: String) -> TraceRepair.Report {
+    TraceRepair.Report(
+      path: path, chunksKept: chunksKept, eventsRecovered: eventsRecovered, bytesDropped: bytesDropped,
+      problems: problems)
+  }
+
+  /// Copy a piece of the old trace. Returns where it is in the new one.
+  private func copy(from offset: UInt64, length: UInt64) throws(TraceError) -> UInt64 {
+    let start = file.end
+    var buffer = ByteBuffer(capacity: Int(length))
+    buffer.advance(Int(length))
+    guard try readFully(scan.descriptor, buffer.base, buffer.count, at: offset, path: scan.path) else {
+      throw TraceError(.damaged, "\(scan.path) became shorter while it was repaired")
+    }
+    try file.append(buffer)
+    return start
+  }
+}
+
+extension TraceScan {
+  /// The chunk is what the index says of it.
+  fileprivate func isIntact(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
+    guard (try? readFully(descriptor, buffer.base, ChunkHeader.size, at: place.offset, path: path)) == true else {
+      return false
+    }
+    return ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(ChunkHeader.size))) == place.header
+      && bodyIsWhole(place, &buffer)
+  }
+
+  /// Look for a chunk in damaged bytes. Chunks begin at multiples of eight.
+  fileprivate func intactChunk(atOrBehind start: UInt64, _ buffer: inout ByteBuffer) throws(TraceError) -> ChunkPlace? {
+    var position = (start + 7) & ~7
+    while position < size, size - position >= UInt64(ChunkHeader.size) {
+      let count = Int(min(UInt64(buffer.count), size - position))
+      guard try readFully(descriptor, buffer.base, count, at: position, path: path) else { return nil }
+      guard let found = firstMagic(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(count))) else {
+        position += UInt64(count & ~7)
+        continue
+      }
+      position += UInt64(found)
+      if count - found < ChunkHeader.size {
+        if found == 0 { return nil }
+        continue
+      }
+      let header = ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes[found..<count]))
+      guard let header, header.length <= size - position else {
+        position += 8
+        continue
+      }
+      let place = ChunkPlace(offset: position, header: header)
+      if bodyIsWhole(place, &buffer) { return place }
+      // The header's checksum vouches for the length: what it spans is damaged as a whole.
+      position = place.end
+    }
+    return nil
+  }
+
+  private func firstMagic(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    var offset = 0
+    while offset + 8 <= bytes.count {
+      if bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self) == ChunkHeader.magic { return offset }
+      offset += 8
+    }
+    return nil
+  }
+}
