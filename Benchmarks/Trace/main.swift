@@ -16,11 +16,11 @@ struct Seeded: RandomNumberGenerator {
     z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
     return z ^ (z >> 31)
   }
-  /// The sum of three, so that values cluster: some `bits` bits of entropy.
+  /// The sum of three, so that values cluster, and once in 4096 something long: some `bits` bits of entropy.
   mutating func jitter(_ bits: UInt64) -> UInt64 {
     let mask = (UInt64(1) << bits) - 1
     let word = next()
-    return ((word & mask) + (word >> 16 & mask) + (word >> 32 & mask)) / 3 + (word >> 52 == 0 ? 5000 : 0)
+    return ((word & mask) + (word >> 16 & mask) + (word >> 32 & mask)) / 2 + (word >> 52 == 0 ? word >> 40 & 0xfff : 0)
   }
 }
 

@@ -11,13 +11,13 @@ final class ChunkBuilder {
     var start: UnsafeMutableRawPointer?
     /// Bytes an event; 0 for a kind that the schema does not know.
     var stride = 0
-    var tailSlots: UInt64 = 0
-    var span = SpanPlace.none
+    /// Slots behind the record. Kinds that need more than a copy have a number here that no event has.
+    var tailSlots = UInt64.max
+    /// Where in `b` the stretch of time is that ends at the event; a mask of 0 when there is none.
+    var spanShift: UInt64 = 0
+    var spanMask: UInt64 = 0
+    var spanIsA = false
     var carriesBytes = false
-  }
-
-  enum SpanPlace: UInt8 {
-    case none, a, bLow, bHigh
   }
 
   /// Why `append` stopped.
@@ -51,13 +51,7 @@ final class ChunkBuilder {
     lanes.initialize(repeating: Lane(), count: 256)
     carried = .allocate(capacity: 256)
     for kind in 0..<256 { (carried + kind).initialize(to: ByteBuffer(capacity: 0)) }
-    for layout in schema.kinds {
-      let lane = lanes + Int(layout.kind)
-      lane.pointee.stride = layout.stride
-      lane.pointee.tailSlots = UInt64(layout.fixedTailSlots)
-      lane.pointee.carriesBytes = layout.carriesBytes
-      lane.pointee.span = SpanPlace(layout)
-    }
+    for layout in schema.kinds { lanes[Int(layout.kind)] = Lane(layout) }
   }
 
   deinit {
@@ -107,81 +101,95 @@ final class ChunkBuilder {
   /// (`stopAtCheckpoint`) or until there are `slotsMax` slots.
   /// - Throws: when an event is not what its kind says; the events before it have been taken.
   func append(_ source: UnsafeBufferPointer<Record>, slotsMax: Int, stopAtCheckpoint: Bool) throws(Malformed) -> Stop {
-    guard let base = source.baseAddress else { return .end }
-    let first = UnsafeRawPointer(base)
-    let roomEnd = slotsMax - slots
-    sequence.reserve(min(source.count, max(roomEnd, 0)))
+    guard let base = source.baseAddress, !source.isEmpty else { return .end }
+    let start = UnsafeRawPointer(base)
+    let end = start + source.count * Record.size
+    let limit = start + min(source.count, max(slotsMax - slots, 0)) * Record.size
+    sequence.reserve((limit - start) / Record.size)
     let lanes = self.lanes
     let scale = self.scale
-    var kindEnd = sequence.end
-    let kindStart = kindEnd
+    let kinds = sequence.end
+    var kind = kinds
+    var record = start
+    if isEmpty {
+      lastTime = scale.nanoseconds(start.load(as: UInt64.self))
+      firstTime = lastTime
+    }
     var last = lastTime
     var lastTicks = self.lastTicks
-    var position = 0
     defer {
-      self.lastTicks = lastTicks
-      sequence.advance(kindEnd - kindStart)
-      slots += position
-      lastTime = last
+      sequence.advance(kind - kinds)
+      slots += (record - start) / Record.size
+      (lastTime, self.lastTicks) = (last, lastTicks)
     }
-    if isEmpty {
-      last = scale.nanoseconds(first.load(as: UInt64.self))
-      firstTime = last
-    }
-    while position < source.count {
-      if position >= roomEnd { return .full }
-      let record = first + position * Record.size
+    while record < limit {
       let time = record.load(as: UInt64.self)
       let head = record.load(fromByteOffset: 8, as: UInt64.self)
       var a = record.load(fromByteOffset: 16, as: UInt64.self)
       var b = record.load(fromByteOffset: 24, as: UInt64.self)
-      let kind = UInt8(truncatingIfNeeded: head)
-      let tail = head >> 48
-      let lane = lanes + Int(kind)
-      if stopAtCheckpoint && kind == EventKind.checkpoint.rawValue && slots + position > 0 { return .checkpoint }
-      if tail != lane.pointee.tailSlots || lane.pointee.carriesBytes {
-        guard lane.pointee.carriesBytes, tail == Self.tailSlots(head: head, b: b) else {
-          throw Malformed("an event is not as long as its kind")
-        }
-      }
-      guard position + Int(tail) < source.count else { throw Malformed("an event is longer than what is there") }
-      if lane.pointee.next == lane.pointee.end { try grow(lane) }
+      let lane = lanes + Int(head & 0xff)
+      var stride = lane.pointee.stride
       let nanoseconds = scale.nanoseconds(time)
-      switch lane.pointee.span {
-      case .none: break
-      case .bLow:
-        let span = nanoseconds &- scale.nanoseconds(time &- (b & 0xffff_ffff))
-        b = b & 0xffff_ffff_0000_0000 | min(span, 0xffff_ffff)
-      case .bHigh:
-        let span = nanoseconds &- scale.nanoseconds(time &- (b >> 32))
-        b = b & 0xffff_ffff | min(span, 0xffff_ffff) << 32
-      case .a:
-        a = nanoseconds &- scale.nanoseconds(time &- a)
+      if head >> 48 != lane.pointee.tailSlots {
+        if stopAtCheckpoint && head & 0xff == UInt64(EventKind.checkpoint.rawValue) && !(isEmpty && record == start) {
+          return .checkpoint
+        }
+        stride = try strideOfOther(lane, head: head, b: b)
+        if lane.pointee.spanIsA { a = nanoseconds &- scale.nanoseconds(time &- a) }
       }
+      guard stride <= end - record else { throw Malformed("an event is longer than what is there") }
+      if lane.pointee.next == lane.pointee.end { grow(lane) }
+      let (mask, shift) = (lane.pointee.spanMask, lane.pointee.spanShift)
+      let begin = scale.nanoseconds(time &- (b &>> shift & mask))
+      b = b & ~(mask &<< shift) | min(nanoseconds &- begin, mask) &<< shift
       let target = lane.pointee.next.unsafelyUnwrapped
       target.storeBytes(of: nanoseconds &- last, as: UInt64.self)
       target.storeBytes(of: head, toByteOffset: 8, as: UInt64.self)
       target.storeBytes(of: a, toByteOffset: 16, as: UInt64.self)
       target.storeBytes(of: b, toByteOffset: 24, as: UInt64.self)
-      if tail != 0 {
-        if lane.pointee.carriesBytes {
-          carried[Int(kind)].append(
-            UnsafeRawBufferPointer(start: record + Record.size, count: Int(b & 0xffff_ffff)))
-        } else {
-          for slot in 1...Int(tail) {
-            let words = (record + slot * Record.size).loadUnaligned(as: SIMD4<UInt64>.self)
-            (target + slot * Record.size).storeBytes(of: words, as: SIMD4<UInt64>.self)
-          }
-        }
-      }
+      if stride != Record.size { copyTail(of: record, to: target, lane, stride, b) }
       lane.pointee.next = target + lane.pointee.stride
       last = nanoseconds
       lastTicks = time
-      kindEnd.storeBytes(of: kind, as: UInt8.self)
-      kindEnd += 1
-      position += 1 + Int(tail)
+      kind.storeBytes(of: UInt8(truncatingIfNeeded: head), as: UInt8.self)
+      kind += 1
+      record += stride
     }
-    return .end
+    return record < end ? .full : .end
+  }
+
+  /// Bytes of an event whose kind asks for more than a copy.
+  @inline(never)
+  private func strideOfOther(_ lane: UnsafeMutablePointer<Lane>, head: UInt64, b: UInt64) throws(Malformed) -> Int {
+    guard lane.pointee.stride != 0 else { throw Malformed("an event is of no known kind") }
+    let tail = head >> 48
+    let expected = lane.pointee.carriesBytes ? Self.tailSlots(head: head, b: b) : 0
+    guard tail == expected, lane.pointee.carriesBytes || lane.pointee.spanIsA else {
+      throw Malformed("an event is not as long as its kind")
+    }
+    return Record.size * (1 + Int(tail))
+  }
+
+  @inline(__always)
+  private func copyTail(
+    of record: UnsafeRawPointer, to target: UnsafeMutableRawPointer, _ lane: UnsafeMutablePointer<Lane>, _ stride: Int,
+    _ b: UInt64
+  ) {
+    if lane.pointee.carriesBytes {
+      carry(UnsafeRawBufferPointer(start: record + Record.size, count: Int(b & 0xffff_ffff)), lane)
+    } else {
+      var offset = Record.size
+      repeat {
+        let slot = (record + offset).loadUnaligned(as: SIMD4<UInt64>.self)
+        target.storeBytes(of: slot, toByteOffset: offset, as: SIMD4<UInt64>.self)
+        offset += Record.size
+      } while offset < stride
+    }
+  }
+
+  @inline(never)
+  private func carry(_ bytes: UnsafeRawBufferPointer, _ lane: UnsafeMutablePointer<Lane>) {
+    carried[lane - lanes].append(bytes)
   }
 
   /// Slots behind an event that may carry bytes.
@@ -191,11 +199,9 @@ final class ChunkBuilder {
   }
 
   @inline(never)
-  private func grow(_ lane: UnsafeMutablePointer<Lane>) throws(Malformed) {
-    let stride = lane.pointee.stride
-    guard stride != 0 else { throw Malformed("an event is of no known kind") }
+  private func grow(_ lane: UnsafeMutablePointer<Lane>) {
     let used = lane.pointee.start.map { lane.pointee.next! - $0 } ?? 0
-    let capacity = max(2 * used, 64 * stride)
+    let capacity = max(2 * used, 64 * lane.pointee.stride)
     let moved = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 64)
     if let start = lane.pointee.start {
       moved.copyMemory(from: start, byteCount: used)
@@ -207,14 +213,15 @@ final class ChunkBuilder {
   }
 }
 
-extension ChunkBuilder.SpanPlace {
-  /// Where the kind has its stretch of time: the places that the event table uses for one.
-  fileprivate init(_ layout: KindLayout) {
-    switch layout.fields.first(where: { $0.unit == .span }).map({ ($0.offset, $0.width) }) {
-    case (16, 8)?: self = .a
-    case (24, 4)?: self = .bLow
-    case (28, 4)?: self = .bHigh
-    default: self = .none
+extension ChunkBuilder.Lane {
+  init(_ layout: KindLayout) {
+    stride = layout.stride
+    carriesBytes = layout.carriesBytes
+    if let span = layout.fields.first(where: { $0.unit == .span }) {
+      precondition([16, 24, 28].contains(span.offset) && span.width == (span.offset == 16 ? 8 : 4))
+      spanIsA = span.offset == 16
+      (spanMask, spanShift) = spanIsA ? (0, 0) : (0xffff_ffff, UInt64(span.offset - 24) * 8)
     }
+    if !carriesBytes && !spanIsA { tailSlots = UInt64(layout.fixedTailSlots) }
   }
 }

@@ -22,9 +22,11 @@ final class ChunkEncoder {
   private struct ColumnEntry {
     let number: Int
     let count: Int
-    let sum: UInt64
-    /// In `values`.
+    /// Some of its values, which tell most columns apart.
+    let probe: SIMD4<UInt64>
+    /// In `values`: 32-bit words where all of them fit, else 64-bit words.
     let offset: Int
+    let isNarrow: Bool
   }
 
   private struct PlaneEntry {
@@ -32,6 +34,18 @@ final class ChunkEncoder {
     let crc: UInt32
     /// In `planes`.
     let offset: Int
+  }
+
+  /// A stride through the records of one kind.
+  private struct Column {
+    let first: UnsafeRawPointer
+    let stride: Int
+    let count: Int
+    /// Bytes in the record.
+    let width: Int
+    let isTime: Bool
+
+    subscript(index: Int) -> UInt64 { ChunkEncoder.load(first + index * stride, width: width) }
   }
 
   init() throws(TraceError) {
@@ -130,12 +144,12 @@ final class ChunkEncoder {
       for slot in 0..<stride / Record.size {
         varying[slot] = Self.varyingBits(records + slot * Record.size, stride: stride, count: count)
       }
-      let bits = UnsafeRawPointer(varying.baseAddress!)
-      encodeColumn(records, bits, stride: stride, count: count, offset: 0, width: 8, isTime: true)
+      let varying = UnsafeRawPointer(varying.baseAddress!)
+      encode(Column(first: records, stride: stride, count: count, width: 8, isTime: true), varying: varying)
       for field in layout.fields {
-        encodeColumn(
-          records, bits, stride: stride, count: count, offset: field.offset, width: field.width,
-          isTime: field.unit == .span)
+        let column = Column(
+          first: records + field.offset, stride: stride, count: count, width: field.width, isTime: field.unit == .span)
+        encode(column, varying: varying + field.offset)
       }
     }
     if layout.carriesBytes { encodeCarried(builder.bytesCarried(by: layout.kind)) }
@@ -153,27 +167,27 @@ final class ChunkEncoder {
     return varying
   }
 
-  private func encodeColumn(
-    _ records: UnsafeRawPointer, _ varyingBits: UnsafeRawPointer, stride: Int, count: Int, offset: Int, width: Int,
-    isTime: Bool
-  ) {
+  private func encode(_ column: Column, varying: UnsafeRawPointer) {
     let number = columnCount
     columnCount += 1
-    let varying = Self.load(varyingBits + offset, width: width)
-    if varying == 0 { return appendConstant(Self.load(records + offset, width: width)) }
-    let column = values.end.assumingMemoryBound(to: UInt64.self)
-    let sum = gather(records + offset, stride: stride, count: count, width: width, into: column)
-    if let earlier = earlierColumn(equalTo: column, count: count, sum: sum) {
+    let varying = Self.load(varying, width: column.width)
+    if varying == 0 { return appendConstant(column[0]) }
+    let isNarrow = (column[0] | varying) >> 32 == 0
+    let (count, last) = (column.count, column.count - 1)
+    let probe = SIMD4(column[0], column[last / 3], column[last - last / 3], column[last])
+    if let earlier = columns.first(where: {
+      $0.count == count && $0.isNarrow == isNarrow && $0.probe == probe && isEqual(column, to: $0)
+    }) {
       output.append(ColumnTag.reference)
-      output.append(UInt16(earlier))
+      output.append(UInt16(earlier.number))
       return
     }
-    columns.append(ColumnEntry(number: number, count: count, sum: sum, offset: values.count))
-    values.advance(8 * count)
-    if isTime {
-      encodeOffset(column, count: count, width: width)
+    columns.append(
+      ColumnEntry(number: number, count: count, probe: probe, offset: values.count, isNarrow: isNarrow))
+    if isNarrow {
+      encode(column, varying, width: min(column.width, 4), as: UInt32.self)
     } else {
-      encodePlainOrDelta(column, count: count, width: width, varying: varying)
+      encode(column, varying, width: 8, as: UInt64.self)
     }
   }
 
@@ -186,100 +200,161 @@ final class ChunkEncoder {
     }
   }
 
-  /// Copy a strided column into an array of its own. Returns the sum of the values, which tells columns apart quickly.
-  private func gather(
-    _ first: UnsafeRawPointer, stride: Int, count: Int, width: Int, into column: UnsafeMutablePointer<UInt64>
-  ) -> UInt64 {
+  private func isEqual(_ column: Column, to earlier: ColumnEntry) -> Bool {
+    let values = self.values.base + earlier.offset
     @inline(__always)
-    func gather<Value: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(_ type: Value.Type) -> UInt64 {
-      var sum: UInt64 = 0
-      var bytes = first
-      for index in 0..<count {
-        let value = UInt64(bytes.loadUnaligned(as: Value.self))
-        column[index] = value
-        sum &+= value
-        bytes += stride
+    func isEqual<Value: FixedWidthInteger & BitwiseCopyable, Word: FixedWidthInteger & BitwiseCopyable>(
+      _: Value.Type, _: Word.Type
+    ) -> Bool {
+      let words = values.assumingMemoryBound(to: Word.self)
+      var record = column.first
+      var index = 0
+      while index < column.count {
+        let blockEnd = min(index + 256, column.count)
+        var difference: Word = 0
+        while index < blockEnd {
+          difference |= words[index] ^ Word(truncatingIfNeeded: record.loadUnaligned(as: Value.self))
+          record += column.stride
+          index += 1
+        }
+        if difference != 0 { return false }
       }
-      return sum
+      return true
     }
-    switch width {
-    case 1: return gather(UInt8.self)
-    case 2: return gather(UInt16.self)
-    case 4: return gather(UInt32.self)
-    default: return gather(UInt64.self)
+    switch (column.width, earlier.isNarrow) {
+    case (1, _): return isEqual(UInt8.self, UInt32.self)
+    case (2, _): return isEqual(UInt16.self, UInt32.self)
+    case (4, _): return isEqual(UInt32.self, UInt32.self)
+    case (_, true): return isEqual(UInt64.self, UInt32.self)
+    case (_, false): return isEqual(UInt64.self, UInt64.self)
     }
   }
 
-  private func earlierColumn(equalTo column: UnsafeMutablePointer<UInt64>, count: Int, sum: UInt64) -> Int? {
-    for entry in columns where entry.count == count && entry.sum == sum {
-      if memcmp(values.base + entry.offset, column, 8 * count) == 0 { return entry.number }
+  /// Copy a column into `values` and encode it, with arithmetic in `width` bytes.
+  @inline(__always)
+  private func encode<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ column: Column, _ varying: UInt64, width: Int, as type: Word.Type
+  ) {
+    let words = values.end.assumingMemoryBound(to: Word.self)
+    @inline(__always)
+    func gather<Value: FixedWidthInteger & BitwiseCopyable>(_ type: Value.Type) {
+      var record = column.first
+      for index in 0..<column.count {
+        words[index] = Word(truncatingIfNeeded: record.loadUnaligned(as: Value.self))
+        record += column.stride
+      }
     }
-    return nil
+    switch column.width {
+    case 1: gather(UInt8.self)
+    case 2: gather(UInt16.self)
+    case 4: gather(UInt32.self)
+    default: gather(UInt64.self)
+    }
+    // A multiple of eight, for the next column.
+    values.advance((column.count * MemoryLayout<Word>.size + 7) & ~7)
+    if column.isTime {
+      encodeOffset(words, count: column.count, width: width)
+    } else if deltaIsShorter(words, count: column.count, width: width, varying: Word(truncatingIfNeeded: varying)) {
+      encodeDelta(words, count: column.count, width: width)
+    } else {
+      appendPlanes(
+        words, count: column.count, largest: words[0] | Word(truncatingIfNeeded: varying),
+        varying: Word(truncatingIfNeeded: varying), .plain, width: width)
+    }
   }
 
   /// Times and spans: how far each is from the middle one.
-  private func encodeOffset(_ column: UnsafeMutablePointer<UInt64>, count: Int, width: Int) {
-    let middle = Self.middle(column, count: count)
-    let shift = UInt64(64 - 8 * width)
-    let transformed = work.base.assumingMemoryBound(to: UInt64.self)
-    for index in 0..<count { transformed[index] = zigzag(column[index] &- middle, shift: shift) }
-    output.append(ColumnTag.planes + Transform.offset.rawValue)
-    appendPlanes(transformed, count: count, base: middle)
+  @inline(__always)
+  private func encodeOffset<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
+  ) {
+    let middle = Self.middle(words, count: count)
+    let shift = Word(Word.bitWidth - 8 * width)
+    let transformed = work.base.assumingMemoryBound(to: Word.self)
+    let first = zigzag(words[0] &- middle, shift: shift)
+    var (largest, varying) = (Word.zero, Word.zero)
+    for index in 0..<count {
+      let value = zigzag(words[index] &- middle, shift: shift)
+      transformed[index] = value
+      largest |= value
+      varying |= value ^ first
+    }
+    appendPlanes(
+      transformed, count: count, largest: largest, varying: varying, .offset, width: width, base: UInt64(middle))
   }
 
   /// The median of a few values from all over the column.
-  private static func middle(_ column: UnsafeMutablePointer<UInt64>, count: Int) -> UInt64 {
-    withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 63) { sample in
-      let taken = min(count, 63)
-      for index in 0..<taken { sample[index] = column[index * count / taken] }
-      var sorted = UnsafeMutableBufferPointer(rebasing: sample[..<taken])
-      sorted.sort()
+  @inline(__always)
+  private static func middle<Word: FixedWidthInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int
+  ) -> Word {
+    withUnsafeTemporaryAllocation(of: Word.self, capacity: 31) { sample in
+      let taken = min(count, 31)
+      for index in 0..<taken {
+        let value = words[index * count / taken]
+        var place = index
+        while place > 0 && sample[place - 1] > value {
+          sample[place] = sample[place - 1]
+          place -= 1
+        }
+        sample[place] = value
+      }
       return sample[taken / 2]
     }
   }
 
-  private func encodePlainOrDelta(_ column: UnsafeMutablePointer<UInt64>, count: Int, width: Int, varying: UInt64) {
-    let shift = UInt64(64 - 8 * width)
-    let transformed = work.base.assumingMemoryBound(to: UInt64.self)
-    let sampled = min(count - 1, 256)
-    let sample = column + (count - sampled + 1) / 2
-    for index in 0..<sampled { transformed[index] = zigzag(sample[index] &- sample[index - 1], shift: shift) }
-    if Self.bits(transformed, count: sampled, width: width) < Self.bits(sample, count: sampled, width: width) {
-      var last: UInt64 = 0
-      for index in 0..<count {
-        transformed[index] = zigzag(column[index] &- last, shift: shift)
-        last = column[index]
-      }
-      output.append(ColumnTag.planes + Transform.delta.rawValue)
-      appendPlanes(transformed, count: count, base: nil)
-    } else {
-      output.append(ColumnTag.planes + Transform.plain.rawValue)
-      appendPlanes(column, count: count, base: nil)
+  @inline(__always)
+  private func encodeDelta<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
+  ) {
+    let shift = Word(Word.bitWidth - 8 * width)
+    let transformed = work.base.assumingMemoryBound(to: Word.self)
+    let first = zigzag(words[0], shift: shift)
+    transformed[0] = first
+    var (largest, varying) = (first, Word.zero)
+    for index in 1..<max(count, 1) {
+      let value = zigzag(words[index] &- words[index - 1], shift: shift)
+      transformed[index] = value
+      largest |= value
+      varying |= value ^ first
     }
+    appendPlanes(transformed, count: count, largest: largest, varying: varying, .delta, width: width)
+  }
+
+  /// Whether the differences of a sample take fewer bits than its values.
+  @inline(__always)
+  private func deltaIsShorter<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int, varying: Word
+  ) -> Bool {
+    let sampled = min(count - 1, 192)
+    let sample = words + (count - sampled + 1) / 2
+    let shift = Word(Word.bitWidth - 8 * width)
+    let differences = work.base.assumingMemoryBound(to: Word.self)
+    for index in 0..<sampled { differences[index] = zigzag(sample[index] &- sample[index - 1], shift: shift) }
+    return Self.bits(differences, count: sampled) < Self.bits(sample, count: sampled)
   }
 
   /// About how many bits a value of the sample takes when each plane is coded alone: the planes' distinct bytes tell.
-  private static func bits(_ sample: UnsafeMutablePointer<UInt64>, count: Int, width: Int) -> Double {
-    var varying: UInt64 = 0
+  @inline(__always)
+  private static func bits<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ sample: UnsafeMutablePointer<Word>, count: Int
+  ) -> Double {
+    var varying = Word.zero
     for index in 0..<count { varying |= sample[index] ^ sample[0] }
-    var product = 0.0
-    for plane in 0..<width where varying >> UInt64(8 * plane) & 0xff != 0 {
-      var seen = (UInt64(0), UInt64(0), UInt64(0), UInt64(0))
-      for index in 0..<count {
-        let byte = sample[index] >> UInt64(8 * plane) & 0xff
-        let bit = UInt64(1) << (byte & 63)
-        switch byte >> 6 {
-        case 0: seen.0 |= bit
-        case 1: seen.1 |= bit
-        case 2: seen.2 |= bit
-        default: seen.3 |= bit
-        }
+    var sum = 0.0
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { seen in
+      let seen = seen.baseAddress!
+      for plane in 0..<MemoryLayout<Word>.size {
+        let shift = Word(8 * plane)
+        if varying &>> shift & 0xff == 0 { continue }
+        seen.update(repeating: 0, count: 256)
+        for index in 0..<count { seen[Int(truncatingIfNeeded: sample[index] &>> shift & 0xff)] = 1 }
+        var distinct: UInt32 = 0
+        for byte in 0..<256 { distinct &+= UInt32(seen[byte]) }
+        sum += log2(Double(distinct))
       }
-      let distinct =
-        seen.0.nonzeroBitCount + seen.1.nonzeroBitCount + seen.2.nonzeroBitCount + seen.3.nonzeroBitCount
-      product += log2(Double(distinct))
     }
-    return product
+    return sum
   }
 
   private func appendConstant(_ value: UInt64) {
@@ -289,27 +364,24 @@ final class ChunkEncoder {
   }
 
   /// As many planes as the largest value needs.
-  private func appendPlanes(_ transformed: UnsafeMutablePointer<UInt64>, count: Int, base: UInt64?) {
-    let first = transformed[0]
-    var largest: UInt64 = 0
-    var varying: UInt64 = 0
-    for index in 0..<count {
-      largest |= transformed[index]
-      varying |= transformed[index] ^ first
-    }
-    let planeCount = max(1, (64 - largest.leadingZeroBitCount + 7) / 8)
-    output.append(UInt8(planeCount))
+  @inline(__always)
+  private func appendPlanes<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, largest: Word, varying: Word, _ transform: Transform, width: Int,
+    base: UInt64? = nil
+  ) {
+    let planeCount = max(1, (Word.bitWidth - largest.leadingZeroBitCount + 7) / 8)
+    output.append(ColumnTag.planes + transform.rawValue)
+    output.append(UInt8(planeCount | width.trailingZeroBitCount << 4))
     if let base { output.append(base) }
     for plane in 0..<planeCount {
-      let shift = UInt64(8 * plane)
-      if varying >> shift & 0xff == 0 {
+      let shift = Word(8 * plane)
+      if varying &>> shift & 0xff == 0 {
         output.append(PlaneMode.constant)
-        output.append(UInt8(truncatingIfNeeded: first >> shift))
+        output.append(UInt8(truncatingIfNeeded: words[0] &>> shift))
         continue
       }
-      planes.reserve(count)
       let target = planes.end.assumingMemoryBound(to: UInt8.self)
-      for index in 0..<count { target[index] = UInt8(truncatingIfNeeded: transformed[index] >> shift) }
+      for index in 0..<count { target[index] = UInt8(truncatingIfNeeded: words[index] &>> shift) }
       planes.advance(count)
       appendPlane(count: count)
     }

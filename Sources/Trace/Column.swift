@@ -4,7 +4,8 @@ enum ColumnTag {
   static let constant: UInt8 = 0x00
   /// The values of an earlier column of the chunk.
   static let reference: UInt8 = 0x10
-  /// + `Transform`: values split into planes, lowest byte first.
+  /// + `Transform`: the lowest bytes of all values, then the next, ... The byte behind the tag is the number of these
+  /// planes, + 16 times the binary logarithm of the width in bytes in which differences wrap around.
   static let planes: UInt8 = 0x20
 }
 
@@ -26,11 +27,13 @@ enum PlaneMode {
   static let zstd: UInt8 = 3
 }
 
-/// Zigzag in `width` bytes: small differences of either sign become small numbers.
+/// Zigzag: small differences of either sign become small numbers. `shift` is by how many bits a column's numbers are
+/// narrower than `Word`.
 @inline(__always)
-func zigzag(_ difference: UInt64, shift: UInt64) -> UInt64 {
-  let signed = Int64(bitPattern: difference << shift) >> Int64(shift)
-  return UInt64(bitPattern: (signed << 1) ^ (signed >> 63)) & (UInt64.max >> shift)
+func zigzag<Word: FixedWidthInteger & UnsignedInteger>(_ difference: Word, shift: Word) -> Word {
+  let aligned = difference &<< shift
+  let sign = 0 &- (aligned &>> Word(Word.bitWidth - 1))
+  return (aligned &<< 1 ^ sign) &>> shift
 }
 
 @inline(__always)

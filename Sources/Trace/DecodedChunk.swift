@@ -38,6 +38,8 @@ extension DecodedChunk {
     var transform = Transform.plain
     var base: UInt64 = 0
     var planeCount = 0
+    /// The bits that differences wrap around in.
+    var mask = UInt64.max
     /// Offset of each plane in `planes`, or -1 - its byte where all are equal.
     var planes = SIMD8<Int32>(repeating: -1)
 
@@ -58,8 +60,8 @@ extension DecodedChunk {
     let layout: KindLayout
     let count: Int
     /// In `records` and `carried`.
-    var next: Int
-    var end: Int
+    let next: Int
+    let end: Int
     var carriedNext = 0
     var carriedEnd = 0
   }
@@ -88,7 +90,7 @@ extension DecodedChunk {
     var lanes = try begin(&reader, header, schema)
     let sequence = try decodeSequence(&reader, events: Int(header.events))
     for index in lanes.indices { try decodeKind(&reader, &lanes[index], carriedMax: Int(header.slots) * Record.size) }
-    try assemble(header, sequence, &lanes)
+    try assemble(header, sequence, lanes)
     self.header = header
   }
 
@@ -216,11 +218,11 @@ extension DecodedChunk {
     }
     switch column.transform {
     case .plain: break
-    case .offset: for index in 0..<column.count { values[index] = column.base &+ unzigzag(values[index]) }
+    case .offset: for index in 0..<column.count { values[index] = (column.base &+ unzigzag(values[index])) & column.mask }
     case .delta:
       var last: UInt64 = 0
       for index in 0..<column.count {
-        last = last &+ unzigzag(values[index])
+        last = (last &+ unzigzag(values[index])) & column.mask
         values[index] = last
       }
     }
@@ -242,8 +244,13 @@ extension DecodedChunk {
       column = columns[number]
     case ColumnTag.planes...ColumnTag.planes + 2:
       column.transform = Transform(rawValue: tag - ColumnTag.planes) ?? .plain
-      column.planeCount = Int(try reader.read(UInt8.self))
-      guard column.planeCount > 0, column.planeCount <= width else { throw Malformed("contradicts itself") }
+      let shape = try reader.read(UInt8.self)
+      let wrapWidth = 1 << Int(shape >> 4)
+      column.planeCount = Int(shape & 15)
+      guard wrapWidth <= width, column.planeCount > 0, column.planeCount <= wrapWidth else {
+        throw Malformed("contradicts itself")
+      }
+      column.mask = .max >> UInt64(64 - 8 * wrapWidth)
       if column.transform == .offset { column.base = try reader.read() }
       for plane in 0..<column.planeCount { column.planes[plane] = try readPlane(&reader, count: count) }
     default: throw Malformed("holds a column that cannot be read")
@@ -287,49 +294,81 @@ extension DecodedChunk {
   }
 
   /// Put the events of all kinds into stream order.
-  private mutating func assemble(_ header: ChunkHeader, _ sequence: Int, _ lanes: inout [Lane]) throws(Malformed) {
+  private mutating func assemble(_ header: ChunkHeader, _ sequence: Int, _ lanes: [Lane]) throws(Malformed) {
     let room = Int(header.slots) * Record.size
     output.reserve(room)
-    let kinds = planes.base + sequence
-    let (records, carried, output) = (records.base, carried.base, output.base)
+    let kinds = (planes.base + sequence).assumingMemoryBound(to: UInt8.self)
+    let start = output.base
+    let end = start + room
+    var target = start
     var time = header.firstTime
-    var written = 0
-    try withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { laneOf throws(Malformed) in
-      laneOf.initialize(repeating: .max)
-      for (index, lane) in lanes.enumerated() { laneOf[Int(lane.layout.kind)] = UInt8(index) }
+    try withUnsafeTemporaryAllocation(of: Source.self, capacity: 256) { sources throws(Malformed) in
+      sources.initialize(repeating: Source())
+      for lane in lanes { sources[Int(lane.layout.kind)] = Source(lane, records: records.base, carried: carried.base) }
+      let sources = sources.baseAddress!
       for event in 0..<Int(header.events) {
-        let number = Int(laneOf[Int(kinds.load(fromByteOffset: event, as: UInt8.self))])
-        guard number < lanes.count, lanes[number].next < lanes[number].end else {
+        let source = sources + Int(kinds[event])
+        let stride = source.pointee.stride
+        guard source.pointee.next < source.pointee.end, stride <= end - target else {
           throw Malformed("contradicts itself")
         }
-        let source = records + lanes[number].next
-        let stride = lanes[number].layout.stride
-        lanes[number].next += stride
-        guard written + stride <= room else { throw Malformed("contradicts itself") }
-        let target = output + written
-        written += stride
-        for slot in 0..<stride / Record.size {
-          let words = (source + slot * Record.size).load(as: SIMD4<UInt64>.self)
-          (target + slot * Record.size).storeBytes(of: words, as: SIMD4<UInt64>.self)
-        }
-        time &+= source.load(as: UInt64.self)
+        let record = source.pointee.next
+        source.pointee.next = record + stride
+        time &+= record.load(as: UInt64.self)
+        target.storeBytes(of: record.load(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
         target.storeBytes(of: time, as: UInt64.self)
-        guard lanes[number].layout.carriesBytes, target.load(fromByteOffset: 9, as: UInt8.self) & EventFlag.bytes != 0
-        else { continue }
-        let length = Int(target.load(fromByteOffset: 24, as: UInt32.self))
-        let tail = (length + Record.size - 1) / Record.size
-        guard tail <= Int(UInt16.max), written + tail * Record.size <= room,
-          length <= lanes[number].carriedEnd - lanes[number].carriedNext
-        else { throw Malformed("contradicts itself") }
-        target.storeBytes(of: UInt16(tail), toByteOffset: 14, as: UInt16.self)
-        let bytes = output + written
-        if tail > 0 { memset(bytes + (tail - 1) * Record.size, 0, Record.size) }
-        memcpy(bytes, carried + lanes[number].carriedNext, length)
-        lanes[number].carriedNext += length
-        written += tail * Record.size
+        var offset = Record.size
+        while offset < stride {
+          let slot = record.load(fromByteOffset: offset, as: SIMD4<UInt64>.self)
+          target.storeBytes(of: slot, toByteOffset: offset, as: SIMD4<UInt64>.self)
+          offset += Record.size
+        }
+        if source.pointee.carriesBytes && target.load(fromByteOffset: 9, as: UInt8.self) & EventFlag.bytes != 0 {
+          target = try appendCarried(target, end, source)
+        } else {
+          target += stride
+        }
       }
     }
-    guard written == room else { throw Malformed("contradicts itself") }
-    self.output.advance(room)
+    guard target == end else { throw Malformed("contradicts itself") }
+    output.advance(room)
+  }
+
+  /// The events of one kind that are still to be put into order.
+  private struct Source {
+    var next = UnsafeRawPointer(bitPattern: 1)!
+    var end = UnsafeRawPointer(bitPattern: 1)!
+    var stride = 0
+    var carriesBytes = false
+    var carried = UnsafeRawPointer(bitPattern: 1)!
+    var carriedEnd = UnsafeRawPointer(bitPattern: 1)!
+
+    init() {}
+
+    init(_ lane: Lane, records: UnsafeMutableRawPointer, carried: UnsafeMutableRawPointer) {
+      next = UnsafeRawPointer(records + lane.next)
+      end = UnsafeRawPointer(records + lane.end)
+      stride = lane.layout.stride
+      carriesBytes = lane.layout.carriesBytes
+      self.carried = UnsafeRawPointer(carried + lane.carriedNext)
+      carriedEnd = UnsafeRawPointer(carried + lane.carriedEnd)
+    }
+  }
+
+  /// Put the bytes that the record at `target` carries behind it. Returns where the next record goes.
+  private func appendCarried(
+    _ target: UnsafeMutableRawPointer, _ end: UnsafeMutableRawPointer, _ source: UnsafeMutablePointer<Source>
+  ) throws(Malformed) -> UnsafeMutableRawPointer {
+    let length = Int(target.load(fromByteOffset: 24, as: UInt32.self))
+    let tail = (length + Record.size - 1) / Record.size
+    let bytes = target + Record.size
+    guard tail <= Int(UInt16.max), tail * Record.size <= end - bytes,
+      length <= source.pointee.carriedEnd - source.pointee.carried
+    else { throw Malformed("contradicts itself") }
+    target.storeBytes(of: UInt16(tail), toByteOffset: 14, as: UInt16.self)
+    if tail > 0 { memset(bytes + (tail - 1) * Record.size, 0, Record.size) }
+    memcpy(bytes, source.pointee.carried, length)
+    source.pointee.carried += length
+    return bytes + tail * Record.size
   }
 }

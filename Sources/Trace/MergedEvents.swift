@@ -14,9 +14,10 @@ public struct MergedEvents: ~Copyable {
   /// Decoded chunks of all streams may take as much memory, bytes.
   static let memoryMax = 1 << 30
 
-  private let cursors: [StreamCursor]
-  /// The stream whose turn it is, its next event, and the time up to which it stays its turn.
-  private var current: StreamCursor?
+  private let cursors: UnsafeMutableBufferPointer<StreamCursor>
+  private let chunks: [StreamChunks]
+  /// The stream whose turn it is: its next event, the end of its chunk, and the time up to which it stays its turn.
+  private var current: Int?
   private var slot: UnsafePointer<Record>?
   private var end: UnsafePointer<Record>?
   private var until: UInt64 = 0
@@ -34,10 +35,14 @@ public struct MergedEvents: ~Copyable {
       throw TraceError(.damaged, "\(reader.path) has too many streams to be read together")
     }
     let missing = reader.missing
-    var cursors: [StreamCursor] = []
-    for stream in places.keys.sorted() { cursors.append(try StreamCursor(reader, places[stream]!, missing)) }
-    self.cursors = cursors
+    var chunks: [StreamChunks] = []
+    for stream in places.keys.sorted() { chunks.append(try StreamChunks(reader, places[stream]!, missing)) }
+    self.chunks = chunks
+    cursors = .allocate(capacity: chunks.count)
+    _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
   }
+
+  deinit { cursors.deallocate() }
 
   /// The next event, or nil at the end.
   /// - Throws: `.damaged` when a chunk cannot be read. The next call goes on behind it.
@@ -49,9 +54,9 @@ public struct MergedEvents: ~Copyable {
     let record = slot.unsafelyUnwrapped
     let tail = Int(record.pointee.tail)
     slot = record + 1 + tail
-    let current = current.unsafelyUnwrapped
+    let cursor = cursors.baseAddress.unsafelyUnwrapped + current.unsafelyUnwrapped
     return Event(
-      stream: current.stream, source: current.source, record: record.pointee,
+      stream: cursor.pointee.stream, source: cursor.pointee.source, record: record.pointee,
       tail: UnsafeRawBufferPointer(start: record + 1, count: tail * Record.size))
   }
 
@@ -59,14 +64,14 @@ public struct MergedEvents: ~Copyable {
   /// - Returns: false when there are no more.
   @inline(never)
   private mutating func beginRun() throws(TraceError) -> Bool {
-    current?.slot = slot
-    var best: StreamCursor?
+    if let current { cursors[current].park(at: slot, end) }
+    var best: Int?
     var (first, second) = (UInt64.max, UInt64.max)
-    for cursor in cursors {
-      guard let time = cursor.time else { continue }
+    for index in 0..<cursors.count where !cursors[index].isAtEnd {
+      let time = cursors[index].time
       if best == nil || time < first {
         second = first
-        (best, first) = (cursor, time)
+        (best, first) = (index, time)
       } else {
         second = min(second, time)
       }
@@ -74,23 +79,51 @@ public struct MergedEvents: ~Copyable {
     current = best
     (slot, end) = (nil, nil)
     guard let best else { return false }
-    if best.slot == best.end { try best.advance() }
-    (slot, end, until) = (best.slot, best.end, second)
+    if cursors[best].slot == cursors[best].end { try chunks[best].advance(&cursors[best]) }
+    (slot, end, until) = (cursors[best].slot, cursors[best].end, second)
     return true
   }
 }
 
-/// One stream's place in its chunks.
-private final class StreamCursor {
+/// One stream's place in its chunk at hand.
+private struct StreamCursor {
   let stream: UInt16
   let source: Source?
-  /// The next event of the chunk at hand, and the chunk's end.
   var slot: UnsafePointer<Record>?
-  private(set) var end: UnsafePointer<Record>?
+  var end: UnsafePointer<Record>?
+  /// Of the next event, wherever it is.
+  var time: UInt64
+  /// Of the first event of the chunk that comes next; nil when there is none.
+  var nextChunkTime: UInt64?
+  var isAtEnd = false
+
+  init(_ chunks: StreamChunks) {
+    (stream, source) = (chunks.stream, chunks.source)
+    nextChunkTime = chunks.nextTime
+    time = chunks.nextTime ?? 0
+  }
+
+  /// The next event is at `slot`, or the first of the next chunk.
+  mutating func park(at slot: UnsafePointer<Record>?, _ end: UnsafePointer<Record>?) {
+    (self.slot, self.end) = (slot, end)
+    if let slot, slot != end {
+      time = slot.pointee.time
+    } else if let nextChunkTime {
+      time = nextChunkTime
+    } else {
+      isAtEnd = true
+    }
+  }
+}
+
+/// The chunks of one stream, one of them decoded.
+private final class StreamChunks {
+  let stream: UInt16
+  let source: Source?
   private let reader: TraceReader
   private let chunks: [Int]
   private let missing: [Int: UInt64]
-  private var nextChunk = 0
+  private var next = 0
   private var decoded: DecodedChunk
   /// An event that no chunk has.
   private let gap = UnsafeMutablePointer<Record>.allocate(capacity: 1)
@@ -105,26 +138,22 @@ private final class StreamCursor {
 
   deinit { gap.deallocate() }
 
-  /// Of the next event; nil when there is none.
-  var time: UInt64? {
-    if let slot, slot != end { return slot.pointee.time }
-    return nextChunk < chunks.count ? reader.chunks[chunks[nextChunk]].header.firstTime : nil
-  }
+  var nextTime: UInt64? { next < chunks.count ? reader.chunks[chunks[next]].header.firstTime : nil }
 
   /// Go on to the next chunk, or first to the gap before it.
-  func advance() throws(TraceError) {
-    let index = chunks[nextChunk]
+  func advance(_ cursor: inout StreamCursor) throws(TraceError) {
+    let index = chunks[next]
     if let events = missing[index], !hasToldOfGap {
       gap.initialize(to: Record(time: reader.chunks[index].header.firstTime, kind: .gap, a: events))
       hasToldOfGap = true
-      (slot, end) = (UnsafePointer(gap), UnsafePointer(gap + 1))
+      (cursor.slot, cursor.end) = (UnsafePointer(gap), UnsafePointer(gap + 1))
       return
     }
     hasToldOfGap = false
-    nextChunk += 1
-    (slot, end) = (nil, nil)
+    next += 1
+    (cursor.slot, cursor.end, cursor.nextChunkTime) = (nil, nil, nextTime)
     try reader.decode(index, into: &decoded)
-    slot = decoded.slots.baseAddress
-    end = slot! + decoded.slots.count
+    cursor.slot = decoded.slots.baseAddress
+    cursor.end = cursor.slot! + decoded.slots.count
   }
 }

@@ -184,6 +184,8 @@ final class Recording {
       path: path, id: id, scale: scale, metadata: [("host", "test")], directory: directory, options: options)
   }
 
+  deinit { directory.remove() }
+
   func ring(_ source: Source, capacity: UInt64 = 1 << 12) throws -> Ring {
     try directory.makeRing(source: source, capacity: capacity)
   }
