@@ -177,6 +177,10 @@ func run() throws(TraceError) {
     sum &+= event.record.time
   }
   print("  reader: \(Double(nanoseconds() - start) / Double(count)) ns an event, merged (\(sum % 1000))")
+  let entropy = try columnEntropyBytes(reader)
+  print(
+    "  entropy of the columns: \(entropy / Double(summary.commands)) bytes a command; the file is \(Double(summary.bytes) / entropy) times that"
+  )
 }
 
 do {

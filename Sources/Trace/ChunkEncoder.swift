@@ -57,8 +57,13 @@ final class ChunkEncoder {
 
   deinit { ZSTD_freeCCtx(zstd) }
 
-  /// The chunk's bytes, valid until the next call. `header` gets what follows from the events.
-  func encode(_ builder: ChunkBuilder, _ header: inout ChunkHeader) -> UnsafeRawBufferPointer {
+  /// Append the builder's events as a chunk. `header` gets what follows from the events.
+  func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader, to file: inout TraceFile) throws(TraceError) {
+    encode(builder, &header)
+    try file.append(output)
+  }
+
+  private func encode(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {
     begin(builder)
     encodeBody(builder)
     output.pad(to: 8)
@@ -73,7 +78,6 @@ final class ChunkEncoder {
     header.bodyLength = UInt32(output.count - ChunkHeader.size)
     header.bodyCRC = nvmepf_crc32c(0, body, output.count - ChunkHeader.size)
     header.store(to: output.base)
-    return output.bytes
   }
 
   private func lost(_ builder: ChunkBuilder) -> UInt64 {

@@ -218,7 +218,8 @@ extension DecodedChunk {
     }
     switch column.transform {
     case .plain: break
-    case .offset: for index in 0..<column.count { values[index] = (column.base &+ unzigzag(values[index])) & column.mask }
+    case .offset:
+      for index in 0..<column.count { values[index] = (column.base &+ unzigzag(values[index])) & column.mask }
     case .delta:
       var last: UInt64 = 0
       for index in 0..<column.count {

@@ -80,7 +80,7 @@ private final class Repaired {
     }
     chunksKept = chunks.count
     let indexLength = scan.isComplete ? TraceIndex.length(chunks: scan.chunks.count) : 0
-    bytesDropped = scan.size - scan.headerLength - bytesKept - UInt64(indexLength)
+    bytesDropped = scan.size - (try scan.firstChunk()) - bytesKept - UInt64(indexLength)
   }
 
   func recover(from directory: RecordingDirectory) throws(TraceError) {
@@ -112,9 +112,9 @@ private final class Repaired {
       var header = ChunkHeader(
         stream: stream.ring.stream, source: stream.ring.source, sequence: stream.sequence, firstEvent: stream.events,
         ringEnd: stream.position)
-      let bytes = encoder.encode(stream.builder, &header)
-      chunks.append(ChunkPlace(offset: file.end, header: header))
-      try file.append(bytes)
+      let offset = file.end
+      try encoder.append(stream.builder, &header, to: &file)
+      chunks.append(ChunkPlace(offset: offset, header: header))
       stream.sequence += 1
       stream.events += UInt64(header.events)
       eventsRecovered += UInt64(header.events)

@@ -195,14 +195,13 @@ extension TraceWriter {
   }
 
   private func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {
-    let bytes = encoder.encode(builder, &header)
-    let place = ChunkPlace(offset: file.end, header: header)
+    let offset = file.end
     do throws(TraceError) {
       guard chunks.count < TraceIndex.chunksMax else {
         throw TraceError(.system(EFBIG), "\(file.path): a trace has at most \(TraceIndex.chunksMax) chunks")
       }
-      try file.append(bytes)
-      chunks.append(place)
+      try encoder.append(builder, &header, to: &file)
+      chunks.append(ChunkPlace(offset: offset, header: header))
       progress.count(header)
       if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
     } catch {

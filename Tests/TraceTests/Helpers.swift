@@ -212,3 +212,32 @@ func decodeAll(_ reader: TraceReader, stream: UInt16) throws -> Slots {
   }
   return slots
 }
+
+/// Run a program to its end. Returns its exit status and what it wrote.
+func run(_ words: [String]) throws -> (status: Int32, output: String) {
+  var ends: [Int32] = [0, 0]
+  try #require(pipe(&ends) == 0)
+  var actions = posix_spawn_file_actions_t()
+  posix_spawn_file_actions_init(&actions)
+  posix_spawn_file_actions_adddup2(&actions, ends[1], 1)
+  posix_spawn_file_actions_addclose(&actions, ends[0])
+  defer { posix_spawn_file_actions_destroy(&actions) }
+  var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+  arguments.append(nil)
+  var child = pid_t()
+  let error = posix_spawnp(&child, arguments[0]!, &actions, nil, &arguments, environ)
+  for argument in arguments { free(argument) }
+  close(ends[1])
+  defer { close(ends[0]) }
+  if error != 0 { return (127, "") }
+  var output: [UInt8] = []
+  var buffer = [UInt8](repeating: 0, count: 65536)
+  while true {
+    let count = read(ends[0], &buffer, buffer.count)
+    if count <= 0 { break }
+    output += buffer[..<count]
+  }
+  var status: Int32 = 0
+  waitpid(child, &status, 0)
+  return (status >> 8 & 0xff, String(decoding: output, as: UTF8.self))
+}
