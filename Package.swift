@@ -10,19 +10,51 @@ let settings: [SwiftSetting] = [
 
 let package = Package(
   name: "nvmepf",
-  products: [],
-  dependencies: [],
+  products: [
+    .executable(name: "nvmepf", targets: ["nvmepf"]),
+    // What the fio engine stands on; FioEngine/nvmepf_host.h is its interface.
+    .library(name: "nvmepf-host", type: .dynamic, targets: ["HostLibrary"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
+  ],
   targets: [
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
     .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     .target(name: "NVMe", swiftSettings: settings),
+    .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
+    .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
+    .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(
+      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"],
+      swiftSettings: settings),
+    .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
+    .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
+    .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
+    .target(
+      name: "Analysis",
+      dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Analysis", "NVMe"], swiftSettings: settings),
+    .executableTarget(
+      name: "nvmepf",
+      dependencies: [
+        "CPlatform", "NVMe", "Target", "Live", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ], swiftSettings: settings),
+    .testTarget(
+      name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
+      swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
     // Records without end, for a test to kill.
     .executableTarget(name: "trace-crash", dependencies: ["Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
     .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
+    .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -6,8 +6,8 @@ import Trace
 /// events their entropy given the four before.
 func columnEntropyBytes(_ reader: TraceReader) throws(TraceError) -> Double {
   var bits = 0.0
-  for (stream, _) in reader.streams {
-    let columns = try Columns(reader, stream)
+  for stream in reader.streams {
+    let columns = try Columns(reader, stream.chunks)
     bits += columns.bits
   }
   return bits / 8
@@ -18,10 +18,10 @@ private struct Columns {
   private var kindContexts: [UInt64: Int] = [:]
   private var kindPairs: [UInt64: Int] = [:]
 
-  init(_ reader: TraceReader, _ stream: UInt16) throws(TraceError) {
+  init(_ reader: TraceReader, _ chunks: [Int]) throws(TraceError) {
     var decoded = try DecodedChunk()
     var (time, context) = (UInt64(0), UInt64(0))
-    for (index, chunk) in reader.chunks.enumerated() where chunk.header.stream == stream {
+    for index in chunks {
       try reader.decode(index, into: &decoded)
       let slots = decoded.slots
       var slot = 0

@@ -125,6 +125,12 @@ struct Workload: ~Copyable {
   var engineCompletions: UInt64 = 0
 }
 
+extension RecordingDirectory {
+  func makeRing(_ source: Source, capacity: UInt64) throws(TraceError) -> Ring {
+    try Ring(creating: "\(path)/\(source).ring", capacity: capacity, source: source, stream: 0, traceID: id)
+  }
+}
+
 func nanoseconds() -> UInt64 {
   var time = timespec()
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
@@ -138,12 +144,12 @@ func run() throws(TraceError) {
   let capacity = UInt64(arguments.count > 3 ? Int(arguments[3]) ?? 1 << 17 : 1 << 17)
   let path = "/tmp/trace-benchmark.nvpt"
   let id = TraceID.random()
-  let directory = try RecordingDirectory.create(id: id, tracePath: path, ringBytes: 1 << 28)
+  let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 28)
   let writer = try TraceWriter(
     path: path, id: id, scale: TickScale(start: 0, multiplier: 1_789_569_707), directory: directory)
   var workload = Workload(
-    engine: RingProducer(try directory.makeRing(source: .engine, capacity: capacity), whenFull: .drop),
-    host: RingProducer(try directory.makeRing(source: .host, capacity: capacity), whenFull: .drop), depth: depth)
+    engine: RingProducer(try directory.makeRing(.engine, capacity: capacity), whenFull: .drop),
+    host: RingProducer(try directory.makeRing(.host, capacity: capacity), whenFull: .drop), depth: depth)
   var spent: UInt64 = 0
   var done = 0
   writer.drain()
@@ -168,13 +174,13 @@ func run() throws(TraceError) {
   )
   print("  writer: \(Double(spent) / events) ns an event, \(Double(spent) / Double(summary.commands)) ns a command")
 
-  let reader = try TraceReader(path)
+  let reader = try TraceReader(path: path)
   let start = nanoseconds()
   var merged = try MergedEvents(reader)
   var (count, sum) = (UInt64(0), UInt64(0))
   while let event = try merged.next() {
     count += 1
-    sum &+= event.record.time
+    sum &+= event.record.pointee.time
   }
   print("  reader: \(Double(nanoseconds() - start) / Double(count)) ns an event, merged (\(sum % 1000))")
   let entropy = try columnEntropyBytes(reader)

@@ -73,11 +73,22 @@ final class ChunkEncoder {
     header.slots = UInt32(builder.slots)
     header.firstTime = builder.firstTime
     header.lastTime = builder.lastTime
-    header.commands = UInt32(builder.records(of: EventKind.fetch.rawValue).count)
+    header.commands = commands(builder)
     header.lost = lost(builder)
     header.bodyLength = UInt32(output.count - ChunkHeader.size)
     header.bodyCRC = nvmepf_crc32c(0, body, output.count - ChunkHeader.size)
     header.store(to: output.base)
+  }
+
+  /// Submission queue entries of I/O queues.
+  private func commands(_ builder: ChunkBuilder) -> UInt32 {
+    let fetches = builder.records(of: EventKind.fetch.rawValue)
+    var count: UInt32 = 0
+    for index in 0..<fetches.count {
+      let qid = fetches.start!.load(fromByteOffset: index * fetches.stride + 10, as: UInt16.self)
+      count += qid == 0 ? 0 : 1
+    }
+    return count
   }
 
   private func lost(_ builder: ChunkBuilder) -> UInt64 {

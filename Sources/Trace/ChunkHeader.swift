@@ -1,10 +1,16 @@
 import CPlatform
 
+/// One of a trace's streams: what one thread recorded.
+public struct StreamID: Hashable, Sendable {
+  public let source: Source
+  public let stream: UInt16
+
+  public init(source: Source, stream: UInt16) { (self.source, self.stream) = (source, stream) }
+}
+
 /// What stands before each chunk: consecutive events of one stream.
 public struct ChunkHeader: Equatable, Sendable {
-  public var stream: UInt16
-  /// `Source.rawValue`.
-  public var sourceCode: UInt8
+  public var id: StreamID
   /// The first event is a checkpoint: a replay can begin here.
   public var beginsWithCheckpoint: Bool
   /// Chunks of this stream before this one.
@@ -21,21 +27,19 @@ public struct ChunkHeader: Equatable, Sendable {
   public var ringEnd: UInt64
   /// Sum of its `gap` events.
   public var lost: UInt64
-  /// Its `fetch` events.
+  /// Its `fetch` events of I/O queues.
   public var commands: UInt32
   var bodyLength: UInt32 = 0
   var bodyCRC: UInt32 = 0
 
   /// The place of a chunk; what its events say is still to come.
-  init(stream: UInt16, source: Source, sequence: UInt64, firstEvent: UInt64, ringEnd: UInt64) {
-    (self.stream, sourceCode) = (stream, source.rawValue)
+  init(_ id: StreamID, sequence: UInt64, firstEvent: UInt64, ringEnd: UInt64) {
+    self.id = id
     (self.sequence, self.firstEvent, self.ringEnd) = (sequence, firstEvent, ringEnd)
     beginsWithCheckpoint = false
     (events, slots, commands) = (0, 0, 0)
     (firstTime, lastTime, lost) = (0, 0, 0)
   }
-
-  public var source: Source? { Source(rawValue: sourceCode) }
 
   /// Bytes in the file.
   public var length: UInt64 { UInt64(Self.size) + UInt64(bodyLength) }
@@ -50,8 +54,8 @@ public struct ChunkHeader: Equatable, Sendable {
 extension ChunkHeader {
   func store(to bytes: UnsafeMutableRawPointer) {
     bytes.storeBytes(of: Self.magic, toByteOffset: 0, as: UInt32.self)
-    bytes.storeBytes(of: stream, toByteOffset: 4, as: UInt16.self)
-    bytes.storeBytes(of: sourceCode, toByteOffset: 6, as: UInt8.self)
+    bytes.storeBytes(of: id.stream, toByteOffset: 4, as: UInt16.self)
+    bytes.storeBytes(of: id.source.rawValue, toByteOffset: 6, as: UInt8.self)
     bytes.storeBytes(of: beginsWithCheckpoint ? 1 : 0, toByteOffset: 7, as: UInt8.self)
     bytes.storeBytes(of: sequence, toByteOffset: 8, as: UInt64.self)
     bytes.storeBytes(of: firstEvent, toByteOffset: 16, as: UInt64.self)
@@ -76,8 +80,9 @@ extension ChunkHeader {
       guard try reader.read(UInt32.self) == Self.magic,
         bytes.loadUnaligned(fromByteOffset: 84, as: UInt32.self) == nvmepf_crc32c(0, bytes.baseAddress, 84)
       else { return nil }
-      stream = try reader.read()
-      sourceCode = try reader.read()
+      let stream = try reader.read(UInt16.self)
+      guard let source = Source(rawValue: try reader.read()) else { return nil }
+      id = StreamID(source: source, stream: stream)
       beginsWithCheckpoint = try reader.read(UInt8.self) & 1 != 0
       sequence = try reader.read()
       firstEvent = try reader.read()

@@ -1,6 +1,20 @@
 import CPlatform
 import Glibc
 
+/// The machine's clocks.
+public enum Clock {
+  /// CLOCK_MONOTONIC_RAW, nanoseconds.
+  public static func monotonicNs() -> UInt64 { nanoseconds(CLOCK_MONOTONIC_RAW) }
+  /// CLOCK_REALTIME, nanoseconds since 1970.
+  public static func realtimeNs() -> UInt64 { nanoseconds(CLOCK_REALTIME) }
+
+  static func nanoseconds(_ clock: clockid_t) -> UInt64 {
+    var time = timespec()
+    clock_gettime(clock, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+}
+
 /// From cycle counter ticks to the nanoseconds of a trace: one fixed factor for a whole trace, so that stretches of time
 /// which touch in ticks touch in nanoseconds too. `clock` events tell how far it is off the system's clocks.
 public struct TickScale: Equatable, Sendable {
@@ -16,6 +30,8 @@ public struct TickScale: Equatable, Sendable {
 
   /// Ticks that are nanoseconds already, from 0: for events that were decoded from a trace.
   public static let identity = TickScale(start: 0, multiplier: 1 << 32)
+
+  public var ticksPerSecond: UInt64 { UInt64(1e9 * 4_294_967_296 / Double(max(multiplier, 1))) }
 
   /// Nanoseconds since the trace began, rounded down; 0 for what was before.
   @inline(__always)
@@ -52,9 +68,9 @@ public struct ClockSnapshot: Equatable, Sendable {
     var best: (width: UInt64, snapshot: ClockSnapshot)?
     for _ in 0..<8 {
       let before = nvmepf_ticks_after_loads()
-      let monotonic = nanoseconds(CLOCK_MONOTONIC_RAW)
+      let monotonic = Clock.monotonicNs()
       let after = nvmepf_ticks_after_loads()
-      let realtime = nanoseconds(CLOCK_REALTIME)
+      let realtime = Clock.realtimeNs()
       let end = nvmepf_ticks_after_loads()
       let width = end &- before
       if let best, best.width <= width { continue }
@@ -66,11 +82,5 @@ public struct ClockSnapshot: Equatable, Sendable {
 
   init(ticks: UInt64, monotonic: UInt64, realtime: UInt64) {
     (self.ticks, self.monotonic, self.realtime) = (ticks, monotonic, realtime)
-  }
-
-  static func nanoseconds(_ clock: clockid_t) -> UInt64 {
-    var time = timespec()
-    clock_gettime(clock, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 }

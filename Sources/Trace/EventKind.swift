@@ -23,7 +23,6 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case executeEnd = 23
   case payload = 24
   case completionQueueFull = 25
-  case timer = 26
   // What the recorder says of itself.
   case checkpoint = 40
   case clock = 41
@@ -36,14 +35,4 @@ public enum Source: UInt8, CaseIterable, Sendable {
   case engine = 1
   case host = 2
   case kernel = 3
-}
-
-/// Why the controller was taken back to its initial state (`flags` of a reset event).
-public enum ResetReason: UInt8, CaseIterable, Sendable {
-  /// The host asked for a device reset.
-  case device = 0
-  /// Function level reset (PCIe Base 6.0, 6.6.2).
-  case function = 1
-  /// The host is gone.
-  case disconnect = 2
 }

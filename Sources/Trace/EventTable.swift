@@ -230,7 +230,7 @@ private let eventDescriptions: [EventDescription] = [
     [
       qid,
       cid,
-      EventField("status", .aLow, .hexadecimal, "Status Code Type and Status Code, as in CQE DW3 27:17; 0 is success."),
+      EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success."),
     ]),
   EventDescription(
     .payload, "payload", "The data that a command moved, as a digest and, where the recording keeps it, whole.",
@@ -246,12 +246,6 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .completionQueueFull, "completion-queue-full", "A completion waits until the host frees an entry of this queue.",
     [EventField("cqid", .qid, "Completion queue identifier.")]),
-  EventDescription(
-    .timer, "timer", "A time-out that the engine asked for has expired.",
-    [
-      EventField("timer", .flags, "Which."),
-      qid,
-    ]),
   EventDescription(
     .checkpoint, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
     carriesBytes: true,

@@ -1,13 +1,3 @@
-/// One event as `MergedEvents` gives it.
-public struct Event {
-  public let stream: UInt16
-  public let source: Source?
-  /// Times and spans in nanoseconds.
-  public let record: Record
-  /// The `record.tail` slots behind it, valid until the next event is taken.
-  public let tail: UnsafeRawBufferPointer
-}
-
 /// The events of all streams of a trace in the order of their times, a chunk of each stream in memory. Where events
 /// are missing between two chunks, a `gap` event tells how many.
 public struct MergedEvents: ~Copyable {
@@ -22,21 +12,17 @@ public struct MergedEvents: ~Copyable {
   private var end: UnsafePointer<Record>?
   private var until: UInt64 = 0
 
-  /// - Parameter streams: Only these; all when nil.
   /// - Throws: when the streams' chunks would need more than 1 GiB at once.
-  public init(_ reader: TraceReader, streams: Set<UInt16>? = nil) throws(TraceError) {
-    var places: [UInt16: [Int]] = [:]
-    var slotsMax: [UInt16: Int] = [:]
-    for (index, chunk) in reader.chunks.enumerated() where streams?.contains(chunk.header.stream) != false {
-      places[chunk.header.stream, default: []].append(index)
-      slotsMax[chunk.header.stream] = max(slotsMax[chunk.header.stream] ?? 0, Int(chunk.header.slots))
+  public init(_ reader: TraceReader) throws(TraceError) {
+    let streams = reader.streams
+    let slots = streams.reduce(0) { sum, stream in
+      sum + (stream.chunks.map { Int(reader.chunks[$0].header.slots) }.max() ?? 0)
     }
-    guard slotsMax.values.reduce(0, { $0 + $1 * Record.size }) <= Self.memoryMax else {
+    guard slots * Record.size <= Self.memoryMax else {
       throw TraceError(.damaged, "\(reader.path) has too many streams to be read together")
     }
-    let missing = reader.missing
     var chunks: [StreamChunks] = []
-    for stream in places.keys.sorted() { chunks.append(try StreamChunks(reader, places[stream]!, missing)) }
+    for stream in streams { chunks.append(try StreamChunks(reader, stream.chunks)) }
     self.chunks = chunks
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
@@ -44,20 +30,16 @@ public struct MergedEvents: ~Copyable {
 
   deinit { cursors.deallocate() }
 
-  /// The next event, or nil at the end.
+  /// The next event, with its tail behind it, and its stream; nil at the end. It stays valid until the next call.
   /// - Throws: `.damaged` when a chunk cannot be read. The next call goes on behind it.
   @inline(__always)
-  public mutating func next() throws(TraceError) -> Event? {
+  public mutating func next() throws(TraceError) -> (record: UnsafePointer<Record>, id: StreamID)? {
     if slot == end || slot.unsafelyUnwrapped.pointee.time > until {
       guard try beginRun() else { return nil }
     }
     let record = slot.unsafelyUnwrapped
-    let tail = Int(record.pointee.tail)
-    slot = record + 1 + tail
-    let cursor = cursors.baseAddress.unsafelyUnwrapped + current.unsafelyUnwrapped
-    return Event(
-      stream: cursor.pointee.stream, source: cursor.pointee.source, record: record.pointee,
-      tail: UnsafeRawBufferPointer(start: record + 1, count: tail * Record.size))
+    slot = record + 1 + Int(record.pointee.tail)
+    return (record, cursors[current.unsafelyUnwrapped].id)
   }
 
   /// Turn to the stream with the earliest event.
@@ -79,7 +61,7 @@ public struct MergedEvents: ~Copyable {
     current = best
     (slot, end) = (nil, nil)
     guard let best else { return false }
-    if cursors[best].slot == cursors[best].end { try chunks[best].advance(&cursors[best]) }
+    if cursors[best].slot == cursors[best].end { try cursors[best].advance(chunks[best]) }
     (slot, end, until) = (cursors[best].slot, cursors[best].end, second)
     return true
   }
@@ -87,18 +69,17 @@ public struct MergedEvents: ~Copyable {
 
 /// One stream's place in its chunk at hand.
 private struct StreamCursor {
-  let stream: UInt16
-  let source: Source?
-  var slot: UnsafePointer<Record>?
-  var end: UnsafePointer<Record>?
+  let id: StreamID
+  private(set) var slot: UnsafePointer<Record>?
+  private(set) var end: UnsafePointer<Record>?
   /// Of the next event, wherever it is.
-  var time: UInt64
+  private(set) var time: UInt64
   /// Of the first event of the chunk that comes next; nil when there is none.
-  var nextChunkTime: UInt64?
-  var isAtEnd = false
+  private var nextChunkTime: UInt64?
+  private(set) var isAtEnd = false
 
   init(_ chunks: StreamChunks) {
-    (stream, source) = (chunks.stream, chunks.source)
+    id = chunks.id
     nextChunkTime = chunks.nextTime
     time = chunks.nextTime ?? 0
   }
@@ -114,46 +95,13 @@ private struct StreamCursor {
       isAtEnd = true
     }
   }
-}
 
-/// The chunks of one stream, one of them decoded.
-private final class StreamChunks {
-  let stream: UInt16
-  let source: Source?
-  private let reader: TraceReader
-  private let chunks: [Int]
-  private let missing: [Int: UInt64]
-  private var next = 0
-  private var decoded: DecodedChunk
-  /// An event that no chunk has.
-  private let gap = UnsafeMutablePointer<Record>.allocate(capacity: 1)
-  private var hasToldOfGap = false
-
-  init(_ reader: TraceReader, _ chunks: [Int], _ missing: [Int: UInt64]) throws(TraceError) {
-    (self.reader, self.chunks, self.missing) = (reader, chunks, missing)
-    let header = reader.chunks[chunks[0]].header
-    (stream, source) = (header.stream, header.source)
-    decoded = try DecodedChunk()
-  }
-
-  deinit { gap.deallocate() }
-
-  var nextTime: UInt64? { next < chunks.count ? reader.chunks[chunks[next]].header.firstTime : nil }
-
-  /// Go on to the next chunk, or first to the gap before it.
-  func advance(_ cursor: inout StreamCursor) throws(TraceError) {
-    let index = chunks[next]
-    if let events = missing[index], !hasToldOfGap {
-      gap.initialize(to: Record(time: reader.chunks[index].header.firstTime, kind: .gap, a: events))
-      hasToldOfGap = true
-      (cursor.slot, cursor.end) = (UnsafePointer(gap), UnsafePointer(gap + 1))
-      return
-    }
-    hasToldOfGap = false
-    next += 1
-    (cursor.slot, cursor.end, cursor.nextChunkTime) = (nil, nil, nextTime)
-    try reader.decode(index, into: &decoded)
-    cursor.slot = decoded.slots.baseAddress
-    cursor.end = cursor.slot! + decoded.slots.count
+  /// Go on to what comes next in `chunks`.
+  mutating func advance(_ chunks: StreamChunks) throws(TraceError) {
+    (slot, end) = (nil, nil)
+    defer { nextChunkTime = chunks.nextTime }
+    guard let slots = try chunks.take() else { return }
+    slot = slots.baseAddress
+    end = slot! + slots.count
   }
 }

@@ -1,6 +1,7 @@
 /// One ring on its way into the trace.
 final class RecordedStream {
   let ring: Ring
+  let id: StreamID
   let builder: ChunkBuilder
   /// Chunks and events of this stream that are in the trace.
   var sequence: UInt64 = 0
@@ -17,10 +18,28 @@ final class RecordedStream {
   private var slotsHeld = 0
   private var consumer: RingConsumer
 
-  init(_ ring: Ring, scale: TickScale) {
-    self.ring = ring
+  init(_ ring: Ring, as id: StreamID, scale: TickScale) {
+    (self.ring, self.id) = (ring, id)
+    ring.recordedStream = id.stream
     consumer = RingConsumer(ring)
     builder = ChunkBuilder(scale: scale)
+  }
+
+  /// The ring's number, or the first above that is not `taken`: each process that opens a queue numbers its ring after
+  /// the queue.
+  static func id(for ring: Ring, taken: Set<StreamID>) -> StreamID {
+    var stream = ring.stream
+    for _ in 0..<UInt16.max {
+      let id = StreamID(source: ring.source, stream: stream)
+      if !taken.contains(id) { return id }
+      stream &+= 1
+    }
+    return StreamID(source: ring.source, stream: stream)
+  }
+
+  /// The chunk that the builder's events will be.
+  var chunkHeader: ChunkHeader {
+    ChunkHeader(id, sequence: sequence, firstEvent: events, ringEnd: position)
   }
 
   /// Slots ever written to the ring, up to the end of what the builder holds.

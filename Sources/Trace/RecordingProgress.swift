@@ -4,7 +4,7 @@ import Synchronization
 public final class RecordingProgress: Sendable {
   /// In the trace, in whole chunks.
   public var events: UInt64 { counters.events.load(ordering: .relaxed) }
-  /// Submission queue entries that were fetched.
+  /// Submission queue entries of I/O queues that were fetched.
   public var commands: UInt64 { counters.commands.load(ordering: .relaxed) }
   public var chunks: UInt64 { counters.chunks.load(ordering: .relaxed) }
   /// Written to the file.
@@ -13,6 +13,9 @@ public final class RecordingProgress: Sendable {
   public var lost: UInt64 { counters.lost.load(ordering: .relaxed) }
   /// How full the fullest ring was at the last look, 0...1000.
   public var ringFillPermille: UInt64 { counters.ringFillPermille.load(ordering: .relaxed) }
+
+  /// The same, 0...1.
+  public var ringFill: Double { Double(ringFillPermille) / 1000 }
 
   struct Counters: ~Copyable {
     let events = Atomic<UInt64>(0)

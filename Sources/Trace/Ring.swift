@@ -18,6 +18,17 @@ public final class Ring: @unchecked Sendable {
   /// The stream of the trace that these records become.
   public let stream: UInt16
   public let traceID: TraceID
+  /// The stream that the recorder made of it, where another ring had its number already.
+  var recordedStream: UInt16? {
+    get {
+      let stored = header.load(fromByteOffset: Offset.recordedStream, as: UInt32.self)
+      return stored == 0 ? nil : UInt16(truncatingIfNeeded: stored &- 1)
+    }
+    set {
+      header.storeBytes(
+        of: newValue.map { UInt32($0) + 1 } ?? 0, toByteOffset: Offset.recordedStream, as: UInt32.self)
+    }
+  }
   /// Slots; a power of two.
   public let capacity: UInt64
 
@@ -33,6 +44,7 @@ public final class Ring: @unchecked Sendable {
     static let capacity = 16
     static let traceID = 24
     static let closed = 40
+    static let recordedStream = 48
     static let head = 64
     static let tail = 128
   }

@@ -1,3 +1,5 @@
+import Glibc
+
 /// The reading side of a ring. One thread owns it. What it reads was written by another process and is checked.
 public struct RingConsumer: ~Copyable {
   public let ring: Ring
@@ -20,6 +22,8 @@ public struct RingConsumer: ~Copyable {
   /// Slots freed so far.
   public var position: UInt64 { tail }
 
+  public var isEmpty: Bool { ring.head.pointee.load(ordering: .acquiring) == tail }
+
   /// Free whatever is there. Returns how many slots that were.
   mutating func discard() -> UInt64 {
     let head = ring.head.pointee.load(ordering: .acquiring)
@@ -33,5 +37,15 @@ public struct RingConsumer: ~Copyable {
   public mutating func free(_ count: Int) {
     tail &+= UInt64(count)
     ring.tail.pointee.store(tail, ordering: .releasing)
+  }
+
+  /// Throw away everything until the producer has finished: for measuring what producing costs.
+  public static func discard(_ ring: Ring) {
+    var consumer = RingConsumer(ring)
+    while !(ring.isClosed && consumer.isEmpty) {
+      _ = consumer.discard()
+      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
+      nanosleep(&pause, nil)
+    }
   }
 }

@@ -12,6 +12,14 @@ public struct TraceID: Hashable, Sendable, CustomStringConvertible {
     TraceID(high: .random(in: 0...UInt64.max), low: .random(in: 0...UInt64.max))
   }
 
+  /// From what `description` gives.
+  public init?(_ text: String) {
+    guard text.utf8.count == 32, !text.utf8.contains(UInt8(ascii: "+")), let high = UInt64(text.prefix(16), radix: 16),
+      let low = UInt64(text.suffix(16), radix: 16)
+    else { return nil }
+    self.init(high: high, low: low)
+  }
+
   /// 32 lower-case hexadecimal digits.
   public var description: String { hexadecimal(high) + hexadecimal(low) }
 

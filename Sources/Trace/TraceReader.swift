@@ -20,7 +20,7 @@ public final class TraceReader: Sendable {
   private let descriptor: Int32
 
   /// Open a trace. A damaged or unfinished one is open as far as it is whole: see `damage`.
-  public init(_ path: String) throws(TraceError) {
+  public init(path: String) throws(TraceError) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw TraceError.system("cannot open \(path)", errno) }
     let contents: TraceScan
@@ -37,32 +37,59 @@ public final class TraceReader: Sendable {
 
   deinit { close(descriptor) }
 
-  public var events: UInt64 { chunks.reduce(0) { $0 &+ UInt64($1.header.events) } }
-  /// Submission queue entries that were fetched.
-  public var commands: UInt64 { chunks.reduce(0) { $0 &+ UInt64($1.header.commands) } }
-  /// Events that are known to be missing: what gaps count, and what is between chunks that do not follow each other.
-  public var lost: UInt64 {
-    chunks.indices.reduce(0) { $0 &+ chunks[$1].header.lost } &+ missing.reduce(0) { $0 &+ $1.value }
-  }
   public var schema: TraceSchema { header.schema }
 
-  /// The streams, ascending.
-  public var streams: [(stream: UInt16, source: Source?)] {
-    var sources: [UInt16: Source?] = [:]
-    for chunk in chunks { sources[chunk.header.stream] = .some(chunk.header.source) }
-    return sources.keys.sorted().map { ($0, sources[$0]!) }
+  public struct Totals: Sendable {
+    public var events: UInt64 = 0
+    /// Submission queue entries of I/O queues that were fetched.
+    public var commands: UInt64 = 0
+    /// Events that are known to be missing: what gaps count, and what is between chunks that do not follow each other.
+    public var lost: UInt64 = 0
+    public var sources: [Source] = []
+  }
+
+  public var totals: Totals {
+    var totals = Totals()
+    for chunk in chunks {
+      totals.events &+= UInt64(chunk.header.events)
+      totals.commands &+= UInt64(chunk.header.commands)
+      totals.lost &+= chunk.header.lost
+      if !totals.sources.contains(chunk.header.id.source) { totals.sources.append(chunk.header.id.source) }
+    }
+    for events in missing.values { totals.lost &+= events }
+    return totals
+  }
+
+  /// The streams, in the order of their first chunks, and the indices of their chunks.
+  public var streams: [(id: StreamID, chunks: [Int])] {
+    var order: [StreamID] = []
+    var byStream: [StreamID: [Int]] = [:]
+    for (index, chunk) in chunks.enumerated() {
+      if byStream[chunk.header.id] == nil { order.append(chunk.header.id) }
+      byStream[chunk.header.id, default: []].append(index)
+    }
+    return order.map { ($0, byStream[$0]!) }
+  }
+
+  /// The events of some of a stream's chunks, a chunk at each call; nil at the end. They stay valid until the next call.
+  /// Where events are missing before a chunk, a `gap` event tells first how many.
+  public func source(of chunks: [Int]) throws(TraceError)
+    -> () throws(TraceError) -> UnsafeBufferPointer<Record>?
+  {
+    let chunks = try StreamChunks(self, chunks)
+    return { () throws(TraceError) in try chunks.take() }
   }
 
   /// Events that are missing before a chunk, by its index; most chunks have none.
   public var missing: [Int: UInt64] {
-    var next: [UInt16: UInt64] = [:]
+    var next: [StreamID: UInt64] = [:]
     var missing: [Int: UInt64] = [:]
     for (index, chunk) in chunks.enumerated() {
       let header = chunk.header
       // What a flight recorder gave up is not missed.
-      let expected = next[header.stream] ?? (self.header.isFlightRecorder ? header.firstEvent : 0)
+      let expected = next[header.id] ?? (self.header.isFlightRecorder ? header.firstEvent : 0)
       if header.firstEvent > expected { missing[index] = header.firstEvent - expected }
-      next[header.stream] = header.firstEvent + UInt64(header.events)
+      next[header.id] = header.firstEvent + UInt64(header.events)
     }
     return missing
   }

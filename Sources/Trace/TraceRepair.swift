@@ -9,6 +9,8 @@ public enum TraceRepair {
     public let chunksKept: Int
     /// Events that were in the rings and in no chunk.
     public let eventsRecovered: UInt64
+    /// Events in the repaired trace.
+    public let events: UInt64
     /// Bytes of the file that belonged to no intact chunk.
     public let bytesDropped: UInt64
     /// Rings that could not be read.
@@ -98,20 +100,21 @@ private final class Repaired {
           .tooNew,
           "\(scan.path) has rings of another version of nvmepf (\(directory.path)): repair it with that version")
       }
-      try recover(RecordedStream(ring, scale: scan.header.scale))
+      let id =
+        ring.recordedStream.map { StreamID(source: ring.source, stream: $0) }
+        ?? RecordedStream.id(for: ring, taken: Set(chunks.map(\.header.id)))
+      try recover(RecordedStream(ring, as: id, scale: scan.header.scale))
     }
   }
 
   private func recover(_ stream: RecordedStream) throws(TraceError) {
     let encoder = try ChunkEncoder()
-    let last = chunks.filter { $0.header.stream == stream.ring.stream }.max { $0.header.sequence < $1.header.sequence }
+    let last = chunks.filter { $0.header.id == stream.id }.max { $0.header.sequence < $1.header.sequence }
     stream.resume(after: last?.header)
     while true {
       let cut = stream.take(slotsMax: TraceWriter.slotsMax)
       if stream.builder.isEmpty { break }
-      var header = ChunkHeader(
-        stream: stream.ring.stream, source: stream.ring.source, sequence: stream.sequence, firstEvent: stream.events,
-        ringEnd: stream.position)
+      var header = stream.chunkHeader
       let offset = file.end
       try encoder.append(stream.builder, &header, to: &file)
       chunks.append(ChunkPlace(offset: offset, header: header))
@@ -131,7 +134,9 @@ private final class Repaired {
 
   func report(_ path: String) -> TraceRepair.Report {
     TraceRepair.Report(
-      path: path, chunksKept: chunksKept, eventsRecovered: eventsRecovered, bytesDropped: bytesDropped,
+      path: path, chunksKept: chunksKept, eventsRecovered: eventsRecovered,
+      events: chunks.reduce(0) { $0 + UInt64($1.header.events) },
+      bytesDropped: bytesDropped,
       problems: problems)
   }
 

@@ -40,15 +40,15 @@ extension TraceWriter {
 
   /// An engine's events before its first checkpoint cannot be replayed.
   private func keepReplayable() {
-    var begun: Set<UInt16> = []
+    var begun: Set<StreamID> = []
     var kept: [ChunkPlace] = []
     for chunk in chunks[firstKept...] {
-      if chunk.header.source == .engine && !chunk.header.beginsWithCheckpoint && chunk.header.sequence > 0
-        && !begun.contains(chunk.header.stream)
+      if chunk.header.id.source == .engine && !chunk.header.beginsWithCheckpoint && chunk.header.sequence > 0
+        && !begun.contains(chunk.header.id)
       {
         continue
       }
-      begun.insert(chunk.header.stream)
+      begun.insert(chunk.header.id)
       kept.append(chunk)
     }
     (chunks, firstKept) = (kept, 0)

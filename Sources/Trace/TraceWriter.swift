@@ -32,7 +32,7 @@ public final class TraceWriter {
   private let encoder: ChunkEncoder
   private let directory: RecordingDirectory?
   private var streams: [RecordedStream] = []
-  private var streamsSeen: Set<UInt16> = []
+  private var streamsSeen: Set<StreamID> = []
   private var lookedForRings: UInt64 = 0
   private var error: TraceError?
   private var problems: [TraceError] = []
@@ -68,7 +68,7 @@ public final class TraceWriter {
   /// - Returns: whether some ring is filling fast enough that the next call should not wait.
   @discardableResult
   public func drain() -> Bool {
-    let now = ClockSnapshot.nanoseconds(CLOCK_MONOTONIC_COARSE)
+    let now = Clock.nanoseconds(CLOCK_MONOTONIC_COARSE)
     adoptRings(now)
     var fullest: UInt64 = 0
     for stream in streams {
@@ -136,10 +136,8 @@ extension TraceWriter {
     let problem: String? =
       if ring.traceID != header.id {
         "the ring \(ring.path) belongs to another trace"
-      } else if streamsSeen.contains(ring.stream) {
-        "the ring \(ring.path) is a second one for stream \(ring.stream)"
-      } else if streamsSeen.count >= Self.streamsMax {
-        "the ring \(ring.path) is one too many: a trace has at most \(Self.streamsMax) streams"
+      } else if streams.count >= Self.streamsMax {
+        "the ring \(ring.path) is one too many: at most \(Self.streamsMax) are recorded at a time"
       } else {
         nil
       }
@@ -148,8 +146,9 @@ extension TraceWriter {
       ring.removeFile()
       return
     }
-    streamsSeen.insert(ring.stream)
-    streams.append(RecordedStream(ring, scale: header.scale))
+    let id = RecordedStream.id(for: ring, taken: streamsSeen)
+    streamsSeen.insert(id)
+    streams.append(RecordedStream(ring, as: id, scale: header.scale))
   }
 
   private func drain(_ stream: RecordedStream, _ now: UInt64) {
@@ -184,9 +183,7 @@ extension TraceWriter {
 
   private func write(_ stream: RecordedStream) {
     let events = UInt64(stream.builder.events)
-    var header = ChunkHeader(
-      stream: stream.ring.stream, source: stream.ring.source, sequence: stream.sequence, firstEvent: stream.events,
-      ringEnd: stream.position)
+    var header = stream.chunkHeader
     stream.sequence += 1
     stream.events += events
     if error == nil { append(stream.builder, &header) }

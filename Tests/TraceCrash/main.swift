@@ -3,11 +3,19 @@ import Trace
 
 /// Records numbered events of two streams until it is killed: `trace-crash PATH ID`.
 
+extension RecordingDirectory {
+  func makeRing(_ source: Source, capacity: UInt64) throws(TraceError) -> Ring {
+    let stream: UInt16 = source == .engine ? 0 : 1
+    return try Ring(
+      creating: "\(path)/\(source).ring", capacity: capacity, source: source, stream: stream, traceID: id)
+  }
+}
+
 func record(_ path: String, _ id: TraceID) throws(TraceError) {
-  let directory = try RecordingDirectory.create(id: id, tracePath: path, ringBytes: 1 << 20)
+  let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 20)
   let writer = try TraceWriter(path: path, id: id, scale: .identity, directory: directory)
-  var engine = RingProducer(try directory.makeRing(source: .engine, capacity: 1 << 12), whenFull: .wait)
-  var host = RingProducer(try directory.makeRing(source: .host, capacity: 1 << 12), whenFull: .wait)
+  var engine = RingProducer(try directory.makeRing(.engine, capacity: 1 << 12), whenFull: .wait)
+  var host = RingProducer(try directory.makeRing(.host, capacity: 1 << 12), whenFull: .wait)
   let recorder = try RecorderThread(writer)
   var number: UInt64 = 0
   withExtendedLifetime(recorder) {

@@ -19,7 +19,7 @@ import Testing
       producer.append(slots, draining: recording.writer)
     }
     _ = recording.writer.finish()
-    let reader = try TraceReader(recording.path)
+    let reader = try TraceReader(path: recording.path)
     let streams = try [decodeAll(reader, stream: 0), decodeAll(reader, stream: 1)]
     return (recording.path, try readFile(recording.path), streams)
   }
@@ -27,12 +27,12 @@ import Testing
   /// Read everything. Returns the error that stopped it, after checking that what came before is right.
   private func readPrefix(_ path: String, _ streams: [Slots]) throws -> TraceError? {
     do throws(TraceError) {
-      let reader = try TraceReader(path)
+      let reader = try TraceReader(path: path)
       var decoded = try DecodedChunk()
       var next = streams.map { _ in 0 }
       for (index, chunk) in reader.chunks.enumerated() {
         try reader.decode(index, into: &decoded)
-        let (stream, slots) = (Int(chunk.header.stream), Array(decoded.slots))
+        let (stream, slots) = (Int(chunk.header.id.stream), Array(decoded.slots))
         #expect(slots == Array(streams[stream].records[next[stream]..<next[stream] + slots.count]))
         next[stream] += slots.count
       }
@@ -68,11 +68,11 @@ import Testing
   @Test("The error names chunk and place, and what to do")
   func message() throws {
     let (path, bytes, _) = try smallTrace()
-    let chunk = try TraceReader(path).chunks[3]
+    let chunk = try TraceReader(path: path).chunks[3]
     var damaged = bytes
     damaged[Int(chunk.offset) + ChunkHeader.size + 5] ^= 4
     try writeFile(path, damaged)
-    let reader = try TraceReader(path)
+    let reader = try TraceReader(path: path)
     var decoded = try DecodedChunk()
     let place = TraceError.grouped(chunk.offset)
     #expect {
@@ -89,7 +89,7 @@ import Testing
     bytes[8] = 2
     try writeFile(path, bytes)
     #expect {
-      try TraceReader(path)
+      try TraceReader(path: path)
     } throws: {
       "\($0)".hasPrefix("\(path) was written by a newer nvmepf (format 2.0); this one reads formats up to 1.x")
     }
@@ -120,11 +120,11 @@ import Testing
     _ = try slots.records.withUnsafeBufferPointer {
       try builder.append($0, slotsMax: 1000, stopAtCheckpoint: false)
     }
-    var chunk = ChunkHeader(stream: 0, source: .kernel, sequence: 0, firstEvent: 0, ringEnd: 200)
+    var chunk = ChunkHeader(StreamID(source: .kernel, stream: 0), sequence: 0, firstEvent: 0, ringEnd: 200)
     var file = try TraceFile(creating: scratch("t.nvpt"))
     try file.append(try header.encoded())
     try ChunkEncoder().append(builder, &chunk, to: &file)
-    let reader = try TraceReader(scratch("t.nvpt"))
+    let reader = try TraceReader(path: scratch("t.nvpt"))
     #expect(reader.header.version == FormatVersion(major: 1, minor: 7))
     #expect(reader.schema[99] == future)
     #expect(try decodeAll(reader, stream: 0) == slots)
@@ -133,7 +133,7 @@ import Testing
   @Test("Bodies that are wrong but have the right checksum harm nobody", arguments: 0..<12 as Range<UInt64>)
   func forged(seed: UInt64) throws {
     let (path, bytes, _) = try smallTrace()
-    let chunks = try TraceReader(path).chunks
+    let chunks = try TraceReader(path: path).chunks
     var random = Seeded(seed)
     for _ in 0..<50 {
       var forged = bytes
@@ -147,7 +147,7 @@ import Testing
       reseal(&forged, at: Int(place.offset), length)
       // Without the index, so that the header that was changed counts.
       try writeFile(path, forged[..<Int(chunks.last!.end)])
-      let reader = try TraceReader(path)
+      let reader = try TraceReader(path: path)
       var decoded = try DecodedChunk()
       for index in reader.chunks.indices { try? reader.decode(index, into: &decoded) }
       if var events = try? MergedEvents(reader) {
@@ -165,7 +165,7 @@ import Testing
   func forgedHeader() throws {
     let (path, bytes, streams) = try smallTrace()
     var random = Seeded(8)
-    let length = Int(try TraceReader(path).chunks[0].offset)
+    let length = Int(try TraceReader(path: path).chunks[0].offset)
     for _ in 0..<600 {
       var forged = bytes
       for _ in 0..<1 + random.next() % 3 {
@@ -174,7 +174,7 @@ import Testing
       let crc = nvmepf_crc32c(0, forged, length - 4)
       for byte in 0..<4 { forged[length - 4 + byte] = UInt8(truncatingIfNeeded: crc >> UInt32(8 * byte)) }
       try writeFile(path, forged)
-      guard let reader = try? TraceReader(path) else { continue }
+      guard let reader = try? TraceReader(path: path) else { continue }
       var decoded = try DecodedChunk()
       for index in reader.chunks.indices { try? reader.decode(index, into: &decoded) }
     }
@@ -206,8 +206,8 @@ import Testing
     let summary = recording.writer.finish()
     #expect(summary.problems.count == 1)
     #expect(summary.lost > 0)
-    let reader = try TraceReader(recording.path)
-    #expect(reader.lost == summary.lost)
+    let reader = try TraceReader(path: recording.path)
+    #expect(reader.totals.lost == summary.lost)
     #expect(try decodeAll(reader, stream: 0).records.prefix(20) == good.inNanoseconds(.identity).records[...])
   }
 
@@ -228,7 +228,7 @@ import Testing
   func noTrace(text: String) throws {
     try writeFile(scratch("t.nvpt"), Array(text.utf8))
     #expect {
-      try TraceReader(scratch("t.nvpt"))
+      try TraceReader(path: scratch("t.nvpt"))
     } throws: {
       "\($0)" == "\(scratch("t.nvpt")) is not a trace of nvmepf"
     }

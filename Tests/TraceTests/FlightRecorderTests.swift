@@ -35,9 +35,9 @@ import Testing
     let summary = recording.writer.finish()
     #expect(summary.error == nil)
     #expect(summary.bytes < 110_000)
-    let reader = try TraceReader(recording.path)
+    let reader = try TraceReader(path: recording.path)
     #expect(reader.isComplete)
-    #expect(reader.lost == 0)
+    #expect(reader.totals.lost == 0)
     #expect(reader.chunks[0].header.beginsWithCheckpoint)
     #expect(reader.chunks[0].header.firstEvent > 0)
     let kept = try decodeAll(reader, stream: 0).records
@@ -57,13 +57,13 @@ import Testing
     let (recording, slots) = try record(events: 60_000, keepBytes: 100_000)
     let copy = scratch("copy.nvpt")
     try #require(try run(["cp", "--sparse=always", recording.path, copy]).status == 0)
-    let unfinished = try TraceReader(copy)
+    let unfinished = try TraceReader(path: copy)
     #expect(unfinished.damage == nil)
     #expect(unfinished.chunks[0].header.firstEvent > 0)
-    #expect(unfinished.lost == 0)
+    #expect(unfinished.totals.lost == 0)
 
     let report = try TraceRepair.repair(copy)
-    let reader = try TraceReader(copy)
+    let reader = try TraceReader(path: copy)
     #expect(reader.isComplete)
     #expect(report.chunksKept == unfinished.chunks.count)
     let kept = try decodeAll(reader, stream: 0).records

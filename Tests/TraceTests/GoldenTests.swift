@@ -37,7 +37,7 @@ import Testing
     slots.append(Record(time: 1200, kind: .reset, flags: 2))
     let builder = ChunkBuilder(scale: .identity)
     _ = try slots.records.withUnsafeBufferPointer { try builder.append($0, slotsMax: 9, stopAtCheckpoint: false) }
-    var header = ChunkHeader(stream: 3, source: .host, sequence: 4, firstEvent: 5, ringEnd: 6)
+    var header = ChunkHeader(StreamID(source: .host, stream: 3), sequence: 4, firstEvent: 5, ringEnd: 6)
     var file = try TraceFile(creating: scratch("chunk"))
     try ChunkEncoder().append(builder, &header, to: &file)
     #expect(

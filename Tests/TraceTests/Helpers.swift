@@ -176,10 +176,11 @@ final class Recording {
   let writer: TraceWriter
   let path: String
   let id = TraceID.random()
+  private var rings: UInt16 = 0
 
   init(_ path: String, scale: TickScale = .identity, options: TraceWriter.Options = .init()) throws {
     self.path = path
-    directory = try RecordingDirectory.create(id: id, tracePath: path, ringBytes: 1 << 24)
+    directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 24)
     writer = try TraceWriter(
       path: path, id: id, scale: scale, metadata: [("host", "test")], directory: directory, options: options)
   }
@@ -187,7 +188,9 @@ final class Recording {
   deinit { directory.remove() }
 
   func ring(_ source: Source, capacity: UInt64 = 1 << 12) throws -> Ring {
-    try directory.makeRing(source: source, capacity: capacity)
+    defer { rings += 1 }
+    return try Ring(
+      creating: "\(directory.path)/\(rings).ring", capacity: capacity, source: source, stream: rings, traceID: id)
   }
 }
 
@@ -206,7 +209,7 @@ extension RingProducer {
 func decodeAll(_ reader: TraceReader, stream: UInt16) throws -> Slots {
   var decoded = try DecodedChunk()
   var slots = Slots()
-  for (index, chunk) in reader.chunks.enumerated() where chunk.header.stream == stream {
+  for (index, chunk) in reader.chunks.enumerated() where chunk.header.id.stream == stream {
     try reader.decode(index, into: &decoded)
     slots.records += decoded.slots
   }

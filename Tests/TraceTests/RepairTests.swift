@@ -49,16 +49,16 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
       rings = RecordingDirectory.left(by: id, tracePath: path).first?.ringPaths() ?? []
     }
     var status: Int32 = 0
-    while (try? TraceReader(path).chunks.count) ?? 0 < 1 { try #require(waitpid(child, &status, WNOHANG) == 0) }
+    while (try? TraceReader(path: path).chunks.count) ?? 0 < 1 { try #require(waitpid(child, &status, WNOHANG) == 0) }
     for _ in 0..<random.next() % 2_000_000 { _ = random.next() }
     kill(child, SIGKILL)
     waitpid(child, &status, 0)
 
     let newestInRings = try rings.map { try newest(in: $0) }
     let report = try TraceRepair.repair(path)
-    let reader = try TraceReader(path)
+    let reader = try TraceReader(path: path)
     #expect(reader.isComplete)
-    #expect(reader.lost == 0)
+    #expect(reader.totals.lost == 0)
     #expect(report.problems.isEmpty)
     for stream in 0..<2 as Range<UInt16> {
       let numbers = try numbers(reader, stream: stream)
@@ -97,7 +97,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     try writeFile(copy, try readFile(recording.path))
     let report = try TraceRepair.repair(copy)
     #expect(report.eventsRecovered == 10)
-    #expect(try numbers(try TraceReader(copy), stream: 0) == Array(0..<110))
+    #expect(try numbers(try TraceReader(path: copy), stream: 0) == Array(0..<110))
   }
 
   @Test("Chunks behind a damaged one are kept, and the gap is told")
@@ -105,7 +105,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     var (path, recording) = try unfinished(chunks: 6)
     _ = recording.writer.finish()
     recording = try Recording(scratch("other.nvpt"))
-    let whole = try TraceReader(path)
+    let whole = try TraceReader(path: path)
     try #require(whole.chunks.count == 6)
     var bytes = try readFile(path)
     bytes[Int(whole.chunks[2].offset) + ChunkHeader.size + 3] ^= 1
@@ -114,13 +114,15 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     let report = try TraceRepair.repair(path)
     #expect(report.chunksKept == 5)
     #expect(report.bytesDropped == whole.chunks[2].header.length)
-    let reader = try TraceReader(path)
+    let reader = try TraceReader(path: path)
     #expect(reader.isComplete)
-    #expect(reader.lost == 64)
+    #expect(reader.totals.lost == 64)
     #expect(reader.missing == [2: 64])
     var events = try MergedEvents(reader)
     var gaps: [UInt64] = []
-    while let event = try events.next() { if event.record.event == .gap { gaps.append(event.record.a) } }
+    while let event = try events.next() {
+      if event.record.pointee.event == .gap { gaps.append(event.record.pointee.a) }
+    }
     #expect(gaps == [64])
   }
 

@@ -16,10 +16,10 @@ import Testing
     #expect(summary.error == nil)
     #expect(summary.problems.isEmpty)
 
-    let reader = try TraceReader(recording.path)
+    let reader = try TraceReader(path: recording.path)
     #expect(reader.isComplete)
     #expect(reader.damage == nil)
-    #expect(reader.events == UInt64(slots.events.count))
+    #expect(reader.totals.events == UInt64(slots.events.count))
     #expect(try decodeAll(reader, stream: 0) == slots.inNanoseconds(.identity))
   }
 
@@ -31,7 +31,7 @@ import Testing
     let slots = randomSlots(events: 300, &random, kinds: [kind])
     producer.append(slots, draining: recording.writer)
     _ = recording.writer.finish()
-    #expect(try decodeAll(try TraceReader(recording.path), stream: 0) == slots.inNanoseconds(.identity))
+    #expect(try decodeAll(try TraceReader(path: recording.path), stream: 0) == slots.inNanoseconds(.identity))
   }
 
   @Test("Ticks become nanoseconds, and a span ends where its event is", arguments: 0..<10 as Range<UInt64>)
@@ -43,7 +43,7 @@ import Testing
     let slots = randomSlots(events: 2000, &random, from: 999_000)
     producer.append(slots, draining: recording.writer)
     _ = recording.writer.finish()
-    #expect(try decodeAll(try TraceReader(recording.path), stream: 0) == slots.inNanoseconds(scale))
+    #expect(try decodeAll(try TraceReader(path: recording.path), stream: 0) == slots.inNanoseconds(scale))
   }
 
   @Test("All streams together come in the order of their times")
@@ -59,9 +59,9 @@ import Testing
     }
     _ = recording.writer.finish()
 
-    var events = try MergedEvents(try TraceReader(recording.path))
+    var events = try MergedEvents(try TraceReader(path: recording.path))
     var times: [UInt64] = []
-    while let event = try events.next() { times.append(event.record.time) }
+    while let event = try events.next() { times.append(event.record.pointee.time) }
     #expect(times == expected.sorted())
   }
 
@@ -77,8 +77,31 @@ import Testing
     }
     producer.append(slots, draining: recording.writer)
     _ = recording.writer.finish()
-    let reader = try TraceReader(recording.path)
+    let reader = try TraceReader(path: recording.path)
     #expect(reader.chunks.map(\.header.beginsWithCheckpoint) == Array(repeating: true, count: 8))
     #expect(reader.chunks.map(\.header.events) == Array(repeating: 501, count: 8))
+  }
+
+  @Test("Rings with the same number become streams of their own")
+  func sameNumber() throws {
+    var random = Seeded(3)
+    let recording = try Recording(scratch("t.nvpt"))
+    var expected: [Slots] = []
+    for process in 0..<3 {
+      let ring = try Ring(
+        creating: "\(recording.directory.path)/host-\(process).ring", capacity: 1 << 12, source: .host, stream: 1,
+        traceID: recording.id)
+      var producer = RingProducer(ring, whenFull: .drop)
+      let slots = randomSlots(events: 500, &random)
+      expected.append(slots.inNanoseconds(.identity))
+      producer.append(slots, draining: recording.writer)
+    }
+    let summary = recording.writer.finish()
+    #expect(summary.problems.isEmpty)
+    let reader = try TraceReader(path: recording.path)
+    #expect(reader.streams.map(\.id) == (1...3).map { StreamID(source: .host, stream: $0) })
+    for (number, slots) in expected.enumerated() {
+      #expect(try decodeAll(reader, stream: UInt16(number + 1)) == slots)
+    }
   }
 }

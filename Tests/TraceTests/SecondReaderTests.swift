@@ -41,7 +41,7 @@ import Testing
   }
 
   private func lines(_ path: String) throws -> [String] {
-    let reader = try TraceReader(path)
+    let reader = try TraceReader(path: path)
     var decoded = try DecodedChunk()
     var lines: [String] = []
     for (index, chunk) in reader.chunks.enumerated() {
@@ -52,7 +52,7 @@ import Testing
         let record = slots[slot]
         let bytes = UnsafeRawPointer(slots.baseAddress! + slot)
         let layout = try #require(reader.schema[record.kind])
-        var words = ["\(chunk.header.stream)", "\(record.time)", layout.name]
+        var words = ["\(chunk.header.id.stream)", "\(record.time)", layout.name]
         words += layout.fields.map { "\($0.name)=\($0.value(in: bytes))" }
         if layout.carriesBytes && record.flags & EventFlag.bytes != 0 && record.bLow > 0 {
           words.append(

@@ -54,11 +54,20 @@ long nvmepf_send_with_fds(int socket, const void *bytes, size_t length, const in
 // closed), their number to `fd_count`. Close-on-exec. Returns bytes, 0 at the end, or -errno.
 long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, size_t fd_capacity, size_t *fd_count);
 
+// Name the calling thread, at most 15 bytes.
+void nvmepf_name_thread(const char *name);
+
+// Tie the calling thread to one core; without effect where there is no such core.
+void nvmepf_pin_thread(int core);
+
 // Give the disk `length` bytes of a file from `offset` on back; they read as zeros. 0 or -errno.
 int nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length);
 
 // Where the first bytes of a file at or behind `offset` are that are not a hole; -ENXIO when there are none.
 int64_t nvmepf_next_data(int fd, uint64_t offset);
+
+// An event counter, non-blocking, close-on-exec; a descriptor or -errno.
+int nvmepf_eventfd(void);
 
 // An anonymous shared memory file, close-on-exec; a descriptor or -errno.
 int nvmepf_memfd(const char *name);

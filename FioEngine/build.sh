@@ -1,0 +1,96 @@
+#!/bin/bash
+# build.sh OUTPUT_DIR
+#
+# Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the fio that is installed here: an external
+# engine shares fio's structures, so it works with exactly the version, and the configuration, it was compiled for.
+# Debian ships no headers of fio; its source package is fetched once into a cache and configured there. Needs no root
+# and leaves apt's own configuration and lists alone. Does nothing when the engine is up to date.
+#
+# Environment: XDG_CACHE_HOME  where the sources are kept (default ~/.cache)
+#              DEB_MIRROR      the Debian mirror (default: this machine's own, from apt)
+#              CC              the C compiler (default gcc)
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+output=${1:?usage: build.sh OUTPUT_DIR}
+compiler=${CC:-gcc}
+
+say() { echo "fio engine: $*"; }
+fail() {
+  say "$@" >&2
+  exit 1
+}
+
+version=$(dpkg-query --show --showformat '${Version}' fio 2>/dev/null) || fail "fio is not installed: make setup"
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf/fio-$version
+tree=$cache/source
+engine=$output/nvmepf-fio.so
+built_for=$output/nvmepf-fio.version
+
+up_to_date() {
+  [ -e "$engine" ] && [ "$(cat "$built_for" 2>/dev/null)" = "$version" ] || return
+  local input
+  for input in "$here"/*.[ch] "$here/build.sh"; do
+    [ "$engine" -nt "$input" ] || return
+  done
+}
+
+# An apt with lists and sources of its own, so that the machine's need no deb-src lines.
+private_apt() {
+  apt-get -qq \
+    -o Dir::State="$cache/apt" -o Dir::State::Lists="$cache/apt/lists" -o Dir::State::status="$cache/apt/status" \
+    -o Dir::Cache="$cache/apt/cache" -o Dir::Etc::sourcelist="$cache/apt/sources.list" \
+    -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+    -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
+}
+
+fetch_source() {
+  local codename mirror suite
+  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  # What apt would fetch says which mirror it uses, also on a machine that has no package lists.
+  mirror=${DEB_MIRROR:-$(apt-get -o Debug::NoLocking=true update --print-uris |
+    sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)}
+  [ -n "$mirror" ] || fail "apt knows no mirror for Debian $codename: set DEB_MIRROR"
+  command -v dpkg-source >/dev/null || fail "dpkg-source is missing: make setup"
+
+  say "fetching the source of fio $version from $mirror"
+  suite=$codename
+  case $version in *~bpo*) suite=$codename-backports ;; esac
+  mkdir -p "$cache"/apt/{lists/partial,cache/archives/partial}
+  : >"$cache/apt/status"
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$cache/apt/sources.list"
+  {
+    private_apt update && (cd "$cache" && private_apt source --download-only "fio=$version")
+  } 2>"$cache/apt.log" || fail "the source of fio $version cannot be fetched, see $cache/apt.log"
+
+  # Under its final name only when whole, so that an interrupted run starts over.
+  rm -rf "$tree" "$tree.partial"
+  dpkg-source --no-check -x "$cache"/fio_*.dsc "$tree.partial" >/dev/null 2>&1
+  mv "$tree.partial" "$tree"
+  rm -rf "$cache/apt"
+}
+
+# The structures that an engine shares with fio depend on the C library alone, not on the optional libraries that
+# configure finds or misses.
+configure_source() {
+  say "configuring fio $version for its headers"
+  (cd "$tree" && ./configure --disable-native --cc="$compiler") >"$cache/configure.log" 2>&1 ||
+    fail "fio's configure failed, see $cache/configure.log"
+}
+
+compile() {
+  local partial=$engine.partial
+  say "compiling $engine against fio $version"
+  mkdir -p "$output"
+  # fio's headers count as the system's, so that every warning is about the engine. BITS_PER_LONG is what fio's Makefile
+  # adds to its config-host.h.
+  "$compiler" -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -DBITS_PER_LONG=64 \
+    -include "$tree/config-host.h" -isystem "$tree" -o "$partial" "$here/nvmepf.c" -ldl -lpthread
+  mv "$partial" "$engine"
+  echo "$version" >"$built_for"
+}
+
+up_to_date && exit
+[ -d "$tree" ] || fetch_source
+[ -e "$tree/config-host.h" ] || configure_source
+compile

@@ -1,0 +1,512 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// The fio engine "nvmepf": one controller for the fio process, one I/O queue pair for each job's thread. The NVMe host
+// driver itself is libnvmepf-host.so, which lies beside this engine and is loaded when the first job is set up.
+//
+// On the path of an I/O nothing is allocated or locked, and fio's clock is read once per doorbell: fio's completion
+// latency runs from the reading before the doorbell to the reading after the completions were taken.
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <fio.h>
+#include <optgroup.h>
+
+#include "nvmepf_host.h"
+
+#define HOST_LIBRARY "libnvmepf-host.so"
+
+// How long to wait at a time before looking whether fio was told to stop.
+static const uint64_t patience_ns = 1000000000;
+
+#define HOST_FUNCTIONS(each)   \
+  each(host_abi)               \
+  each(host_open)              \
+  each(host_close)             \
+  each(host_size)              \
+  each(host_block_size)        \
+  each(host_max_transfer)      \
+  each(host_max_queue_entries) \
+  each(host_can_trim)          \
+  each(host_allocate)          \
+  each(host_free)              \
+  each(queue_open)             \
+  each(queue_close)            \
+  each(queue_submit)           \
+  each(queue_ring)             \
+  each(queue_reap)
+
+// The functions of the host library, by their names without the prefix.
+static struct {
+#define DECLARE(name) __typeof__(nvmepf_##name) *name;
+  HOST_FUNCTIONS(DECLARE)
+#undef DECLARE
+} library;
+
+// The controller that all jobs share.
+static struct {
+  pthread_mutex_t lock;
+  nvmepf_host *controller;
+  unsigned users;
+} shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+// fio writes the thread_data at the start of an engine's options.
+struct options {
+  struct thread_data *td;
+  char *socket;
+};
+
+static struct fio_option options[] = {
+  {
+    .name = "socket",
+    .lname = "vfio-user socket",
+    .type = FIO_OPT_STR_STORE,
+    .off1 = offsetof(struct options, socket),
+    .help = "Socket of the vfio-user server (default: the environment's NVMEPF_SOCKET)",
+    .category = FIO_OPT_C_ENGINE,
+    .group = FIO_OPT_G_INVALID,
+  },
+  {.name = NULL},
+};
+
+// One io_u on its way through the controller: the tag of its commands, and what fio's io_u holds as engine_data.
+struct request {
+  struct io_u *io_u;
+  uint32_t commands;  // not completed yet
+  uint16_t status;    // the first that was not success
+};
+
+// A job's thread: what its td->io_ops_data points to.
+struct job {
+  nvmepf_host *controller;
+  uint32_t max_transfer;
+
+  nvmepf_queue *queue;
+
+  struct io_u **submitted;  // since the last doorbell
+  unsigned submitted_count;
+
+  struct nvmepf_completion *completions;
+  struct io_u **completed;  // by the last getevents
+
+  size_t buffer_size;
+  bool reported_failure;
+};
+
+static int load_library(void) {
+  char path[PATH_MAX];
+  Dl_info engine;
+
+  if (library.host_abi)
+    return 0;
+
+  dladdr(&library, &engine);
+  const char *slash = strrchr(engine.dli_fname, '/');
+  int folder = slash ? (int)(slash + 1 - engine.dli_fname) : 0;
+  snprintf(path, sizeof(path), "%.*s" HOST_LIBRARY, folder, engine.dli_fname);
+
+  // Stays until the process ends: fio unloads an engine with its last job, and a language runtime cannot be unloaded.
+  void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+  if (!handle) {
+    log_err("nvmepf: cannot load the NVMe host driver: %s\n", dlerror());
+    return 1;
+  }
+
+  __typeof__(library) found;
+#define RESOLVE(name)                                                   \
+  *(void **)&found.name = dlsym(handle, "nvmepf_" #name);               \
+  if (!found.name) {                                                    \
+    log_err("nvmepf: %s lacks nvmepf_" #name ": rebuild both\n", path); \
+    return 1;                                                           \
+  }
+  HOST_FUNCTIONS(RESOLVE)
+#undef RESOLVE
+
+  if (found.host_abi() != NVMEPF_HOST_ABI) {
+    log_err("nvmepf: %s has interface %u, this engine needs %u: rebuild both\n", path, found.host_abi(),
+            NVMEPF_HOST_ABI);
+    return 1;
+  }
+  library = found;
+  return 0;
+}
+
+// Opens the controller for the first job; caller holds the lock.
+static int open_controller(const struct options *o) {
+  const char *socket = o->socket ? o->socket : getenv("NVMEPF_SOCKET");
+  char error[256] = "";
+
+  if (shared.controller)
+    return 0;
+  if (!socket || !*socket) {
+    log_err("nvmepf: which controller? Set the option socket=PATH, or NVMEPF_SOCKET in the environment\n");
+    return 1;
+  }
+  if (load_library())
+    return 1;
+
+  shared.controller = library.host_open(socket, error, sizeof(error));
+  if (!shared.controller) {
+    log_err("nvmepf: %s: %s\n", socket, error);
+    return 1;
+  }
+  return 0;
+}
+
+// Joins the controller. Called by setup and by init, because create_serialize decides which of them comes first.
+static int attach(struct thread_data *td) {
+  if (td->io_ops_data)
+    return 0;
+  if (!td->o.use_thread) {
+    log_err("nvmepf: the jobs share one controller and so must be threads of one process: add thread=1\n");
+    return 1;
+  }
+
+  struct job *job = calloc(1, sizeof(*job));
+  if (!job)
+    return 1;
+
+  pthread_mutex_lock(&shared.lock);
+  int failed = open_controller(td->eo);
+  if (!failed)
+    shared.users++;
+  pthread_mutex_unlock(&shared.lock);
+  if (failed) {
+    free(job);
+    return 1;
+  }
+
+  job->controller = shared.controller;
+  job->max_transfer = library.host_max_transfer(job->controller);
+  td->io_ops_data = job;
+  return 0;
+}
+
+static int engine_get_file_size(struct thread_data *td, struct fio_file *file) {
+  struct job *job = td->io_ops_data;
+
+  file->filetype = FIO_TYPE_BLOCK;
+  file->real_file_size = library.host_size(job->controller);
+  fio_file_set_size_known(file);
+  return 0;
+}
+
+// Every file name stands for the same namespace.
+static int engine_setup(struct thread_data *td) {
+  struct fio_file *file;
+  unsigned int i;
+
+  if (attach(td))
+    return 1;
+  for_each_file(td, file, i)
+    engine_get_file_size(td, file);
+  return 0;
+}
+
+// Whether the namespace can do what the job asks for.
+static int check_options(const struct thread_data *td, const struct job *job) {
+  const uint32_t block_size = library.host_block_size(job->controller);
+
+  for_each_rw_ddir(ddir) {
+    if (td->o.min_bs[ddir] % block_size || td->o.max_bs[ddir] % block_size) {
+      log_err("nvmepf: %s: block sizes must be multiples of the namespace's %u bytes\n", td->o.name, block_size);
+      return EINVAL;
+    }
+  }
+  if (td_trim(td) && !library.host_can_trim(job->controller)) {
+    log_err("nvmepf: %s: the controller does not support trim (Dataset Management)\n", td->o.name);
+    return EOPNOTSUPP;
+  }
+  return 0;
+}
+
+// The queue must have room for every command of iodepth I/Os of the largest block size; where the controller has no such
+// queue, iodepth gives way. So the queue is never full, and fio's path for a full one, which upsets verify, is not taken.
+static int choose_depth(struct thread_data *td, const struct job *job, uint32_t *depth) {
+  const uint64_t capacity = library.host_max_queue_entries(job->controller) - 1;
+  const uint64_t largest = max(td->o.max_bs[DDIR_READ], td->o.max_bs[DDIR_WRITE]);
+  const uint64_t commands = (largest + job->max_transfer - 1) / job->max_transfer;
+
+  if (commands > capacity) {
+    log_err("nvmepf: %s: an I/O of %llu bytes is %llu commands, a queue has room for %llu\n", td->o.name,
+            (unsigned long long)largest, (unsigned long long)commands, (unsigned long long)capacity);
+    return EINVAL;
+  }
+  if (commands * td->o.iodepth > capacity) {
+    td->o.iodepth = (unsigned int)(capacity / commands);
+    td->o.iodepth_low = min(td->o.iodepth_low, td->o.iodepth);
+    td->o.iodepth_batch = min(td->o.iodepth_batch, td->o.iodepth);
+    log_err("nvmepf: %s: iodepth lowered to %u: a queue has room for %llu commands, an I/O can be %llu\n", td->o.name,
+            td->o.iodepth, (unsigned long long)capacity, (unsigned long long)commands);
+  }
+  *depth = (uint32_t)commands * td->o.iodepth;
+  return 0;
+}
+
+static int engine_init(struct thread_data *td) {
+  char error[256] = "";
+  uint32_t depth = 0;
+
+  if (attach(td))
+    return ENODEV;
+
+  struct job *job = td->io_ops_data;
+  int failure = check_options(td, job);
+  if (!failure)
+    failure = choose_depth(td, job, &depth);
+  if (failure)
+    return failure;
+
+  job->submitted = calloc(td->o.iodepth, sizeof(*job->submitted));
+  job->completed = calloc(td->o.iodepth, sizeof(*job->completed));
+  job->completions = calloc(td->o.iodepth, sizeof(*job->completions));
+  if (!job->submitted || !job->completed || !job->completions)
+    return ENOMEM;
+
+  job->queue = library.queue_open(job->controller, depth, error, sizeof(error));
+  if (!job->queue) {
+    log_err("nvmepf: %s: no I/O queue: %s\n", td->o.name, error);
+    return EIO;
+  }
+  return 0;
+}
+
+static void close_queue(struct job *job) {
+  if (job->queue)
+    library.queue_close(job->queue);
+  job->queue = NULL;
+}
+
+static void engine_cleanup(struct thread_data *td) {
+  struct job *job = td->io_ops_data;
+
+  if (!job)
+    return;
+  close_queue(job);
+
+  pthread_mutex_lock(&shared.lock);
+  if (--shared.users == 0) {
+    library.host_close(shared.controller);
+    shared.controller = NULL;
+  }
+  pthread_mutex_unlock(&shared.lock);
+
+  free(job->submitted);
+  free(job->completed);
+  free(job->completions);
+  free(job);
+  td->io_ops_data = NULL;
+}
+
+static int engine_iomem_alloc(struct thread_data *td, size_t size) {
+  struct job *job = td->io_ops_data;
+
+  td->orig_buffer = library.host_allocate(job->controller, size);
+  if (!td->orig_buffer) {
+    log_err("nvmepf: %s: no room for %zu bytes of buffers that the device can reach: lower iodepth or bs\n", td->o.name,
+            size);
+    return ENOMEM;
+  }
+  job->buffer_size = size;
+  return 0;
+}
+
+static void engine_iomem_free(struct thread_data *td) {
+  struct job *job = td->io_ops_data;
+
+  if (!job || !td->orig_buffer)
+    return;
+  // After a failure commands may be outstanding still: the device lets go of the buffers with the queue.
+  close_queue(job);
+  library.host_free(job->controller, td->orig_buffer, job->buffer_size);
+  td->orig_buffer = NULL;
+}
+
+static int engine_io_u_init(struct thread_data *td fio_unused, struct io_u *io_u) {
+  struct request *request = calloc(1, sizeof(*request));
+
+  if (!request)
+    return ENOMEM;
+  request->io_u = io_u;
+  io_u->engine_data = request;
+  return 0;
+}
+
+static void engine_io_u_free(struct thread_data *td fio_unused, struct io_u *io_u) {
+  free(io_u->engine_data);
+  io_u->engine_data = NULL;
+}
+
+static int engine_open_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
+
+static int engine_close_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
+
+static enum fio_q_status completed_with(struct io_u *io_u, int error) {
+  io_u->error = error;
+  return FIO_Q_COMPLETED;
+}
+
+static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u) {
+  struct job *job = td->io_ops_data;
+  struct request *request = io_u->engine_data;
+  uint64_t offset = io_u->offset;
+  uint64_t left = io_u->xfer_buflen;
+  uint64_t limit = job->max_transfer;
+  char *buffer = io_u->xfer_buf;
+  int operation;
+
+  if (io_u->ddir == DDIR_READ) {
+    operation = NVMEPF_READ;
+  } else if (io_u->ddir == DDIR_WRITE) {
+    operation = NVMEPF_WRITE;
+  } else if (io_u->ddir == DDIR_TRIM) {
+    operation = NVMEPF_TRIM;
+    // It transfers a range, not what lies in it: only the width of the length limits it.
+    limit = UINT32_MAX - UINT32_MAX % job->max_transfer;
+  } else if (ddir_sync(io_u->ddir)) {
+    operation = NVMEPF_FLUSH;
+    left = 0;
+  } else {
+    return completed_with(io_u, EINVAL);
+  }
+
+  request->commands = 0;
+  request->status = 0;
+  do {
+    const uint32_t length = (uint32_t)(left < limit ? left : limit);
+    const int result = library.queue_submit(job->queue, operation, offset, buffer, length, request);
+
+    if (result) {
+      // What was submitted before this command runs to its end; the io_u completes with it, as an error.
+      io_u->error = -result;
+      break;
+    }
+    request->commands++;
+    offset += length;
+    buffer += length;
+    left -= length;
+  } while (left);
+
+  if (request->commands == 0)
+    return FIO_Q_COMPLETED;
+  job->submitted[job->submitted_count++] = io_u;
+  return FIO_Q_QUEUED;
+}
+
+static int engine_commit(struct thread_data *td) {
+  struct job *job = td->io_ops_data;
+  struct timespec now;
+
+  if (!job->submitted_count)
+    return 0;
+
+  // The time is read before the doorbell, so that the completion latency holds all of the device's time, and recorded
+  // after it, while the device works.
+  const bool timed = fio_fill_issue_time(td);
+  if (timed)
+    fio_gettime(&now, NULL);
+  library.queue_ring(job->queue);
+
+  if (timed) {
+    for (unsigned i = 0; i < job->submitted_count; i++) {
+      job->submitted[i]->issue_time = now;
+      io_u_queued(td, job->submitted[i]);
+    }
+    if (td->o.read_iolog_file)
+      td->last_issue = now;
+  }
+  io_u_mark_submit(td, job->submitted_count);
+  job->submitted_count = 0;
+  return 0;
+}
+
+// A job's first failure is told in words, since fio knows only an errno; many would bury it.
+static bool is_first_failure(struct job *job) {
+  const bool first = !job->reported_failure;
+  job->reported_failure = true;
+  return first;
+}
+
+static void fail(const struct thread_data *td, struct job *job, const struct request *request) {
+  struct io_u *io_u = request->io_u;
+
+  io_u->error = EIO;
+  if (is_first_failure(job))
+    log_err("nvmepf: %s: %s of %llu bytes at %llu: NVMe status %#x (type %u, code %#x)\n", td->o.name,
+            io_ddir_name(io_u->ddir), io_u->xfer_buflen, io_u->offset, request->status, request->status >> 8 & 0x7,
+            request->status & 0xff);
+}
+
+static int give_up(const struct thread_data *td, struct job *job, const char *reason, int error) {
+  if (is_first_failure(job))
+    log_err("nvmepf: %s: %s\n", td->o.name, reason);
+  return error;
+}
+
+static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *timeout) {
+  struct job *job = td->io_ops_data;
+  const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : patience_ns;
+  unsigned int completed = 0;
+
+  // An io_u completes with the last of its commands, so n commands complete at most n of them: never more than max.
+  do {
+    const int count = library.queue_reap(job->queue, job->completions, min > completed ? min - completed : 0,
+                                         max - completed, wait_ns);
+    if (count < 0)
+      return give_up(td, job, "the device is gone", count);
+
+    for (int i = 0; i < count; i++) {
+      struct request *request = job->completions[i].tag;
+
+      if (job->completions[i].status && !request->status)
+        request->status = job->completions[i].status;
+      if (--request->commands)
+        continue;
+      if (request->status)
+        fail(td, job, request);
+      job->completed[completed++] = request->io_u;
+    }
+
+    // Without a timeout fio waits for as long as it takes, but not for a silent device once it was told to stop.
+    if (count == 0 && timeout)
+      break;
+    if (count == 0 && completed < min && td->terminate)
+      return give_up(td, job, "the device does not complete its commands", -ETIMEDOUT);
+  } while (completed < min);
+  return completed;
+}
+
+static struct io_u *engine_event(struct thread_data *td, int event) {
+  struct job *job = td->io_ops_data;
+
+  return job->completed[event];
+}
+
+// fio looks for this name. No offload: fio forgets the path of an external engine before its workers load it.
+__attribute__((visibility("default"))) struct ioengine_ops ioengine = {
+  .name = "nvmepf",
+  .version = FIO_IOOPS_VERSION,
+  .flags = FIO_DISKLESSIO | FIO_RAWIO | FIO_NOEXTEND | FIO_NODISKUTIL | FIO_MEMALIGN | FIO_NO_OFFLOAD |
+           FIO_ASYNCIO_SETS_ISSUE_TIME,
+  .setup = engine_setup,
+  .init = engine_init,
+  .cleanup = engine_cleanup,
+  .iomem_alloc = engine_iomem_alloc,
+  .iomem_free = engine_iomem_free,
+  .io_u_init = engine_io_u_init,
+  .io_u_free = engine_io_u_free,
+  .get_file_size = engine_get_file_size,
+  .open_file = engine_open_file,
+  .close_file = engine_close_file,
+  .queue = engine_queue,
+  .commit = engine_commit,
+  .getevents = engine_getevents,
+  .event = engine_event,
+  .options = options,
+  .option_struct_size = sizeof(struct options),
+};

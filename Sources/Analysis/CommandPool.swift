@@ -1,0 +1,125 @@
+/// The commands in flight, found by queue and command identifier while the engine has them, and by index until they are
+/// reaped. Memory follows the most that were ever in flight at once, up to a limit.
+struct CommandPool {
+  static let countMax = 1 << 19
+
+  private var commands: [Command] = []
+  private var free: [UInt32] = []
+  /// Which of `commands` are in flight.
+  private var isLive: [Bool] = []
+  private(set) var liveCount = 0
+  private var table = CommandTable()
+
+  var isFull: Bool { liveCount >= CommandPool.countMax }
+  /// Every command in flight has an index below this.
+  var indexEnd: Int { commands.count }
+
+  subscript(index: UInt32) -> Command {
+    @inline(__always) get { commands[Int(index)] }
+    @inline(__always) _modify { yield &commands[Int(index)] }
+  }
+
+  func isLive(_ index: UInt32) -> Bool { isLive[Int(index)] }
+
+  /// Index of the command that the engine has under this name, or `Command.none`.
+  @inline(__always)
+  func find(_ qid: UInt16, _ cid: UInt16) -> UInt32 { table.find(UInt32(qid) << 16 | UInt32(cid)) }
+
+  /// - Precondition: the pool is not full, and has no command of that name.
+  mutating func insert(_ command: Command) -> UInt32 {
+    precondition(!isFull)
+    let index: UInt32
+    if let reused = free.popLast() {
+      index = reused
+      commands[Int(index)] = command
+      isLive[Int(index)] = true
+    } else {
+      index = UInt32(commands.count)
+      commands.append(command)
+      isLive.append(true)
+    }
+    liveCount += 1
+    table.insert(UInt32(command.qid) << 16 | UInt32(command.cid), index)
+    return index
+  }
+
+  /// The command is the host's now; its name may be used again.
+  mutating func unname(_ index: UInt32) {
+    let command = commands[Int(index)]
+    table.remove(UInt32(command.qid) << 16 | UInt32(command.cid))
+  }
+
+  /// - Precondition: it has no name any more.
+  mutating func remove(_ index: UInt32) {
+    precondition(isLive[Int(index)])
+    isLive[Int(index)] = false
+    liveCount -= 1
+    free.append(index)
+  }
+}
+
+/// From a 32-bit key to a 32-bit index: open addressing, linear probing, at most half full.
+struct CommandTable {
+  /// Key in the upper half, index + 1 in the lower; 0 is an empty place.
+  private var places = [UInt64](repeating: 0, count: 1024)
+  private var count = 0
+  private var shift: UInt64 = 54
+
+  @inline(__always)
+  private func home(_ key: UInt32) -> Int {
+    // Multiplying by 2^64 divided by the golden ratio spreads neighbouring keys; the upper bits are the best.
+    Int(truncatingIfNeeded: (UInt64(key) &* 0x9e37_79b9_7f4a_7c15) >> shift)
+  }
+
+  @inline(__always)
+  func find(_ key: UInt32) -> UInt32 {
+    let mask = places.count - 1
+    var place = home(key)
+    while places[place] != 0 {
+      if places[place] >> 32 == UInt64(key) { return UInt32(truncatingIfNeeded: places[place]) &- 1 }
+      place = (place + 1) & mask
+    }
+    return Command.none
+  }
+
+  /// - Precondition: the key is not in the table.
+  mutating func insert(_ key: UInt32, _ index: UInt32) {
+    if count * 2 >= places.count { grow() }
+    place(UInt64(key) << 32 | UInt64(index + 1))
+    count += 1
+  }
+
+  mutating func remove(_ key: UInt32) {
+    let mask = places.count - 1
+    var hole = home(key)
+    while places[hole] >> 32 != UInt64(key) || places[hole] == 0 {
+      if places[hole] == 0 { return }
+      hole = (hole + 1) & mask
+    }
+    count -= 1
+    // Close the gap: whatever would not be found across it moves into it.
+    var next = (hole + 1) & mask
+    while places[next] != 0 {
+      let home = home(UInt32(places[next] >> 32))
+      if (next - home) & mask >= (next - hole) & mask {
+        places[hole] = places[next]
+        hole = next
+      }
+      next = (next + 1) & mask
+    }
+    places[hole] = 0
+  }
+
+  private mutating func place(_ entry: UInt64) {
+    var place = home(UInt32(entry >> 32))
+    while places[place] != 0 { place = (place + 1) & (places.count - 1) }
+    places[place] = entry
+  }
+
+  private mutating func grow() {
+    let old = places
+    places = [UInt64](repeating: 0, count: old.count * 2)
+    shift -= 1
+    for entry in old where entry != 0 { place(entry) }
+  }
+}

@@ -1,0 +1,53 @@
+/// A queue of bounded length whose elements keep their position, counted from the first that ever entered it.
+///
+/// It never holds more than a queue of the specification has entries (Base 2.1, 3.3.1), nor grows beyond a budget that
+/// it shares with others: then the oldest element gives way.
+struct Fifo<Element: BitwiseCopyable> {
+  static var countMax: Int { 65_536 }
+
+  private var storage: [Element] = []
+  /// Position of the oldest element.
+  private(set) var start = 0
+  /// Position behind the newest.
+  private(set) var end = 0
+
+  var isEmpty: Bool { start == end }
+  var count: Int { end - start }
+  var first: Element? { isEmpty ? nil : self[start] }
+
+  subscript(position: Int) -> Element {
+    get { storage[position & (storage.count - 1)] }
+    _modify { yield &storage[position & (storage.count - 1)] }
+  }
+
+  /// - Parameter budget: how many elements all queues may still make room for.
+  /// - Returns: the oldest element, where it had to give way.
+  mutating func append(_ element: Element, _ budget: inout Int) -> Element? {
+    var evicted: Element?
+    if count == storage.count, !grow(element, &budget) {
+      guard let oldest = first else { return element }
+      evicted = oldest
+      start += 1
+    }
+    end += 1
+    self[end - 1] = element
+    return evicted
+  }
+
+  mutating func removeFirst() {
+    precondition(!isEmpty)
+    start += 1
+  }
+
+  mutating func removeAll() { start = end }
+
+  private mutating func grow(_ filler: Element, _ budget: inout Int) -> Bool {
+    let size = max(16, storage.count * 2)
+    guard size <= Self.countMax, size - storage.count <= budget else { return false }
+    budget -= size - storage.count
+    var larger = [Element](repeating: filler, count: size)
+    for position in start..<end { larger[position & (size - 1)] = self[position] }
+    storage = larger
+    return true
+  }
+}

@@ -1,0 +1,313 @@
+import NVMe
+import Trace
+
+extension StageAnalyzer {
+  mutating func takeEngine(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+    switch kind {
+    case .doorbell:
+      if record.flags & EventFlag.completionQueue != 0 {
+        takeHead(record, stream)
+      } else {
+        takeTail(record, stream)
+      }
+    case .fetch: takeFetch(record, stream, tail)
+    case .map: note(record) { command, now in command.map.add(end: now, span: UInt64(record.bLow)) }
+    case .read:
+      note(record) { command, now in
+        // Before the command is mapped, what is read is part of that: its lists.
+        if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(record.bHigh)) }
+      }
+    case .write: note(record) { command, now in command.dataOut.add(end: now, span: UInt64(record.bHigh)) }
+    case .segment: takeSegment(record)
+    case .executeBegin:
+      note(record) { command, now in
+        command.execute.begin = min(command.execute.begin, now)
+        if !command.opcodeIsKnown {
+          command.opcode = record.flags
+          command.opcodeIsKnown = true
+        }
+      }
+    case .executeEnd: note(record) { command, now in command.execute.end = now }
+    case .completionQueueFull:
+      let queue = completionQueue(record.qid, stream)
+      completionQueues[queue].becameFull(at: now)
+      queuesHaveBeenFull = true
+    case .completion: takeCompletion(record, stream)
+    case .interrupt: takeInterrupt(record, stream)
+    case .registerWrite: takeRegisterWrite(record)
+    case .reset:
+      resets &+= 1
+      isEnabled = false
+      takeReset()
+    case .gap: takeGap(record, source: .engine, stream: stream)
+    case .ringWait:
+      ringWaits &+= 1
+      ringWaitNs &+= min(record.a, StageAnalyzer.timeMax)
+    default: break
+    }
+  }
+
+  // MARK: Queues
+
+  /// The queue's index, its state brought up to what has happened since it was last heard of.
+  @inline(__always)
+  mutating func submissionQueue(_ qid: UInt16, _ stream: Int) -> Int {
+    let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
+    guard let index = submissionQueues.find(qid) else {
+      return submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
+    }
+    if submissionQueues[index].life != life {
+      switch submissionQueues[index].life.change(to: life) {
+      case .reset: submissionQueues[index].restart()
+      case .gap: submissionQueues[index].forget()
+      case .none: break
+      }
+      submissionQueues[index].life = life
+    }
+    return index
+  }
+
+  @inline(__always)
+  mutating func completionQueue(_ qid: UInt16, _ stream: Int) -> Int {
+    let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
+    guard let index = completionQueues.find(qid) else {
+      return completionQueues.insert(qid, CompletionQueue(qid: qid, life: life))
+    }
+    if completionQueues[index].life != life {
+      switch completionQueues[index].life.change(to: life) {
+      case .reset: empty(completionQueue: index, isNew: true)
+      case .gap: empty(completionQueue: index, isNew: false)
+      case .none: break
+      }
+      completionQueues[index].life = life
+    }
+    return index
+  }
+
+  /// A write that changes CC.EN takes the controller to its initial state (Base 2.1, 3.1.4.5).
+  private mutating func takeRegisterWrite(_ record: Record) {
+    let cc: UInt32
+    switch record.a {
+    case Register.cc: cc = record.bLow
+    case Register.cc - 4 where record.flags == 8: cc = record.bHigh
+    default: return
+    }
+    let enable = cc & 1 != 0
+    let isShutdown = cc >> 14 & 3 != 0
+    if enable == isEnabled || (isEnabled == nil && isShutdown) { return }
+    if !enable { resets &+= 1 }
+    isEnabled = enable
+    takeReset()
+  }
+
+  // MARK: From doorbell to fetch
+
+  private mutating func takeTail(_ record: Record, _ stream: Int) {
+    let queue = submissionQueue(record.qid, stream)
+    let to = Int32(truncatingIfNeeded: min(record.aLow, 0xffff))
+    let from = submissionQueues[queue].tail
+    submissionQueues[queue].tail = to
+    guard from != to else { return }
+    let doorbell = SubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: record.bLow)
+    _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
+  }
+
+  private mutating func takeFetch(_ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+    guard record.flags & EventFlag.failed == 0 else { return }
+    let queue = submissionQueue(record.qid, stream)
+    var command = Command(qid: record.qid, cid: record.cid)
+    command.queueEpoch = submissionQueues[queue].epoch
+    command.hostEpoch = hostEpoch
+    command.fetch.add(end: now, span: UInt64(record.bLow))
+    if tail.count >= 1 {
+      command.opcode = tail[0]
+      command.opcodeIsKnown = true
+    }
+    let doorbell = doorbell(for: Int32(truncatingIfNeeded: min(record.aLow, 0xffff)), of: queue)
+    if let doorbell {
+      command.seen = doorbell.time
+      command.pollSpan = doorbell.pollSpan
+    }
+    joinHost(&command, queue)
+    if command.isFromHost {
+      if command.begin > min(command.seen, command.fetch.begin) { inversions &+= 1 }
+    } else if let doorbell {
+      command.begin = doorbell.time
+    } else {
+      command.begin = command.fetch.begin
+      command.isWhole = false
+    }
+    if queuesHaveBeenFull { command.fullBefore = fullTime(for: command.qid) }
+    if command.isAdmin { takeQueueCommand(command, tail) }
+    _ = begin(command)
+  }
+
+  /// The doorbell that told the engine of this slot. Those before it have been served, for slots are fetched in order.
+  private mutating func doorbell(for slot: Int32, of queue: Int) -> SubmissionQueue.Doorbell? {
+    while let doorbell = submissionQueues[queue].doorbells.first {
+      if doorbell.covers(slot) { return doorbell }
+      if doorbell.from < 0, !submissionQueues[queue].nextDoorbellCovers(slot) { return nil }
+      submissionQueues[queue].doorbells.removeFirst()
+    }
+    return nil
+  }
+
+  /// A queue that is created or deleted has nothing to do with what had its identifier before.
+  private mutating func takeQueueCommand(_ command: Command, _ sqe: UnsafeRawBufferPointer) {
+    guard command.opcodeIsKnown, let opcode = AdminOpcode(rawValue: command.opcode), sqe.count >= 44 else { return }
+    // Command Dword 10, 15:00, is the queue identifier in all four (Base 2.1, 5.2).
+    let qid = UInt16(sqe[40]) | UInt16(sqe[41]) << 8
+    guard qid != 0 else { return }
+    switch opcode {
+    case .createIOSubmissionQueue, .deleteIOSubmissionQueue:
+      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
+      let index =
+        submissionQueues.find(qid) ?? submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
+      // The host may hand over its first commands before the engine's stream says another word of the queue.
+      restart(submissionQueue: index)
+    case .createIOCompletionQueue, .deleteIOCompletionQueue:
+      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
+      let index =
+        completionQueues.find(qid) ?? completionQueues.insert(qid, CompletionQueue(qid: qid, life: life))
+      completionQueues[index].life.resets = resetEpoch
+      completionQueues[index].life.gaps = streamGaps[completionQueues[index].life.stream]
+      empty(completionQueue: index, isNew: true)
+    default: break
+    }
+  }
+
+  mutating func restart(submissionQueue index: Int) {
+    submissionQueues[index].life.resets = resetEpoch
+    submissionQueues[index].life.gaps = streamGaps[submissionQueues[index].life.stream]
+    submissionQueues[index].restart()
+  }
+
+  // MARK: From fetch to completion
+
+  /// Let `change` note an event of the command that the record names, if it is known.
+  @inline(__always)
+  private mutating func note(_ record: Record, _ change: (inout Command, UInt64) -> Void) {
+    let index = commands.find(record.qid, record.cid)
+    guard index != Command.none else { return }
+    change(&commands[index], now)
+    if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: record.qid) }
+  }
+
+  private mutating func takeSegment(_ record: Record) {
+    let bytes = record.flags & EventFlag.failed == 0 ? UInt64(record.bLow) : 0
+    note(record) { command, now in
+      if record.flags & EventFlag.fromHost != 0 {
+        command.dataIn.add(end: now, span: UInt64(record.bHigh))
+        command.bytesFromHost &+= bytes
+      } else {
+        command.dataOut.add(end: now, span: UInt64(record.bHigh))
+        command.bytesToHost &+= bytes
+      }
+    }
+  }
+
+  /// How long the completion queue of this submission queue has been full, ever.
+  private func fullTime(for sqid: UInt16) -> UInt64 {
+    guard let queue = submissionQueues.find(sqid),
+      let completion = completionQueues.find(submissionQueues[queue].cqid)
+    else { return 0 }
+    return completionQueues[completion].fullTime(at: now)
+  }
+
+  // MARK: From completion to reap
+
+  private mutating func takeCompletion(_ record: Record, _ stream: Int) {
+    let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
+    let queue = submissionQueue(sqid, stream)
+    let completion = completionQueue(record.qid, stream)
+    var index = commands.find(sqid, record.cid)
+    if index != Command.none {
+      commands.unname(index)
+      if commands[index].queueEpoch != submissionQueues[queue].epoch || record.flags & EventFlag.failed != 0 {
+        abandon(index)
+        index = Command.none
+      }
+    }
+    guard record.flags & EventFlag.failed == 0 else { return }
+
+    let slot = completionQueues[completion].post(phase: record.bHigh >> 16 & 1 != 0)
+    var entry = CompletionQueue.Entry(command: index, sqid: sqid, cid: record.cid, slot: slot)
+    if index != Command.none {
+      submissionQueues[queue].cqid = record.qid
+      commands[index].posted = now
+      commands[index].queueFull =
+        completionQueues[completion].fullTime(at: now)
+        - min(
+          commands[index].fullBefore, completionQueues[completion].fullTime(at: now))
+      if commands[index].isSeenEarly {
+        entry.isSeen = true
+        completionQueues[completion].seen = completionQueues[completion].entries.end + 1
+      }
+    }
+    if let evicted = completionQueues[completion].entries.append(entry, &budget), evicted.command != Command.none {
+      abandon(evicted.command)
+    }
+  }
+
+  private mutating func takeInterrupt(_ record: Record, _ stream: Int) {
+    let queue = completionQueue(record.qid, stream)
+    let end = completionQueues[queue].entries.end
+    var position = max(completionQueues[queue].announced, completionQueues[queue].entries.start)
+    while position < end {
+      let command = completionQueues[queue].entries[position].command
+      if command != Command.none { commands[command].announced = now }
+      position += 1
+    }
+    completionQueues[queue].announced = end
+  }
+
+  /// The engine sees that the host has taken entries. For commands that the host's stream tells of that is only a sign
+  /// that its doorbell must come about now.
+  private mutating func takeHead(_ record: Record, _ stream: Int) {
+    let index = completionQueue(record.qid, stream)
+    completionQueues[index].becameFree(at: now)
+    let (target, isCertain) = cover(Int32(truncatingIfNeeded: min(record.aLow, 0xffff)), of: index)
+    let coveredBefore = completionQueues[index].covered
+    var position = completionQueues[index].entries.start
+    while position < target {
+      let command = completionQueues[index].entries[position].command
+      if command != Command.none {
+        let isOurs = !commands[command].isFromHost
+        if isOurs && isCertain {
+          completionQueues[index].entries[position].command = Command.none
+          finish(command)
+        } else if isOurs || position < coveredBefore {
+          completionQueues[index].entries[position].command = Command.none
+          abandon(command)
+        }
+      }
+      position += 1
+    }
+    completionQueues[index].covered = target
+    dropReaped(index)
+  }
+
+  /// How far a new head reaches into the entries, and whether that is certain.
+  private mutating func cover(_ head: Int32, of index: Int) -> (target: Int, isCertain: Bool) {
+    let end = completionQueues[index].entries.end
+    var target = max(completionQueues[index].covered, completionQueues[index].entries.start)
+    while target < end, completionQueues[index].entries[target].slot != head { target += 1 }
+    guard target == end else { return (target, completionQueues[index].tailIsKnown) }
+    // All of them, then. That the head is where the tail is confirms the tail; 0 is where it goes from the last slot.
+    // Any other head tells that the tail was wrong.
+    let isConfirmed = head == completionQueues[index].tail || head == 0
+    completionQueues[index].tail = head
+    completionQueues[index].tailIsKnown = true
+    return (end, isConfirmed)
+  }
+
+  /// Forget the oldest entries, as far as they are dealt with. Those beyond the head that the engine saw stay: its next
+  /// sight of the head is measured by them.
+  private mutating func dropReaped(_ index: Int) {
+    while completionQueues[index].entries.start < completionQueues[index].covered,
+      completionQueues[index].entries.first?.command == Command.none
+    {
+      completionQueues[index].entries.removeFirst()
+    }
+  }
+}

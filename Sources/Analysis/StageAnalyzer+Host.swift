@@ -1,0 +1,118 @@
+import Trace
+
+extension StageAnalyzer {
+  /// How many entries a host event is looked for among: as many as may be missing in a row before they are given up.
+  private static var searchMax: Int { 64 }
+
+  mutating func takeHost(_ record: Record, _ kind: EventKind) {
+    switch kind {
+    case .submit: takeSubmit(record)
+    case .doorbell:
+      if record.flags & EventFlag.completionQueue != 0 { takeHostHead(record) } else { takeHostTail(record) }
+    case .completion: takeSeen(record)
+    case .gap: takeGap(record, source: .host, stream: 0)
+    case .ringWait:
+      ringWaits &+= 1
+      ringWaitNs &+= min(record.a, StageAnalyzer.timeMax)
+    default: break
+    }
+  }
+
+  /// The queue's index, without what the host said before a gap or a reset.
+  private mutating func hostQueue(_ qid: UInt16) -> Int {
+    let index: Int
+    if let known = submissionQueues.find(qid) {
+      index = known
+    } else {
+      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
+      index = submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
+    }
+    if submissionQueues[index].life.resets != resetEpoch { restart(submissionQueue: index) }
+    if submissionQueues[index].hostEpoch != hostEpoch {
+      submissionQueues[index].hostEpoch = hostEpoch
+      submissionQueues[index].submits.removeAll()
+    }
+    return index
+  }
+
+  private mutating func takeSubmit(_ record: Record) {
+    let queue = hostQueue(record.qid)
+    submissionQueues[queue].hasHost = true
+    let submit = SubmissionQueue.Submit(cid: record.cid, opcode: record.flags, time: now, doorbell: Command.noTime)
+    _ = submissionQueues[queue].submits.append(submit, &budget)
+  }
+
+  /// The doorbell covers whatever was submitted before it.
+  private mutating func takeHostTail(_ record: Record) {
+    let queue = hostQueue(record.qid)
+    let end = submissionQueues[queue].submits.end
+    var position = max(submissionQueues[queue].rung, submissionQueues[queue].submits.start)
+    while position < end {
+      submissionQueues[queue].submits[position].doorbell = now
+      position += 1
+    }
+    submissionQueues[queue].rung = end
+  }
+
+  /// Find what the host said of a command that the engine has just fetched. Commands are fetched in the order in which
+  /// they were submitted, so whatever was submitted before it and not fetched never will be.
+  mutating func joinHost(_ command: inout Command, _ queue: Int) {
+    guard submissionQueues[queue].hasHost else { return }
+    command.isFromHost = true
+    command.isWhole = false
+    command.begin = command.fetch.begin
+    guard submissionQueues[queue].hostEpoch == hostEpoch else { return }
+    let start = submissionQueues[queue].submits.start
+    let end = min(submissionQueues[queue].submits.end, start + StageAnalyzer.searchMax)
+    var position = start
+    while position < end, submissionQueues[queue].submits[position].cid != command.cid { position += 1 }
+    guard position < end else { return }
+    let submit = submissionQueues[queue].submits[position]
+    for _ in start...position { submissionQueues[queue].submits.removeFirst() }
+    guard submit.doorbell != Command.noTime else { return }
+    command.isWhole = true
+    command.begin = submit.doorbell
+    command.submit = submit.time
+    if !command.opcodeIsKnown {
+      command.opcode = submit.opcode
+      command.opcodeIsKnown = true
+    }
+  }
+
+  /// The host has seen a completion queue entry. It sees them in the order in which they were posted.
+  private mutating func takeSeen(_ record: Record) {
+    let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
+    guard let queue = completionQueues.find(record.qid) else { return }
+    var position = max(completionQueues[queue].seen, completionQueues[queue].entries.start)
+    let end = min(completionQueues[queue].entries.end, position + StageAnalyzer.searchMax)
+    while position < end {
+      let entry = completionQueues[queue].entries[position]
+      if entry.sqid == sqid, entry.cid == record.cid {
+        completionQueues[queue].entries[position].isSeen = true
+        completionQueues[queue].seen = position + 1
+        return
+      }
+      position += 1
+    }
+    let index = commands.find(sqid, record.cid)
+    guard index != Command.none, commands[index].isFromHost else { return }
+    commands[index].isSeenEarly = true
+    inversions &+= 1
+  }
+
+  /// The host gives back the entries that it has seen: its commands end here.
+  private mutating func takeHostHead(_ record: Record) {
+    guard let queue = completionQueues.find(record.qid) else { return }
+    let end = min(completionQueues[queue].seen, completionQueues[queue].entries.end)
+    var position = max(completionQueues[queue].reaped, completionQueues[queue].entries.start)
+    while position < end {
+      let entry = completionQueues[queue].entries[position]
+      if entry.isSeen, entry.command != Command.none, commands[entry.command].isFromHost {
+        completionQueues[queue].entries[position].command = Command.none
+        finish(entry.command)
+      }
+      position += 1
+    }
+    completionQueues[queue].reaped = max(completionQueues[queue].reaped, end)
+  }
+}

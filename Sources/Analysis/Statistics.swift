@@ -1,0 +1,101 @@
+/// Sums over finished commands.
+struct Statistics {
+  private(set) var commands: UInt64 = 0
+  private(set) var firstBegin = UInt64.max
+  private(set) var lastEnd: UInt64 = 0
+  private(set) var bytesFromHost: UInt64 = 0
+  private(set) var bytesToHost: UInt64 = 0
+  private var latency = DistributionRecorder()
+  private var stages = [DistributionRecorder](repeating: DistributionRecorder(), count: Stage.count)
+  private var unexplained = DistributionRecorder()
+
+  mutating func record(_ times: borrowing CommandTimes) {
+    commands += 1
+    firstBegin = min(firstBegin, times.begin)
+    lastEnd = max(lastEnd, times.end)
+    bytesFromHost &+= times.bytesFromHost
+    bytesToHost &+= times.bytesToHost
+    latency.record(times.total)
+    for stage in 0..<Stage.count { stages[stage].record(times.stages[stage]) }
+    unexplained.record(times.unexplained)
+  }
+
+  var durationNs: UInt64 { commands == 0 ? 0 : lastEnd - firstBegin }
+
+  var breakdown: Breakdown {
+    Breakdown(
+      commands: commands, durationNs: durationNs, bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
+      latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution)
+  }
+}
+
+/// What commands are told apart by.
+public enum Grouping: String, CaseIterable, Sendable {
+  case queue, opcode
+}
+
+/// Statistics by group. A trace names at most this many groups; the commands of others are counted together.
+struct Groups {
+  static let countMax = 128
+
+  let grouping: Grouping
+  private var groups: [(key: GroupKey, statistics: Statistics)] = []
+  /// By `GroupKey.code`: index + 1 in `groups`.
+  private var indices = [UInt16](repeating: 0, count: 1 << 16)
+
+  init(_ grouping: Grouping) { self.grouping = grouping }
+
+  mutating func record(_ times: borrowing CommandTimes) {
+    let key = GroupKey(times, grouping)
+    var index = Int(indices[key.code])
+    if index == 0 {
+      let isLast = groups.count == Groups.countMax - 1
+      if groups.count < Groups.countMax {
+        groups.append((isLast ? .others : key, Statistics()))
+      }
+      index = groups.count
+      indices[key.code] = UInt16(index)
+    }
+    groups[index - 1].statistics.record(times)
+  }
+
+  /// I/O before admin, then by number.
+  var values: [Group] {
+    groups.sorted { $0.key < $1.key }.map { Group(key: $0.key, breakdown: $0.statistics.breakdown) }
+  }
+}
+
+/// What the commands of a group have in common.
+public enum GroupKey: Hashable, Comparable, Sendable {
+  case ioQueue(UInt16)
+  case adminQueue
+  case ioOpcode(UInt8)
+  case adminOpcode(UInt8)
+  case unknownOpcode
+  /// Commands of more groups than a report can have.
+  case others
+
+  init(_ times: borrowing CommandTimes, _ grouping: Grouping) {
+    let isAdmin = times.qid == .admin
+    switch grouping {
+    case .queue: self = isAdmin ? .adminQueue : .ioQueue(times.qid.rawValue)
+    case .opcode:
+      guard let opcode = times.opcode else {
+        self = .unknownOpcode
+        return
+      }
+      self = isAdmin ? .adminOpcode(opcode) : .ioOpcode(opcode)
+    }
+  }
+
+  /// Different for different keys of one grouping.
+  var code: Int {
+    switch self {
+    case .adminQueue, .others: 0
+    case .ioQueue(let qid): Int(qid)
+    case .ioOpcode(let opcode): Int(opcode)
+    case .adminOpcode(let opcode): 0x100 + Int(opcode)
+    case .unknownOpcode: 0x200
+    }
+  }
+}

@@ -1,0 +1,47 @@
+/// Lays stages end to end between a command's begin and end, so that nothing is counted twice and nothing is left out.
+struct Tiling {
+  private(set) var stages = StageTimes()
+  private(set) var unexplained: UInt64 = 0
+  private(set) var cursor: UInt64
+  let end: UInt64
+
+  init(begin: UInt64, end: UInt64) {
+    precondition(begin <= end)
+    cursor = begin
+    self.end = end
+  }
+
+  /// The stage lasts from where the one before ended to `time`.
+  mutating func extend(_ stage: Stage, to time: UInt64) {
+    let time = min(time, end)
+    guard time > cursor else { return }
+    stages[stage] += time - cursor
+    cursor = time
+  }
+
+  /// The stage covers `stretch`; what lies between it and the stage before is unexplained.
+  mutating func cover(_ stage: Stage, _ stretch: Stretch) {
+    guard stretch.isKnown else { return }
+    let begin = min(stretch.begin, end)
+    if begin > cursor {
+      unexplained += begin - cursor
+      cursor = begin
+    }
+    extend(stage, to: stretch.end)
+  }
+}
+
+/// A stretch of time in nanoseconds, empty until something is known of it.
+struct Stretch {
+  var begin = UInt64.max
+  var end: UInt64 = 0
+
+  var isKnown: Bool { begin != .max && end >= begin }
+
+  /// Grow to cover an event that ended at `end` and lasted `span`.
+  @inline(__always)
+  mutating func add(end: UInt64, span: UInt64) {
+    begin = min(begin, end - min(span, end))
+    self.end = max(self.end, end)
+  }
+}

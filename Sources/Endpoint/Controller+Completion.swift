@@ -1,0 +1,92 @@
+import NVMe
+import Target
+
+extension Controller {
+  /// A command is done: its completion joins those that wait to be posted.
+  mutating func finish(_ index: Int32, _ status: Status, dw0: UInt32 = 0) {
+    let command = commands + Int(index)
+    command.pointee.status = status
+    command.pointee.dw0 = dw0
+    if !status.isSuccess { target.noteError(command.pointee.sqe, qid: command.pointee.qid, status: status) }
+    append(index, to: completionQueues + Int(submissionQueues[Int(command.pointee.qid.rawValue)].cqid.rawValue))
+  }
+
+  /// Behind all that waits to be posted to this queue.
+  func append(_ index: Int32, to queue: UnsafeMutablePointer<CompletionQueue>) {
+    if queue.pointee.lastWaiting == Command.none {
+      queue.pointee.firstWaiting = index
+    } else {
+      commands[Int(queue.pointee.lastWaiting)].next = index
+    }
+    queue.pointee.lastWaiting = index
+    commands[Int(index)].next = Command.none
+  }
+
+  /// Post what waits for this queue, as far as there is room, and raise its interrupts.
+  mutating func postWaiting<P: Port & ~Copyable>(_ cqid: QueueID, _ port: inout P) {
+    let queue = completionQueues + Int(cqid.rawValue)
+    guard !queue.pointee.isBlocked else { return }
+    while queue.pointee.firstWaiting != Command.none {
+      if queue.pointee.isFull {
+        queue.pointee.isBlocked = true
+        port.completionQueueFull(cqid)
+        break
+      }
+      let index = queue.pointee.firstWaiting
+      guard post(commands[Int(index)], to: queue, cqid, &port) else { return fail() }
+      queue.pointee.firstWaiting = commands[Int(index)].next
+      if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
+      freeCommand(index)
+      if queue.pointee.interruptsEnabled,
+        queue.pointee.unannounced >= target.features.threshold(vector: queue.pointee.vector)
+      {
+        raiseInterrupt(queue, cqid, &port)
+      }
+    }
+    // What is below the aggregation threshold is announced when no more follows.
+    if queue.pointee.interruptsEnabled, queue.pointee.unannounced > 0 { raiseInterrupt(queue, cqid, &port) }
+  }
+
+  private func post<P: Port & ~Copyable>(
+    _ command: Command, to queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
+  ) -> Bool {
+    let cqe = CompletionEntry(
+      dw0: command.dw0, sqhd: UInt16(truncatingIfNeeded: submissionQueues[Int(command.qid.rawValue)].head),
+      sqid: command.qid, cid: command.sqe.cid, phase: queue.pointee.phase, status: command.status)
+    let tail = queue.pointee.tail
+    let address = PCIAddress(queue.pointee.base &+ UInt64(tail) * UInt64(CompletionEntry.size))
+    guard port.post(cqe, at: address, cqid: cqid) else { return false }
+    if tail + 1 == queue.pointee.size {
+      queue.pointee.tail = 0
+      queue.pointee.phase.toggle()
+    } else {
+      queue.pointee.tail = tail + 1
+    }
+    queue.pointee.unannounced += 1
+    return true
+  }
+
+  private func raiseInterrupt<P: Port & ~Copyable>(
+    _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
+  ) {
+    port.interrupt(vector: queue.pointee.vector, cqid: cqid, entries: queue.pointee.unannounced)
+    queue.pointee.unannounced = 0
+  }
+
+  // MARK: Asynchronous events
+
+  /// An event has happened: a request that waits for one carries it to the host.
+  mutating func report<P: Port & ~Copyable>(_ event: AsynchronousEvent, _ port: inout P) {
+    target.add(event)
+    deliverEvents(&port)
+  }
+
+  mutating func deliverEvents<P: Port & ~Copyable>(_ port: inout P) {
+    var delivered = false
+    while !eventRequests.isEmpty, let event = target.takeEvent() {
+      finish(eventRequests.removeFirst(), .success, dw0: event.dw0)
+      delivered = true
+    }
+    if delivered { postWaiting(.admin, &port) }
+  }
+}

@@ -1,0 +1,106 @@
+import NVMe
+import Target
+
+extension Controller {
+  public var capabilities: ControllerCapabilities {
+    ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: 7500)
+  }
+
+  /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. What is reserved reads as zero.
+  public mutating func readRegister<P: Port & ~Copyable>(offset: UInt64, width: Int, _ port: inout P) -> UInt64 {
+    var value = UInt64(register(offset))
+    if width == 8 { value |= UInt64(register(offset + 4)) << 32 }
+    port.registerRead(offset: offset, width: width, value: value)
+    return value
+  }
+
+  private func register(_ offset: UInt64) -> UInt32 {
+    switch offset {
+    case Register.cap: UInt32(truncatingIfNeeded: capabilities.rawValue)
+    case Register.cap + 4: UInt32(capabilities.rawValue >> 32)
+    case Register.vs: Target.version
+    case Register.intms, Register.intmc: intms
+    case Register.cc: cc.rawValue
+    case Register.csts: csts.rawValue
+    case Register.aqa: aqa
+    case Register.asq: UInt32(truncatingIfNeeded: asq)
+    case Register.asq + 4: UInt32(asq >> 32)
+    case Register.acq: UInt32(truncatingIfNeeded: acq)
+    case Register.acq + 4: UInt32(acq >> 32)
+    default: 0
+    }
+  }
+
+  /// The host writes `width` bytes (4 or 8) at `offset` of BAR 0. What is read-only or reserved keeps its value.
+  public mutating func writeRegister<P: Port & ~Copyable>(
+    offset: UInt64, width: Int, value: UInt64, _ port: inout P
+  ) {
+    port.registerWritten(offset: offset, width: width, value: value)
+    setRegister(offset, UInt32(truncatingIfNeeded: value), &port)
+    if width == 8 { setRegister(offset + 4, UInt32(value >> 32), &port) }
+  }
+
+  private mutating func setRegister<P: Port & ~Copyable>(_ offset: UInt64, _ value: UInt32, _ port: inout P) {
+    switch offset {
+    case Register.intms: intms |= value
+    case Register.intmc: intms &= ~value
+    case Register.cc: configure(ControllerConfiguration(rawValue: value), &port)
+    // The admin queue's place is taken when CC.EN rises; a later change waits for the next time.
+    case Register.aqa: aqa = value & 0x0fff_0fff
+    case Register.asq: asq = asq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
+    case Register.asq + 4: asq = asq & 0xffff_ffff | UInt64(value) << 32
+    case Register.acq: acq = acq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
+    case Register.acq + 4: acq = acq & 0xffff_ffff | UInt64(value) << 32
+    default: break
+    }
+  }
+
+  private mutating func configure<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
+    let old = cc
+    cc = new
+    if new.enable && !old.enable {
+      enable(&port)
+    } else if !new.enable && old.enable {
+      disable()
+    }
+    // Nothing is cached that a shutdown would have to write back (Base 2.1, 3.6).
+    if new.shn != 0 && old.shn == 0 {
+      csts.shutdown = 2
+    } else if new.shn == 0 && old.shn != 0 {
+      csts.shutdown = 0
+    }
+  }
+
+  /// CC.EN rises (Base 2.1, 3.5.1).
+  private mutating func enable<P: Port & ~Copyable>(_ port: inout P) {
+    let submissionEntries = (aqa & 0xfff) + 1
+    let completionEntries = (aqa >> 16 & 0xfff) + 1
+    guard cc.css == 0, cc.mps == 0, cc.ams == 0, submissionEntries >= 2, completionEntries >= 2 else {
+      return fail()
+    }
+    create(
+      completion: .admin,
+      CompletionQueue(base: acq, size: completionEntries, interruptsEnabled: true), &port)
+    create(submission: .admin, SubmissionQueue(base: asq, size: submissionEntries, cqid: .admin), &port)
+    csts.ready = true
+  }
+
+  /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). AQA, ASQ and ACQ keep their values.
+  private mutating func disable() {
+    deleteAllQueues()
+    freeAllCommands()
+    target.reset()
+    csts = ControllerStatus(rawValue: 0)
+  }
+
+  /// Back to the initial state, from outside the registers. What is in flight is dropped without a completion.
+  public mutating func reset<P: Port & ~Copyable>(_ reason: ResetReason, _ port: inout P) {
+    port.willReset(reason)
+    disable()
+    cc = ControllerConfiguration(rawValue: 0)
+    intms = 0
+    aqa = 0
+    asq = 0
+    acq = 0
+  }
+}

@@ -1,0 +1,61 @@
+import NVMe
+import Target
+
+/// Which way data moves.
+public enum Direction: BitwiseCopyable, Sendable {
+  case toHost, fromHost
+}
+
+/// A contiguous piece of a command's data in the host's memory.
+public struct Segment: BitwiseCopyable, Equatable, Sendable {
+  public var address: PCIAddress
+  /// Bytes.
+  public var length: UInt32
+
+  public init(address: PCIAddress, length: UInt32) {
+    self.address = address
+    self.length = length
+  }
+}
+
+/// The engine's only way to the world. Everything uncertain enters through it, everything the engine does leaves
+/// through it, and each of its conformances is one driver of the same engine: live, replay, simulation.
+///
+/// The engine calls it in an order that depends on nothing but what it returned before. A `false` or nil means that the
+/// host's memory could not be reached.
+public protocol Port: ~Copyable {
+  /// The host wrote a register; called before the engine acts on it.
+  mutating func registerWritten(offset: UInt64, width: Int, value: UInt64)
+  /// The host read a register and is given `value`.
+  mutating func registerRead(offset: UInt64, width: Int, value: UInt64)
+  /// The controller is about to be reset from outside.
+  mutating func willReset(_ reason: ResetReason)
+
+  /// The value of a doorbell; `last` is what the engine saw there before.
+  mutating func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32
+  /// A queue comes into being: its doorbell reads 0 until the host writes it.
+  mutating func clear(_ doorbell: Doorbell)
+
+  /// Transfer the submission queue entry of `slot`, once.
+  mutating func fetch(_ address: PCIAddress, qid: QueueID, slot: UInt32) -> SubmissionEntry?
+  /// Read bytes that the engine interprets: a PRP list.
+  mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
+    -> Bool
+  /// Write bytes that the engine made: identify data, a log page.
+  mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID) -> Bool
+
+  /// The command's fields are checked and its data pointer is parsed.
+  mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32)
+  /// Move one segment of a request's data; `offset` is its place in that data, in bytes.
+  mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool
+  /// Every segment of the request's data has moved.
+  mutating func transferred(_ direction: Direction, _ request: IORequest)
+  /// Hand a request to its backend.
+  mutating func execute(_ request: IORequest) -> Status
+
+  /// Write a completion queue entry, its phase tag last.
+  mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool
+  mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32)
+  /// A completion begins to wait for room in its queue.
+  mutating func completionQueueFull(_ cqid: QueueID)
+}

@@ -1,0 +1,304 @@
+import Glibc
+import NVMe
+import Trace
+import VFIOUser
+
+/// An NVMe controller reached over vfio-user, brought up and ready for queue pairs.
+///
+/// Queue pairs may be used from different threads; everything here is called by one thread at a time.
+public final class HostController {
+  private let client: Client
+  private let doorbells: UnsafeMutableRawPointer
+  private let doorbellBytes: Int
+  private var admin: QueuePair
+  private var shared: [UInt64: SharedMemory] = [:]
+  private let recording: HostRecording?
+  private let adminData: SharedMemory
+  private var freeQueueIDs: [UInt16] = []
+
+  public let capabilities: ControllerCapabilities
+  /// Bytes of the largest transfer.
+  public private(set) var maxTransferBytes = 128 << 10
+  public private(set) var namespace = HostNamespace(nsid: 0, blocks: 0, blockShift: 9)
+
+  /// The namespace that the driver uses: the first one active.
+  public struct HostNamespace: Equatable, Sendable {
+    public let nsid: UInt32
+    public let blocks: UInt64
+    public let blockShift: UInt8
+
+    public var bytes: UInt64 { blocks << blockShift }
+  }
+
+  static let adminEntries = 32
+  private static let queueEntriesMin = 64
+  private static let registerLimitMs = 10_000
+
+  /// Connect, map the doorbells, and leave the controller disabled: whoever wants to see every step takes them alone.
+  public init(connecting path: String, recording: HostRecording? = nil) throws(HostError) {
+    self.recording = recording
+    let client: Client
+    let bar: RegionDescription
+    do throws(VFIOUserError) {
+      client = try Client(path: path)
+      bar = try client.regionInfo(PCIRegion.bar0)
+    } catch {
+      throw HostError(error.description)
+    }
+    defer { if bar.descriptor >= 0 { close(bar.descriptor) } }
+    guard bar.descriptor >= 0, let area = bar.mappable.first(where: { $0.offset == Register.doorbells }),
+      area.size > 0, area.size <= 1 << 20,
+      let page = mmap(
+        nil, Int(area.size), PROT_READ | PROT_WRITE, MAP_SHARED, bar.descriptor, off_t(area.offset)), page != MAP_FAILED
+    else { throw HostError("the device at \(path) has no doorbells that can be mapped") }
+    doorbells = page
+    doorbellBytes = Int(area.size)
+    self.client = client
+    capabilities = ControllerCapabilities(rawValue: try HostController.registers(client, Register.cap))
+    let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
+    adminData = try HostController.share(SharedMemory.pageBytes, client)
+    admin = QueuePair(
+      qid: .admin, entries: HostController.adminEntries, memory: memory, doorbells: doorbells, recording: nil)
+    shared[memory.address] = memory
+  }
+
+  deinit { munmap(doorbells, doorbellBytes) }
+
+  /// Connect and bring the controller up.
+  public convenience init(path: String, recording: HostRecording? = nil) throws(HostError) {
+    try self.init(connecting: path, recording: recording)
+    try enable()
+    try identify()
+  }
+
+  // MARK: Registers
+
+  private static func registers(_ client: Client, _ offset: UInt64) throws(HostError) -> UInt64 {
+    do throws(VFIOUserError) {
+      return try client.read(region: PCIRegion.bar0, offset: offset, as: UInt64.self)
+    } catch { throw HostError(error.description) }
+  }
+
+  public func readRegister(_ offset: UInt64) throws(HostError) -> UInt32 {
+    do throws(VFIOUserError) {
+      return try client.read(region: PCIRegion.bar0, offset: offset, as: UInt32.self)
+    } catch { throw HostError(error.description) }
+  }
+
+  public func writeRegister(_ offset: UInt64, _ value: UInt32) throws(HostError) {
+    do throws(VFIOUserError) {
+      try client.write(region: PCIRegion.bar0, offset: offset, value)
+    } catch { throw HostError(error.description) }
+  }
+
+  public func writeRegister(_ offset: UInt64, _ value: UInt64) throws(HostError) {
+    do throws(VFIOUserError) {
+      try client.write(region: PCIRegion.bar0, offset: offset, value)
+    } catch { throw HostError(error.description) }
+  }
+
+  public func status() throws(HostError) -> ControllerStatus {
+    ControllerStatus(rawValue: try readRegister(Register.csts))
+  }
+
+  // MARK: Bring-up
+
+  /// Set the admin queue and enable (Base 2.1, 3.5.1).
+  public func enable() throws(HostError) {
+    let entries = UInt32(HostController.adminEntries - 1)
+    try writeRegister(Register.aqa, entries | entries << 16)
+    try writeRegister(Register.asq, admin.submissionAddress)
+    try writeRegister(Register.acq, admin.completionAddress)
+    try writeRegister(Register.cc, ControllerConfiguration.enabled.rawValue)
+    try wait("become ready") { $0.ready }
+    freeQueueIDs = try negotiateQueues()
+  }
+
+  /// Disable, which takes every queue with it (Base 2.1, 3.7.2); the controller can be enabled again.
+  public func disable() throws(HostError) {
+    try writeRegister(Register.cc, UInt32(0))
+    try wait("become disabled") { !$0.ready }
+    let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
+    shared[memory.address] = memory
+    admin = QueuePair(
+      qid: .admin, entries: HostController.adminEntries, memory: memory, doorbells: doorbells, recording: nil)
+  }
+
+  /// A normal shutdown (Base 2.1, 3.6.1).
+  public func shutDown() throws(HostError) {
+    try writeRegister(Register.cc, ControllerConfiguration.enabled.rawValue | 1 << 14)
+    try wait("shut down") { $0.shutdown == 2 }
+  }
+
+  private func wait(_ what: String, _ reached: (ControllerStatus) -> Bool) throws(HostError) {
+    let end = Clock.monotonicNs() + UInt64(HostController.registerLimitMs) * 1_000_000
+    while true {
+      let status = try status()
+      if reached(status) { return }
+      guard !status.fatal else { throw HostError("the controller reports a fatal error and does not \(what)") }
+      guard Clock.monotonicNs() < end else { throw HostError("the controller does not \(what)") }
+    }
+  }
+
+  private func negotiateQueues() throws(HostError) -> [UInt16] {
+    var sqe = SubmissionEntry(opcode: AdminOpcode.setFeatures.rawValue, cid: CommandID(0))
+    sqe.cdw10 = UInt32(FeatureID.numberOfQueues.rawValue)
+    sqe.cdw11 = 0xfffe_fffe
+    let granted = try succeed("Set Features (Number of Queues)", sqe).dw0
+    let count = min(granted & 0xffff, granted >> 16) + 1
+    return (1...UInt16(min(count, UInt32(doorbellBytes / 8 - 1)))).reversed()
+  }
+
+  private func identify() throws(HostError) {
+    let controller = try identify(.controller, nsid: 0)
+    if controller[77] != 0 { maxTransferBytes = min(SharedMemory.pageBytes << Int(controller[77] & 0xf), 2 << 20) }
+    let list = try identify(.activeNamespaces, nsid: 0)
+    let nsid = list.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
+    guard nsid != 0 else { throw HostError("the controller has no namespace") }
+    let data = try identify(.namespace, nsid: nsid)
+    let blocks = data.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+    let format = Int(data[26] & 0xf)
+    let blockShift = data[128 + 4 * format + 2]
+    guard blocks > 0, (9...16).contains(blockShift), blocks <= UInt64.max >> 16 else {
+      throw HostError("namespace \(nsid) has a size or a format that makes no sense")
+    }
+    namespace = HostNamespace(nsid: nsid, blocks: blocks, blockShift: blockShift)
+  }
+
+  /// Identify (Base 2.1, 5.1.13): 4096 bytes.
+  public func identify(_ cns: IdentifyCNS, nsid: UInt32) throws(HostError) -> [UInt8] {
+    var sqe = SubmissionEntry(opcode: AdminOpcode.identify.rawValue, cid: CommandID(0), nsid: nsid)
+    sqe.cdw10 = UInt32(cns.rawValue)
+    sqe.prp1 = adminData.address
+    _ = try succeed("Identify", sqe)
+    return [UInt8](UnsafeRawBufferPointer(start: adminData.base, count: 4096))
+  }
+
+  // MARK: Admin commands
+
+  /// Execute one admin command, whatever becomes of it.
+  /// - Parameter sqe: its CID is set here.
+  public func execute(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
+    var result: CompletionEntry?
+    guard submitAdmin(sqe) else { throw HostError("the admin queue is full") }
+    let end = Clock.monotonicNs() + UInt64(HostController.registerLimitMs) * 1_000_000
+    while result == nil {
+      _ = admin.reap(1) { cqe, _ in result = cqe }
+      guard Clock.monotonicNs() < end else { throw HostError("the controller does not answer an admin command") }
+    }
+    return result!
+  }
+
+  /// Hand in an admin command that may never complete.
+  @discardableResult
+  public func submitAdmin(_ sqe: SubmissionEntry) -> Bool {
+    guard admin.submit(sqe) else { return false }
+    admin.ring()
+    return true
+  }
+
+  /// The completions of admin commands that are there.
+  public func reapAdmin() -> [CompletionEntry] {
+    var all: [CompletionEntry] = []
+    _ = admin.reap { cqe, _ in all.append(cqe) }
+    return all
+  }
+
+  private func succeed(_ what: String, _ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
+    let cqe = try execute(sqe)
+    guard cqe.status.isSuccess else { throw .failed(what, cqe.status) }
+    return cqe
+  }
+
+  // MARK: Memory
+
+  private static func share(_ count: Int, _ client: Client) throws(HostError) -> SharedMemory {
+    let memory = try SharedMemory(count: count)
+    do throws(VFIOUserError) {
+      try client.mapMemory(address: memory.address, size: UInt64(memory.count), descriptor: memory.descriptor)
+    } catch { throw HostError(error.description) }
+    return memory
+  }
+
+  /// Memory that the device can reach; kept until `unshare`.
+  public func share(_ count: Int) throws(HostError) -> SharedMemory {
+    let memory = try HostController.share(count, client)
+    shared[memory.address] = memory
+    return memory
+  }
+
+  /// Take memory away from the device.
+  public func unshare(_ address: UInt64) throws(HostError) {
+    guard let memory = shared[address] else { return }
+    do throws(VFIOUserError) {
+      try client.unmapMemory(address: address, size: UInt64(memory.count))
+    } catch { throw HostError(error.description) }
+    shared[address] = nil
+  }
+
+  // MARK: Queue pairs
+
+  /// Create an I/O queue pair for `depth` outstanding commands.
+  /// - Parameter vector: the interrupt vector of its completion queue; nil for none, to poll.
+  public func makeQueuePair(depth: Int, vector: UInt16? = nil) throws(HostError) -> QueuePair {
+    // Room to spare, so that a completion never waits for the entry that the host is about to free.
+    let entries = min(max(depth + 1, HostController.queueEntriesMin), Int(capabilities.queueEntriesMax))
+    guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
+      throw HostError("a queue depth of \(depth) is not possible: 1 to \(capabilities.queueEntriesMax - 1)")
+    }
+    guard let id = freeQueueIDs.popLast() else {
+      throw HostError("the controller has no more I/O queues: give it more with --queues")
+    }
+    let memory = try share(QueuePair.memoryBytes(entries: entries))
+    let ring = try recording?.makeRing(stream: id)
+    let queue = QueuePair(
+      qid: QueueID(id), entries: entries, memory: memory, doorbells: doorbells, recording: ring)
+    try create(queue, vector: vector)
+    return queue
+  }
+
+  private func create(_ queue: borrowing QueuePair, vector: UInt16?) throws(HostError) {
+    let size = UInt32(queue.qid.rawValue) | UInt32(queue.entries - 1) << 16
+    var sqe = SubmissionEntry(opcode: AdminOpcode.createIOCompletionQueue.rawValue, cid: CommandID(0))
+    sqe.prp1 = queue.completionAddress
+    sqe.cdw10 = size
+    sqe.cdw11 = 1 | (vector.map { 2 | UInt32($0) << 16 } ?? 0)
+    _ = try succeed("Create I/O Completion Queue", sqe)
+    sqe = SubmissionEntry(opcode: AdminOpcode.createIOSubmissionQueue.rawValue, cid: CommandID(0))
+    sqe.prp1 = queue.submissionAddress
+    sqe.cdw10 = size
+    sqe.cdw11 = 1 | UInt32(queue.qid.rawValue) << 16
+    _ = try succeed("Create I/O Submission Queue", sqe)
+  }
+
+  /// Delete a queue pair; its identifier can be used again.
+  public func delete(_ queue: consuming QueuePair) throws(HostError) {
+    let id = queue.qid.rawValue
+    let address = queue.submissionAddress
+    for opcode in [AdminOpcode.deleteIOSubmissionQueue, .deleteIOCompletionQueue] {
+      var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0))
+      sqe.cdw10 = UInt32(id)
+      _ = try succeed("deleting queue \(id)", sqe)
+    }
+    try unshare(address)
+    freeQueueIDs.append(id)
+  }
+
+  /// Whether the device is still there.
+  public var isConnected: Bool { client.isConnected }
+
+  /// Nanoseconds of the clock that time-outs are measured with.
+  public static func nowNs() -> UInt64 { Clock.monotonicNs() }
+
+  /// Signal `descriptors` for the vectors from 0 on.
+  public func setInterrupts(_ descriptors: [Int32]) throws(HostError) {
+    do throws(VFIOUserError) {
+      try client.setInterrupts(.msix, start: 0, descriptors: descriptors)
+    } catch { throw HostError(error.description) }
+  }
+
+  /// A device reset, as the bus would do it.
+  public func reset() throws(HostError) {
+    do throws(VFIOUserError) { try client.reset() } catch { throw HostError(error.description) }
+  }
+}

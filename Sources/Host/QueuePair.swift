@@ -1,0 +1,252 @@
+import CPlatform
+import Glibc
+import NVMe
+import Synchronization
+import Trace
+
+/// A submission queue and its completion queue, as the host drives them. One thread at a time uses it.
+///
+/// Submitting writes entries; `ring` tells the device of all that were written since. `reap` takes completions as they
+/// come, in any order.
+public struct QueuePair: ~Copyable {
+  public let qid: QueueID
+  /// Entries of each queue; one fewer commands can be outstanding.
+  public let entries: Int
+
+  private let submission: UnsafeMutablePointer<SubmissionEntry>
+  private let completion: UnsafeMutableRawPointer
+  private let memory: SharedMemory
+  /// A page for each command identifier, for its PRP list.
+  private let lists: UnsafeMutableRawPointer
+  private let tailDoorbell: UnsafeMutablePointer<Atomic<UInt32>>
+  private let headDoorbell: UnsafeMutablePointer<Atomic<UInt32>>
+
+  private var tail = 0
+  private var rungTail = 0
+  private var head = 0
+  private var phase = true
+
+  /// Identifiers that are free, in the order in which they came back.
+  private let freeIDs: UnsafeMutablePointer<UInt16>
+  private var firstFree = 0
+  public private(set) var outstanding = 0
+  /// What the caller gave with each outstanding command.
+  private let tags: UnsafeMutablePointer<UnsafeMutableRawPointer?>
+  /// A command identifier that is outstanding; the device's word for it is not taken.
+  private let isOutstanding: UnsafeMutablePointer<Bool>
+
+  /// Where this queue's own events go; nil when nothing records.
+  private let recorder: UnsafeMutablePointer<RingProducer>?
+
+  /// Bytes of memory that a queue pair of `entries` needs.
+  static func memoryBytes(entries: Int) -> Int {
+    listOffset(entries) + entries * SharedMemory.pageBytes
+  }
+
+  private static func completionOffset(_ entries: Int) -> Int {
+    roundedUp(entries * SubmissionEntry.size)
+  }
+
+  private static func listOffset(_ entries: Int) -> Int {
+    completionOffset(entries) + roundedUp(entries * CompletionEntry.size)
+  }
+
+  private static func roundedUp(_ bytes: Int) -> Int {
+    (bytes + SharedMemory.pageBytes - 1) & ~(SharedMemory.pageBytes - 1)
+  }
+
+  /// - Parameter doorbells: the device's mapped doorbell page.
+  init(
+    qid: QueueID, entries: Int, memory: SharedMemory, doorbells: UnsafeMutableRawPointer,
+    recording ring: Ring?
+  ) {
+    precondition(memory.count >= QueuePair.memoryBytes(entries: entries) && entries >= 2 && entries <= 65536)
+    self.qid = qid
+    self.entries = entries
+    self.memory = memory
+    submission = memory.base.assumingMemoryBound(to: SubmissionEntry.self)
+    completion = memory.base + QueuePair.completionOffset(entries)
+    lists = memory.base + QueuePair.listOffset(entries)
+    let array = doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)
+    tailDoorbell = array + Doorbell.submissionTail(qid).index
+    headDoorbell = array + Doorbell.completionHead(qid).index
+    freeIDs = .allocate(capacity: entries)
+    for id in 0..<entries { (freeIDs + id).initialize(to: UInt16(id)) }
+    tags = .allocate(capacity: entries)
+    tags.initialize(repeating: nil, count: entries)
+    isOutstanding = .allocate(capacity: entries)
+    isOutstanding.initialize(repeating: false, count: entries)
+    if let ring {
+      let producer = UnsafeMutablePointer<RingProducer>.allocate(capacity: 1)
+      producer.initialize(to: RingProducer(ring, whenFull: .wait))
+      recorder = producer
+    } else {
+      recorder = nil
+    }
+  }
+
+  deinit {
+    freeIDs.deallocate()
+    tags.deallocate()
+    isOutstanding.deallocate()
+    if let recorder {
+      recorder.deinitialize(count: 1)
+      recorder.deallocate()
+    }
+  }
+
+  /// Where the device finds the queues.
+  var submissionAddress: UInt64 { memory.address }
+  var completionAddress: UInt64 { memory.address + UInt64(QueuePair.completionOffset(entries)) }
+
+  public var isFull: Bool { outstanding == entries - 1 }
+
+  // MARK: Submitting
+
+  /// Write a command into the submission queue; its CID is set here.
+  /// - Parameter tag: comes back with the completion.
+  /// - Returns: false when the queue is full.
+  @inline(__always)
+  public mutating func submit(_ sqe: SubmissionEntry, tag: UnsafeMutableRawPointer? = nil) -> Bool {
+    guard let cid = takeID(tag) else { return false }
+    write(sqe, cid)
+    return true
+  }
+
+  /// Write a command that moves `length` bytes at `buffer`, memory that the device can reach.
+  @inline(__always)
+  public mutating func submit(
+    _ sqe: SubmissionEntry, buffer: UnsafeMutableRawPointer, length: Int, tag: UnsafeMutableRawPointer? = nil
+  ) -> Bool {
+    guard let cid = takeID(tag) else { return false }
+    var whole = sqe
+    let list = lists + Int(cid.rawValue) * SharedMemory.pageBytes
+    (whole.prp1, whole.prp2) = QueuePair.prps(UInt64(UInt(bitPattern: buffer)), length, list: list)
+    write(whole, cid)
+    return true
+  }
+
+  @inline(__always)
+  private mutating func takeID(_ tag: UnsafeMutableRawPointer?) -> CommandID? {
+    guard !isFull else { return nil }
+    let id = freeIDs[firstFree]
+    firstFree = firstFree + 1 == entries ? 0 : firstFree + 1
+    outstanding += 1
+    tags[Int(id)] = tag
+    isOutstanding[Int(id)] = true
+    return CommandID(id)
+  }
+
+  @inline(__always)
+  private mutating func write(_ sqe: SubmissionEntry, _ cid: CommandID) {
+    if let recorder {
+      recorder.pointee.append(
+        Record(
+          time: nvmepf_ticks(), kind: .submit, flags: sqe.opcode, qid: qid.rawValue, cid: cid.rawValue))
+    }
+    var whole = sqe
+    whole.cid = cid
+    submission[tail] = whole
+    tail = tail + 1 == entries ? 0 : tail + 1
+  }
+
+  /// PRP1 and PRP2 for `length` contiguous bytes; a third page and more go into `list` (Base 2.1, 4.3.1).
+  @inline(__always)
+  static func prps(_ address: UInt64, _ length: Int, list: UnsafeMutableRawPointer) -> (UInt64, UInt64) {
+    let page = UInt64(SharedMemory.pageBytes)
+    let second = (address & ~(page - 1)) + page
+    let end = address + UInt64(length)
+    if end <= second { return (address, 0) }
+    if end <= second + page { return (address, second) }
+    var next = second
+    var index = 0
+    let prps = list.assumingMemoryBound(to: UInt64.self)
+    precondition(Int((end - second + page - 1) / page) <= SharedMemory.pageBytes / 8, "MDTS is at most 2 MiB")
+    while next < end {
+      prps[index] = next
+      index += 1
+      next += page
+    }
+    return (address, UInt64(UInt(bitPattern: list)))
+  }
+
+  /// Tell the device of everything submitted since the last time.
+  @inline(__always)
+  public mutating func ring() {
+    guard tail != rungTail else { return }
+    rungTail = tail
+    if let recorder {
+      recorder.pointee.append(
+        Record(time: nvmepf_ticks(), kind: .doorbell, qid: qid.rawValue, a: UInt64(tail)))
+    }
+    tailDoorbell.pointee.store(UInt32(tail), ordering: .releasing)
+  }
+
+  /// Write any value into the doorbells, as a host that is up to no good would.
+  public func forceDoorbells(tail: UInt32, head: UInt32) {
+    tailDoorbell.pointee.store(tail, ordering: .releasing)
+    headDoorbell.pointee.store(head, ordering: .releasing)
+  }
+
+  // MARK: Reaping
+
+  /// Whether a completion is waiting.
+  @inline(__always)
+  public var hasCompletion: Bool {
+    let dw3 = (completion + head * CompletionEntry.size + 12).assumingMemoryBound(to: Atomic<UInt32>.self)
+    return (dw3.pointee.load(ordering: .acquiring) & 1 << 16 != 0) == phase
+  }
+
+  /// Take the completions that are there, at most `most`, and free their entries.
+  /// - Returns: how many.
+  @inline(__always)
+  public mutating func reap(
+    _ most: Int = .max, _ each: (CompletionEntry, UnsafeMutableRawPointer?) -> Void
+  ) -> Int {
+    var count = 0
+    var now: UInt64 = 0
+    while count < most, hasCompletion {
+      let cqe = (completion + head * CompletionEntry.size).load(as: CompletionEntry.self)
+      if let recorder {
+        now = nvmepf_ticks_after_loads()
+        recorder.pointee.append(
+          Record(
+            time: now, kind: .completion, qid: qid.rawValue, cid: cqe.cid.rawValue,
+            a: Record.pair(cqe.dw0, cqe.dw1), b: Record.pair(cqe.dw2, cqe.dw3)))
+      }
+      if head + 1 == entries {
+        head = 0
+        phase.toggle()
+      } else {
+        head += 1
+      }
+      count += 1
+      let id = Int(cqe.cid.rawValue)
+      guard id < entries, isOutstanding[id] else { continue }
+      give(back: id)
+      each(cqe, tags[id])
+    }
+    if count > 0 { free(at: now) }
+    return count
+  }
+
+  @inline(__always)
+  private mutating func give(back id: Int) {
+    isOutstanding[id] = false
+    var place = firstFree + (entries - outstanding)
+    if place >= entries { place -= entries }
+    freeIDs[place] = UInt16(id)
+    outstanding -= 1
+  }
+
+  /// The completion queue's head doorbell; its event shares the stamp of the last completion.
+  @inline(__always)
+  private func free(at now: UInt64) {
+    if let recorder {
+      recorder.pointee.append(
+        Record(
+          time: now, kind: .doorbell, flags: EventFlag.completionQueue, qid: qid.rawValue, a: UInt64(head)))
+    }
+    headDoorbell.pointee.store(UInt32(head), ordering: .releasing)
+  }
+}

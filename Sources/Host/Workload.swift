@@ -1,0 +1,199 @@
+import NVMe
+import Synchronization
+
+/// Tells a running workload, from any thread, to come to its end.
+public final class StopFlag: Sendable {
+  private let flag = Atomic<Bool>(false)
+
+  public init() {}
+  public func stop() { flag.store(true, ordering: .relaxed) }
+  public var isStopped: Bool { flag.load(ordering: .relaxed) }
+}
+
+/// Reads and writes of one size at random or consecutive places: the built-in load, for where fio is not wanted.
+public struct Workload: Sendable {
+  public enum Pattern: String, CaseIterable, Sendable {
+    case read, write, randread, randwrite, randrw
+
+    var isRandom: Bool { self != .read && self != .write }
+  }
+
+  public enum Length: Sendable {
+    case commands(UInt64)
+    case seconds(Double)
+  }
+
+  public var pattern: Pattern
+  /// A multiple of the block size, at most the largest transfer.
+  public var blockBytes: Int
+  public var depth: Int
+  public var length: Length
+  /// The same seed asks for the same places in the same order.
+  public var seed: UInt64
+
+  public init(pattern: Pattern, blockBytes: Int, depth: Int, length: Length, seed: UInt64 = 1) {
+    self.pattern = pattern
+    self.blockBytes = blockBytes
+    self.depth = depth
+    self.length = length
+    self.seed = seed
+  }
+
+  public struct Result: Sendable {
+    public var commands: UInt64 = 0
+    public var errors: UInt64 = 0
+    public var ns: UInt64 = 0
+  }
+
+  /// Run on one queue pair, created for it and deleted after it.
+  /// - Throws: when the workload does not fit the namespace, or the device goes away.
+  public func run(on controller: HostController, stop: StopFlag) throws(HostError) -> Result {
+    try check(controller)
+    let buffer = try controller.share(depth * blockBytes)
+    let queue = try controller.makeQueuePair(depth: depth)
+    return try run(on: controller, queue, buffer, stop)
+  }
+
+  /// Run on a queue pair that exists, and delete it.
+  public func run(
+    on controller: HostController, _ queue: consuming QueuePair, _ buffer: SharedMemory, _ stop: StopFlag
+  ) throws(HostError) -> Result {
+    try check(controller)
+    var run = Run(self, controller.namespace, buffer)
+    let begin = HostController.nowNs()
+    let end: UInt64
+    switch length {
+    case .seconds(let seconds): end = begin + UInt64(seconds * 1e9)
+    case .commands: end = .max
+    }
+    var idle: UInt64 = 0
+    var now = begin
+    while run.completed < run.submitted || run.mayGoOn {
+      run.fill(&queue)
+      queue.ring()
+      if run.reap(&queue) { idle = 0 } else { idle += 1 }
+      // The clock is read seldom; what it ends, ends a little late.
+      run.passes += 1
+      if run.passes & 0x3f == 0 {
+        now = HostController.nowNs()
+        if now >= end || stop.isStopped { run.mayGoOn = false }
+      }
+      if idle & 0xfffff == 0xfffff, !controller.isConnected { throw HostError("the device is gone") }
+    }
+    var result = run.result
+    result.ns = HostController.nowNs() - begin
+    try controller.delete(queue)
+    return result
+  }
+
+  private func check(_ controller: HostController) throws(HostError) {
+    let namespace = controller.namespace
+    let granule = 1 << Int(namespace.blockShift)
+    guard blockBytes > 0, blockBytes % granule == 0, blockBytes <= controller.maxTransferBytes,
+      UInt64(blockBytes) <= namespace.bytes
+    else {
+      throw HostError(
+        "a block of \(blockBytes) bytes is not possible: a multiple of \(granule), at most \(controller.maxTransferBytes)"
+      )
+    }
+  }
+}
+
+/// The state of a running workload.
+private struct Run: ~Copyable {
+  private let pattern: Workload.Pattern
+  private let blockBytes: Int
+  private let depth: Int
+  private let limit: UInt64
+  private let nsid: UInt32
+  private let lbaStep: UInt64
+  private let nlb: UInt32
+  /// Places that a command may begin at, in blocks of the workload.
+  private let places: UInt64
+  private let buffer: UnsafeMutableRawPointer
+
+  private var random: UInt64
+  private var place: UInt64 = 0
+  private var nextBuffer = 0
+  private(set) var submitted: UInt64 = 0
+  private(set) var completed: UInt64 = 0
+  private var errors: UInt64 = 0
+  var passes: UInt64 = 0
+  var mayGoOn = true
+
+  init(_ workload: Workload, _ namespace: HostController.HostNamespace, _ memory: SharedMemory) {
+    pattern = workload.pattern
+    blockBytes = workload.blockBytes
+    depth = workload.depth
+    if case .commands(let count) = workload.length { limit = count } else { limit = .max }
+    nsid = namespace.nsid
+    lbaStep = UInt64(workload.blockBytes) >> namespace.blockShift
+    nlb = UInt32(lbaStep) - 1
+    places = namespace.bytes / UInt64(workload.blockBytes)
+    buffer = memory.base
+    random = workload.seed
+  }
+
+  var result: Workload.Result { Workload.Result(commands: completed, errors: errors) }
+
+  /// Submit until the depth is reached.
+  @inline(__always)
+  mutating func fill(_ queue: inout QueuePair) {
+    while mayGoOn, queue.outstanding < depth {
+      guard submitted < limit else {
+        mayGoOn = false
+        return
+      }
+      submitOne(&queue)
+    }
+  }
+
+  @inline(__always)
+  private mutating func submitOne(_ queue: inout QueuePair) {
+    var sqe = SubmissionEntry(opcode: opcode().rawValue, cid: CommandID(0), nsid: nsid)
+    sqe.slba = nextPlace() * lbaStep
+    sqe.cdw12 = nlb
+    let target = buffer + nextBuffer * blockBytes
+    nextBuffer = nextBuffer + 1 == depth ? 0 : nextBuffer + 1
+    precondition(queue.submit(sqe, buffer: target, length: blockBytes), "the queue is as deep as the workload")
+    submitted += 1
+  }
+
+  @inline(__always)
+  private mutating func opcode() -> IOOpcode {
+    switch pattern {
+    case .read, .randread: .read
+    case .write, .randwrite: .write
+    case .randrw: nextRandom() & 1 == 0 ? .read : .write
+    }
+  }
+
+  @inline(__always)
+  private mutating func nextPlace() -> UInt64 {
+    if pattern.isRandom { return nextRandom().multipliedFullWidth(by: places).high }
+    defer { place = place + 1 == places ? 0 : place + 1 }
+    return place
+  }
+
+  /// SplitMix64.
+  @inline(__always)
+  private mutating func nextRandom() -> UInt64 {
+    random &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = random
+    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ mixed >> 31
+  }
+
+  /// - Returns: whether anything had completed.
+  @inline(__always)
+  mutating func reap(_ queue: inout QueuePair) -> Bool {
+    var failed: UInt64 = 0
+    let count = queue.reap { cqe, _ in
+      if !cqe.status.isSuccess { failed += 1 }
+    }
+    errors += failed
+    completed += UInt64(count)
+    return count > 0
+  }
+}

@@ -1,0 +1,208 @@
+import Glibc
+import Host
+import NVMe
+
+// The C interface of FioEngine/nvmepf_host.h, which says what each function means.
+
+/// `nvmepf_host`: a controller that threads share; opening and closing take turns.
+final class HostHandle {
+  let controller: HostController
+  private var lock = pthread_mutex_t()
+
+  init(_ controller: HostController) {
+    self.controller = controller
+    pthread_mutex_init(&lock, nil)
+  }
+
+  deinit { pthread_mutex_destroy(&lock) }
+
+  func exclusively<Result>(_ body: (HostController) throws(HostError) -> Result) throws(HostError) -> Result {
+    pthread_mutex_lock(&lock)
+    defer { pthread_mutex_unlock(&lock) }
+    return try body(controller)
+  }
+
+  static func at(_ pointer: UnsafeRawPointer) -> HostHandle {
+    Unmanaged<HostHandle>.fromOpaque(pointer).takeUnretainedValue()
+  }
+}
+
+/// `nvmepf_queue`: a queue pair and what a submission needs of its namespace.
+struct QueueHandle: ~Copyable {
+  var pair: QueuePair
+  let host: Unmanaged<HostHandle>
+  let nsid: UInt32
+  let blockShift: UInt8
+  let bytes: UInt64
+  let maxTransfer: UInt32
+}
+
+private func tell(_ error: HostError, _ text: UnsafeMutablePointer<CChar>?, _ size: Int) {
+  guard let text, size > 0 else { return }
+  _ = error.description.withCString { strncpy(text, $0, size - 1) }
+  text[size - 1] = 0
+}
+
+@_cdecl("nvmepf_host_abi")
+public func hostABI() -> UInt32 { 1 }
+
+@_cdecl("nvmepf_host_open")
+public func hostOpen(
+  _ path: UnsafePointer<CChar>, _ error: UnsafeMutablePointer<CChar>?, _ errorSize: Int
+) -> UnsafeMutableRawPointer? {
+  do throws(HostError) {
+    let controller = try HostController(path: String(cString: path), recording: .fromEnvironment())
+    return Unmanaged.passRetained(HostHandle(controller)).toOpaque()
+  } catch let failure {
+    tell(failure, error, errorSize)
+    return nil
+  }
+}
+
+@_cdecl("nvmepf_host_close")
+public func hostClose(_ host: UnsafeMutableRawPointer) {
+  let handle = Unmanaged<HostHandle>.fromOpaque(host).takeRetainedValue()
+  // A controller that is gone has nothing left to shut down.
+  try? handle.exclusively { (controller) throws(HostError) in try controller.shutDown() }
+}
+
+@_cdecl("nvmepf_host_size")
+public func hostSize(_ host: UnsafeRawPointer) -> UInt64 { HostHandle.at(host).controller.namespace.bytes }
+
+@_cdecl("nvmepf_host_block_size")
+public func hostBlockSize(_ host: UnsafeRawPointer) -> UInt32 {
+  1 << UInt32(HostHandle.at(host).controller.namespace.blockShift)
+}
+
+@_cdecl("nvmepf_host_max_transfer")
+public func hostMaxTransfer(_ host: UnsafeRawPointer) -> UInt32 {
+  UInt32(HostHandle.at(host).controller.maxTransferBytes)
+}
+
+@_cdecl("nvmepf_host_max_queue_entries")
+public func hostMaxQueueEntries(_ host: UnsafeRawPointer) -> UInt32 {
+  HostHandle.at(host).controller.capabilities.queueEntriesMax
+}
+
+/// The controller has no Dataset Management.
+@_cdecl("nvmepf_host_can_trim")
+public func hostCanTrim(_ host: UnsafeRawPointer) -> Int32 { 0 }
+
+@_cdecl("nvmepf_host_allocate")
+public func hostAllocate(_ host: UnsafeMutableRawPointer, _ bytes: Int) -> UnsafeMutableRawPointer? {
+  guard bytes > 0 else { return nil }
+  return try? HostHandle.at(host).exclusively { (controller) throws(HostError) in
+    try controller.share(bytes).base
+  }
+}
+
+@_cdecl("nvmepf_host_free")
+public func hostFree(_ host: UnsafeMutableRawPointer, _ memory: UnsafeMutableRawPointer, _ bytes: Int) {
+  // A controller that is gone holds no memory.
+  try? HostHandle.at(host).exclusively { (controller) throws(HostError) in
+    try controller.unshare(UInt64(UInt(bitPattern: memory)))
+  }
+}
+
+@_cdecl("nvmepf_queue_open")
+public func queueOpen(
+  _ host: UnsafeMutableRawPointer, _ depth: UInt32, _ error: UnsafeMutablePointer<CChar>?, _ errorSize: Int
+) -> UnsafeMutableRawPointer? {
+  let handle = HostHandle.at(host)
+  let queue = UnsafeMutablePointer<QueueHandle>.allocate(capacity: 1)
+  do throws(HostError) {
+    try handle.exclusively { (controller) throws(HostError) in
+      queue.initialize(
+        to: QueueHandle(
+          pair: try controller.makeQueuePair(depth: Int(depth)), host: Unmanaged.passRetained(handle),
+          nsid: controller.namespace.nsid, blockShift: controller.namespace.blockShift,
+          bytes: controller.namespace.bytes, maxTransfer: UInt32(controller.maxTransferBytes)))
+    }
+    return UnsafeMutableRawPointer(queue)
+  } catch let failure {
+    queue.deallocate()
+    tell(failure, error, errorSize)
+    return nil
+  }
+}
+
+@_cdecl("nvmepf_queue_close")
+public func queueClose(_ pointer: UnsafeMutableRawPointer) {
+  let queue = pointer.assumingMemoryBound(to: QueueHandle.self)
+  let handle = queue.move()
+  queue.deallocate()
+  let host = handle.host
+  let pair = handle.pair
+  close(pair, of: host.takeUnretainedValue())
+  host.release()
+}
+
+private func close(_ pair: consuming QueuePair, of host: HostHandle) {
+  var pair = Optional(pair)
+  // A controller that is gone uses no buffer any more.
+  try? host.exclusively { (controller) throws(HostError) in try controller.delete(pair.take()!) }
+}
+
+@_cdecl("nvmepf_queue_submit")
+public func queueSubmit(
+  _ pointer: UnsafeMutableRawPointer, _ operation: Int32, _ offset: UInt64, _ buffer: UnsafeMutableRawPointer?,
+  _ length: UInt32, _ tag: UnsafeMutableRawPointer?
+) -> Int32 {
+  let queue = pointer.assumingMemoryBound(to: QueueHandle.self)
+  let opcode: IOOpcode
+  switch operation {
+  case 0: opcode = .read
+  case 1: opcode = .write
+  case 2:
+    let sqe = SubmissionEntry(
+      opcode: IOOpcode.flush.rawValue, cid: CommandID(0), nsid: queue.pointee.nsid)
+    return queue.pointee.pair.submit(sqe, tag: tag) ? 0 : -EAGAIN
+  default: return -EINVAL
+  }
+  let blockMask = UInt64(1) << queue.pointee.blockShift - 1
+  guard length > 0, length <= queue.pointee.maxTransfer, offset <= queue.pointee.bytes,
+    UInt64(length) <= queue.pointee.bytes - offset, (offset | UInt64(length)) & blockMask == 0, let buffer,
+    UInt(bitPattern: buffer) & 3 == 0
+  else { return -EINVAL }
+  var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: queue.pointee.nsid)
+  sqe.slba = offset >> queue.pointee.blockShift
+  sqe.cdw12 = length >> queue.pointee.blockShift - 1
+  return queue.pointee.pair.submit(sqe, buffer: buffer, length: Int(length), tag: tag) ? 0 : -EAGAIN
+}
+
+@_cdecl("nvmepf_queue_ring")
+public func queueRing(_ pointer: UnsafeMutableRawPointer) {
+  pointer.assumingMemoryBound(to: QueueHandle.self).pointee.pair.ring()
+}
+
+/// `struct nvmepf_completion`.
+struct Completion {
+  var tag: UnsafeMutableRawPointer?
+  var status: UInt16
+}
+
+@_cdecl("nvmepf_queue_reap")
+public func queueReap(
+  _ pointer: UnsafeMutableRawPointer, _ completions: UnsafeMutableRawPointer, _ min: UInt32, _ max: UInt32,
+  _ timeoutNs: UInt64
+) -> Int32 {
+  let queue = pointer.assumingMemoryBound(to: QueueHandle.self)
+  let target = completions.assumingMemoryBound(to: Completion.self)
+  var count = 0
+  var idle: UInt64 = 0
+  var end: UInt64 = 0
+  while true {
+    _ = queue.pointee.pair.reap(Int(max) - count) { cqe, tag in
+      target[count] = Completion(tag: tag, status: cqe.status.rawValue)
+      count += 1
+    }
+    if count >= Int(min) { return Int32(count) }
+    idle += 1
+    // The clock and the socket are looked at seldom: a look costs as much as a command.
+    guard idle & 0xfff == 0 else { continue }
+    let now = HostController.nowNs()
+    if end == 0 { end = now.addingReportingOverflow(timeoutNs).overflow ? .max : now + timeoutNs }
+    if now >= end { return Int32(count) }
+    if idle & 0xffff == 0, !queue.pointee.host._withUnsafeGuaranteedRef({ $0.controller.isConnected }) { return -EIO }
+  }
+}

@@ -1,0 +1,98 @@
+import NVMe
+
+/// The configuration space of a PCI Express endpoint that is an NVMe controller: a type 0 header, power management,
+/// PCI Express and MSI-X capabilities (PCIe Base 6.0, 7.5 and 7.7; PCIe Transport 1.1, 3).
+struct PCIConfigurationSpace {
+  static let size = 4096
+
+  private enum Offset {
+    static let command = 0x04
+    static let bar0 = 0x10
+    static let capabilities = 0x34
+    static let power = 0x40
+    static let express = 0x48
+    static let msix = 0x84
+  }
+
+  private var bytes = [UInt8](repeating: 0, count: size)
+  /// A bit that is set can be written by the host.
+  private var writable = [UInt8](repeating: 0, count: size)
+
+  /// - Parameters:
+  ///   - barBytes: size of BAR 0, a power of two of at least 16 KiB.
+  ///   - tableOffset, pendingOffset: where MSI-X table and pending bits lie in BAR 0.
+  init(
+    vendorID: UInt16, deviceID: UInt16, barBytes: UInt32, vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32
+  ) {
+    precondition(barBytes.nonzeroBitCount == 1 && vectors >= 1 && vectors <= 2048)
+    put(vendorID, 0x00)
+    put(deviceID, 0x02)
+    put(UInt16(0x0010), 0x06)  // status: capabilities list
+    put(UInt32(0x01_08_02_00), 0x08)  // class: mass storage, NVM, NVM Express; revision 0
+    put(UInt32(0x0000_0004), Offset.bar0)  // memory, 64 bits
+    put(vendorID, 0x2c)
+    put(deviceID, 0x2e)
+    put(UInt8(Offset.power), Offset.capabilities)
+    put(UInt8(1), 0x3d)  // INTA
+    allow(UInt16(0x0547), Offset.command)  // I/O, memory, bus master, parity, SERR, INTx disable
+    allow(UInt8(0xff), 0x0c)
+    allow(UInt8(0xff), 0x3c)
+    allow(~(UInt64(barBytes) - 1), Offset.bar0)
+    putPower()
+    putExpress()
+    putMSIX(vectors, tableOffset, pendingOffset)
+  }
+
+  private mutating func putPower() {
+    put(UInt16(0x01) | UInt16(Offset.express) << 8, Offset.power)
+    put(UInt16(0x0003), Offset.power + 2)  // version 3
+    put(UInt16(0x0008), Offset.power + 4)  // no soft reset
+    allow(UInt16(0x0003), Offset.power + 4)
+  }
+
+  private mutating func putExpress() {
+    put(UInt16(0x10) | UInt16(Offset.msix) << 8, Offset.express)
+    put(UInt16(0x0002), Offset.express + 2)  // version 2, endpoint
+    put(UInt32(0x1000_8000), Offset.express + 4)  // function level reset, role-based error reporting
+    allow(UInt16(0xffff) & ~0x8000, Offset.express + 8)
+    put(UInt32(0x0000_0041), Offset.express + 0x0c)  // x4 at 2.5 GT/s
+    put(UInt16(0x0041), Offset.express + 0x12)
+  }
+
+  private mutating func putMSIX(_ vectors: UInt16, _ tableOffset: UInt32, _ pendingOffset: UInt32) {
+    put(UInt16(0x11), Offset.msix)
+    put(vectors - 1, Offset.msix + 2)
+    allow(UInt16(0xc000), Offset.msix + 2)  // enable, function mask
+    put(tableOffset, Offset.msix + 4)
+    put(pendingOffset, Offset.msix + 8)
+  }
+
+  private mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, _ offset: Int) {
+    bytes.withUnsafeMutableBytes {
+      $0.storeBytes(of: value.littleEndian, toByteOffset: offset, as: Value.self)
+    }
+  }
+
+  private mutating func allow<Value: FixedWidthInteger & BitwiseCopyable>(_ mask: Value, _ offset: Int) {
+    writable.withUnsafeMutableBytes {
+      $0.storeBytes(of: mask.littleEndian, toByteOffset: offset, as: Value.self)
+    }
+  }
+
+  /// The host reads; the range lies within the space.
+  func read(_ offset: Int, into target: UnsafeMutableRawBufferPointer) {
+    target.copyBytes(from: bytes[offset..<offset + target.count])
+  }
+
+  /// The host writes; the range lies within the space. Bits that are read-only keep their value.
+  /// - Returns: whether a function level reset was asked for (PCIe Base 6.0, 7.5.3.4).
+  mutating func write(_ offset: Int, _ source: UnsafeRawBufferPointer) -> Bool {
+    for (index, byte) in source.enumerated() {
+      let mask = writable[offset + index]
+      bytes[offset + index] = bytes[offset + index] & ~mask | byte & mask
+    }
+    let initiateReset = Offset.express + 9
+    return offset <= initiateReset && initiateReset < offset + source.count
+      && source[initiateReset - offset] & 0x80 != 0
+  }
+}

@@ -1,0 +1,165 @@
+import CPlatform
+import Endpoint
+import Glibc
+import NVMe
+import Synchronization
+import Target
+import Trace
+
+/// One polling thread and the engine that it drives against a real host.
+///
+/// Other threads speak to the engine through requests, which it takes between two polls.
+final class Shard: @unchecked Sendable {
+  struct Configuration {
+    var subsystem: Subsystem
+    var core: Int?
+    var recording: Recording?
+  }
+
+  /// Where and how to record.
+  struct Recording {
+    var ring: Ring
+    var whenFull: FullRing
+    var keepsPayload: Bool
+    var ticksPerSecond: UInt64
+  }
+
+  /// Idle this long, the thread naps between polls, as the kernel's driver does.
+  private static let idleNs: UInt64 = 5_000_000_000
+  private static let napMs = 5
+  /// Idle passes between two looks at the clock.
+  private static let passesPerLook = 4096
+
+  private let mailbox = Mailbox()
+  private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
+  private let backends: UnsafeMutablePointer<NamespaceBackend>
+  private let subsystem: Subsystem
+  private var thread: WorkerThread?
+
+  /// - Parameters:
+  ///   - doorbells: the page that the host maps; it must outlive the shard.
+  ///   - backends: by namespace identifier; must outlive the shard.
+  init(
+    _ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>,
+    backends: UnsafeMutablePointer<NamespaceBackend>
+  ) {
+    subsystem = configuration.subsystem
+    self.doorbells = doorbells
+    self.backends = backends
+    let recording = configuration.recording
+    thread = WorkerThread(name: "nvmepf-shard0", core: configuration.core) { [self] in
+      if let recording {
+        let producer = RingProducer(recording.ring, whenFull: recording.whenFull)
+        run(
+          RingRecorder(
+            producer, keepsPayload: recording.keepsPayload, ticksPerSecond: recording.ticksPerSecond))
+      } else {
+        run(NoRecorder())
+      }
+    }
+  }
+
+  /// Stop the engine and end its thread; its ring is finished then.
+  func stop() {
+    guard let thread else { return }
+    _ = mailbox.ask(.stop)
+    thread.join()
+    self.thread = nil
+  }
+
+  // MARK: Requests
+
+  func readRegister(offset: UInt64, width: Int) -> UInt64 {
+    mailbox.ask(.readRegister(offset: offset, width: width))
+  }
+
+  func writeRegister(offset: UInt64, width: Int, value: UInt64) {
+    _ = mailbox.ask(.writeRegister(offset: offset, width: width, value: value))
+  }
+
+  func map(_ range: MemoryMap.Range) -> Bool { mailbox.ask(.map(range)) != 0 }
+
+  /// Once this returns, nothing in the range is touched any more.
+  func unmap(address: UInt64, length: UInt64) { _ = mailbox.ask(.unmap(address: address, length: length)) }
+
+  /// Once this returns, the descriptor before is not signalled any more.
+  func setInterrupt(vector: Int?, descriptor: Int32) {
+    _ = mailbox.ask(.setInterrupt(vector: vector, descriptor: descriptor))
+  }
+
+  func removeInterrupts() { _ = mailbox.ask(.removeInterrupts) }
+
+  func reset(_ reason: ResetReason) { _ = mailbox.ask(.reset(reason)) }
+
+  // MARK: The engine's thread
+
+  private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
+    var port = LivePort(recorder: recorder, doorbells: doorbells, backends: backends, vectors: Int(subsystem.vectors))
+    var controller = Controller(subsystem)
+    let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
+    defer { state.deallocate() }
+    if R.isOn { checkpoint(controller, &port, state) }
+    var idlePasses = 0
+    var idleSince = Clock.monotonicNs()
+    while true {
+      if mailbox.isFull {
+        guard answer(&controller, &port) else { return }
+        idlePasses = 0
+      }
+      let now = port.beginPass()
+      if controller.poll(&port) {
+        idlePasses = 0
+      } else {
+        rest(controller, &idlePasses, &idleSince)
+      }
+      if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
+    }
+  }
+
+  private func checkpoint<R: Recorder & ~Copyable>(
+    _ controller: borrowing Controller, _ port: inout LivePort<R>, _ state: UnsafeMutableRawBufferPointer
+  ) {
+    let count = controller.encode(into: state)
+    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
+  }
+
+  /// Nothing to do: spin while the host may ring at any moment, sleep while it cannot or has not for long.
+  @inline(__always)
+  private func rest(_ controller: borrowing Controller, _ idlePasses: inout Int, _ idleSince: inout UInt64) {
+    guard controller.csts.ready, !controller.csts.fatal else { return mailbox.wait(milliseconds: 100) }
+    idlePasses += 1
+    if idlePasses % Shard.passesPerLook == 0 { restLonger(idlePasses, &idleSince) }
+  }
+
+  @inline(never)
+  private func restLonger(_ idlePasses: Int, _ idleSince: inout UInt64) {
+    let now = Clock.monotonicNs()
+    if idlePasses == Shard.passesPerLook { idleSince = now }
+    if now - idleSince >= Shard.idleNs { mailbox.wait(milliseconds: Shard.napMs) }
+  }
+
+  /// - Returns: false when the thread is to end.
+  @inline(never)
+  private func answer<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LivePort<R>) -> Bool {
+    var answer: UInt64 = 0
+    var goesOn = true
+    switch mailbox.take() {
+    case .readRegister(let offset, let width):
+      answer = controller.readRegister(offset: offset, width: width, &port)
+    case .writeRegister(let offset, let width, let value):
+      controller.writeRegister(offset: offset, width: width, value: value, &port)
+    case .map(let range):
+      answer = port.memory.add(range) ? 1 : 0
+      if answer == 1 { port.noteMapping(.dmaMap, address: range.address, length: range.length) }
+    case .unmap(let address, let length):
+      port.memory.remove(address: address, length: length)
+      port.noteMapping(.dmaUnmap, address: address, length: length)
+    case .setInterrupt(let vector, let descriptor): port.interrupts.set(vector: vector, descriptor: descriptor)
+    case .removeInterrupts: port.interrupts.removeAll()
+    case .reset(let reason): controller.reset(reason, &port)
+    case .stop: goesOn = false
+    }
+    mailbox.reply(answer)
+    return goesOn
+  }
+}

@@ -1,0 +1,39 @@
+import CPlatform
+import Glibc
+
+/// A thread that runs one closure, and can be tied to a core.
+public final class WorkerThread: @unchecked Sendable {
+  private var handle = pthread_t()
+
+  /// - Parameters:
+  ///   - name: at most 15 bytes, as `top` shows it.
+  ///   - core: the only core that it may run on; nil for any.
+  public init(name: String, core: Int? = nil, _ body: @escaping @Sendable () -> Void) {
+    let start = Start(name: name, core: core, body: body)
+    let error = pthread_create(
+      &handle, nil,
+      { argument in
+        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
+        nvmepf_name_thread(String(start.name.prefix(15)))
+        if let core = start.core { nvmepf_pin_thread(Int32(core)) }
+        start.body()
+        return nil
+      }, Unmanaged.passRetained(start).toOpaque())
+    precondition(error == 0, "no thread can be made: \(String(cString: strerror(error)))")
+  }
+
+  /// Wait until the closure has returned.
+  public func join() { pthread_join(handle, nil) }
+
+  private final class Start {
+    let name: String
+    let core: Int?
+    let body: @Sendable () -> Void
+
+    init(name: String, core: Int?, body: @escaping @Sendable () -> Void) {
+      self.name = name
+      self.core = core
+      self.body = body
+    }
+  }
+}

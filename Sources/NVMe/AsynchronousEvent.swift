@@ -1,0 +1,22 @@
+/// Dword 0 of an Asynchronous Event Request's completion (Base 2.1, 5.1.2.1).
+public struct AsynchronousEvent: Hashable, Sendable {
+  /// Asynchronous Event Type.
+  public let type: UInt8
+  /// Asynchronous Event Information.
+  public let information: UInt8
+  /// The log page whose reading clears the event.
+  public let logPage: UInt8
+
+  public init(type: UInt8, information: UInt8, logPage: UInt8) {
+    self.type = type
+    self.information = information
+    self.logPage = logPage
+  }
+
+  public var dw0: UInt32 { UInt32(type & 7) | UInt32(information) << 8 | UInt32(logPage) << 16 }
+
+  /// Error status: a doorbell of a queue that does not exist was written.
+  public static let writeToInvalidDoorbell = AsynchronousEvent(type: 0, information: 0, logPage: 1)
+  /// Error status: a doorbell was given a value that its queue cannot take.
+  public static let invalidDoorbellWriteValue = AsynchronousEvent(type: 0, information: 1, logPage: 1)
+}

@@ -1,0 +1,71 @@
+import Trace
+
+/// A place in a stream of recorded events. It steps from chunk to chunk by itself and passes over what the engine has
+/// no part in: clocks, waits of the recorder, changes of the memory map.
+struct EventCursor: ~Copyable {
+  /// The next chunk's slots, records with their tails; nil at the end. They stay valid until the next call.
+  typealias Source = () throws(TraceError) -> UnsafeBufferPointer<Record>?
+
+  private let source: Source
+  private var chunk = UnsafeBufferPointer<Record>(start: nil, count: 0)
+  private var position = 0
+  /// Why the stream ended before its end.
+  private(set) var error: TraceError?
+  /// Events passed.
+  private(set) var events: UInt64 = 0
+  private(set) var chunks: UInt64 = 0
+
+  init(_ source: @escaping Source) { self.source = source }
+
+  /// The event at this place, with its tail behind it; nil at the end.
+  @inline(__always)
+  mutating func peek() -> UnsafePointer<Record>? {
+    if position < chunk.count, !isPassedOver(chunk[position].kind) { return chunk.baseAddress! + position }
+    return settle()
+  }
+
+  /// Go on behind the event that `peek` returned.
+  @inline(__always)
+  mutating func advance() {
+    position += 1 + Int(chunk[position].tail)
+    events += 1
+  }
+
+  @inline(never)
+  private mutating func settle() -> UnsafePointer<Record>? {
+    while true {
+      while position < chunk.count {
+        if !isPassedOver(chunk[position].kind) { return chunk.baseAddress! + position }
+        advance()
+      }
+      guard error == nil else { return nil }
+      do throws(TraceError) {
+        guard let next = try source() else { return nil }
+        (chunk, position) = (next, 0)
+        chunks += 1
+      } catch {
+        self.error = error
+        return nil
+      }
+    }
+  }
+
+  @inline(__always)
+  private func isPassedOver(_ kind: UInt8) -> Bool {
+    switch EventKind(rawValue: kind) {
+    case .clock, .ringWait, .dmaMap, .dmaUnmap, nil: true
+    default: false
+    }
+  }
+
+  /// The events of this chunk up to here, for the story of a divergence: oldest first.
+  func history() -> [UnsafePointer<Record>] {
+    var found: [UnsafePointer<Record>] = []
+    var index = 0
+    while index < min(position, chunk.count) {
+      found.append(chunk.baseAddress! + index)
+      index += 1 + Int(chunk[index].tail)
+    }
+    return found
+  }
+}

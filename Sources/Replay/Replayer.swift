@@ -1,0 +1,155 @@
+import Endpoint
+import NVMe
+import Trace
+
+/// What a replay of one stream found.
+public struct ReplayResult: Sendable {
+  public var commands: UInt64 = 0
+  public var events: UInt64 = 0
+  /// nil when every output was the same.
+  public var divergence: Divergence?
+
+  public init(commands: UInt64 = 0, events: UInt64 = 0, divergence: Divergence? = nil) {
+    self.commands = commands
+    self.events = events
+    self.divergence = divergence
+  }
+}
+
+/// Replays one engine stream: recorded inputs into the engine, its outputs against the recorded ones, and its state
+/// against every checkpoint.
+public struct Replayer: ~Copyable {
+  private var port: ReplayPort
+  private var controller: Controller
+  private let state: UnsafeMutableRawBufferPointer
+  private let stream: UInt16
+
+  /// - Parameters:
+  ///   - chunks: the stream's chunks in order; the first begins with a checkpoint.
+  /// - Throws: `.damaged` when there is no checkpoint to begin with.
+  public init(stream: UInt16, chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?)
+    throws(TraceError)
+  {
+    var cursor = EventCursor(chunks)
+    let begin = try Replayer.begin(&cursor)
+    controller = begin
+    port = ReplayPort(cursor)
+    state = .allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
+    self.stream = stream
+  }
+
+  deinit { state.deallocate() }
+
+  /// The engine as the first checkpoint has it; what comes before one (the tail of a chunk that is gone) is passed over.
+  private static func begin(_ cursor: inout EventCursor) throws(TraceError) -> Controller {
+    while let next = cursor.peek() {
+      if next.pointee.event == .checkpoint {
+        let controller = try decode(next)
+        cursor.advance()
+        return controller
+      }
+      cursor.advance()
+    }
+    throw cursor.error ?? TraceError(.damaged, "there is no checkpoint that a replay could begin with")
+  }
+
+  private static func decode(_ record: UnsafePointer<Record>) throws(TraceError) -> Controller {
+    guard let bytes = record.bytes else { throw TraceError(.damaged, "a checkpoint is empty") }
+    do throws(CheckpointError) {
+      return try Controller.decode(bytes)
+    } catch .unknownVersion {
+      throw TraceError(.tooNew, "a checkpoint was written by a version of nvmepf with another engine state")
+    } catch {
+      throw TraceError(.damaged, "a checkpoint is damaged")
+    }
+  }
+
+  /// Replay to the end, or to the first divergence.
+  /// - Throws: what the reader found wrong with the trace on the way.
+  public mutating func run() throws(TraceError) -> ReplayResult {
+    while port.difference == nil, let next = port.cursor.peek() {
+      switch EventKind(rawValue: next.pointee.kind) {
+      case .registerWrite:
+        controller.writeRegister(offset: next.pointee.a, width: Int(next.pointee.flags), value: next.pointee.b, &port)
+      case .registerRead:
+        _ = controller.readRegister(offset: next.pointee.a, width: Int(next.pointee.flags), &port)
+      case .reset: reset(next.pointee)
+      case .checkpoint: compareState(next)
+      case .gap:
+        port.cursor.advance()
+        controller = try Replayer.begin(&port.cursor)
+      default: poll()
+      }
+    }
+    if let error = port.cursor.error { throw error }
+    return ReplayResult(commands: port.commands, events: port.cursor.events, divergence: divergence())
+  }
+
+  private mutating func reset(_ record: Record) {
+    guard let reason = ResetReason(rawValue: record.flags) else { return port.differAtRest() }
+    controller.reset(reason, &port)
+  }
+
+  private mutating func poll() {
+    let before = port.cursor.events
+    controller.poll(&port)
+    // A poll that takes nothing changes nothing: the next would not take it either.
+    if port.cursor.events == before { port.differAtRest() }
+  }
+
+  private mutating func compareState(_ record: UnsafePointer<Record>) {
+    let count = controller.encode(into: state)
+    let own = UnsafeRawBufferPointer(rebasing: state[..<count])
+    guard let recorded = record.bytes else { return port.differ(checkpoint: "the recorded checkpoint is empty") }
+    if let place = firstDifference(recorded, own) {
+      return port.differ(checkpoint: "another state: \(own.count) bytes, the first difference at byte \(place)")
+    }
+    port.cursor.advance()
+  }
+
+  // MARK: The story
+
+  private mutating func divergence() -> Divergence? {
+    guard let difference = port.difference else { return nil }
+    let history = port.cursor.history()
+    let came = difference.what.isEmpty ? difference.came.text() : difference.what
+    return Divergence(
+      event: port.cursor.events, stream: stream, timeNs: difference.expected?.time ?? 0,
+      expected: difference.expected?.text() ?? "the end of the recording", came: came,
+      fields: difference.what.isEmpty ? differingFields(difference.expected, difference.came) : [],
+      inFlight: Replayer.inFlight(history), before: history.suffix(12).map { $0.pointee.text() })
+  }
+
+  private func differingFields(_ expected: Record?, _ came: Record) -> [(name: String, expected: String, came: String)]
+  {
+    guard let expected, let kind = expected.event else { return [] }
+    guard expected.kind == came.kind else { return [("kind", kind.description.name, came.event!.description.name)] }
+    return kind.description.fields.compactMap { field in
+      guard field.unit != .span, let old = expected.value(of: field), let new = came.value(of: field), old != new else {
+        return nil
+      }
+      return (field.name, field.text(old), field.text(new))
+    }
+  }
+
+  private static func inFlight(_ history: [UnsafePointer<Record>]) -> [String] {
+    var commands: [(qid: UInt16, cid: UInt16, text: String)] = []
+    for record in history {
+      switch record.pointee.event {
+      case .fetch where record.pointee.tail == 2:
+        let opcode = UnsafeRawPointer(record + 1).load(as: UInt8.self)
+        commands.append(
+          (
+            record.pointee.qid, record.pointee.cid,
+            "\(record.pointee.qid)/\(record.pointee.cid) opcode 0x\(String(opcode, radix: 16))"
+          ))
+      case .completion:
+        let sqid = UInt16(record.pointee.bLow >> 16)
+        commands.removeAll { $0.qid == sqid && $0.cid == record.pointee.cid }
+      case .reset: commands.removeAll()
+      default: break
+      }
+    }
+    return commands.map(\.text)
+  }
+}

@@ -1,0 +1,181 @@
+import Analysis
+
+/// What a person would say of a summary, the most important first.
+struct Findings {
+  private let summary: Summary
+  private var io: Breakdown { summary.io }
+  private var meanNs: Double { summary.io.latency.meanNs }
+
+  init(_ summary: Summary) { self.summary = summary }
+
+  var sentences: [String] {
+    let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, data]
+    let parts = io.commands == 0 ? [] : [turn, queueFull, unexplained, undetected, hostSubmit]
+    return (what + parts + [completeness, recorder, inversions, resets, kernel]).compactMap { $0 }
+  }
+
+  // MARK: What is so
+
+  private var nothing: String? {
+    "No I/O command is in this trace from begin to end"
+      + (summary.adminCommands > 0 ? ", only \(Quantity.count(summary.adminCommands, "admin command"))." : ".")
+  }
+
+  /// Stages and what no stage explains, the largest mean first.
+  private var parts: [(name: String, meanNs: Double)] {
+    let stages = Stage.allCases.map { (name: $0.name, meanNs: io[$0].meanNs) }
+    return (stages + [(name: "unexplained", meanNs: io.unexplained.meanNs)]).sorted { $0.meanNs > $1.meanNs }
+  }
+
+  private var dominant: String? {
+    guard meanNs > 0 else { return "The commands took no time that the trace's clock could tell." }
+    let parts = parts.filter { $0.meanNs > 0 }
+    let first = parts[0]
+    let verb = first.meanNs >= 0.4 * meanNs ? "dominates" : "is the largest part"
+    let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
+    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(meanNs)) that a command takes "
+    text += "in the mean (\(Quantity.roughly(first.meanNs / meanNs)))"
+    let others = parts.dropFirst().prefix(2).filter { $0.meanNs >= 0.05 * meanNs }
+    if !others.isEmpty {
+      let list = others.map { "\($0.name) with \(Quantity.time($0.meanNs)) (\(Quantity.roughly($0.meanNs / meanNs)))" }
+      text += ", then " + list.joined(separator: " and ")
+    }
+    return text + "."
+  }
+
+  private var slowest: String? {
+    guard let tail = summary.tail, meanNs > 0 else { return nil }
+    let share = Double(tail.commands) / Double(io.commands)
+    let excess = tail.latencyMeanNs - meanNs
+    let who = "the slowest \(Quantity.percent(share)) of the commands"
+    guard share < 0.5, excess > 0.05 * meanNs else {
+      return "No tail to speak of: \(share < 0.5 ? who : "the slowest commands") take "
+        + "\(Quantity.time(tail.latencyMeanNs)), the mean is \(Quantity.time(meanNs))."
+    }
+    let parts = excessParts(tail)
+    var text =
+      "At the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) and more) take "
+    text += "\(Quantity.time(tail.latencyMeanNs)), and \(Quantity.time(parts[0].meanNs)) of the "
+    text +=
+      "\(Quantity.time(excess)) above the mean (\(Quantity.roughly(parts[0].meanNs / excess))) is \(parts[0].name)"
+    if parts[1].meanNs >= 0.1 * excess {
+      text += ", \(Quantity.time(parts[1].meanNs)) (\(Quantity.roughly(parts[1].meanNs / excess))) \(parts[1].name)"
+    }
+    return text + "."
+  }
+
+  /// How much longer the slow commands are in each stage than the mean command, the largest first.
+  private func excessParts(_ tail: Tail) -> [(name: String, meanNs: Double)] {
+    let stages = Stage.allCases.map { (name: $0.name, meanNs: tail.stageMeansNs[$0.rawValue] - io[$0].meanNs) }
+    let unexplained = (name: "unexplained", meanNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
+    return (stages + [unexplained]).sorted { $0.meanNs > $1.meanNs }
+  }
+
+  private var throughput: String? {
+    Findings.throughput(of: io) + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
+      + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; \(Quantity.count(summary.queueDepthMax)) at most."
+  }
+
+  /// "2 000 commands in 1.20 s, 1 667 a second."
+  static func throughput(of breakdown: Breakdown) -> String {
+    let commands = Quantity.count(breakdown.commands, "command")
+    guard breakdown.durationNs > 0 else { return "\(commands)." }
+    let rate =
+      breakdown.iops < 100 ? Quantity.significant(breakdown.iops) : Quantity.count(UInt64(breakdown.iops.rounded()))
+    return "\(commands) in \(Quantity.time(breakdown.durationNs)), \(rate) a second."
+  }
+
+  private var data: String? {
+    let seconds = Double(io.durationNs) / 1e9
+    func moved(_ bytes: UInt64, _ way: String) -> String? {
+      guard bytes > 0 else { return nil }
+      let rate = seconds > 0 ? " (\(Quantity.bytes(Double(bytes) / seconds))/s)" : ""
+      return "\(Quantity.bytes(Double(bytes)))\(rate) \(way) the host"
+    }
+    let ways = [moved(io.bytesToHost, "to"), moved(io.bytesFromHost, "from")].compactMap { $0 }
+    return ways.isEmpty ? "No data moved in these commands." : "Data moved: \(ways.joined(separator: ", "))."
+  }
+
+  // MARK: What is worth knowing of a stage
+
+  private var turn: String? {
+    let detect = io[.detect].meanNs
+    guard summary.commandsFromHost > 0, detect >= 0.1 * meanNs, summary.turn.meanNs >= 0.5 * detect else { return nil }
+    return
+      "Most of detect is waiting for a turn: \(Quantity.time(summary.turn.meanNs)) of \(Quantity.time(detect)) pass "
+      + "after the engine has seen the doorbell."
+  }
+
+  private var queueFull: String? {
+    guard summary.queueFull.maxNs > 0 else { return nil }
+    return "The completion queue was full: commands waited \(Quantity.time(summary.queueFull.meanNs)) in the mean and "
+      + "\(Quantity.time(summary.queueFull.maxNs)) at most for the host to make room."
+  }
+
+  private var unexplained: String? {
+    let time = io.unexplained
+    guard time.maxNs > 0 else { return "The stages explain every nanosecond of every command." }
+    return
+      "\(Quantity.time(time.meanNs)) of the mean (\(Quantity.percent(time.share(of: io.latency)))) is in no stage; "
+      + "\(Quantity.time(time.maxNs)) at most."
+  }
+
+  private var undetected: String? {
+    guard let bound = summary.undetected else { return nil }
+    let whose =
+      summary.commandsFromHost == 0
+      ? "" : " of \(Quantity.count(bound.count)) of \(Quantity.count(io.commands, "command"))"
+    return
+      "Detect is only bounded: without a host stream, the time\(whose) begins when the engine saw the doorbell, at most "
+      + "\(Quantity.time(bound.meanNs)) after it was written in the mean, \(Quantity.time(bound.maxNs)) in the worst case."
+  }
+
+  private var hostSubmit: String? {
+    guard let submit = summary.hostSubmit else { return nil }
+    return "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission, which fio's "
+      + "latency contains and this total does not."
+  }
+
+  // MARK: How far to trust it
+
+  private var completeness: String? {
+    var parts: [String] = []
+    if summary.lost > 0 || summary.gaps > 0 {
+      parts.append(
+        "\(Quantity.count(summary.lost, "event")) \(summary.lost == 1 ? "is" : "are") missing from the trace, in "
+          + "\(Quantity.count(summary.gaps, "gap"))")
+    }
+    if summary.partial > 0 {
+      parts.append("\(Quantity.count(summary.partial, "command")) left out because events are missing")
+    }
+    if summary.unfinished > 0 {
+      parts.append("\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they do")
+    }
+    return parts.isEmpty ? "No event is missing, and no command is left out." : parts.joined(separator: "; ") + "."
+  }
+
+  private var recorder: String? {
+    guard summary.ringWaits > 0 else { return nil }
+    let share =
+      io.durationNs > 0 ? " (\(Quantity.percent(Double(summary.ringWaitNs) / Double(io.durationNs))) of the time)" : ""
+    return "The recording slowed what it recorded: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
+      + "\(Quantity.time(summary.ringWaitNs)) in all\(share), are part of the times below."
+  }
+
+  private var inversions: String? {
+    guard summary.inversions > 0 else { return nil }
+    return
+      "\(Quantity.count(summary.inversions, "event")) came before what caused them, by clocks that disagree; they count "
+      + "as simultaneous."
+  }
+
+  private var resets: String? {
+    guard summary.resets > 0 else { return nil }
+    return "The controller was reset or disabled \(Quantity.count(summary.resets, "time"))."
+  }
+
+  private var kernel: String? {
+    guard summary.kernelEvents > 0 else { return nil }
+    return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not part of this."
+  }
+}

@@ -1,0 +1,117 @@
+import Analysis
+
+/// The stages of a set of commands, in columns.
+struct StageTable {
+  private struct Row {
+    var name: String
+    var cells: [String]
+    var bar = ""
+    var isEmpty: Bool { cells[0] == "-" }
+  }
+
+  private let unit: Unit
+  private var rows: [Row] = []
+  private var total: [Row] = []
+  private var outside: [Row] = []
+
+  /// Of all I/O commands of a summary.
+  init(_ summary: Summary) {
+    self.init(summary.io)
+    let latency = summary.io.latency
+    insert(after: .complete, "no room in CQ", summary.queueFull, latency)
+    // Without a host stream, waiting for its turn is all that is known of detect.
+    if summary.commandsFromHost > 0 { insert(after: .detect, "its turn", summary.turn, latency) }
+    if let submit = summary.hostSubmit {
+      outside.append(Row(name: "host submit → doorbell", cells: cells(submit, share: nil)))
+    }
+    if let undetected = summary.undetected {
+      outside.append(Row(name: "doorbell → seen, at most", cells: cells(undetected, share: nil)))
+    }
+  }
+
+  /// Of a part of the commands, without the stages that they do not have.
+  init(compact breakdown: Breakdown) {
+    self.init(breakdown)
+    rows.removeAll { $0.isEmpty }
+  }
+
+  private init(_ breakdown: Breakdown) {
+    unit = Unit(for: breakdown.latency)
+    for stage in Stage.allCases {
+      let share = breakdown[stage].share(of: breakdown.latency)
+      rows.append(Row(name: stage.name, cells: cells(breakdown[stage], share: share), bar: bar(share)))
+    }
+    let share = breakdown.unexplained.share(of: breakdown.latency)
+    rows.append(Row(name: "unexplained", cells: cells(breakdown.unexplained, share: share), bar: bar(share)))
+    total.append(Row(name: "total", cells: cells(breakdown.latency, share: 1)))
+  }
+
+  /// Aligned, without a line feed at the end.
+  var text: String {
+    let heading = Row(name: "", cells: ["mean", "share", "p50", "p99", "p99.9", "max"])
+    let body = [heading] + rows + total + outside
+    let nameWidth = body.map(\.name.count).max() ?? 0
+    let widths = (0..<6).map { column in (body.map { $0.cells[column].count }.max() ?? 0) + 2 }
+    func line(_ row: Row) -> String {
+      var line = row.name + spaces(nameWidth - row.name.count)
+      for (cell, width) in zip(row.cells, widths) { line += spaces(width - cell.count) + cell }
+      return (row.bar.isEmpty ? line : line + "  " + row.bar).trimmingSuffix(" ")
+    }
+    let rule = String(repeating: "─", count: nameWidth + widths.reduce(0, +))
+    var head = line(heading)
+    head = unit.name + head.dropFirst(unit.name.count)
+    var lines = [head, rule] + rows.map(line) + [rule] + total.map(line)
+    if !outside.isEmpty { lines += ["", "not in the total:"] + outside.map(line) }
+    return lines.joined(separator: "\n")
+  }
+
+  /// A part of a stage, below it, if there is anything of it.
+  private mutating func insert(after stage: Stage, _ name: String, _ part: Distribution, _ whole: Distribution) {
+    guard part.maxNs > 0, let index = rows.firstIndex(where: { $0.name == stage.name }) else { return }
+    rows.insert(Row(name: "  \(name)", cells: cells(part, share: part.share(of: whole))), at: index + 1)
+  }
+
+  /// - Parameter share: nil where it is not a part of the total.
+  private func cells(_ distribution: Distribution, share: Double?) -> [String] {
+    guard distribution.maxNs > 0 else { return Array(repeating: "-", count: 6) }
+    return [unit.mean(distribution.meanNs), share.map(Quantity.percent) ?? ""]
+      + [distribution.p50Ns, distribution.p99Ns, distribution.p999Ns, distribution.maxNs].map(unit.value)
+  }
+
+  /// Twelve columns are everything.
+  private func bar(_ share: Double) -> String {
+    let eighths = Int((share * 12 * 8).rounded())
+    let last = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]
+    return String(repeating: "█", count: eighths / 8) + last
+  }
+
+  private func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
+}
+
+/// One unit for a whole table, such that its total reads well.
+private struct Unit {
+  let name: String
+  private let ns: Double
+  private let places: Int
+
+  init(for latency: Distribution) {
+    (name, ns, places) =
+      switch latency.meanNs {
+      case ..<20_000: ("ns", 1, 0)
+      case ..<20_000_000: ("µs", 1e3, 2)
+      default: ("ms", 1e6, 3)
+      }
+  }
+
+  func value(_ time: UInt64) -> String { Quantity.decimal(Double(time) / ns, places) }
+  /// A mean of whole nanoseconds has tenths of its own.
+  func mean(_ time: Double) -> String { Quantity.decimal(time / ns, max(places, 1)) }
+}
+
+extension String {
+  fileprivate func trimmingSuffix(_ character: Character) -> String {
+    var end = endIndex
+    while end > startIndex, self[index(before: end)] == character { end = index(before: end) }
+    return String(self[..<end])
+  }
+}

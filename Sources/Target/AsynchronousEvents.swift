@@ -1,0 +1,41 @@
+import NVMe
+
+/// Events that wait for a request to carry them, and which types are masked until their log page is read
+/// (Base 2.1, 5.1.2).
+public struct AsynchronousEvents: Equatable, Sendable {
+  /// Requests that may be outstanding.
+  public static let requestsMax = 4
+  public static let pendingMax = 8
+
+  /// Oldest first.
+  public internal(set) var pending: [AsynchronousEvent] = []
+  /// A bit for each event type that was reported and not yet cleared.
+  public internal(set) var masked: UInt8 = 0
+
+  public init(pending: [AsynchronousEvent] = [], masked: UInt8 = 0) {
+    self.pending = pending
+    self.masked = masked
+  }
+
+  /// Note an event. One that is already waiting is not noted twice, and what does not fit is dropped: the log page
+  /// that it points to tells the rest.
+  public mutating func add(_ event: AsynchronousEvent) {
+    guard !pending.contains(event), pending.count < AsynchronousEvents.pendingMax else { return }
+    pending.append(event)
+  }
+
+  /// The next event that may be reported; its type is masked from now on.
+  public mutating func take() -> AsynchronousEvent? {
+    guard let index = pending.firstIndex(where: { masked & 1 << $0.type == 0 }) else { return nil }
+    let event = pending.remove(at: index)
+    masked |= 1 << event.type
+    return event
+  }
+
+  public mutating func clear(type: UInt8) { masked &= ~(1 << type) }
+}
+
+extension Target {
+  public mutating func add(_ event: AsynchronousEvent) { events.add(event) }
+  public mutating func takeEvent() -> AsynchronousEvent? { events.take() }
+}

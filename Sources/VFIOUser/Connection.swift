@@ -1,0 +1,112 @@
+import CPlatform
+import Glibc
+
+/// A message as it came: its header, its payload, and the descriptors that came with it, which close with it.
+struct ReceivedMessage: ~Copyable {
+  let header: MessageHeader
+  let payload: [UInt8]
+  private var descriptors: [Int32]
+
+  init(header: MessageHeader, payload: [UInt8], descriptors: [Int32]) {
+    self.header = header
+    self.payload = payload
+    self.descriptors = descriptors
+  }
+
+  deinit { for descriptor in descriptors { close(descriptor) } }
+
+  var descriptorCount: Int { descriptors.count }
+
+  /// Take the descriptors; the caller closes them.
+  mutating func takeDescriptors() -> [Int32] {
+    defer { descriptors = [] }
+    return descriptors
+  }
+}
+
+/// One end of a connected socket, with messages instead of bytes.
+struct Connection: ~Copyable {
+  let socket: Int32
+
+  init(_ socket: Int32) { self.socket = socket }
+
+  deinit { close(socket) }
+
+  /// Header and payload leave in one piece: some peers read the payload with a single `read`.
+  func send(_ header: MessageHeader, _ payload: [UInt8], descriptors: [Int32] = []) throws(VFIOUserError) {
+    var whole = header
+    whole.size = UInt32(MessageHeader.size + payload.count)
+    var bytes = withUnsafeBytes(of: whole) { [UInt8]($0) }
+    bytes.append(contentsOf: payload)
+    var sent = 0
+    while sent < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        nvmepf_send_with_fds(
+          socket, $0.baseAddress! + sent, bytes.count - sent, descriptors, sent == 0 ? descriptors.count : 0)
+      }
+      guard count > 0 else { throw Connection.error("cannot send", Int32(-count)) }
+      sent += count
+    }
+  }
+
+  /// The next message; nil when the peer has closed the connection between two messages.
+  func receive() throws(VFIOUserError) -> ReceivedMessage? {
+    var header = MessageHeader(messageID: 0, command: 0, size: 0)
+    var descriptors: [Int32] = []
+    var complete = false
+    // Whatever goes wrong below, the descriptors are owned from here on.
+    defer { if !complete { for descriptor in descriptors { close(descriptor) } } }
+    let got = try withUnsafeMutableBytes(of: &header) { fill($0, &descriptors) }.get()
+    if got == 0 { return nil }
+    guard got == MessageHeader.size else { throw .init(.disconnected, "the peer left in the middle of a message") }
+    guard header.size >= MessageHeader.size, header.size <= MessageLimit.bytes else {
+      throw .init(.protocolViolation, "the peer announced a message of \(header.size) bytes")
+    }
+    var payload = [UInt8](repeating: 0, count: Int(header.size) - MessageHeader.size)
+    let rest = try payload.withUnsafeMutableBytes { fill($0, &descriptors) }.get()
+    guard rest == payload.count else { throw .init(.disconnected, "the peer left in the middle of a message") }
+    complete = true
+    return ReceivedMessage(header: header, payload: payload, descriptors: descriptors)
+  }
+
+  /// - Returns: bytes read: all of them, or fewer when the peer closed.
+  private func fill(_ bytes: UnsafeMutableRawBufferPointer, _ descriptors: inout [Int32]) -> Result<Int, VFIOUserError>
+  {
+    var filled = 0
+    while filled < bytes.count {
+      var fresh = [Int32](repeating: -1, count: MessageLimit.descriptors)
+      var freshCount = 0
+      let count = nvmepf_receive_with_fds(
+        socket, bytes.baseAddress! + filled, bytes.count - filled, &fresh, fresh.count, &freshCount)
+      descriptors.append(contentsOf: fresh[..<freshCount])
+      if count == 0 || count == -Int(ECONNRESET) { return .success(filled) }
+      guard count > 0 else { return .failure(Connection.error("cannot receive", Int32(-count))) }
+      guard descriptors.count <= MessageLimit.descriptors else {
+        return .failure(.init(.protocolViolation, "the peer sent too many descriptors"))
+      }
+      filled += count
+    }
+    return .success(filled)
+  }
+
+  private static func error(_ what: String, _ error: Int32) -> VFIOUserError {
+    error == EPIPE || error == ECONNRESET
+      ? VFIOUserError(.disconnected, "the peer closed the connection") : .system(what, error)
+  }
+}
+
+/// A UNIX socket's address.
+func withSocketAddress<Result>(
+  _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
+) throws(VFIOUserError) -> Result {
+  var address = sockaddr_un()
+  address.sun_family = sa_family_t(AF_UNIX)
+  let room = MemoryLayout.size(ofValue: address.sun_path)
+  guard path.utf8.count < room, !path.isEmpty else {
+    throw VFIOUserError(.pathTooLong, "socket path '\(path)' must have 1 to \(room - 1) bytes: choose another")
+  }
+  withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+  return withUnsafePointer(to: &address) {
+    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
+  }
+}

@@ -1,0 +1,284 @@
+import Glibc
+
+/// One client's connection: its messages, its memory, its interrupt descriptors.
+struct Session: ~Copyable {
+  private let connection: Connection
+  private var memory = DMATable()
+  private var interrupts: [InterruptSlot: Int32] = [:]
+  private var negotiated = false
+
+  private struct InterruptSlot: Hashable {
+    let kind: InterruptKind
+    let index: UInt32
+  }
+
+  /// A reply's payload and descriptors, or the errno that stands for it.
+  private enum Reply {
+    case payload([UInt8], descriptors: [Int32] = [])
+    case error(Int32)
+
+    static let done = Reply.payload([])
+  }
+
+  init(_ connection: consuming Connection) { self.connection = connection }
+
+  deinit { for descriptor in interrupts.values { close(descriptor) } }
+
+  /// Receive one message and answer it.
+  /// - Returns: false when the client has left.
+  mutating func handleNext(_ device: some Device) throws(VFIOUserError) -> Bool {
+    do throws(VFIOUserError) {
+      guard var message = try connection.receive() else { return false }
+      let header = message.header
+      guard !header.isReply else { throw .init(.protocolViolation, "the client sent a reply to nothing") }
+      let reply = answer(&message, device)
+      if header.wantsReply { try send(reply, to: header) }
+      if !negotiated { throw .init(.protocolViolation, "the client did not begin with a version that fits 0.x") }
+      return true
+    } catch  where error.kind == .disconnected {
+      return false
+    }
+  }
+
+  private func send(_ reply: Reply, to header: MessageHeader) throws(VFIOUserError) {
+    var own = MessageHeader(
+      messageID: header.messageID, command: header.command, size: 0, flags: MessageHeader.replyType)
+    switch reply {
+    case .payload(let payload, let descriptors): try connection.send(own, payload, descriptors: descriptors)
+    case .error(let number):
+      own.flags |= MessageHeader.errorFlag
+      own.error = UInt32(number)
+      try connection.send(own, [])
+    }
+  }
+
+  private mutating func answer(_ message: inout ReceivedMessage, _ device: some Device) -> Reply {
+    let payload = message.payload
+    return payload.withUnsafeBytes { bytes in
+      var reader = PayloadReader(bytes)
+      guard let command = Command(rawValue: message.header.command) else { return .error(ENOTSUP) }
+      guard negotiated || command == .version else { return .error(EINVAL) }
+      switch command {
+      case .version: return version(&reader)
+      case .dmaMap: return map(&reader, &message, device)
+      case .dmaUnmap: return unmap(&reader, device)
+      case .deviceGetInfo: return deviceInfo(&reader)
+      case .deviceGetRegionInfo: return regionInfo(&reader, device)
+      case .deviceGetIRQInfo: return interruptInfo(&reader, device)
+      case .deviceSetIRQs: return setInterrupts(&reader, &message, device)
+      case .regionRead: return regionRead(&reader, device)
+      case .regionWrite: return regionWrite(&reader, device)
+      case .deviceReset:
+        device.reset()
+        return .done
+      case .deviceGetRegionIOFds, .dmaRead, .dmaWrite: return .error(ENOTSUP)
+      }
+    }
+  }
+
+  // MARK: Version and memory
+
+  /// Major 0, and the lower of both minors: a higher one would be refused (vfio-user specification, "Version").
+  private mutating func version(_ reader: inout PayloadReader) -> Reply {
+    guard !negotiated, let major: UInt16 = reader.get(), let minor: UInt16 = reader.get(), major == 0 else {
+      return .error(EINVAL)
+    }
+    negotiated = true
+    var reply = PayloadWriter()
+    reply.put(UInt16(0))
+    reply.put(min(minor, 1))
+    reply.put(
+      """
+      {"capabilities":{"max_msg_fds":\(MessageLimit.descriptors),"max_data_xfer_size":\(MessageLimit.dataBytes)}}
+      """)
+    return .payload(reply.bytes)
+  }
+
+  private mutating func map(
+    _ reader: inout PayloadReader, _ message: inout ReceivedMessage, _ device: some Device
+  ) -> Reply {
+    guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), let offset: UInt64 = reader.get(),
+      let address: UInt64 = reader.get(), let size: UInt64 = reader.get(), message.descriptorCount <= 1
+    else { return .error(EINVAL) }
+    let descriptors = message.takeDescriptors()
+    defer { for descriptor in descriptors { close(descriptor) } }
+    let (error, mapping) = memory.map(
+      address: address, size: size, writable: flags & 2 != 0, descriptor: descriptors.first ?? -1, offset: offset)
+    guard let mapping else { return .error(error) }
+    guard device.map(mapping) else {
+      memory.unmap(address: address)
+      return .error(ENOSPC)
+    }
+    return .done
+  }
+
+  private mutating func unmap(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
+    guard let argsz: UInt32 = reader.get(), let flags: UInt32 = reader.get(), let address: UInt64 = reader.get(),
+      let size: UInt64 = reader.get()
+    else { return .error(EINVAL) }
+    let unmapAll: UInt32 = 2
+    guard flags & ~unmapAll == 0 else { return .error(ENOTSUP) }
+    if flags & unmapAll != 0 {
+      guard address == 0, size == 0 else { return .error(EINVAL) }
+      for range in memory.ranges { unmap(range.address, range.size, device) }
+    } else {
+      guard memory.contains(address: address, size: size) else { return .error(ENOENT) }
+      unmap(address, size, device)
+    }
+    var reply = PayloadWriter()
+    reply.put(argsz)
+    reply.put(flags)
+    reply.put(address)
+    reply.put(size)
+    return .payload(reply.bytes)
+  }
+
+  private mutating func unmap(_ address: UInt64, _ size: UInt64, _ device: some Device) {
+    device.unmap(address: address, size: size)
+    memory.unmap(address: address)
+  }
+
+  // MARK: Description
+
+  private func deviceInfo(_ reader: inout PayloadReader) -> Reply {
+    guard let argsz: UInt32 = reader.get(), argsz >= 16 else { return .error(EINVAL) }
+    var reply = PayloadWriter()
+    reply.put(UInt32(16))
+    reply.put(UInt32(0b11))  // reset, PCI
+    reply.put(UInt32(PCIRegion.count))
+    reply.put(UInt32(InterruptKind.allCases.count))
+    return .payload(reply.bytes)
+  }
+
+  /// With its capabilities where the client has made room for them; else it learns how much room they need.
+  private func regionInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
+    guard let argsz: UInt32 = reader.get(), argsz >= 32, reader.get(UInt32.self) != nil,
+      let index: UInt32 = reader.get()
+    else { return .error(EINVAL) }
+    let regions = device.regions
+    guard Int(index) < regions.count else { return .error(EINVAL) }
+    let region = regions[Int(index)]
+    let needed = 32 + (region.mappable.isEmpty ? 0 : 16 + 16 * region.mappable.count)
+    let fits = Int(argsz) >= needed && needed > 32
+    var reply = PayloadWriter()
+    reply.put(UInt32(needed))
+    reply.put(region.flags)
+    reply.put(index)
+    reply.put(UInt32(fits ? 32 : 0))
+    reply.put(region.size)
+    reply.put(UInt64(0))
+    guard fits else { return .payload(reply.bytes) }
+    reply.put(RegionDescription.sparseCapability)
+    reply.put(UInt16(1))
+    reply.put(UInt32(0))
+    reply.put(UInt32(region.mappable.count))
+    reply.put(UInt32(0))
+    for area in region.mappable {
+      reply.put(area.offset)
+      reply.put(area.size)
+    }
+    return .payload(
+      reply.bytes, descriptors: [Int32](repeating: region.descriptor, count: region.mappable.count))
+  }
+
+  // MARK: Interrupts
+
+  private func interruptInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
+    guard let argsz: UInt32 = reader.get(), argsz >= 16, reader.get(UInt32.self) != nil,
+      let index: UInt32 = reader.get(), let kind = InterruptKind(rawValue: index)
+    else { return .error(EINVAL) }
+    let eventfd: UInt32 = 1
+    let maskable: UInt32 = 2
+    let automasked: UInt32 = 4
+    let noResize: UInt32 = 8
+    var reply = PayloadWriter()
+    reply.put(UInt32(16))
+    reply.put(kind == .intx ? eventfd | maskable | automasked : eventfd | noResize)
+    reply.put(index)
+    reply.put(device.interruptCount(kind))
+    return .payload(reply.bytes)
+  }
+
+  private mutating func setInterrupts(
+    _ reader: inout PayloadReader, _ message: inout ReceivedMessage, _ device: some Device
+  ) -> Reply {
+    guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), let index: UInt32 = reader.get(),
+      let start: UInt32 = reader.get(), let count: UInt32 = reader.get(), let kind = InterruptKind(rawValue: index),
+      let action = InterruptAction(rawValue: flags & 0x38)
+    else { return .error(EINVAL) }
+    let total = device.interruptCount(kind)
+    guard start <= total, count <= total - start else { return .error(EINVAL) }
+    switch (action, flags & 7) {
+    // What is masked is masked by the client's own means: for INTx QEMU counts on no more than that we accept it.
+    case (.mask, _), (.unmask, _): return .done
+    case (.trigger, InterruptAction.dataNone):
+      if count == 0 {
+        disableInterrupts(kind, device)
+      } else {
+        for offset in 0..<count { device.trigger(kind, index: start + offset) }
+      }
+      return .done
+    case (.trigger, InterruptAction.dataBool):
+      guard reader.rest.count >= Int(count) else { return .error(EINVAL) }
+      for offset in 0..<count where reader.rest[Int(offset)] != 0 { device.trigger(kind, index: start + offset) }
+      return .done
+    case (.trigger, InterruptAction.dataEventfd):
+      guard message.descriptorCount <= Int(count) else { return .error(EINVAL) }
+      let descriptors = message.takeDescriptors()
+      for offset in 0..<count {
+        let descriptor = Int(offset) < descriptors.count ? descriptors[Int(offset)] : -1
+        setInterrupt(InterruptSlot(kind: kind, index: start + offset), descriptor, device)
+      }
+      return .done
+    default: return .error(EINVAL)
+    }
+  }
+
+  private mutating func setInterrupt(_ slot: InterruptSlot, _ descriptor: Int32, _ device: some Device) {
+    device.setInterrupt(slot.kind, index: slot.index, descriptor: descriptor)
+    if let old = interrupts.removeValue(forKey: slot) { close(old) }
+    if descriptor >= 0 { interrupts[slot] = descriptor }
+  }
+
+  private mutating func disableInterrupts(_ kind: InterruptKind, _ device: some Device) {
+    for slot in interrupts.keys where slot.kind == kind { setInterrupt(slot, -1, device) }
+  }
+
+  // MARK: Region access
+
+  /// The range of an access, checked against its region.
+  private func access(_ reader: inout PayloadReader, _ device: some Device) -> (UInt64, UInt32, Int)? {
+    guard let offset: UInt64 = reader.get(), let region: UInt32 = reader.get(), let count: UInt32 = reader.get(),
+      Int(region) < PCIRegion.count, count > 0, count <= MessageLimit.dataBytes
+    else { return nil }
+    let size = device.regions[Int(region)].size
+    guard offset <= size, UInt64(count) <= size - offset else { return nil }
+    return (offset, region, Int(count))
+  }
+
+  private func head(_ offset: UInt64, _ region: UInt32, _ count: Int) -> PayloadWriter {
+    var reply = PayloadWriter()
+    reply.put(offset)
+    reply.put(region)
+    reply.put(UInt32(count))
+    return reply
+  }
+
+  private func regionRead(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
+    guard let (offset, region, count) = access(&reader, device) else { return .error(EINVAL) }
+    var reply = head(offset, region, count)
+    var bytes = [UInt8](repeating: 0, count: count)
+    guard bytes.withUnsafeMutableBytes({ device.read(region: region, offset: offset, into: $0) }) else {
+      return .error(EINVAL)
+    }
+    bytes.withUnsafeBytes { reply.put($0) }
+    return .payload(reply.bytes)
+  }
+
+  private func regionWrite(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
+    guard let (offset, region, count) = access(&reader, device), reader.rest.count >= count,
+      device.write(region: region, offset: offset, UnsafeRawBufferPointer(rebasing: reader.rest[..<count]))
+    else { return .error(EINVAL) }
+    return .payload(head(offset, region, count).bytes)
+  }
+}

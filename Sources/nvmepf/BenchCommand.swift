@@ -1,0 +1,226 @@
+import ArgumentParser
+import CPlatform
+import Foundation
+import Host
+import Live
+import Replay
+import Trace
+import VFIOUser
+
+struct BenchCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "Measure the engine, the recorder, traces and replay on this machine.",
+    discussion: """
+      The engine runs on core 0, the built-in host in another process on core 1, and the recorder's writer where the
+      scheduler puts it. Recording off and on take turns in one run; a figure is the median of the turns, with the
+      range between the quartiles behind it.
+      """)
+
+  @Option(help: ArgumentHelp("Turns of each measurement.", valueName: "number"))
+  var turns = 7
+
+  @Option(help: ArgumentHelp("Length of a turn.", valueName: "seconds"))
+  var seconds = 0.5
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func validate() throws {
+    guard turns >= 1, seconds > 0 else { throw ValidationError("--turns and --seconds are more than 0") }
+  }
+
+  func run() throws {
+    var rows: [BenchRow] = []
+    for (backend, depth) in [(BackendKind.null, 1), (.null, 32), (.memory, 32)] {
+      rows += try measure(backend, depth)
+    }
+    if json {
+      print(try JSON.text(["machine": BenchCommand.machine(), "rows": rows.map(\.object)]))
+      return
+    }
+    print("\(BenchCommand.machine()); nvmepf \(Nvmepf.configuration.version); \(turns) turns of \(seconds) s\n")
+    print(BenchRow.heading)
+    for row in rows { print(row.line) }
+  }
+
+  /// One backend and depth: off and on in turn, then what the recordings are like.
+  private func measure(_ backend: BackendKind, _ depth: Int) throws -> [BenchRow] {
+    let name = "4 KiB random read, \(backend.rawValue) backend, QD \(depth)"
+    var off = Samples()
+    var engineOnly = Samples()
+    var on = Samples()
+    var perEvent = Samples()
+    var perCommand = Samples()
+    var replaySpeed = Samples()
+    var lost: UInt64 = 0
+    for _ in 0..<turns {
+      off.add(try BenchTurn(backend, depth, seconds, .none).run())
+      engineOnly.add(try BenchTurn(backend, depth, seconds, .discarded).run())
+      let path = "/dev/shm/nvmepf-bench-\(getpid()).nvpt"
+      defer { unlink(path) }
+      on.add(try BenchTurn(backend, depth, seconds, .trace(path)).run())
+      let reader = try TraceReader(path: path)
+      let totals = reader.totals
+      lost += totals.lost
+      perEvent.add(Double(reader.bytes) / Double(max(totals.events, 1)))
+      perCommand.add(Double(reader.bytes) / Double(max(totals.commands, 1)))
+      replaySpeed.add(try BenchCommand.replaySpeed(reader))
+    }
+    let engineCost = Samples(zip(engineOnly.values, off.values).map { $0 - $1 })
+    let cost = Samples(zip(on.values, off.values).map { $0 - $1 })
+    return [
+      BenchRow(name, "ns a command", off, goal: depth == 1 ? "<= 1000" : backend == .null ? "<= 500" : "<= 1250"),
+      BenchRow("  with recording on, all of it", "ns a command", on),
+      BenchRow("  cost of recording, engine's thread", "ns a command", engineCost, goal: "<= 150"),
+      BenchRow("  cost of recording, all on two cores", "ns a command", cost),
+      BenchRow("  trace size", "B an event", perEvent, goal: "<= 2.5"),
+      BenchRow("  trace size", "B a command", perCommand, goal: "<= 24"),
+      BenchRow("  events lost", "events", Samples([Double(lost)]), goal: "0"),
+      BenchRow("  replay, every output compared", "commands/s", replaySpeed, goal: ">= 1,000,000"),
+    ]
+  }
+
+  private static func replaySpeed(_ reader: TraceReader) throws -> Double {
+    let begin = Clock.monotonicNs()
+    var commands: UInt64 = 0
+    for (id, chunks) in reader.streams where id.source == .engine {
+      var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+      let result = try replayer.run()
+      if let divergence = result.divergence { throw Failure(description: "\(divergence)", status: 1) }
+      commands += result.commands
+    }
+    return Double(commands) / Double(Clock.monotonicNs() - begin) * 1e9
+  }
+
+  private static func machine() -> String {
+    let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+    let line = text.split(separator: "\n").first { $0.hasPrefix("model name") } ?? "model name: unknown processor"
+    let model = line.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
+    return "\(model), \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores"
+  }
+}
+
+/// An endpoint on core 0, and a host in a process of its own on core 1, for one stretch of time.
+private struct BenchTurn {
+  let backend: BackendKind
+  let depth: Int
+  let seconds: Double
+  let output: Session.Output
+
+  /// More than any cache, and soon written once.
+  private static let memoryBytes: UInt64 = 256 << 20
+
+  init(_ backend: BackendKind, _ depth: Int, _ seconds: Double, _ output: Session.Output) {
+    (self.backend, self.depth, self.seconds, self.output) = (backend, depth, seconds, output)
+  }
+
+  /// - Returns: nanoseconds a command.
+  func run() throws -> Double {
+    var options = try EndpointOptions.parse(["--backend", backend.rawValue])
+    options.size = ByteCount(bytes: backend == .memory ? BenchTurn.memoryBytes : 1 << 30)
+    let session = try Session(options, socketPath: nil, output: output, command: ["bench"], core: 0)
+    session.start()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/proc/self/exe")
+    process.arguments = ["bench-host", "--iodepth", "\(depth)", "--seconds", "\(seconds)"]
+    if backend == .memory { process.arguments?.append("--fill") }
+    var environment = ProcessInfo.processInfo.environment
+    for (key, value) in session.environment { environment[key] = value }
+    process.environment = environment
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    try process.run()
+    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    try session.finish()
+    guard let ns = Double(output.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+      throw Failure(description: "the benchmark's host failed", status: 1)
+    }
+    return ns
+  }
+}
+
+/// The host of a benchmark's turn.
+struct BenchHostCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(commandName: "bench-host", shouldDisplay: false)
+
+  @Option var iodepth: Int
+  @Option var seconds: Double
+  @Flag var fill = false
+
+  func run() throws {
+    nvmepf_pin_thread(1)
+    guard let path = ProcessInfo.processInfo.environment["NVMEPF_SOCKET"] else {
+      throw Failure(description: "bench-host is run by nvmepf bench")
+    }
+    let controller = try HostController(path: path, recording: .fromEnvironment())
+    // Memory that nobody wrote is not there yet: every block once, so that reads are not page faults.
+    if fill {
+      let bytes = controller.maxTransferBytes
+      let count = controller.namespace.bytes / UInt64(bytes)
+      _ = try Workload(pattern: .write, blockBytes: bytes, depth: 1, length: .commands(count))
+        .run(on: controller, stop: StopFlag())
+    }
+    let workload = Workload(pattern: .randread, blockBytes: 4096, depth: iodepth, length: .seconds(seconds))
+    let result = try workload.run(on: controller, stop: StopFlag())
+    guard result.errors == 0 else { throw Failure(description: "\(result.errors) commands failed", status: 1) }
+    print(Double(result.ns) / Double(max(result.commands, 1)))
+  }
+}
+
+/// Measurements of one thing.
+struct Samples {
+  private(set) var values: [Double] = []
+
+  init(_ values: [Double] = []) { self.values = values }
+
+  mutating func add(_ value: Double) { values.append(value) }
+
+  /// The value below which this share of the measurements lies.
+  func quantile(_ share: Double) -> Double {
+    let sorted = values.sorted()
+    guard let last = sorted.indices.last else { return 0 }
+    return sorted[Int((Double(last) * share).rounded())]
+  }
+}
+
+struct BenchRow {
+  let name: String
+  let unit: String
+  let samples: Samples
+  let goal: String
+
+  init(_ name: String, _ unit: String, _ samples: Samples, goal: String = "") {
+    (self.name, self.unit, self.samples, self.goal) = (name, unit, samples, goal)
+  }
+
+  static let heading = columns("measured", "median", "quartiles", "unit", "goal")
+
+  var line: String {
+    BenchRow.columns(
+      name, BenchRow.number(samples.quantile(0.5)),
+      "\(BenchRow.number(samples.quantile(0.25)))..\(BenchRow.number(samples.quantile(0.75)))", unit, goal)
+  }
+
+  var object: [String: Any] {
+    [
+      "name": name.trimmingCharacters(in: .whitespaces), "unit": unit, "median": samples.quantile(0.5),
+      "q1": samples.quantile(0.25), "q3": samples.quantile(0.75), "goal": goal, "samples": samples.values,
+    ]
+  }
+
+  private static func number(_ value: Double) -> String {
+    abs(value) >= 10_000 ? grouped(UInt64(abs(value))) : String(format: abs(value) < 100 ? "%.2f" : "%.0f", value)
+  }
+
+  private static func columns(_ name: String, _ median: String, _ range: String, _ unit: String, _ goal: String)
+    -> String
+  {
+    func left(_ text: String, _ width: Int) -> String { text.padding(toLength: width, withPad: " ", startingAt: 0) }
+    func right(_ text: String, _ width: Int) -> String {
+      String(repeating: " ", count: max(0, width - text.count)) + text
+    }
+    return "\(left(name, 46))\(right(median, 12))\(right(range, 24))  \(left(unit, 14))\(goal)"
+  }
+}

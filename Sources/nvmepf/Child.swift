@@ -1,0 +1,57 @@
+import Glibc
+
+/// A command that runs under the recording, and the signals that concern it.
+struct Child {
+  let pid: pid_t
+
+  /// Signals that the main thread waits for instead of being interrupted by them. To be called before any thread is
+  /// made: threads inherit it.
+  static func blockSignals() {
+    var set = signals()
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+  }
+
+  private static func signals() -> sigset_t {
+    var set = sigset_t()
+    sigemptyset(&set)
+    for signal in [SIGINT, SIGTERM, SIGCHLD] { sigaddset(&set, signal) }
+    return set
+  }
+
+  /// The next such signal, nil when none came within the time.
+  static func nextSignal(withinMs milliseconds: Int) -> Int32? {
+    var set = signals()
+    var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
+    let signal = sigtimedwait(&set, nil, &limit)
+    return signal > 0 ? signal : nil
+  }
+
+  /// - Parameter environment: added to this process's own.
+  init(_ command: [String], environment: [String: String]) throws(Failure) {
+    for (key, value) in environment { setenv(key, value, 1) }
+    var attributes = posix_spawnattr_t()
+    posix_spawnattr_init(&attributes)
+    defer { posix_spawnattr_destroy(&attributes) }
+    var none = sigset_t()
+    sigemptyset(&none)
+    posix_spawnattr_setsigmask(&attributes, &none)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+    var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) }
+    arguments.append(nil)
+    defer { for argument in arguments { free(argument) } }
+    var pid = pid_t()
+    let error = posix_spawnp(&pid, command[0], nil, &attributes, arguments, environ)
+    guard error == 0 else {
+      let remedy = error == ENOENT && command[0] == "fio" ? ": apt-get install fio" : ""
+      throw Failure(description: "cannot run \(command[0]): \(String(cString: strerror(error)))\(remedy)")
+    }
+    self.pid = pid
+  }
+
+  /// - Returns: the exit status as a shell has it; nil while it runs.
+  func exitStatus() -> Int32? {
+    var status: Int32 = 0
+    guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
+    return status & 0x7f == 0 ? status >> 8 & 0xff : 128 + status & 0x7f
+  }
+}

@@ -1,0 +1,104 @@
+import ArgumentParser
+import Foundation
+import Trace
+
+struct DumpCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "dump",
+    abstract: "Print the events of a trace, one a line, in the order of their times.",
+    discussion: "Times are nanoseconds since the trace began; --from and --to also take us, ms and s: --from 1.5ms.")
+
+  @OptionGroup var file: TraceFile
+
+  @Option(help: "Only events of this queue.")
+  var qid: UInt16?
+
+  @Option(help: "Only events of this command identifier.")
+  var cid: UInt16?
+
+  @Option(help: ArgumentHelp("Only events of this kind: fetch, doorbell…", valueName: "name"))
+  var event: EventKind?
+
+  @Option(help: "Only events from this time on.")
+  var from: TraceTime?
+
+  @Option(help: "Only events before this time.")
+  var to: TraceTime?
+
+  @Option(help: ArgumentHelp("Stop after this many events.", valueName: "number"))
+  var limit: Int?
+
+  @Flag(help: "Print a JSON object for each event.")
+  var json = false
+
+  func run() throws {
+    let reader = try file.openTolerantly()
+    try Failure.wrap { () throws(TraceError) in try dump(reader) }
+  }
+
+  private func dump(_ reader: TraceReader) throws(TraceError) {
+    var events = try MergedEvents(reader)
+    var left = limit ?? .max
+    while left > 0, let (record, id) = try events.next() {
+      guard isWanted(record.pointee) else { continue }
+      left -= 1
+      print(json ? object(record, id) : line(record, id))
+    }
+  }
+
+  private func isWanted(_ record: Record) -> Bool {
+    let fields = record.event?.description.fields ?? []
+    if let qid, record.qid != qid || !fields.contains(where: { $0.place == .qid }) { return false }
+    if let cid, record.cid != cid || !fields.contains(where: { $0.place == .cid }) { return false }
+    if let event, record.event != event { return false }
+    if let from, record.time < from.ns { return false }
+    if let to, record.time >= to.ns { return false }
+    return true
+  }
+
+  private func values(_ record: UnsafePointer<Record>) -> [(field: EventField, value: UInt64)] {
+    (record.pointee.event?.description.fields ?? []).compactMap { field in
+      record.value(of: field).map { (field, $0) }
+    }
+  }
+
+  private func line(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
+    let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
+    let fields = values(record).map { "\($0.field.name)=\($0.field.text($0.value))" }
+    let time = String(record.pointee.time)
+    let padding = String(repeating: " ", count: max(0, 13 - time.count))
+    return "\(padding)\(time) \(id.source)/\(id.stream) \(([name] + fields).joined(separator: " "))"
+  }
+
+  private func object(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
+    let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
+    var members = [
+      "\"time_ns\":\(record.pointee.time)", "\"source\":\"\(id.source)\"", "\"stream\":\(id.stream)",
+      "\"event\":\"\(name)\"",
+    ]
+    for (field, value) in values(record) { members.append("\"\(field.name)\":\(value)") }
+    return "{\(members.joined(separator: ","))}"
+  }
+}
+
+/// A point in a trace: nanoseconds, or a number with ns, us, ms or s.
+struct TraceTime: ExpressibleByArgument {
+  let ns: UInt64
+
+  init?(argument: String) {
+    for (suffix, factor) in [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("", 1.0)]
+    where argument.hasSuffix(suffix) {
+      guard let number = Double(argument.dropLast(suffix.count)), number >= 0, number * factor < 1.8e19 else {
+        return nil
+      }
+      ns = UInt64(number * factor)
+      return
+    }
+    return nil
+  }
+}
+
+extension EventKind: ExpressibleByArgument {
+  public init?(argument: String) { self.init(name: argument) }
+  public static var allValueStrings: [String] { allCases.map(\.description.name) }
+}

@@ -1,0 +1,61 @@
+import Foundation
+
+/// What makes a fio command line run on the endpoint: our engine and threads, in place of the engine that it names.
+struct FioArguments {
+  private let enginePath: String
+  /// Makes the path of a new file for a job file's copy.
+  private let copyPath: (String) -> String
+
+  init(enginePath: String, copyPath: @escaping (String) -> String) {
+    self.enginePath = enginePath
+    self.copyPath = copyPath
+  }
+
+  private var engine: String { "external:\(enginePath)" }
+
+  /// Options in front are defaults of every job on the command line; a job file takes them from a copy of its own.
+  func rewrite(_ command: [String]) throws(Failure) -> [String] {
+    var result = [command[0], "--ioengine=\(engine)", "--thread=1"]
+    var dropsNext = false
+    for (index, argument) in command.dropFirst().enumerated() {
+      if dropsNext {
+        dropsNext = false
+        continue
+      }
+      if let option = option(argument), FioArguments.isReplaced(option.name) {
+        dropsNext = !option.hasValue && option.name != "thread"
+        continue
+      }
+      let isFile = !argument.hasPrefix("-") && FileManager.default.fileExists(atPath: argument)
+      result.append(isFile ? try copy(argument, number: index) : argument)
+    }
+    return result
+  }
+
+  private func option(_ argument: String) -> (name: String, hasValue: Bool)? {
+    guard argument.hasPrefix("-") else { return nil }
+    let parts = argument.drop { $0 == "-" }.split(separator: "=", maxSplits: 1)
+    return parts.first.map { (String($0), parts.count > 1) }
+  }
+
+  /// fio takes abbreviations as long as they are unique.
+  private static func isReplaced(_ name: String) -> Bool {
+    name == "thread" || (name.count >= 3 && "ioengine".hasPrefix(name))
+  }
+
+  private func copy(_ path: String, number: Int) throws(Failure) -> String {
+    guard let text = try? String(contentsOfFile: path, encoding: .utf8) else {
+      throw Failure(description: "cannot read the job file \(path)")
+    }
+    let lines = text.split(separator: "\n", omittingEmptySubsequences: false).filter { line in
+      let name = line.split(separator: "=", maxSplits: 1).first?.trimmingCharacters(in: .whitespaces).lowercased() ?? ""
+      return name != "ioengine" && name != "thread"
+    }
+    let target = copyPath("\(number)-\((path as NSString).lastPathComponent)")
+    let whole = "[global]\nioengine=\(engine)\nthread=1\n" + lines.joined(separator: "\n")
+    do { try whole.write(toFile: target, atomically: false, encoding: .utf8) } catch {
+      throw Failure(description: "cannot write a copy of \(path): \(error.localizedDescription)")
+    }
+    return target
+  }
+}

@@ -1,0 +1,43 @@
+import ArgumentParser
+import Foundation
+import Trace
+
+struct InfoCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "info", abstract: "Say what a trace holds, and whether all of it is there.")
+
+  @OptionGroup var file: TraceFile
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func run() throws {
+    let reader = try file.open()
+    let totals = reader.totals
+    let perEvent = Double(reader.bytes) / Double(max(totals.events, 1))
+    let perCommand = Double(reader.bytes) / Double(max(totals.commands, 1))
+    let sources = totals.sources.map { "\($0)" }
+    if json {
+      print(
+        try JSON.text([
+          "commands": totals.commands, "events": totals.events, "lost": totals.lost, "chunks": reader.chunks.count,
+          "bytes": reader.bytes, "bytes_per_event": perEvent, "bytes_per_command": perCommand,
+          "complete": reader.isComplete, "sources": sources, "id": "\(reader.header.id)",
+        ]))
+      return
+    }
+    for (key, value) in reader.header.metadata where !value.isEmpty { row(key, value) }
+    row("sources", sources.joined(separator: ", "))
+    row("commands", grouped(totals.commands))
+    row("events", "\(grouped(totals.events)), \(totals.lost == 0 ? "none" : grouped(totals.lost)) lost")
+    row("duration", String(format: "%.3f s", Double(reader.chunks.map(\.header.lastTime).max() ?? 0) / 1e9))
+    row("chunks", "\(reader.chunks.count)")
+    row("size", String(format: "%@: %.2f B an event, %.1f B a command", byteText(reader.bytes), perEvent, perCommand))
+    row("complete", reader.isComplete ? "yes" : "no")
+    if let damage = reader.damage { complain(damage.description) }
+  }
+
+  private func row(_ name: String, _ value: String) {
+    print(name.padding(toLength: 10, withPad: " ", startingAt: 0), value)
+  }
+}

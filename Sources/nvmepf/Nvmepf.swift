@@ -1,0 +1,72 @@
+import ArgumentParser
+import Glibc
+
+@main
+struct Nvmepf: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "nvmepf",
+    abstract: "Record, replay and explain what an NVMe device's front end does.",
+    discussion: """
+      nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
+      nvmepf replay
+      nvmepf report
+      """,
+    version: "0.1.0",
+    subcommands: [
+      RecordCommand.self, ServeCommand.self, ReplayCommand.self, ReportCommand.self, DumpCommand.self,
+      InfoCommand.self, RepairCommand.self, BenchCommand.self, BenchHostCommand.self, GoldenCommand.self,
+    ])
+
+  /// Where `record` writes and the others read, when no file is named.
+  static let defaultTrace = "nvmepf.nvpt"
+
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      exit(error)
+    }
+  }
+
+  /// Help goes to standard output; everything else is one line on standard error, and status 2 unless the error knows
+  /// better.
+  private static func exit(_ error: any Error) -> Never {
+    if let failure = error as? Failure {
+      complain(failure.description)
+      Glibc.exit(failure.status)
+    }
+    let code = exitCode(for: error)
+    if code.isSuccess || error is ExitCode {
+      print(fullMessage(for: error), terminator: code.isSuccess ? "\n" : "")
+      Glibc.exit(code.rawValue)
+    }
+    let text = message(for: error)
+    complain(text.isEmpty ? "\(error)" : text)
+    Glibc.exit(2)
+  }
+}
+
+/// What ends a command with a line of text.
+struct Failure: Error, CustomStringConvertible {
+  let description: String
+  var status: Int32 = 2
+
+  /// Run `body`, and turn what it throws into a failure with the same text.
+  static func wrap<Result, Cause: Error & CustomStringConvertible>(
+    _ body: () throws(Cause) -> Result
+  ) throws(Failure) -> Result {
+    do throws(Cause) { return try body() } catch { throw Failure(description: error.description) }
+  }
+}
+
+func complain(_ text: String) {
+  let line = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? text
+  tell("nvmepf: \(line)")
+}
+
+/// To standard error, where it does not mix with what a script reads.
+func tell(_ text: String, terminator: String = "\n") {
+  var bytes = Array((text + terminator).utf8)
+  _ = write(STDERR_FILENO, &bytes, bytes.count)
+}

@@ -1,0 +1,150 @@
+import ArgumentParser
+import Foundation
+import Host
+import Live
+import Trace
+
+extension Workload.Pattern: ExpressibleByArgument {}
+
+struct RecordCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "record",
+    abstract: "Record everything that crosses the endpoint's PCI boundary while a workload runs.",
+    discussion: """
+      With a COMMAND, usually fio, the endpoint is served while the command runs; a fio command line needs no change:
+      nvmepf supplies the I/O engine and thread mode. Other commands find the endpoint's vfio-user socket in
+      NVMEPF_SOCKET. Without a COMMAND the built-in workload runs, as --rw says.
+
+        nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
+        nvmepf record --rw randread --bs 4k --iodepth 32 --runtime 5
+
+      Ctrl-C ends the recording; what was recorded is kept. The exit status is the command's own.
+      """)
+
+  @Option(name: [.short, .customLong("output")], help: "The trace to write.")
+  var output = Nvmepf.defaultTrace
+
+  @OptionGroup var endpoint: EndpointOptions
+
+  @Option(help: "Built-in workload: what to do.")
+  var rw: Workload.Pattern?
+
+  @Option(help: ArgumentHelp("Built-in workload: bytes of a command.", valueName: "bytes"))
+  var bs = ByteCount(bytes: 4096)
+
+  @Option(help: ArgumentHelp("Built-in workload: commands outstanding.", valueName: "number"))
+  var iodepth = 1
+
+  @Option(help: ArgumentHelp("Built-in workload: threads, each with a queue pair.", valueName: "number"))
+  var numjobs = 1
+
+  @Option(help: ArgumentHelp("Built-in workload: how long it runs.", valueName: "seconds"))
+  var runtime: Double?
+
+  @Option(help: ArgumentHelp("Built-in workload: how many commands a thread executes.", valueName: "commands"))
+  var number: UInt64?
+
+  @Argument(parsing: .postTerminator, help: "The command to run, after --.")
+  var command: [String] = []
+
+  func validate() throws {
+    guard command.isEmpty != (rw == nil) else {
+      throw ValidationError(
+        command.isEmpty
+          ? "nothing to record: give a command after --, or --rw for the built-in workload"
+          : "a command and --rw exclude each other")
+    }
+    guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
+    guard iodepth >= 1, numjobs >= 1, numjobs <= endpoint.queues, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
+      throw ValidationError("--iodepth, --numjobs, --runtime and --number are at least 1; a job needs a queue")
+    }
+  }
+
+  func run() throws {
+    Child.blockSignals()
+    let session = try Session(
+      endpoint, socketPath: nil, output: .trace(output), command: command.isEmpty ? CommandLine.arguments : command)
+    session.start()
+    var status: Int32 = 0
+    var failure: Failure?
+    do throws(Failure) {
+      status = command.isEmpty ? try runWorkload(session) : try runCommand(session)
+    } catch { failure = error }
+    let watch = Watch(session)
+    watch.end()
+    do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
+    summarise(session)
+    if let failure { throw failure }
+    if status != 0 { throw ExitCode(status) }
+  }
+
+  // MARK: A command
+
+  private func runCommand(_ session: Session) throws(Failure) -> Int32 {
+    var arguments = command
+    if (command[0] as NSString).lastPathComponent == "fio" {
+      let engine = try RecordCommand.fioEngine()
+      arguments = try FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }.rewrite(command)
+    }
+    let child = try Child(arguments, environment: session.environment)
+    let watch = Watch(session)
+    while true {
+      if let status = child.exitStatus() { return status }
+      // The terminal has told the command of a Ctrl-C too: it ends by itself, and the recording after it.
+      if Child.nextSignal(withinMs: 200) == SIGTERM { kill(child.pid, SIGTERM) }
+      watch.show()
+    }
+  }
+
+  /// The engine that lies beside this executable.
+  private static func fioEngine() throws(Failure) -> String {
+    let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    let path = (own as NSString).deletingLastPathComponent + "/nvmepf-fio.so"
+    guard FileManager.default.fileExists(atPath: path) else {
+      throw Failure(description: "the fio engine \(path) is not built: make build")
+    }
+    return path
+  }
+
+  // MARK: The built-in workload
+
+  private func runWorkload(_ session: Session) throws(Failure) -> Int32 {
+    let workload = Workload(
+      pattern: rw!, blockBytes: Int(clamping: bs.bytes), depth: iodepth,
+      length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
+    let jobs = Jobs(workload, count: numjobs)
+    try jobs.start(session)
+    let watch = Watch(session)
+    while !jobs.areDone {
+      if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { jobs.stop() }
+      watch.show()
+    }
+    return try jobs.finish()
+  }
+
+  // MARK: The end
+
+  private func summarise(_ session: Session) {
+    let line = session.progressLine()
+    tell("nvmepf: recorded \(line)")
+    let file = output == Nvmepf.defaultTrace ? "" : " \(output)"
+    tell("nvmepf: wrote \(output); now: nvmepf report\(file)")
+  }
+}
+
+/// Shows how a recording comes on, where somebody looks.
+struct Watch {
+  private let session: Session
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+
+  init(_ session: Session) { self.session = session }
+
+  func show() {
+    guard isTerminal else { return }
+    tell("\r\u{1b}[K\(session.progressLine())", terminator: "")
+  }
+
+  func end() {
+    if isTerminal { tell("\r\u{1b}[K", terminator: "") }
+  }
+}

@@ -1,0 +1,22 @@
+import ArgumentParser
+import Trace
+
+struct RepairCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "repair",
+    abstract: "Close a trace whose recorder was killed: keep every whole chunk and what the rings still hold.")
+
+  @OptionGroup var file: TraceFile
+
+  @Option(name: [.short, .customLong("output")], help: "Write here, and leave the trace as it is.")
+  var output: String?
+
+  func run() throws {
+    let (path, output) = (file.path, output)
+    let report = try Failure.wrap { () throws(TraceError) in try TraceRepair.repair(path, output: output) }
+    for problem in report.problems { complain(problem.description) }
+    print(
+      "\(report.path): \(report.chunksKept) chunks kept, \(grouped(report.eventsRecovered)) events recovered from "
+        + "rings, \(grouped(report.bytesDropped)) bytes given up; \(grouped(report.events)) events in all")
+  }
+}

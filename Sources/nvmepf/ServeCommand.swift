@@ -1,0 +1,40 @@
+import ArgumentParser
+import Glibc
+
+struct ServeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve",
+    abstract: "Serve the endpoint on a vfio-user socket, for virtual machines and user-space drivers.",
+    discussion: """
+      One client at a time; the next is served when it leaves. Ctrl-C ends the serving.
+
+        nvmepf serve --socket /tmp/nvme.sock --backend memory
+        qemu-system-x86_64 -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on \\
+          -m 1G -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/tmp/nvme.sock"}}' …
+      """)
+
+  @Option(help: ArgumentHelp("Where to listen.", valueName: "path"))
+  var socket: String
+
+  @Option(help: ArgumentHelp("Record to this trace.", valueName: "file"))
+  var record: String?
+
+  @OptionGroup var endpoint: EndpointOptions
+
+  func run() throws {
+    Child.blockSignals()
+    let session = try Session(
+      endpoint, socketPath: socket, output: record.map { .trace($0) } ?? .none, command: CommandLine.arguments)
+    session.start()
+    tell("nvmepf: serving on \(socket); Ctrl-C ends it")
+    let watch = Watch(session)
+    while true {
+      let signal = Child.nextSignal(withinMs: 500)
+      if signal == SIGINT || signal == SIGTERM { break }
+      if record != nil { watch.show() }
+    }
+    watch.end()
+    try session.finish()
+    if let record { tell("nvmepf: wrote \(record); now: nvmepf report \(record)") }
+  }
+}

@@ -1,0 +1,166 @@
+import CPlatform
+import Foundation
+import Host
+import Live
+import Trace
+import VFIOUser
+
+/// An endpoint that is being served, and recorded where it is asked for: everything that `record` and `serve` share.
+final class Session {
+  /// What becomes of the endpoint's events.
+  enum Output {
+    case none
+    case trace(String)
+    /// Recorded and thrown away: what recording costs the engine alone.
+    case discarded
+  }
+
+  let socketPath: String
+  let recorder: RecorderThread?
+  private var discarder: WorkerThread?
+  private let id: TraceID
+  private let directory: RecordingDirectory
+  private let function: EndpointFunction
+  private let server: Server
+  private var serving: WorkerThread?
+  private let begin = Clock.monotonicNs()
+
+  /// Slots of the engine's ring: 8 MiB.
+  private static let ringSlots: UInt64 = 1 << 18
+  /// The engine's ring, and some of hosts.
+  private static let ringBytes: UInt64 = 64 << 20
+
+  /// - Parameters:
+  ///   - socketPath: nil for one of its own.
+  ///   - core: the core that the engine is tied to; nil for any.
+  init(
+    _ options: EndpointOptions, socketPath: String?, output: Output, command: [String], core: Int? = nil
+  ) throws(Failure) {
+    id = .random()
+    let id = self.id
+    let tracePath: String? = if case .trace(let path) = output { path } else { nil }
+    let directory = try Failure.wrap { () throws(TraceError) in
+      try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: Session.ringBytes)
+    }
+    self.directory = directory
+    let path = socketPath ?? "\(directory.path)/socket"
+    self.socketPath = path
+    do throws(Failure) {
+      server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) }
+      var configuration = options.configuration
+      configuration.core = core
+      let endpoint = configuration
+      if case .none = output {
+        recorder = nil
+        function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(endpoint) }
+        return
+      }
+      let scale = TickScale.measure()
+      let ring = try Failure.wrap { () throws(TraceError) in
+        try Ring(
+          creating: "\(directory.path)/engine-0.ring", capacity: Session.ringSlots, source: .engine, stream: 0,
+          traceID: id)
+      }
+      var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
+      recording.whenFull = options.flightRecorder == nil ? .wait : .drop
+      recording.keepsPayload = options.payload == .full
+      if case .trace(let path) = output {
+        var writing = TraceWriter.Options()
+        writing.keepBytes = options.flightRecorder?.bytes
+        let metadata = [
+          ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+          ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
+        ]
+        recorder = try Failure.wrap { [writing] () throws(TraceError) in
+          try RecorderThread(
+            TraceWriter(
+              path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: writing))
+        }
+      } else {
+        recorder = nil
+        discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
+      }
+      function = try Failure.wrap { [recording] () throws(EndpointError) in
+        try EndpointFunction(endpoint, recording: recording)
+      }
+    } catch {
+      directory.remove()
+      throw error
+    }
+  }
+
+  /// Serve clients, one after the other, until `finish`.
+  func start() {
+    let (server, function) = (server, function)
+    serving = WorkerThread(name: "nvmepf-serve") {
+      while true {
+        do throws(VFIOUserError) {
+          guard try server.serve(function) else { return }
+        } catch {
+          complain(error.description)
+        }
+      }
+    }
+  }
+
+  /// What a command that is run under the recording finds in its environment.
+  var environment: [String: String] {
+    var all = ["NVMEPF_SOCKET": socketPath]
+    if recorder != nil {
+      all[HostRecording.directoryVariable] = directory.path
+      all[HostRecording.traceVariable] = "\(id)"
+    }
+    return all
+  }
+
+  var hostRecording: HostRecording? {
+    recorder.map { _ in HostRecording(directory: directory.path, traceID: id) }
+  }
+
+  /// A place for files that go with the recording.
+  func temporaryFile(_ name: String) -> String { "\(directory.path)/\(name)" }
+
+  /// End the serving and the engine, and close the trace.
+  func finish() throws(Failure) {
+    server.stop()
+    serving?.join()
+    function.stop()
+    defer { directory.remove() }
+    discarder?.join()
+    guard let recorder else { return }
+    let summary = recorder.stop()
+    for problem in summary.problems { complain(problem.description) }
+    if let error = summary.error { throw Failure(description: error.description, status: 1) }
+  }
+
+  // MARK: What the user sees
+
+  /// One line that says how far the recording is.
+  func progressLine() -> String {
+    let seconds = Double(Clock.monotonicNs() - begin) / 1e9
+    guard let progress = recorder?.progress else { return String(format: "%.0f s", seconds) }
+    let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
+    return String(
+      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), ring %.0f %% full", seconds,
+      grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent,
+      100 * progress.ringFill)
+  }
+}
+
+/// 1234567 as `1,234,567`.
+func grouped(_ value: UInt64) -> String {
+  var text = ""
+  for (place, digit) in String(value).reversed().enumerated() {
+    if place > 0, place % 3 == 0 { text.append(",") }
+    text.append(digit)
+  }
+  return String(text.reversed())
+}
+
+/// `12.3 MB`, decimal.
+func byteText(_ bytes: UInt64) -> String {
+  for (factor, unit) in [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")] where Double(bytes) >= factor {
+    return String(format: "%.1f %@", Double(bytes) / factor, unit)
+  }
+  return "\(bytes) B"
+}

@@ -1,0 +1,23 @@
+import ArgumentParser
+import Trace
+
+/// The trace that a command reads.
+struct TraceFile: ParsableArguments {
+  @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+  var path = Nvmepf.defaultTrace
+
+  func open() throws(Failure) -> TraceReader {
+    let path = path
+    return try Failure.wrap { () throws(TraceError) in try TraceReader(path: path) }
+  }
+
+  /// The trace, with a word about what is missing of it.
+  func openTolerantly() throws(Failure) -> TraceReader {
+    let reader = try open()
+    if let damage = reader.damage { complain(damage.description) }
+    guard !reader.chunks.isEmpty else {
+      throw Failure(description: "\(path) holds no events")
+    }
+    return reader
+  }
+}

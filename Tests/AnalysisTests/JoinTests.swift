@@ -1,0 +1,128 @@
+import Analysis
+import NVMe
+import Testing
+import Trace
+
+@Suite("Telling commands apart")
+struct JoinTests {
+  /// A burst of `count` commands with one doorbell, executed one after the other, one interrupt and one reap for all.
+  private func burst(_ count: UInt32, first: UInt32, at time: UInt64, hasHost: Bool, into script: inout Script) {
+    let cids = (0..<count).map { UInt16(first + $0) & 0x3ff }
+    if hasHost {
+      for (place, cid) in cids.enumerated() { script.submit(at: time - 100 + UInt64(place), cid: cid) }
+      script.tail(at: time, first + count, .host)
+    }
+    script.tail(at: time + 50, first + count, poll: 50)
+    for (place, cid) in cids.enumerated() {
+      script.fetch(at: time + 100 + UInt64(place) * 10, span: 10, cid: cid, slot: first + UInt32(place))
+    }
+    let fetched = time + 100 + UInt64(count) * 10
+    for (place, cid) in cids.enumerated() {
+      let begin = fetched + UInt64(place) * 100
+      script.add(Record(time: begin + 20, kind: .map, qid: 1, cid: cid, b: 20))
+      script.add(Record(time: begin + 20, kind: .executeBegin, flags: 2, qid: 1, cid: cid))
+      script.add(Record(time: begin + 90, kind: .executeEnd, qid: 1, cid: cid))
+      script.completion(at: begin + 100, cid: cid)
+    }
+    let done = fetched + UInt64(count) * 100
+    script.interrupt(at: done + 10, entries: count)
+    if hasHost {
+      for (place, cid) in cids.enumerated() { script.completion(at: done + 50 + UInt64(place), cid: cid, .host) }
+      script.head(at: done + 100, first + count, .host)
+    }
+    script.head(at: done + 200, first + count)
+  }
+
+  @Test("a burst behind one doorbell has one begin and one end", arguments: [true, false])
+  func bursts(hasHost: Bool) {
+    var script = Script.enabled()
+    burst(32, first: 0, at: 1000, hasHost: hasHost, into: &script)
+    burst(32, first: 32, at: 100_000, hasHost: hasHost, into: &script)
+    let run = script.run()
+    #expect(run.commands.count == 64)
+    #expect(run.summary.partial == 0 && run.summary.unfinished == 0)
+    #expect(Set(run.commands.map(\.begin)) == (hasHost ? [1000, 100_000] : [1050, 100_050]))
+    #expect(Set(run.commands.map(\.end)).count == 2)
+    #expect(run.commands.allSatisfy { $0.stages.sum + $0.unexplained == $0.total })
+    #expect(run.summary.queueDepthMax == 32)
+  }
+
+  @Test("a coalesced interrupt ends the wait of every completion before it")
+  func coalesced() {
+    var script = Script.enabled()
+    burst(4, first: 0, at: 1000, hasHost: false, into: &script)
+    #expect(script.run().commands.map { $0.stages[.interrupt] } == [310, 210, 110, 10])
+  }
+
+  @Test("an identifier that is used again before the head doorbell names a new command")
+  func reusedIdentifier() {
+    var script = Script.enabled()
+    for (slot, time) in [(UInt32(0), UInt64(100)), (1, 200)] {
+      script.tail(at: time, slot + 1)
+      script.fetch(at: time + 20, cid: 5, slot: slot)
+      script.completion(at: time + 50, cid: 5)
+    }
+    script.head(at: 300, 2)
+    let run = script.run()
+    #expect(run.commands.map(\.total) == [200, 100])
+    #expect(run.summary.partial == 0)
+  }
+
+  @Test("the head doorbell wraps where the phase tag changes")
+  func wrap() {
+    var script = Script.enabled()
+    // Queues of four entries, one command at a time.
+    for number in UInt64(0)..<12 {
+      let time = 1000 + number * 1000
+      let next = UInt32(number + 1) % 4
+      script.tail(at: time, next)
+      script.fetch(at: time + 10, cid: UInt16(number), slot: UInt32(number) % 4)
+      script.completion(at: time + 20, cid: UInt16(number), phase: number / 4 % 2 == 0)
+      script.head(at: time + 100, next)
+    }
+    let run = script.run()
+    #expect(run.commands.map(\.total) == Array(repeating: 100, count: 12))
+  }
+
+  @Test("a head doorbell ends only the commands that it covers")
+  func partialHead() {
+    var script = Script.enabled()
+    script.tail(at: 100, 3)
+    for slot in UInt32(0)..<3 {
+      script.fetch(at: 110 + UInt64(slot), cid: UInt16(slot), slot: slot)
+      script.completion(at: 120 + UInt64(slot), cid: UInt16(slot))
+    }
+    script.head(at: 200, 1)
+    script.head(at: 300, 3)
+    #expect(script.run().commands.map(\.end) == [200, 300, 300])
+  }
+
+  @Test("commands on two queues and two shards do not mix, though their identifiers are the same")
+  func shards() {
+    var script = Script.enabled()
+    for qid in UInt16(1)...2 {
+      let stream = Int(qid)
+      let time = UInt64(qid) * 10
+      script.tail(at: 100 + time, qid: qid, 1, stream: stream)
+      script.fetch(at: 200 + time, qid: qid, cid: 9, slot: 0, stream: stream)
+      script.completion(at: 300 + time, qid: qid, cid: 9, stream: stream)
+      script.head(at: 400 + 2 * time, qid: qid, 1, stream: stream)
+    }
+    let run = script.run(grouping: .queue)
+    #expect(run.commands.map(\.total) == [310, 320])
+    #expect(run.summary.groups.map(\.key) == [.ioQueue(1), .ioQueue(2)])
+  }
+
+  @Test("the queue depth follows from Little's law and from counting alike")
+  func depth() {
+    var script = Script.enabled()
+    var time: UInt64 = 1000
+    for slot in UInt32(0)..<10 {
+      time = Way(cid: UInt16(slot), slot: slot, hasHost: false).play(at: time, into: &script)
+    }
+    let summary = script.run().summary
+    #expect(abs(summary.io.queueDepth - summary.queueDepthTimeWeighted) < 1e-9)
+    #expect(summary.queueDepthMax == 1)
+    #expect(summary.io.queueDepth < 1)
+  }
+}

@@ -1,0 +1,151 @@
+import Analysis
+import NVMe
+import Testing
+import Trace
+
+@Suite("What is missing from a trace")
+struct LossTests {
+  @Test("a command in flight at the end is unfinished")
+  func unfinished() {
+    var script = Script.enabled()
+    Way().play(at: 1000, into: &script)
+    script.tail(at: 9000, 2, .host)
+    script.tail(at: 9100, 2)
+    script.fetch(at: 9200, cid: 1, slot: 1)
+    script.submit(at: 8999, cid: 1)
+    let summary = script.run().summary
+    #expect(summary.io.commands == 1)
+    #expect(summary.unfinished == 1)
+    #expect(summary.partial == 0)
+  }
+
+  @Test("a gap makes the stream's commands in flight partial, and only those")
+  func gap() {
+    var script = Script.enabled()
+    for stream in 1...2 {
+      let qid = UInt16(stream)
+      script.tail(at: 100, qid: qid, 1, stream: stream)
+      script.fetch(at: 200, qid: qid, cid: 1, slot: 0, stream: stream)
+      script.completion(at: 400, qid: qid, cid: 1, stream: stream)
+      script.head(at: 500, qid: qid, 1, stream: stream)
+    }
+    script.add(Record(time: 300, kind: .gap, a: 17), stream: 1)
+    let run = script.run()
+    #expect(run.commands.map(\.qid) == [QueueID(2)])
+    #expect(run.summary.partial == 1)
+    #expect(run.summary.lost == 17)
+  }
+
+  @Test("after a gap commands count again, once the queue's place is known")
+  func afterGap() {
+    var script = Script.enabled()
+    var time: UInt64 = 1000
+    for slot in UInt32(0)..<3 {
+      time = Way(cid: UInt16(slot), slot: slot, hasHost: false).play(at: time, into: &script)
+    }
+    script.add(Record(time: time + 10, kind: .gap, a: 100))
+    time += 1000
+    for slot in UInt32(10)..<20 {
+      time = Way(cid: UInt16(slot), slot: slot, hasHost: false).play(at: time, into: &script)
+    }
+    let summary = script.run().summary
+    #expect(summary.io.commands == 3 + 9)
+    #expect(summary.partial == 1)
+  }
+
+  @Test("a reset makes commands in flight partial", arguments: [EventKind.reset, .registerWrite])
+  func reset(kind: EventKind) {
+    var script = Script.enabled()
+    script.tail(at: 100, 2)
+    script.fetch(at: 200, cid: 1, slot: 0)
+    script.fetch(at: 210, cid: 2, slot: 1)
+    script.completion(at: 250, cid: 1)
+    script.add(Record(time: 300, kind: kind, flags: kind == .reset ? 0 : 4, a: kind == .reset ? 0 : Register.cc))
+    script.add(Record(time: 400, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    Way(cid: 1, hasHost: false).play(at: 1000, into: &script)
+    let run = script.run()
+    #expect(run.commands.count == 1)
+    #expect(run.summary.partial == 2)
+    #expect(run.summary.resets == 1)
+  }
+
+  @Test("a queue that is created again begins anew")
+  func recreatedQueue() {
+    var script = Script.enabled()
+    script.tail(at: 100, 2)
+    script.fetch(at: 200, cid: 1, slot: 0)
+    script.tail(at: 300, qid: 0, 1)
+    script.fetch(at: 310, qid: 0, cid: 1, slot: 0, opcode: AdminOpcode.deleteIOSubmissionQueue.rawValue, cdw10: 1)
+    script.fetch(at: 320, qid: 0, cid: 2, slot: 1, opcode: AdminOpcode.deleteIOCompletionQueue.rawValue, cdw10: 1)
+    script.fetch(at: 330, qid: 0, cid: 3, slot: 2, opcode: AdminOpcode.createIOCompletionQueue.rawValue, cdw10: 1)
+    script.fetch(at: 340, qid: 0, cid: 4, slot: 3, opcode: AdminOpcode.createIOSubmissionQueue.rawValue, cdw10: 1)
+    Way(cid: 1, hasHost: false).play(at: 1000, into: &script)
+    let run = script.run()
+    #expect(run.commands.count == 1)
+    #expect(run.summary.partial == 1)
+  }
+
+  @Test("commands from before the host's stream began are measured as the engine saw them")
+  func lateHost() {
+    var script = Script.enabled()
+    var time = Way(cid: 0, slot: 0, hasHost: false).play(at: 1000, into: &script)
+    time = Way(cid: 1, slot: 1).play(at: time + 100, into: &script)
+    let summary = script.run().summary
+    #expect(summary.io.commands == 2)
+    #expect(summary.commandsFromHost == 1)
+    #expect(summary.undetected?.count == 1)
+  }
+
+  @Test("a command that the host's stream misses is partial")
+  func missingSubmit() {
+    var script = Script.enabled()
+    let time = Way(cid: 0, slot: 0).play(at: 1000, into: &script)
+    let next = Way(cid: 1, slot: 1, hasHost: false).play(at: time + 100, into: &script)
+    Way(cid: 2, slot: 2).play(at: next + 100, into: &script)
+    let run = script.run()
+    #expect(run.commands.map(\.cid.rawValue) == [0, 2])
+    #expect(run.summary.partial + run.summary.unfinished == 1)
+  }
+
+  @Test("an asynchronous event request never counts")
+  func eventRequest() {
+    var script = Script.enabled()
+    script.tail(at: 100, qid: 0, 2)
+    for slot in UInt32(0)..<2 {
+      let opcode = AdminOpcode.asynchronousEventRequest.rawValue
+      script.fetch(at: 110, qid: 0, cid: UInt16(slot), slot: slot, opcode: opcode)
+    }
+    script.completion(at: 500, qid: 0, cid: 0)
+    script.head(at: 600, qid: 0, 1)
+    let run = script.run(grouping: .queue)
+    #expect(run.commands.isEmpty)
+    #expect(run.summary.unfinished == 0 && run.summary.partial == 0 && run.summary.groups.isEmpty)
+  }
+
+  @Test("admin commands are counted, and grouped, but not in the headline")
+  func admin() {
+    var script = Script.enabled()
+    Way(qid: 0, opcode: AdminOpcode.identify.rawValue).play(at: 1000, into: &script)
+    let summary = script.run(grouping: .opcode).summary
+    #expect(summary.io.commands == 0)
+    #expect(summary.adminCommands == 1)
+    #expect(summary.groups.map(\.key) == [.adminOpcode(6)])
+  }
+
+  @Test("a doorbell that the clocks put behind what it caused is an inversion, and sums stay exact")
+  func inversion() throws {
+    var script = Script.enabled()
+    script.submit(at: 90, cid: 1)
+    script.tail(at: 95, 1)
+    script.tail(at: 100, 1, .host)
+    script.fetch(at: 120, span: 22, cid: 1, slot: 0)
+    script.completion(at: 200, cid: 1)
+    script.completion(at: 220, cid: 1, .host)
+    script.head(at: 250, 1, .host)
+    let run = script.run()
+    #expect(run.summary.inversions == 1)
+    let times = try #require(run.commands.first)
+    #expect(times.total == 150)
+    #expect(times.stages.sum + times.unexplained == 150)
+  }
+}

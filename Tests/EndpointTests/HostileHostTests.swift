@@ -1,0 +1,118 @@
+import Endpoint
+import Foundation
+import NVMe
+import Testing
+import Trace
+
+@Suite("A host that is up to no good")
+struct HostileHostTests {
+  private static let commands =
+    ProcessInfo.processInfo.environment["NVMEPF_HOSTILE_COMMANDS"].flatMap { Int($0) } ?? 1_000_000
+
+  @Test("no command is lost or answered twice, and nothing outside mapped memory is touched")
+  func survives() throws {
+    let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
+    print("hostile host: seed \(seed), \(HostileHostTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
+    var random = Seeded(seed)
+    var fetched = 0
+    while fetched < HostileHostTests.commands {
+      var bench = try EngineBench()
+      for _ in 0..<200 {
+        step(&bench, &random)
+        bench.settle()
+      }
+      bench.checkpoint()
+      let counts = try count(bench.recorded)
+      fetched += counts
+      let intact = bench.guardsAreIntact
+      #expect(intact)
+      if fetched < 40_000 { try expectIdentical(bench.recorded) }
+    }
+  }
+
+  private func step(_ bench: inout EngineBench, _ random: inout Seeded) {
+    switch random.next() % 40 {
+    case 0: bench.write(random.next() % 0x60 & ~3, random.next(), width: random.next() & 1 == 0 ? 4 : 8)
+    case 1: bench.controller.reset(.device, &bench.port)
+    case 2: bench.write(Register.cc, 0)
+    case 3...6:
+      bench.enable()
+      for qid in 1...4 as ClosedRange<UInt16> { _ = bench.createPair(qid, entries: 64) }
+    case 7: bench.ring(Doorbell.submissionTail(QueueID(UInt16(random.next() % 8))), UInt32(random.next() % 5000))
+    case 8: bench.ring(Doorbell.completionHead(QueueID(UInt16(random.next() % 8))), UInt32(random.next() % 200))
+    default: flood(&bench, &random)
+    }
+  }
+
+  /// A queue full of random entries.
+  private func flood(_ bench: inout EngineBench, _ random: inout Seeded) {
+    let qid = UInt16(random.next() % 5)
+    guard bench.queueExists(qid) else { return }
+    for _ in 0..<(random.next() % 60) {
+      while bench.reap(qid) != nil {}
+      bench.submit(qid, entry(&random, isAdmin: qid == 0))
+      if random.next() % 8 == 0 { bench.settle() }
+    }
+  }
+
+  private func entry(_ random: inout Seeded, isAdmin: Bool) -> SubmissionEntry {
+    var sqe = SubmissionEntry()
+    sqe.cdw0 = UInt32(truncatingIfNeeded: random.next())
+    let opcodes: [UInt8] = isAdmin ? [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 24] : [0, 1, 2, 8]
+    if random.next() % 8 != 0 { sqe.cdw0 = sqe.cdw0 & 0xffff_0000 | UInt32(opcodes.randomElement(using: &random)!) }
+    sqe.nsid = random.next() % 8 == 0 ? UInt32(truncatingIfNeeded: random.next()) : 1
+    sqe.prp1 = pointer(&random)
+    sqe.prp2 = pointer(&random)
+    sqe.slba = random.next() % 8 == 0 ? random.next() : random.next() % 2048
+    sqe.cdw12 = UInt32(truncatingIfNeeded: random.next() % 8 == 0 ? random.next() : random.next() % 300)
+    sqe.cdw13 = UInt32(truncatingIfNeeded: random.next())
+    if isAdmin {
+      sqe.cdw10 = UInt32(random.next() % 6) | UInt32(random.next() % 80) << 16
+      sqe.cdw11 = UInt32(random.next() % 8) | UInt32(random.next() % 6) << 16
+    }
+    return sqe
+  }
+
+  private func pointer(_ random: inout Seeded) -> UInt64 {
+    // Not into the queues: what the host writes over its own queues only makes other random entries.
+    let inside = EngineBench.address + UInt64(EngineBench.data) + random.next() % UInt64(3 << 20)
+    switch random.next() % 16 {
+    case 0: return random.next()
+    case 1: return EngineBench.address + UInt64(EngineBench.memoryBytes) - random.next() % 8192
+    case 2: return EngineBench.address &- random.next() % 8192
+    case 3: return inside
+    default: return inside & ~4095
+    }
+  }
+
+  /// Every command that was fetched is completed once, waits as an event request, or was dropped by a reset.
+  /// - Returns: commands fetched.
+  private func count(_ slots: [Record]) throws -> Int {
+    var fetched = 0
+    var open: [UInt32: Int] = [:]
+    var index = 0
+    while index < slots.count {
+      let record = slots[index]
+      switch record.event {
+      case .fetch where record.flags & EventFlag.failed == 0:
+        fetched += 1
+        open[UInt32(record.qid) << 16 | UInt32(record.cid), default: 0] += 1
+      case .completion where record.flags & EventFlag.failed == 0:
+        let key = UInt32(record.bLow >> 16) << 16 | UInt32(record.cid)
+        #expect(open[key, default: 0] > 0, "a completion without its command")
+        open[key, default: 0] -= 1
+      case .reset: open = [:]
+      case .registerWrite where disables(record): open = [:]
+      default: break
+      }
+      index += 1 + Int(record.tail)
+    }
+    return fetched
+  }
+
+  /// Whether the write leaves CC.EN clear.
+  private func disables(_ record: Record) -> Bool {
+    if record.a == Register.cc { return record.b & 1 == 0 }
+    return record.a == Register.cc - 4 && record.flags == 8 && record.b >> 32 & 1 == 0
+  }
+}

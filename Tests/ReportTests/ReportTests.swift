@@ -1,0 +1,163 @@
+import Analysis
+import Foundation
+import NVMe
+import Testing
+import Trace
+
+@testable import Report
+
+/// A trace of `commands` reads at queue depth 1, every hundredth of them slow to execute.
+private func summary(commands: UInt32, hasHost: Bool, grouping: Grouping? = nil) -> Summary {
+  var analyzer = StageAnalyzer(grouping: grouping)
+  func take(_ record: Record, _ source: Source = .engine) { analyzer.take(record, source: source) }
+  take(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+  var now: UInt64 = 1000
+  for number in 0..<commands {
+    let cid = UInt16(truncatingIfNeeded: number)
+    let tail = UInt64(number + 1)
+    let opcode: UInt8 = number % 2 == 0 ? 2 : 1
+    if hasHost {
+      take(Record(time: now - 40, kind: .submit, flags: opcode, qid: 1, cid: cid), .host)
+      take(Record(time: now, kind: .doorbell, qid: 1, a: tail), .host)
+    }
+    take(Record(time: now + 110, kind: .doorbell, qid: 1, a: tail, b: 90))
+    take(Record(time: now + 200, kind: .fetch, qid: 1, cid: cid, a: UInt64(number), b: 75))
+    take(Record(time: now + 260, kind: .map, qid: 1, cid: cid, b: 45))
+    take(Record(time: now + 260, kind: .executeBegin, flags: opcode, qid: 1, cid: cid))
+    now += number % 100 == 99 ? 9000 : 0
+    take(Record(time: now + 960, kind: .executeEnd, qid: 1, cid: cid))
+    take(Record(time: now + 1260, kind: .segment, qid: 1, cid: cid, b: Record.pair(4096, 300)))
+    let dw3 = UInt32(cid) | 1 << 16
+    take(Record(time: now + 1290, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)))
+    take(Record(time: now + 1310, kind: .interrupt, qid: 1, b: 1))
+    if hasHost {
+      take(Record(time: now + 1500, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)), .host)
+      take(Record(time: now + 1540, kind: .doorbell, flags: 1, qid: 1, a: tail), .host)
+    }
+    take(Record(time: now + 1600, kind: .doorbell, flags: 1, qid: 1, a: tail))
+    now += 2000
+  }
+  return analyzer.summary()
+}
+
+private func object(_ text: String) throws -> [String: Any] {
+  try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
+}
+
+@Suite("The report for a person")
+struct TextTests {
+  @Test("begins with the stage that dominates, then the one that makes the tail")
+  func sentences() {
+    let findings = Report.findings(summary(commands: 1000, hasHost: true))
+    #expect(findings[0].hasPrefix("Execute dominates"))
+    #expect(findings[1].contains("execute makes commands slow: the slowest 1.0% of the commands"))
+    #expect(findings.contains("The stages explain every nanosecond of every command."))
+    #expect(findings.contains("No event is missing, and no command is left out."))
+  }
+
+  @Test("says what is not known without the host's stream")
+  func undetected() {
+    let findings = Report.findings(summary(commands: 10, hasHost: false))
+    #expect(findings.contains { $0.hasPrefix("Detect is only bounded: without a host stream") })
+    #expect(!findings.contains { $0.contains("fio") })
+  }
+
+  @Test("names all ten stages, the unexplained and the total, in order, within 80 columns")
+  func table() {
+    let text = StageTable(summary(commands: 1000, hasHost: true)).text
+    let lines = text.split(separator: "\n")
+    let names = lines.map { String($0.prefix { $0 != " " }) }
+    let wanted = Stage.allCases.map(\.name) + ["unexplained"]
+    #expect(names.filter(wanted.contains) == wanted)
+    #expect(lines.allSatisfy { $0.count <= 80 && $0.last != " " })
+  }
+
+  @Test("of a trace without commands says so, and shows no table")
+  func empty() {
+    let text = Report.text(StageAnalyzer().summary())
+    #expect(text.hasPrefix("No I/O command is in this trace from begin to end."))
+    #expect(!text.contains("total"))
+  }
+
+  @Test("has a table for every group")
+  func groups() {
+    let text = Report.text(summary(commands: 10, hasHost: true, grouping: .opcode))
+    #expect(text.contains("\nread: 5 commands in "))
+    #expect(text.contains("\nwrite: 5 commands in "))
+  }
+}
+
+@Suite("The report for a program")
+struct JSONTests {
+  @Test("has the keys of its format, and all ten stages in order")
+  func keys() throws {
+    let report = try object(Report.json(summary(commands: 1000, hasHost: true)))
+    #expect(report["format"] as? String == "nvmepf-report/1")
+    #expect(report["commands"] as? Int == 1000)
+    #expect(report["lost"] as? Int == 0)
+    for key in ["events", "duration_ns", "iops", "queue_depth", "latency", "unexplained", "findings"] {
+      #expect(report[key] != nil, "\(key)")
+    }
+    let stages = try #require(report["stages"] as? [[String: Any]])
+    #expect(stages.map { $0["stage"] as? String } == Stage.allCases.map(\.name))
+    for stage in stages {
+      for key in ["mean_ns", "share", "p50_ns", "p99_ns", "p999_ns", "max_ns"] { #expect(stage[key] is NSNumber) }
+    }
+    #expect(stages[0]["turn_mean_ns"] is NSNumber)
+    #expect(stages[7]["cq_full_mean_ns"] is NSNumber)
+  }
+
+  @Test("has stages whose means add up to the mean latency, with what is unexplained")
+  func sum() throws {
+    let report = try object(Report.json(summary(commands: 997, hasHost: false)))
+    func mean(_ value: Any?) -> Double { ((value as? [String: Any])?["mean_ns"] as? NSNumber)?.doubleValue ?? .nan }
+    let stages = try #require(report["stages"] as? [Any])
+    let sum = stages.map(mean).reduce(mean(report["unexplained"]), +)
+    #expect(abs(sum - mean(report["latency"])) < 1e-9 * sum)
+  }
+
+  @Test("is whole without commands too")
+  func empty() throws {
+    let report = try object(Report.json(StageAnalyzer().summary()))
+    #expect(report["commands"] as? Int == 0)
+    #expect((report["stages"] as? [Any])?.count == 10)
+  }
+
+  @Test("has the groups that were asked for")
+  func groups() throws {
+    let report = try object(Report.json(summary(commands: 10, hasHost: true, grouping: .queue)))
+    let groups = try #require(report["groups"] as? [[String: Any]])
+    #expect(groups.map { $0["group"] as? String } == ["queue 1"])
+  }
+
+  @Test("escapes what JSON does not allow in a string")
+  func escapes() {
+    #expect(JSON.string("a\"b\\c\n").text == #""a\"b\\c\u000a""#)
+  }
+}
+
+@Suite("Numbers")
+struct QuantityTests {
+  @Test(
+    "are written with the unit that suits them",
+    arguments: [
+      (0, "0 ns"), (12.34, "12.3 ns"), (812, "812 ns"), (999.7, "1.00 µs"), (6431, "6.43 µs"), (47_516, "47.5 µs"),
+      (1_200_000, "1.20 ms"), (12e9, "12.0 s"),
+    ])
+  func time(ns: Double, text: String) { #expect(Quantity.time(ns) == text) }
+
+  @Test("are grouped by three digits")
+  func count() { #expect([1, 123, 1234, 1_204_224].map { Quantity.count($0) } == ["1", "123", "1 234", "1 204 224"]) }
+
+  @Test("that are small shares do not read as nothing")
+  func percent() {
+    #expect([0, 0.0001, 0.073, 1].map { Quantity.percent($0) } == ["0.0%", "<0.1%", "7.3%", "100.0%"])
+  }
+
+  @Test("stay with their units where a line breaks")
+  func wrapping() {
+    let text = wrapped(String(repeating: "word ", count: 16) + "and 2.20 µs more")
+    #expect(text.hasSuffix("\n  2.20 µs more"))
+    #expect(text.split(separator: "\n").allSatisfy { $0.count <= 88 })
+  }
+}
