@@ -52,6 +52,7 @@ extension Controller {
       eventRequests.append(try decodeCommand(&state))
     }
     guard state.isAtEnd else { throw .invalid }
+    applyFeatures()
   }
 
   private func encode(_ subsystem: Subsystem, _ state: inout StateWriter) {

@@ -14,7 +14,9 @@ extension Controller {
         try sendScratch(UInt32(Target.identifyBytes), sqe, &port)
       case .getLogPage: try getLogPage(sqe, &port)
       case .getFeatures: dw0 = try target.getFeatures(sqe)
-      case .setFeatures: dw0 = try target.setFeatures(sqe, ioQueuesExist: ioQueuesExist)
+      case .setFeatures:
+        dw0 = try target.setFeatures(sqe, ioQueuesExist: ioQueuesExist)
+        applyFeatures()
       case .createIOCompletionQueue: try createCompletionQueue(sqe, &port)
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
       case .deleteIOSubmissionQueue: try deleteSubmissionQueue(sqe)

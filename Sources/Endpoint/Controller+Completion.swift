@@ -38,7 +38,7 @@ extension Controller {
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
       freeCommand(index)
       if queue.pointee.interruptsEnabled,
-        queue.pointee.unannounced >= target.features.threshold(vector: queue.pointee.vector)
+        queue.pointee.unannounced >= queue.pointee.threshold
       {
         raiseInterrupt(queue, cqid, &port)
       }

@@ -7,6 +7,7 @@ extension Controller {
   mutating func create<P: Port & ~Copyable>(completion qid: QueueID, _ queue: CompletionQueue, _ port: inout P) {
     completionQueues[Int(qid.rawValue)] = queue
     liveCompletion.insert(qid)
+    applyFeatures()
     port.clear(.completionHead(qid))
   }
 
@@ -106,7 +107,7 @@ extension Controller {
     let queue = submissionQueues + Int(qid.rawValue)
     let reserve = qid == .admin ? 0 : Controller.adminReserve
     // Deleting a queue must not leave later commands of the same burst behind: admin commands come one by one.
-    let burst = qid == .admin ? 1 : min(target.features.burst, Controller.batchMax)
+    let burst = qid == .admin ? 1 : burst
     var fetched = 0
     while fetched < burst, queue.pointee.head != queue.pointee.tail, freeCount > reserve {
       let slot = queue.pointee.head

@@ -90,6 +90,7 @@ extension Controller {
     deleteAllQueues()
     freeAllCommands()
     target.reset()
+    applyFeatures()
     csts = ControllerStatus(rawValue: 0)
   }
 

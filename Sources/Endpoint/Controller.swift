@@ -42,6 +42,8 @@ public struct Controller: ~Copyable {
   /// A PRP list, identify data or a log page on its way.
   let scratch: UnsafeMutableRawBufferPointer
   let queuesMax: Int
+  /// Commands fetched in one turn of a queue; follows the features.
+  var burst = 0
 
   public init(_ subsystem: Subsystem) {
     target = Target(subsystem)
@@ -63,6 +65,7 @@ public struct Controller: ~Copyable {
     scratch.initializeMemory(as: UInt8.self, repeating: 0)
     eventRequests.reserveCapacity(AsynchronousEvents.requestsMax)
     freeAllCommands()
+    applyFeatures()
   }
 
   deinit {
@@ -96,6 +99,15 @@ public struct Controller: ~Copyable {
 
   /// The controller can go no further until it is reset (Base 2.1, 9.5).
   mutating func fail() { csts.fatal = true }
+
+  /// What the engine needs for every command, taken out of the features once.
+  mutating func applyFeatures() {
+    burst = min(target.features.burst, Controller.batchMax)
+    for place in 0..<liveCompletion.count {
+      let queue = completionQueues + Int(liveCompletion[place].rawValue)
+      queue.pointee.threshold = target.features.threshold(vector: queue.pointee.vector)
+    }
+  }
 
   // MARK: Commands
 

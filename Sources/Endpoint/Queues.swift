@@ -29,6 +29,8 @@ struct CompletionQueue: BitwiseCopyable {
   var phase = true
   var interruptsEnabled = false
   var vector: UInt16 = 0
+  /// Entries after which an interrupt is raised at once; follows the features.
+  var threshold: UInt32 = 1
   /// A completion waits for room.
   var isBlocked = false
   /// Entries posted since the last interrupt.

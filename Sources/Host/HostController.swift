@@ -5,8 +5,8 @@ import VFIOUser
 
 /// An NVMe controller reached over vfio-user, brought up and ready for queue pairs.
 ///
-/// Queue pairs may be used from different threads; everything here is called by one thread at a time.
-public final class HostController {
+/// Any thread may call it; a queue pair is used by one thread at a time.
+public final class HostController: @unchecked Sendable {
   private let client: Client
   private let doorbells: UnsafeMutableRawPointer
   private let doorbellBytes: Int
@@ -29,6 +29,9 @@ public final class HostController {
 
     public var bytes: UInt64 { blocks << blockShift }
   }
+
+  /// Held while the socket or the admin queue is used. Recursive, since bring-up calls what others call alone.
+  private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
   static let adminEntries = 32
   private static let queueEntriesMin = 64
@@ -60,9 +63,24 @@ public final class HostController {
     admin = QueuePair(
       qid: .admin, entries: HostController.adminEntries, memory: memory, doorbells: doorbells, recording: nil)
     shared[memory.address] = memory
+    var attributes = pthread_mutexattr_t()
+    pthread_mutexattr_init(&attributes)
+    pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
+    pthread_mutex_init(lock, &attributes)
+    pthread_mutexattr_destroy(&attributes)
   }
 
-  deinit { munmap(doorbells, doorbellBytes) }
+  deinit {
+    munmap(doorbells, doorbellBytes)
+    pthread_mutex_destroy(lock)
+    lock.deallocate()
+  }
+
+  private func exclusively<Result>(_ body: () throws(HostError) -> Result) throws(HostError) -> Result {
+    pthread_mutex_lock(lock)
+    defer { pthread_mutex_unlock(lock) }
+    return try body()
+  }
 
   /// Connect and bring the controller up.
   public convenience init(path: String, recording: HostRecording? = nil) throws(HostError) {
@@ -179,6 +197,10 @@ public final class HostController {
   /// Execute one admin command, whatever becomes of it.
   /// - Parameter sqe: its CID is set here.
   public func execute(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
+    try exclusively { () throws(HostError) in try executeAlone(sqe) }
+  }
+
+  private func executeAlone(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
     var result: CompletionEntry?
     guard submitAdmin(sqe) else { throw HostError("the admin queue is full") }
     let end = Clock.monotonicNs() + UInt64(HostController.registerLimitMs) * 1_000_000
@@ -222,18 +244,22 @@ public final class HostController {
 
   /// Memory that the device can reach; kept until `unshare`.
   public func share(_ count: Int) throws(HostError) -> SharedMemory {
-    let memory = try HostController.share(count, client)
-    shared[memory.address] = memory
-    return memory
+    try exclusively { () throws(HostError) in
+      let memory = try HostController.share(count, client)
+      shared[memory.address] = memory
+      return memory
+    }
   }
 
   /// Take memory away from the device.
   public func unshare(_ address: UInt64) throws(HostError) {
-    guard let memory = shared[address] else { return }
-    do throws(VFIOUserError) {
-      try client.unmapMemory(address: address, size: UInt64(memory.count))
-    } catch { throw HostError(error.description) }
-    shared[address] = nil
+    try exclusively { () throws(HostError) in
+      guard let memory = shared[address] else { return }
+      do throws(VFIOUserError) {
+        try client.unmapMemory(address: address, size: UInt64(memory.count))
+      } catch { throw HostError(error.description) }
+      shared[address] = nil
+    }
   }
 
   // MARK: Queue pairs
@@ -246,7 +272,7 @@ public final class HostController {
     guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
       throw HostError("a queue depth of \(depth) is not possible: 1 to \(capabilities.queueEntriesMax - 1)")
     }
-    guard let id = freeQueueIDs.popLast() else {
+    guard let id = try exclusively({ () throws(HostError) in freeQueueIDs.popLast() }) else {
       throw HostError("the controller has no more I/O queues: give it more with --queues")
     }
     let memory = try share(QueuePair.memoryBytes(entries: entries))
@@ -281,7 +307,7 @@ public final class HostController {
       _ = try succeed("deleting queue \(id)", sqe)
     }
     try unshare(address)
-    freeQueueIDs.append(id)
+    try exclusively { () throws(HostError) in freeQueueIDs.append(id) }
   }
 
   /// Whether the device is still there.

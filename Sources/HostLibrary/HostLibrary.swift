@@ -4,33 +4,15 @@ import NVMe
 
 // The C interface of FioEngine/nvmepf_host.h, which says what each function means.
 
-/// `nvmepf_host`: a controller that threads share; opening and closing take turns.
-final class HostHandle {
-  let controller: HostController
-  private var lock = pthread_mutex_t()
-
-  init(_ controller: HostController) {
-    self.controller = controller
-    pthread_mutex_init(&lock, nil)
-  }
-
-  deinit { pthread_mutex_destroy(&lock) }
-
-  func exclusively<Result>(_ body: (HostController) throws(HostError) -> Result) throws(HostError) -> Result {
-    pthread_mutex_lock(&lock)
-    defer { pthread_mutex_unlock(&lock) }
-    return try body(controller)
-  }
-
-  static func at(_ pointer: UnsafeRawPointer) -> HostHandle {
-    Unmanaged<HostHandle>.fromOpaque(pointer).takeUnretainedValue()
-  }
+/// `nvmepf_host` points to this.
+private func controller(_ host: UnsafeRawPointer) -> HostController {
+  Unmanaged<HostController>.fromOpaque(host).takeUnretainedValue()
 }
 
 /// `nvmepf_queue`: a queue pair and what a submission needs of its namespace.
 struct QueueHandle: ~Copyable {
   var pair: QueuePair
-  let host: Unmanaged<HostHandle>
+  let host: Unmanaged<HostController>
   let nsid: UInt32
   let blockShift: UInt8
   let bytes: UInt64
@@ -52,7 +34,7 @@ public func hostOpen(
 ) -> UnsafeMutableRawPointer? {
   do throws(HostError) {
     let controller = try HostController(path: String(cString: path), recording: .fromEnvironment())
-    return Unmanaged.passRetained(HostHandle(controller)).toOpaque()
+    return Unmanaged.passRetained(controller).toOpaque()
   } catch let failure {
     tell(failure, error, errorSize)
     return nil
@@ -61,27 +43,26 @@ public func hostOpen(
 
 @_cdecl("nvmepf_host_close")
 public func hostClose(_ host: UnsafeMutableRawPointer) {
-  let handle = Unmanaged<HostHandle>.fromOpaque(host).takeRetainedValue()
   // A controller that is gone has nothing left to shut down.
-  try? handle.exclusively { (controller) throws(HostError) in try controller.shutDown() }
+  try? Unmanaged<HostController>.fromOpaque(host).takeRetainedValue().shutDown()
 }
 
 @_cdecl("nvmepf_host_size")
-public func hostSize(_ host: UnsafeRawPointer) -> UInt64 { HostHandle.at(host).controller.namespace.bytes }
+public func hostSize(_ host: UnsafeRawPointer) -> UInt64 { controller(host).namespace.bytes }
 
 @_cdecl("nvmepf_host_block_size")
 public func hostBlockSize(_ host: UnsafeRawPointer) -> UInt32 {
-  1 << UInt32(HostHandle.at(host).controller.namespace.blockShift)
+  1 << UInt32(controller(host).namespace.blockShift)
 }
 
 @_cdecl("nvmepf_host_max_transfer")
 public func hostMaxTransfer(_ host: UnsafeRawPointer) -> UInt32 {
-  UInt32(HostHandle.at(host).controller.maxTransferBytes)
+  UInt32(controller(host).maxTransferBytes)
 }
 
 @_cdecl("nvmepf_host_max_queue_entries")
 public func hostMaxQueueEntries(_ host: UnsafeRawPointer) -> UInt32 {
-  HostHandle.at(host).controller.capabilities.queueEntriesMax
+  controller(host).capabilities.queueEntriesMax
 }
 
 /// The controller has no Dataset Management.
@@ -91,33 +72,27 @@ public func hostCanTrim(_ host: UnsafeRawPointer) -> Int32 { 0 }
 @_cdecl("nvmepf_host_allocate")
 public func hostAllocate(_ host: UnsafeMutableRawPointer, _ bytes: Int) -> UnsafeMutableRawPointer? {
   guard bytes > 0 else { return nil }
-  return try? HostHandle.at(host).exclusively { (controller) throws(HostError) in
-    try controller.share(bytes).base
-  }
+  return try? controller(host).share(bytes).base
 }
 
 @_cdecl("nvmepf_host_free")
 public func hostFree(_ host: UnsafeMutableRawPointer, _ memory: UnsafeMutableRawPointer, _ bytes: Int) {
   // A controller that is gone holds no memory.
-  try? HostHandle.at(host).exclusively { (controller) throws(HostError) in
-    try controller.unshare(UInt64(UInt(bitPattern: memory)))
-  }
+  try? controller(host).unshare(UInt64(UInt(bitPattern: memory)))
 }
 
 @_cdecl("nvmepf_queue_open")
 public func queueOpen(
   _ host: UnsafeMutableRawPointer, _ depth: UInt32, _ error: UnsafeMutablePointer<CChar>?, _ errorSize: Int
 ) -> UnsafeMutableRawPointer? {
-  let handle = HostHandle.at(host)
+  let controller = controller(host)
   let queue = UnsafeMutablePointer<QueueHandle>.allocate(capacity: 1)
   do throws(HostError) {
-    try handle.exclusively { (controller) throws(HostError) in
-      queue.initialize(
-        to: QueueHandle(
-          pair: try controller.makeQueuePair(depth: Int(depth)), host: Unmanaged.passRetained(handle),
-          nsid: controller.namespace.nsid, blockShift: controller.namespace.blockShift,
-          bytes: controller.namespace.bytes, maxTransfer: UInt32(controller.maxTransferBytes)))
-    }
+    queue.initialize(
+      to: QueueHandle(
+        pair: try controller.makeQueuePair(depth: Int(depth)), host: Unmanaged.passRetained(controller),
+        nsid: controller.namespace.nsid, blockShift: controller.namespace.blockShift,
+        bytes: controller.namespace.bytes, maxTransfer: UInt32(controller.maxTransferBytes)))
     return UnsafeMutableRawPointer(queue)
   } catch let failure {
     queue.deallocate()
@@ -137,10 +112,9 @@ public func queueClose(_ pointer: UnsafeMutableRawPointer) {
   host.release()
 }
 
-private func close(_ pair: consuming QueuePair, of host: HostHandle) {
-  var pair = Optional(pair)
+private func close(_ pair: consuming QueuePair, of controller: HostController) {
   // A controller that is gone uses no buffer any more.
-  try? host.exclusively { (controller) throws(HostError) in try controller.delete(pair.take()!) }
+  try? controller.delete(pair)
 }
 
 @_cdecl("nvmepf_queue_submit")
@@ -203,6 +177,6 @@ public func queueReap(
     let now = HostController.nowNs()
     if end == 0 { end = now.addingReportingOverflow(timeoutNs).overflow ? .max : now + timeoutNs }
     if now >= end { return Int32(count) }
-    if idle & 0xffff == 0, !queue.pointee.host._withUnsafeGuaranteedRef({ $0.controller.isConnected }) { return -EIO }
+    if idle & 0xffff == 0, !queue.pointee.host._withUnsafeGuaranteedRef({ $0.isConnected }) { return -EIO }
   }
 }

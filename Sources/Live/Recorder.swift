@@ -16,6 +16,8 @@ protocol Recorder: ~Copyable {
   func isCheckpointDue(now: UInt64) -> Bool
   /// The engine's state as it is now: a chunk begins here.
   mutating func checkpoint(_ state: UnsafeRawBufferPointer)
+  /// Nothing follows.
+  mutating func finish()
 }
 
 /// Records nothing.
@@ -27,6 +29,7 @@ struct NoRecorder: Recorder, ~Copyable {
   func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {}
   func isCheckpointDue(now: UInt64) -> Bool { false }
   func checkpoint(_ state: UnsafeRawBufferPointer) {}
+  func finish() {}
 }
 
 /// Records into a ring, and says when a checkpoint is due.
@@ -76,4 +79,6 @@ struct RingRecorder: Recorder, ~Copyable {
     chunkBegin = producer.position
     chunkTime = now
   }
+
+  mutating func finish() { producer.finish(time: nvmepf_ticks()) }
 }

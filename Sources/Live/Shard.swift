@@ -103,7 +103,7 @@ final class Shard: @unchecked Sendable {
     var idleSince = Clock.monotonicNs()
     while true {
       if mailbox.isFull {
-        guard answer(&controller, &port) else { return }
+        guard answer(&controller, &port) else { return port.recorder.finish() }
         idlePasses = 0
       }
       let now = port.beginPass()

@@ -11,6 +11,8 @@ struct ReplayPort: Port, ~Copyable {
   /// Commands fetched.
   private(set) var commands: UInt64 = 0
   private(set) var difference: Difference?
+  /// The recording stops in the middle of a poll: at its end, where the recorder was killed, or at a gap.
+  private(set) var isInterrupted = false
 
   /// The first difference: the event that the recording has (nil at its end) and what the engine did instead.
   struct Difference {
@@ -25,7 +27,7 @@ struct ReplayPort: Port, ~Copyable {
   /// what `inputs` covers: what the world answered.
   @inline(__always)
   private mutating func expect(_ came: Record, inputs: Inputs = []) -> UnsafePointer<Record>? {
-    guard difference == nil else { return nil }
+    guard isComparing else { return nil }
     guard let recorded = cursor.peek(), ReplayPort.equal(recorded.pointee, came, inputs) else {
       differ(came)
       return nil
@@ -58,8 +60,22 @@ struct ReplayPort: Port, ~Copyable {
       && (recorded.b ^ came.b) & b == 0
   }
 
+  @inline(__always)
+  private var isComparing: Bool { difference == nil && !isInterrupted }
+
+  /// Go on behind a gap.
+  mutating func resume() { isInterrupted = false }
+
   @inline(never)
-  private mutating func differ(_ came: Record, _ what: String = "") {
+  private mutating func differ(_ came: Record) {
+    if let recorded = cursor.peek(), recorded.pointee.event != .gap {
+      differ(came, "")
+    } else {
+      isInterrupted = true
+    }
+  }
+
+  private mutating func differ(_ came: Record, _ what: String) {
     guard difference == nil else { return }
     difference = Difference(expected: cursor.peek()?.pointee, came: came, what: what)
   }
@@ -89,7 +105,7 @@ struct ReplayPort: Port, ~Copyable {
 
   @inline(__always)
   mutating func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 {
-    guard difference == nil, let next = cursor.peek(), next.pointee.kind == EventKind.doorbell.rawValue,
+    guard isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.doorbell.rawValue,
       next.pointee.qid == doorbell.qid.rawValue,
       next.pointee.flags == (doorbell.isCompletionHead ? EventFlag.completionQueue : 0)
     else { return last }
@@ -157,7 +173,7 @@ struct ReplayPort: Port, ~Copyable {
   /// A recording has the payload's digests where the backend keeps data, in pieces that follow one another.
   mutating func transferred(_ direction: Direction, _ request: IORequest) {
     var offset: UInt32 = 0
-    while difference == nil, let next = cursor.peek(), next.pointee.kind == EventKind.payload.rawValue,
+    while isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.payload.rawValue,
       next.pointee.cid == request.cid.rawValue, UInt64(offset) < request.transferBytes
     {
       let came = Record(

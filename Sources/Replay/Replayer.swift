@@ -31,7 +31,9 @@ public struct Replayer: ~Copyable {
     throws(TraceError)
   {
     var cursor = EventCursor(chunks)
-    let begin = try Replayer.begin(&cursor)
+    guard let begin = try Replayer.begin(&cursor) else {
+      throw cursor.error ?? TraceError(.damaged, "there is no checkpoint that a replay could begin with")
+    }
     controller = begin
     port = ReplayPort(cursor)
     state = .allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
@@ -41,7 +43,8 @@ public struct Replayer: ~Copyable {
   deinit { state.deallocate() }
 
   /// The engine as the first checkpoint has it; what comes before one (the tail of a chunk that is gone) is passed over.
-  private static func begin(_ cursor: inout EventCursor) throws(TraceError) -> Controller {
+  /// - Returns: nil where no checkpoint follows.
+  private static func begin(_ cursor: inout EventCursor) throws(TraceError) -> Controller? {
     while let next = cursor.peek() {
       if next.pointee.event == .checkpoint {
         let controller = try decode(next)
@@ -50,7 +53,7 @@ public struct Replayer: ~Copyable {
       }
       cursor.advance()
     }
-    throw cursor.error ?? TraceError(.damaged, "there is no checkpoint that a replay could begin with")
+    return nil
   }
 
   private static func decode(_ record: UnsafePointer<Record>) throws(TraceError) -> Controller {
@@ -64,7 +67,8 @@ public struct Replayer: ~Copyable {
     }
   }
 
-  /// Replay to the end, or to the first divergence.
+  /// Replay to the end, or to the first divergence. A recording may end in the middle of a poll, where its recorder was
+  /// killed; what it has is compared.
   /// - Throws: what the reader found wrong with the trace on the way.
   public mutating func run() throws(TraceError) -> ReplayResult {
     while port.difference == nil, let next = port.cursor.peek() {
@@ -77,7 +81,9 @@ public struct Replayer: ~Copyable {
       case .checkpoint: compareState(next)
       case .gap:
         port.cursor.advance()
-        controller = try Replayer.begin(&port.cursor)
+        port.resume()
+        guard let next = try Replayer.begin(&port.cursor) else { break }
+        controller = next
       default: poll()
       }
     }

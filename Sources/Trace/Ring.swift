@@ -93,7 +93,7 @@ public final class Ring: @unchecked Sendable {
   /// Open a ring that a producer made. Nothing in it is trusted.
   /// - Parameter leavingItAlone: What this process frees stays in the file, for the next one to find.
   public init(opening path: String, leavingItAlone: Bool = false) throws(TraceError) {
-    let descriptor = open(path, O_RDWR | O_CLOEXEC)
+    let descriptor = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
     guard descriptor >= 0 else { throw TraceError.system("cannot open the ring \(path)", errno) }
     defer { close(descriptor) }
     var page = [UInt64](repeating: 0, count: 8)

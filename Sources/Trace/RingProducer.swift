@@ -85,6 +85,15 @@ public struct RingProducer: ~Copyable {
     append(checkpoint, bytes)
   }
 
+  /// The last word of a producer that drops: what it dropped since its last checkpoint is counted in a gap.
+  public mutating func finish(time: UInt64) {
+    guard dropped != 0 else { return }
+    while freeSlots() == 0 { sched_yield() }
+    let lost = dropped
+    dropped = 0
+    append(Record(time: time, kind: .gap, a: lost))
+  }
+
   @inline(__always)
   private mutating func publish(_ count: UInt64) {
     head &+= count

@@ -26,6 +26,15 @@ struct Child {
     return signal > 0 ? signal : nil
   }
 
+  /// Whether there is such a command, before anything is begun for it.
+  static func check(_ name: String) throws(Failure) {
+    let path = getenv("PATH").map { String(cString: $0) } ?? ""
+    let folders = name.contains("/") ? [""] : path.split(separator: ":").map { "\($0)/" }
+    guard !folders.contains(where: { access($0 + name, X_OK) == 0 }) else { return }
+    let remedy = name == "fio" ? "apt-get install fio" : "name one that can be run"
+    throw Failure(description: "cannot run \(name), there is no such command: \(remedy)")
+  }
+
   /// - Parameter environment: added to this process's own.
   init(_ command: [String], environment: [String: String]) throws(Failure) {
     for (key, value) in environment { setenv(key, value, 1) }
@@ -42,8 +51,7 @@ struct Child {
     var pid = pid_t()
     let error = posix_spawnp(&pid, command[0], nil, &attributes, arguments, environ)
     guard error == 0 else {
-      let remedy = error == ENOENT && command[0] == "fio" ? ": apt-get install fio" : ""
-      throw Failure(description: "cannot run \(command[0]): \(String(cString: strerror(error)))\(remedy)")
+      throw Failure(description: "cannot run \(command[0]): \(String(cString: strerror(error)))")
     }
     self.pid = pid
   }

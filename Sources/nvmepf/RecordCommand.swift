@@ -61,6 +61,8 @@ struct RecordCommand: ParsableCommand {
   }
 
   func run() throws {
+    if let name = command.first { try Child.check(name) }
+    let engine = try isFio ? RecordCommand.fioEngine() : nil
     Child.blockSignals()
     let session = try Session(
       endpoint, socketPath: nil, output: .trace(output), command: command.isEmpty ? CommandLine.arguments : command)
@@ -68,7 +70,7 @@ struct RecordCommand: ParsableCommand {
     var status: Int32 = 0
     var failure: Failure?
     do throws(Failure) {
-      status = command.isEmpty ? try runWorkload(session) : try runCommand(session)
+      status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
     } catch { failure = error }
     let watch = Watch(session)
     watch.end()
@@ -80,10 +82,12 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: A command
 
-  private func runCommand(_ session: Session) throws(Failure) -> Int32 {
+  private var isFio: Bool { command.first.map { ($0 as NSString).lastPathComponent } == "fio" }
+
+  /// - Parameter engine: the fio engine, where the command is fio.
+  private func runCommand(_ session: Session, _ engine: String?) throws(Failure) -> Int32 {
     var arguments = command
-    if (command[0] as NSString).lastPathComponent == "fio" {
-      let engine = try RecordCommand.fioEngine()
+    if let engine {
       arguments = try FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }.rewrite(command)
     }
     let child = try Child(arguments, environment: session.environment)

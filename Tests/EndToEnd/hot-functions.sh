@@ -1,0 +1,22 @@
+#!/bin/bash
+# hot-functions.sh BINARY
+#
+# Disassembles the functions that run for every command, and fails where one counts references, checks exclusivity or
+# allocates: each costs as much as a stage.
+set -euo pipefail
+binary=${1:?usage: hot-functions.sh BINARY}
+
+# Every specialisation for the live ports and the replay port; what happens seldom is out of line and left out:
+# checkpoints, admin commands, errors, requests of the serving thread.
+hot='Controller.*(poll|serve|fetchBurst|postWaiting|takeHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
+cold='executeAdmin|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search|Replay'
+
+found=$(objdump -d --no-show-raw-insn "$binary" | swift demangle -simplified | awk -v hot="$hot" -v cold="$cold" '
+  /^[0-9a-f]+ <.*>:$/ { name = $0; is_hot = (name ~ hot && name !~ cold); if (is_hot) functions++ }
+  is_hot && /call.*<(swift_retain|swift_release|swift_beginAccess|swift_allocObject|swift_bridgeObjectRetain|swift_bridgeObjectRelease)/ {
+    print name; print "    " $0
+  }
+  END { print functions + 0 " hot functions" }')
+echo "$found" | tail -n 1 | sed 's/^/    /'
+[ "$(echo "$found" | tail -n 1)" != "0 hot functions" ] || { echo "    no hot function was found: the names have changed"; exit 1; }
+[ "$(echo "$found" | wc -l)" = 1 ] || { echo "$found" | head -40; exit 1; }

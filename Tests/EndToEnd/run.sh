@@ -1,0 +1,203 @@
+#!/bin/bash
+# run.sh [NAME...]
+#
+# The whole tool as a user has it: real fio, killed recorders, full disks, wrong usage. After `make build`. Runs every
+# test_NAME below, or those named; prints a line for each and a count at the end.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+nvmepf=$PWD/.build/release/nvmepf
+here=$PWD/Tests/EndToEnd
+export NVMEPF=$nvmepf SWIFT_BACKTRACE=enable=no
+work=$(mktemp -d)
+trap 'cd /; umount "$work/small" 2>/dev/null; rm -rf "$work"' EXIT
+passed=0 failed=0
+
+# Every check says what it expected; the first that fails ends its test.
+die() { echo "    $*"; exit 1; }
+json() { python3 -c "import json,sys; d=json.load(sys.stdin); print($1)"; }
+expect_status() { # STATUS COMMAND...
+  local wanted=$1 got=0
+  shift
+  "$@" >out 2>err || got=$?
+  [ $got = "$wanted" ] || die "exit status $got instead of $wanted: $* $(head -c 400 err)"
+}
+expect_refused() { # TEXT COMMAND...: status 2, one line that holds TEXT
+  local text=$1
+  shift
+  expect_status 2 "$@"
+  [ "$(wc -l <err)" = 1 ] || die "more or less than one line: $* $(cat err)"
+  grep -qi -- "$text" err || die "'$text' is not in: $(cat err)"
+}
+expect_identical() { "$nvmepf" replay "$@" >out 2>err || die "$(head -20 out err)"; }
+expect_exact_sums() {
+  "$nvmepf" report --json "$1" >report.json || die "no report"
+  python3 - <<'P' || exit 1
+import json
+r = json.load(open("report.json"))
+names = "detect fetch dispatch map data-in execute data-out complete interrupt reap".split()
+assert [s["stage"] for s in r["stages"]] == names, r["stages"]
+total = sum(s["mean_ns"] for s in r["stages"]) + r["unexplained"]["mean_ns"]
+assert abs(total - r["latency"]["mean_ns"]) < 1e-3, (total, r["latency"])
+assert r["format"] == "nvmepf-report/1" and r["lost"] == 0 and r["commands"] > 0 and r["findings"]
+P
+}
+
+test_fio_qd1() {
+  expect_status 0 "$nvmepf" record -- fio --name=t --rw=randread --bs=4k --iodepth=1 --runtime=2 --time_based \
+    --output-format=json --output=fio.json
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  python3 - <<'P' || exit 1
+import json
+fio = json.load(open("fio.json"))["jobs"][0]["read"]["clat_ns"]["mean"]
+own = json.load(open("report.json"))["latency"]["mean_ns"]
+print(f"    fio's mean completion latency {fio:.0f} ns, the report's mean total {own:.0f} ns: "
+      f"{fio - own:+.0f} ns is fio's own, before the doorbell and after the reap")
+assert abs(fio - own) <= max(0.05 * fio, 200), (fio, own)
+P
+}
+
+test_fio_verify() {
+  expect_status 0 "$nvmepf" record --backend memory --size 256MiB -- fio --name=t --rw=randrw --verify=crc32c \
+    --iodepth=16 --numjobs=2 --bsrange=512-1M --size=64M --offset_increment=64M --output-format=json --output=fio.json
+  [ "$(json 'sum(j["error"] for j in d["jobs"])' <fio.json)" = 0 ] || die "fio found errors"
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+}
+
+test_fio_job_file() {
+  printf '[global]\nioengine=libaio\nbs=8k\n[a]\nrw=randread\niodepth=4\nnumber_ios=500\n[b]\nrw=write\nfsync=8\nsize=1M\n' >job.fio
+  expect_status 0 "$nvmepf" record --backend memory -- fio job.fio
+  grep -q ioengine=nvmepf out || die "fio ran on another engine"
+  expect_identical
+}
+
+test_built_in_workload() {
+  local rw
+  for rw in read write randread randwrite randrw; do
+    expect_status 0 "$nvmepf" record -o w.nvpt --backend memory --size 64MiB --rw $rw --bs 16k --iodepth 8 \
+      --numjobs 2 --number 500
+    [ "$("$nvmepf" info --json w.nvpt | json 'd["commands"], d["lost"], d["complete"]')" = "1000 0 True" ] ||
+      die "not 1000 commands: $("$nvmepf" info w.nvpt)"
+    expect_identical w.nvpt
+    expect_exact_sums w.nvpt
+  done
+}
+
+test_full_payload_and_repeat() {
+  expect_status 0 "$nvmepf" record --payload full --backend memory --rw randrw --bs 128k --iodepth 4 --number 100
+  expect_identical --repeat 100
+}
+
+test_flight_recorder() {
+  expect_status 0 "$nvmepf" record --flight-recorder 2MiB --rw randread --iodepth 32 --runtime 2
+  [ "$(stat -c %s nvmepf.nvpt)" -lt 4000000 ] || die "the file is not small: $(stat -c %s nvmepf.nvpt)"
+  expect_identical
+}
+
+test_dump() {
+  "$nvmepf" record --rw randread --number 100 2>/dev/null
+  [ "$("$nvmepf" dump --event fetch --qid 1 | wc -l)" = 100 ] || die "not 100 fetches"
+  "$nvmepf" dump --json --limit 200 | python3 -c 'import json,sys; [json.loads(l) for l in sys.stdin]' || die "not JSON"
+}
+
+test_exit_status_of_the_command() {
+  expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
+  expect_status 0 "$nvmepf" record -- sh -c 'test -S "$NVMEPF_SOCKET"'
+  [ ! -e "/dev/shm/nvmepf-$("$nvmepf" info --json | json 'd["id"]')" ] || die "its rings are still there"
+}
+
+test_interrupt() {
+  local pid
+  (trap - INT; exec "$nvmepf" record --rw randread --runtime 60) 2>err &
+  pid=$!
+  until [ -s nvmepf.nvpt ] && [ "$("$nvmepf" info --json 2>/dev/null | json 'd["chunks"]' 2>/dev/null)" -gt 2 ] 2>/dev/null; do :; done
+  kill -INT $pid
+  wait $pid || die "exit status $?: $(cat err)"
+  [ "$("$nvmepf" info --json | json 'd["complete"]')" = True ] || die "not complete"
+  expect_identical
+}
+
+test_killed_recorder() {
+  local seed=${NVMEPF_SEED:-$RANDOM} turn pid id chunks
+  echo "    seed $seed"
+  RANDOM=$seed
+  for turn in $(seq 50); do
+    rm -f k.nvpt
+    "$nvmepf" record -o k.nvpt --rw randrw --backend memory --size 64MiB --iodepth $((1 + RANDOM % 32)) --runtime 60 2>/dev/null &
+    pid=$!
+    # The moment is random; that it is somewhere within the recording is not left to chance.
+    until [ -s k.nvpt ]; do :; done
+    python3 -c "import time; time.sleep($((RANDOM % 400)) / 1000)"
+    kill -9 $pid
+    wait $pid 2>/dev/null
+    id=$("$nvmepf" info --json k.nvpt 2>/dev/null | json 'd["id"]') || die "turn $turn: not readable"
+    expect_status 0 "$nvmepf" repair k.nvpt
+    [ "$("$nvmepf" info --json k.nvpt | json 'd["complete"], d["lost"]')" = "True 0" ] || die "turn $turn: $("$nvmepf" info k.nvpt)"
+    [ ! -e "/dev/shm/nvmepf-$id" ] || die "turn $turn: its rings are still there"
+    chunks=$("$nvmepf" info --json k.nvpt | json 'd["events"]')
+    [ "$chunks" = 0 ] || expect_identical k.nvpt
+  done
+}
+
+test_full_disk() {
+  mkdir -p small
+  if ! mount -t tmpfs -o size=128k tmpfs small 2>/dev/null; then
+    echo "    NOT RUN: a small tmpfs cannot be mounted here (needs root)"
+    return 0
+  fi
+  "$nvmepf" record -o small/t.nvpt --backend memory --size 64MiB -- fio --name=t --rw=randrw --verify=crc32c --bs=4k \
+    --iodepth=8 --size=32M --output-format=json --output=fio.json >out 2>err
+  [ $? = 1 ] || die "exit status is not 1: $(cat err)"
+  grep -q 'No space left' err || die "no word of the full disk: $(cat err)"
+  [ "$(json 'd["jobs"][0]["error"]' <fio.json)" = 0 ] || die "the workload was harmed"
+  [ "$("$nvmepf" info --json small/t.nvpt 2>/dev/null | json 'd["events"] > 0')" = True ] || die "not readable"
+  umount small
+}
+
+test_refusals() {
+  local port
+  expect_refused 'unknown option' "$nvmepf" record --nonsense -- true
+  expect_refused 'nothing to record' "$nvmepf" record
+  expect_refused 'No such file' "$nvmepf" replay missing.nvpt
+  expect_refused 'not a trace' "$nvmepf" report /bin/ls
+  expect_refused 'not a file' "$nvmepf" info /
+  "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
+  printf '\x02' | dd of=n.nvpt bs=1 seek=8 conv=notrunc status=none
+  expect_refused 'newer nvmepf' "$nvmepf" replay n.nvpt
+  expect_refused 'No such file or directory' "$nvmepf" record -o nowhere/t.nvpt --rw randread
+  expect_refused 'bytes: choose another' "$nvmepf" serve --socket "/tmp/$(printf 'x%.0s' $(seq 200))"
+  "$nvmepf" serve --socket s.sock 2>/dev/null &
+  port=$!
+  until [ -S s.sock ]; do :; done
+  expect_refused 'in use' "$nvmepf" serve --socket s.sock
+  kill $port
+  wait $port
+  expect_refused 'apt-get install fio' env PATH=/nowhere "$nvmepf" record -- fio --name=t
+  expect_refused 'cannot run' "$nvmepf" record -- /nowhere/command
+  if [ "$(id -u)" = 0 ]; then
+    mkdir -m 700 private
+    expect_refused 'Permission denied' setpriv --reuid=65534 --regid=65534 --clear-groups "$nvmepf" serve --socket "$PWD/private/s"
+  else
+    echo "    NOT RUN: no permission on the socket (needs root to become somebody else)"
+  fi
+}
+
+test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
+
+run() {
+  local begin=$SECONDS
+  mkdir -p "$work/$1"
+  if (cd "$work/$1" && "test_$1"); then
+    passed=$((passed + 1))
+    echo "passed: $1 ($((SECONDS - begin)) s)"
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $1"
+  fi
+}
+
+[ $# -gt 0 ] || mapfile -t all < <(sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "${BASH_SOURCE[0]}")
+for name in "${all[@]:-$@}"; do run "$name"; done
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
