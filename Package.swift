@@ -50,7 +50,11 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "VFIOUser"], swiftSettings: settings),
-    .testTarget(name: "TraceTests", dependencies: ["CPlatform", "Trace"], swiftSettings: settings),
+    .executableTarget(
+      name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
+    // Records without end, for a test to kill.
+    .executableTarget(name: "trace-crash", dependencies: ["Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
+    .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
   ],

@@ -68,6 +68,16 @@ long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, s
   return received;
 }
 
+int nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length) {
+  int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  return fallocate(fd, mode, (off_t)offset, (off_t)length) < 0 ? -errno : 0;
+}
+
+int64_t nvmepf_next_data(int fd, uint64_t offset) {
+  off_t found = lseek(fd, (off_t)offset, SEEK_DATA);
+  return found < 0 ? -errno : found;
+}
+
 int nvmepf_memfd(const char *name) {
   int fd = memfd_create(name, MFD_CLOEXEC);
   return fd < 0 ? -errno : fd;
@@ -86,8 +96,4 @@ void nvmepf_pin_thread(int core) {
 int nvmepf_eventfd(void) {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   return fd < 0 ? -errno : fd;
-}
-
-void nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length) {
-  fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
 }

@@ -1,159 +1,443 @@
-/// Turns slots of a ring into the body of a chunk: the kinds in order, then for each kind its times and fields.
-struct ChunkEncoder: ~Copyable {
-  private let scale: TimeScale
-  private let schema = Schema.own
-  private var columns = ColumnEncoder()
-  private var values = Scratch()
-  private var kinds = Scratch()
-  private var places = Scratch()
-  private var times = Scratch()
-  private var blob = Scratch()
-  private var copy = Scratch()
-  private var sortedTimes = Scratch()
-  private var sortedPlaces = Scratch()
-  private var ends = Scratch()
+import CPlatform
+import CZstd
+import Glibc
 
-  init(_ scale: TimeScale) { self.scale = scale }
+/// Turns the events of a `ChunkBuilder` into a chunk as it stands in the file. One coder serves all streams of a writer;
+/// its memory is kept from chunk to chunk.
+final class ChunkEncoder {
+  private let zstd: OpaquePointer
+  /// Header and body.
+  private var output = ByteBuffer(capacity: 1 << 16)
+  /// The values of columns that later ones may repeat, and behind them those of the column at hand.
+  private var values = ByteBuffer(capacity: 1 << 16)
+  /// The same for planes.
+  private var planes = ByteBuffer(capacity: 1 << 16)
+  private var work = ByteBuffer(capacity: 1 << 16)
+  private var columns: [ColumnEntry] = []
+  private var planeEntries: [PlaneEntry] = []
+  /// Columns of the chunk so far.
+  private var columnCount = 0
 
-  /// What is counted on the way.
-  struct Summary {
-    var events = 0
-    var commands: UInt64 = 0
-    var lost: UInt64 = 0
-    var firstTime: UInt64 = 0
-    var lastTime: UInt64 = 0
+  /// A column whose values vary.
+  private struct ColumnEntry {
+    let number: Int
+    let count: Int
+    /// Some of its values, which tell most columns apart.
+    let probe: SIMD4<UInt64>
+    /// In `values`: 32-bit words where all of them fit, else 64-bit words.
+    let offset: Int
+    let isNarrow: Bool
   }
 
-  var body: UnsafeRawBufferPointer { columns.bytes }
-
-  /// - Parameter slots: whole events, of kinds that this version knows; times in ticks.
-  mutating func encode(_ slots: UnsafeBufferPointer<Record>) throws(TraceError) -> Summary {
-    // Another process may write to the ring at any moment: what is checked must be what is encoded.
-    let own = copy.reserve(slots.count * Record.size).bindMemory(to: Record.self, capacity: slots.count)
-    own.update(from: slots.baseAddress!, count: slots.count)
-    return try encode(own: UnsafeBufferPointer(start: own, count: slots.count))
+  private struct PlaneEntry {
+    let count: Int
+    let crc: UInt32
+    /// In `planes`.
+    let offset: Int
   }
 
-  private mutating func encode(own slots: UnsafeBufferPointer<Record>) throws(TraceError) -> Summary {
-    columns.reset()
-    var summary = Summary()
-    let kinds = self.kinds.reserve(slots.count).assumingMemoryBound(to: UInt8.self)
-    let places = self.places.reserve(4 * slots.count).assumingMemoryBound(to: UInt32.self)
-    let times = self.times.reserve(8 * slots.count).assumingMemoryBound(to: UInt64.self)
-    var counts = [Int](repeating: 0, count: 256)
-    var position = 0
-    while position < slots.count {
-      let record = slots[position]
-      guard let kind = schema.kinds[Int(record.kind)], slots.count - position > Int(record.tail),
-        isWhole(record, kind)
-      else { throw TraceError(.damaged, "an event in the ring is not whole") }
-      kinds[summary.events] = record.kind
-      places[summary.events] = UInt32(position)
-      times[summary.events] = scale.ns(record.time)
-      counts[Int(record.kind)] += 1
-      if record.kind == EventKind.fetch.rawValue, record.qid != 0 { summary.commands += 1 }
-      if record.kind == EventKind.gap.rawValue { summary.lost &+= record.a }
-      summary.events += 1
-      position += 1 + Int(record.tail)
-    }
-    summary.firstTime = times[0]
-    summary.lastTime = times[summary.events - 1]
-    columns.put(UnsafeRawBufferPointer(start: kinds, count: summary.events))
-    // Times and places of each kind together, in one pass over the events.
-    let sortedTimes = self.sortedTimes.reserve(8 * summary.events).assumingMemoryBound(to: UInt64.self)
-    let sortedPlaces = self.sortedPlaces.reserve(4 * summary.events).assumingMemoryBound(to: UInt32.self)
-    let ends = self.ends.reserve(8 * 256).assumingMemoryBound(to: Int.self)
-    var begin = 0
-    for kind in 0..<256 {
-      ends[kind] = begin
-      begin += counts[kind]
-    }
-    var previous = summary.firstTime
-    for event in 0..<summary.events {
-      let kind = Int(kinds[event])
-      sortedTimes[ends[kind]] = times[event] &- previous
-      sortedPlaces[ends[kind]] = places[event]
-      ends[kind] += 1
-      previous = times[event]
-    }
-    for kind in 0..<256 where counts[kind] > 0 {
-      let begin = ends[kind] - counts[kind]
-      put(schema.kinds[kind]!, counts[kind], slots, sortedTimes + begin, sortedPlaces + begin)
-    }
-    return summary
+  /// A stride through the records of one kind.
+  private struct Column {
+    let first: UnsafeRawPointer
+    let stride: Int
+    let count: Int
+    /// Bytes in the record.
+    let width: Int
+    let isTime: Bool
+
+    subscript(index: Int) -> UInt64 { ChunkEncoder.load(first + index * stride, width: width) }
   }
 
-  /// Whether the tail is as long as the kind and its fields say: a reader derives it from them.
-  private func isWhole(_ record: Record, _ kind: Schema.Kind) -> Bool {
-    if kind.carriesBytes, record.flags & EventFlag.bytes != 0 {
-      return Int(record.tail) == (Int(record.bLow) + Record.size - 1) / Record.size
-    }
-    return Int(record.tail) == kind.fixedTail
+  init() throws(TraceError) {
+    guard let zstd = ZSTD_createCCtx() else { throw TraceError.system("cannot begin to compress", ENOMEM) }
+    self.zstd = zstd
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, 1)
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_contentSizeFlag, 0)
   }
 
-  private mutating func put(
-    _ kind: Schema.Kind, _ count: Int, _ slots: UnsafeBufferPointer<Record>, _ times: UnsafeMutablePointer<UInt64>,
-    _ own: UnsafePointer<UInt32>
-  ) {
-    columns.put(times, count)
-    let values = self.values.reserve(8 * count).assumingMemoryBound(to: UInt64.self)
-    let base = UnsafeRawPointer(slots.baseAddress!)
-    for field in kind.fields {
-      let (offset, width) = field.place.location
-      gather(base + offset, width, own, count, values)
-      if field.isSpan {
-        let most = width < 8 ? UInt64(1) << (8 * UInt64(width)) - 1 : .max
-        for index in 0..<count {
-          values[index] = min(most, scale.span(values[index], endingAt: slots[Int(own[index])].time))
-        }
+  deinit { ZSTD_freeCCtx(zstd) }
+
+  /// Append the builder's events as a chunk. `header` gets what follows from the events.
+  func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader, to file: inout TraceFile) throws(TraceError) {
+    encode(builder, &header)
+    try file.append(output)
+  }
+
+  private func encode(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {
+    begin(builder)
+    encodeBody(builder)
+    output.pad(to: 8)
+    let body = output.base + ChunkHeader.size
+    header.beginsWithCheckpoint = builder.beginsWithCheckpoint
+    header.events = UInt32(builder.events)
+    header.slots = UInt32(builder.slots)
+    header.firstTime = builder.firstTime
+    header.lastTime = builder.lastTime
+    header.commands = commands(builder)
+    header.lost = lost(builder)
+    header.bodyLength = UInt32(output.count - ChunkHeader.size)
+    header.bodyCRC = nvmepf_crc32c(0, body, output.count - ChunkHeader.size)
+    header.store(to: output.base)
+  }
+
+  /// Submission queue entries of I/O queues.
+  private func commands(_ builder: ChunkBuilder) -> UInt32 {
+    let fetches = builder.records(of: EventKind.fetch.rawValue)
+    var count: UInt32 = 0
+    for index in 0..<fetches.count {
+      let qid = fetches.start!.load(fromByteOffset: index * fetches.stride + 10, as: UInt16.self)
+      count += qid == 0 ? 0 : 1
+    }
+    return count
+  }
+
+  private func lost(_ builder: ChunkBuilder) -> UInt64 {
+    let gaps = builder.records(of: EventKind.gap.rawValue)
+    var sum: UInt64 = 0
+    for index in 0..<gaps.count {
+      let (total, overflow) = sum.addingReportingOverflow(
+        gaps.start!.load(fromByteOffset: index * gaps.stride + 16, as: UInt64.self))
+      sum = overflow ? .max : total
+    }
+    return sum
+  }
+
+  /// Make room for the largest that the chunk can become, so that nothing below has to.
+  private func begin(_ builder: ChunkBuilder) {
+    output.removeAll()
+    values.removeAll()
+    planes.removeAll()
+    columns.removeAll(keepingCapacity: true)
+    planeEntries.removeAll(keepingCapacity: true)
+    columnCount = 0
+    var valueBytes = 8 * builder.events
+    var planeBytes = builder.events
+    var columnMetadata = 4096
+    var carried = 0
+    for layout in builder.schema.kinds {
+      let count = builder.records(of: layout.kind).count
+      valueBytes += 8 * count * (layout.fields.count + 1)
+      planeBytes += count * layout.stride
+      columnMetadata += 64 * (layout.fields.count + 2)
+      carried += ZSTD_compressBound(builder.bytesCarried(by: layout.kind).count)
+    }
+    values.reserve(valueBytes)
+    planes.reserve(planeBytes)
+    work.reserve(8 * builder.events)
+    output.reserve(ChunkHeader.size + planeBytes + planeBytes / 128 + columnMetadata + carried)
+    output.advance(ChunkHeader.size)
+  }
+
+  private func encodeBody(_ builder: ChunkBuilder) {
+    let present = builder.schema.kinds.filter { builder.records(of: $0.kind).count > 0 }
+    output.append(UInt8(present.count))
+    for layout in present {
+      output.append(layout.kind)
+      output.append(UInt32(builder.records(of: layout.kind).count))
+    }
+    encodeSequence(builder)
+    for layout in present { encodeKind(layout, builder) }
+  }
+
+  /// The kinds of the events in stream order: a column of one plane.
+  private func encodeSequence(_ builder: ChunkBuilder) {
+    columnCount += 1
+    let sequence = builder.sequence.bytes
+    if builder.schema.kinds.contains(where: { builder.records(of: $0.kind).count == sequence.count }) {
+      return appendConstant(UInt64(sequence[0]))
+    }
+    output.append(ColumnTag.planes + Transform.plain.rawValue)
+    output.append(UInt8(1))
+    planes.append(sequence)
+    appendPlane(count: sequence.count)
+  }
+
+  private func encodeKind(_ layout: KindLayout, _ builder: ChunkBuilder) {
+    let (start, count, stride) = builder.records(of: layout.kind)
+    let records = UnsafeRawPointer(start!)
+    withUnsafeTemporaryAllocation(of: SIMD4<UInt64>.self, capacity: stride / Record.size) { varying in
+      for slot in 0..<stride / Record.size {
+        varying[slot] = Self.varyingBits(records + slot * Record.size, stride: stride, count: count)
       }
-      columns.put(values, count)
+      let varying = UnsafeRawPointer(varying.baseAddress!)
+      encode(Column(first: records, stride: stride, count: count, width: 8, isTime: true), varying: varying)
+      for field in layout.fields {
+        let column = Column(
+          first: records + field.offset, stride: stride, count: count, width: field.width, isTime: field.unit == .span)
+        encode(column, varying: varying + field.offset)
+      }
     }
-    if kind.carriesBytes { putBytes(slots, own, count) }
+    if layout.carriesBytes { encodeCarried(builder.bytesCarried(by: layout.kind)) }
   }
 
-  private func gather(
-    _ base: UnsafeRawPointer, _ width: Int, _ places: UnsafePointer<UInt32>, _ count: Int,
-    _ values: UnsafeMutablePointer<UInt64>
-  ) {
+  /// The bits of a slot that are not the same in all records.
+  private static func varyingBits(_ slot: UnsafeRawPointer, stride: Int, count: Int) -> SIMD4<UInt64> {
+    let first = slot.load(as: SIMD4<UInt64>.self)
+    var varying = SIMD4<UInt64>.zero
+    var record = slot
+    for _ in 0..<count {
+      varying |= record.load(as: SIMD4<UInt64>.self) ^ first
+      record += stride
+    }
+    return varying
+  }
+
+  private func encode(_ column: Column, varying: UnsafeRawPointer) {
+    let number = columnCount
+    columnCount += 1
+    let varying = Self.load(varying, width: column.width)
+    if varying == 0 { return appendConstant(column[0]) }
+    let isNarrow = (column[0] | varying) >> 32 == 0
+    let (count, last) = (column.count, column.count - 1)
+    let probe = SIMD4(column[0], column[last / 3], column[last - last / 3], column[last])
+    if let earlier = columns.first(where: {
+      $0.count == count && $0.isNarrow == isNarrow && $0.probe == probe && isEqual(column, to: $0)
+    }) {
+      output.append(ColumnTag.reference)
+      output.append(UInt16(earlier.number))
+      return
+    }
+    columns.append(
+      ColumnEntry(number: number, count: count, probe: probe, offset: values.count, isNarrow: isNarrow))
+    if isNarrow {
+      encode(column, varying, width: min(column.width, 4), as: UInt32.self)
+    } else {
+      encode(column, varying, width: 8, as: UInt64.self)
+    }
+  }
+
+  private static func load(_ bytes: UnsafeRawPointer, width: Int) -> UInt64 {
     switch width {
-    case 1: gather(base, UInt8.self, places, count, values)
-    case 2: gather(base, UInt16.self, places, count, values)
-    case 4: gather(base, UInt32.self, places, count, values)
-    default: gather(base, UInt64.self, places, count, values)
+    case 1: UInt64(bytes.load(as: UInt8.self))
+    case 2: UInt64(bytes.loadUnaligned(as: UInt16.self))
+    case 4: UInt64(bytes.loadUnaligned(as: UInt32.self))
+    default: bytes.loadUnaligned(as: UInt64.self)
+    }
+  }
+
+  private func isEqual(_ column: Column, to earlier: ColumnEntry) -> Bool {
+    let values = self.values.base + earlier.offset
+    @inline(__always)
+    func isEqual<Value: FixedWidthInteger & BitwiseCopyable, Word: FixedWidthInteger & BitwiseCopyable>(
+      _: Value.Type, _: Word.Type
+    ) -> Bool {
+      let words = values.assumingMemoryBound(to: Word.self)
+      var record = column.first
+      var index = 0
+      while index < column.count {
+        let blockEnd = min(index + 256, column.count)
+        var difference: Word = 0
+        while index < blockEnd {
+          difference |= words[index] ^ Word(truncatingIfNeeded: record.loadUnaligned(as: Value.self))
+          record += column.stride
+          index += 1
+        }
+        if difference != 0 { return false }
+      }
+      return true
+    }
+    switch (column.width, earlier.isNarrow) {
+    case (1, _): return isEqual(UInt8.self, UInt32.self)
+    case (2, _): return isEqual(UInt16.self, UInt32.self)
+    case (4, _): return isEqual(UInt32.self, UInt32.self)
+    case (_, true): return isEqual(UInt64.self, UInt32.self)
+    case (_, false): return isEqual(UInt64.self, UInt64.self)
+    }
+  }
+
+  /// Copy a column into `values` and encode it, with arithmetic in `width` bytes.
+  @inline(__always)
+  private func encode<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ column: Column, _ varying: UInt64, width: Int, as type: Word.Type
+  ) {
+    let words = values.end.assumingMemoryBound(to: Word.self)
+    @inline(__always)
+    func gather<Value: FixedWidthInteger & BitwiseCopyable>(_ type: Value.Type) {
+      var record = column.first
+      for index in 0..<column.count {
+        words[index] = Word(truncatingIfNeeded: record.loadUnaligned(as: Value.self))
+        record += column.stride
+      }
+    }
+    switch column.width {
+    case 1: gather(UInt8.self)
+    case 2: gather(UInt16.self)
+    case 4: gather(UInt32.self)
+    default: gather(UInt64.self)
+    }
+    // A multiple of eight, for the next column.
+    values.advance((column.count * MemoryLayout<Word>.size + 7) & ~7)
+    if column.isTime {
+      encodeOffset(words, count: column.count, width: width)
+    } else if deltaIsShorter(words, count: column.count, width: width, varying: Word(truncatingIfNeeded: varying)) {
+      encodeDelta(words, count: column.count, width: width)
+    } else {
+      appendPlanes(
+        words, count: column.count, largest: words[0] | Word(truncatingIfNeeded: varying),
+        varying: Word(truncatingIfNeeded: varying), .plain, width: width)
+    }
+  }
+
+  /// Times and spans: how far each is from the middle one.
+  @inline(__always)
+  private func encodeOffset<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
+  ) {
+    let middle = Self.middle(words, count: count)
+    let shift = Word(Word.bitWidth - 8 * width)
+    let transformed = work.base.assumingMemoryBound(to: Word.self)
+    let first = zigzag(words[0] &- middle, shift: shift)
+    var (largest, varying) = (Word.zero, Word.zero)
+    for index in 0..<count {
+      let value = zigzag(words[index] &- middle, shift: shift)
+      transformed[index] = value
+      largest |= value
+      varying |= value ^ first
+    }
+    appendPlanes(
+      transformed, count: count, largest: largest, varying: varying, .offset, width: width, base: UInt64(middle))
+  }
+
+  /// The median of a few values from all over the column.
+  @inline(__always)
+  private static func middle<Word: FixedWidthInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int
+  ) -> Word {
+    withUnsafeTemporaryAllocation(of: Word.self, capacity: 31) { sample in
+      let taken = min(count, 31)
+      for index in 0..<taken {
+        let value = words[index * count / taken]
+        var place = index
+        while place > 0 && sample[place - 1] > value {
+          sample[place] = sample[place - 1]
+          place -= 1
+        }
+        sample[place] = value
+      }
+      return sample[taken / 2]
     }
   }
 
   @inline(__always)
-  private func gather<Value: FixedWidthInteger & BitwiseCopyable>(
-    _ base: UnsafeRawPointer, _: Value.Type, _ places: UnsafePointer<UInt32>, _ count: Int,
-    _ values: UnsafeMutablePointer<UInt64>
+  private func encodeDelta<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
   ) {
-    for index in 0..<count {
-      values[index] = UInt64(base.load(fromByteOffset: Int(places[index]) * Record.size, as: Value.self))
+    let shift = Word(Word.bitWidth - 8 * width)
+    let transformed = work.base.assumingMemoryBound(to: Word.self)
+    let first = zigzag(words[0], shift: shift)
+    transformed[0] = first
+    var (largest, varying) = (first, Word.zero)
+    for index in 1..<max(count, 1) {
+      let value = zigzag(words[index] &- words[index - 1], shift: shift)
+      transformed[index] = value
+      largest |= value
+      varying |= value ^ first
     }
+    appendPlanes(transformed, count: count, largest: largest, varying: varying, .delta, width: width)
   }
 
-  /// The bytes behind all events of a kind, one run after the other.
-  private mutating func putBytes(
-    _ slots: UnsafeBufferPointer<Record>, _ places: UnsafePointer<UInt32>, _ count: Int
-  ) {
-    var total = 0
-    for index in 0..<count { total += length(slots[Int(places[index])]) }
-    let target = blob.reserve(total)
-    var filled = 0
-    for index in 0..<count {
-      let record = slots[Int(places[index])]
-      let bytes = length(record)
-      if bytes > 0 {
-        (target + filled).copyMemory(from: slots.baseAddress! + Int(places[index]) + 1, byteCount: bytes)
+  /// Whether the differences of a sample take fewer bits than its values.
+  @inline(__always)
+  private func deltaIsShorter<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int, varying: Word
+  ) -> Bool {
+    let sampled = min(count - 1, 192)
+    let sample = words + (count - sampled + 1) / 2
+    let shift = Word(Word.bitWidth - 8 * width)
+    let differences = work.base.assumingMemoryBound(to: Word.self)
+    for index in 0..<sampled { differences[index] = zigzag(sample[index] &- sample[index - 1], shift: shift) }
+    return Self.bits(differences, count: sampled) < Self.bits(sample, count: sampled)
+  }
+
+  /// About how many bits a value of the sample takes when each plane is coded alone: the planes' distinct bytes tell.
+  @inline(__always)
+  private static func bits<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ sample: UnsafeMutablePointer<Word>, count: Int
+  ) -> Double {
+    var varying = Word.zero
+    for index in 0..<count { varying |= sample[index] ^ sample[0] }
+    var sum = 0.0
+    withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 256) { seen in
+      let seen = seen.baseAddress!
+      for plane in 0..<MemoryLayout<Word>.size {
+        let shift = Word(8 * plane)
+        if varying &>> shift & 0xff == 0 { continue }
+        seen.update(repeating: 0, count: 256)
+        for index in 0..<count { seen[Int(truncatingIfNeeded: sample[index] &>> shift & 0xff)] = 1 }
+        var distinct: UInt32 = 0
+        for byte in 0..<256 { distinct &+= UInt32(seen[byte]) }
+        sum += log2(Double(distinct))
       }
-      filled += bytes
     }
-    columns.put(UnsafeRawBufferPointer(start: target, count: total))
+    return sum
   }
 
-  private func length(_ record: Record) -> Int {
-    record.flags & EventFlag.bytes != 0 ? Int(record.bLow) : 0
+  private func appendConstant(_ value: UInt64) {
+    let bytes = (64 - value.leadingZeroBitCount + 7) / 8
+    output.append(ColumnTag.constant + UInt8(bytes))
+    for byte in 0..<bytes { output.append(UInt8(truncatingIfNeeded: value >> UInt64(8 * byte))) }
+  }
+
+  /// As many planes as the largest value needs.
+  @inline(__always)
+  private func appendPlanes<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, largest: Word, varying: Word, _ transform: Transform, width: Int,
+    base: UInt64? = nil
+  ) {
+    let planeCount = max(1, (Word.bitWidth - largest.leadingZeroBitCount + 7) / 8)
+    output.append(ColumnTag.planes + transform.rawValue)
+    output.append(UInt8(planeCount | width.trailingZeroBitCount << 4))
+    if let base { output.append(base) }
+    for plane in 0..<planeCount {
+      let shift = Word(8 * plane)
+      if varying &>> shift & 0xff == 0 {
+        output.append(PlaneMode.constant)
+        output.append(UInt8(truncatingIfNeeded: words[0] &>> shift))
+        continue
+      }
+      let target = planes.end.assumingMemoryBound(to: UInt8.self)
+      for index in 0..<count { target[index] = UInt8(truncatingIfNeeded: words[index] &>> shift) }
+      planes.advance(count)
+      appendPlane(count: count)
+    }
+  }
+
+  /// The last `count` bytes of `planes`, which vary.
+  private func appendPlane(count: Int) {
+    let offset = planes.count - count
+    let plane = planes.base + offset
+    let crc = nvmepf_crc32c(0, plane, count)
+    for (number, entry) in planeEntries.enumerated() where entry.count == count && entry.crc == crc {
+      if memcmp(planes.base + entry.offset, plane, count) == 0 {
+        output.append(PlaneMode.reference)
+        output.append(UInt16(number))
+        planes.removeLast(count)
+        return
+      }
+    }
+    planeEntries.append(PlaneEntry(count: count, crc: crc, offset: offset))
+    appendCompressed(UnsafeRawBufferPointer(start: plane, count: count))
+  }
+
+  private func encodeCarried(_ bytes: UnsafeRawBufferPointer) {
+    output.append(UInt32(bytes.count))
+    if bytes.count > 0 { appendCompressed(bytes) }
+  }
+
+  /// Bytes, stored or compressed, whichever is shorter. A few are not worth a try.
+  private func appendCompressed(_ bytes: UnsafeRawBufferPointer) {
+    if bytes.count >= 64 {
+      let room = ZSTD_compressBound(bytes.count)
+      output.reserve(5 + room)
+      let length = ZSTD_compress2(zstd, output.end + 5, room, bytes.baseAddress, bytes.count)
+      if ZSTD_isError(length) == 0 && length + 4 < bytes.count {
+        output.append(PlaneMode.zstd)
+        output.append(UInt32(length))
+        output.advance(length)
+        return
+      }
+    }
+    output.append(PlaneMode.stored)
+    output.append(bytes)
   }
 }

@@ -3,35 +3,84 @@ import Glibc
 
 /// The machine's clocks.
 public enum Clock {
-  /// CLOCK_MONOTONIC_RAW, in nanoseconds.
-  public static func monotonicNs() -> UInt64 { read(CLOCK_MONOTONIC_RAW) }
-  /// CLOCK_REALTIME, in nanoseconds since 1970.
-  public static func realtimeNs() -> UInt64 { read(CLOCK_REALTIME) }
+  /// CLOCK_MONOTONIC_RAW, nanoseconds.
+  public static func monotonicNs() -> UInt64 { nanoseconds(CLOCK_MONOTONIC_RAW) }
+  /// CLOCK_REALTIME, nanoseconds since 1970.
+  public static func realtimeNs() -> UInt64 { nanoseconds(CLOCK_REALTIME) }
 
-  private static func read(_ clock: clockid_t) -> UInt64 {
+  static func nanoseconds(_ clock: clockid_t) -> UInt64 {
     var time = timespec()
     clock_gettime(clock, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
+}
 
-  /// Cycle counter ticks a second, measured against CLOCK_MONOTONIC_RAW over 20 ms.
-  public static func measureTicksPerSecond() -> Double {
-    let (ticks, ns) = together()
-    let end = ns + 20_000_000
-    var now = together()
-    while now.ns < end { now = together() }
-    return Double(now.ticks &- ticks) / Double(now.ns - ns) * 1e9
+/// From cycle counter ticks to the nanoseconds of a trace: one fixed factor for a whole trace, so that stretches of time
+/// which touch in ticks touch in nanoseconds too. `clock` events tell how far it is off the system's clocks.
+public struct TickScale: Equatable, Sendable {
+  /// The tick at which the trace's time begins.
+  public let start: UInt64
+  /// Nanoseconds a tick, times 2³².
+  public let multiplier: UInt64
+
+  public init(start: UInt64, multiplier: UInt64) {
+    self.start = start
+    self.multiplier = multiplier
   }
 
-  /// Both clocks at one moment: of a few attempts the one that took the shortest.
-  private static func together() -> (ticks: UInt64, ns: UInt64) {
-    var best: (width: UInt64, ticks: UInt64, ns: UInt64) = (.max, 0, 0)
-    for _ in 0..<5 {
-      let before = nvmepf_ticks()
-      let ns = monotonicNs()
-      let width = nvmepf_ticks() &- before
-      if width < best.width { best = (width, before &+ width / 2, ns) }
+  /// Ticks that are nanoseconds already, from 0: for events that were decoded from a trace.
+  public static let identity = TickScale(start: 0, multiplier: 1 << 32)
+
+  public var ticksPerSecond: UInt64 { UInt64(1e9 * 4_294_967_296 / Double(max(multiplier, 1))) }
+
+  /// Nanoseconds since the trace began, rounded down; 0 for what was before.
+  @inline(__always)
+  public func nanoseconds(_ ticks: UInt64) -> UInt64 {
+    let since = ticks &- start
+    if since > UInt64(Int64.max) { return 0 }
+    let product = since.multipliedFullWidth(by: multiplier)
+    return product.high << 32 | product.low >> 32
+  }
+
+  /// Begin a trace's time now, with the counter's rate measured against CLOCK_MONOTONIC_RAW over `milliseconds`.
+  public static func measure(milliseconds: UInt64 = 20) -> TickScale {
+    let first = ClockSnapshot.now()
+    var last = first
+    while last.monotonic &- first.monotonic < milliseconds * 1_000_000 {
+      usleep(1000)
+      last = ClockSnapshot.now()
     }
-    return (best.ticks, best.ns)
+    let rate = Double(last.monotonic &- first.monotonic) / Double(max(last.ticks &- first.ticks, 1))
+    return TickScale(start: last.ticks, multiplier: UInt64(rate * 4_294_967_296))
+  }
+}
+
+/// The machine's clocks, read together.
+public struct ClockSnapshot: Equatable, Sendable {
+  public let ticks: UInt64
+  /// CLOCK_MONOTONIC_RAW, nanoseconds.
+  public let monotonic: UInt64
+  /// CLOCK_REALTIME, nanoseconds since 1970.
+  public let realtime: UInt64
+
+  /// The closest of a few readings: an interrupt between two clocks would part them.
+  public static func now() -> ClockSnapshot {
+    var best: (width: UInt64, snapshot: ClockSnapshot)?
+    for _ in 0..<8 {
+      let before = nvmepf_ticks_after_loads()
+      let monotonic = Clock.monotonicNs()
+      let after = nvmepf_ticks_after_loads()
+      let realtime = Clock.realtimeNs()
+      let end = nvmepf_ticks_after_loads()
+      let width = end &- before
+      if let best, best.width <= width { continue }
+      let middle = before &+ (after &- before) / 2
+      best = (width, ClockSnapshot(ticks: middle, monotonic: monotonic, realtime: realtime))
+    }
+    return best!.snapshot
+  }
+
+  init(ticks: UInt64, monotonic: UInt64, realtime: UInt64) {
+    (self.ticks, self.monotonic, self.realtime) = (ticks, monotonic, realtime)
   }
 }

@@ -1,77 +1,60 @@
-import CPlatform
 import Glibc
 import Synchronization
 
-/// The thread that turns rings into a trace.
-public final class RecorderThread: @unchecked Sendable {
-  private let writer: TraceWriter
-  private let directory: String
-  private let stopping = Atomic<Bool>(false)
-  private var lock = pthread_mutex_t()
-  private var latest = TraceWriter.Progress()
-  private var failure: TraceError?
-  private var thread = pthread_t()
+/// A thread that drains rings into a trace until it is told to stop.
+public final class RecorderThread: Sendable {
+  public let progress: RecordingProgress
+  private let state: State
+  private let thread: pthread_t
 
-  private static let pauseNs = 1_000_000
-  /// Pauses between two looks for new rings.
-  private static let pausesPerLook = 20
-
-  /// - Parameter directory: where rings appear.
-  public init(_ writer: TraceWriter, directory: String) {
-    self.writer = writer
-    self.directory = directory
-    pthread_mutex_init(&lock, nil)
-    pthread_create(
-      &thread, nil,
-      { argument in
-        nvmepf_name_thread("nvmepf-writer")
-        Unmanaged<RecorderThread>.fromOpaque(argument!).takeRetainedValue().run()
-        return nil
-      }, Unmanaged.passRetained(self).toOpaque())
+  /// What both threads see.
+  private final class State: @unchecked Sendable {
+    let stopping = Atomic<Bool>(false)
+    /// The thread's until it has ended.
+    let writer: TraceWriter
+    var summary: RecordingSummary?
+    init(_ writer: TraceWriter) { self.writer = writer }
   }
 
-  deinit { pthread_mutex_destroy(&lock) }
+  /// Start recording with `writer`, which is the thread's from now on.
+  public init(_ writer: sending TraceWriter) throws(TraceError) {
+    progress = writer.progress
+    state = State(writer)
+    var thread = pthread_t()
+    let context = Unmanaged.passRetained(state)
+    let error = pthread_create(
+      &thread, nil,
+      { context in
+        RecorderThread.run(Unmanaged<State>.fromOpaque(context!).takeRetainedValue())
+        return nil
+      }, context.toOpaque())
+    guard error == 0 else {
+      context.release()
+      throw TraceError.system("cannot start the recorder", error)
+    }
+    self.thread = thread
+  }
 
-  private func run() {
-    var pauses = 0
-    while !stopping.load(ordering: .acquiring) {
-      if pauses % RecorderThread.pausesPerLook == 0 { writer.addRings(in: directory) }
-      pauses += 1
-      writer.drain()
-      publish()
-      var pause = timespec(tv_sec: 0, tv_nsec: RecorderThread.pauseNs)
+  /// Record this ring too.
+  public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
+
+  /// Write what is left and close the trace. Producers must have ended. To be called once.
+  public func stop() -> RecordingSummary {
+    state.stopping.store(true, ordering: .releasing)
+    pthread_join(thread, nil)
+    return state.summary!
+  }
+
+  private static func run(_ state: State) {
+    // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
+    var all = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_BLOCK, &all, nil)
+    while !state.stopping.load(ordering: .acquiring) {
+      if state.writer.drain() { continue }
+      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
       nanosleep(&pause, nil)
     }
-    writer.addRings(in: directory)
-    // What it throws, the writer keeps as its error.
-    try? writer.finish()
-    publish()
-  }
-
-  private func publish() {
-    pthread_mutex_lock(&lock)
-    latest = writer.progress
-    if failure == nil { failure = writer.error }
-    pthread_mutex_unlock(&lock)
-  }
-
-  public var progress: TraceWriter.Progress {
-    pthread_mutex_lock(&lock)
-    defer { pthread_mutex_unlock(&lock) }
-    return latest
-  }
-
-  /// Why the recording could not go on; nil as long as it does.
-  public var error: TraceError? {
-    pthread_mutex_lock(&lock)
-    defer { pthread_mutex_unlock(&lock) }
-    return failure
-  }
-
-  /// Write what is left and close the trace. The producers have finished.
-  public func finish() throws(TraceError) {
-    stopping.store(true, ordering: .releasing)
-    pthread_join(thread, nil)
-    if let failure { throw failure }
+    state.summary = state.writer.finish()
   }
 }

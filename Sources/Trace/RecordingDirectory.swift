@@ -1,39 +1,70 @@
 import Glibc
 
-/// Where the rings of a recording lie: in memory, under the trace's identifier, where recorder, engine, hosts and a
-/// later repair find them.
+/// Where the rings of one trace live: a directory that only its owner may enter, in shared memory, or beside the trace
+/// where shared memory has no room. Both names follow from the trace alone, so that a repair finds what a kill left.
 public struct RecordingDirectory: Sendable {
   public let path: String
+  public let id: TraceID
 
-  public static func path(of id: TraceID) -> String { "/dev/shm/nvmepf-\(id)" }
+  private static func sharedPath(_ id: TraceID) -> String { "/dev/shm/nvmepf-\(id)" }
+  private static func fallbackPath(_ tracePath: String) -> String { tracePath + ".rings" }
 
-  /// Make it, for this user alone.
-  public init(creating id: TraceID) throws(TraceError) {
-    path = RecordingDirectory.path(of: id)
-    guard mkdir(path, 0o700) == 0 else { throw .system("cannot make \(path)", errno) }
+  private init(path: String, id: TraceID) { (self.path, self.id) = (path, id) }
+
+  /// Make the directory for the trace that will be at `tracePath`.
+  /// - Parameters:
+  ///   - tracePath: nil when the rings' contents become no trace.
+  ///   - ringBytes: Room that the rings will need in all.
+  public init(creating id: TraceID, tracePath: String?, ringBytes: UInt64) throws(TraceError) {
+    self.id = id
+    path =
+      if let tracePath, !RecordingDirectory.hasRoom("/dev/shm", ringBytes) {
+        RecordingDirectory.fallbackPath(tracePath)
+      } else {
+        RecordingDirectory.sharedPath(id)
+      }
+    guard mkdir(path, 0o700) == 0 else {
+      guard let tracePath, errno == EEXIST else { throw TraceError.system("cannot create \(path)", errno) }
+      throw TraceError(.system(EEXIST), "\(path) was left by a recording: nvmepf repair \(tracePath)")
+    }
   }
 
-  /// The ring files in a directory, in the order of their names.
-  public static func rings(in directory: String) -> [String] {
-    entries(of: directory).filter { $0.hasSuffix(".ring") }.sorted()
+  /// The directories that a recording of this trace left behind.
+  public static func left(by id: TraceID, tracePath: String) -> [RecordingDirectory] {
+    [sharedPath(id), fallbackPath(tracePath)].filter(isOwn).map { RecordingDirectory(path: $0, id: id) }
   }
 
-  /// Remove it with all that is still in it: rings, the socket, copies of job files.
-  public static func remove(_ path: String) {
-    for entry in entries(of: path) { unlink(entry) }
+  /// The rings that are there, by name.
+  func ringPaths() -> [String] { names().filter { $0.hasSuffix(".ring") }.sorted().map { "\(path)/\($0)" } }
+
+  /// Remove the directory and what a recording put there.
+  public func remove() {
+    for name in names() where name != "." && name != ".." { unlink("\(path)/\(name)") }
     rmdir(path)
   }
 
-  private static func entries(of directory: String) -> [String] {
-    guard let stream = opendir(directory) else { return [] }
-    defer { closedir(stream) }
-    var paths: [String] = []
-    while let entry = readdir(stream) {
-      let name = withUnsafePointer(to: &entry.pointee.d_name) {
-        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-      }
-      if name != ".", name != ".." { paths.append("\(directory)/\(name)") }
+  private func names() -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    var names: [String] = []
+    while let entry = readdir(directory) {
+      names.append(
+        withUnsafePointer(to: &entry.pointee.d_name) {
+          $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        })
     }
-    return paths
+    return names
+  }
+
+  private static func isOwn(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR && status.st_uid == geteuid()
+  }
+
+  private static func hasRoom(_ path: String, _ bytes: UInt64) -> Bool {
+    var status = statvfs()
+    guard statvfs(path, &status) == 0 else { return false }
+    let (free, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+    return overflow || free >= bytes
   }
 }

@@ -18,8 +18,17 @@ public final class Ring: @unchecked Sendable {
   /// The stream of the trace that these records become.
   public let stream: UInt16
   public let traceID: TraceID
-  /// Tells this ring from others of the same stream, before and after it: random.
-  let serial: UInt64
+  /// The stream that the recorder made of it, where another ring had its number already.
+  var recordedStream: UInt16? {
+    get {
+      let stored = header.load(fromByteOffset: Offset.recordedStream, as: UInt32.self)
+      return stored == 0 ? nil : UInt16(truncatingIfNeeded: stored &- 1)
+    }
+    set {
+      header.storeBytes(
+        of: newValue.map { UInt32($0) + 1 } ?? 0, toByteOffset: Offset.recordedStream, as: UInt32.self)
+    }
+  }
   /// Slots; a power of two.
   public let capacity: UInt64
 
@@ -35,7 +44,7 @@ public final class Ring: @unchecked Sendable {
     static let capacity = 16
     static let traceID = 24
     static let closed = 40
-    static let serial = 48
+    static let recordedStream = 48
     static let head = 64
     static let tail = 128
   }
@@ -67,8 +76,6 @@ public final class Ring: @unchecked Sendable {
     }
     (header, slots) = try Ring.map(descriptor, capacity: capacity, path: path)
     (self.path, self.capacity, self.source, self.stream, self.traceID) = (path, capacity, source, stream, traceID)
-    serial = .random(in: 1...UInt64.max)
-    header.storeBytes(of: serial, toByteOffset: Offset.serial, as: UInt64.self)
     header.storeBytes(of: Ring.magic, toByteOffset: Offset.magic, as: UInt64.self)
     header.storeBytes(of: Ring.version, toByteOffset: Offset.version, as: UInt32.self)
     header.storeBytes(of: UInt16(source.rawValue), toByteOffset: Offset.source, as: UInt16.self)
@@ -84,7 +91,8 @@ public final class Ring: @unchecked Sendable {
   }
 
   /// Open a ring that a producer made. Nothing in it is trusted.
-  public init(opening path: String) throws(TraceError) {
+  /// - Parameter leavingItAlone: What this process frees stays in the file, for the next one to find.
+  public init(opening path: String, leavingItAlone: Bool = false) throws(TraceError) {
     let descriptor = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
     guard descriptor >= 0 else { throw TraceError.system("cannot open the ring \(path)", errno) }
     defer { close(descriptor) }
@@ -97,11 +105,11 @@ public final class Ring: @unchecked Sendable {
     guard capacity.nonzeroBitCount == 1, capacity >= 128, capacity <= Ring.slotsMax, fstat(descriptor, &status) == 0,
       status.st_size == off_t(Ring.headerSize) + off_t(capacity) * off_t(Record.size)
     else { throw TraceError(.damaged, "the ring \(path) is not as long as it says") }
-    (header, slots) = try Ring.map(descriptor, capacity: capacity, path: path)
+    let sharing = leavingItAlone ? MAP_PRIVATE : MAP_SHARED
+    (header, slots) = try Ring.map(descriptor, capacity: capacity, path: path, sharing)
     (self.path, self.capacity, self.source) = (path, capacity, source)
     stream = UInt16(truncatingIfNeeded: page[1] >> 48)
     traceID = TraceID(high: page[3], low: page[4])
-    serial = page[6]
   }
 
   deinit {
@@ -109,15 +117,15 @@ public final class Ring: @unchecked Sendable {
     munmap(slots, 2 * Int(capacity) * Record.size)
   }
 
-  private static func map(_ descriptor: Int32, capacity: UInt64, path: String) throws(TraceError) -> (
-    UnsafeMutableRawPointer, UnsafeMutablePointer<Record>
-  ) {
+  private static func map(_ descriptor: Int32, capacity: UInt64, path: String, _ sharing: Int32 = MAP_SHARED)
+    throws(TraceError) -> (UnsafeMutableRawPointer, UnsafeMutablePointer<Record>)
+  {
     let length = Int(capacity) * Record.size
     let access = PROT_READ | PROT_WRITE
-    guard let header = mmap(nil, headerSize, access, MAP_SHARED, descriptor, 0), header != MAP_FAILED,
+    guard let header = mmap(nil, headerSize, access, sharing, descriptor, 0), header != MAP_FAILED,
       let room = mmap(nil, 2 * length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), room != MAP_FAILED,
-      mmap(room, length, access, MAP_SHARED | MAP_FIXED, descriptor, off_t(headerSize)) != MAP_FAILED,
-      mmap(room + length, length, access, MAP_SHARED | MAP_FIXED, descriptor, off_t(headerSize)) != MAP_FAILED
+      mmap(room, length, access, sharing | MAP_FIXED, descriptor, off_t(headerSize)) != MAP_FAILED,
+      mmap(room + length, length, access, sharing | MAP_FIXED, descriptor, off_t(headerSize)) != MAP_FAILED
     else { throw TraceError.system("cannot map the ring \(path)", errno) }
     return (header, room.assumingMemoryBound(to: Record.self))
   }

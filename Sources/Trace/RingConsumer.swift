@@ -24,6 +24,15 @@ public struct RingConsumer: ~Copyable {
 
   public var isEmpty: Bool { ring.head.pointee.load(ordering: .acquiring) == tail }
 
+  /// Free whatever is there. Returns how many slots that were.
+  mutating func discard() -> UInt64 {
+    let head = ring.head.pointee.load(ordering: .acquiring)
+    let count = head &- tail
+    tail = head
+    ring.tail.pointee.store(tail, ordering: .releasing)
+    return min(count, ring.capacity)
+  }
+
   /// Give `count` of the oldest slots back to the producer.
   public mutating func free(_ count: Int) {
     tail &+= UInt64(count)
@@ -34,8 +43,7 @@ public struct RingConsumer: ~Copyable {
   public static func discard(_ ring: Ring) {
     var consumer = RingConsumer(ring)
     while !(ring.isClosed && consumer.isEmpty) {
-      guard let slots = try? consumer.available() else { return }
-      consumer.free(slots.count)
+      _ = consumer.discard()
       var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
       nanosleep(&pause, nil)
     }

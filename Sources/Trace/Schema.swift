@@ -1,114 +1,76 @@
-/// How the events of a trace are laid out: this version's own layout, or the one that a file brings with it.
-struct Schema {
-  struct Kind {
-    var kind: UInt8
-    var name: String
-    var fields: [Field]
-    /// Slots that always follow the record.
-    var fixedTail: Int
-    var carriesBytes: Bool
-  }
+/// Where a field's bytes lie in an event, counted from its record's first byte; the slots behind begin at 32.
+public struct FieldLayout: Equatable, Sendable {
+  public let name: String
+  public let offset: Int
+  /// 1, 2, 4 or 8 bytes, little-endian.
+  public let width: Int
+  public let unit: FieldUnit
 
-  struct Field {
-    var name: String
-    var place: FieldPlace
-    var isSpan: Bool
-  }
-
-  /// By raw value.
-  private(set) var kinds = [Kind?](repeating: nil, count: 256)
-
-  /// What this version writes.
-  static let own: Schema = {
-    var schema = Schema()
-    for kind in EventKind.allCases {
-      let description = kind.description
-      schema.kinds[Int(kind.rawValue)] = Kind(
-        kind: kind.rawValue, name: description.name,
-        fields: description.fields.map { Field(name: $0.name, place: $0.place, isSpan: $0.unit == .span) },
-        fixedTail: description.fixedTailBytes / Record.size, carriesBytes: description.carriesBytes)
-    }
-    return schema
-  }()
-
-  // MARK: Bytes
-
-  func encode(into writer: inout ByteWriter) {
-    let present = kinds.compactMap { $0 }
-    writer.put(UInt16(present.count))
-    for kind in present {
-      writer.put(kind.kind)
-      writer.put(UInt8(kind.carriesBytes ? 1 : 0))
-      writer.put(UInt8(kind.fixedTail))
-      writer.put(kind.name)
-      writer.put(UInt8(kind.fields.count))
-      for field in kind.fields {
-        let (code, offset, width) = field.place.code
-        for value in [code, offset, width, field.isSpan ? 1 : 0] { writer.put(value) }
-        writer.put(field.name)
-      }
+  /// The field's value in an event of which `event` are the bytes, tail included.
+  public func value(in event: UnsafeRawPointer) -> UInt64 {
+    switch width {
+    case 1: UInt64(event.load(fromByteOffset: offset, as: UInt8.self))
+    case 2: UInt64(event.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
+    case 4: UInt64(event.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
+    default: event.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
     }
   }
+}
 
-  init() {}
+/// What a trace says of one kind of event, so that a reader needs no table of its own to decode it.
+public struct KindLayout: Equatable, Sendable {
+  /// `EventKind.rawValue`, or a kind that this program does not know.
+  public let kind: UInt8
+  public let name: String
+  /// In the order of the columns.
+  public let fields: [FieldLayout]
+  /// Slots of 32 bytes that always follow the record.
+  public let fixedTailSlots: Int
+  /// `bLow` bytes follow the record where bit 0x80 of `flags` is set.
+  public let carriesBytes: Bool
 
-  /// - Throws: `.damaged` when it describes what cannot be.
-  init(_ reader: inout ByteReader) throws(TraceError) {
-    for _ in 0..<(try reader.get(UInt16.self)) {
-      let kind = try reader.get(UInt8.self)
-      let carriesBytes = try reader.get(UInt8.self) == 1
-      let fixedTail = Int(try reader.get(UInt8.self))
-      let name = try reader.getText()
-      var fields: [Field] = []
-      for _ in 0..<(try reader.get(UInt8.self)) {
-        let code = try reader.get(UInt8.self)
-        let (offset, width, span) = (try reader.get(UInt8.self), try reader.get(UInt8.self), try reader.get(UInt8.self))
-        guard let place = FieldPlace(code: code, offset: offset, width: width, tailBytes: fixedTail * Record.size)
-        else { throw TraceError(.damaged, "its description of events makes no sense") }
-        fields.append(Field(name: try reader.getText(), place: place, isSpan: span == 1))
-      }
-      kinds[Int(kind)] = Kind(
-        kind: kind, name: name, fields: fields, fixedTail: fixedTail, carriesBytes: carriesBytes)
+  /// Bytes of a record and what always follows it.
+  var stride: Int { Record.size * (1 + fixedTailSlots) }
+}
+
+/// The kinds of event in a trace and their columns, as the trace itself describes them.
+public struct TraceSchema: Equatable, Sendable {
+  /// By kind, ascending.
+  public let kinds: [KindLayout]
+  private let index: [UInt8]
+
+  init(kinds: [KindLayout]) {
+    self.kinds = kinds
+    var index = [UInt8](repeating: 255, count: 256)
+    for (position, layout) in kinds.enumerated() { index[Int(layout.kind)] = UInt8(position) }
+    self.index = index
+  }
+
+  /// What this program writes: the event table.
+  public static let current = TraceSchema(
+    kinds: EventKind.allCases.sorted { $0.rawValue < $1.rawValue }.map { KindLayout($0.description) })
+
+  public subscript(kind: UInt8) -> KindLayout? {
+    let position = Int(index[Int(kind)])
+    return position < kinds.count ? kinds[position] : nil
+  }
+}
+
+extension KindLayout {
+  init(_ event: EventDescription) {
+    kind = event.kind.rawValue
+    name = event.name
+    fixedTailSlots = event.fixedTailBytes / Record.size
+    carriesBytes = event.carriesBytes
+    fields = event.fields.map {
+      let (offset, width) = $0.place.location
+      return FieldLayout(name: $0.name, offset: offset, width: width, unit: $0.unit)
     }
   }
 }
 
 extension FieldPlace {
-  /// As the file has it: what, and for a place in the tail where and how wide.
-  var code: (UInt8, UInt8, UInt8) {
-    switch self {
-    case .flags: (0, 0, 0)
-    case .qid: (1, 0, 0)
-    case .cid: (2, 0, 0)
-    case .a: (3, 0, 0)
-    case .aLow: (4, 0, 0)
-    case .aHigh: (5, 0, 0)
-    case .b: (6, 0, 0)
-    case .bLow: (7, 0, 0)
-    case .bHigh: (8, 0, 0)
-    case .tail(let offset, let width): (9, UInt8(offset), UInt8(width))
-    }
-  }
-
-  init?(code: UInt8, offset: UInt8, width: UInt8, tailBytes: Int) {
-    switch code {
-    case 0: self = .flags
-    case 1: self = .qid
-    case 2: self = .cid
-    case 3: self = .a
-    case 4: self = .aLow
-    case 5: self = .aHigh
-    case 6: self = .b
-    case 7: self = .bLow
-    case 8: self = .bHigh
-    case 9:
-      guard [1, 2, 4, 8].contains(width), Int(offset) + Int(width) <= tailBytes else { return nil }
-      self = .tail(offset: Int(offset), width: Int(width))
-    default: return nil
-    }
-  }
-
-  /// Bytes before the value counted from the record's beginning, and the value's width.
+  /// Offset and width in bytes, from the record's first byte.
   var location: (offset: Int, width: Int) {
     switch self {
     case .flags: (9, 1)
@@ -125,44 +87,97 @@ extension FieldPlace {
   }
 }
 
-/// Puts integers and texts one behind the other, little-endian.
-struct ByteWriter {
-  private(set) var bytes: [UInt8] = []
+/// As the header of a trace holds it.
+extension TraceSchema {
+  static let tailSlotsMax = 64
 
-  mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
-    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  func append(to buffer: inout ByteBuffer) {
+    buffer.append(UInt16(kinds.count))
+    for kind in kinds {
+      buffer.append(kind.kind)
+      buffer.append(UInt8(kind.carriesBytes ? 1 : 0))
+      buffer.append(UInt8(kind.fixedTailSlots))
+      buffer.append(UInt8(kind.fields.count))
+      buffer.append(UInt8(kind.name.utf8.count))
+      buffer.append(utf8: kind.name)
+      for field in kind.fields {
+        buffer.append(UInt16(field.offset))
+        buffer.append(UInt8(field.width))
+        buffer.append(field.unit.code)
+        buffer.append(UInt8(field.name.utf8.count))
+        buffer.append(utf8: field.name)
+      }
+    }
   }
 
-  /// At most 65535 bytes of UTF-8.
-  mutating func put(_ text: String) {
-    let utf8 = text.utf8.prefix(Int(UInt16.max))
-    put(UInt16(utf8.count))
-    bytes.append(contentsOf: utf8)
+  init(_ reader: inout ByteReader) throws(Malformed) {
+    let count = Int(try reader.read(UInt16.self))
+    guard count < 255 else { throw Malformed("its schema has too many kinds") }
+    var kinds: [KindLayout] = []
+    for _ in 0..<count {
+      let kind = try KindLayout(&reader)
+      guard kind.kind > kinds.last?.kind ?? 0 else { throw Malformed("the kinds of its schema are not in order") }
+      kinds.append(kind)
+    }
+    self.init(kinds: kinds)
   }
-
-  mutating func put(_ more: UnsafeRawBufferPointer) { bytes.append(contentsOf: more) }
 }
 
-/// Takes integers and texts from bytes that are not trusted.
-struct ByteReader {
-  private let bytes: UnsafeRawBufferPointer
-  private(set) var offset = 0
+extension KindLayout {
+  fileprivate init(_ reader: inout ByteReader) throws(Malformed) {
+    kind = try reader.read()
+    carriesBytes = try reader.read(UInt8.self) & 1 != 0
+    fixedTailSlots = Int(try reader.read(UInt8.self))
+    let fieldCount = Int(try reader.read(UInt8.self))
+    name = try reader.text(Int(try reader.read(UInt8.self)))
+    guard fixedTailSlots <= TraceSchema.tailSlotsMax, !carriesBytes || fixedTailSlots == 0 else {
+      throw Malformed("its schema describes an event that is too long")
+    }
+    // No byte belongs to two fields, so a chunk's columns are never longer than its events.
+    var taken = [Bool](repeating: false, count: Record.size * (1 + fixedTailSlots))
+    for reserved in [0...8, 14...15] { for byte in reserved { taken[byte] = true } }
+    var fields: [FieldLayout] = []
+    for _ in 0..<fieldCount {
+      let field = try FieldLayout(&reader)
+      guard [1, 2, 4, 8].contains(field.width), field.offset + field.width <= taken.count,
+        !taken[field.offset..<field.offset + field.width].contains(true)
+      else { throw Malformed("its schema puts a field where it cannot be") }
+      for byte in field.offset..<field.offset + field.width { taken[byte] = true }
+      fields.append(field)
+    }
+    self.fields = fields
+  }
+}
 
-  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+extension FieldLayout {
+  fileprivate init(_ reader: inout ByteReader) throws(Malformed) {
+    offset = Int(try reader.read(UInt16.self))
+    width = Int(try reader.read(UInt8.self))
+    unit = FieldUnit(code: try reader.read())
+    name = try reader.text(Int(try reader.read(UInt8.self)))
+  }
+}
 
-  mutating func get<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self) throws(TraceError) -> Value
-  {
-    let taken = try take(MemoryLayout<Value>.size)
-    return Value(littleEndian: taken.loadUnaligned(as: Value.self))
+extension FieldUnit {
+  var code: UInt8 {
+    switch self {
+    case .number: 0
+    case .hexadecimal: 1
+    case .bytes: 2
+    case .span: 3
+    case .nanoseconds: 4
+    }
   }
 
-  mutating func getText() throws(TraceError) -> String {
-    String(decoding: try take(Int(try get(UInt16.self))), as: UTF8.self)
-  }
-
-  mutating func take(_ count: Int) throws(TraceError) -> UnsafeRawBufferPointer {
-    guard count >= 0, bytes.count - offset >= count else { throw TraceError(.damaged, "it ends too early") }
-    defer { offset += count }
-    return UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count])
+  /// A unit that a newer version added reads as a number.
+  init(code: UInt8) {
+    self =
+      switch code {
+      case 1: .hexadecimal
+      case 2: .bytes
+      case 3: .span
+      case 4: .nanoseconds
+      default: .number
+      }
   }
 }

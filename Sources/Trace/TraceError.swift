@@ -21,6 +21,17 @@ public struct TraceError: Error, CustomStringConvertible, Sendable {
     self.description = description
   }
 
+  /// A number in words of three digits, as errors and reports show it.
+  static func grouped(_ value: UInt64) -> String {
+    var digits = Array(String(value).utf8)
+    var place = digits.count - 3
+    while place > 0 {
+      digits.insert(UInt8(ascii: " "), at: place)
+      place -= 3
+    }
+    return String(decoding: digits, as: UTF8.self)
+  }
+
   static func system(_ what: String, _ error: Int32) -> TraceError {
     TraceError(.system(error), "\(what): \(String(cString: strerror(error)))")
   }

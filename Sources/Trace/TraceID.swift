@@ -14,7 +14,7 @@ public struct TraceID: Hashable, Sendable, CustomStringConvertible {
 
   /// From what `description` gives.
   public init?(_ text: String) {
-    guard text.utf8.count == 32, let high = UInt64(text.prefix(16), radix: 16),
+    guard text.utf8.count == 32, !text.utf8.contains(UInt8(ascii: "+")), let high = UInt64(text.prefix(16), radix: 16),
       let low = UInt64(text.suffix(16), radix: 16)
     else { return nil }
     self.init(high: high, low: low)

@@ -1,77 +1,202 @@
 import Glibc
 
-/// Makes a closed trace of one whose recorder was killed or whose end is damaged.
+/// Makes a whole trace of what a killed recording or a damaged disk left: every intact chunk, what the recording's rings
+/// still hold, an index and a footer.
 public enum TraceRepair {
-  public struct Outcome: Sendable {
-    public var chunks = 0
-    /// Events that lay in rings only.
-    public var recovered: UInt64 = 0
-    /// Bytes that are given up: behind the last whole chunk, and in rings that continued what was there.
-    public var droppedBytes: UInt64 = 0
-    public var events: UInt64 = 0
+  public struct Report: Sendable {
+    /// The repaired trace.
+    public let path: String
+    public let chunksKept: Int
+    /// Events that were in the rings and in no chunk.
+    public let eventsRecovered: UInt64
+    /// Events in the repaired trace.
+    public let events: UInt64
+    /// Bytes of the file that belonged to no intact chunk.
+    public let bytesDropped: UInt64
+    /// Rings that could not be read.
+    public let problems: [TraceError]
   }
 
-  /// Keep every whole chunk of `path`, add what the rings of its recording still hold, and write it to `output`, which
-  /// may be the same file.
-  /// - Throws: when the trace is still being recorded, or cannot be read or written; `path` is then as it was.
-  public static func repair(_ path: String, output: String) throws(TraceError) -> Outcome {
-    let lock = try lock(path)
-    defer { close(lock) }
-    let reader = try TraceReader(path: path)
-    let unfinished = output + ".repair"
-    let writer = try TraceWriter(path: unfinished, header: reader.header, schema: reader.schema)
-    var outcome = Outcome(
-      chunks: reader.chunks.count, droppedBytes: reader.isComplete ? 0 : reader.bytes - reader.intactBytes)
+  /// Repair the trace at `path`, in place or into `output`. Nothing is lost when this fails: the trace is replaced, and
+  /// the rings removed, only once all is written. With an `output`, trace and rings stay as they are.
+  /// - Throws: when the header is damaged, the recording is still running, or there is no room for the new file.
+  public static func repair(_ path: String, output: String? = nil) throws(TraceError) -> Report {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { throw TraceError.system("cannot open \(path)", errno) }
+    defer { close(descriptor) }
+    try TraceFile.lock(descriptor, path: path)
+    let scan = try TraceScan(descriptor, path)
+    let target = output ?? path
+    let unfinished = target + ".new"
     do throws(TraceError) {
-      for (number, chunk) in reader.chunks.enumerated() {
-        guard let body = reader.body(of: chunk) else {
-          throw TraceError(.damaged, "\(path): chunk \(number) at byte \(chunk.offset) fails its checksum")
-        }
-        try body[...].withContiguousBytes { (bytes) throws(TraceError) in try writer.append(chunk.header, bytes) }
-      }
-      let before = writer.progress.events
-      outcome.droppedBytes += addRings(of: reader, to: writer)
-      try writer.finish()
-      outcome.events = writer.progress.events
-      outcome.recovered = outcome.events &- before
+      let repaired = try Repaired(unfinished, scan)
+      try repaired.keepIntactChunks()
+      let directories = RecordingDirectory.left(by: scan.header.id, tracePath: path)
+      for directory in directories { try repaired.recover(from: directory) }
+      try repaired.close()
+      guard rename(unfinished, target) == 0 else { throw TraceError.system("cannot rename \(unfinished)", errno) }
+      if output == nil { for directory in directories { directory.remove() } }
+      return repaired.report(target)
     } catch {
       unlink(unfinished)
       throw error
     }
-    guard rename(unfinished, output) == 0 else { throw .system("cannot write \(output)", errno) }
-    RecordingDirectory.remove(RecordingDirectory.path(of: reader.header.id))
-    return outcome
+  }
+}
+
+/// The trace that a repair writes.
+private final class Repaired {
+  private let scan: TraceScan
+  private var file: TraceFile
+  private var chunks: [ChunkPlace] = []
+  private var chunksKept = 0
+  private var eventsRecovered: UInt64 = 0
+  private var bytesDropped: UInt64 = 0
+  private var problems: [TraceError] = []
+
+  init(_ path: String, _ scan: TraceScan) throws(TraceError) {
+    self.scan = scan
+    file = try TraceFile(creating: path)
+    _ = try copy(from: 0, length: scan.headerLength)
   }
 
-  /// A recorder holds its file locked as long as it lives.
-  private static func lock(_ path: String) throws(TraceError) -> Int32 {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw .system("cannot read \(path)", errno) }
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-      close(descriptor)
-      throw TraceError(.system(EBUSY), "\(path) is still being recorded: end the recording first")
+  func keepIntactChunks() throws(TraceError) {
+    var buffer = ByteBuffer(capacity: 1 << 20)
+    buffer.advance(1 << 20)
+    var bytesKept: UInt64 = 0
+    func keep(_ place: ChunkPlace) throws(TraceError) {
+      let offset = try copy(from: place.offset, length: place.header.length)
+      chunks.append(ChunkPlace(offset: offset, header: place.header))
+      bytesKept += place.header.length
     }
-    return descriptor
-  }
-
-  /// The rings that the recorder left, each from where its last whole chunk ends.
-  /// - Returns: bytes in rings that do not continue what the trace still has: their beginning was in a damaged chunk.
-  private static func addRings(of reader: TraceReader, to writer: TraceWriter) -> UInt64 {
-    var dropped: UInt64 = 0
-    for path in RecordingDirectory.rings(in: RecordingDirectory.path(of: reader.header.id)) {
-      guard let ring = try? Ring(opening: path), ring.traceID == reader.header.id else { continue }
-      let consumer = RingConsumer(ring)
-      guard let slots = try? consumer.available() else { continue }
-      let last = reader.chunks.last { $0.header.ring == ring.serial }?.header
-      // Slots are freed after their chunk is written: what is freed is in the trace, and some that is not may be too.
-      let written = (last?.ringEnd ?? 0) &- consumer.position
-      // A flight recorder may have dropped every chunk of a ring; then nothing behind the chunks is damaged.
-      if written <= UInt64(slots.count) || (last == nil && reader.intactBytes == reader.bytes) {
-        writer.add(ring, after: last)
-      } else {
-        dropped += UInt64(slots.count * Record.size)
+    if scan.isComplete {
+      for place in scan.chunks where scan.isIntact(place, &buffer) { try keep(place) }
+    } else {
+      for place in scan.chunks { try keep(place) }
+      var position = try scan.firstChunk()
+      if let last = scan.chunks.last { position = last.end }
+      while chunks.count < TraceIndex.chunksMax, let place = try scan.intactChunk(atOrBehind: position, &buffer) {
+        try keep(place)
+        position = place.end
       }
     }
-    return dropped
+    chunksKept = chunks.count
+    let indexLength = scan.isComplete ? TraceIndex.length(chunks: scan.chunks.count) : 0
+    bytesDropped = scan.size - (try scan.firstChunk()) - bytesKept - UInt64(indexLength)
+  }
+
+  func recover(from directory: RecordingDirectory) throws(TraceError) {
+    for path in directory.ringPaths() {
+      let ring: Ring
+      do throws(TraceError) {
+        ring = try Ring(opening: path, leavingItAlone: true)
+      } catch {
+        problems.append(error)
+        continue
+      }
+      if ring.traceID != scan.header.id { continue }
+      guard scan.header.schema == .current else {
+        throw TraceError(
+          .tooNew,
+          "\(scan.path) has rings of another version of nvmepf (\(directory.path)): repair it with that version")
+      }
+      let id =
+        ring.recordedStream.map { StreamID(source: ring.source, stream: $0) }
+        ?? RecordedStream.id(for: ring, taken: Set(chunks.map(\.header.id)))
+      try recover(RecordedStream(ring, as: id, scale: scan.header.scale))
+    }
+  }
+
+  private func recover(_ stream: RecordedStream) throws(TraceError) {
+    let encoder = try ChunkEncoder()
+    let last = chunks.filter { $0.header.id == stream.id }.max { $0.header.sequence < $1.header.sequence }
+    stream.resume(after: last?.header)
+    while true {
+      let cut = stream.take(slotsMax: TraceWriter.slotsMax)
+      if stream.builder.isEmpty { break }
+      var header = stream.chunkHeader
+      let offset = file.end
+      try encoder.append(stream.builder, &header, to: &file)
+      chunks.append(ChunkPlace(offset: offset, header: header))
+      stream.sequence += 1
+      stream.events += UInt64(header.events)
+      eventsRecovered += UInt64(header.events)
+      stream.free()
+      if cut != .more { break }
+    }
+    if let damage = stream.damage { problems.append(damage) }
+  }
+
+  func close() throws(TraceError) {
+    try file.append(TraceIndex.encoded(chunks, at: file.end, end: scan.end))
+    try file.sync()
+  }
+
+  func report(_ path: String) -> TraceRepair.Report {
+    TraceRepair.Report(
+      path: path, chunksKept: chunksKept, eventsRecovered: eventsRecovered,
+      events: chunks.reduce(0) { $0 + UInt64($1.header.events) },
+      bytesDropped: bytesDropped,
+      problems: problems)
+  }
+
+  /// Copy a piece of the old trace. Returns where it is in the new one.
+  private func copy(from offset: UInt64, length: UInt64) throws(TraceError) -> UInt64 {
+    let start = file.end
+    var buffer = ByteBuffer(capacity: Int(length))
+    buffer.advance(Int(length))
+    guard try readFully(scan.descriptor, buffer.base, buffer.count, at: offset, path: scan.path) else {
+      throw TraceError(.damaged, "\(scan.path) became shorter while it was repaired")
+    }
+    try file.append(buffer)
+    return start
+  }
+}
+
+extension TraceScan {
+  /// The chunk is what the index says of it.
+  fileprivate func isIntact(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
+    guard (try? readFully(descriptor, buffer.base, ChunkHeader.size, at: place.offset, path: path)) == true else {
+      return false
+    }
+    return ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(ChunkHeader.size))) == place.header
+      && bodyIsWhole(place, &buffer)
+  }
+
+  /// Look for a chunk in damaged bytes. Chunks begin at multiples of eight.
+  fileprivate func intactChunk(atOrBehind start: UInt64, _ buffer: inout ByteBuffer) throws(TraceError) -> ChunkPlace? {
+    var position = (start + 7) & ~7
+    while position < size, size - position >= UInt64(ChunkHeader.size) {
+      let count = Int(min(UInt64(buffer.count), size - position))
+      guard try readFully(descriptor, buffer.base, count, at: position, path: path) else { return nil }
+      guard let found = firstMagic(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(count))) else {
+        position += UInt64(count & ~7)
+        continue
+      }
+      position += UInt64(found)
+      if count - found < ChunkHeader.size {
+        if found == 0 { return nil }
+        continue
+      }
+      let header = ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes[found..<count]))
+      guard let header, header.length <= size - position else {
+        position += 8
+        continue
+      }
+      let place = ChunkPlace(offset: position, header: header)
+      if bodyIsWhole(place, &buffer) { return place }
+      // The header's checksum vouches for the length: what it spans is damaged as a whole.
+      position = place.end
+    }
+    return nil
+  }
+
+  private func firstMagic(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    var offset = 0
+    while offset + 8 <= bytes.count {
+      if bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self) == ChunkHeader.magic { return offset }
+      offset += 8
+    }
+    return nil
   }
 }

@@ -1,293 +1,229 @@
-import CPlatform
 import Glibc
 
-/// Writes a trace: drains rings, cuts what they hold into chunks, compresses them, and frees a ring's slots only once
-/// their chunk lies in the file.
-///
-/// When the file can take no more, the error is kept and the rings are emptied all the same: recording stops, what is
-/// recorded goes on.
+/// Records rings into a trace file. One thread owns it and calls `drain` again and again, then `finish`;
+/// `RecorderThread` is such a thread.
 public final class TraceWriter {
-  /// How far the recording has come.
-  public struct Progress: Sendable {
-    public var events: UInt64 = 0
-    public var commands: UInt64 = 0
-    public var lost: UInt64 = 0
-    public var chunks = 0
-    /// Bytes of the file.
-    public var bytes: UInt64 = 0
-    /// The fullest ring, 0 to 1.
-    public var ringFill = 0.0
+  public struct Options: Sendable {
+    /// A chunk ends when it has as many slots of 32 bytes, where no checkpoint ends it before.
+    public var slotsPerChunk = 1 << 15
+    /// The same for the engine, whose chunks end at its checkpoints.
+    public var engineSlotsPerChunk = 1 << 18
+    /// A flight recorder: keep the newest chunks that fit in as many bytes.
+    public var keepBytes: UInt64?
+    public init() {}
   }
 
-  public let path: String
-  public private(set) var progress = Progress()
-  public private(set) var error: TraceError?
+  /// Slots per chunk are limited to this.
+  static let slotsMax = ChunkHeader.slotsMax - Int(UInt16.max) - 1
+  /// Events wait no longer for their chunk, nanoseconds.
+  private static let waitMax: UInt64 = 1_000_000_000
+  static let streamsMax = 256
 
-  private var descriptor: Int32
-  private let headerBytes: [UInt8]
-  private let traceID: TraceID
-  private var encoder: ChunkEncoder
-  private var streams: [Stream] = []
-  /// Chunks that the file holds, oldest first.
-  private var index: [(offset: UInt64, bytes: UInt64)] = []
-  private var offset: UInt64
-  /// A flight recorder keeps the newest chunks, about this many bytes; nil keeps all.
-  private let keepBytes: UInt64?
-  private var keptBytes: UInt64 = 0
+  public let progress = RecordingProgress()
+  let options: Options
+  let header: TraceHeader
+  let headerLength: UInt64
+  var file: TraceFile
+  /// The chunks in the file; a flight recorder's dropped ones are gone from here too.
+  var chunks: [ChunkPlace] = []
+  /// The first of `chunks` that a flight recorder has not given up, and the bytes from there.
+  var firstKept = 0
+  var keptBytes: UInt64 = 0
+  private let encoder: ChunkEncoder
+  private let directory: RecordingDirectory?
+  private var streams: [RecordedStream] = []
+  private var streamsSeen: Set<StreamID> = []
+  private var lookedForRings: UInt64 = 0
+  private var error: TraceError?
+  private var problems: [TraceError] = []
 
-  /// A ring and how far it is in the trace.
-  private final class Stream {
-    var consumer: RingConsumer
-    /// Slots at the beginning of what is available that hold no place to cut.
-    var scanned = 0
-    var sequence: UInt32 = 0
-    var events: UInt64 = 0
-    var since = Clock.monotonicNs()
-    let path: String
-
-    /// - Parameter last: the chunk that the trace already has of this ring; nil for none.
-    init(_ ring: Ring, after last: ChunkHeader?) {
-      path = ring.path
-      consumer = RingConsumer(ring)
-      guard let last else { return }
-      sequence = last.sequence &+ 1
-      events = last.firstEvent &+ UInt64(last.events)
-      // Slots are freed after their chunk is written: a recorder that was killed in between left them here too.
-      let written = last.ringEnd &- consumer.position
-      if let slots = try? consumer.available(), written <= UInt64(slots.count) { consumer.free(Int(written)) }
-    }
+  /// Begin the trace at `path`; what was there is gone.
+  /// - Parameters:
+  ///   - directory: Where rings of this trace appear; they are taken on as they do.
+  ///   - metadata: Notes for whoever reads the trace; all of it at most 1 MiB.
+  public init(
+    path: String, id: TraceID, scale: TickScale, metadata: [(key: String, value: String)] = [],
+    directory: RecordingDirectory? = nil, options: Options = Options()
+  ) throws(TraceError) {
+    let start = ClockSnapshot.now()
+    // The clocks at the tick at which the trace's time begins, by its own scale.
+    let since = TickScale(start: scale.start, multiplier: scale.multiplier).nanoseconds(start.ticks)
+    header = TraceHeader(
+      id: id, isFlightRecorder: options.keepBytes != nil, scale: scale, startMonotonic: start.monotonic &- since,
+      startRealtime: start.realtime &- since, metadata: metadata)
+    self.options = options
+    self.directory = directory
+    encoder = try ChunkEncoder()
+    let bytes = try header.encoded()
+    headerLength = UInt64(bytes.count)
+    file = try TraceFile(creating: path)
+    try file.append(bytes)
+    if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
   }
 
-  /// A chunk that no checkpoint ended is cut here.
-  private static let flushNs: UInt64 = 1_000_000_000
+  /// Record this ring too. Any thread may call it, through `progress` or `RecorderThread`.
+  public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
 
-  /// - Parameter keepBytes: keep only the newest chunks, about this many bytes.
-  public convenience init(path: String, header: TraceHeader, keepBytes: UInt64? = nil) throws(TraceError) {
-    try self.init(path: path, header: header, schema: .own, keepBytes: keepBytes)
-  }
-
-  init(path: String, header: TraceHeader, schema: Schema, keepBytes: UInt64? = nil) throws(TraceError) {
-    self.path = path
-    headerBytes = header.encode(schema)
-    traceID = header.id
-    self.keepBytes = keepBytes
-    descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
-    guard descriptor >= 0 else { throw .system("cannot write \(path)", errno) }
-    // Held as long as this process lives; it tells a repair to keep off, and two recorders from each other.
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-      close(descriptor)
-      throw TraceError(.system(EBUSY), "\(path) is being recorded to already: choose another file with -o")
-    }
-    ftruncate(descriptor, 0)
-    encoder = ChunkEncoder(TimeScale(startTicks: header.startTicks, ticksPerSecond: header.ticksPerSecond))
-    offset = UInt64(headerBytes.count)
-    progress.bytes = offset
-    do throws(TraceError) {
-      try write(headerBytes, to: descriptor, at: 0)
-    } catch {
-      close(descriptor)
-      throw error
-    }
-  }
-
-  deinit { close(descriptor) }
-
-  // MARK: Rings
-
-  /// Record this ring too, from now on.
-  public func add(_ ring: Ring) { add(ring, after: nil) }
-
-  func add(_ ring: Ring, after last: ChunkHeader?) { streams.append(Stream(ring, after: last)) }
-
-  /// Add the rings of this trace that have appeared in a directory. What is not such a ring is left alone.
-  public func addRings(in directory: String) {
-    for path in RecordingDirectory.rings(in: directory) where !streams.contains(where: { $0.path == path }) {
-      guard let ring = try? Ring(opening: path), ring.traceID == traceID else { continue }
-      add(ring)
-    }
-  }
-
-  // MARK: Draining
-
-  /// Write what can be cut into chunks.
-  /// - Parameter all: everything that the rings hold, to the last event.
-  public func drain(all: Bool = false) {
-    progress.ringFill = 0
+  /// Take what the rings hold, write the chunks that are ready, and give the rings their slots back.
+  /// - Returns: whether some ring is filling fast enough that the next call should not wait.
+  @discardableResult
+  public func drain() -> Bool {
+    let now = Clock.nanoseconds(CLOCK_MONOTONIC_COARSE)
+    adoptRings(now)
+    var fullest: UInt64 = 0
     for stream in streams {
-      do throws(TraceError) {
-        try drain(stream, all: all)
-      } catch {
-        fail(error)
-        discard(stream)
-      }
+      fullest = max(fullest, stream.fillPermille)
+      drain(stream, now)
     }
-    streams.removeAll { stream in
-      let isDone = stream.consumer.ring.source == .host && stream.consumer.ring.isClosed && stream.consumer.isEmpty
-      // Its file would be taken for a new ring.
-      if isDone { stream.consumer.ring.removeFile() }
-      return isDone
+    retireExhausted()
+    progress.counters.ringFillPermille.store(fullest, ordering: .relaxed)
+    return fullest > 125
+  }
+
+  /// Write everything that is left, the index and the footer, and remove the rings. Producers must have ended; what one
+  /// still writes is lost.
+  public func finish() -> RecordingSummary {
+    adoptRings(.max)
+    for stream in streams {
+      drain(stream, 0)
+      if !stream.builder.isEmpty { write(stream) }
+      stream.tellOfDiscarded()
+      if !stream.builder.isEmpty { write(stream) }
+      stream.ring.removeFile()
     }
+    streams = []
+    if error == nil { close() }
+    directory?.remove()
+    return RecordingSummary(
+      path: file.path, events: progress.events, commands: progress.commands, chunks: progress.chunks,
+      bytes: file.end, lost: progress.lost, error: error, problems: problems)
   }
 
-  private func drain(_ stream: Stream, all: Bool) throws(TraceError) {
-    let capacity = Int(stream.consumer.ring.capacity)
-    let isEngine = stream.consumer.ring.source == .engine
-    while true {
-      let slots = try stream.consumer.available()
-      progress.ringFill = max(progress.ringFill, Double(slots.count) / Double(capacity))
-      let most = min(isEngine ? capacity / 2 : capacity / 4, Format.chunkSlotsMax / 2)
-      var cut: Int?
-      var position = stream.scanned
-      while position < slots.count, cut == nil {
-        if position > 0, slots[position].kind == EventKind.checkpoint.rawValue || position >= most { cut = position }
-        if cut == nil { position += 1 + Int(slots[position].tail) }
-      }
-      stream.scanned = min(position, slots.count)
-      // An engine's chunks end where its checkpoints are; a host's at least every second.
-      let isOld = !isEngine && Clock.monotonicNs() - stream.since >= TraceWriter.flushNs
-      if cut == nil, all || isOld || stream.consumer.ring.isClosed, slots.count > 0 { cut = slots.count }
-      guard let cut else { return }
-      try append(UnsafeBufferPointer(rebasing: slots[..<cut]), stream)
-      stream.consumer.free(cut)
-      stream.scanned = 0
-      stream.since = Clock.monotonicNs()
-    }
-  }
-
-  private func append(_ slots: UnsafeBufferPointer<Record>, _ stream: Stream) throws(TraceError) {
-    guard error == nil else { return }
-    let summary = try encoder.encode(slots)
-    let body = encoder.body
-    let ring = stream.consumer.ring
-    let chunk = ChunkHeader(
-      stream: ring.stream, source: ring.source, beginsWithCheckpoint: slots[0].event == .checkpoint,
-      sequence: stream.sequence, firstEvent: stream.events, events: UInt32(summary.events), slots: UInt32(slots.count),
-      firstTime: summary.firstTime, lastTime: summary.lastTime, ring: ring.serial,
-      ringEnd: stream.consumer.position &+ UInt64(slots.count), commands: summary.commands, lost: summary.lost,
-      bodyBytes: UInt32(body.count), bodyChecksum: checksum(body))
-    try append(chunk, body)
-    stream.sequence &+= 1
-    stream.events &+= UInt64(summary.events)
-  }
-
-  /// Put a chunk behind the others.
-  func append(_ chunk: ChunkHeader, _ body: UnsafeRawBufferPointer) throws(TraceError) {
-    var whole = ByteWriter()
-    chunk.encode().withUnsafeBytes { whole.put($0) }
-    whole.put(body)
-    try write(whole.bytes, to: descriptor, at: offset)
-    let size = UInt64(whole.bytes.count)
-    index.append((offset, size))
-    offset += size
-    keptBytes += size
-    progress.chunks += 1
-    progress.events &+= UInt64(chunk.events)
-    progress.commands &+= chunk.commands
-    progress.lost &+= chunk.lost
-    progress.bytes = offset
-    if let keepBytes { dropOldest(keepBytes) }
-  }
-
-  /// The oldest chunks give their room back; the file keeps its holes until it is closed.
-  private func dropOldest(_ keepBytes: UInt64) {
-    var dropped = 0
-    while keptBytes > keepBytes, index.count - dropped > 2 {
-      keptBytes -= index[dropped].bytes
-      dropped += 1
-    }
-    guard dropped > 0 else { return }
-    // Only whole blocks become free: the hole begins in the block that the last one could not take.
-    let end = index[dropped].offset
-    let begin = max(UInt64(headerBytes.count), index[0].offset & ~0xffff)
-    nvmepf_punch_hole(descriptor, begin, end - begin)
-    index.removeFirst(dropped)
-  }
-
-  private func discard(_ stream: Stream) {
-    guard let slots = try? stream.consumer.available() else { return }
-    stream.consumer.free(slots.count)
-    stream.scanned = 0
-  }
-
-  private func fail(_ error: TraceError) {
-    guard self.error == nil else { return }
-    self.error = error
-    // What was written of the last chunk would read as damage.
-    ftruncate(descriptor, off_t(offset))
-  }
-
-  private func write(_ bytes: [UInt8], to descriptor: Int32, at place: UInt64) throws(TraceError) {
-    var written = 0
-    while written < bytes.count {
-      let count = bytes.withUnsafeBytes {
-        pwrite(descriptor, $0.baseAddress! + written, bytes.count - written, off_t(place) + off_t(written))
-      }
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else {
-        let number = count == 0 ? ENOSPC : errno
-        throw .system(
-          "\(path): the recording stops after \(progress.events) events, which stay readable", number)
-      }
-      written += count
-    }
-  }
-
-  // MARK: The end
-
-  /// Write what the rings still hold, an index and a footer; the ring files go.
-  /// - Throws: what kept the recording from being complete; the file is readable all the same.
-  public func finish() throws(TraceError) {
-    drain(all: true)
-    for stream in streams { stream.consumer.ring.removeFile() }
-    if error == nil {
-      do throws(TraceError) {
-        if keepBytes != nil { try compact() }
-        try writeIndex()
-      } catch { fail(error) }
-    }
-    if let error { throw error }
-  }
-
-  private func writeIndex() throws(TraceError) {
-    var writer = ByteWriter()
-    writer.put(Format.indexMagic)
-    writer.put(UInt32(index.count))
-    for chunk in index { writer.put(chunk.offset) }
-    writer.put(checksum(writer.bytes))
-    writer.put(offset)
-    writer.put(Format.footerMagic)
-    try write(writer.bytes, to: descriptor, at: offset)
-    progress.bytes = offset + UInt64(writer.bytes.count)
-    guard fsync(descriptor) == 0 else { throw .system("cannot write \(path)", errno) }
-  }
-
-  /// A flight recorder's file without the holes in front: what is kept is copied to a new file that takes the place of
-  /// this one only when it is whole.
-  private func compact() throws(TraceError) {
-    let unfinished = path + ".compact"
-    let target = open(unfinished, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
-    guard target >= 0 else { throw .system("cannot write \(unfinished)", errno) }
-    var places: [(offset: UInt64, bytes: UInt64)] = []
-    var end = UInt64(headerBytes.count)
+  private func close() {
     do throws(TraceError) {
-      guard flock(target, LOCK_EX | LOCK_NB) == 0 else { throw .system("cannot write \(unfinished)", errno) }
-      try write(headerBytes, to: target, at: 0)
-      for chunk in index {
-        var bytes = [UInt8](repeating: 0, count: Int(chunk.bytes))
-        guard pread(descriptor, &bytes, bytes.count, off_t(chunk.offset)) == bytes.count else {
-          throw .system("cannot read \(path)", errno)
-        }
-        try write(bytes, to: target, at: end)
-        places.append((end, chunk.bytes))
-        end += chunk.bytes
-      }
-      guard fsync(target) == 0, rename(unfinished, path) == 0 else { throw .system("cannot write \(path)", errno) }
+      if options.keepBytes != nil { try compact() }
+      try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now()))
+      try file.sync()
     } catch {
-      close(target)
-      unlink(unfinished)
-      throw error
+      fail(error)
     }
-    close(descriptor)
-    (descriptor, index, offset) = (target, places, end)
+  }
+}
+
+extension TraceWriter {
+  private func adoptRings(_ now: UInt64) {
+    for ring in progress.newRings.withLock({ rings in
+      defer { rings = [] }
+      return rings
+    }) {
+      adopt(ring)
+    }
+    guard let directory, now &- lookedForRings > 50_000_000 else { return }
+    lookedForRings = now
+    for path in directory.ringPaths() where !streams.contains(where: { $0.ring.path == path }) {
+      do throws(TraceError) {
+        adopt(try Ring(opening: path))
+      } catch {
+        note(error)
+        // It would be found again and again.
+        unlink(path)
+      }
+    }
+  }
+
+  private func adopt(_ ring: Ring) {
+    if streams.contains(where: { $0.ring.path == ring.path }) { return }
+    let problem: String? =
+      if ring.traceID != header.id {
+        "the ring \(ring.path) belongs to another trace"
+      } else if streams.count >= Self.streamsMax {
+        "the ring \(ring.path) is one too many: at most \(Self.streamsMax) are recorded at a time"
+      } else {
+        nil
+      }
+    if let problem {
+      note(TraceError(.damaged, problem))
+      ring.removeFile()
+      return
+    }
+    let id = RecordedStream.id(for: ring, taken: streamsSeen)
+    streamsSeen.insert(id)
+    streams.append(RecordedStream(ring, as: id, scale: header.scale))
+  }
+
+  private func drain(_ stream: RecordedStream, _ now: UInt64) {
+    let limit = stream.ring.source == .engine ? options.engineSlotsPerChunk : options.slotsPerChunk
+    // A ring's worth at most, or a fast producer would keep the others waiting.
+    var slotsLeft = Int(stream.ring.capacity)
+    while slotsLeft > 0 {
+      let hadDamage = stream.damage != nil
+      let cut = stream.take(slotsMax: min(limit, Self.slotsMax))
+      if let damage = stream.damage, !hadDamage { note(damage) }
+      slotsLeft -= stream.builder.slots
+      switch cut {
+      case .more:
+        write(stream)
+      case .last:
+        if !stream.builder.isEmpty { write(stream) }
+        return
+      case .notYet:
+        waitOrWrite(stream, now)
+        return
+      }
+    }
+  }
+
+  /// Events of a quiet stream wait for company, but not for long. The engine's wait for its next checkpoint.
+  private func waitOrWrite(_ stream: RecordedStream, _ now: UInt64) {
+    if stream.builder.isEmpty || stream.ring.source == .engine { return }
+    let since = stream.waitingSince ?? now
+    stream.waitingSince = since
+    if now &- since > Self.waitMax && now > since { write(stream) }
+  }
+
+  private func write(_ stream: RecordedStream) {
+    let events = UInt64(stream.builder.events)
+    var header = stream.chunkHeader
+    stream.sequence += 1
+    stream.events += events
+    if error == nil { append(stream.builder, &header) }
+    if error != nil { progress.counters.lost.wrappingAdd(events, ordering: .relaxed) }
+    stream.free()
+  }
+
+  private func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {
+    let offset = file.end
+    do throws(TraceError) {
+      guard chunks.count < TraceIndex.chunksMax else {
+        throw TraceError(.system(EFBIG), "\(file.path): a trace has at most \(TraceIndex.chunksMax) chunks")
+      }
+      try encoder.append(builder, &header, to: &file)
+      chunks.append(ChunkPlace(offset: offset, header: header))
+      progress.count(header)
+      if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
+    } catch {
+      fail(error)
+    }
+  }
+
+  private func retireExhausted() {
+    for stream in streams where stream.isExhausted && stream.builder.isEmpty {
+      stream.tellOfDiscarded()
+      if !stream.builder.isEmpty { write(stream) }
+      stream.ring.removeFile()
+    }
+    streams.removeAll { $0.isExhausted && $0.builder.isEmpty }
+  }
+
+  private func note(_ problem: TraceError) {
+    if problems.count < 16 { problems.append(problem) }
+  }
+
+  private func fail(_ cause: TraceError) {
+    if error != nil { return }
+    error = TraceError(
+      cause.kind,
+      "\(cause.description): the recording stops at \(TraceError.grouped(progress.events)) events; what was written stays readable"
+    )
   }
 }

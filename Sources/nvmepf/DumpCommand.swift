@@ -62,7 +62,7 @@ struct DumpCommand: ParsableCommand {
     }
   }
 
-  private func line(_ record: UnsafePointer<Record>, _ id: TraceReader.StreamID) -> String {
+  private func line(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
     let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
     let fields = values(record).map { "\($0.field.name)=\($0.field.text($0.value))" }
     let time = String(record.pointee.time)
@@ -70,7 +70,7 @@ struct DumpCommand: ParsableCommand {
     return "\(padding)\(time) \(id.source)/\(id.stream) \(([name] + fields).joined(separator: " "))"
   }
 
-  private func object(_ record: UnsafePointer<Record>, _ id: TraceReader.StreamID) -> String {
+  private func object(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
     let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
     var members = [
       "\"time_ns\":\(record.pointee.time)", "\"source\":\"\(id.source)\"", "\"stream\":\(id.stream)",

@@ -12,10 +12,11 @@ struct RepairCommand: ParsableCommand {
   var output: String?
 
   func run() throws {
-    let (path, target) = (file.path, output ?? file.path)
-    let outcome = try Failure.wrap { () throws(TraceError) in try TraceRepair.repair(path, output: target) }
+    let (path, output) = (file.path, output)
+    let report = try Failure.wrap { () throws(TraceError) in try TraceRepair.repair(path, output: output) }
+    for problem in report.problems { complain(problem.description) }
     print(
-      "\(target): \(outcome.chunks) chunks kept, \(grouped(outcome.recovered)) events recovered from rings, "
-        + "\(grouped(outcome.droppedBytes)) bytes given up; \(grouped(outcome.events)) events in all")
+      "\(report.path): \(report.chunksKept) chunks kept, \(grouped(report.eventsRecovered)) events recovered from "
+        + "rings, \(grouped(report.bytesDropped)) bytes given up; \(grouped(report.events)) events in all")
   }
 }

@@ -27,6 +27,8 @@ final class Session {
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
+  /// The engine's ring, and some of hosts.
+  private static let ringBytes: UInt64 = 64 << 20
 
   /// - Parameters:
   ///   - socketPath: nil for one of its own.
@@ -36,7 +38,10 @@ final class Session {
   ) throws(Failure) {
     id = .random()
     let id = self.id
-    let directory = try Failure.wrap { () throws(TraceError) in try RecordingDirectory(creating: id) }
+    let tracePath: String? = if case .trace(let path) = output { path } else { nil }
+    let directory = try Failure.wrap { () throws(TraceError) in
+      try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: Session.ringBytes)
+    }
     self.directory = directory
     let path = socketPath ?? "\(directory.path)/socket"
     self.socketPath = path
@@ -50,26 +55,27 @@ final class Session {
         function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(endpoint) }
         return
       }
-      let ticksPerSecond = UInt64(Clock.measureTicksPerSecond())
+      let scale = TickScale.measure()
       let ring = try Failure.wrap { () throws(TraceError) in
         try Ring(
           creating: "\(directory.path)/engine-0.ring", capacity: Session.ringSlots, source: .engine, stream: 0,
           traceID: id)
       }
-      var recording = EndpointRecording(ring: ring, ticksPerSecond: ticksPerSecond)
+      var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
       recording.whenFull = options.flightRecorder == nil ? .wait : .drop
       recording.keepsPayload = options.payload == .full
       if case .trace(let path) = output {
-        let header = TraceHeader(
-          id: id, startRealtimeNs: Clock.realtimeNs(), ticksPerSecond: ticksPerSecond, startTicks: nvmepf_ticks(),
-          metadata: [
-            ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
-            ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
-          ])
-        let writer = try Failure.wrap { () throws(TraceError) in
-          try TraceWriter(path: path, header: header, keepBytes: options.flightRecorder?.bytes)
+        var writing = TraceWriter.Options()
+        writing.keepBytes = options.flightRecorder?.bytes
+        let metadata = [
+          ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+          ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
+        ]
+        recorder = try Failure.wrap { [writing] () throws(TraceError) in
+          try RecorderThread(
+            TraceWriter(
+              path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: writing))
         }
-        recorder = RecorderThread(writer, directory: directory.path)
       } else {
         recorder = nil
         discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
@@ -78,7 +84,7 @@ final class Session {
         try EndpointFunction(endpoint, recording: recording)
       }
     } catch {
-      RecordingDirectory.remove(directory.path)
+      directory.remove()
       throw error
     }
   }
@@ -119,10 +125,12 @@ final class Session {
     server.stop()
     serving?.join()
     function.stop()
-    defer { RecordingDirectory.remove(directory.path) }
+    defer { directory.remove() }
     discarder?.join()
     guard let recorder else { return }
-    do throws(TraceError) { try recorder.finish() } catch { throw Failure(description: error.description, status: 1) }
+    let summary = recorder.stop()
+    for problem in summary.problems { complain(problem.description) }
+    if let error = summary.error { throw Failure(description: error.description, status: 1) }
   }
 
   // MARK: What the user sees

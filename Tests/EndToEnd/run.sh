@@ -101,18 +101,6 @@ test_dump() {
   "$nvmepf" dump --json --limit 200 | python3 -c 'import json,sys; [json.loads(l) for l in sys.stdin]' || die "not JSON"
 }
 
-test_second_reader() { # analysis/nvpt.py, written from the format's page, sees the same events
-  local trace
-  if ! command -v zstd >/dev/null && ! python3 -c 'import zstandard' 2>/dev/null; then
-    echo "    NOT RUN: there is no zstd command (apt-get install zstd)"
-    return 0
-  fi
-  for trace in "$here"/../../traces/*.nvpt; do
-    python3 "$here/../../analysis/nvpt.py" "$trace" | sort >second.json
-    "$nvmepf" dump --json "$trace" | sort | cmp - second.json || die "$trace reads differently"
-  done
-}
-
 test_exit_status_of_the_command() {
   expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
   expect_status 0 "$nvmepf" record -- sh -c 'test -S "$NVMEPF_SOCKET"'

@@ -1,46 +1,49 @@
-import Foundation
+import Glibc
 import Testing
 
 @testable import Trace
 
-/// The table of docs/trace-format.md, from the definition that writer and reader follow.
 @Suite struct FormatPageTests {
-  private static let table: String = {
+  private static let page = #filePath.replacing("Tests/TraceTests/FormatPageTests.swift", with: "docs/trace-format.md")
+
+  @Test("The format page's table of events is the event table")
+  func table() throws {
+    let text = String(decoding: try readFile(Self.page), as: UTF8.self)
+    let begin = try #require(text.range(of: "<!-- events: ")?.upperBound)
+    let tableBegin = try #require(text[begin...].firstIndex(of: "\n"))
+    let end = try #require(text.range(of: "<!-- events end -->")?.lowerBound)
+    let table = "\n" + eventTable() + "\n"
+    if getenv("UPDATE_DOCS") != nil {
+      try writeFile(Self.page, Array((text[..<tableBegin] + table + text[end...]).utf8))
+    } else {
+      #expect(
+        text[tableBegin..<end] == table,
+        "docs/trace-format.md is not up to date: UPDATE_DOCS=1 swift test --filter FormatPage")
+    }
+  }
+
+  private func eventTable() -> String {
     var lines: [String] = []
     for kind in EventKind.allCases {
-      let description = kind.description
-      lines += ["### \(kind.rawValue): \(description.name)", "", description.meaning, ""]
-      if description.fields.isEmpty { continue }
-      lines += ["| field | place | meaning |", "|---|---|---|"]
-      for field in description.fields {
-        let span = field.unit == .span ? "Span of time. " : ""
-        lines.append("| `\(field.name)` | \(name(field.place)) | \(span)\(field.meaning) |")
+      let event = kind.description
+      var tail = ""
+      if event.fixedTailBytes > 0 { tail = " \(event.fixedTailBytes) bytes follow." }
+      if event.carriesBytes { tail = " Carries bytes." }
+      lines.append("**\(kind.rawValue) `\(event.name)`** \(event.meaning)\(tail)")
+      lines.append("")
+      lines.append("| field | offset | width | unit | |")
+      lines.append("|---|---|---|---|---|")
+      for field in event.fields {
+        let (offset, width) = field.place.location
+        lines.append("| `\(field.name)` | \(offset) | \(width) | \(field.unit) | \(field.meaning) |")
       }
       lines.append("")
     }
     return lines.joined(separator: "\n")
-  }()
-
-  private static func name(_ place: FieldPlace) -> String {
-    switch place {
-    case .aLow: "`a`, lower half"
-    case .aHigh: "`a`, upper half"
-    case .bLow: "`b`, lower half"
-    case .bHigh: "`b`, upper half"
-    case .tail(let offset, let width): "tail \(offset), \(width) B"
-    default: "`\(place)`"
-    }
   }
+}
 
-  @Test("The events on the format page are those of the code")
-  func page() throws {
-    let file = URL(filePath: #filePath).appending(path: "../../../docs/trace-format.md").standardized
-    let page = try String(contentsOf: file, encoding: .utf8)
-    let parts = page.components(separatedBy: "## Events\n\n")
-    if ProcessInfo.processInfo.environment["NVMEPF_WRITE_FORMAT_PAGE"] != nil {
-      try (parts[0] + "## Events\n\n" + Self.table).write(to: file, atomically: true, encoding: .utf8)
-      return
-    }
-    #expect(parts.count == 2 && parts[1] == Self.table, "run this test with NVMEPF_WRITE_FORMAT_PAGE=1 to renew it")
-  }
+extension String {
+  /// Where `other` stands first.
+  fileprivate func range(of other: String) -> Range<String.Index>? { ranges(of: other).first }
 }

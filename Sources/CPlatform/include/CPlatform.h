@@ -60,9 +60,11 @@ void nvmepf_name_thread(const char *name);
 // Tie the calling thread to one core; without effect where there is no such core.
 void nvmepf_pin_thread(int core);
 
-// Give a range of a file's bytes back to the file system; they read as zeros from then on. Without effect where the
-// file system cannot.
-void nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length);
+// Give the disk `length` bytes of a file from `offset` on back; they read as zeros. 0 or -errno.
+int nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length);
+
+// Where the first bytes of a file at or behind `offset` are that are not a hole; -ENXIO when there are none.
+int64_t nvmepf_next_data(int fd, uint64_t offset);
 
 // An event counter, non-blocking, close-on-exec; a descriptor or -errno.
 int nvmepf_eventfd(void);

@@ -1,0 +1,87 @@
+import CPlatform
+import Glibc
+
+/// A file that grows at its end by whole pieces: a piece that does not fit leaves no trace.
+struct TraceFile: ~Copyable {
+  var path: String
+  let descriptor: Int32
+  /// Bytes that are whole.
+  private(set) var end: UInt64 = 0
+
+  /// Create the file, or empty the one that is there, and lock it against a second writer and a repair.
+  init(creating path: String) throws(TraceError) {
+    descriptor = try TraceFile.openEmpty(path)
+    self.path = path
+  }
+
+  deinit { close(descriptor) }
+
+  private static func openEmpty(_ path: String) throws(TraceError) -> Int32 {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+    guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
+    do throws(TraceError) {
+      try lock(descriptor, path: path)
+      guard ftruncate(descriptor, 0) == 0 else { throw TraceError.system("cannot write \(path)", errno) }
+    } catch {
+      close(descriptor)
+      throw error
+    }
+    return descriptor
+  }
+
+  static func lock(_ descriptor: Int32, path: String) throws(TraceError) {
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+      if errno == EWOULDBLOCK {
+        throw TraceError(.system(EWOULDBLOCK), "\(path) is being recorded to: stop that recording first")
+      }
+      throw TraceError.system("cannot lock \(path)", errno)
+    }
+  }
+
+  /// Append all of `bytes`, or nothing.
+  mutating func append(_ bytes: UnsafeRawBufferPointer) throws(TraceError) {
+    var written = 0
+    while written < bytes.count {
+      let count = pwrite(
+        descriptor, bytes.baseAddress! + written, bytes.count - written, off_t(end) + off_t(written))
+      if count < 0 && errno == EINTR { continue }
+      guard count > 0 else {
+        let error = count < 0 ? errno : ENOSPC
+        ftruncate(descriptor, off_t(end))
+        throw TraceError.system("\(path)", error)
+      }
+      written += count
+    }
+    end += UInt64(bytes.count)
+  }
+
+  mutating func append(_ buffer: borrowing ByteBuffer) throws(TraceError) { try append(buffer.bytes) }
+
+  func sync() throws(TraceError) {
+    guard fsync(descriptor) == 0 else { throw TraceError.system("\(path)", errno) }
+  }
+
+  /// Give the disk its blocks between `start` and `end` back; they read as zeros.
+  func punch(_ start: UInt64, _ end: UInt64) throws(TraceError) {
+    let error = -nvmepf_punch_hole(descriptor, start, end - start)
+    guard error == 0 else {
+      throw TraceError.system("\(path): the file system cannot give up the oldest of a flight recorder", error)
+    }
+  }
+}
+
+/// Read `count` bytes at `offset`.
+/// - Returns: false when the file ends before.
+func readFully(_ descriptor: Int32, _ target: UnsafeMutableRawPointer, _ count: Int, at offset: UInt64, path: String)
+  throws(TraceError) -> Bool
+{
+  var done = 0
+  while done < count {
+    let got = pread(descriptor, target + done, count - done, off_t(offset) + off_t(done))
+    if got < 0 && errno == EINTR { continue }
+    if got < 0 { throw TraceError.system("cannot read \(path)", errno) }
+    if got == 0 { return false }
+    done += got
+  }
+  return true
+}

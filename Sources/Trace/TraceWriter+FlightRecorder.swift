@@ -1,0 +1,73 @@
+import Glibc
+
+/// A flight recorder keeps the newest chunks. While it records, the file grows and the disk space of its oldest chunks is
+/// given back; when it is closed, what is left moves together.
+extension TraceWriter {
+  /// Let go of the oldest chunks until the rest fits in `keepBytes`; the newest always stays.
+  func dropOldest(keeping keepBytes: UInt64) throws(TraceError) {
+    let first = chunks[firstKept]
+    keptBytes += chunks.last!.header.length
+    if keptBytes <= keepBytes { return }
+    while keptBytes > keepBytes && firstKept < chunks.count - 1 {
+      keptBytes -= chunks[firstKept].header.length
+      firstKept += 1
+    }
+    // The block that the last hole ended in may be empty now too.
+    let from = max(headerLength, first.offset - min(first.offset, 1 << 16))
+    try file.punch(from, chunks[firstKept].offset)
+    if firstKept > 4096 {
+      chunks.removeFirst(firstKept)
+      firstKept = 0
+    }
+  }
+
+  /// Move the chunks that a replay can use to the front, in a new file that takes the old one's name. Where the disk has
+  /// no room for both, the holes stay and the index leads past them.
+  func compact() throws(TraceError) {
+    keepReplayable()
+    let unfinished = file.path + ".new"
+    do throws(TraceError) {
+      var compacted = try TraceFile(creating: unfinished)
+      let moved = try copy(chunks, into: &compacted)
+      guard rename(unfinished, file.path) == 0 else { throw TraceError.system("cannot rename \(unfinished)", errno) }
+      compacted.path = file.path
+      chunks = moved
+      file = compacted
+    } catch {
+      unlink(unfinished)
+    }
+  }
+
+  /// An engine's events before its first checkpoint cannot be replayed.
+  private func keepReplayable() {
+    var begun: Set<StreamID> = []
+    var kept: [ChunkPlace] = []
+    for chunk in chunks[firstKept...] {
+      if chunk.header.id.source == .engine && !chunk.header.beginsWithCheckpoint && chunk.header.sequence > 0
+        && !begun.contains(chunk.header.id)
+      {
+        continue
+      }
+      begun.insert(chunk.header.id)
+      kept.append(chunk)
+    }
+    (chunks, firstKept) = (kept, 0)
+  }
+
+  private func copy(_ chunks: [ChunkPlace], into target: inout TraceFile) throws(TraceError) -> [ChunkPlace] {
+    try target.append(try header.encoded())
+    var buffer = ByteBuffer()
+    var moved: [ChunkPlace] = []
+    for chunk in chunks {
+      buffer.removeAll()
+      buffer.reserve(Int(chunk.header.length))
+      buffer.advance(Int(chunk.header.length))
+      guard try readFully(file.descriptor, buffer.base, buffer.count, at: chunk.offset, path: file.path) else {
+        throw TraceError(.damaged, "\(file.path) became shorter while it was recorded")
+      }
+      moved.append(ChunkPlace(offset: target.end, header: chunk.header))
+      try target.append(buffer)
+    }
+    return moved
+  }
+}

@@ -1,0 +1,154 @@
+import Glibc
+import Testing
+
+@testable import Trace
+
+/// The numbers that `trace-crash` gave the events of a stream, as the trace has them.
+private func numbers(_ reader: TraceReader, stream: UInt16) throws -> [UInt64] {
+  try decodeAll(reader, stream: stream).events.map(\.record)
+    .filter { $0.event == .registerWrite }.map(\.a)
+}
+
+/// The number of the newest event in a ring.
+private func newest(in path: String) throws -> UInt64? {
+  let consumer = RingConsumer(try Ring(opening: path, leavingItAlone: true))
+  let slots = Slots(records: Array(try consumer.available()))
+  return slots.events.last { $0.record.event == .registerWrite }?.record.a
+}
+
+private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
+  var own = [CChar](repeating: 0, count: 4096)
+  let length = readlink("/proc/self/exe", &own, own.count)
+  // The tests may run in a helper of the tool chain; the products lie beside the test bundle that it is given.
+  let candidates =
+    CommandLine.arguments + [String(decoding: own.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)]
+  let folders = candidates.compactMap { path in path.lastIndex(of: "/").map { String(path[..<$0]) } }
+  let folder = try #require(folders.first { access("\($0)/trace-crash", X_OK) == 0 })
+  var child = pid_t()
+  let words: [String] = ["\(folder)/trace-crash", path, id.description]
+  var arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) }
+  arguments.append(nil)
+  let error = posix_spawn(&child, arguments[0]!, nil, nil, &arguments, nil)
+  for argument in arguments { free(argument) }
+  #expect(error == 0)
+  return child
+}
+
+@Suite(.serialized) struct RepairTests {
+  let scratch = Scratch()
+
+  @Test("A recording that is killed loses and doubles nothing, whenever that is", arguments: 0..<8 as Range<UInt64>)
+  func killed(seed: UInt64) throws {
+    var random = Seeded(seed)
+    let path = scratch("t.nvpt")
+    let id = TraceID(high: random.next(), low: random.next())
+    let child = try startChild(path, id)
+    // Until it records, and then for as long as the seed says: work of this process, not time, decides.
+    var rings: [String] = []
+    while rings.count < 2 {
+      rings = RecordingDirectory.left(by: id, tracePath: path).first?.ringPaths() ?? []
+    }
+    var status: Int32 = 0
+    while (try? TraceReader(path: path).chunks.count) ?? 0 < 1 { try #require(waitpid(child, &status, WNOHANG) == 0) }
+    for _ in 0..<random.next() % 2_000_000 { _ = random.next() }
+    kill(child, SIGKILL)
+    waitpid(child, &status, 0)
+
+    let newestInRings = try rings.map { try newest(in: $0) }
+    let report = try TraceRepair.repair(path)
+    let reader = try TraceReader(path: path)
+    #expect(reader.isComplete)
+    #expect(reader.totals.lost == 0)
+    #expect(report.problems.isEmpty)
+    for stream in 0..<2 as Range<UInt16> {
+      let numbers = try numbers(reader, stream: stream)
+      #expect(numbers == Array(0..<UInt64(numbers.count)))
+      if let last = newestInRings[Int(stream)] { #expect(numbers.last == last) }
+    }
+    #expect(RecordingDirectory.left(by: id, tracePath: path).isEmpty)
+  }
+
+  /// A recording of two streams that was never closed, and what its streams hold.
+  private func unfinished(chunks: Int) throws -> (path: String, recording: Recording) {
+    var random = Seeded(1)
+    var options = TraceWriter.Options()
+    options.slotsPerChunk = 64
+    let recording = try Recording(scratch("t.nvpt"), options: options)
+    var producer = RingProducer(try recording.ring(.host), whenFull: .drop)
+    producer.append(randomSlots(events: 64 * chunks, &random, kinds: [.submit]), draining: recording.writer)
+    return (recording.path, recording)
+  }
+
+  @Test("A chunk that was written but not yet freed in its ring is not doubled")
+  func notDoubled() throws {
+    let recording = try Recording(scratch("t.nvpt"))
+    let ring = try recording.ring(.host)
+    var producer = RingProducer(ring, whenFull: .drop)
+    for number in 0..<100 as Range<UInt64> { producer.append(Record(time: number, kind: .registerWrite, a: number)) }
+    recording.writer.drain()
+    let held = try readFile(ring.path)
+    _ = recording.writer.finish()
+    // As it was when the chunk had been written, and then a few more events.
+    mkdir(recording.directory.path, 0o700)
+    try writeFile(ring.path, held)
+    var resumed = RingProducer(try Ring(opening: ring.path), whenFull: .drop)
+    for number in 100..<110 as Range<UInt64> { resumed.append(Record(time: number, kind: .registerWrite, a: number)) }
+    // The writer's lock goes with its process; here with a copy of the file.
+    let copy = scratch("copy.nvpt")
+    try writeFile(copy, try readFile(recording.path))
+    let report = try TraceRepair.repair(copy)
+    #expect(report.eventsRecovered == 10)
+    #expect(try numbers(try TraceReader(path: copy), stream: 0) == Array(0..<110))
+  }
+
+  @Test("Chunks behind a damaged one are kept, and the gap is told")
+  func damagedChunk() throws {
+    var (path, recording) = try unfinished(chunks: 6)
+    _ = recording.writer.finish()
+    recording = try Recording(scratch("other.nvpt"))
+    let whole = try TraceReader(path: path)
+    try #require(whole.chunks.count == 6)
+    var bytes = try readFile(path)
+    bytes[Int(whole.chunks[2].offset) + ChunkHeader.size + 3] ^= 1
+    try writeFile(path, bytes)
+
+    let report = try TraceRepair.repair(path)
+    #expect(report.chunksKept == 5)
+    #expect(report.bytesDropped == whole.chunks[2].header.length)
+    let reader = try TraceReader(path: path)
+    #expect(reader.isComplete)
+    #expect(reader.totals.lost == 64)
+    #expect(reader.missing == [2: 64])
+    var events = try MergedEvents(reader)
+    var gaps: [UInt64] = []
+    while let event = try events.next() {
+      if event.record.pointee.event == .gap { gaps.append(event.record.pointee.a) }
+    }
+    #expect(gaps == [64])
+  }
+
+  @Test("With an output the damaged trace and its rings stay as they are")
+  func intoOutput() throws {
+    let (path, recording) = try unfinished(chunks: 3)
+    // The writer's lock goes with its process; here with a copy of the file.
+    let copy = scratch("copy.nvpt")
+    let bytes = try readFile(path)
+    try writeFile(copy, bytes)
+    let report = try TraceRepair.repair(copy, output: scratch("out.nvpt"))
+    #expect(report.chunksKept == 3)
+    #expect(try readFile(copy) == bytes)
+    #expect(recording.directory.ringPaths().count == 1)
+    _ = recording.writer.finish()
+  }
+
+  @Test("A trace that is being recorded to is left alone")
+  func running() throws {
+    let (path, recording) = try unfinished(chunks: 3)
+    #expect {
+      try TraceRepair.repair(path)
+    } throws: {
+      "\($0)".contains("is being recorded to")
+    }
+    _ = recording.writer.finish()
+  }
+}

@@ -1,0 +1,68 @@
+import Glibc
+import Testing
+
+@testable import Trace
+
+/// `analysis/nvpt.py` was written from the format page: where it and this reader differ, one of the three is wrong.
+@Suite struct SecondReaderTests {
+  let scratch = Scratch()
+  private static let reader = #filePath.replacing(
+    "Tests/TraceTests/SecondReaderTests.swift", with: "analysis/nvpt.py")
+
+  private static let hasPython: Bool = {
+    guard let python = try? run(["python3", "-c", "import zstandard"]).status, python != 127 else { return false }
+    return python == 0 || (try? run(["zstd", "--version"]).status) == 0
+  }()
+
+  @Test(
+    "The reader in Python gives the same events",
+    .enabled(if: SecondReaderTests.hasPython, "needs python3 and its zstandard package or the zstd program"),
+    arguments: 0..<3 as Range<UInt64>)
+  func sameEvents(seed: UInt64) throws {
+    var random = Seeded(seed)
+    let recording = try Recording(scratch("t.nvpt"))
+    for source in [Source.engine, .host] {
+      var producer = RingProducer(try recording.ring(source), whenFull: .drop)
+      var slots = randomSlots(events: 100, &random)
+      // Enough of one kind for planes that are compressed and columns that repeat.
+      for number in 0..<400 as Range<UInt64> {
+        var record = Record(time: 200_000 + 100 * number + random.next() % 64, kind: .segment, cid: UInt16(number % 32))
+        record.a = number << 12
+        slots.append(record)
+        slots.append(Record(time: record.time + 7, kind: .map, cid: record.cid))
+      }
+      producer.append(slots, draining: recording.writer)
+    }
+    _ = recording.writer.finish()
+
+    let python = try run(["python3", Self.reader, recording.path])
+    #expect(python.status == 0)
+    #expect(python.output.split(separator: "\n").map(String.init) == (try lines(recording.path)))
+  }
+
+  private func lines(_ path: String) throws -> [String] {
+    let reader = try TraceReader(path: path)
+    var decoded = try DecodedChunk()
+    var lines: [String] = []
+    for (index, chunk) in reader.chunks.enumerated() {
+      try reader.decode(index, into: &decoded)
+      let slots = decoded.slots
+      var slot = 0
+      while slot < slots.count {
+        let record = slots[slot]
+        let bytes = UnsafeRawPointer(slots.baseAddress! + slot)
+        let layout = try #require(reader.schema[record.kind])
+        var words = ["\(chunk.header.id.stream)", "\(record.time)", layout.name]
+        words += layout.fields.map { "\($0.name)=\($0.value(in: bytes))" }
+        if layout.carriesBytes && record.flags & EventFlag.bytes != 0 && record.bLow > 0 {
+          words.append(
+            UnsafeRawBufferPointer(start: bytes + 32, count: Int(record.bLow))
+              .map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
+        }
+        lines.append(words.joined(separator: " "))
+        slot += 1 + Int(record.tail)
+      }
+    }
+    return lines
+  }
+}
