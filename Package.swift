@@ -17,6 +17,7 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
     .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", exact: "0.2.0"),
   ],
   targets: [
@@ -29,7 +30,11 @@ let package = Package(
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
-      name: "Live", dependencies: ["CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser"],
+      name: "Live",
+      dependencies: [
+        "CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser",
+        .product(name: "HeapModule", package: "swift-collections"),
+      ],
       swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),

@@ -4,11 +4,12 @@ import Target
 /// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
 /// events and the commands that it holds. Two engines with the same bytes behave the same from there on.
 extension Controller {
-  private static let stateVersion: UInt16 = 1
+  private static let stateVersion: UInt16 = 2
 
   /// Room that `encode` needs at most.
   public static let checkpointBytesMax =
-    4096 + Int(Subsystem.namespacesMax) * 16 + 2048 * 4 + (Int(Subsystem.ioQueuesLimit) + 1) * 80 + commandsMax * 80
+    8192 + Int(Subsystem.namespacesMax) * (64 + 64 + Reservation.registrantsMax * 24) + 2048 * 4
+    + (Int(Subsystem.ioQueuesLimit) + 1) * 128 + slots * 144 + segmentsInFlightMax * 12
 
   /// - Returns: bytes written.
   public func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
@@ -19,12 +20,19 @@ extension Controller {
     for value in [cc.rawValue, csts.rawValue, intms, aqa] { state.put(value) }
     state.put(asq)
     state.put(acq)
+    state.put(pendingConfiguration != nil)
+    state.put(pendingConfiguration?.rawValue ?? 0)
+    for value in [keepAliveIsArmed, sawTraffic] { state.put(value) }
+    encodeNamespaces(&state)
     encode(target.features, &state)
     encode(target.events, &state)
     encode(target.errors, &state)
+    encode(target.health, &state)
+    encode(target.reservations, &state)
     encodeQueues(&state)
     state.put(UInt32(eventRequests.count))
-    for index in eventRequests { encode(commands[Int(index)], &state) }
+    for index in eventRequests { encode(index, &state) }
+    encodeExecutions(&state)
     return state.count
   }
 
@@ -44,35 +52,75 @@ extension Controller {
     aqa = try state.get()
     asq = try state.get()
     acq = try state.get()
-    let features = try Features(&state, vectors: target.subsystem.vectors)
-    let events = try AsynchronousEvents(&state)
-    target.restore(features: features, events: events, errors: try ErrorLog(&state))
+    let isPending = try state.getBool()
+    let pending = ControllerConfiguration(rawValue: try state.get())
+    pendingConfiguration = isPending ? pending : nil
+    keepAliveIsArmed = try state.getBool()
+    sawTraffic = try state.getBool()
+    timers = (isPending ? 1 : 0) + (keepAliveIsArmed ? 1 : 0)
+    try decodeNamespaces(&state)
+    target.features = try Features(&state, target.subsystem)
+    target.events = try AsynchronousEvents(&state)
+    target.errors = try ErrorLog(&state)
+    target.health = try Health(&state)
+    target.reservations = try Reservations(&state)
     try decodeQueues(&state)
     for _ in 0..<(try state.getCount(AsynchronousEvents.requestsMax)) {
-      eventRequests.append(try decodeCommand(&state))
+      eventRequests.append(try decodeCommand(&state, .held))
     }
+    try decodeExecutions(&state)
     guard state.isAtEnd else { throw .invalid }
     applyFeatures()
   }
 
   private func encode(_ subsystem: Subsystem, _ state: inout StateWriter) {
     for text in [subsystem.nqn, subsystem.serial, subsystem.model, subsystem.firmwareRevision] { state.put(text) }
-    for value in [subsystem.vendorID, subsystem.ioQueuesMax, subsystem.vectors] { state.put(value) }
-    state.put(subsystem.queueEntriesMax)
-    state.put(subsystem.maxTransferBytes)
-    state.put(UInt32(subsystem.namespaces.count))
-    for namespace in subsystem.namespaces {
-      state.put(namespace.nsid)
-      state.put(namespace.blocks)
-      state.put(namespace.blockShift)
+    for value in [
+      subsystem.vendorID, subsystem.subsystemVendorID, subsystem.controllerID, subsystem.ioQueuesMax,
+      subsystem.vectors, subsystem.coalescingThreshold,
+    ] { state.put(value) }
+    for value in [
+      subsystem.queueEntriesMax, subsystem.maxTransferBytes, subsystem.ieeeOUI, subsystem.configurationPollMs,
+    ] { state.put(value) }
+    for value in [subsystem.arbitrationBurst, subsystem.coalescingTime] { state.put(value) }
+    state.put(subsystem.fetchesBatches)
+  }
+
+  // MARK: Namespaces
+
+  private func encodeNamespaces(_ state: inout StateWriter) {
+    state.put(UInt32(target.namespaces.count))
+    var next: UInt32 = 1
+    while let namespace = target.namespaces.first(from: next) {
+      namespace.encode(&state)
+      next = namespace.nsid + 1
+    }
+    state.put(UInt32(target.changedNamespaces.count))
+    for nsid in target.changedNamespaces { state.put(nsid) }
+  }
+
+  private mutating func decodeNamespaces(_ state: inout StateReader) throws(CheckpointError) {
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+      let namespace = try Namespace(&state)
+      guard target.namespace(namespace.nsid) == nil else { throw .invalid }
+      target.namespaces.insert(namespace)
+    }
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+      target.changedNamespaces.append(try state.get())
     }
   }
 
+  // MARK: Features, events, logs
+
   private func encode(_ features: Features, _ state: inout StateWriter) {
     for value in [
-      features.arbitration, features.powerManagement, features.temperatureThreshold, features.volatileWriteCache,
-      features.numberOfQueues, features.interruptCoalescing, features.writeAtomicity,
-      features.asynchronousEventConfiguration, features.keepAliveTimer,
+      features.arbitration, features.powerManagement, features.overTemperature, features.underTemperature,
+      features.errorRecovery, features.volatileWriteCache, features.numberOfQueues, features.interruptCoalescing,
+      features.writeAtomicity, features.asynchronousEventConfiguration, features.keepAliveTimer,
+    ] { state.put(value) }
+    state.put(features.timestampMs != nil)
+    for value in [
+      features.timestampMs ?? 0, features.timestampSetMs, features.hostIdentifier.low, features.hostIdentifier.high,
     ] { state.put(value) }
     for value in features.vectorConfiguration { state.put(value) }
   }
@@ -96,6 +144,34 @@ extension Controller {
     }
   }
 
+  private func encode(_ health: Health, _ state: inout StateWriter) {
+    for value in [
+      health.hostReadCommands, health.hostWriteCommands, health.bytesRead, health.bytesWritten, health.mediaErrors,
+      health.unsafeShutdowns, health.powerCycles, health.firstEnabledMs, health.enabledMs,
+    ] { state.put(value) }
+  }
+
+  private func encode(_ reservations: Reservations, _ state: inout StateWriter) {
+    state.put(UInt32(reservations.byNamespace.count))
+    // A dictionary has no order of its own, the same state must have the same bytes.
+    for (nsid, reservation) in reservations.byNamespace.sorted(by: { $0.key < $1.key }) {
+      for value in [nsid, reservation.generation, reservation.mask] { state.put(value) }
+      state.put(reservation.type?.rawValue ?? 0)
+      for value in [reservation.holder.low, reservation.holder.high] { state.put(value) }
+      state.put(UInt32(reservation.registrants.count))
+      for registrant in reservation.registrants {
+        for value in [registrant.host.low, registrant.host.high, registrant.key] { state.put(value) }
+      }
+    }
+    state.put(reservations.notifications)
+    state.put(UInt32(reservations.pages.count))
+    for page in reservations.pages {
+      state.put(page.count)
+      state.put(page.notification.rawValue)
+      state.put(page.nsid)
+    }
+  }
+
   // MARK: Queues and commands
 
   private func encodeQueues(_ state: inout StateWriter) {
@@ -106,7 +182,7 @@ extension Controller {
       state.put(qid.rawValue)
       state.put(queue.base)
       for value in [queue.size, queue.head, queue.tail, queue.doorbell, queue.unannounced] { state.put(value) }
-      for value in [queue.phase, queue.interruptsEnabled, queue.isBlocked] { state.put(value) }
+      for value in [queue.phase, queue.interruptsEnabled, queue.isBlocked, queue.isAggregating] { state.put(value) }
       state.put(queue.vector)
     }
     state.put(UInt32(liveSubmission.count))
@@ -116,6 +192,8 @@ extension Controller {
       for value in [qid.rawValue, queue.cqid.rawValue] { state.put(value) }
       state.put(queue.base)
       for value in [queue.size, queue.head, queue.tail, queue.doorbell] { state.put(value) }
+      state.put(queue.isBeingDeleted)
+      if queue.isBeingDeleted { encode(queue.deletion, &state) }
     }
     for place in 0..<liveCompletion.count { encodeWaiting(liveCompletion[place], &state) }
   }
@@ -130,28 +208,54 @@ extension Controller {
     state.put(waiting)
     index = completionQueues[Int(cqid.rawValue)].firstWaiting
     while index != Command.none {
-      encode(commands[Int(index)], &state)
+      encode(index, &state)
       index = commands[Int(index)].next
     }
   }
 
-  private func encode(_ command: Command, _ state: inout StateWriter) {
+  private func encode(_ index: Int32, _ state: inout StateWriter) {
+    let command = commands[Int(index)]
     let sqe = command.sqe
+    state.put(index)
     for value in [sqe.cdw0, sqe.nsid, sqe.cdw2, sqe.cdw3] { state.put(value) }
     for value in [sqe.mptr, sqe.prp1, sqe.prp2] { state.put(value) }
     for value in [sqe.cdw10, sqe.cdw11, sqe.cdw12, sqe.cdw13, sqe.cdw14, sqe.cdw15] { state.put(value) }
-    state.put(command.qid.rawValue)
-    state.put(command.status.rawValue)
+    for value in [command.qid.rawValue, command.status.rawValue, command.sqhd] { state.put(value) }
     state.put(command.dw0)
+  }
+
+  private func encodeExecutions(_ state: inout StateWriter) {
+    state.put(UInt32(executing))
+    for slot in 0..<Controller.slots where commands[slot].state == .executing {
+      let execution = executions[slot]
+      encode(Int32(slot), &state)
+      let request = execution.request
+      state.put(request.opcode.rawValue)
+      state.put(request.nsid)
+      for value in [request.qid.rawValue, request.cid.rawValue] { state.put(value) }
+      state.put(request.slba)
+      state.put(request.blocks)
+      state.put(request.blockShift)
+      for value in [request.forcesUnitAccess, request.deallocates] { state.put(value) }
+      state.put(UInt32(execution.segments))
+      for index in 0..<execution.segments {
+        let segment = heldSegments[slot * Controller.segmentsMax + index]
+        state.put(segment.address.rawValue)
+        state.put(segment.length | (segment.isBitBucket ? 1 << 31 : 0))
+      }
+    }
   }
 
   private mutating func decodeQueues(_ state: inout StateReader) throws(CheckpointError) {
     for _ in 0..<(try state.getCount(queuesMax)) { try decodeCompletionQueue(&state) }
     for _ in 0..<(try state.getCount(queuesMax)) { try decodeSubmissionQueue(&state) }
+    // A controller that is ready has its admin queues.
+    guard !csts.ready || (submissionQueues[0].exists && completionQueues[0].exists) else { throw .invalid }
     for place in 0..<liveCompletion.count {
+      let qid = liveCompletion[place]
       for _ in 0..<(try state.getCount(Controller.commandsMax)) {
-        let index = try decodeCommand(&state)
-        append(index, to: completionQueues + Int(liveCompletion[place].rawValue))
+        let index = try decodeCommand(&state, .finished)
+        append(index, to: completionQueues + Int(qid.rawValue))
       }
     }
   }
@@ -166,10 +270,12 @@ extension Controller {
     queue.phase = try state.getBool()
     queue.interruptsEnabled = try state.getBool()
     queue.isBlocked = try state.getBool()
+    queue.isAggregating = try state.getBool()
     queue.vector = try state.get()
     guard !completionQueues[Int(qid.rawValue)].exists, (2...65536).contains(queue.size), queue.head < queue.size,
       queue.tail < queue.size, queue.vector < target.subsystem.vectors
     else { throw .invalid }
+    if queue.isAggregating { timers += 1 }
     completionQueues[Int(qid.rawValue)] = queue
     liveCompletion.insert(qid)
   }
@@ -185,6 +291,7 @@ extension Controller {
     guard !submissionQueues[Int(qid.rawValue)].exists, completionQueues[Int(cqid.rawValue)].exists,
       (2...65536).contains(queue.size), queue.head < queue.size, queue.tail < queue.size
     else { throw .invalid }
+    if try state.getBool() { queue.deletion = try decodeCommand(&state, .held) }
     submissionQueues[Int(qid.rawValue)] = queue
     completionQueues[Int(cqid.rawValue)].users += 1
     liveSubmission.insert(qid)
@@ -196,9 +303,13 @@ extension Controller {
     return qid
   }
 
-  private mutating func decodeCommand(_ state: inout StateReader) throws(CheckpointError) -> Int32 {
-    guard freeCount > 0 else { throw .invalid }
+  /// - Returns: its slot.
+  private mutating func decodeCommand(_ state: inout StateReader, _ kind: Command.State) throws(CheckpointError)
+    -> Int32
+  {
+    let slot = try state.get(Int32.self)
     var command = Command()
+    command.state = kind
     command.sqe.cdw0 = try state.get()
     command.sqe.nsid = try state.get()
     command.sqe.cdw2 = try state.get()
@@ -214,10 +325,80 @@ extension Controller {
     command.sqe.cdw15 = try state.get()
     command.qid = try decodeQueueID(&state)
     command.status = Status(rawValue: try state.get())
+    command.sqhd = try state.get()
     command.dw0 = try state.get()
-    let index = takeCommand()
-    commands[Int(index)] = command
-    return index
+    guard slot >= 0, slot <= Controller.shutdownSlot, commands[Int(slot)].state == .free,
+      slot == Controller.shutdownSlot ? kind == .executing : slots.take(slot)
+    else { throw .invalid }
+    commands[Int(slot)] = command
+    return slot
+  }
+
+  private mutating func decodeExecutions(_ state: inout StateReader) throws(CheckpointError) {
+    for _ in 0..<(try state.getCount(Controller.slots)) {
+      let slot = try decodeCommand(&state, .executing)
+      guard let opcode = IOOpcode(rawValue: try state.get()) else { throw .invalid }
+      let nsid = try state.get(UInt32.self)
+      let qid = try decodeQueueID(&state)
+      var request = IORequest(
+        opcode: opcode, nsid: nsid, qid: qid, cid: CommandID(try state.get(UInt16.self)), slba: try state.get(),
+        blocks: try state.get(), blockShift: try state.get())
+      request.forcesUnitAccess = try state.getBool()
+      request.deallocates = try state.getBool()
+      request.slot = slot
+      // What moves data fits the largest transfer; its bytes must be countable.
+      guard request.blockShift <= 16, request.blocks <= 1 << 16, submissionQueues[Int(qid.rawValue)].exists else {
+        throw .invalid
+      }
+      let count = try state.getCount(Controller.segmentsMax)
+      for index in 0..<count {
+        let address = try state.get(UInt64.self)
+        let length = try state.get(UInt32.self)
+        heldSegments[Int(slot) * Controller.segmentsMax + index] = Segment(
+          address: PCIAddress(address), length: length & ~(1 << 31), isBitBucket: length >> 31 == 1)
+      }
+      keep(Execution(request: request, segments: count))
+    }
+  }
+}
+
+extension Namespace {
+  /// Room that `encode` needs at most.
+  public static let encodedBytesMax = 64
+
+  /// As the trace has it where a namespace comes or goes.
+  /// - Returns: bytes written.
+  public func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
+    precondition(bytes.count >= Namespace.encodedBytesMax)
+    var state = StateWriter(bytes)
+    encode(&state)
+    return state.count
+  }
+
+  /// A namespace that `encode` wrote.
+  public static func decode(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) -> Namespace {
+    var state = StateReader(bytes)
+    let namespace = try Namespace(&state)
+    guard state.isAtEnd else { throw .invalid }
+    return namespace
+  }
+
+  fileprivate func encode(_ state: inout StateWriter) {
+    state.put(nsid)
+    state.put(blocks)
+    state.put(blockShift)
+    for value in [isReadOnly, isWriteProtected, hasReservations] { state.put(value) }
+    for value in [uuid.high, uuid.low, nguid.high, nguid.low] { state.put(value) }
+  }
+
+  fileprivate init(_ state: inout StateReader) throws(CheckpointError) {
+    self.init(nsid: try state.get(), blocks: try state.get(), blockShift: try state.get())
+    isReadOnly = try state.getBool()
+    isWriteProtected = try state.getBool()
+    hasReservations = try state.getBool()
+    uuid = NamespaceUUID(high: try state.get(), low: try state.get())
+    nguid = NamespaceUUID(high: try state.get(), low: try state.get())
+    guard isValid else { throw .invalid }
   }
 }
 
@@ -229,36 +410,91 @@ extension Subsystem {
     model = try state.getText()
     firmwareRevision = try state.getText()
     vendorID = try state.get()
+    subsystemVendorID = try state.get()
+    controllerID = try state.get()
     ioQueuesMax = try state.get()
     vectors = try state.get()
+    coalescingThreshold = try state.get()
     queueEntriesMax = try state.get()
     maxTransferBytes = try state.get()
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
-      let (nsid, blocks, blockShift) = (
-        try state.get(UInt32.self), try state.get(UInt64.self), try state.get(UInt8.self)
-      )
-      guard (1...Subsystem.namespacesMax).contains(nsid), (1...UInt64.max >> 16).contains(blocks),
-        (9...16).contains(blockShift)
-      else { throw .invalid }
-      namespaces.append(Namespace(nsid: nsid, blocks: blocks, blockShift: blockShift))
-    }
+    ieeeOUI = try state.get()
+    configurationPollMs = try state.get()
+    arbitrationBurst = try state.get()
+    coalescingTime = try state.get()
+    fetchesBatches = try state.getBool()
     guard isValid else { throw .invalid }
   }
 }
 
 extension Features {
-  fileprivate init(_ state: inout StateReader, vectors: UInt16) throws(CheckpointError) {
-    self.init(vectors: vectors)
+  fileprivate init(_ state: inout StateReader, _ subsystem: Subsystem) throws(CheckpointError) {
+    self.init(subsystem)
     arbitration = try state.get()
     powerManagement = try state.get()
-    temperatureThreshold = try state.get()
+    overTemperature = try state.get()
+    underTemperature = try state.get()
+    errorRecovery = try state.get()
     volatileWriteCache = try state.get()
     numberOfQueues = try state.get()
     interruptCoalescing = try state.get()
     writeAtomicity = try state.get()
     asynchronousEventConfiguration = try state.get()
     keepAliveTimer = try state.get()
+    let timestampIsSet = try state.getBool()
+    let timestamp = try state.get(UInt64.self)
+    timestampMs = timestampIsSet ? timestamp : nil
+    timestampSetMs = try state.get()
+    hostIdentifier = HostIdentifier(low: try state.get(), high: try state.get())
     for vector in vectorConfiguration.indices { vectorConfiguration[vector] = try state.get() }
+  }
+}
+
+extension Health {
+  fileprivate init(_ state: inout StateReader) throws(CheckpointError) {
+    self.init()
+    hostReadCommands = try state.get()
+    hostWriteCommands = try state.get()
+    bytesRead = try state.get()
+    bytesWritten = try state.get()
+    mediaErrors = try state.get()
+    unsafeShutdowns = try state.get()
+    powerCycles = try state.get()
+    firstEnabledMs = try state.get()
+    enabledMs = try state.get()
+  }
+}
+
+extension Reservations {
+  fileprivate init(_ state: inout StateReader) throws(CheckpointError) {
+    var all: [UInt32: Reservation] = [:]
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+      let nsid = try state.get(UInt32.self)
+      all[nsid] = try Reservation(&state)
+    }
+    let notifications = try state.get(UInt64.self)
+    var pages: [Page] = []
+    for _ in 0..<(try state.getCount(Reservations.pagesMax)) {
+      let count = try state.get(UInt64.self)
+      guard let notification = Notification(rawValue: try state.get()) else { throw .invalid }
+      pages.append(Page(count: count, notification: notification, nsid: try state.get()))
+    }
+    self.init(byNamespace: all, notifications: notifications, pages: pages)
+  }
+}
+
+extension Reservation {
+  fileprivate init(_ state: inout StateReader) throws(CheckpointError) {
+    self.init()
+    generation = try state.get()
+    mask = try state.get()
+    let type = try state.get(UInt8.self)
+    guard type <= 6 else { throw .invalid }
+    self.type = ReservationType(rawValue: type)
+    holder = HostIdentifier(low: try state.get(), high: try state.get())
+    for _ in 0..<(try state.getCount(Reservation.registrantsMax)) {
+      registrants.append(
+        .init(host: HostIdentifier(low: try state.get(), high: try state.get()), key: try state.get()))
+    }
   }
 }
 

@@ -6,24 +6,23 @@ extension Controller {
     let sqe = commands[Int(index)].sqe
     do throws(Status) {
       guard let opcode = AdminOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
+      // Admin commands use PRPs (Base 2.1, 4.1.1).
       guard sqe.fuse == 0, sqe.psdt == 0 else { throw .invalidField }
       var dw0: UInt32 = 0
       switch opcode {
       case .identify:
         try target.identify(sqe, into: scratch)
-        try sendScratch(UInt32(Target.identifyBytes), sqe, &port)
+        try send(from: 0, of: Target.identifyBytes, length: UInt64(Target.identifyBytes), sqe, .admin, &port)
       case .getLogPage: try getLogPage(sqe, &port)
-      case .getFeatures: dw0 = try target.getFeatures(sqe)
-      case .setFeatures:
-        dw0 = try target.setFeatures(sqe, ioQueuesExist: ioQueuesExist)
-        applyFeatures()
+      case .getFeatures: dw0 = try getFeatures(sqe, &port)
+      case .setFeatures: dw0 = try setFeatures(sqe, &port)
       case .createIOCompletionQueue: try createCompletionQueue(sqe, &port)
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
-      case .deleteIOSubmissionQueue: try deleteSubmissionQueue(sqe)
-      case .deleteIOCompletionQueue: try deleteCompletionQueue(sqe)
+      case .deleteIOSubmissionQueue: return try deleteSubmissionQueue(index, &port)
+      case .deleteIOCompletionQueue: try deleteCompletionQueue(sqe, &port)
       case .abort: dw0 = abort(sqe)
       case .asynchronousEventRequest: return try requestEvent(index, &port)
-      case .keepAlive: break
+      case .keepAlive: armKeepAlive(&port)
       }
       finish(index, .success, dw0: dw0)
     } catch {
@@ -35,31 +34,39 @@ extension Controller {
 
   // MARK: Data
 
-  /// Send the first `length` bytes of `scratch` to where the command's data pointer says.
-  private mutating func sendScratch<P: Port & ~Copyable>(
-    _ length: UInt32, _ sqe: SubmissionEntry, _ port: inout P
-  ) throws(Status) {
-    // Two pages at most: no list is fetched, so `scratch` is not needed for one.
-    precondition(UInt64(length) <= Controller.pageBytes)
-    let count = try mapData(sqe, length, .admin, &port)
-    port.mapped(qid: .admin, cid: sqe.cid, segments: count, length: length)
-    var offset = 0
-    for index in 0..<count {
-      let end = offset + Int(segments[index].length)
-      let bytes = UnsafeRawBufferPointer(rebasing: scratch[offset..<end])
-      guard port.write(segments[index].address, bytes, qid: .admin, cid: sqe.cid) else { throw .dataTransferError }
-      offset = end
-    }
-  }
-
+  /// Get Log Page (Base 2.1, 5.1.12).
   private mutating func getLogPage<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) throws(Status) {
-    // Number of Dwords, 0's based, in two halves; the offset counts bytes (Base 2.1, 5.1.12).
+    // Number of Dwords, 0's based, in two halves; the offset counts bytes.
     let length = ((UInt64(sqe.cdw10 >> 16) | UInt64(sqe.cdw11 & 0xffff) << 16) + 1) * 4
     let offset = UInt64(sqe.cdw12) | UInt64(sqe.cdw13) << 32
-    let page = try target.getLogPage(sqe, into: scratch)
-    // Only whole pages read from their beginning: LPA reports no extended data.
-    guard offset == 0, length <= UInt64(page) else { throw .invalidField }
-    try sendScratch(UInt32(length), sqe, &port)
+    // Before anything is read and cleared.
+    guard length <= UInt64(target.subsystem.maxTransferBytes), offset % 4 == 0 else { throw .invalidField }
+    let nowMs = target.logPageNeedsTime(sqe) ? port.clockMs() : 0
+    let end = try target.getLogPage(sqe, nowMs: nowMs, into: scratch)
+    guard offset < UInt64(end) else { throw .invalidField }
+    try send(from: Int(offset), of: end, length: length, sqe, .admin, &port)
+  }
+
+  private mutating func getFeatures<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) throws(Status)
+    -> UInt32
+  {
+    let count = target.featureBytes(sqe)
+    let nowMs = target.featureNeedsTime(sqe) ? port.clockMs() : 0
+    let data = UnsafeMutableRawBufferPointer(rebasing: scratch[..<count])
+    let (dw0, hasData) = try target.getFeatures(sqe, nowMs: nowMs, data: data)
+    if hasData { try send(from: 0, of: count, length: UInt64(count), sqe, .admin, &port) }
+    return dw0
+  }
+
+  private mutating func setFeatures<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) throws(Status)
+    -> UInt32
+  {
+    let data = try receive(target.featureBytes(sqe), sqe, .admin, &port)
+    let nowMs = target.featureNeedsTime(sqe) ? port.clockMs() : 0
+    let dw0 = try target.setFeatures(sqe, data: data, nowMs: nowMs, ioQueuesExist: ioQueuesExist)
+    applyFeatures()
+    if UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.keepAliveTimer.rawValue { armKeepAlive(&port) }
+    return dw0
   }
 
   // MARK: Queues
@@ -71,7 +78,8 @@ extension Controller {
     let qid = try newQueue(sqe)
     guard !completionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
     let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0, sqe.prp1 & 0xfff == 0, cc.iocqes == 4 else { throw .invalidField }
+    guard sqe.cdw11 & 1 != 0, cc.iocqes == 4 else { throw .invalidField }
+    guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
     let vector = UInt16(sqe.cdw11 >> 16)
     guard vector < target.subsystem.vectors else { throw .invalidInterruptVector }
     create(
@@ -90,7 +98,8 @@ extension Controller {
       throw .completionQueueInvalid
     }
     let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0, sqe.prp1 & 0xfff == 0, cc.iosqes == 6 else { throw .invalidField }
+    guard sqe.cdw11 & 1 != 0, cc.iosqes == 6 else { throw .invalidField }
+    guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
     create(submission: qid, SubmissionQueue(base: sqe.prp1, size: size, cqid: cqid), &port)
   }
 
@@ -106,25 +115,31 @@ extension Controller {
     return size
   }
 
-  /// Delete I/O Submission Queue (Base 2.1, 5.2.4). What it fetched is complete; only the posting may still wait.
-  private mutating func deleteSubmissionQueue(_ sqe: SubmissionEntry) throws(Status) {
-    let qid = try newQueue(sqe)
-    guard submissionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
-    delete(submission: qid)
+  /// Delete I/O Submission Queue (Base 2.1, 5.2.4): done when every command that it fetched is.
+  private mutating func deleteSubmissionQueue<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) throws(Status) {
+    let qid = try newQueue(commands[Int(index)].sqe)
+    let queue = submissionQueues + Int(qid.rawValue)
+    guard queue.pointee.exists, !queue.pointee.isBeingDeleted else { throw .invalidQueueIdentifier }
+    queue.pointee.deletion = index
+    commands[Int(index)].state = .held
+    if queue.pointee.executing == 0 { delete(submission: qid) }
   }
 
   /// Delete I/O Completion Queue (Base 2.1, 5.2.3).
-  private mutating func deleteCompletionQueue(_ sqe: SubmissionEntry) throws(Status) {
+  private mutating func deleteCompletionQueue<P: Port & ~Copyable>(
+    _ sqe: SubmissionEntry, _ port: inout P
+  ) throws(Status) {
     let qid = try newQueue(sqe)
     guard completionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
     guard completionQueues[Int(qid.rawValue)].users == 0 else { throw .invalidQueueDeletion }
-    delete(completion: qid)
+    delete(completion: qid, &port)
   }
 
   // MARK: Events and abort
 
   private mutating func requestEvent<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) throws(Status) {
     guard eventRequests.count < AsynchronousEvents.requestsMax else { throw .asynchronousEventRequestLimitExceeded }
+    commands[Int(index)].state = .held
     eventRequests.append(index)
     deliverEvents(&port)
   }

@@ -5,6 +5,7 @@ extension Controller {
   /// A command is done: its completion joins those that wait to be posted.
   mutating func finish(_ index: Int32, _ status: Status, dw0: UInt32 = 0) {
     let command = commands + Int(index)
+    command.pointee.state = .finished
     command.pointee.status = status
     command.pointee.dw0 = dw0
     if !status.isSuccess { target.noteError(command.pointee.sqe, qid: command.pointee.qid, status: status) }
@@ -37,22 +38,28 @@ extension Controller {
       queue.pointee.firstWaiting = commands[Int(index)].next
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
       freeCommand(index)
-      if queue.pointee.interruptsEnabled,
-        queue.pointee.unannounced >= queue.pointee.threshold
-      {
-        raiseInterrupt(queue, cqid, &port)
-      }
+      if queue.pointee.unannounced >= queue.pointee.threshold { raiseInterrupt(queue, cqid, &port) }
     }
-    // What is below the aggregation threshold is announced when no more follows.
-    if queue.pointee.interruptsEnabled, queue.pointee.unannounced > 0 { raiseInterrupt(queue, cqid, &port) }
+    // What is below the aggregation threshold is announced when no more follows, or later.
+    guard queue.pointee.unannounced > 0 else { return }
+    if queue.pointee.aggregationUs == 0 {
+      raiseInterrupt(queue, cqid, &port)
+    } else if !queue.pointee.isAggregating, queue.pointee.interruptsEnabled {
+      queue.pointee.isAggregating = true
+      timers += 1
+      port.arm(.aggregation(cqid), afterUs: UInt64(queue.pointee.aggregationUs))
+    }
   }
 
+  @inline(__always)
   private func post<P: Port & ~Copyable>(
     _ command: Command, to queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) -> Bool {
+    let submission = submissionQueues + Int(command.qid.rawValue)
+    let sqhd = submission.pointee.exists ? UInt16(truncatingIfNeeded: submission.pointee.head) : command.sqhd
     let cqe = CompletionEntry(
-      dw0: command.dw0, sqhd: UInt16(truncatingIfNeeded: submissionQueues[Int(command.qid.rawValue)].head),
-      sqid: command.qid, cid: command.sqe.cid, phase: queue.pointee.phase, status: command.status)
+      dw0: command.dw0, sqhd: sqhd, sqid: command.qid, cid: command.sqe.cid, phase: queue.pointee.phase,
+      status: command.status)
     let tail = queue.pointee.tail
     let address = PCIAddress(queue.pointee.base &+ UInt64(tail) * UInt64(CompletionEntry.size))
     guard port.post(cqe, at: address, cqid: cqid) else { return false }
@@ -66,11 +73,29 @@ extension Controller {
     return true
   }
 
-  private func raiseInterrupt<P: Port & ~Copyable>(
+  /// Announce what was posted, unless nobody wants to hear of it, or not now.
+  mutating func raiseInterrupt<P: Port & ~Copyable>(
     _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) {
-    port.interrupt(vector: queue.pointee.vector, cqid: cqid, entries: queue.pointee.unannounced)
+    guard queue.pointee.interruptsEnabled else {
+      queue.pointee.unannounced = 0
+      return
+    }
+    let vector = queue.pointee.vector
+    // Interrupt Mask Set: bits for the first 32 vectors (Base 2.1, 3.1.4.3).
+    guard vector >= 32 || intms & 1 << UInt32(vector) == 0 else { return }
+    port.interrupt(vector: vector, cqid: cqid, entries: queue.pointee.unannounced)
     queue.pointee.unannounced = 0
+    stopAggregating(queue, cqid, &port)
+  }
+
+  private mutating func stopAggregating<P: Port & ~Copyable>(
+    _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
+  ) {
+    guard queue.pointee.isAggregating else { return }
+    queue.pointee.isAggregating = false
+    timers -= 1
+    port.disarm(.aggregation(cqid))
   }
 
   // MARK: Asynchronous events

@@ -2,45 +2,182 @@ import NVMe
 import Target
 
 extension Controller {
-  /// Execute a fetched command, up to its completion.
+  /// Execute a fetched command, up to its completion or until its backend has it.
   mutating func execute<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
     if commands[Int(index)].qid == .admin {
       executeAdmin(index, &port)
     } else {
-      finish(index, executeIO(commands[Int(index)], &port))
+      executeIO(index, &port)
     }
   }
 
-  private mutating func executeIO<P: Port & ~Copyable>(_ command: Command, _ port: inout P) -> Status {
-    let request: IORequest
+  private mutating func executeIO<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
+    let sqe = commands[Int(index)].sqe
+    let qid = commands[Int(index)].qid
+    var request: IORequest
     let mapped: Int
     do throws(Status) {
-      request = try target.request(command.sqe, qid: command.qid)
-      mapped = request.movesData ? try mapData(command.sqe, UInt32(request.transferBytes), command.qid, &port) : 0
+      request = try target.request(sqe, qid: qid)
+      request.slot = index
+      if request.movesData {
+        let direction: Direction = request.opcode == .read ? .toHost : .fromHost
+        mapped = try mapData(sqe, UInt32(request.byteCount), direction, qid, &port)
+      } else {
+        if request.opcode.isReservation { return executeReservation(index, request.opcode, &port) }
+        try takeRanges(&request, sqe, &port)
+        mapped = 0
+      }
     } catch {
-      port.mapped(qid: command.qid, cid: command.sqe.cid, segments: 0, length: 0)
-      return error
+      port.mapped(qid: qid, cid: sqe.cid, segments: 0, length: 0)
+      return finish(index, error)
     }
     port.mapped(
-      qid: command.qid, cid: command.sqe.cid, segments: mapped,
-      length: UInt32(truncatingIfNeeded: request.transferBytes))
-    if request.opcode == .write, !transfer(.fromHost, request, mapped, &port) { return .dataTransferError }
-    let status = port.execute(request)
-    if request.opcode == .read, status.isSuccess, !transfer(.toHost, request, mapped, &port) {
-      return .dataTransferError
+      qid: qid, cid: sqe.cid, segments: mapped, length: UInt32(truncatingIfNeeded: request.transferBytes))
+    if request.movesData, request.opcode != .read, !transfer(.fromHost, request, segments, mapped, &port) {
+      return conclude(request, .dataTransferError, segments, 0, &port)
     }
-    return status
+    if let status = port.execute(request) {
+      conclude(request, status, segments, mapped, &port)
+    } else {
+      hold(request, mapped)
+    }
+  }
+
+  /// The backend is done with a request, or the request has failed before: what remains is data for the host.
+  @inline(__always)
+  private mutating func conclude<P: Port & ~Copyable>(
+    _ request: IORequest, _ status: Status, _ segments: UnsafeMutablePointer<Segment>, _ count: Int, _ port: inout P
+  ) {
+    var status = status
+    if request.opcode == .read, status.isSuccess, !transfer(.toHost, request, segments, count, &port) {
+      status = .dataTransferError
+    }
+    port.release(request)
+    target.count(request, status)
+    finish(request.slot, status)
   }
 
   private func transfer<P: Port & ~Copyable>(
-    _ direction: Direction, _ request: IORequest, _ count: Int, _ port: inout P
+    _ direction: Direction, _ request: IORequest, _ segments: UnsafeMutablePointer<Segment>, _ count: Int,
+    _ port: inout P
   ) -> Bool {
+    // Nothing is written of what cannot be had whole.
+    if direction == .fromHost, count > 1 {
+      for index in 0..<count {
+        guard port.reaches(direction, request, segments[index]) else { return false }
+      }
+    }
     var offset: UInt64 = 0
     for index in 0..<count {
-      guard port.transfer(direction, request, offset: offset, segments[index]) else { return false }
+      if !segments[index].isBitBucket {
+        guard port.transfer(direction, request, offset: offset, segments[index]) else { return false }
+      }
       offset += UInt64(segments[index].length)
     }
     port.transferred(direction, request)
     return true
+  }
+
+  // MARK: Requests that take their time
+
+  /// The backend has it: keep what is needed when it is done.
+  private mutating func hold(_ request: IORequest, _ mapped: Int) {
+    let slot = Int(request.slot)
+    var kept = request
+    kept.ranges = UnsafeBufferPointer(start: nil, count: 0)
+    let count = request.opcode == .read ? mapped : 0
+    (heldSegments + slot * Controller.segmentsMax).update(from: segments, count: count)
+    keep(Execution(request: kept, segments: count))
+  }
+
+  mutating func keep(_ execution: Execution) {
+    let slot = Int(execution.request.slot)
+    (executions + slot).initialize(to: execution)
+    commands[slot].state = .executing
+    executing += 1
+    segmentsInFlight += execution.segments
+    submissionQueues[Int(execution.request.qid.rawValue)].executing += 1
+  }
+
+  /// Take what backends have completed, and post it.
+  mutating func takeCompletions<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+    var taken = 0
+    while taken < Controller.batchMax, let (slot, status) = port.completion() {
+      guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing else { continue }
+      taken += 1
+      takeCompletion(slot, status, &port)
+    }
+    guard taken > 0 else { return false }
+    for place in 0..<liveCompletion.count { postWaiting(liveCompletion[place], &port) }
+    return true
+  }
+
+  private mutating func takeCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
+    let execution = executions[Int(slot)]
+    executing -= 1
+    segmentsInFlight -= execution.segments
+    let queue = submissionQueues + Int(execution.request.qid.rawValue)
+    queue.pointee.executing -= 1
+    if slot == Controller.shutdownSlot {
+      port.release(execution.request)
+      commands[Int(slot)].state = .free
+      csts.shutdown = 2
+    } else {
+      let held = heldSegments + Int(slot) * Controller.segmentsMax
+      conclude(execution.request, status, held, execution.segments, &port)
+      if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: execution.request.qid) }
+    }
+  }
+
+  // MARK: Ranges
+
+  /// Deallocations and copies bring the ranges that they are about.
+  @inline(__always)
+  private mutating func takeRanges<P: Port & ~Copyable>(
+    _ request: inout IORequest, _ sqe: SubmissionEntry, _ port: inout P
+  ) throws(Status) {
+    switch request.opcode {
+    case .datasetManagement, .copy: try readRanges(&request, sqe, &port)
+    default: break
+    }
+  }
+
+  @inline(never)
+  private mutating func readRanges<P: Port & ~Copyable>(
+    _ request: inout IORequest, _ sqe: SubmissionEntry, _ port: inout P
+  ) throws(Status) {
+    let isCopy = request.opcode == .copy
+    let number = Int((isCopy ? sqe.cdw12 : sqe.cdw10) & 0xff) + 1
+    let bytes = try receive(number * (isCopy ? 32 : 16), sqe, request.qid, &port)
+    let count =
+      isCopy
+      ? try target.copyRanges(request, bytes, into: ranges)
+      : try target.deallocationRanges(request, bytes, into: ranges)
+    // A hint that is no deallocation changes nothing.
+    let counts = isCopy || sqe.cdw11 & 1 << 2 != 0
+    request.ranges = UnsafeBufferPointer(start: ranges, count: counts ? count : 0)
+  }
+
+  // MARK: Reservations
+
+  @inline(never)
+  private mutating func executeReservation<P: Port & ~Copyable>(
+    _ index: Int32, _ opcode: IOOpcode, _ port: inout P
+  ) {
+    let sqe = commands[Int(index)].sqe
+    let qid = commands[Int(index)].qid
+    do throws(Status) {
+      if opcode == .reservationReport {
+        try target.reportReservation(sqe, into: scratch)
+        try send(from: 0, of: scratch.count, length: (UInt64(sqe.cdw10) + 1) * 4, sqe, qid, &port)
+      } else {
+        let data = try receive(Target.reservationBytes(opcode), sqe, qid, &port)
+        try target.reserve(sqe, opcode, data)
+      }
+      finish(index, .success)
+    } catch {
+      finish(index, error)
+    }
+    deliverEvents(&port)
   }
 }

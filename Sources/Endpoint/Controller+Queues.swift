@@ -18,24 +18,44 @@ extension Controller {
     port.clear(.submissionTail(qid))
   }
 
+  /// A submission queue goes, and with it the command that asked for that is done. What it fetched is complete; only
+  /// the posting may still wait.
   mutating func delete(submission qid: QueueID) {
-    completionQueues[Int(submissionQueues[Int(qid.rawValue)].cqid.rawValue)].users -= 1
+    let queue = submissionQueues[Int(qid.rawValue)]
+    precondition(queue.executing == 0, "its commands are completed first")
+    var waiting = completionQueues[Int(queue.cqid.rawValue)].firstWaiting
+    while waiting != Command.none {
+      let command = commands + Int(waiting)
+      if command.pointee.qid == qid { command.pointee.sqhd = UInt16(truncatingIfNeeded: queue.head) }
+      waiting = command.pointee.next
+    }
+    completionQueues[Int(queue.cqid.rawValue)].users -= 1
     submissionQueues[Int(qid.rawValue)] = SubmissionQueue()
     liveSubmission.remove(qid)
+    finish(queue.deletion, .success)
   }
 
-  mutating func delete(completion qid: QueueID) {
-    var waiting = completionQueues[Int(qid.rawValue)].firstWaiting
+  mutating func delete<P: Port & ~Copyable>(completion qid: QueueID, _ port: inout P) {
+    let queue = completionQueues[Int(qid.rawValue)]
+    var waiting = queue.firstWaiting
     while waiting != Command.none {
       let next = commands[Int(waiting)].next
       freeCommand(waiting)
       waiting = next
     }
+    forgetTimer(of: qid, &port)
     completionQueues[Int(qid.rawValue)] = CompletionQueue()
     liveCompletion.remove(qid)
   }
 
-  mutating func deleteAllQueues() {
+  private mutating func forgetTimer<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) {
+    guard completionQueues[Int(qid.rawValue)].isAggregating else { return }
+    timers -= 1
+    port.disarm(.aggregation(qid))
+  }
+
+  mutating func deleteAllQueues<P: Port & ~Copyable>(_ port: inout P) {
+    for place in 0..<liveCompletion.count { forgetTimer(of: liveCompletion[place], &port) }
     submissionQueues.update(repeating: SubmissionQueue(), count: queuesMax)
     completionQueues.update(repeating: CompletionQueue(), count: queuesMax)
     liveSubmission.removeAll()
@@ -81,6 +101,28 @@ extension Controller {
     return true
   }
 
+  /// Look for doorbells that the host wrote though they belong to no queue (Base 2.1, 5.1.2.1). A pass does not: there
+  /// are many of them and the event is for the host's author.
+  /// - Returns: whether there was one.
+  @discardableResult
+  public mutating func takeStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+    guard csts.ready, !csts.fatal else { return false }
+    var found = false
+    for number in 0..<queuesMax {
+      let qid = QueueID(UInt16(number))
+      if !submissionQueues[number].exists, takeStray(.submissionTail(qid), &port) { found = true }
+      if !completionQueues[number].exists, takeStray(.completionHead(qid), &port) { found = true }
+    }
+    if found { report(.writeToInvalidDoorbell, &port) }
+    return found
+  }
+
+  private func takeStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
+    guard port.doorbell(doorbell, last: 0) != 0 else { return false }
+    port.clear(doorbell)
+    return true
+  }
+
   // MARK: Arbitration
 
   /// A queue's turn in the round robin: fetch at most a burst of its commands, then execute them, then complete them.
@@ -88,7 +130,7 @@ extension Controller {
     let queue = submissionQueues + Int(qid.rawValue)
     var worked = takeTail(of: qid, &port)
     // Completions that the host makes no room for hold back the queue that they come from, not the others.
-    guard queue.pointee.head != queue.pointee.tail,
+    guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
       !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked
     else { return worked }
     let fetched = fetchBurst(qid, &port)
@@ -103,25 +145,37 @@ extension Controller {
     return worked
   }
 
+  /// - Returns: how many commands are in `batch`.
   private mutating func fetchBurst<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) -> Int {
     let queue = submissionQueues + Int(qid.rawValue)
     let reserve = qid == .admin ? 0 : Controller.adminReserve
+    let segmentRoom = (Controller.segmentsInFlightMax - segmentsInFlight) / Controller.segmentsMax
     // Deleting a queue must not leave later commands of the same burst behind: admin commands come one by one.
-    let burst = qid == .admin ? 1 : burst
+    let most = min(qid == .admin ? 1 : burst, slots.freeCount - reserve, segmentRoom)
     var fetched = 0
-    while fetched < burst, queue.pointee.head != queue.pointee.tail, freeCount > reserve {
+    while fetched < most, queue.pointee.head != queue.pointee.tail {
       let slot = queue.pointee.head
+      let run = target.subsystem.fetchesBatches ? contiguousEntries(queue.pointee, most: most - fetched) : 1
       let address = PCIAddress(queue.pointee.base &+ UInt64(slot) * UInt64(SubmissionEntry.size))
-      guard let sqe = port.fetch(address, qid: qid, slot: slot) else {
+      guard port.fetch(address, qid: qid, slot: slot, count: run, into: entries) else {
         fail()
         break
       }
-      queue.pointee.head = slot + 1 == queue.pointee.size ? 0 : slot + 1
-      let index = takeCommand()
-      commands[Int(index)] = Command(sqe: sqe, qid: qid)
-      batch[fetched] = index
-      fetched += 1
+      queue.pointee.head = slot + UInt32(run) == queue.pointee.size ? 0 : slot + UInt32(run)
+      for place in 0..<run {
+        let index = slots.take()
+        commands[Int(index)] = Command(sqe: entries[place], qid: qid, state: .fetched)
+        batch[fetched + place] = index
+      }
+      fetched += run
     }
+    sawTraffic = true
     return fetched
+  }
+
+  /// Entries between head and tail that lie side by side.
+  private func contiguousEntries(_ queue: SubmissionQueue, most: Int) -> Int {
+    let end = queue.tail > queue.head ? queue.tail : queue.size
+    return min(Int(end - queue.head), most)
   }
 }

@@ -2,8 +2,11 @@ import NVMe
 import Target
 
 extension Controller {
+  /// How long a host should give the controller to become ready.
+  private static let readyTimeoutMs: UInt32 = 7500
+
   public var capabilities: ControllerCapabilities {
-    ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: 7500)
+    ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: Controller.readyTimeoutMs)
   }
 
   /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. What is reserved reads as zero.
@@ -20,13 +23,15 @@ extension Controller {
     case Register.cap + 4: UInt32(capabilities.rawValue >> 32)
     case Register.vs: Target.version
     case Register.intms, Register.intmc: intms
-    case Register.cc: cc.rawValue
+    case Register.cc: (pendingConfiguration ?? cc).rawValue
     case Register.csts: csts.rawValue
     case Register.aqa: aqa
     case Register.asq: UInt32(truncatingIfNeeded: asq)
     case Register.asq + 4: UInt32(asq >> 32)
     case Register.acq: UInt32(truncatingIfNeeded: acq)
     case Register.acq + 4: UInt32(acq >> 32)
+    // As CAP.TO, in units of 500 ms, with media and without.
+    case Register.crto: capabilities.timeoutMs / 500 * 0x1_0001
     default: 0
     }
   }
@@ -43,8 +48,8 @@ extension Controller {
   private mutating func setRegister<P: Port & ~Copyable>(_ offset: UInt64, _ value: UInt32, _ port: inout P) {
     switch offset {
     case Register.intms: intms |= value
-    case Register.intmc: intms &= ~value
-    case Register.cc: configure(ControllerConfiguration(rawValue: value), &port)
+    case Register.intmc: unmask(value, &port)
+    case Register.cc: takeConfiguration(ControllerConfiguration(rawValue: value), &port)
     // The admin queue's place is taken when CC.EN rises; a later change waits for the next time.
     case Register.aqa: aqa = value & 0x0fff_0fff
     case Register.asq: asq = asq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
@@ -55,18 +60,47 @@ extension Controller {
     }
   }
 
+  /// What was held back while a vector was masked is announced now.
+  private mutating func unmask<P: Port & ~Copyable>(_ bits: UInt32, _ port: inout P) {
+    intms &= ~bits
+    for place in 0..<liveCompletion.count {
+      let cqid = liveCompletion[place]
+      let queue = completionQueues + Int(cqid.rawValue)
+      if queue.pointee.unannounced > 0, !queue.pointee.isAggregating { raiseInterrupt(queue, cqid, &port) }
+    }
+  }
+
+  // MARK: Configuration
+
+  private mutating func takeConfiguration<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
+    let pollMs = target.subsystem.configurationPollMs
+    guard pollMs > 0 else { return configure(new, &port) }
+    if pendingConfiguration == nil {
+      timers += 1
+      port.arm(.configuration, afterUs: UInt64(pollMs) * 1000)
+    }
+    pendingConfiguration = new
+  }
+
+  /// CC is looked at, as a driver does that polls it.
+  mutating func pollConfiguration<P: Port & ~Copyable>(_ port: inout P) {
+    guard let new = pendingConfiguration else { return }
+    pendingConfiguration = nil
+    timers -= 1
+    configure(new, &port)
+  }
+
   private mutating func configure<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
     let old = cc
     cc = new
     if new.enable && !old.enable {
       enable(&port)
     } else if !new.enable && old.enable {
-      disable()
+      disable(&port)
     }
-    // Nothing is cached that a shutdown would have to write back (Base 2.1, 3.6).
     if new.shn != 0 && old.shn == 0 {
-      csts.shutdown = 2
-    } else if new.shn == 0 && old.shn != 0 {
+      shutDown(&port)
+    } else if new.shn == 0 && old.shn != 0, csts.shutdown == 2 {
       csts.shutdown = 0
     }
   }
@@ -75,9 +109,11 @@ extension Controller {
   private mutating func enable<P: Port & ~Copyable>(_ port: inout P) {
     let submissionEntries = (aqa & 0xfff) + 1
     let completionEntries = (aqa >> 16 & 0xfff) + 1
-    guard cc.css == 0, cc.mps == 0, cc.ams == 0, submissionEntries >= 2, completionEntries >= 2 else {
-      return fail()
-    }
+    // The NVM command set alone, or all that are supported, which is the same; entry sizes may be set later.
+    guard cc.css == 0 || cc.css == 6, cc.mps == 0, cc.ams == 0, cc.iosqes == 0 || cc.iosqes == 6,
+      cc.iocqes == 0 || cc.iocqes == 4, submissionEntries >= 2, completionEntries >= 2
+    else { return fail() }
+    target.noteEnabled(nowMs: port.clockMs())
     create(
       completion: .admin,
       CompletionQueue(base: acq, size: completionEntries, interruptsEnabled: true), &port)
@@ -86,18 +122,46 @@ extension Controller {
   }
 
   /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). AQA, ASQ and ACQ keep their values.
-  private mutating func disable() {
-    deleteAllQueues()
-    freeAllCommands()
+  private mutating func disable<P: Port & ~Copyable>(_ port: inout P) {
+    deleteAllQueues(&port)
+    dropCommands(&port)
+    disarmKeepAlive(&port)
     target.reset()
     applyFeatures()
     csts = ControllerStatus(rawValue: 0)
   }
 
+  /// CC.SHN is set, to a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when what is cached is on the medium.
+  private mutating func shutDown<P: Port & ~Copyable>(_ port: inout P) {
+    guard csts.ready, !csts.fatal else {
+      csts.shutdown = 2
+      return
+    }
+    csts.shutdown = 1
+    var flush = IORequest(
+      opcode: .flush, nsid: .max, qid: .admin, cid: CommandID(.max), slba: 0, blocks: 0, blockShift: 0)
+    flush.slot = Controller.shutdownSlot
+    guard commands[Int(flush.slot)].state == .free else { return }
+    if port.execute(flush) != nil {
+      port.release(flush)
+      csts.shutdown = 2
+    } else {
+      keep(Execution(request: flush, segments: 0))
+    }
+  }
+
   /// Back to the initial state, from outside the registers. What is in flight is dropped without a completion.
   public mutating func reset<P: Port & ~Copyable>(_ reason: ResetReason, _ port: inout P) {
     port.willReset(reason)
-    disable()
+    if reason == .disconnect || reason == .linkDown {
+      target.noteHostGone(wasShutDown: !csts.ready || csts.shutdown == 2)
+    }
+    disable(&port)
+    if pendingConfiguration != nil {
+      pendingConfiguration = nil
+      timers -= 1
+      port.disarm(.configuration)
+    }
     cc = ControllerConfiguration(rawValue: 0)
     intms = 0
     aqa = 0

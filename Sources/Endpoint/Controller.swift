@@ -8,15 +8,25 @@ import Target
 public struct Controller: ~Copyable {
   /// Commands that may be between fetch and posting at once.
   static let commandsMax = 1024
+  /// The slot of the flush that a shutdown waits for; not one of the pool.
+  static let shutdownSlot = Int32(commandsMax)
+  /// Slots that a request may have: 0 up to here.
+  public static let slots = commandsMax + 1
   /// Commands that only the admin queue may take.
   static let adminReserve = 8
   /// Commands fetched in one turn of a queue where Arbitration Burst sets no limit.
-  static let batchMax = 128
+  static let batchMax = 64
+  /// Segments that the data of one command may have.
+  static let segmentsMax = 1024
+  /// Segments that the commands in flight may have together.
+  static let segmentsInFlightMax = batchMax * segmentsMax
   public static let pageBytes: UInt64 = 4096
 
   public internal(set) var target: Target
 
   var cc = ControllerConfiguration(rawValue: 0)
+  /// What the host wrote into CC, until it is looked at.
+  var pendingConfiguration: ControllerConfiguration?
   public internal(set) var csts = ControllerStatus(rawValue: 0)
   var intms: UInt32 = 0
   var aqa: UInt32 = 0
@@ -29,24 +39,47 @@ public struct Controller: ~Copyable {
   var liveSubmission: QueueList
   var liveCompletion: QueueList
 
+  /// By slot.
   let commands: UnsafeMutablePointer<Command>
-  var firstFree: Int32 = 0
-  var freeCount = Controller.commandsMax
+  var slots = SlotMap(capacity: Controller.commandsMax)
   /// Commands fetched in the current turn.
   let batch: UnsafeMutablePointer<Int32>
+  /// Where a batch of entries arrives.
+  let entries: UnsafeMutablePointer<SubmissionEntry>
   /// Asynchronous Event Requests that wait for an event, oldest first.
   var eventRequests: [Int32] = []
 
+  /// By slot: what backends have been given and have not completed.
+  let executions: UnsafeMutablePointer<Execution>
+  public internal(set) var executing = 0
+  var segmentsInFlight = 0
   /// Segments of the command being mapped.
   let segments: UnsafeMutablePointer<Segment>
-  /// A PRP list, identify data or a log page on its way.
+  /// By slot, `segmentsMax` each: those of the reads whose backends have them.
+  let heldSegments: UnsafeMutablePointer<Segment>
+  /// A page of a PRP list or an SGL segment.
+  let list: UnsafeMutableRawBufferPointer
+  /// Identify data or a log page on its way, or data that a command brings for the engine.
   let scratch: UnsafeMutableRawBufferPointer
+  /// What a log page has behind its end.
+  let zeros: UnsafeMutableRawBufferPointer
+  /// What the ranges in `scratch` say.
+  let ranges: UnsafeMutablePointer<LogicalBlockRange>
   let queuesMax: Int
+
   /// Commands fetched in one turn of a queue; follows the features.
   var burst = 0
+  /// Timers that are armed.
+  public internal(set) var timers = 0
+  var keepAliveIsArmed = false
+  /// Commands came since the keep alive timer was armed.
+  var sawTraffic = false
 
-  public init(_ subsystem: Subsystem) {
+  /// - Parameter namespaces: with different identifiers.
+  public init(_ subsystem: Subsystem, namespaces: [Namespace] = []) {
     target = Target(subsystem)
+    for namespace in namespaces { target.attach(namespace) }
+    target.settleNamespaces()
     queuesMax = Int(subsystem.ioQueuesMax) + 1
     submissionQueues = .allocate(capacity: queuesMax)
     submissionQueues.initialize(repeating: SubmissionQueue(), count: queuesMax)
@@ -54,17 +87,26 @@ public struct Controller: ~Copyable {
     completionQueues.initialize(repeating: CompletionQueue(), count: queuesMax)
     liveSubmission = QueueList(capacity: queuesMax)
     liveCompletion = QueueList(capacity: queuesMax)
-    commands = .allocate(capacity: Controller.commandsMax)
-    commands.initialize(repeating: Command(), count: Controller.commandsMax)
+    commands = .allocate(capacity: Controller.slots)
+    commands.initialize(repeating: Command(), count: Controller.slots)
     batch = .allocate(capacity: Controller.batchMax)
     batch.initialize(repeating: Command.none, count: Controller.batchMax)
-    let segmentsMax = Int(UInt64(subsystem.maxTransferBytes) / Controller.pageBytes) + 1
-    segments = .allocate(capacity: segmentsMax)
-    segments.initialize(repeating: Segment(address: PCIAddress(0), length: 0), count: segmentsMax)
+    entries = .allocate(capacity: Controller.batchMax)
+    entries.initialize(repeating: SubmissionEntry(), count: Controller.batchMax)
+    executions = .allocate(capacity: Controller.slots)
+    segments = .allocate(capacity: Controller.segmentsMax)
+    segments.initialize(repeating: Segment(address: PCIAddress(0), length: 0), count: Controller.segmentsMax)
+    // Not initialised, so that what is never used takes no memory.
+    heldSegments = .allocate(capacity: Controller.slots * Controller.segmentsMax)
+    list = .allocate(byteCount: Int(Controller.pageBytes), alignment: 64)
+    list.initializeMemory(as: UInt8.self, repeating: 0)
     scratch = .allocate(byteCount: Int(Controller.pageBytes), alignment: 64)
     scratch.initializeMemory(as: UInt8.self, repeating: 0)
+    zeros = .allocate(byteCount: Int(Controller.pageBytes), alignment: 64)
+    zeros.initializeMemory(as: UInt8.self, repeating: 0)
+    ranges = .allocate(capacity: 256)
+    ranges.initialize(repeating: LogicalBlockRange(slba: 0, blocks: 0), count: 256)
     eventRequests.reserveCapacity(AsynchronousEvents.requestsMax)
-    freeAllCommands()
     applyFeatures()
   }
 
@@ -73,16 +115,24 @@ public struct Controller: ~Copyable {
     completionQueues.deallocate()
     commands.deallocate()
     batch.deallocate()
+    entries.deallocate()
+    executions.deallocate()
     segments.deallocate()
+    heldSegments.deallocate()
+    list.deallocate()
     scratch.deallocate()
+    zeros.deallocate()
+    ranges.deallocate()
   }
 
-  /// One pass over every queue: take doorbells, fetch, execute, complete.
+  /// One pass: take timers and what backends have completed, then over every queue take doorbells, fetch, execute,
+  /// complete.
   /// - Returns: whether there was anything to do.
   @discardableResult
   public mutating func poll<P: Port & ~Copyable>(_ port: inout P) -> Bool {
-    guard csts.ready, !csts.fatal else { return false }
-    var worked = false
+    var worked = timers > 0 && takeTimers(&port)
+    guard csts.ready, !csts.fatal else { return worked }
+    if executing > 0, takeCompletions(&port) { worked = true }
     // A command may delete queues: the lists are read anew in every turn.
     var turn = 0
     while turn < liveCompletion.count {
@@ -104,33 +154,52 @@ public struct Controller: ~Copyable {
   mutating func applyFeatures() {
     burst = min(target.features.burst, Controller.batchMax)
     for place in 0..<liveCompletion.count {
-      let queue = completionQueues + Int(liveCompletion[place].rawValue)
-      queue.pointee.threshold = target.features.threshold(vector: queue.pointee.vector)
+      let qid = liveCompletion[place]
+      let queue = completionQueues + Int(qid.rawValue)
+      // Coalescing is for I/O queues (Base 2.1, 5.1.25.1.4).
+      queue.pointee.threshold = qid == .admin ? 1 : target.features.threshold(vector: queue.pointee.vector)
+      queue.pointee.aggregationUs = qid == .admin ? 0 : target.features.aggregationUs(vector: queue.pointee.vector)
     }
+  }
+
+  // MARK: Namespaces
+
+  /// A namespace comes; its identifier was free.
+  public mutating func attach<P: Port & ~Copyable>(_ namespace: Namespace, _ port: inout P) {
+    port.willChange(namespace, isAttached: true)
+    target.attach(namespace)
+    noteNamespaceChange(&port)
+  }
+
+  /// A namespace goes; what is under way in it completes.
+  public mutating func detach<P: Port & ~Copyable>(_ nsid: UInt32, _ port: inout P) {
+    guard let namespace = target.namespace(nsid) else { return }
+    port.willChange(namespace, isAttached: false)
+    target.detach(nsid)
+    noteNamespaceChange(&port)
+  }
+
+  private mutating func noteNamespaceChange<P: Port & ~Copyable>(_ port: inout P) {
+    // A host that has not enabled the controller will look for itself.
+    guard csts.ready else { return target.settleNamespaces() }
+    report(.namespaceAttributeChanged, &port)
   }
 
   // MARK: Commands
 
-  mutating func takeCommand() -> Int32 {
-    let index = firstFree
-    precondition(index != Command.none, "the caller counts the free commands")
-    firstFree = commands[Int(index)].next
-    freeCount -= 1
-    return index
-  }
-
+  @inline(__always)
   mutating func freeCommand(_ index: Int32) {
-    commands[Int(index)].next = firstFree
-    firstFree = index
-    freeCount += 1
+    commands[Int(index)].state = .free
+    slots.free(index)
   }
 
-  mutating func freeAllCommands() {
-    for index in 0..<Controller.commandsMax {
-      commands[index].next = index + 1 < Controller.commandsMax ? Int32(index + 1) : Command.none
-    }
-    firstFree = 0
-    freeCount = Controller.commandsMax
+  /// Forget every command, wherever it is.
+  mutating func dropCommands<P: Port & ~Copyable>(_ port: inout P) {
+    if executing > 0 { port.abandonRequests() }
+    executing = 0
+    segmentsInFlight = 0
+    for slot in 0..<Controller.slots { commands[slot].state = .free }
+    slots.freeAll()
     eventRequests.removeAll(keepingCapacity: true)
   }
 }

@@ -1,4 +1,5 @@
 import NVMe
+import Target
 
 /// The engine's view of a submission queue.
 struct SubmissionQueue: BitwiseCopyable {
@@ -12,8 +13,13 @@ struct SubmissionQueue: BitwiseCopyable {
   /// The doorbell as last seen; equal to `tail` unless the host wrote what the queue cannot take.
   var doorbell: UInt32 = 0
   var cqid = QueueID(0)
+  /// Commands of it whose backends have not completed them.
+  var executing: UInt32 = 0
+  /// The Delete I/O Submission Queue command that waits for those; nothing is fetched any more.
+  var deletion = Command.none
 
   var exists: Bool { size != 0 }
+  var isBeingDeleted: Bool { deletion != Command.none }
 }
 
 /// The engine's view of a completion queue, and the finished commands that wait to be posted to it.
@@ -31,6 +37,10 @@ struct CompletionQueue: BitwiseCopyable {
   var vector: UInt16 = 0
   /// Entries after which an interrupt is raised at once; follows the features.
   var threshold: UInt32 = 1
+  /// How long fewer may wait, in microseconds; follows the features.
+  var aggregationUs: UInt32 = 0
+  /// They are waiting.
+  var isAggregating = false
   /// A completion waits for room.
   var isBlocked = false
   /// Entries posted since the last interrupt.
@@ -51,13 +61,83 @@ struct CompletionQueue: BitwiseCopyable {
 struct Command: BitwiseCopyable {
   static let none: Int32 = -1
 
+  enum State: UInt8, BitwiseCopyable {
+    case free
+    /// Fetched; it executes in this turn.
+    case fetched
+    /// Its backend has it.
+    case executing
+    /// A Delete I/O Submission Queue, or an Asynchronous Event Request, that waits for its time.
+    case held
+    /// It waits to be posted.
+    case finished
+  }
+
   var sqe = SubmissionEntry()
   var qid = QueueID(0)
+  var state = State.free
   var status = Status.success
   /// Dword 0 of its completion.
   var dw0: UInt32 = 0
+  /// Submission queue head pointer to report where its queue is gone before it is posted.
+  var sqhd: UInt16 = 0
   /// The next command in whatever list this one is in.
   var next = Command.none
+}
+
+/// What is kept of a command while its backend has it.
+struct Execution {
+  var request: IORequest
+  /// Segments of its data, in the slot's place.
+  var segments: Int
+}
+
+/// Which slots of a pool are free. The lowest is taken first, so what is in flight alone says which comes next.
+struct SlotMap: ~Copyable {
+  private let words: UnsafeMutablePointer<UInt64>
+  private let wordCount: Int
+  private(set) var freeCount: Int
+
+  /// - Parameter capacity: a multiple of 64.
+  init(capacity: Int) {
+    wordCount = capacity / 64
+    words = .allocate(capacity: wordCount)
+    words.initialize(repeating: .max, count: wordCount)
+    freeCount = capacity
+  }
+
+  deinit { words.deallocate() }
+
+  @inline(__always)
+  mutating func take() -> Int32 {
+    precondition(freeCount > 0, "the caller counts the free slots")
+    var index = 0
+    while words[index] == 0 { index += 1 }
+    let bit = words[index].trailingZeroBitCount
+    words[index] &= words[index] - 1
+    freeCount -= 1
+    return Int32(index * 64 + bit)
+  }
+
+  /// - Returns: false where it is taken.
+  mutating func take(_ slot: Int32) -> Bool {
+    let bit: UInt64 = 1 << UInt64(slot % 64)
+    guard words[Int(slot) / 64] & bit != 0 else { return false }
+    words[Int(slot) / 64] &= ~bit
+    freeCount -= 1
+    return true
+  }
+
+  @inline(__always)
+  mutating func free(_ slot: Int32) {
+    words[Int(slot) / 64] |= 1 << UInt64(slot % 64)
+    freeCount += 1
+  }
+
+  mutating func freeAll() {
+    words.update(repeating: .max, count: wordCount)
+    freeCount = wordCount * 64
+  }
 }
 
 /// Identifiers of the queues that exist, in ascending order: the order of the round robin.

@@ -6,40 +6,6 @@ import Target
 import Trace
 import VFIOUser
 
-/// What a namespace is made of, as `--backend` says.
-public enum BackendKind: String, CaseIterable, Sendable {
-  case null, memory
-}
-
-/// How the endpoint is set up.
-public struct EndpointConfiguration: Sendable {
-  public var subsystem = Subsystem()
-  public var backend = BackendKind.null
-  /// The core that the engine's thread is tied to; nil for any.
-  public var core: Int?
-
-  /// One namespace of `bytes`, in blocks of 512 bytes.
-  public init(backend: BackendKind, bytes: UInt64, ioQueuesMax: UInt16) {
-    self.backend = backend
-    subsystem.ioQueuesMax = ioQueuesMax
-    subsystem.vectors = ioQueuesMax + 1
-    subsystem.namespaces = [Namespace(nsid: 1, blocks: bytes >> 9, blockShift: 9)]
-  }
-}
-
-/// Where the endpoint's events go.
-public struct EndpointRecording {
-  public var ring: Ring
-  public var whenFull = FullRing.wait
-  public var keepsPayload = false
-  public var ticksPerSecond: UInt64
-
-  public init(ring: Ring, ticksPerSecond: UInt64) {
-    self.ring = ring
-    self.ticksPerSecond = ticksPerSecond
-  }
-}
-
 /// Why an endpoint cannot be set up.
 public struct EndpointError: Error, CustomStringConvertible {
   public let description: String
@@ -56,8 +22,8 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   private let shard: Shard
   private let doorbellFile: Int32
   private let doorbells: UnsafeMutableRawPointer
-  private let backends: UnsafeMutablePointer<NamespaceBackend>
-  private let storage: UnsafeMutableRawBufferPointer
+  /// By namespace identifier; the engine's thread has its own table of their backends.
+  private var namespaces: [UInt32: OpenNamespace] = [:]
   private let subsystem: Subsystem
   private var configuration: PCIConfigurationSpace
   private let initialConfiguration: PCIConfigurationSpace
@@ -65,11 +31,12 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   /// The descriptors behind the interrupt lines, for `trigger`.
   private var descriptors: [UInt32: Int32] = [:]
   private var pin: Int32 = -1
+  private let linkIsUp = Atomic<Bool>(true)
+  /// Held while namespaces come and go.
+  private var changing = pthread_mutex_t()
 
   public init(_ configuration: EndpointConfiguration, recording: EndpointRecording? = nil) throws(EndpointError) {
     subsystem = configuration.subsystem
-    let bytes = subsystem.namespaces.reduce(0) { $0 + $1.blocks << $1.blockShift }
-    storage = try EndpointFunction.makeStorage(configuration.backend == .memory ? Int(bytes) : 0)
     doorbellFile = nvmepf_memfd("nvmepf-doorbells")
     // An area of a region lies in its file where it lies in the region.
     let place = off_t(Register.doorbells)
@@ -79,17 +46,16 @@ public final class EndpointFunction: Device, @unchecked Sendable {
       page != MAP_FAILED
     else { throw EndpointError(description: "no memory for the doorbells: \(String(cString: strerror(errno)))") }
     doorbells = page
-    backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
-    backends.initialize(repeating: .null(NullBackend()), count: Int(Subsystem.namespacesMax) + 1)
-    if let base = storage.baseAddress {
-      var offset = 0
-      for namespace in subsystem.namespaces {
-        backends[Int(namespace.nsid)] = .memory(MemoryBackend(base: base + offset))
-        offset += Int(namespace.blocks << namespace.blockShift)
+    pthread_mutex_init(&changing, nil)
+    for namespace in configuration.namespaces {
+      guard namespaces[namespace.nsid] == nil else {
+        throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
+      namespaces[namespace.nsid] = try OpenNamespace(namespace)
     }
     initialConfiguration = PCIConfigurationSpace(
-      vendorID: subsystem.vendorID, deviceID: 1, barBytes: UInt32(EndpointFunction.barBytes),
+      vendorID: subsystem.vendorID, deviceID: configuration.deviceID, subsystemVendorID: subsystem.subsystemVendorID,
+      subsystemID: configuration.subsystemID, barBytes: UInt32(EndpointFunction.barBytes),
       vectors: subsystem.vectors, tableOffset: UInt32(EndpointFunction.tableOffset),
       pendingOffset: UInt32(EndpointFunction.pendingOffset))
     self.configuration = initialConfiguration
@@ -99,8 +65,10 @@ public final class EndpointFunction: Device, @unchecked Sendable {
         ring: $0.ring, whenFull: $0.whenFull, keepsPayload: $0.keepsPayload, ticksPerSecond: $0.ticksPerSecond)
     }
     shard = Shard(
-      .init(subsystem: subsystem, core: configuration.core, recording: shardRecording),
-      doorbells: doorbells.assumingMemoryBound(to: Atomic<UInt32>.self), backends: backends)
+      .init(
+        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) },
+        core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
+        recording: shardRecording), doorbells: doorbells.assumingMemoryBound(to: Atomic<UInt32>.self))
   }
 
   /// End the engine; the rest goes with the last reference.
@@ -110,21 +78,42 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     shard.stop()
     munmap(doorbells, EndpointFunction.doorbellBytes)
     close(doorbellFile)
-    backends.deallocate()
-    if let base = storage.baseAddress { munmap(base, storage.count) }
+    pthread_mutex_destroy(&changing)
   }
 
-  /// Zeros that take no memory until they are written.
-  private static func makeStorage(_ count: Int) throws(EndpointError) -> UnsafeMutableRawBufferPointer {
-    guard count > 0 else { return UnsafeMutableRawBufferPointer(start: nil, count: 0) }
-    let base = mmap(
-      nil, count, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE), -1, 0)
-    guard let base, base != MAP_FAILED else {
-      throw EndpointError(description: "no room for \(count) bytes of namespace: \(String(cString: strerror(errno)))")
+  // MARK: Namespaces
+
+  /// Attach a namespace while the controller runs; the host hears of it.
+  public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
+    pthread_mutex_lock(&changing)
+    defer { pthread_mutex_unlock(&changing) }
+    guard (1...Subsystem.namespacesMax).contains(configuration.nsid) else {
+      throw EndpointError(description: "namespace \(configuration.nsid): 1 to \(Subsystem.namespacesMax) are possible")
     }
-    // Fewer page faults and fewer misses of the TLB, where the kernel has huge pages to give.
-    madvise(base, count, Int32(MADV_HUGEPAGE))
-    return UnsafeMutableRawBufferPointer(start: base, count: count)
+    guard namespaces[configuration.nsid] == nil else {
+      throw EndpointError(description: "namespace \(configuration.nsid) exists already")
+    }
+    let open = try OpenNamespace(configuration)
+    shard.attach(open.namespace, open.backend)
+    namespaces[configuration.nsid] = open
+  }
+
+  /// Detach a namespace while the controller runs; what is under way in it completes.
+  public func remove(nsid: UInt32) throws(EndpointError) {
+    pthread_mutex_lock(&changing)
+    defer { pthread_mutex_unlock(&changing) }
+    guard namespaces[nsid] != nil else { throw EndpointError(description: "there is no namespace \(nsid)") }
+    shard.detach(nsid)
+    namespaces[nsid] = nil
+  }
+
+  // MARK: Link
+
+  /// Take the PCI link down, or up again. Down, registers read as ones, nothing that the host writes arrives, and the
+  /// controller is in its initial state.
+  public func setLink(isUp: Bool) {
+    guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
+    if !isUp { shard.reset(.linkDown) }
   }
 
   // MARK: Device
@@ -148,6 +137,10 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   }
 
   public func read(region: UInt32, offset: UInt64, into bytes: UnsafeMutableRawBufferPointer) -> Bool {
+    guard linkIsUp.load(ordering: .acquiring) else {
+      bytes.initializeMemory(as: UInt8.self, repeating: 0xff)
+      return true
+    }
     switch region {
     case PCIRegion.configuration: configuration.read(Int(offset), into: bytes)
     case PCIRegion.bar0: readBAR(offset, into: bytes)
@@ -175,6 +168,7 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   }
 
   public func write(region: UInt32, offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    guard linkIsUp.load(ordering: .acquiring) else { return true }
     switch region {
     case PCIRegion.configuration:
       if configuration.write(Int(offset), bytes) { resetController(.function) }

@@ -18,6 +18,12 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   /// By namespace identifier.
   private let backends: UnsafeMutablePointer<NamespaceBackend>
   var interrupts: InterruptLines
+  private var timers = TimerList()
+  private var delays = DelayQueue()
+  /// By slot: the requests that are not done at once.
+  private let deferred: UnsafeMutablePointer<IORequest>
+  /// What the host sent to be compared.
+  private let compared: UnsafeMutableRawPointer
 
   /// The newest time stamp of this thread; a stretch of work begins where the one before ended.
   private var last: UInt64 = 0
@@ -25,17 +31,28 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private var previousPassBegin: UInt64 = 0
 
   init(
-    recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>,
-    backends: UnsafeMutablePointer<NamespaceBackend>, vectors: Int
+    recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, vectors: Int
   ) {
     self.recorder = recorder
     self.doorbells = doorbells
-    self.backends = backends
+    backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
+    backends.initialize(repeating: .null, count: Int(Subsystem.namespacesMax) + 1)
     interrupts = InterruptLines(vectors: vectors)
+    deferred = .allocate(capacity: Controller.slots)
+    compared = .allocate(byteCount: Int(Subsystem.maxTransferLimit), alignment: 4096)
     last = nvmepf_ticks()
     passBegin = last
     previousPassBegin = last
   }
+
+  deinit {
+    backends.deallocate()
+    deferred.deallocate()
+    compared.deallocate()
+  }
+
+  /// What lies behind a namespace, before it is attached.
+  func setBackend(_ nsid: UInt32, _ backend: NamespaceBackend) { backends[Int(nsid)] = backend }
 
   /// A pass of the poll loop begins.
   /// - Returns: now, in ticks; 0 when nothing is recorded.
@@ -76,6 +93,19 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     recorder.append(Record(time: last, kind: .reset, flags: reason.rawValue))
   }
 
+  mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
+    guard R.isOn else { return }
+    _ = stamp()
+    withUnsafeTemporaryAllocation(byteCount: Namespace.encodedBytesMax, alignment: 8) { bytes in
+      let count = namespace.encode(into: bytes)
+      recorder.append(
+        Record(
+          time: last, kind: .namespace, flags: EventFlag.bytes | (isAttached ? EventFlag.attached : 0),
+          a: Record.pair(namespace.nsid, UInt32(namespace.blockShift)), b: UInt64(count)),
+        UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    }
+  }
+
   /// The range was added to or taken from the memory map.
   mutating func noteMapping(_ kind: EventKind, address: UInt64, length: UInt64) {
     guard R.isOn else { return }
@@ -107,23 +137,29 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   // MARK: Commands
 
   @inline(__always)
-  mutating func fetch(_ address: PCIAddress, qid: QueueID, slot: UInt32) -> SubmissionEntry? {
-    guard let source = memory.translate(address, SubmissionEntry.size, forWriting: false) else {
+  mutating func fetch(
+    _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
+  ) -> Bool {
+    guard let source = memory.translate(address, count * SubmissionEntry.size, forWriting: false) else {
       if R.isOn {
         let record = Record(
           time: last, kind: .fetch, flags: EventFlag.failed, qid: qid.rawValue, a: UInt64(slot))
         recorder.append(record, entry: SubmissionEntry())
       }
-      return nil
+      return false
     }
-    let sqe = source.loadUnaligned(as: SubmissionEntry.self)
+    UnsafeMutableRawPointer(entries).copyMemory(from: source, byteCount: count * SubmissionEntry.size)
     if R.isOn {
-      let span = stamp()
-      let record = Record(
-        time: last, kind: .fetch, qid: qid.rawValue, cid: sqe.cid.rawValue, a: UInt64(slot), b: UInt64(span))
-      recorder.append(record, entry: sqe)
+      var span = stamp()
+      for place in 0..<count {
+        let record = Record(
+          time: last, kind: .fetch, flags: place > 0 ? EventFlag.later : 0, qid: qid.rawValue,
+          cid: entries[place].cid.rawValue, a: UInt64(slot) + UInt64(place), b: UInt64(span))
+        recorder.append(record, entry: entries[place])
+        span = 0
+      }
     }
-    return sqe
+    return true
   }
 
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
@@ -167,44 +203,63 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   // MARK: Data
 
+  /// Where a request's data lies on this side; nil where it is not kept.
+  @inline(__always)
+  private func data(of request: IORequest) -> UnsafeMutableRawPointer? {
+    switch backends[Int(request.nsid)] {
+    case .null, .slow: nil
+    case .memory(let backend):
+      request.opcode == .compare ? compared : backend.base + Int(request.byteOffset)
+    }
+  }
+
   @inline(__always)
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
     let hostBytes = memory.translate(segment.address, Int(segment.length), forWriting: direction == .toHost)
-    let storage = backends[Int(request.nsid)].storage
-    if let hostBytes, let storage {
-      let blocks = storage + Int(request.byteOffset + offset)
+    let data = data(of: request)
+    if let hostBytes, let data {
       switch direction {
-      case .toHost: hostBytes.copyMemory(from: blocks, byteCount: Int(segment.length))
-      case .fromHost: blocks.copyMemory(from: hostBytes, byteCount: Int(segment.length))
+      case .toHost: hostBytes.copyMemory(from: data + Int(offset), byteCount: Int(segment.length))
+      case .fromHost: (data + Int(offset)).copyMemory(from: hostBytes, byteCount: Int(segment.length))
       }
     }
-    if R.isOn {
-      // Where no data moves there is nothing to time.
-      let span = storage == nil ? 0 : stamp()
-      let flags = (direction == .fromHost ? EventFlag.fromHost : 0) | (hostBytes == nil ? EventFlag.failed : 0)
-      recorder.append(
-        Record(
-          time: last, kind: .segment, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue,
-          a: segment.address.rawValue, b: Record.pair(segment.length, span)))
-    }
+    // Where no data moves there is nothing to time.
+    if R.isOn { note(segment, direction, request, reached: hostBytes != nil, span: data == nil ? 0 : stamp()) }
     return hostBytes != nil
   }
 
   @inline(__always)
+  private mutating func note(
+    _ segment: Segment, _ direction: Direction, _ request: IORequest, reached: Bool, span: UInt32
+  ) {
+    let flags = (direction == .fromHost ? EventFlag.fromHost : 0) | (reached ? 0 : EventFlag.failed)
+    recorder.append(
+      Record(
+        time: last, kind: .segment, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue,
+        a: segment.address.rawValue, b: Record.pair(segment.length, span)))
+  }
+
+  mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
+    let isReached = memory.translate(segment.address, Int(segment.length), forWriting: direction == .toHost) != nil
+    if R.isOn, !isReached { note(segment, direction, request, reached: false, span: 0) }
+    return isReached
+  }
+
+  @inline(__always)
   mutating func transferred(_ direction: Direction, _ request: IORequest) {
-    guard R.isOn, let storage = backends[Int(request.nsid)].storage else { return }
-    notePayload(direction, request, storage)
+    guard R.isOn, let data = data(of: request) else { return }
+    notePayload(direction, request, data)
   }
 
   @inline(never)
-  private mutating func notePayload(_ direction: Direction, _ request: IORequest, _ storage: UnsafeMutableRawPointer) {
+  private mutating func notePayload(_ direction: Direction, _ request: IORequest, _ data: UnsafeMutableRawPointer) {
     let flag = direction == .fromHost ? EventFlag.fromHost : 0
     // Pieces that a ring can hold; a digest alone needs no pieces.
     let pieceMax = recorder.keepsPayload ? 64 << 10 : Int(request.byteCount)
     var offset = 0
     while offset < Int(request.byteCount) {
       let count = min(pieceMax, Int(request.byteCount) - offset)
-      let bytes = UnsafeRawBufferPointer(start: storage + Int(request.byteOffset) + offset, count: count)
+      let bytes = UnsafeRawBufferPointer(start: data + offset, count: count)
       let digest = nvmepf_crc32c(0, bytes.baseAddress!, count)
       _ = stamp()
       let record = Record(
@@ -216,23 +271,72 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     }
   }
 
+  // MARK: Backends
+
   @inline(__always)
-  mutating func execute(_ request: IORequest) -> Status {
+  mutating func execute(_ request: IORequest) -> Status? {
     if R.isOn {
       recorder.append(
         Record(
           time: last, kind: .executeBegin, flags: request.opcode.rawValue, qid: request.qid.rawValue,
           cid: request.cid.rawValue, a: request.slba, b: Record.pair(request.blocks, request.nsid)))
     }
-    let status = request.nsid == .max ? Status.success : backends[Int(request.nsid)].execute(request)
+    let status: Status
+    // A flush of every namespace finds nothing that is cached.
+    switch request.nsid == .max ? .null : backends[Int(request.nsid)] {
+    case .null: status = .success
+    case .memory(let backend): status = backend.execute(request, data: compared)
+    case .slow(let timer):
+      deferred[Int(request.slot)] = request
+      delays.add(request.slot, afterNs: timer.next())
+      return nil
+    }
+    if R.isOn { noteEnd(request, status, flags: 0) }
+    return status
+  }
+
+  @inline(__always)
+  private mutating func noteEnd(_ request: IORequest, _ status: Status, flags: UInt8) {
+    _ = stamp()
+    recorder.append(
+      Record(
+        time: last, kind: .executeEnd, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue,
+        a: UInt64(status.rawValue), b: flags == 0 ? 0 : UInt64(request.slot)))
+  }
+
+  mutating func completion() -> (slot: Int32, status: Status)? {
+    guard let slot = delays.next() else { return nil }
+    if R.isOn { noteEnd(deferred[Int(slot)], .success, flags: EventFlag.later) }
+    return (slot, .success)
+  }
+
+  @inline(__always)
+  func release(_ request: IORequest) {}
+
+  mutating func abandonRequests() { delays.removeAll() }
+
+  // MARK: Time
+
+  mutating func clockMs() -> UInt64 {
+    let ms = Clock.realtimeNs() / 1_000_000
     if R.isOn {
       _ = stamp()
-      recorder.append(
-        Record(
-          time: last, kind: .executeEnd, qid: request.qid.rawValue, cid: request.cid.rawValue,
-          a: UInt64(status.rawValue)))
+      recorder.append(Record(time: last, kind: .time, a: ms))
     }
-    return status
+    return ms
+  }
+
+  mutating func arm(_ timer: EngineTimer, afterUs: UInt64) { timers.arm(timer, afterUs: afterUs) }
+
+  mutating func disarm(_ timer: EngineTimer) { timers.disarm(timer) }
+
+  mutating func expired() -> EngineTimer? {
+    guard let timer = timers.expired() else { return nil }
+    if R.isOn {
+      _ = stamp()
+      recorder.append(timer.record(time: last))
+    }
+    return timer
   }
 
   // MARK: Completion

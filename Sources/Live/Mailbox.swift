@@ -1,6 +1,7 @@
 import Glibc
 import NVMe
 import Synchronization
+import Target
 
 /// What the serving thread asks of the engine's thread.
 enum ShardRequest {
@@ -12,6 +13,8 @@ enum ShardRequest {
   case setInterrupt(vector: Int?, descriptor: Int32)
   case removeInterrupts
   case reset(ResetReason)
+  case attach(Namespace, NamespaceBackend)
+  case detach(UInt32)
   case stop
 }
 

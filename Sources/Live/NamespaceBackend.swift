@@ -1,24 +1,121 @@
+import CPlatform
+import Glibc
 import NVMe
 import Target
 
 /// The backend of one namespace, switched on without an existential: it is asked for every command.
 enum NamespaceBackend: BitwiseCopyable {
-  case null(NullBackend)
+  /// Completes everything and keeps nothing: what remains is the front end.
+  case null
+  /// As null, but for the time that it takes.
+  case slow(ServiceTimer)
   case memory(MemoryBackend)
 
+  /// Whether the host's data has anywhere to go.
   @inline(__always)
-  var storage: UnsafeMutableRawPointer? {
+  var keepsData: Bool {
     switch self {
-    case .null: nil
-    case .memory(let backend): backend.storage
+    case .null, .slow: false
+    case .memory: true
+    }
+  }
+}
+
+/// Blocks in memory. It does not own them.
+struct MemoryBackend: BitwiseCopyable {
+  /// As many bytes as the namespace has, zero where nothing was written.
+  let base: UnsafeMutableRawPointer
+
+  /// From this size on, zeros are had by giving memory back.
+  private static let zeroByUnmapping = 256 << 10
+
+  /// Do what the request asks, but for its transfer.
+  /// - Parameter data: what the host sent to be compared.
+  func execute(_ request: IORequest, data: UnsafeMutableRawPointer?) -> Status {
+    switch request.opcode {
+    case .read, .write, .flush, .verify: break
+    case .writeZeroes: zero(Int(request.byteOffset), Int(request.byteCount))
+    case .compare:
+      guard let data, memcmp(data, base + Int(request.byteOffset), Int(request.byteCount)) == 0 else {
+        return .compareFailure
+      }
+    case .datasetManagement:
+      for range in request.ranges {
+        zero(Int(range.slba << request.blockShift), Int(UInt64(range.blocks) << request.blockShift))
+      }
+    case .copy:
+      var target = base + Int(request.byteOffset)
+      for range in request.ranges {
+        let count = Int(UInt64(range.blocks) << request.blockShift)
+        memmove(target, base + Int(range.slba << request.blockShift), count)
+        target += count
+      }
+    case .reservationRegister, .reservationReport, .reservationAcquire, .reservationRelease: return .invalidOpcode
+    }
+    return .success
+  }
+
+  private func zero(_ offset: Int, _ count: Int) {
+    guard count >= MemoryBackend.zeroByUnmapping else {
+      memset(base + offset, 0, count)
+      return
+    }
+    // Whole pages are given back; anonymous memory reads as zeros after that. The base is page aligned.
+    let page = 4096
+    let first = (offset + page - 1) & ~(page - 1)
+    let last = (offset + count) & ~(page - 1)
+    memset(base + offset, 0, first - offset)
+    madvise(base + first, last - first, Int32(MADV_DONTNEED))
+    memset(base + last, 0, offset + count - last)
+  }
+}
+
+/// Draws how long a command takes.
+struct ServiceTimer: BitwiseCopyable {
+  private let kind: Kind
+  /// Where the generator is; shared by all copies.
+  private let state: UnsafeMutablePointer<UInt64>
+
+  private enum Kind: BitwiseCopyable {
+    case constant(UInt64)
+    case exponential(Double)
+    case uniform(UInt64, UInt64)
+  }
+
+  /// - Parameter state: outlives every copy.
+  /// - Returns: nil for a backend that takes no time.
+  init?(_ time: ServiceTime, state: UnsafeMutablePointer<UInt64>) {
+    self.state = state
+    switch time {
+    case .none: return nil
+    case .constant(let ns): kind = .constant(ns)
+    case .exponential(let mean, let seed):
+      kind = .exponential(Double(mean))
+      state.pointee = seed
+    case .uniform(let range, let seed):
+      kind = .uniform(range.lowerBound, range.upperBound - range.lowerBound)
+      state.pointee = seed
     }
   }
 
-  @inline(__always)
-  func execute(_ request: IORequest) -> Status {
-    switch self {
-    case .null(let backend): backend.execute(request)
-    case .memory(let backend): backend.execute(request)
+  /// Nanoseconds that the next command takes.
+  func next() -> UInt64 {
+    switch kind {
+    case .constant(let ns): ns
+    case .exponential(let mean): UInt64(-mean * log(1 - unit()))
+    case .uniform(let least, let span): least &+ (random().multipliedFullWidth(by: span &+ 1).high)
     }
+  }
+
+  /// From 0 up to but not 1.
+  private func unit() -> Double { Double(random() >> 11) * 0x1p-53 }
+
+  /// SplitMix64.
+  private func random() -> UInt64 {
+    state.pointee &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = state.pointee
+    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ mixed >> 31
   }
 }

@@ -22,7 +22,8 @@ struct PCIConfigurationSpace {
   ///   - barBytes: size of BAR 0, a power of two of at least 16 KiB.
   ///   - tableOffset, pendingOffset: where MSI-X table and pending bits lie in BAR 0.
   init(
-    vendorID: UInt16, deviceID: UInt16, barBytes: UInt32, vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32
+    vendorID: UInt16, deviceID: UInt16, subsystemVendorID: UInt16, subsystemID: UInt16, barBytes: UInt32,
+    vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32
   ) {
     precondition(barBytes.nonzeroBitCount == 1 && vectors >= 1 && vectors <= 2048)
     put(vendorID, 0x00)
@@ -30,8 +31,8 @@ struct PCIConfigurationSpace {
     put(UInt16(0x0010), 0x06)  // status: capabilities list
     put(UInt32(0x01_08_02_00), 0x08)  // class: mass storage, NVM, NVM Express; revision 0
     put(UInt32(0x0000_0004), Offset.bar0)  // memory, 64 bits
-    put(vendorID, 0x2c)
-    put(deviceID, 0x2e)
+    put(subsystemVendorID, 0x2c)
+    put(subsystemID, 0x2e)
     put(UInt8(Offset.power), Offset.capabilities)
     put(UInt8(1), 0x3d)  // INTA
     allow(UInt16(0x0547), Offset.command)  // I/O, memory, bus master, parity, SERR, INTx disable

@@ -12,7 +12,11 @@ import Trace
 final class Shard: @unchecked Sendable {
   struct Configuration {
     var subsystem: Subsystem
+    var namespaces: [(Namespace, NamespaceBackend)]
     var core: Int?
+    /// Idle this long, the thread naps between polls, as the kernel's driver does.
+    var idleMs: UInt32
+    var napMs: UInt32
     var recording: Recording?
   }
 
@@ -24,28 +28,18 @@ final class Shard: @unchecked Sendable {
     var ticksPerSecond: UInt64
   }
 
-  /// Idle this long, the thread naps between polls, as the kernel's driver does.
-  private static let idleNs: UInt64 = 5_000_000_000
-  private static let napMs = 5
   /// Idle passes between two looks at the clock.
   private static let passesPerLook = 4096
 
   private let mailbox = Mailbox()
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
-  private let backends: UnsafeMutablePointer<NamespaceBackend>
-  private let subsystem: Subsystem
+  private let configuration: Configuration
   private var thread: WorkerThread?
 
-  /// - Parameters:
-  ///   - doorbells: the page that the host maps; it must outlive the shard.
-  ///   - backends: by namespace identifier; must outlive the shard.
-  init(
-    _ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>,
-    backends: UnsafeMutablePointer<NamespaceBackend>
-  ) {
-    subsystem = configuration.subsystem
+  /// - Parameter doorbells: the page that the host maps; it must outlive the shard.
+  init(_ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>) {
+    self.configuration = configuration
     self.doorbells = doorbells
-    self.backends = backends
     let recording = configuration.recording
     thread = WorkerThread(name: "nvmepf-shard0", core: configuration.core) { [self] in
       if let recording {
@@ -91,11 +85,16 @@ final class Shard: @unchecked Sendable {
 
   func reset(_ reason: ResetReason) { _ = mailbox.ask(.reset(reason)) }
 
+  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) { _ = mailbox.ask(.attach(namespace, backend)) }
+
+  func detach(_ nsid: UInt32) { _ = mailbox.ask(.detach(nsid)) }
+
   // MARK: The engine's thread
 
   private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
-    var port = LivePort(recorder: recorder, doorbells: doorbells, backends: backends, vectors: Int(subsystem.vectors))
-    var controller = Controller(subsystem)
+    var port = LivePort(recorder: recorder, doorbells: doorbells, vectors: Int(configuration.subsystem.vectors))
+    for (namespace, backend) in configuration.namespaces { port.setBackend(namespace.nsid, backend) }
+    var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
     if R.isOn { checkpoint(controller, &port, state) }
@@ -110,7 +109,7 @@ final class Shard: @unchecked Sendable {
       if controller.poll(&port) {
         idlePasses = 0
       } else {
-        rest(controller, &idlePasses, &idleSince)
+        rest(&controller, &port, &idlePasses, &idleSince)
       }
       if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
     }
@@ -125,17 +124,27 @@ final class Shard: @unchecked Sendable {
 
   /// Nothing to do: spin while the host may ring at any moment, sleep while it cannot or has not for long.
   @inline(__always)
-  private func rest(_ controller: borrowing Controller, _ idlePasses: inout Int, _ idleSince: inout UInt64) {
-    guard controller.csts.ready, !controller.csts.fatal else { return mailbox.wait(milliseconds: 100) }
+  private func rest<R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout LivePort<R>, _ idlePasses: inout Int, _ idleSince: inout UInt64
+  ) {
+    guard controller.csts.ready, !controller.csts.fatal else {
+      return mailbox.wait(milliseconds: controller.timers > 0 ? 1 : 100)
+    }
     idlePasses += 1
-    if idlePasses % Shard.passesPerLook == 0 { restLonger(idlePasses, &idleSince) }
+    if idlePasses % Shard.passesPerLook == 0 { restLonger(&controller, &port, idlePasses, &idleSince) }
   }
 
   @inline(never)
-  private func restLonger(_ idlePasses: Int, _ idleSince: inout UInt64) {
+  private func restLonger<R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout LivePort<R>, _ idlePasses: Int, _ idleSince: inout UInt64
+  ) {
     let now = Clock.monotonicNs()
     if idlePasses == Shard.passesPerLook { idleSince = now }
-    if now - idleSince >= Shard.idleNs { mailbox.wait(milliseconds: Shard.napMs) }
+    if controller.takeStrayDoorbells(&port) { return }
+    guard now - idleSince >= UInt64(configuration.idleMs) * 1_000_000 else { return }
+    // What is due soon is not slept through.
+    let isWaiting = controller.executing > 0 || controller.timers > 0
+    mailbox.wait(milliseconds: isWaiting ? 1 : Int(configuration.napMs))
   }
 
   /// - Returns: false when the thread is to end.
@@ -157,6 +166,10 @@ final class Shard: @unchecked Sendable {
     case .setInterrupt(let vector, let descriptor): port.interrupts.set(vector: vector, descriptor: descriptor)
     case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
+    case .attach(let namespace, let backend):
+      port.setBackend(namespace.nsid, backend)
+      controller.attach(namespace, &port)
+    case .detach(let nsid): controller.detach(nsid, &port)
     case .stop: goesOn = false
     }
     mailbox.reply(answer)

@@ -1,5 +1,5 @@
 /// Admin command opcodes (Base 2.1, figure "Opcodes for Admin Commands").
-public enum AdminOpcode: UInt8, BitwiseCopyable, Sendable {
+public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case deleteIOSubmissionQueue = 0x00
   case createIOSubmissionQueue = 0x01
   case getLogPage = 0x02
@@ -13,12 +13,20 @@ public enum AdminOpcode: UInt8, BitwiseCopyable, Sendable {
   case keepAlive = 0x18
 }
 
-/// I/O command opcodes (NVM Command Set 1.1, 3.3).
+/// I/O command opcodes (NVM Command Set 1.1, 3.3; Base 2.1, 7).
 public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case flush = 0x00
   case write = 0x01
   case read = 0x02
+  case compare = 0x05
   case writeZeroes = 0x08
+  case datasetManagement = 0x09
+  case verify = 0x0c
+  case reservationRegister = 0x0d
+  case reservationReport = 0x0e
+  case reservationAcquire = 0x11
+  case reservationRelease = 0x15
+  case copy = 0x19
 
   /// As reports and tools show it.
   public var name: String {
@@ -26,7 +34,22 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     case .flush: "flush"
     case .write: "write"
     case .read: "read"
+    case .compare: "compare"
     case .writeZeroes: "write-zeroes"
+    case .datasetManagement: "dataset-management"
+    case .verify: "verify"
+    case .reservationRegister: "reservation-register"
+    case .reservationReport: "reservation-report"
+    case .reservationAcquire: "reservation-acquire"
+    case .reservationRelease: "reservation-release"
+    case .copy: "copy"
+    }
+  }
+
+  public var isReservation: Bool {
+    switch self {
+    case .reservationRegister, .reservationReport, .reservationAcquire, .reservationRelease: true
+    default: false
     }
   }
 }
@@ -36,13 +59,27 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case arbitration = 0x01
   case powerManagement = 0x02
   case temperatureThreshold = 0x04
+  case errorRecovery = 0x05
   case volatileWriteCache = 0x06
   case numberOfQueues = 0x07
   case interruptCoalescing = 0x08
   case interruptVectorConfiguration = 0x09
   case writeAtomicity = 0x0a
   case asynchronousEventConfiguration = 0x0b
+  case timestamp = 0x0e
   case keepAliveTimer = 0x0f
+  case hostIdentifier = 0x81
+  case reservationNotificationMask = 0x82
+  case reservationPersistence = 0x83
+  case namespaceWriteProtection = 0x84
+
+  /// Whether each namespace has a value of its own.
+  public var isOfNamespace: Bool {
+    switch self {
+    case .errorRecovery, .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection: true
+    default: false
+    }
+  }
 }
 
 /// Controller or Namespace Structure of Identify (Base 2.1, 5.1.13).
@@ -51,11 +88,21 @@ public enum IdentifyCNS: UInt8, BitwiseCopyable, Sendable {
   case controller = 0x01
   case activeNamespaces = 0x02
   case namespaceDescriptors = 0x03
+  case commandSetNamespace = 0x05
+  case commandSetController = 0x06
+  case commandSetActiveNamespaces = 0x07
+  case independentNamespace = 0x08
+  case commandSetCombinations = 0x1c
 }
 
 /// Log page identifiers (Base 2.1, 5.1.12).
-public enum LogPageID: UInt8, BitwiseCopyable, Sendable {
+public enum LogPageID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
+  case supportedLogPages = 0x00
   case errorInformation = 0x01
   case smart = 0x02
   case firmwareSlot = 0x03
+  case changedNamespaces = 0x04
+  case commandsSupportedAndEffects = 0x05
+  case featuresSupportedAndEffects = 0x12
+  case reservationNotification = 0x80
 }

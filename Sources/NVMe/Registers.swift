@@ -10,6 +10,8 @@ public enum Register {
   public static let aqa: UInt64 = 0x24
   public static let asq: UInt64 = 0x28
   public static let acq: UInt64 = 0x30
+  /// Controller Ready Timeouts.
+  public static let crto: UInt64 = 0x68
   /// The first doorbell; with CAP.DSTRD 0 one follows every 4 bytes.
   public static let doorbells: UInt64 = 0x1000
 }
@@ -19,12 +21,14 @@ public struct ControllerCapabilities: RawRepresentable, Equatable, Sendable {
   public var rawValue: UInt64
   public init(rawValue: UInt64) { self.rawValue = rawValue }
 
-  /// Contiguous queues required, the NVM command set, 4 KiB memory pages, a doorbell stride of 4 bytes.
+  /// Contiguous queues required, the NVM command set alone or among others, 4 KiB memory pages, a doorbell stride of
+  /// 4 bytes, ready with media.
   /// - Parameters:
   ///   - queueEntriesMax: entries of the largest I/O queue.
   ///   - timeoutMs: how long CSTS.RDY may take to follow CC.EN; reported in units of 500 ms.
   public init(queueEntriesMax: UInt32, timeoutMs: UInt32) {
-    rawValue = UInt64(queueEntriesMax - 1) | 1 << 16 | UInt64((timeoutMs + 499) / 500) << 24 | 1 << 37
+    rawValue =
+      UInt64(queueEntriesMax - 1) | 1 << 16 | UInt64((timeoutMs + 499) / 500) << 24 | 1 << 37 | 1 << 43 | 1 << 59
   }
 
   /// Entries of the largest I/O queue.
@@ -98,4 +102,6 @@ public enum ResetReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case function = 1
   /// The host is gone.
   case disconnect = 2
+  /// The PCI link went down.
+  case linkDown = 3
 }

@@ -23,9 +23,18 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let abortRequested = Status(type: 0, code: 0x07, retry: true)
   public static let invalidNamespaceOrFormat = Status(type: 0, code: 0x0b)
   public static let commandSequenceError = Status(type: 0, code: 0x0c)
+  public static let invalidSGLSegmentDescriptor = Status(type: 0, code: 0x0d)
+  public static let invalidNumberOfSGLDescriptors = Status(type: 0, code: 0x0e)
+  public static let dataSGLLengthInvalid = Status(type: 0, code: 0x0f)
+  public static let sglDescriptorTypeInvalid = Status(type: 0, code: 0x11)
   public static let prpOffsetInvalid = Status(type: 0, code: 0x13)
+  public static let hostIdentifierInconsistentFormat = Status(type: 0, code: 0x18)
+  public static let keepAliveTimerExpired = Status(type: 0, code: 0x19)
+  public static let namespaceIsWriteProtected = Status(type: 0, code: 0x20)
+  public static let transientTransportError = Status(type: 0, code: 0x22, retry: true)
   public static let lbaOutOfRange = Status(type: 0, code: 0x80)
   public static let capacityExceeded = Status(type: 0, code: 0x81)
+  public static let reservationConflict = Status(type: 0, code: 0x83)
 
   // Command specific status (Base 2.1, 4.2.3.2).
   public static let completionQueueInvalid = Status(type: 1, code: 0x00)
@@ -38,4 +47,16 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let invalidQueueDeletion = Status(type: 1, code: 0x0c)
   public static let featureIdentifierNotSaveable = Status(type: 1, code: 0x0d)
   public static let featureNotChangeable = Status(type: 1, code: 0x0e)
+  public static let featureNotNamespaceSpecific = Status(type: 1, code: 0x0f)
+  /// NVM Command Set 1.1, figure "Command Specific Status Values".
+  public static let commandSizeLimitExceeded = Status(type: 1, code: 0x83)
+
+  // Media and data integrity errors (Base 2.1, 4.2.3.3).
+  public static let writeFault = Status(type: 2, code: 0x80)
+  public static let unrecoveredReadError = Status(type: 2, code: 0x81)
+  public static let compareFailure = Status(type: 2, code: 0x85)
+  public static let accessDenied = Status(type: 2, code: 0x86)
+
+  /// Whether the medium, not the command, is to blame.
+  public var isMediaError: Bool { rawValue >> 8 & 7 == 2 && self.code != Status.compareFailure.code }
 }

@@ -115,16 +115,33 @@ struct ReplayPort: Port, ~Copyable {
 
   func clear(_ doorbell: Doorbell) {}
 
+  // MARK: Namespaces
+
+  mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
+    let came = Record(
+      kind: .namespace, flags: EventFlag.bytes | (isAttached ? EventFlag.attached : 0),
+      a: Record.pair(namespace.nsid, UInt32(namespace.blockShift)))
+    // Its bytes are where the namespace came from; of one that goes only the identifier counts.
+    _ = expect(came, inputs: .bLow)
+  }
+
   // MARK: Commands
 
+  /// What came in one transfer must have been asked for in one.
   @inline(__always)
-  mutating func fetch(_ address: PCIAddress, qid: QueueID, slot: UInt32) -> SubmissionEntry? {
-    let came = Record(kind: .fetch, qid: qid.rawValue, a: UInt64(slot))
-    guard let recorded = expect(came, inputs: [.cid, .failed, .bLow]), recorded.pointee.tail == 2,
-      recorded.pointee.flags & EventFlag.failed == 0
-    else { return nil }
-    commands += 1
-    return UnsafeRawPointer(recorded + 1).loadUnaligned(as: SubmissionEntry.self)
+  mutating func fetch(
+    _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
+  ) -> Bool {
+    for place in 0..<count {
+      let came = Record(
+        kind: .fetch, flags: place > 0 ? EventFlag.later : 0, qid: qid.rawValue, a: UInt64(slot) + UInt64(place))
+      guard let recorded = expect(came, inputs: [.cid, .failed, .bLow]), recorded.pointee.tail == 2,
+        recorded.pointee.flags & EventFlag.failed == 0
+      else { return false }
+      commands += 1
+      entries[place] = UnsafeRawPointer(recorded + 1).loadUnaligned(as: SubmissionEntry.self)
+    }
+    return true
   }
 
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
@@ -170,6 +187,15 @@ struct ReplayPort: Port, ~Copyable {
     return recorded.pointee.flags & EventFlag.failed == 0
   }
 
+  /// A segment that cannot be reached is recorded where it is looked for; one that can only when it moves.
+  mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
+    guard isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.segment.rawValue,
+      next.pointee.flags & EventFlag.failed != 0, next.pointee.a == segment.address.rawValue,
+      next.pointee.bLow == segment.length
+    else { return isComparing }
+    return transfer(direction, request, offset: 0, segment)
+  }
+
   /// A recording has the payload's digests where the backend keeps data, in pieces that follow one another.
   mutating func transferred(_ direction: Direction, _ request: IORequest) {
     var offset: UInt32 = 0
@@ -185,13 +211,57 @@ struct ReplayPort: Port, ~Copyable {
   }
 
   @inline(__always)
-  mutating func execute(_ request: IORequest) -> Status {
+  mutating func execute(_ request: IORequest) -> Status? {
     let begin = Record(
       kind: .executeBegin, flags: request.opcode.rawValue, qid: request.qid.rawValue, cid: request.cid.rawValue,
       a: request.slba, b: Record.pair(request.blocks, request.nsid))
+    guard expect(begin) != nil else { return .internalError }
+    // What is done at once has its end right behind.
+    guard let next = cursor.peek(), next.pointee.kind == EventKind.executeEnd.rawValue,
+      next.pointee.flags & EventFlag.later == 0
+    else { return nil }
     let end = Record(kind: .executeEnd, qid: request.qid.rawValue, cid: request.cid.rawValue)
-    guard expect(begin) != nil, let recorded = expect(end, inputs: .aLow) else { return .internalError }
+    guard let recorded = expect(end, inputs: .aLow) else { return .internalError }
     return Status(rawValue: UInt16(truncatingIfNeeded: recorded.pointee.aLow))
+  }
+
+  mutating func completion() -> (slot: Int32, status: Status)? {
+    guard isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.executeEnd.rawValue,
+      next.pointee.flags & EventFlag.later != 0
+    else { return nil }
+    cursor.advance()
+    return (Int32(bitPattern: next.pointee.bLow), Status(rawValue: UInt16(truncatingIfNeeded: next.pointee.aLow)))
+  }
+
+  func release(_ request: IORequest) {}
+  func abandonRequests() {}
+
+  // MARK: Time
+
+  mutating func clockMs() -> UInt64 {
+    guard isComparing else { return 0 }
+    guard let next = cursor.peek(), next.pointee.kind == EventKind.time.rawValue else {
+      differ(Record(kind: .time))
+      return 0
+    }
+    cursor.advance()
+    return next.pointee.a
+  }
+
+  func arm(_ timer: EngineTimer, afterUs: UInt64) {}
+  func disarm(_ timer: EngineTimer) {}
+
+  mutating func expired() -> EngineTimer? {
+    guard isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.timer.rawValue else { return nil }
+    let timer: EngineTimer
+    switch next.pointee.flags {
+    case 0: timer = .aggregation(QueueID(next.pointee.qid))
+    case 1: timer = .keepAlive
+    case 2: timer = .configuration
+    default: return nil
+    }
+    cursor.advance()
+    return timer
   }
 
   // MARK: Completion

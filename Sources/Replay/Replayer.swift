@@ -1,5 +1,6 @@
 import Endpoint
 import NVMe
+import Target
 import Trace
 
 /// What a replay of one stream found.
@@ -78,6 +79,7 @@ public struct Replayer: ~Copyable {
       case .registerRead:
         _ = controller.readRegister(offset: next.pointee.a, width: Int(next.pointee.flags), &port)
       case .reset: reset(next.pointee)
+      case .namespace: changeNamespace(next)
       case .checkpoint: compareState(next)
       case .gap:
         port.cursor.advance()
@@ -96,9 +98,22 @@ public struct Replayer: ~Copyable {
     controller.reset(reason, &port)
   }
 
+  private mutating func changeNamespace(_ record: UnsafePointer<Record>) {
+    guard let bytes = record.bytes, let namespace = try? Namespace.decode(bytes),
+      (controller.target.namespace(namespace.nsid) == nil) == (record.pointee.flags & EventFlag.attached != 0)
+    else { return port.differAtRest() }
+    if record.pointee.flags & EventFlag.attached != 0 {
+      controller.attach(namespace, &port)
+    } else {
+      controller.detach(namespace.nsid, &port)
+    }
+  }
+
   private mutating func poll() {
     let before = port.cursor.events
+    let isDoorbell = port.cursor.peek()?.pointee.kind == EventKind.doorbell.rawValue
     controller.poll(&port)
+    if port.cursor.events == before, isDoorbell { controller.takeStrayDoorbells(&port) }
     // A poll that takes nothing changes nothing: the next would not take it either.
     if port.cursor.events == before { port.differAtRest() }
   }

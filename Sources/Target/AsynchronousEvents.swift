@@ -8,9 +8,9 @@ public struct AsynchronousEvents: Equatable, Sendable {
   public static let pendingMax = 8
 
   /// Oldest first.
-  public internal(set) var pending: [AsynchronousEvent] = []
+  public package(set) var pending: [AsynchronousEvent] = []
   /// A bit for each event type that was reported and not yet cleared.
-  public internal(set) var masked: UInt8 = 0
+  public package(set) var masked: UInt8 = 0
 
   public init(pending: [AsynchronousEvent] = [], masked: UInt8 = 0) {
     self.pending = pending
@@ -36,6 +36,11 @@ public struct AsynchronousEvents: Equatable, Sendable {
 }
 
 extension Target {
-  public mutating func add(_ event: AsynchronousEvent) { events.add(event) }
+  /// Note an event, unless the host has asked not to be told of its kind (Base 2.1, 5.1.25.1.6).
+  public mutating func add(_ event: AsynchronousEvent) {
+    if event == .namespaceAttributeChanged, features.asynchronousEventConfiguration & 1 << 8 == 0 { return }
+    events.add(event)
+  }
+
   public mutating func takeEvent() -> AsynchronousEvent? { events.take() }
 }

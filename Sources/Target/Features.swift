@@ -3,23 +3,38 @@ import NVMe
 /// Values of the features that a host can read and set (Base 2.1, 5.1.25).
 public struct Features: Equatable, Sendable {
   /// Arbitration Burst (2:0), a power of two of commands, 7 without limit; the weights above it are kept.
-  public var arbitration: UInt32 = 3
+  public var arbitration: UInt32
   public var powerManagement: UInt32 = 0
-  public var temperatureThreshold: UInt32 = 0x157
+  /// Composite temperature thresholds in kelvin: over, and under.
+  public var overTemperature: UInt32 = 0x157
+  public var underTemperature: UInt32 = 0
+  /// Time Limited Error Recovery, in 100 ms.
+  public var errorRecovery: UInt32 = 0
   public var volatileWriteCache: UInt32 = 1
   /// 0's based, submission queues below, completion queues above.
-  public var numberOfQueues: UInt32 = 0
+  public var numberOfQueues: UInt32
   /// Aggregation Threshold (7:0, 0's based) and Time (15:8, 100 µs).
-  public var interruptCoalescing: UInt32 = 7
+  public var interruptCoalescing: UInt32
   /// By vector: bit 16 is Coalescing Disable.
   public var vectorConfiguration: [UInt32]
   public var writeAtomicity: UInt32 = 0
-  public var asynchronousEventConfiguration: UInt32 = 0
+  /// Bit 8: Attached Namespace Attribute Notices.
+  public var asynchronousEventConfiguration: UInt32 = 1 << 8
   /// Milliseconds; 0 is off.
   public var keepAliveTimer: UInt32 = 0
+  /// What the host set, in milliseconds since 1970; nil counts from the reset.
+  public var timestampMs: UInt64?
+  /// When it was set, by the clock of the port.
+  public var timestampSetMs: UInt64 = 0
+  /// Zero where the host has not named itself.
+  public var hostIdentifier = HostIdentifier()
 
-  public init(vectors: UInt16) {
-    vectorConfiguration = (0..<UInt32(vectors)).map { $0 == 0 ? 1 << 16 : 0 }
+  public init(_ subsystem: Subsystem) {
+    arbitration = UInt32(subsystem.arbitrationBurst)
+    interruptCoalescing = UInt32(subsystem.coalescingThreshold - 1) | UInt32(subsystem.coalescingTime) << 8
+    vectorConfiguration = (0..<UInt32(subsystem.vectors)).map { $0 == 0 ? 1 << 16 : 0 }
+    let queues = UInt32(subsystem.ioQueuesMax) - 1
+    numberOfQueues = queues | queues << 16
   }
 
   /// Commands that may be fetched from one queue in a row.
@@ -29,32 +44,97 @@ public struct Features: Equatable, Sendable {
   public func threshold(vector: UInt16) -> UInt32 {
     vectorConfiguration[Int(vector)] & 1 << 16 != 0 ? 1 : (interruptCoalescing & 0xff) + 1
   }
+
+  /// How long fewer entries than that may wait for their interrupt, in microseconds; 0 for not at all.
+  public func aggregationUs(vector: UInt16) -> UInt32 {
+    vectorConfiguration[Int(vector)] & 1 << 16 != 0 ? 0 : (interruptCoalescing >> 8 & 0xff) * 100
+  }
+
+  /// Milliseconds that a Timestamp counts, and its origin (Base 2.1, 5.1.25.1.7).
+  func timestamp(nowMs: UInt64, enabledMs: UInt64) -> UInt64 {
+    let (base, since) = timestampMs.map { ($0, timestampSetMs) } ?? (0, enabledMs)
+    let milliseconds = (base &+ (nowMs &- min(since, nowMs))) & 0xffff_ffff_ffff
+    return milliseconds | (timestampMs == nil ? 0 : 1) << 49
+  }
+}
+
+/// Who the host says it is: 8 bytes, or 16 (Base 2.1, 5.1.25.1.28).
+public struct HostIdentifier: BitwiseCopyable, Hashable, Sendable {
+  public var low: UInt64 = 0
+  public var high: UInt64 = 0
+
+  public init() {}
+  public init(low: UInt64, high: UInt64) {
+    self.low = low
+    self.high = high
+  }
+
+  public var isZero: Bool { low == 0 && high == 0 }
 }
 
 extension Target {
-  /// Get Features (Base 2.1, 5.1.11).
-  /// - Returns: Dword 0 of the completion.
-  public func getFeatures(_ sqe: SubmissionEntry) throws(Status) -> UInt32 {
-    guard let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
-    switch sqe.cdw10 >> 8 & 7 {
-    case 0: return try value(of: id, features, sqe)
-    // Default. Nothing can be saved, so the saved value is the default too.
-    case 1, 2: return try value(of: id, Features(vectors: subsystem.vectors), sqe)
-    // Supported capabilities: bit 2, changeable; none is saveable or specific to a namespace.
-    case 3: return id == .writeAtomicity ? 0 : 1 << 2
-    default: throw .invalidField
+  /// Keep Alive timeouts are counted in steps of this.
+  static let keepAliveGranularityMs: UInt32 = 100
+
+  /// Bytes of data that come with a Get or Set Features command.
+  public func featureBytes(_ sqe: SubmissionEntry) -> Int {
+    switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
+    case .timestamp: 8
+    case .hostIdentifier: sqe.cdw11 & 1 != 0 ? 16 : 8
+    default: 0
     }
   }
 
-  private func value(of id: FeatureID, _ features: Features, _ sqe: SubmissionEntry) throws(Status) -> UInt32 {
+  /// Whether the command asks for, or sets, a value that depends on the time.
+  public func featureNeedsTime(_ sqe: SubmissionEntry) -> Bool {
+    UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.timestamp.rawValue
+  }
+
+  // MARK: Get
+
+  /// What Get Features asks for.
+  public enum FeatureSelect: UInt32 {
+    case current = 0
+    case `default` = 1
+    case saved = 2
+    case supportedCapabilities = 3
+  }
+
+  /// Get Features (Base 2.1, 5.1.11).
+  /// - Parameter data: `featureBytes` of them are filled in where the feature has any.
+  /// - Returns: Dword 0 of the completion, and whether there are data.
+  public func getFeatures(_ sqe: SubmissionEntry, nowMs: UInt64, data: UnsafeMutableRawBufferPointer) throws(Status)
+    -> (dw0: UInt32, hasData: Bool)
+  {
+    guard let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)),
+      let select = FeatureSelect(rawValue: sqe.cdw10 >> 8 & 7)
+    else { throw .invalidField }
+    if id.isOfNamespace { try checkFeatureNamespace(id, sqe.nsid) }
+    switch select {
+    case .supportedCapabilities:
+      // Bit 1, of a namespace; bit 2, changeable; none can be saved.
+      return ((id.isOfNamespace ? 1 << 1 : 0) | (id == .reservationPersistence ? 0 : 1 << 2), false)
+    case .current where id == .namespaceWriteProtection:
+      return (namespace(sqe.nsid)?.isWriteProtected == true ? 1 : 0, false)
+    case .current where id == .reservationNotificationMask:
+      return (reservations.mask(sqe.nsid), false)
+    case .current: return (try value(of: id, features, sqe, nowMs, data), featureBytes(sqe) > 0)
+    // Nothing can be saved, so the saved value is the default too.
+    case .default, .saved: return (try value(of: id, Features(subsystem), sqe, nowMs, data), featureBytes(sqe) > 0)
+    }
+  }
+
+  private func value(
+    of id: FeatureID, _ features: Features, _ sqe: SubmissionEntry, _ nowMs: UInt64,
+    _ data: UnsafeMutableRawBufferPointer
+  ) throws(Status) -> UInt32 {
     switch id {
     case .arbitration: return features.arbitration
     case .powerManagement: return features.powerManagement
-    case .temperatureThreshold: return features.temperatureThreshold
+    case .temperatureThreshold: return try temperature(features, sqe.cdw11)
+    case .errorRecovery: return features.errorRecovery
     case .volatileWriteCache: return features.volatileWriteCache
-    case .numberOfQueues:
-      let queues = UInt32(subsystem.ioQueuesMax) - 1
-      return queues | queues << 16
+    case .numberOfQueues: return features.numberOfQueues
     case .interruptCoalescing: return features.interruptCoalescing
     case .interruptVectorConfiguration:
       let vector = Int(sqe.cdw11 & 0xffff)
@@ -63,38 +143,111 @@ extension Target {
     case .writeAtomicity: return features.writeAtomicity
     case .asynchronousEventConfiguration: return features.asynchronousEventConfiguration
     case .keepAliveTimer: return features.keepAliveTimer
+    case .timestamp:
+      Layout(data).put(features.timestamp(nowMs: nowMs, enabledMs: health.enabledMs), at: 0)
+      return 0
+    case .hostIdentifier:
+      let layout = Layout(data)
+      layout.put(features.hostIdentifier.low, at: 0)
+      if sqe.cdw11 & 1 != 0 { layout.put(features.hostIdentifier.high, at: 8) }
+      return 0
+    case .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection: return 0
     }
   }
 
+  /// Only the composite temperature has thresholds.
+  private func temperature(_ features: Features, _ cdw11: UInt32) throws(Status) -> UInt32 {
+    guard cdw11 >> 16 & 0xf == 0 else { throw .invalidField }
+    switch cdw11 >> 20 & 3 {
+    case 0: return features.overTemperature
+    case 1: return features.underTemperature
+    default: throw .invalidField
+    }
+  }
+
+  private func checkFeatureNamespace(_ id: FeatureID, _ nsid: UInt32) throws(Status) {
+    // Error recovery has one value for all.
+    if id == .errorRecovery, nsid == 0 || nsid == .max { return }
+    guard let namespace = namespace(nsid) else { throw .invalidNamespaceOrFormat }
+    if id == .reservationNotificationMask || id == .reservationPersistence, !namespace.hasReservations {
+      throw .invalidField
+    }
+  }
+
+  // MARK: Set
+
   /// Set Features (Base 2.1, 5.1.25).
-  /// - Parameter ioQueuesExist: the number of queues can no longer be negotiated.
+  /// - Parameters:
+  ///   - data: `featureBytes` of them, from the host.
+  ///   - ioQueuesExist: the number of queues can no longer be negotiated.
   /// - Returns: Dword 0 of the completion.
-  public mutating func setFeatures(_ sqe: SubmissionEntry, ioQueuesExist: Bool) throws(Status) -> UInt32 {
+  public mutating func setFeatures(
+    _ sqe: SubmissionEntry, data: UnsafeRawBufferPointer, nowMs: UInt64, ioQueuesExist: Bool
+  ) throws(Status) -> UInt32 {
     guard let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
     guard sqe.cdw10 & 1 << 31 == 0 else { throw .featureIdentifierNotSaveable }
+    if id.isOfNamespace {
+      try checkFeatureNamespace(id, sqe.nsid)
+    } else if sqe.nsid != 0, sqe.nsid != .max {
+      throw .featureNotNamespaceSpecific
+    }
     let value = sqe.cdw11
     switch id {
     case .arbitration: features.arbitration = value
     case .powerManagement:
       guard value & 0x1f == 0 else { throw .invalidField }
       features.powerManagement = value
-    case .temperatureThreshold: features.temperatureThreshold = value
+    case .temperatureThreshold: try setTemperature(value)
+    case .errorRecovery:
+      // Deallocated or Unwritten Logical Block Error Enable: no namespace supports it.
+      guard value & 1 << 16 == 0 else { throw .invalidField }
+      features.errorRecovery = value & 0xffff
     case .volatileWriteCache: features.volatileWriteCache = value & 1
     case .numberOfQueues:
       guard !ioQueuesExist else { throw .commandSequenceError }
       guard value & 0xffff != 0xffff, value >> 16 != 0xffff else { throw .invalidField }
-      let most = UInt32(subsystem.ioQueuesMax) - 1
-      features.numberOfQueues = most | most << 16
       return features.numberOfQueues
     case .interruptCoalescing: features.interruptCoalescing = value & 0xffff
     case .interruptVectorConfiguration:
       let vector = Int(value & 0xffff)
       guard vector < features.vectorConfiguration.count else { throw .invalidField }
       features.vectorConfiguration[vector] = value & 1 << 16
-    case .writeAtomicity: throw .featureNotChangeable
+    case .writeAtomicity: features.writeAtomicity = value & 1
     case .asynchronousEventConfiguration: features.asynchronousEventConfiguration = value
-    case .keepAliveTimer: features.keepAliveTimer = value
+    case .keepAliveTimer:
+      let step = Target.keepAliveGranularityMs
+      features.keepAliveTimer = value > .max - step ? value : (value + step - 1) / step * step
+    case .timestamp:
+      features.timestampMs = data.loadUnaligned(as: UInt64.self) & 0xffff_ffff_ffff
+      features.timestampSetMs = nowMs
+    case .hostIdentifier: try setHostIdentifier(data)
+    case .reservationNotificationMask: reservations.setMask(sqe.nsid, value)
+    case .reservationPersistence:
+      // Persist Through Power Loss is not supported.
+      guard value & 1 == 0 else { throw .invalidField }
+    case .namespaceWriteProtection:
+      // No protection, or protection until the host takes it back.
+      guard value & 7 <= 1 else { throw .invalidField }
+      namespaces.setWriteProtected(sqe.nsid, value & 7 == 1)
     }
     return 0
+  }
+
+  private mutating func setTemperature(_ value: UInt32) throws(Status) {
+    _ = try temperature(features, value)
+    if value >> 20 & 3 == 0 {
+      features.overTemperature = value & 0xffff
+    } else {
+      features.underTemperature = value & 0xffff
+    }
+  }
+
+  /// Once a host has named itself it cannot become another (Base 2.1, 5.1.25.1.28).
+  private mutating func setHostIdentifier(_ data: UnsafeRawBufferPointer) throws(Status) {
+    let identifier = HostIdentifier(
+      low: data.loadUnaligned(as: UInt64.self),
+      high: data.count == 16 ? data.loadUnaligned(fromByteOffset: 8, as: UInt64.self) : 0)
+    guard features.hostIdentifier.isZero || features.hostIdentifier == identifier else { throw .commandSequenceError }
+    features.hostIdentifier = identifier
   }
 }

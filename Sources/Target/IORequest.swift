@@ -1,53 +1,200 @@
 import NVMe
 
-/// An I/O command that passed every check of its fields; what a backend is asked to do.
-public struct IORequest: BitwiseCopyable, Sendable {
+/// A run of logical blocks (NVM Command Set 1.1, 3.3.2 and 3.3.3).
+public struct LogicalBlockRange: BitwiseCopyable, Equatable, Sendable {
+  public var slba: UInt64
+  public var blocks: UInt32
+
+  public init(slba: UInt64, blocks: UInt32) {
+    self.slba = slba
+    self.blocks = blocks
+  }
+}
+
+/// An I/O command whose fields are checked: what a backend is asked to do.
+public struct IORequest: BitwiseCopyable {
   public let opcode: IOOpcode
   public let nsid: UInt32
   public let qid: QueueID
   public let cid: CommandID
+  /// The first logical block; of a copy the first that is written.
   public let slba: UInt64
-  /// Logical blocks; 0 for a flush.
+  /// Logical blocks; 0 for a flush, and where `ranges` count.
   public let blocks: UInt32
   public let blockShift: UInt8
+  /// What is written has reached the medium when the command completes.
+  public var forcesUnitAccess = false
+  /// Write Zeroes may deallocate.
+  public var deallocates = false
+  /// The command's place in the engine, for as long as it is in flight.
+  public var slot: Int32 = 0
+  /// Of a deallocation, or the sources of a copy; they lie in memory that is valid while the request is handed over.
+  public var ranges = UnsafeBufferPointer<LogicalBlockRange>(start: nil, count: 0)
 
-  /// Bytes that the host transfers for it.
-  public var transferBytes: UInt64 {
-    switch opcode {
-    case .read, .write: UInt64(blocks) << blockShift
-    case .flush, .writeZeroes: 0
-    }
+  public init(
+    opcode: IOOpcode, nsid: UInt32, qid: QueueID, cid: CommandID, slba: UInt64, blocks: UInt32, blockShift: UInt8
+  ) {
+    self.opcode = opcode
+    self.nsid = nsid
+    self.qid = qid
+    self.cid = cid
+    self.slba = slba
+    self.blocks = blocks
+    self.blockShift = blockShift
   }
 
-  public var movesData: Bool { opcode == .read || opcode == .write }
+  /// Bytes of data that the host transfers for it.
+  public var transferBytes: UInt64 { movesData ? byteCount : 0 }
+
+  /// Whether the command's data pointer describes blocks of the namespace.
+  public var movesData: Bool { opcode == .read || opcode == .write || opcode == .compare }
 
   /// Where its blocks begin in the namespace, in bytes.
   public var byteOffset: UInt64 { slba << blockShift }
   /// Bytes of the namespace that it covers.
   public var byteCount: UInt64 { UInt64(blocks) << blockShift }
+
+  /// Whether it changes the namespace.
+  public var writes: Bool {
+    switch opcode {
+    case .write, .writeZeroes, .datasetManagement, .copy: true
+    default: false
+    }
+  }
 }
 
 extension Status: Error {}
 
 extension Target {
-  /// Check an I/O command's fields.
+  /// Limits of a Copy command (NVM Command Set 1.1, 4.1.5.1): blocks of one source range and of all, source ranges.
+  static let copyRangeBlocksMax: UInt16 = 256
+  static let copyBlocksMax: UInt32 = 1024
+  static let copyRangesMax: UInt32 = 16
+
+  /// Check an I/O command's fields, but for the data that it points to.
   /// - Throws: the status that the specification gives the first field found wrong (NVM Command Set 1.1, 3.3).
+  @inline(__always)
   public func request(_ sqe: SubmissionEntry, qid: QueueID) throws(Status) -> IORequest {
     guard let opcode = IOOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
-    guard sqe.fuse == 0, sqe.psdt == 0 else { throw .invalidField }
-    guard let namespace = namespace(sqe.nsid) else {
-      // A flush may name every namespace at once (Base 2.1, 7.2).
-      guard opcode == .flush, sqe.nsid == .max else { throw .invalidNamespaceOrFormat }
-      return IORequest(
-        opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)
+    guard sqe.fuse == 0, sqe.psdt != 3 else { throw .invalidField }
+    guard let namespace = namespace(sqe.nsid) else { return try requestForAll(opcode, sqe, qid) }
+    var request: IORequest
+    switch opcode {
+    case .read, .write:
+      request = try blockRequest(opcode, sqe, qid, namespace)
+      guard request.byteCount <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
+      // Force Unit Access; without a volatile cache every write is one.
+      request.forcesUnitAccess = sqe.cdw12 & 1 << 30 != 0 || features.volatileWriteCache & 1 == 0
+    default: request = try seldomRequest(opcode, sqe, qid, namespace)
     }
-    let blocks = opcode == .flush ? 0 : (sqe.cdw12 & 0xffff) + 1
-    let slba = opcode == .flush ? 0 : sqe.slba
+    if request.writes, namespace.refusesWrites { throw .namespaceIsWriteProtected }
+    if namespace.hasReservations { try checkReservation(request) }
+    return request
+  }
+
+  @inline(__always)
+  private func blockRequest(
+    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
+  ) throws(Status) -> IORequest {
+    let blocks = (sqe.cdw12 & 0xffff) + 1
+    let slba = sqe.slba
     guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
-    let request = IORequest(
+    return IORequest(
       opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: blocks,
       blockShift: namespace.blockShift)
-    guard request.transferBytes <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
+  }
+
+  @inline(never)
+  private func seldomRequest(
+    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
+  ) throws(Status) -> IORequest {
+    var request: IORequest
+    switch opcode {
+    case .read, .write, .verify: request = try blockRequest(opcode, sqe, qid, namespace)
+    case .compare:
+      request = try blockRequest(opcode, sqe, qid, namespace)
+      guard request.byteCount <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
+    case .writeZeroes:
+      request = try blockRequest(opcode, sqe, qid, namespace)
+      request.deallocates = sqe.cdw12 & 1 << 25 != 0
+    case .copy:
+      // The source ranges name the blocks; the end of the destination is checked when they are known.
+      guard sqe.slba < namespace.blocks else { throw .lbaOutOfRange }
+      guard sqe.cdw12 >> 8 & 0xf == 0 else { throw .invalidField }  // Descriptor Format
+      guard sqe.cdw12 & 0xff < Target.copyRangesMax else { throw .commandSizeLimitExceeded }
+      request = plainRequest(opcode, sqe, qid, namespace, slba: sqe.slba)
+    case .flush, .datasetManagement, .reservationRegister, .reservationReport, .reservationAcquire,
+      .reservationRelease:
+      guard namespace.hasReservations || !opcode.isReservation else { throw .invalidOpcode }
+      request = plainRequest(opcode, sqe, qid, namespace, slba: 0)
+    }
+    switch opcode {
+    case .writeZeroes, .copy, .datasetManagement:
+      request.forcesUnitAccess =
+        features.volatileWriteCache & 1 == 0 || (opcode != .datasetManagement && sqe.cdw12 & 1 << 30 != 0)
+    default: break
+    }
     return request
+  }
+
+  private func plainRequest(
+    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace, slba: UInt64
+  ) -> IORequest {
+    IORequest(
+      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: 0, blockShift: namespace.blockShift)
+  }
+
+  /// A flush may name every namespace at once (Base 2.1, 7.2).
+  @inline(never)
+  private func requestForAll(_ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID) throws(Status) -> IORequest {
+    guard opcode == .flush, sqe.nsid == .max else { throw .invalidNamespaceOrFormat }
+    return IORequest(opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)
+  }
+
+  // MARK: Ranges
+
+  /// Take the ranges of a deallocation out of the command's data (NVM Command Set 1.1, 3.3.3).
+  /// - Parameter bytes: 16 a range.
+  /// - Returns: how many of `ranges` are filled: those that are not empty.
+  public func deallocationRanges(
+    _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
+  ) throws(Status) -> Int {
+    guard let namespace = namespace(request.nsid) else { throw .invalidNamespaceOrFormat }
+    var count = 0
+    for place in stride(from: 0, to: bytes.count, by: 16) {
+      let range = LogicalBlockRange(
+        slba: bytes.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self),
+        blocks: bytes.loadUnaligned(fromByteOffset: place + 4, as: UInt32.self))
+      guard range.slba <= namespace.blocks, UInt64(range.blocks) <= namespace.blocks - range.slba else {
+        throw .lbaOutOfRange
+      }
+      guard range.blocks > 0 else { continue }
+      ranges[count] = range
+      count += 1
+    }
+    return count
+  }
+
+  /// Take the source ranges of a copy out of the command's data (NVM Command Set 1.1, 3.3.2), and check them and the
+  /// destination.
+  /// - Parameter bytes: 32 a range.
+  public func copyRanges(
+    _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
+  ) throws(Status) -> Int {
+    guard let namespace = namespace(request.nsid) else { throw .invalidNamespaceOrFormat }
+    var count = 0
+    var total: UInt64 = 0
+    for place in stride(from: 0, to: bytes.count, by: 32) {
+      let blocks = UInt32(bytes.loadUnaligned(fromByteOffset: place + 16, as: UInt16.self)) + 1
+      let slba = bytes.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self)
+      guard blocks <= Target.copyRangeBlocksMax else { throw .commandSizeLimitExceeded }
+      guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
+      ranges[count] = LogicalBlockRange(slba: slba, blocks: blocks)
+      total += UInt64(blocks)
+      count += 1
+    }
+    guard total <= Target.copyBlocksMax else { throw .commandSizeLimitExceeded }
+    guard total <= namespace.blocks - request.slba else { throw .lbaOutOfRange }
+    return count
   }
 }

@@ -31,82 +31,142 @@ struct Layout {
 extension Target {
   public static let identifyBytes = 4096
 
+  /// The version of the base specification that the controller follows: 2.1.
+  public static let version: UInt32 = 0x0002_0100
+
   /// Identify (Base 2.1, 5.1.13), into `bytes`: 4096 of them.
   public func identify(_ sqe: SubmissionEntry, into bytes: UnsafeMutableRawBufferPointer) throws(Status) {
     precondition(bytes.count == Target.identifyBytes)
-    switch IdentifyCNS(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
-    case .controller: identifyController(Layout(bytes))
-    case .namespace: try identifyNamespace(sqe.nsid, Layout(bytes))
-    case .activeNamespaces: try activeNamespaces(after: sqe.nsid, Layout(bytes))
-    case .namespaceDescriptors: try namespaceDescriptors(sqe.nsid, Layout(bytes))
-    case nil: throw .invalidField
+    guard let cns = IdentifyCNS(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
+    let layout = Layout(bytes)
+    switch cns {
+    case .controller: identifyController(layout)
+    case .namespace: try identifyNamespace(sqe.nsid, layout)
+    case .activeNamespaces: try activeNamespaces(after: sqe.nsid, layout)
+    case .namespaceDescriptors: try namespaceDescriptors(sqe.nsid, layout)
+    case .independentNamespace: try independentNamespace(sqe.nsid, layout)
+    // Bit 0 of the first combination is the NVM command set, the only one.
+    case .commandSetCombinations: layout.put(UInt64(1), at: 0)
+    case .commandSetNamespace, .commandSetController, .commandSetActiveNamespaces:
+      // Command Set Identifier: the NVM command set.
+      guard sqe.cdw11 >> 24 == 0 else { throw .invalidField }
+      switch cns {
+      case .commandSetActiveNamespaces: try activeNamespaces(after: sqe.nsid, layout)
+      case .commandSetNamespace: try checkNamespace(sqe.nsid)
+      // Without limits of their own, all of it is zero (NVM Command Set 1.1, 4.1.5.4).
+      default: break
+      }
     }
   }
 
   /// Figure "Identify Controller Data Structure".
   private func identifyController(_ layout: Layout) {
     layout.put(subsystem.vendorID, at: 0)
-    layout.put(subsystem.vendorID, at: 2)
+    layout.put(subsystem.subsystemVendorID, at: 2)
     layout.put(subsystem.serial, at: 4, width: 20)
     layout.put(subsystem.model, at: 24, width: 40)
     layout.put(subsystem.firmwareRevision, at: 64, width: 8)
+    layout.put(UInt8(subsystem.arbitrationBurst), at: 72)  // RAB
+    layout.put(UInt16(truncatingIfNeeded: subsystem.ieeeOUI), at: 73)
+    layout.put(UInt8(truncatingIfNeeded: subsystem.ieeeOUI >> 16), at: 75)
     layout.put(UInt8(subsystem.maxTransferBytes.trailingZeroBitCount - 12), at: 77)  // MDTS, in 4 KiB pages
-    layout.put(UInt16(1), at: 78)  // CNTLID
+    layout.put(subsystem.controllerID, at: 78)
     layout.put(Target.version, at: 80)
+    layout.put(UInt32(1 << 8), at: 92)  // OAES: Attached Namespace Attribute Notices
+    layout.put(UInt32(1 | 1 << 6), at: 96)  // CTRATT: 128-bit host identifier, traffic based keep alive
     layout.put(UInt8(1), at: 111)  // CNTRLTYPE: I/O controller
     layout.put(UInt8(3), at: 258)  // ACL, 0's based
     layout.put(UInt8(AsynchronousEvents.requestsMax - 1), at: 259)  // AERL, 0's based
     layout.put(UInt8(3), at: 260)  // FRMW: one slot, read only
+    layout.put(UInt8(1 << 1 | 1 << 2 | 1 << 5), at: 261)  // LPA: effects, extended data, supported pages
     layout.put(UInt8(ErrorLog.entriesMax - 1), at: 262)  // ELPE, 0's based
-    layout.put(UInt16(0x157), at: 266)  // WCTEMP, Kelvin
-    layout.put(UInt16(0x15c), at: 268)  // CCTEMP, Kelvin
-    layout.put(UInt16(10), at: 320)  // KAS, 100 ms
+    layout.put(UInt16(0x157), at: 266)  // WCTEMP, in kelvin
+    layout.put(UInt16(0x15c), at: 268)  // CCTEMP, in kelvin
+    layout.put(UInt16(Target.keepAliveGranularityMs / 100), at: 320)  // KAS, in 100 ms
     layout.put(UInt8(0x66), at: 512)  // SQES: 64 bytes
     layout.put(UInt8(0x44), at: 513)  // CQES: 16 bytes
     layout.put(Subsystem.namespacesMax, at: 516)  // NN
-    layout.put(UInt16(1 << 3), at: 520)  // ONCS: Write Zeroes
+    // ONCS: Compare, Dataset Management, Write Zeroes, Save and Select, Reservations, Timestamp, Verify, Copy
+    layout.put(UInt16(0b1_1111_1101), at: 520)
     layout.put(UInt8(7), at: 525)  // VWC: present, Flush may name all namespaces
+    layout.put(UInt8(1), at: 531)  // NWPC: write protection
+    layout.put(UInt16(1), at: 534)  // CDFS: copy descriptor format 0
+    layout.put(UInt32(1 | 1 << 16 | 1 << 18), at: 536)  // SGLS: any alignment, Bit Bucket, longer than the data
+    layout.put(Subsystem.namespacesMax, at: 540)  // MNAN
     layout.put(subsystem.nqn, at: 768, width: 256, padding: 0)
+    layout.put(UInt16(2500), at: 2048)  // PSD0.MP, in 10 mW
   }
 
-  /// NVM Command Set 1.1, figure "Identify Namespace Data Structure".
-  private func identifyNamespace(_ nsid: UInt32, _ layout: Layout) throws(Status) {
+  private func checkNamespace(_ nsid: UInt32) throws(Status) {
     guard nsid >= 1, nsid <= Subsystem.namespacesMax else { throw .invalidNamespaceOrFormat }
-    // An inactive namespace reads as zeros.
+  }
+
+  /// NVM Command Set 1.1, figure "Identify Namespace Data Structure". An inactive namespace reads as zeros; all of them
+  /// at once have their common blocks.
+  private func identifyNamespace(_ nsid: UInt32, _ layout: Layout) throws(Status) {
+    try checkNamespace(nsid)
     guard let namespace = namespace(nsid) else { return }
     layout.put(namespace.blocks, at: 0)  // NSZE
     layout.put(namespace.blocks, at: 8)  // NCAP
     layout.put(namespace.blocks, at: 16)  // NUSE
+    layout.put(reservationCapabilities(namespace), at: 31)
+    layout.put(UInt8(1 | 1 << 3), at: 33)  // DLFEAT: deallocated blocks read as zeros, Write Zeroes deallocates
+    layout.put(Target.copyRangeBlocksMax, at: 74)  // MSSRL
+    layout.put(Target.copyBlocksMax, at: 76)  // MCL
+    layout.put(UInt8(Target.copyRangesMax - 1), at: 80)  // MSRC, 0's based
+    layout.put(UInt8(namespace.refusesWrites ? 1 : 0), at: 99)  // NSATTR
+    layout.put(namespace.nguid.high.bigEndian, at: 104)
+    layout.put(namespace.nguid.low.bigEndian, at: 112)
     layout.put(UInt8(namespace.blockShift), at: 130)  // LBAF0.LBADS
   }
+
+  /// Figure "I/O Command Set Independent Identify Namespace Data Structure".
+  private func independentNamespace(_ nsid: UInt32, _ layout: Layout) throws(Status) {
+    try checkNamespace(nsid)
+    guard let namespace = namespace(nsid) else { return }
+    layout.put(reservationCapabilities(namespace), at: 2)
+    layout.put(UInt8(namespace.refusesWrites ? 1 : 0), at: 8)  // NSATTR
+    layout.put(UInt8(1), at: 14)  // NSTAT: ready
+  }
+
+  /// RESCAP: every type; nothing persists through power loss.
+  private func reservationCapabilities(_ namespace: Namespace) -> UInt8 { namespace.hasReservations ? 0x7e : 0 }
 
   private func activeNamespaces(after nsid: UInt32, _ layout: Layout) throws(Status) {
     guard nsid < 0xffff_fffe else { throw .invalidNamespaceOrFormat }
     var offset = 0
     var next = nsid + 1
-    while next <= Subsystem.namespacesMax, offset < Target.identifyBytes {
-      if namespace(next) != nil {
-        layout.put(next, at: offset)
-        offset += 4
-      }
-      next += 1
+    while offset < Target.identifyBytes, let namespace = namespaces.first(from: next) {
+      layout.put(namespace.nsid, at: offset)
+      offset += 4
+      next = namespace.nsid + 1
     }
   }
 
-  /// A UUID (Base 2.1, figure "Namespace Identification Descriptor"), the same for the same subsystem and namespace.
+  /// Figure "Namespace Identification Descriptor": NGUID where there is one, UUID, command set.
   private func namespaceDescriptors(_ nsid: UInt32, _ layout: Layout) throws(Status) {
-    guard namespace(nsid) != nil else { throw .invalidNamespaceOrFormat }
-    layout.put(UInt8(3), at: 0)  // NIDT: UUID
-    layout.put(UInt8(16), at: 1)  // NIDL
-    // FNV-1a over the NQN, so that namespaces of two subsystems differ; version 8, variant 1 (RFC 9562, 5.8).
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for byte in subsystem.nqn.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-    layout.put(hash.bigEndian, at: 4)
-    layout.put(UInt64(nsid).bigEndian, at: 12)
-    layout.bytes[10] = layout.bytes[10] & 0x0f | 0x80
-    layout.bytes[12] = layout.bytes[12] & 0x3f | 0x80
+    guard let namespace = namespace(nsid) else { throw .invalidNamespaceOrFormat }
+    var offset = 0
+    func put(_ type: UInt8, _ identifier: NamespaceUUID) {
+      layout.put(type, at: offset)
+      layout.put(UInt8(16), at: offset + 1)
+      layout.put(identifier.high.bigEndian, at: offset + 4)
+      layout.put(identifier.low.bigEndian, at: offset + 12)
+      offset += 20
+    }
+    if namespace.nguid != .none { put(2, namespace.nguid) }
+    put(3, namespace.uuid == .none ? .derived(from: subsystem.nqn, nsid) : namespace.uuid)
+    layout.put(UInt8(4), at: offset)
+    layout.put(UInt8(1), at: offset + 1)
   }
+}
 
-  /// The version of the base specification that the controller follows: 1.4.
-  public static let version: UInt32 = 0x0001_0400
+extension NamespaceUUID {
+  /// The same for the same subsystem and namespace: FNV-1a over the NQN; version 8, variant 1 (RFC 9562, 5.8).
+  static func derived(from nqn: String, _ nsid: UInt32) -> NamespaceUUID {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in nqn.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    return NamespaceUUID(
+      high: hash & 0xffff_ffff_ffff_0fff | 0x8000, low: UInt64(nsid) & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000)
+  }
 }

@@ -1,5 +1,18 @@
 import NVMe
 
+/// A namespace's 128-bit identifier: a UUID or an NGUID, the first byte the highest.
+public struct NamespaceUUID: BitwiseCopyable, Hashable, Sendable {
+  public var high: UInt64
+  public var low: UInt64
+
+  public init(high: UInt64, low: UInt64) {
+    self.high = high
+    self.low = low
+  }
+
+  public static let none = NamespaceUUID(high: 0, low: 0)
+}
+
 /// One namespace as the controller shows it (NVM Command Set 1.1, 2.1).
 public struct Namespace: BitwiseCopyable, Equatable, Sendable {
   /// Namespace identifier; 0 marks a free place.
@@ -8,13 +21,30 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
   public var blocks: UInt64
   /// Logical block size as a power of two of bytes: 9 or 12.
   public var blockShift: UInt8
+  /// Nothing may be written, whatever the host asks.
+  public var isReadOnly = false
+  /// Nothing may be written because the host asked for it (Base 2.1, 8.1.16).
+  public var isWriteProtected = false
+  /// Whether hosts may use reservations.
+  public var hasReservations = false
+  public var uuid = NamespaceUUID.none
+  /// `.none` where there is none.
+  public var nguid = NamespaceUUID.none
 
   public init(nsid: UInt32, blocks: UInt64, blockShift: UInt8) {
-    precondition(nsid >= 1 && nsid <= Subsystem.namespacesMax && blocks > 0 && (9...16).contains(blockShift))
-    precondition(blocks <= UInt64.max >> 16, "its bytes must be countable")
     self.nsid = nsid
     self.blocks = blocks
     self.blockShift = blockShift
+  }
+
+  /// Whether a write must fail.
+  public var refusesWrites: Bool { isReadOnly || isWriteProtected }
+
+  /// Whether every value lies within what the controller can show.
+  public var isValid: Bool {
+    (1...Subsystem.namespacesMax).contains(nsid) && (9...16).contains(blockShift)
+      // Its bytes must be countable.
+      && (1...UInt64.max >> 17).contains(blocks)
   }
 }
 
@@ -33,6 +63,11 @@ public struct Subsystem: Equatable, Sendable {
   /// 8 characters of ASCII at most.
   public var firmwareRevision = "1"
   public var vendorID: UInt16 = 0x4e56
+  public var subsystemVendorID: UInt16 = 0x4e56
+  /// IEEE Organizationally Unique Identifier, 24 bits; 0 for none.
+  public var ieeeOUI: UInt32 = 0
+  /// Controller identifier.
+  public var controllerID: UInt16 = 1
   /// I/O queue pairs that the host may create.
   public var ioQueuesMax: UInt16 = 16
   /// Entries of the largest I/O queue.
@@ -41,7 +76,16 @@ public struct Subsystem: Equatable, Sendable {
   public var vectors: UInt16 = 17
   /// Bytes of the largest data transfer: a power of two of at least 4 KiB.
   public var maxTransferBytes: UInt32 = 512 << 10
-  public var namespaces: [Namespace] = []
+  /// Arbitration Burst after a reset: a power of two of commands, 7 without limit.
+  public var arbitrationBurst: UInt8 = 3
+  /// Aggregation Threshold after a reset: completion queue entries, 1 to 256.
+  public var coalescingThreshold: UInt16 = 8
+  /// Aggregation Time after a reset, in units of 100 µs.
+  public var coalescingTime: UInt8 = 0
+  /// Submission queue entries of one burst that lie side by side come in one transfer, not one by one.
+  public var fetchesBatches = false
+  /// CC is looked at this often, as by a driver whose registers are plain memory; 0 takes a write at once.
+  public var configurationPollMs: UInt32 = 0
 
   public init() {}
 
@@ -50,7 +94,7 @@ public struct Subsystem: Equatable, Sendable {
     nqn.utf8.count <= 223 && serial.utf8.count <= 20 && model.utf8.count <= 40 && firmwareRevision.utf8.count <= 8
       && (1...Subsystem.ioQueuesLimit).contains(ioQueuesMax) && (2...65536).contains(queueEntriesMax)
       && (1...2048).contains(vectors) && maxTransferBytes.nonzeroBitCount == 1
-      && (4096...Subsystem.maxTransferLimit).contains(maxTransferBytes)
-      && namespaces.count <= Int(Subsystem.namespacesMax)
+      && (4096...Subsystem.maxTransferLimit).contains(maxTransferBytes) && ieeeOUI < 1 << 24
+      && arbitrationBurst <= 7 && (1...256).contains(coalescingThreshold) && configurationPollMs <= 60_000
   }
 }

@@ -1,37 +1,100 @@
 import NVMe
 
-/// What stands behind the controller's front end: the subsystem with its namespaces, and the state that admin commands
-/// read and change. It executes what needs no queue and no transfer; the engine does the rest.
+/// What stands behind the controller's front end: the subsystem with its namespaces, and the state that commands read
+/// and change. It executes what needs no queue and no transfer; the engine does the rest.
 public struct Target: ~Copyable {
   public let subsystem: Subsystem
-  public internal(set) var features: Features
-  public internal(set) var events = AsynchronousEvents()
-  public internal(set) var errors = ErrorLog()
-  /// By namespace identifier; a namespace with `nsid` 0 is a free place.
-  private let namespaces: UnsafeMutablePointer<Namespace>
+  public package(set) var features: Features
+  public package(set) var events = AsynchronousEvents()
+  public package(set) var errors = ErrorLog()
+  public package(set) var health = Health()
+  public package(set) var namespaces = NamespaceTable()
+  /// Namespaces that came or went since the host read the list, ascending.
+  public package(set) var changedNamespaces: [UInt32] = []
+  public package(set) var reservations = Reservations()
 
   public init(_ subsystem: Subsystem) {
     precondition(subsystem.isValid)
     self.subsystem = subsystem
-    features = Features(vectors: subsystem.vectors)
-    namespaces = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
-    UnsafeMutableRawPointer(namespaces).initializeMemory(
-      as: UInt8.self, repeating: 0, count: (Int(Subsystem.namespacesMax) + 1) * MemoryLayout<Namespace>.stride)
-    for namespace in subsystem.namespaces { namespaces[Int(namespace.nsid)] = namespace }
+    features = Features(subsystem)
   }
-
-  deinit { namespaces.deallocate() }
 
   /// The namespace of that identifier, nil where none is attached.
-  public func namespace(_ nsid: UInt32) -> Namespace? {
-    guard nsid >= 1, nsid <= Subsystem.namespacesMax, namespaces[Int(nsid)].nsid == nsid else { return nil }
-    return namespaces[Int(nsid)]
+  public func namespace(_ nsid: UInt32) -> Namespace? { namespaces[nsid] }
+
+  /// Back to the state after a controller reset (Base 2.1, 3.7.2): features and events are forgotten; the logs, what
+  /// protects a namespace and reservations stay.
+  public mutating func reset() {
+    features = Features(subsystem)
+    events = AsynchronousEvents()
+    changedNamespaces = []
   }
 
-  /// Back to the state after a controller reset (Base 2.1, 3.7.2): features and events are forgotten, the error log
-  /// stays.
-  public mutating func reset() {
-    features = Features(vectors: subsystem.vectors)
-    events = AsynchronousEvents()
+  // MARK: Namespaces
+
+  /// A namespace comes into being. Its identifier was free.
+  public mutating func attach(_ namespace: Namespace) {
+    precondition(namespace.isValid && namespaces[namespace.nsid] == nil)
+    namespaces.insert(namespace)
+    noteChange(namespace.nsid)
   }
+
+  public mutating func detach(_ nsid: UInt32) {
+    namespaces.remove(nsid)
+    reservations.forget(nsid)
+    noteChange(nsid)
+  }
+
+  private mutating func noteChange(_ nsid: UInt32) {
+    let place = changedNamespaces.firstIndex { $0 >= nsid } ?? changedNamespaces.endIndex
+    guard place == changedNamespaces.endIndex || changedNamespaces[place] != nsid else { return }
+    changedNamespaces.insert(nsid, at: place)
+  }
+
+  /// Forget the changes that hosts have not seen: what a controller is made with is no change.
+  public mutating func settleNamespaces() { changedNamespaces = [] }
+}
+
+/// The attached namespaces by their identifier.
+public struct NamespaceTable: ~Copyable {
+  /// A namespace with `nsid` 0 is a free place.
+  private let table: UnsafeMutablePointer<Namespace>
+  public private(set) var count = 0
+
+  init() {
+    let places = Int(Subsystem.namespacesMax) + 1
+    table = .allocate(capacity: places)
+    table.initialize(repeating: Namespace(nsid: 0, blocks: 0, blockShift: 9), count: places)
+  }
+
+  deinit { table.deallocate() }
+
+  @inline(__always)
+  public subscript(nsid: UInt32) -> Namespace? {
+    guard nsid >= 1, nsid <= Subsystem.namespacesMax, table[Int(nsid)].nsid == nsid else { return nil }
+    return table[Int(nsid)]
+  }
+
+  /// The first namespace with an identifier of at least `nsid`.
+  public func first(from nsid: UInt32) -> Namespace? {
+    var next = max(nsid, 1)
+    while next <= Subsystem.namespacesMax {
+      if table[Int(next)].nsid == next { return table[Int(next)] }
+      next += 1
+    }
+    return nil
+  }
+
+  package mutating func insert(_ namespace: Namespace) {
+    table[Int(namespace.nsid)] = namespace
+    count += 1
+  }
+
+  package mutating func remove(_ nsid: UInt32) {
+    guard self[nsid] != nil else { return }
+    table[Int(nsid)].nsid = 0
+    count -= 1
+  }
+
+  mutating func setWriteProtected(_ nsid: UInt32, _ value: Bool) { table[Int(nsid)].isWriteProtected = value }
 }

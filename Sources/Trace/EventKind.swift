@@ -16,6 +16,7 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case reset = 10
   case dmaMap = 11
   case dmaUnmap = 12
+  case namespace = 13
   // What happens to a command in between.
   case submit = 20
   case map = 21
@@ -23,6 +24,8 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case executeEnd = 23
   case payload = 24
   case completionQueueFull = 25
+  case timer = 26
+  case time = 27
   // What the recorder says of itself.
   case checkpoint = 40
   case clock = 41

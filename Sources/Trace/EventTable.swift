@@ -113,7 +113,8 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .fetch, "fetch", "A submission queue entry was transferred.", fixedTailBytes: 64,
     [
-      EventField("flags", .flags, .hexadecimal, failed),
+      EventField(
+        "flags", .flags, .hexadecimal, "\(failed) 0x04: it came with the entry before, in one transfer."),
       qid,
       cid,
       EventField("slot", .aLow, "Entry of the submission queue."),
@@ -186,7 +187,10 @@ private let eventDescriptions: [EventDescription] = [
     ]),
   EventDescription(
     .reset, "reset", "The controller was taken back to its initial state from outside its registers.",
-    [EventField("reason", .flags, "0: device reset, 1: function level reset, 2: the host is gone.")]),
+    [
+      EventField(
+        "reason", .flags, "0: device reset, 1: function level reset, 2: the host is gone, 3: the link went down.")
+    ]),
   EventDescription(
     .dmaMap, "dma-map", "A range of PCI addresses became reachable.",
     [
@@ -198,6 +202,14 @@ private let eventDescriptions: [EventDescription] = [
     [
       EventField("address", .a, .hexadecimal, "First PCI address."),
       EventField("length", .b, .bytes, "Bytes."),
+    ]),
+  EventDescription(
+    .namespace, "namespace", "A namespace was attached or detached while the controller ran.", carriesBytes: true,
+    [
+      EventField("flags", .flags, .hexadecimal, "0x01: attached, else detached. 0x80: bytes follow."),
+      EventField("nsid", .aLow, "Namespace identifier."),
+      EventField("blockshift", .aHigh, "Logical block size as a power of two of bytes."),
+      EventField("length", .bLow, .bytes, "Bytes: the namespace as in a checkpoint."),
     ]),
   EventDescription(
     .submit, "submit", "Host: a command is about to be written into the submission queue.",
@@ -228,9 +240,11 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .executeEnd, "execute-end", "The backend completed the command.",
     [
+      EventField("flags", .flags, .hexadecimal, "0x04: not at once: other work was done since it was handed over."),
       qid,
       cid,
       EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success."),
+      EventField("slot", .bLow, "Not at once: the command's place in the engine."),
     ]),
   EventDescription(
     .payload, "payload", "The data that a command moved, as a digest and, where the recording keeps it, whole.",
@@ -246,6 +260,17 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .completionQueueFull, "completion-queue-full", "A completion waits until the host frees an entry of this queue.",
     [EventField("cqid", .qid, "Completion queue identifier.")]),
+  EventDescription(
+    .timer, "timer", "A timer of the engine expired.",
+    [
+      EventField(
+        "timer", .flags,
+        "0: completion queue entries have waited long enough for their interrupt, 1: keep alive, 2: CC is looked at."),
+      EventField("cqid", .qid, "Completion queue identifier, of timer 0."),
+    ]),
+  EventDescription(
+    .time, "time", "The engine asked for the time.",
+    [EventField("ms", .a, "Milliseconds since 1970.")]),
   EventDescription(
     .checkpoint, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
     carriesBytes: true,

@@ -63,6 +63,10 @@ public enum EventFlag {
   public static let fromHost: UInt8 = 0x01
   /// fetch, read, write, segment, completion: the host's memory could not be reached.
   public static let failed: UInt8 = 0x02
+  /// fetch: it came with the entry before. execute-end: not at once.
+  public static let later: UInt8 = 0x04
+  /// namespace: attached; without it detached.
+  public static let attached: UInt8 = 0x01
   /// The event's bytes follow it: `bLow` of them, in `tail` slots.
   public static let bytes: UInt8 = 0x80
 }

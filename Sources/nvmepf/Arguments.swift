@@ -32,14 +32,38 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
-extension BackendKind: ExpressibleByArgument {}
+/// What lies behind the endpoint's only namespace: `null`, `memory`, or the path of a file or device.
+struct BackendArgument: ExpressibleByArgument {
+  let text: String
+
+  init(text: String) { self.text = text }
+
+  init?(argument: String) {
+    guard argument == "null" || argument == "memory" || argument.contains("/") else { return nil }
+    text = argument
+  }
+
+  static let null = BackendArgument(text: "null")
+  static let memory = BackendArgument(text: "memory")
+
+  var defaultValueDescription: String { text }
+
+  /// - Parameter bytes: of a namespace that has no size of its own.
+  func configuration(bytes: UInt64) -> BackendConfiguration {
+    switch text {
+    case "null": .null(bytes: bytes, serviceTime: .none)
+    case "memory": .memory(bytes: bytes)
+    default: .file(path: text, buffered: false)
+    }
+  }
+}
 
 /// How the endpoint is made; the same for `record` and `serve`.
 struct EndpointOptions: ParsableArguments {
-  @Option(help: "What lies behind the namespace: nothing at all, or memory.")
-  var backend = BackendKind.null
+  @Option(help: "What lies behind the namespace: null (nothing at all), memory, or the path of a file or device.")
+  var backend = BackendArgument.null
 
-  @Option(help: ArgumentHelp("Size of the namespace.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Size of a null or memory namespace.", valueName: "bytes"))
   var size = ByteCount(bytes: 1 << 30)
 
   @Option(help: ArgumentHelp("I/O queue pairs that a host may create: 1 to 128.", valueName: "number"))
@@ -66,6 +90,6 @@ struct EndpointOptions: ParsableArguments {
   }
 
   var configuration: EndpointConfiguration {
-    EndpointConfiguration(backend: backend, bytes: size.bytes, ioQueuesMax: UInt16(queues))
+    EndpointConfiguration(backend: backend.configuration(bytes: size.bytes), ioQueuesMax: UInt16(queues))
   }
 }

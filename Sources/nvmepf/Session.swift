@@ -69,7 +69,7 @@ final class Session {
         writing.keepBytes = options.flightRecorder?.bytes
         let metadata = [
           ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
-          ("backend", options.backend.rawValue), ("size", "\(options.size.bytes)"),
+          ("backend", options.backend.text), ("size", "\(options.size.bytes)"),
         ]
         recorder = try Failure.wrap { [writing] () throws(TraceError) in
           try RecorderThread(

@@ -77,7 +77,7 @@ struct ControllerTests {
     let cases: [(cdw10: UInt32, cdw11: UInt32, prp1: UInt64, status: Status)] = [
       (0 | 63 << 16, 1, base, .invalidQueueIdentifier), (9 | 63 << 16, 1, base, .invalidQueueIdentifier),
       (1, 1, base, .invalidQueueSize), (1 | 0xffff << 16, 1, base, .invalidQueueSize),
-      (1 | 63 << 16, 0, base, .invalidField), (1 | 63 << 16, 1, base + 8, .invalidField),
+      (1 | 63 << 16, 0, base, .invalidField), (1 | 63 << 16, 1, base + 8, .prpOffsetInvalid),
       (1 | 63 << 16, 3 | 99 << 16, base, .invalidInterruptVector),
     ]
     for (cdw10, cdw11, prp1, status) in cases {

@@ -27,7 +27,6 @@ struct EngineBench: ~Copyable {
   var port: LivePort<RingRecorder>
   private let whole: UnsafeMutableRawBufferPointer
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
-  private let backends: UnsafeMutablePointer<NamespaceBackend>
   let storage: UnsafeMutableRawBufferPointer
   private let ring: Ring
   private var consumer: RingConsumer
@@ -37,6 +36,7 @@ struct EngineBench: ~Copyable {
   private let state = UnsafeMutableRawBufferPointer.allocate(
     byteCount: Controller.checkpointBytesMax, alignment: 16)
   private let keepsRecording: Bool
+  private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
 
   /// The host's side of a queue pair.
   struct Queue {
@@ -48,29 +48,34 @@ struct EngineBench: ~Copyable {
     var completion: Int
   }
 
-  init(keepsRecording: Bool = true, payload: Bool = false) throws {
+  /// - Parameter serviceTime: with one the namespace keeps nothing, and its commands are not done at once.
+  init(
+    keepsRecording: Bool = true, payload: Bool = false, serviceTime: ServiceTime = .none,
+    _ configure: (inout Subsystem) -> Void = { _ in }
+  ) throws {
     self.keepsRecording = keepsRecording
     var subsystem = Subsystem()
     subsystem.ioQueuesMax = 4
     subsystem.vectors = 5
-    subsystem.namespaces = [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)]
+    configure(&subsystem)
     whole = .allocate(byteCount: EngineBench.memoryBytes + 2 * EngineBench.guardBytes, alignment: 4096)
     whole.initializeMemory(as: UInt8.self, repeating: EngineBench.guardByte)
     doorbells = .allocate(capacity: 1024)
     for index in 0..<1024 { (doorbells + index).initialize(to: Atomic(0)) }
     storage = .allocate(byteCount: Int(EngineBench.namespaceBlocks) * 512, alignment: 4096)
     storage.initializeMemory(as: UInt8.self, repeating: 0)
-    backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
-    backends.initialize(repeating: .null(NullBackend()), count: Int(Subsystem.namespacesMax) + 1)
-    backends[1] = .memory(MemoryBackend(base: storage.baseAddress!))
     let path = "/dev/shm/nvmepf-test-\(TraceID.random()).ring"
     ring = try Ring(creating: path, capacity: 1 << 16, source: .engine, stream: 0, traceID: .random())
     ring.removeFile()
     consumer = RingConsumer(ring)
     let recorder = RingRecorder(
       RingProducer(ring, whenFull: .wait), keepsPayload: payload, ticksPerSecond: 1_000_000_000)
-    port = LivePort(recorder: recorder, doorbells: doorbells, backends: backends, vectors: 5)
-    controller = Controller(subsystem)
+    port = LivePort(recorder: recorder, doorbells: doorbells, vectors: 5)
+    random.initialize(to: 0)
+    let slow = ServiceTimer(serviceTime, state: random)
+    port.setBackend(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
+    controller = Controller(
+      subsystem, namespaces: [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)])
     guard
       port.memory.add(
         .init(
@@ -84,7 +89,7 @@ struct EngineBench: ~Copyable {
     whole.deallocate()
     doorbells.deallocate()
     storage.deallocate()
-    backends.deallocate()
+    random.deallocate()
     state.deallocate()
   }
 

@@ -81,7 +81,7 @@ struct IOTests {
     add(.lbaOutOfRange) { $0.slba = EngineBench.namespaceBlocks - 7 }
     add(.lbaOutOfRange) { $0.slba = .max }
     add(.invalidField) { $0.cdw12 = 1024 }  // one block over MDTS
-    add(.invalidField) { $0.cdw0 |= 1 << 14 }  // SGL
+    add(.invalidField) { $0.cdw0 |= 3 << 14 }  // PSDT 11b
     add(.invalidField) { $0.cdw0 |= 1 << 8 }  // fused
     add(.prpOffsetInvalid) { $0.prp1 += 2 }
     add(.prpOffsetInvalid) {

@@ -16,7 +16,7 @@ final class Served {
   init() throws {
     let server = try Server(path: path)
     let function = try EndpointFunction(
-      EndpointConfiguration(backend: .memory, bytes: 64 << 20, ioQueuesMax: 4))
+      EndpointConfiguration(backend: .memory(bytes: 64 << 20), ioQueuesMax: 4))
     (self.server, self.function) = (server, function)
     thread = WorkerThread(name: "serve") { while (try? server.serve(function)) ?? true {} }
   }

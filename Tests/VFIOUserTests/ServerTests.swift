@@ -15,7 +15,7 @@ final class Served {
   init() throws {
     let server = try Server(path: path)
     let function = try EndpointFunction(
-      EndpointConfiguration(backend: .memory, bytes: 1 << 20, ioQueuesMax: 4))
+      EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4))
     (self.server, self.function) = (server, function)
     thread = WorkerThread(name: "serve") {
       // What a client does against the protocol costs it its connection, nobody else's.

@@ -1,0 +1,56 @@
+import NVMe
+import Target
+
+extension Controller {
+  /// Take the timers whose time has come.
+  mutating func takeTimers<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+    var worked = false
+    while timers > 0, let timer = port.expired() {
+      worked = true
+      switch timer {
+      case .aggregation(let cqid): endAggregation(cqid, &port)
+      case .keepAlive: endKeepAlive(&port)
+      case .configuration: pollConfiguration(&port)
+      }
+    }
+    return worked
+  }
+
+  /// Entries have waited long enough for more (Base 2.1, 5.1.25.1.4).
+  private mutating func endAggregation<P: Port & ~Copyable>(_ cqid: QueueID, _ port: inout P) {
+    guard Int(cqid.rawValue) < queuesMax, completionQueues[Int(cqid.rawValue)].isAggregating else { return }
+    let queue = completionQueues + Int(cqid.rawValue)
+    queue.pointee.isAggregating = false
+    timers -= 1
+    if queue.pointee.unannounced > 0 { raiseInterrupt(queue, cqid, &port) }
+  }
+
+  // MARK: Keep Alive
+
+  /// The host has shown that it is alive, or has changed how often it must (Base 2.1, 3.9).
+  mutating func armKeepAlive<P: Port & ~Copyable>(_ port: inout P) {
+    let timeoutMs = target.features.keepAliveTimer
+    guard timeoutMs > 0 else { return disarmKeepAlive(&port) }
+    if !keepAliveIsArmed { timers += 1 }
+    keepAliveIsArmed = true
+    sawTraffic = false
+    port.arm(.keepAlive, afterUs: UInt64(timeoutMs) * 1000)
+  }
+
+  mutating func disarmKeepAlive<P: Port & ~Copyable>(_ port: inout P) {
+    guard keepAliveIsArmed else { return }
+    keepAliveIsArmed = false
+    timers -= 1
+    port.disarm(.keepAlive)
+  }
+
+  /// Any command since counts as a sign of life (Base 2.1, 3.9.3); without one the controller gives up its host.
+  private mutating func endKeepAlive<P: Port & ~Copyable>(_ port: inout P) {
+    guard keepAliveIsArmed else { return }
+    keepAliveIsArmed = false
+    timers -= 1
+    if sawTraffic { return armKeepAlive(&port) }
+    target.noteError(.keepAliveTimerExpired)
+    fail()
+  }
+}

@@ -1,0 +1,34 @@
+import HeapModule
+import Trace
+
+/// Requests of null backends with a service time, until their time has come.
+struct DelayQueue: ~Copyable {
+  private var heap = Heap<Delayed>()
+
+  private struct Delayed: Comparable {
+    let dueNs: UInt64
+    /// Requests that are due together complete in the order in which they came.
+    let number: UInt64
+    let slot: Int32
+
+    static func < (a: Delayed, b: Delayed) -> Bool { (a.dueNs, a.number) < (b.dueNs, b.number) }
+  }
+
+  private var number: UInt64 = 0
+
+  var isEmpty: Bool { heap.isEmpty }
+
+  mutating func add(_ slot: Int32, afterNs: UInt64) {
+    number += 1
+    heap.insert(Delayed(dueNs: Clock.monotonicNs() &+ afterNs, number: number, slot: slot))
+  }
+
+  /// The slot of a request that is due, nil where none is.
+  mutating func next() -> Int32? {
+    guard let first = heap.min, first.dueNs <= Clock.monotonicNs() else { return nil }
+    heap.removeMin()
+    return first.slot
+  }
+
+  mutating func removeAll() { heap = Heap() }
+}

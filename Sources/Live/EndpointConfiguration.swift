@@ -1,0 +1,85 @@
+import Target
+import Trace
+
+/// What lies behind one namespace.
+public enum BackendConfiguration: Equatable, Sendable {
+  /// Completes everything and keeps nothing; `bytes` is the size that it shows.
+  case null(bytes: UInt64, serviceTime: ServiceTime)
+  /// Memory of this process, zero until it is written.
+  case memory(bytes: UInt64)
+  /// A regular file or a block device. `buffered`: through the page cache, as nvmet's `buffered_io`.
+  case file(path: String, buffered: Bool)
+  /// An NVMe character device, such as `/dev/ng0n1`, that gets the commands as they are.
+  case passthrough(path: String)
+}
+
+/// How long a null backend takes for a command.
+public enum ServiceTime: Equatable, Sendable {
+  case none
+  /// The same for every command, in nanoseconds.
+  case constant(ns: UInt64)
+  /// Drawn from an exponential distribution with this mean, in nanoseconds; the seed makes it repeatable.
+  case exponential(meanNs: UInt64, seed: UInt64)
+  /// Drawn evenly from this range of nanoseconds.
+  case uniform(ns: ClosedRange<UInt64>, seed: UInt64)
+}
+
+/// One namespace that hosts see.
+public struct NamespaceConfiguration: Equatable, Sendable {
+  /// 1 to `Subsystem.namespacesMax`.
+  public var nsid: UInt32
+  public var backend: BackendConfiguration
+  /// Logical block size as a power of two of bytes: 9 or 12; nil for what the backend prefers.
+  public var blockShift: UInt8?
+  /// Shown in the namespace's identification; nil for one made from the subsystem's NQN.
+  public var uuid: NamespaceUUID?
+  /// Namespace Globally Unique Identifier; nil for none.
+  public var nguid: NamespaceUUID?
+  public var isReadOnly = false
+  /// Whether hosts may use reservations, as nvmet's `resv_enable`.
+  public var hasReservations = false
+
+  public init(nsid: UInt32, backend: BackendConfiguration) {
+    self.nsid = nsid
+    self.backend = backend
+  }
+}
+
+/// How the endpoint is set up.
+public struct EndpointConfiguration: Equatable, Sendable {
+  /// What the controller is, but for its namespaces.
+  public var subsystem = Subsystem()
+  public var namespaces: [NamespaceConfiguration] = []
+  /// PCI device identifier.
+  public var deviceID: UInt16 = 1
+  /// PCI subsystem identifier.
+  public var subsystemID: UInt16 = 0
+  /// Without a command for this long the engine's thread naps between polls.
+  public var idleMs: UInt32 = 5000
+  /// How long such a nap is.
+  public var napMs: UInt32 = 5
+  /// The core that the engine's thread is tied to; nil for any.
+  public var core: Int?
+
+  public init() {}
+
+  /// One namespace.
+  public init(backend: BackendConfiguration, ioQueuesMax: UInt16) {
+    subsystem.ioQueuesMax = ioQueuesMax
+    subsystem.vectors = ioQueuesMax + 1
+    namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]
+  }
+}
+
+/// Where the endpoint's events go.
+public struct EndpointRecording {
+  public var ring: Ring
+  public var whenFull = FullRing.wait
+  public var keepsPayload = false
+  public var ticksPerSecond: UInt64
+
+  public init(ring: Ring, ticksPerSecond: UInt64) {
+    self.ring = ring
+    self.ticksPerSecond = ticksPerSecond
+  }
+}

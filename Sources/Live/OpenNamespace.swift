@@ -1,0 +1,63 @@
+import CPlatform
+import Glibc
+import Target
+
+/// A namespace with what lies behind it: it owns the memory, the file or the device.
+final class OpenNamespace: @unchecked Sendable {
+  let configuration: NamespaceConfiguration
+  let namespace: Namespace
+  let backend: NamespaceBackend
+  private let memory: UnsafeMutableRawBufferPointer
+  private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+
+  private static let blockShiftDefault: UInt8 = 9
+
+  init(_ configuration: NamespaceConfiguration) throws(EndpointError) {
+    self.configuration = configuration
+    let blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
+    random.initialize(to: 0)
+    let bytes: UInt64
+    switch configuration.backend {
+    case .null(let size, let serviceTime):
+      bytes = size
+      memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      backend = ServiceTimer(serviceTime, state: random).map { .slow($0) } ?? .null
+    case .memory(let size):
+      bytes = size
+      memory = try OpenNamespace.zeros(size)
+      backend = .memory(MemoryBackend(base: memory.baseAddress!))
+    case .file(let path, _), .passthrough(let path):
+      throw EndpointError(description: "\(path): not yet")
+    }
+    var namespace = Namespace(nsid: configuration.nsid, blocks: bytes >> blockShift, blockShift: blockShift)
+    namespace.isReadOnly = configuration.isReadOnly
+    namespace.hasReservations = configuration.hasReservations
+    namespace.uuid = configuration.uuid ?? .none
+    namespace.nguid = configuration.nguid ?? .none
+    self.namespace = namespace
+    guard namespace.isValid else {
+      throw EndpointError(
+        description: "namespace \(configuration.nsid): \(bytes) bytes in blocks of \(1 << blockShift) are not possible")
+    }
+  }
+
+  deinit {
+    random.deallocate()
+    if let base = memory.baseAddress { munmap(base, memory.count) }
+  }
+
+  /// Zeros that take no memory until they are written.
+  private static func zeros(_ size: UInt64) throws(EndpointError) -> UnsafeMutableRawBufferPointer {
+    guard size > 0, let count = Int(exactly: size) else {
+      throw EndpointError(description: "a namespace of \(size) bytes is not possible")
+    }
+    let base = mmap(
+      nil, count, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE), -1, 0)
+    guard let base, base != MAP_FAILED else {
+      throw EndpointError(description: "no room for \(size) bytes of namespace: \(String(cString: strerror(errno)))")
+    }
+    // Fewer page faults and fewer misses of the TLB, where the kernel has huge pages to give.
+    madvise(base, count, Int32(MADV_HUGEPAGE))
+    return UnsafeMutableRawBufferPointer(start: base, count: count)
+  }
+}

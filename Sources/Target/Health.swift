@@ -1,0 +1,59 @@
+import NVMe
+
+/// What the SMART / Health Information log page counts (Base 2.1, 5.1.12.1.3). It outlives resets.
+public struct Health: BitwiseCopyable, Equatable, Sendable {
+  /// Read and compare commands that were executed.
+  public var hostReadCommands: UInt64 = 0
+  /// Write commands that were executed.
+  public var hostWriteCommands: UInt64 = 0
+  public var bytesRead: UInt64 = 0
+  public var bytesWritten: UInt64 = 0
+  public var mediaErrors: UInt64 = 0
+  /// Times that the controller lost its host without being shut down.
+  public var unsafeShutdowns: UInt64 = 0
+  /// Times that the controller was enabled from its initial state.
+  public var powerCycles: UInt64 = 0
+  /// When the controller was first enabled, in milliseconds since 1970; 0 before.
+  public var firstEnabledMs: UInt64 = 0
+  /// When it was last enabled.
+  public var enabledMs: UInt64 = 0
+
+  public init() {}
+
+  /// Composite Temperature, in kelvin: nothing here gets warm.
+  static let temperature: UInt16 = 300
+
+  @inline(__always)
+  mutating func count(_ request: IORequest, _ status: Status) {
+    if status.isMediaError { mediaErrors += 1 }
+    switch request.opcode {
+    case .read, .compare:
+      hostReadCommands += 1
+      if status.isSuccess { bytesRead += request.byteCount }
+    case .write:
+      hostWriteCommands += 1
+      if status.isSuccess { bytesWritten += request.byteCount }
+    default: break
+    }
+  }
+}
+
+extension Target {
+  /// A request was executed, or failed on the way.
+  @inline(__always)
+  public mutating func count(_ request: IORequest, _ status: Status) { health.count(request, status) }
+
+  /// CC.EN has risen.
+  public mutating func noteEnabled(nowMs: UInt64) {
+    if health.firstEnabledMs == 0 { health.firstEnabledMs = nowMs }
+    health.enabledMs = nowMs
+    health.powerCycles = max(health.powerCycles, 1)
+  }
+
+  /// The host went away: as for a drive whose power fails.
+  /// - Parameter wasShutDown: it had said so before.
+  public mutating func noteHostGone(wasShutDown: Bool) {
+    health.powerCycles += 1
+    if !wasShutDown { health.unsafeShutdowns += 1 }
+  }
+}

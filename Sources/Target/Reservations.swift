@@ -1,0 +1,303 @@
+import NVMe
+
+/// Reservation Type (Base 2.1, figure "Reservation Type").
+public enum ReservationType: UInt8, BitwiseCopyable, Sendable {
+  case writeExclusive = 1
+  case exclusiveAccess = 2
+  case writeExclusiveRegistrantsOnly = 3
+  case exclusiveAccessRegistrantsOnly = 4
+  case writeExclusiveAllRegistrants = 5
+  case exclusiveAccessAllRegistrants = 6
+
+  /// Whether hosts without it may not read either.
+  var excludesReads: Bool { rawValue % 2 == 0 }
+  /// Whether every registrant may do what the holder may.
+  var includesRegistrants: Bool { rawValue >= 3 }
+  /// Whether every registrant holds it.
+  var isHeldByAll: Bool { rawValue >= 5 }
+}
+
+/// What hosts have reserved of one namespace (Base 2.1, 8.1.24). It outlives resets, not the process.
+public struct Reservation: Equatable, Sendable {
+  /// Hosts that may be registered at once.
+  public static let registrantsMax = 16
+
+  public struct Registrant: Equatable, Sendable {
+    public var host: HostIdentifier
+    public var key: UInt64
+
+    public init(host: HostIdentifier, key: UInt64) {
+      self.host = host
+      self.key = key
+    }
+  }
+
+  /// Changes so far.
+  public var generation: UInt32 = 0
+  public var registrants: [Registrant] = []
+  public var type: ReservationType?
+  /// The holder; of a type that all registrants hold the one who acquired it.
+  public var holder = HostIdentifier()
+  /// Bits of `Reservations.Notification` that the host does not want.
+  public var mask: UInt32 = 0
+
+  public init() {}
+
+  func key(of host: HostIdentifier) -> UInt64? { registrants.first { $0.host == host }?.key }
+
+  func holds(_ host: HostIdentifier) -> Bool {
+    guard let type else { return false }
+    return type.isHeldByAll ? key(of: host) != nil : holder == host
+  }
+
+  /// Whether a host may read, or write (Base 2.1, figure "Command Behavior in the Presence of a Reservation").
+  func permits(_ host: HostIdentifier, writing: Bool) -> Bool {
+    guard let type, !holds(host) else { return true }
+    if type.includesRegistrants, key(of: host) != nil { return true }
+    return !writing && !type.excludesReads
+  }
+
+  mutating func remove(_ host: HostIdentifier) {
+    registrants.removeAll { $0.host == host }
+    guard let type else { return }
+    if type.isHeldByAll ? registrants.isEmpty : holder == host { release() }
+  }
+
+  mutating func release() {
+    type = nil
+    holder = HostIdentifier()
+  }
+}
+
+/// The reservations of all namespaces, and the log page that tells of their changes.
+public struct Reservations: Equatable, Sendable {
+  /// By namespace identifier; a namespace whose reservations nobody used is not here.
+  public package(set) var byNamespace: [UInt32: Reservation] = [:]
+  /// Pages of the log that were made.
+  public package(set) var notifications: UInt64 = 0
+  /// Newest last.
+  public package(set) var pages: [Page] = []
+
+  public static let pagesMax = 32
+
+  /// What changed (Base 2.1, figure "Reservation Notification Log Page").
+  public enum Notification: UInt8, BitwiseCopyable, Sendable {
+    case registrationPreempted = 1
+    case reservationReleased = 2
+    case reservationPreempted = 3
+  }
+
+  public struct Page: Equatable, Sendable {
+    public var count: UInt64
+    public var notification: Notification
+    public var nsid: UInt32
+
+    public init(count: UInt64, notification: Notification, nsid: UInt32) {
+      self.count = count
+      self.notification = notification
+      self.nsid = nsid
+    }
+  }
+
+  public init() {}
+
+  public init(byNamespace: [UInt32: Reservation], notifications: UInt64, pages: [Page]) {
+    self.byNamespace = byNamespace
+    self.notifications = notifications
+    self.pages = pages
+  }
+
+  func mask(_ nsid: UInt32) -> UInt32 { byNamespace[nsid]?.mask ?? 0 }
+
+  mutating func setMask(_ nsid: UInt32, _ value: UInt32) {
+    byNamespace[nsid, default: Reservation()].mask = value & 0xe
+  }
+
+  mutating func forget(_ nsid: UInt32) { byNamespace[nsid] = nil }
+
+  /// - Returns: whether the host wants to hear of it.
+  mutating func note(_ notification: Notification, _ nsid: UInt32) -> Bool {
+    guard mask(nsid) & 1 << notification.rawValue == 0 else { return false }
+    notifications += 1
+    if pages.count == Reservations.pagesMax { pages.removeFirst() }
+    pages.append(Page(count: notifications, notification: notification, nsid: nsid))
+    return true
+  }
+
+  /// The oldest page of the log; an empty one where there is none.
+  mutating func takeNotification(_ layout: Layout, retainsEvent: Bool) {
+    guard let page = pages.first else { return }
+    layout.put(page.count, at: 0)
+    layout.put(page.notification.rawValue, at: 8)
+    layout.put(UInt8(pages.count - 1), at: 9)  // Number of Available Log Pages
+    layout.put(page.nsid, at: 12)
+    if !retainsEvent { pages.removeFirst() }
+  }
+}
+
+extension Target {
+  /// Bytes of data that a reservation command brings.
+  public static func reservationBytes(_ opcode: IOOpcode) -> Int {
+    switch opcode {
+    case .reservationRegister, .reservationAcquire: 16
+    case .reservationRelease: 8
+    default: 0
+    }
+  }
+
+  /// Whether the reservations of its namespace permit what a request does.
+  @inline(never)
+  func checkReservation(_ request: IORequest) throws(Status) {
+    guard let reservation = reservations.byNamespace[request.nsid] else { return }
+    let isFree =
+      switch request.opcode {
+      case .read, .compare, .verify: reservation.permits(features.hostIdentifier, writing: false)
+      case .write, .writeZeroes, .datasetManagement, .copy, .flush:
+        reservation.permits(features.hostIdentifier, writing: true)
+      default: true
+      }
+    guard isFree else { throw .reservationConflict }
+  }
+
+  /// Execute a reservation command but Report (Base 2.1, 7.6 to 7.9).
+  /// - Parameter data: `reservationBytes` of them.
+  public mutating func reserve(_ sqe: SubmissionEntry, _ opcode: IOOpcode, _ data: UnsafeRawBufferPointer)
+    throws(Status)
+  {
+    // A host that has not said who it is cannot reserve.
+    guard !features.hostIdentifier.isZero else { throw .hostIdentifierInconsistentFormat }
+    let first = data.loadUnaligned(as: UInt64.self)
+    let second = data.count == 16 ? data.loadUnaligned(fromByteOffset: 8, as: UInt64.self) : 0
+    var reservation = reservations.byNamespace[sqe.nsid] ?? Reservation()
+    switch opcode {
+    case .reservationRegister: try register(sqe.cdw10, current: first, new: second, &reservation)
+    case .reservationAcquire: try acquire(sqe, current: first, preempted: second, &reservation)
+    case .reservationRelease: try release(sqe, current: first, &reservation)
+    default: throw .invalidOpcode
+    }
+    reservations.byNamespace[sqe.nsid] = reservation
+  }
+
+  /// Reservation Register (Base 2.1, 7.7).
+  private func register(_ cdw10: UInt32, current: UInt64, new: UInt64, _ reservation: inout Reservation) throws(Status)
+  {
+    let host = features.hostIdentifier
+    // Change Persist Through Power Loss: it cannot be set.
+    guard cdw10 >> 30 != 3, cdw10 >> 30 != 1 else { throw .invalidField }
+    let ignoresKey = cdw10 & 1 << 3 != 0
+    let place = reservation.registrants.firstIndex { $0.host == host }
+    switch cdw10 & 7 {
+    case 0:
+      if let place {
+        guard reservation.registrants[place].key == new else { throw .reservationConflict }
+        return
+      }
+      guard reservation.registrants.count < Reservation.registrantsMax else { throw .reservationConflict }
+      reservation.registrants.append(.init(host: host, key: new))
+    case 1:
+      guard let place, ignoresKey || reservation.registrants[place].key == current else { throw .reservationConflict }
+      reservation.remove(host)
+    case 2:
+      guard let place, ignoresKey || reservation.registrants[place].key == current else { throw .reservationConflict }
+      reservation.registrants[place].key = new
+    default: throw .invalidField
+    }
+    reservation.generation &+= 1
+  }
+
+  /// Reservation Acquire (Base 2.1, 7.6).
+  private mutating func acquire(
+    _ sqe: SubmissionEntry, current: UInt64, preempted: UInt64, _ reservation: inout Reservation
+  ) throws(Status) {
+    let host = features.hostIdentifier
+    guard let type = ReservationType(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10 >> 8)), sqe.cdw10 & 1 << 3 == 0
+    else { throw .invalidField }
+    guard reservation.key(of: host) == current else { throw .reservationConflict }
+    switch sqe.cdw10 & 7 {
+    case 0:
+      if let held = reservation.type {
+        guard held == type, reservation.holds(host) else { throw .reservationConflict }
+        return
+      }
+      (reservation.type, reservation.holder) = (type, host)
+    case 1, 2: try preempt(sqe.nsid, host, type, preempted, &reservation)
+    default: throw .invalidField
+    }
+  }
+
+  private mutating func preempt(
+    _ nsid: UInt32, _ host: HostIdentifier, _ type: ReservationType, _ key: UInt64, _ reservation: inout Reservation
+  ) throws(Status) {
+    let holderKey = reservation.key(of: reservation.holder)
+    let isHeldByAll = reservation.type?.isHeldByAll == true
+    // A key of zero preempts everybody else of a reservation that all hold.
+    guard key != 0 || isHeldByAll else { throw .invalidField }
+    let victims = reservation.registrants.filter { $0.host != host && ($0.key == key || (isHeldByAll && key == 0)) }
+    let takesOver = reservation.type != nil && (isHeldByAll ? key == 0 : key == holderKey)
+    guard takesOver || !victims.isEmpty || reservation.type == nil else { throw .reservationConflict }
+    reservation.registrants.removeAll { victims.contains($0) }
+    if takesOver || reservation.type == nil {
+      (reservation.type, reservation.holder) = (type, host)
+    }
+    reservation.generation &+= 1
+    if !victims.isEmpty { notify(.registrationPreempted, nsid) }
+  }
+
+  /// Reservation Release (Base 2.1, 7.9).
+  private mutating func release(_ sqe: SubmissionEntry, current: UInt64, _ reservation: inout Reservation)
+    throws(Status)
+  {
+    let host = features.hostIdentifier
+    guard sqe.cdw10 & 1 << 3 == 0 else { throw .invalidField }
+    guard reservation.key(of: host) == current else { throw .reservationConflict }
+    switch sqe.cdw10 & 7 {
+    case 0:
+      // Who holds nothing releases nothing.
+      guard reservation.holds(host) else { return }
+      guard reservation.type?.rawValue == UInt8(truncatingIfNeeded: sqe.cdw10 >> 8) else { throw .invalidField }
+      let others = reservation.registrants.contains { $0.host != host }
+      if reservation.type?.includesRegistrants == true, others { notify(.reservationReleased, sqe.nsid) }
+      reservation.release()
+    case 1:
+      let others = reservation.registrants.contains { $0.host != host }
+      if others { notify(.reservationPreempted, sqe.nsid) }
+      reservation.registrants = []
+      reservation.release()
+      reservation.generation &+= 1
+    default: throw .invalidField
+    }
+  }
+
+  private mutating func notify(_ notification: Reservations.Notification, _ nsid: UInt32) {
+    if reservations.note(notification, nsid) { add(.reservationLogPageAvailable) }
+  }
+
+  /// Reservation Report (Base 2.1, 7.8): the Reservation Status data structure from its beginning.
+  /// - Parameter bytes: `identifyBytes` of them, which hold all registrants in either format.
+  public func reportReservation(_ sqe: SubmissionEntry, into bytes: UnsafeMutableRawBufferPointer) throws(Status) {
+    let isExtended = sqe.cdw11 & 1 != 0
+    let layout = Layout(bytes)
+    let reservation = reservations.byNamespace[sqe.nsid] ?? Reservation()
+    // The short form has room for 8 bytes of a host identifier only.
+    guard isExtended || reservation.registrants.allSatisfy({ $0.host.high == 0 }) else {
+      throw .hostIdentifierInconsistentFormat
+    }
+    layout.put(reservation.generation, at: 0)
+    layout.put(reservation.type?.rawValue ?? 0, at: 4)
+    layout.put(UInt16(reservation.registrants.count), at: 5)
+    for (index, registrant) in reservation.registrants.enumerated() {
+      let at = isExtended ? 64 + 64 * index : 24 + 24 * index
+      guard at + (isExtended ? 64 : 24) <= bytes.count else { return }
+      layout.put(subsystem.controllerID, at: at)
+      layout.put(UInt8(reservation.holds(registrant.host) ? 1 : 0), at: at + 2)
+      if isExtended {
+        layout.put(registrant.key, at: at + 8)
+        layout.put(registrant.host.low, at: at + 16)
+        layout.put(registrant.host.high, at: at + 24)
+      } else {
+        layout.put(registrant.host.low, at: at + 8)
+        layout.put(registrant.key, at: at + 16)
+      }
+    }
+  }
+}
