@@ -22,6 +22,8 @@ struct EngineBench: ~Copyable {
   static func submission(_ qid: UInt16) -> Int { 0x10000 * Int(qid) }
   static func completion(_ qid: UInt16) -> Int { 0x10000 * Int(qid) + 0x8000 }
   static let data = 0x100000
+  static let lists = 0xf0000
+  static let listBytes = 0x4000
 
   var controller: Controller
   var port: LivePort<RingRecorder>

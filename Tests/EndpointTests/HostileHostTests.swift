@@ -1,6 +1,8 @@
 import Endpoint
 import Foundation
+import Live
 import NVMe
+import Target
 import Testing
 import Trace
 
@@ -16,7 +18,14 @@ struct HostileHostTests {
     var random = Seeded(seed)
     var fetched = 0
     while fetched < HostileHostTests.commands {
-      var bench = try EngineBench()
+      // Every mixture of backends and ways to fetch.
+      let serviceTime: ServiceTime = random.next() % 2 == 0 ? .none : .uniform(ns: 0...2000, seed: random.next())
+      let fetchesBatches = random.next() % 2 == 0
+      var bench = try EngineBench(serviceTime: serviceTime) {
+        $0.fetchesBatches = fetchesBatches
+        $0.arbitrationBurst = fetchesBatches ? 7 : 3
+      }
+      bench.fillLists(&random)
       for _ in 0..<200 {
         step(&bench, &random)
         bench.settle()
@@ -31,7 +40,11 @@ struct HostileHostTests {
   }
 
   private func step(_ bench: inout EngineBench, _ random: inout Seeded) {
-    switch random.next() % 40 {
+    switch random.next() % 44 {
+    case 40: bench.fillLists(&random)
+    case 41: bench.attach(UInt32(random.next() % 4 + 1))
+    case 42: bench.controller.detach(UInt32(random.next() % 4 + 2), &bench.port)
+    case 43: bench.controller.takeStrayDoorbells(&bench.port)
     case 0: bench.write(random.next() % 0x60 & ~3, random.next(), width: random.next() & 1 == 0 ? 4 : 8)
     case 1: bench.controller.reset(.device, &bench.port)
     case 2: bench.write(Register.cc, 0)
@@ -58,19 +71,39 @@ struct HostileHostTests {
   private func entry(_ random: inout Seeded, isAdmin: Bool) -> SubmissionEntry {
     var sqe = SubmissionEntry()
     sqe.cdw0 = UInt32(truncatingIfNeeded: random.next())
-    let opcodes: [UInt8] = isAdmin ? [0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 24] : [0, 1, 2, 8]
+    let opcodes: [UInt8] = isAdmin ? AdminOpcode.allCases.map(\.rawValue) : IOOpcode.allCases.map(\.rawValue)
     if random.next() % 8 != 0 { sqe.cdw0 = sqe.cdw0 & 0xffff_0000 | UInt32(opcodes.randomElement(using: &random)!) }
-    sqe.nsid = random.next() % 8 == 0 ? UInt32(truncatingIfNeeded: random.next()) : 1
+    sqe.nsid = random.next() % 8 == 0 ? UInt32(truncatingIfNeeded: random.next() % 6) : 1
     sqe.prp1 = pointer(&random)
     sqe.prp2 = pointer(&random)
+    if !isAdmin, random.next() % 3 == 0 {
+      sqe.cdw0 |= 1 << 14
+      sqe.sgl1 = HostileHostTests.descriptor(&random)
+    }
     sqe.slba = random.next() % 8 == 0 ? random.next() : random.next() % 2048
     sqe.cdw12 = UInt32(truncatingIfNeeded: random.next() % 8 == 0 ? random.next() : random.next() % 300)
     sqe.cdw13 = UInt32(truncatingIfNeeded: random.next())
     if isAdmin {
+      sqe.nsid = random.next() % 4 == 0 ? sqe.nsid : 0
       sqe.cdw10 = UInt32(random.next() % 6) | UInt32(random.next() % 80) << 16
+      if random.next() % 2 == 0 { sqe.cdw10 = UInt32(random.next() % 0x90) | UInt32(random.next() % 4) << 8 }
       sqe.cdw11 = UInt32(random.next() % 8) | UInt32(random.next() % 6) << 16
     }
     return sqe
+  }
+
+  /// Of any kind, most of them into the data area, the segments where `fillLists` puts descriptors.
+  static func descriptor(_ random: inout Seeded) -> SGLDescriptor {
+    let kind = SGLDescriptor.Kind(rawValue: UInt8(random.next() % 4))!
+    let isSegment = kind == .segment || kind == .lastSegment
+    let area = EngineBench.address + UInt64(isSegment ? EngineBench.lists : EngineBench.data)
+    let address = random.next() % 16 == 0 ? random.next() : area + random.next() % 16384 & ~7
+    let length = isSegment ? UInt32(random.next() % 20) * 16 : UInt32(random.next() % 9000)
+    var descriptor = SGLDescriptor(kind, address: address, length: length)
+    if random.next() % 32 == 0 {
+      descriptor = SGLDescriptor(address: random.next(), lengthAndIdentifier: random.next())
+    }
+    return descriptor
   }
 
   private func pointer(_ random: inout Seeded) -> UInt64 {
@@ -114,5 +147,21 @@ struct HostileHostTests {
   private func disables(_ record: Record) -> Bool {
     if record.a == Register.cc { return record.b & 1 == 0 }
     return record.a == Register.cc - 4 && record.flags == 8 && record.b >> 32 & 1 == 0
+  }
+}
+
+extension EngineBench {
+  /// Random SGL descriptors, from the seed, where the lists lie.
+  func fillLists(_ random: inout Seeded) {
+    for place in stride(from: 0, to: EngineBench.listBytes, by: SGLDescriptor.size) {
+      (memory + EngineBench.lists + place).storeBytes(
+        of: HostileHostTests.descriptor(&random), as: SGLDescriptor.self)
+    }
+  }
+
+  /// A null namespace, where there is none.
+  mutating func attach(_ nsid: UInt32) {
+    guard controller.target.namespace(nsid) == nil else { return }
+    controller.attach(Namespace(nsid: nsid, blocks: 4096, blockShift: 12), &port)
   }
 }

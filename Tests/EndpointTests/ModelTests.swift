@@ -1,0 +1,327 @@
+import Foundation
+import NVMe
+import Testing
+import Trace
+
+/// Random commands that all are right, against a model of what the blocks hold.
+@Suite("The namespace and a model of it")
+struct ModelTests {
+  private static let commands =
+    ProcessInfo.processInfo.environment["NVMEPF_MODEL_COMMANDS"].flatMap { Int($0) } ?? 200_000
+
+  @Test("every command completes once, with its own identifiers, and every block reads as the model says")
+  func agree() throws {
+    let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
+    print("model: seed \(seed), \(ModelTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
+    var random = Seeded(seed)
+    var done = 0
+    while done < ModelTests.commands {
+      let fetchesBatches = random.next() & 1 == 0
+      var run = try ModelRun(&random, fetchesBatches: fetchesBatches)
+      for _ in 0..<250 { done += run.round() }
+      let intact = run.bench.guardsAreIntact
+      #expect(intact)
+      if done < 20_000 {
+        run.bench.checkpoint()
+        try expectIdentical(run.bench.recorded)
+      }
+    }
+  }
+}
+
+/// Two queues with a handful of commands each, every command in blocks and pages of its own.
+private struct ModelRun: ~Copyable {
+  private static let lanes = 8
+  private static let laneBlocks = EngineBench.namespaceBlocks / UInt64(lanes)
+  private static let lanePages = 24
+  private static let blocksMax = 64
+  private static let entries: UInt32 = 13
+
+  var bench: EngineBench
+  private var random: Seeded
+  /// What each block holds: this value, all over; 0 for nothing.
+  private var model = [UInt64](repeating: 0, count: Int(EngineBench.namespaceBlocks))
+  private var nextTag: UInt64 = 1
+  private var heads: [UInt16: UInt16] = [1: 0, 2: 0]
+
+  init(_ random: inout Seeded, fetchesBatches: Bool) throws {
+    bench = try EngineBench { $0.fetchesBatches = fetchesBatches }
+    self.random = Seeded(random.next())
+    bench.enable()
+    for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: ModelRun.entries) == .success) }
+  }
+
+  /// A command under way: where its data lies, and what its completion must say.
+  private struct Sent {
+    var sqe: SubmissionEntry
+    var qid: UInt16
+    var pieces: [Piece]
+    var status = Status.success
+    /// The tags that a read must find.
+    var expected: [UInt64] = []
+  }
+
+  /// Bytes of the host's memory that belong to a command's data; nowhere for a Bit Bucket.
+  private struct Piece {
+    var offset: Int?
+    var count: Int
+  }
+
+  /// Some commands at once, one a lane.
+  /// - Returns: how many.
+  mutating func round() -> Int {
+    var sent: [UInt16: Sent] = [:]
+    for lane in 0..<(1 + Int(random.next() % UInt64(ModelRun.lanes))) {
+      let command = make(lane)
+      bench.submit(command.qid, command.sqe)
+      sent[UInt16(lane)] = command
+    }
+    let count = sent.count
+    bench.settle()
+    for qid in [1, 2] as [UInt16] {
+      while let cqe = bench.reap(qid) {
+        guard let command = sent.removeValue(forKey: cqe.cid.rawValue) else {
+          Issue.record("a completion without its command: \(cqe)")
+          continue
+        }
+        check(cqe, command)
+      }
+    }
+    bench.settle()
+    #expect(sent.isEmpty, "never completed")
+    return count
+  }
+
+  private mutating func check(_ cqe: CompletionEntry, _ command: Sent) {
+    #expect(cqe.sqid.rawValue == command.qid)
+    #expect(cqe.status.code == command.status.code, "opcode \(command.sqe.opcode)")
+    // The head has passed this command, and no more than the others of the round.
+    let passed = (cqe.sqhd &+ UInt16(ModelRun.entries) &- heads[command.qid]!) % UInt16(ModelRun.entries)
+    #expect(passed <= UInt16(ModelRun.lanes))
+    heads[command.qid] = cqe.sqhd
+    guard !command.expected.isEmpty else { return }
+    let bytes = gather(command.pieces)
+    for (index, tag) in command.expected.enumerated() {
+      guard let tag = tag == .max ? nil : tag else { continue }
+      let block = bytes[(index * 64)..<(index * 64 + 64)]
+      #expect(block.allSatisfy { $0 == tag }, "block \(index) of \(command.sqe.slba)")
+    }
+  }
+
+  // MARK: Commands
+
+  private mutating func make(_ lane: Int) -> Sent {
+    let opcodes: [IOOpcode] = [
+      .read, .read, .write, .write, .compare, .writeZeroes, .datasetManagement, .copy, .verify,
+    ]
+    let opcode = opcodes.randomElement(using: &random)!
+    let first = UInt64(lane) * ModelRun.laneBlocks
+    let blocks = 1 + Int(random.next() % UInt64(ModelRun.blocksMax))
+    let slba = first + random.next() % (ModelRun.laneBlocks - UInt64(blocks))
+    var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(UInt16(lane)), nsid: 1)
+    sqe.slba = slba
+    sqe.cdw12 = UInt32(blocks - 1)
+    var sent = Sent(sqe: sqe, qid: UInt16(1 + random.next() % 2), pieces: [])
+    let range = Int(slba)..<(Int(slba) + blocks)
+    switch opcode {
+    case .read: read(range, lane, &sent)
+    case .write: write(range, lane, &sent)
+    case .compare: compare(range, lane, &sent)
+    case .writeZeroes:
+      sent.sqe.cdw12 |= random.next() & 1 == 0 ? 1 << 25 : 0
+      for block in range { model[block] = 0 }
+    case .datasetManagement: deallocate(range, lane, &sent)
+    case .copy: copy(lane, &sent)
+    default: break
+    }
+    return sent
+  }
+
+  private mutating func read(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
+    point(&sent, lane, bytes: range.count * 512, isRead: true)
+    sent.expected = model[range].map { $0 }
+    // What went into a Bit Bucket cannot be looked at.
+    var offset = 0
+    for piece in sent.pieces {
+      if piece.offset == nil {
+        for block in (offset / 512)...((offset + piece.count - 1) / 512) { sent.expected[block] = .max }
+      }
+      offset += piece.count
+    }
+  }
+
+  private mutating func write(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
+    point(&sent, lane, bytes: range.count * 512, isRead: false)
+    for block in range {
+      model[block] = nextTag
+      nextTag += 1
+    }
+    scatter(model[range].flatMap { [UInt64](repeating: $0, count: 64) }, sent.pieces)
+  }
+
+  /// The same, or with one value changed.
+  private mutating func compare(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
+    point(&sent, lane, bytes: range.count * 512, isRead: false)
+    var words = model[range].flatMap { [UInt64](repeating: $0, count: 64) }
+    if random.next() & 1 == 0 {
+      words[Int(random.next() % UInt64(words.count))] ^= 1 << (random.next() % 64)
+      sent.status = .compareFailure
+    }
+    scatter(words, sent.pieces)
+  }
+
+  /// The range, cut into a few.
+  private mutating func deallocate(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
+    let cut = range.lowerBound + Int(random.next() % UInt64(range.count))
+    let ranges = [range.lowerBound..<cut, cut..<range.upperBound]
+    let place = page(lane, 0)
+    for (index, range) in ranges.enumerated() {
+      let entry = bench.memory + place + index * 16
+      entry.storeBytes(of: 0, as: UInt32.self)
+      entry.storeBytes(of: UInt32(range.count), toByteOffset: 4, as: UInt32.self)
+      entry.storeBytes(of: UInt64(range.lowerBound), toByteOffset: 8, as: UInt64.self)
+    }
+    sent.sqe.prp1 = EngineBench.address + UInt64(place)
+    sent.sqe.cdw10 = UInt32(ranges.count - 1)
+    sent.sqe.cdw11 = 1 << 2
+    sent.sqe.cdw12 = 0
+    for block in range { model[block] = 0 }
+  }
+
+  /// A few sources of the first half of the lane into its second.
+  private mutating func copy(_ lane: Int, _ sent: inout Sent) {
+    let first = UInt64(lane) * ModelRun.laneBlocks
+    let half = ModelRun.laneBlocks / 2
+    var target = first + half + random.next() % (half - 64)
+    sent.sqe.slba = target
+    let count = 1 + Int(random.next() % 4)
+    let place = page(lane, 0)
+    for index in 0..<count {
+      let blocks = 1 + random.next() % 16
+      let source = first + random.next() % (half - blocks)
+      let entry = bench.memory + place + index * 32
+      entry.initializeMemory(as: UInt8.self, repeating: 0, count: 32)
+      entry.storeBytes(of: source, toByteOffset: 8, as: UInt64.self)
+      entry.storeBytes(of: UInt16(blocks - 1), toByteOffset: 16, as: UInt16.self)
+      for block in 0..<blocks { model[Int(target + block)] = model[Int(source + block)] }
+      target += blocks
+    }
+    sent.sqe.prp1 = EngineBench.address + UInt64(place)
+    sent.sqe.cdw12 = UInt32(count - 1)
+  }
+
+  // MARK: Data pointers
+
+  /// A page of the lane's own.
+  private func page(_ lane: Int, _ number: Int) -> Int {
+    EngineBench.data + (lane * ModelRun.lanePages + number) * 4096
+  }
+
+  private mutating func point(_ sent: inout Sent, _ lane: Int, bytes: Int, isRead: Bool) {
+    let pages = (1..<(ModelRun.lanePages - 1)).shuffled(using: &random)
+    if random.next() & 1 == 0 {
+      pointPRPs(&sent, lane, bytes, pages)
+    } else {
+      pointSGL(&sent, lane, bytes, pages, isRead: isRead)
+    }
+  }
+
+  private mutating func pointPRPs(_ sent: inout Sent, _ lane: Int, _ bytes: Int, _ pages: [Int]) {
+    var pages = pages
+    let offset = Int(random.next() % 1024) * 4
+    let begin = page(lane, pages.removeFirst()) + offset
+    sent.pieces = [Piece(offset: begin, count: min(bytes, 4096 - offset))]
+    var left = bytes - sent.pieces[0].count
+    sent.sqe.prp1 = EngineBench.address + UInt64(begin)
+    while left > 0 {
+      let piece = Piece(offset: page(lane, pages.removeFirst()), count: min(left, 4096))
+      sent.pieces.append(piece)
+      left -= piece.count
+    }
+    let list = page(lane, 0)
+    for (index, piece) in sent.pieces.dropFirst().enumerated() {
+      (bench.memory + list + index * 8).storeBytes(of: EngineBench.address + UInt64(piece.offset!), as: UInt64.self)
+    }
+    if sent.pieces.count == 2 { sent.sqe.prp2 = EngineBench.address + UInt64(sent.pieces[1].offset!) }
+    if sent.pieces.count > 2 { sent.sqe.prp2 = EngineBench.address + UInt64(list) }
+  }
+
+  private mutating func pointSGL(_ sent: inout Sent, _ lane: Int, _ bytes: Int, _ pages: [Int], isRead: Bool) {
+    var descriptors: [SGLDescriptor] = []
+    var left = bytes
+    for number in pages where left > 0 {
+      let isLast = number == pages.last || descriptors.count > 14
+      // Whole words, so that a block's value can be compared wherever it was cut.
+      let count = min(left, isLast ? left : 8 * (1 + Int(random.next() % 512)))
+      if isRead, !isLast, random.next() % 8 == 0 {
+        descriptors.append(SGLDescriptor(.bitBucket, address: 0, length: UInt32(count)))
+        sent.pieces.append(Piece(offset: nil, count: count))
+      } else if count <= 4096 {
+        let begin = page(lane, number)
+        descriptors.append(
+          SGLDescriptor(.dataBlock, address: EngineBench.address + UInt64(begin), length: UInt32(count)))
+        sent.pieces.append(Piece(offset: begin, count: count))
+      } else {
+        break
+      }
+      left -= count
+    }
+    // What the small pieces did not hold goes into one.
+    if left > 0 { return pointOneBlock(&sent, lane, bytes) }
+    sent.sqe.cdw0 |= 1 << 14
+    sent.sqe.sgl1 = putSegments(lane, descriptors)
+  }
+
+  private mutating func pointOneBlock(_ sent: inout Sent, _ lane: Int, _ bytes: Int) {
+    let begin = page(lane, 1)
+    sent.pieces = [Piece(offset: begin, count: bytes)]
+    sent.sqe.cdw0 |= 1 << 14
+    sent.sqe.sgl1 = SGLDescriptor(
+      .dataBlock, address: EngineBench.address + UInt64(begin), length: UInt32(bytes))
+  }
+
+  /// Descriptors in one segment, or in two.
+  private mutating func putSegments(_ lane: Int, _ descriptors: [SGLDescriptor]) -> SGLDescriptor {
+    let (first, second) = (page(lane, 0), page(lane, ModelRun.lanePages - 1))
+    let cut = random.next() & 1 == 0 ? descriptors.count : Int(random.next() % UInt64(descriptors.count))
+    var head = Array(descriptors[..<cut])
+    let tail = Array(descriptors[cut...])
+    if !tail.isEmpty {
+      head.append(
+        SGLDescriptor(
+          .lastSegment, address: EngineBench.address + UInt64(second), length: UInt32(tail.count * 16)))
+    }
+    for (place, list) in [(first, head), (second, tail)] {
+      for (index, descriptor) in list.enumerated() {
+        (bench.memory + place + index * 16).storeBytes(of: descriptor, as: SGLDescriptor.self)
+      }
+    }
+    return SGLDescriptor(
+      tail.isEmpty ? .lastSegment : .segment, address: EngineBench.address + UInt64(first),
+      length: UInt32(head.count * 16))
+  }
+
+  private func scatter(_ words: [UInt64], _ pieces: [Piece]) {
+    words.withUnsafeBytes { bytes in
+      var place = 0
+      for piece in pieces {
+        (bench.memory + piece.offset!).copyMemory(from: bytes.baseAddress! + place, byteCount: piece.count)
+        place += piece.count
+      }
+    }
+  }
+
+  private func gather(_ pieces: [Piece]) -> [UInt64] {
+    var words = [UInt64](repeating: 0, count: pieces.reduce(0) { $0 + $1.count } / 8)
+    words.withUnsafeMutableBytes { bytes in
+      var place = 0
+      for piece in pieces {
+        if let offset = piece.offset {
+          (bytes.baseAddress! + place).copyMemory(from: bench.memory + offset, byteCount: piece.count)
+        }
+        place += piece.count
+      }
+    }
+    return words
+  }
+}
