@@ -19,6 +19,8 @@ public final class HostController: @unchecked Sendable {
   public let capabilities: ControllerCapabilities
   /// Bytes of the largest transfer.
   public private(set) var maxTransferBytes = 128 << 10
+  /// Whether Dataset Management deallocates.
+  public private(set) var canDeallocate = false
   public private(set) var namespace = HostNamespace(nsid: 0, blocks: 0, blockShift: 9)
 
   /// The namespace that the driver uses: the first one active.
@@ -170,6 +172,7 @@ public final class HostController: @unchecked Sendable {
   private func identify() throws(HostError) {
     let controller = try identify(.controller, nsid: 0)
     if controller[77] != 0 { maxTransferBytes = min(SharedMemory.pageBytes << Int(controller[77] & 0xf), 2 << 20) }
+    canDeallocate = controller[520] & 1 << 2 != 0
     let list = try identify(.activeNamespaces, nsid: 0)
     let nsid = list.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) }
     guard nsid != 0 else { throw HostError("the controller has no namespace") }

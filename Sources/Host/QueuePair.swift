@@ -126,6 +126,22 @@ public struct QueuePair: ~Copyable {
     return true
   }
 
+  /// Write a Dataset Management command that deallocates one range (NVM Command Set 1.1, 3.3.3).
+  /// - Returns: false when the queue is full.
+  public mutating func submitDeallocate(
+    nsid: UInt32, slba: UInt64, blocks: UInt32, tag: UnsafeMutableRawPointer? = nil
+  ) -> Bool {
+    guard let cid = takeID(tag) else { return false }
+    let range = lists + Int(cid.rawValue) * SharedMemory.pageBytes
+    range.storeBytes(of: UInt64(blocks) << 32, as: UInt64.self)
+    range.storeBytes(of: slba, toByteOffset: 8, as: UInt64.self)
+    var sqe = SubmissionEntry(opcode: IOOpcode.datasetManagement.rawValue, cid: cid, nsid: nsid)
+    sqe.cdw11 = 1 << 2
+    sqe.prp1 = UInt64(UInt(bitPattern: range))
+    write(sqe, cid)
+    return true
+  }
+
   @inline(__always)
   private mutating func takeID(_ tag: UnsafeMutableRawPointer?) -> CommandID? {
     guard !isFull else { return nil }

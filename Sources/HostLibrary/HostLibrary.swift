@@ -65,9 +65,8 @@ public func hostMaxQueueEntries(_ host: UnsafeRawPointer) -> UInt32 {
   controller(host).capabilities.queueEntriesMax
 }
 
-/// The controller has no Dataset Management.
 @_cdecl("nvmepf_host_can_trim")
-public func hostCanTrim(_ host: UnsafeRawPointer) -> Int32 { 0 }
+public func hostCanTrim(_ host: UnsafeRawPointer) -> Int32 { controller(host).canDeallocate ? 1 : 0 }
 
 @_cdecl("nvmepf_host_allocate")
 public func hostAllocate(_ host: UnsafeMutableRawPointer, _ bytes: Int) -> UnsafeMutableRawPointer? {
@@ -124,6 +123,7 @@ public func queueSubmit(
 ) -> Int32 {
   let queue = pointer.assumingMemoryBound(to: QueueHandle.self)
   let opcode: IOOpcode
+  let blockMask = UInt64(1) << queue.pointee.blockShift - 1
   switch operation {
   case 0: opcode = .read
   case 1: opcode = .write
@@ -131,9 +131,16 @@ public func queueSubmit(
     let sqe = SubmissionEntry(
       opcode: IOOpcode.flush.rawValue, cid: CommandID(0), nsid: queue.pointee.nsid)
     return queue.pointee.pair.submit(sqe, tag: tag) ? 0 : -EAGAIN
+  case 3:
+    guard length > 0, offset <= queue.pointee.bytes, UInt64(length) <= queue.pointee.bytes - offset,
+      (offset | UInt64(length)) & blockMask == 0
+    else { return -EINVAL }
+    let isSubmitted = queue.pointee.pair.submitDeallocate(
+      nsid: queue.pointee.nsid, slba: offset >> queue.pointee.blockShift,
+      blocks: length >> UInt32(queue.pointee.blockShift), tag: tag)
+    return isSubmitted ? 0 : -EAGAIN
   default: return -EINVAL
   }
-  let blockMask = UInt64(1) << queue.pointee.blockShift - 1
   guard length > 0, length <= queue.pointee.maxTransfer, offset <= queue.pointee.bytes,
     UInt64(length) <= queue.pointee.bytes - offset, (offset | UInt64(length)) & blockMask == 0, let buffer,
     UInt(bitPattern: buffer) & 3 == 0

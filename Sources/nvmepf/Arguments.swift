@@ -66,6 +66,31 @@ struct EndpointOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Size of a null or memory namespace.", valueName: "bytes"))
   var size = ByteCount(bytes: 1 << 30)
 
+  @Option(help: ArgumentHelp("Logical block size: 512 or 4096.", valueName: "bytes"))
+  var blockSize = ByteCount(bytes: 512)
+
+  @Option(help: ArgumentHelp("Largest data transfer: a power of two from 4KiB to 2MiB.", valueName: "bytes"))
+  var mdts = ByteCount(bytes: 512 << 10)
+
+  @Option(help: "How submission queue entries come: one by one, or those of a burst in one transfer.")
+  var fetch = Fetch.single
+
+  enum Fetch: String, CaseIterable, ExpressibleByArgument {
+    case single, batch
+  }
+
+  @Option(
+    help: ArgumentHelp(
+      "Look at CC only this often, as a driver does whose registers are plain memory; 0 takes a write at once.",
+      valueName: "ms"))
+  var ccPoll: UInt32 = 0
+
+  @Option(help: ArgumentHelp("Without a command for this long, nap between polls.", valueName: "ms"))
+  var idle: UInt32 = 5000
+
+  @Option(help: ArgumentHelp("Length of such a nap.", valueName: "ms"))
+  var nap: UInt32 = 5
+
   @Option(help: ArgumentHelp("I/O queue pairs that a host may create: 1 to 128.", valueName: "number"))
   var queues = 16
 
@@ -84,12 +109,29 @@ struct EndpointOptions: ParsableArguments {
     guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
       throw ValidationError("--size \(size.bytes): 4KiB to 64TiB are possible")
     }
+    guard blockSize.bytes == 512 || blockSize.bytes == 4096 else {
+      throw ValidationError("--block-size \(blockSize.bytes): 512 or 4096 are possible")
+    }
+    guard mdts.bytes.nonzeroBitCount == 1, (4096...(2 << 20)).contains(mdts.bytes) else {
+      throw ValidationError("--mdts \(mdts.bytes): a power of two from 4KiB to 2MiB is possible")
+    }
+    guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
+      throw ValidationError("--cc-poll and --nap: up to 60000 ms are possible, and a nap takes 1 at least")
+    }
     guard (flightRecorder?.bytes ?? .max) >= 1 << 20 else {
       throw ValidationError("--flight-recorder: 1MiB at least")
     }
   }
 
   var configuration: EndpointConfiguration {
-    EndpointConfiguration(backend: backend.configuration(bytes: size.bytes), ioQueuesMax: UInt16(queues))
+    var all = EndpointConfiguration(
+      backend: backend.configuration(bytes: size.bytes), ioQueuesMax: UInt16(queues))
+    all.namespaces[0].blockShift = UInt8(blockSize.bytes.trailingZeroBitCount)
+    all.subsystem.maxTransferBytes = UInt32(mdts.bytes)
+    all.subsystem.fetchesBatches = fetch == .batch
+    all.subsystem.configurationPollMs = ccPoll
+    all.idleMs = idle
+    all.napMs = nap
+    return all
   }
 }
