@@ -138,6 +138,11 @@ public final class HostController: @unchecked Sendable {
   public func disable() throws(HostError) {
     try writeRegister(Register.cc, UInt32(0))
     try wait("become disabled") { !$0.ready }
+    try renewAdminQueue()
+  }
+
+  /// What lies in the old one is of a controller that forgot it.
+  private func renewAdminQueue() throws(HostError) {
     let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
     shared[memory.address] = memory
     admin = QueuePair(
@@ -326,8 +331,9 @@ public final class HostController: @unchecked Sendable {
     } catch { throw HostError(error.description) }
   }
 
-  /// A device reset, as the bus would do it.
+  /// A device reset, as the bus would do it; the controller is disabled after it.
   public func reset() throws(HostError) {
     do throws(VFIOUserError) { try client.reset() } catch { throw HostError(error.description) }
+    try renewAdminQueue()
   }
 }

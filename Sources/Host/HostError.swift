@@ -4,7 +4,7 @@ import NVMe
 public struct HostError: Error, CustomStringConvertible, Sendable {
   public let description: String
 
-  init(_ description: String) { self.description = description }
+  public init(_ description: String) { self.description = description }
 }
 
 extension HostError {

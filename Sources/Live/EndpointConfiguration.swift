@@ -13,6 +13,17 @@ public enum BackendConfiguration: Equatable, Sendable {
   case passthrough(path: String)
 }
 
+extension BackendConfiguration: CustomStringConvertible {
+  /// As a configuration names it, but for the service time: `memory:1073741824`, `/dev/sda`.
+  public var description: String {
+    switch self {
+    case .null(let bytes, _): "null:\(bytes)"
+    case .memory(let bytes): "memory:\(bytes)"
+    case .file(let path, _), .passthrough(let path): path
+    }
+  }
+}
+
 /// How long a null backend takes for a command.
 public enum ServiceTime: Equatable, Sendable {
   case none

@@ -123,6 +123,8 @@ struct EndpointOptions: ParsableArguments {
     }
   }
 
+  var keeping: Session.Keeping { Session.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full) }
+
   var configuration: EndpointConfiguration {
     var all = EndpointConfiguration(
       backend: backend.configuration(bytes: size.bytes), ioQueuesMax: UInt16(queues))

@@ -117,9 +117,11 @@ private struct BenchTurn {
 
   /// - Returns: nanoseconds a command.
   func run() throws -> Double {
-    var options = try EndpointOptions.parse(["--backend", backend])
-    options.size = ByteCount(bytes: backend == "memory" ? BenchTurn.memoryBytes : 1 << 30)
-    let session = try Session(options, socketPath: nil, output: output, command: ["bench"], core: 0)
+    var configuration = EndpointConfiguration(
+      backend: backend == "memory" ? .memory(bytes: BenchTurn.memoryBytes) : .null(bytes: 1 << 30, serviceTime: .none),
+      ioQueuesMax: 1)
+    configuration.core = 0
+    let session = try Session(configuration, socketPath: nil, output: output, command: ["bench"])
     session.start()
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe")

@@ -65,7 +65,8 @@ struct RecordCommand: ParsableCommand {
     let engine = try isFio ? RecordCommand.fioEngine() : nil
     Child.blockSignals()
     let session = try Session(
-      endpoint, socketPath: nil, output: .trace(output), command: command.isEmpty ? CommandLine.arguments : command)
+      endpoint.configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
+      command: command.isEmpty ? CommandLine.arguments : command)
     session.start()
     var status: Int32 = 0
     var failure: Failure?

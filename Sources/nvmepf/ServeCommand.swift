@@ -24,7 +24,8 @@ struct ServeCommand: ParsableCommand {
   func run() throws {
     Child.blockSignals()
     let session = try Session(
-      endpoint, socketPath: socket, output: record.map { .trace($0) } ?? .none, command: CommandLine.arguments)
+      endpoint.configuration, keeping: endpoint.keeping, socketPath: socket, output: record.map { .trace($0) } ?? .none,
+      command: CommandLine.arguments)
     session.start()
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
     let watch = Watch(session)

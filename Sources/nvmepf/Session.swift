@@ -15,12 +15,20 @@ final class Session {
     case discarded
   }
 
+  /// How much of what happens is kept.
+  struct Keeping {
+    /// The newest part of the recording, about this much; nil for all of it.
+    var bytes: UInt64?
+    /// Data whole, not only as digests.
+    var payload = false
+  }
+
   let socketPath: String
   let recorder: RecorderThread?
   private var discarder: WorkerThread?
   private let id: TraceID
   private let directory: RecordingDirectory
-  private let function: EndpointFunction
+  let function: EndpointFunction
   private let server: Server
   private var serving: WorkerThread?
   private let begin = Clock.monotonicNs()
@@ -32,9 +40,9 @@ final class Session {
 
   /// - Parameters:
   ///   - socketPath: nil for one of its own.
-  ///   - core: the core that the engine is tied to; nil for any.
   init(
-    _ options: EndpointOptions, socketPath: String?, output: Output, command: [String], core: Int? = nil
+    _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String?, output: Output,
+    command: [String]
   ) throws(Failure) {
     id = .random()
     let id = self.id
@@ -47,12 +55,9 @@ final class Session {
     self.socketPath = path
     do throws(Failure) {
       server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) }
-      var configuration = options.configuration
-      configuration.core = core
-      let endpoint = configuration
       if case .none = output {
         recorder = nil
-        function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(endpoint) }
+        function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(configuration) }
         return
       }
       let scale = TickScale.measure()
@@ -62,15 +67,15 @@ final class Session {
           traceID: id)
       }
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
-      recording.whenFull = options.flightRecorder == nil ? .wait : .drop
-      recording.keepsPayload = options.payload == .full
+      recording.whenFull = keeping.bytes == nil ? .wait : .drop
+      recording.keepsPayload = keeping.payload
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
-        writing.keepBytes = options.flightRecorder?.bytes
-        let metadata = [
-          ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
-          ("backend", options.backend.text), ("size", "\(options.size.bytes)"),
-        ]
+        writing.keepBytes = keeping.bytes
+        let metadata =
+          [
+            ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+          ] + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
         recorder = try Failure.wrap { [writing] () throws(TraceError) in
           try RecorderThread(
             TraceWriter(
@@ -81,7 +86,7 @@ final class Session {
         discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
       }
       function = try Failure.wrap { [recording] () throws(EndpointError) in
-        try EndpointFunction(endpoint, recording: recording)
+        try EndpointFunction(configuration, recording: recording)
       }
     } catch {
       directory.remove()
