@@ -24,15 +24,20 @@ let package = Package(
     // What the C library will not let Swift import: cycle counter, CRC32C, descriptor passing.
     .target(name: "CPlatform", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])]),
     .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    // A few operations of liburing.
+    .target(
+      name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
+      linkerSettings: [.linkedLibrary("uring")]),
     .target(name: "NVMe", swiftSettings: settings),
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(name: "Storage", dependencies: ["CUring", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live",
       dependencies: [
-        "CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser",
+        "CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
@@ -54,6 +59,7 @@ let package = Package(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
+    .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage"], swiftSettings: settings),
     .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "VFIOUser"], swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),

@@ -9,6 +9,7 @@ swift_needed=6.2
 packages=(
   gcc libc6-dev make binutils pkg-config
   libzstd-dev  # compressed traces
+  liburing-dev # files and devices behind namespaces
   libbpf-dev   # kernel probes
   zstd python3 # the second reader of traces, and the checks of JSON
   fio dpkg-dev # the fio engine, and fio's source package for its headers

@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import NVMe
+import Storage
 import Synchronization
 import Target
 import Trace
@@ -31,6 +32,8 @@ public final class EndpointFunction: Device, @unchecked Sendable {
   /// The descriptors behind the interrupt lines, for `trigger`.
   private var descriptors: [UInt32: Int32] = [:]
   private var pin: Int32 = -1
+  /// Why there can be no files and devices behind namespaces.
+  private let storageError: StorageError?
   private let linkIsUp = Atomic<Bool>(true)
   /// Held while namespaces come and go.
   private var changing = pthread_mutex_t()
@@ -47,11 +50,17 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     else { throw EndpointError(description: "no memory for the doorbells: \(String(cString: strerror(errno)))") }
     doorbells = page
     pthread_mutex_init(&changing, nil)
+    var storage: StorageHandover?
+    var storageError: StorageError?
+    do throws(StorageError) {
+      storage = try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes)
+    } catch { storageError = error }
+    self.storageError = storageError
     for namespace in configuration.namespaces {
       guard namespaces[namespace.nsid] == nil else {
         throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
-      namespaces[namespace.nsid] = try OpenNamespace(namespace)
+      namespaces[namespace.nsid] = try OpenNamespace(namespace, storageError)
     }
     initialConfiguration = PCIConfigurationSpace(
       vendorID: subsystem.vendorID, deviceID: configuration.deviceID, subsystemVendorID: subsystem.subsystemVendorID,
@@ -66,7 +75,7 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     }
     shard = Shard(
       .init(
-        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) },
+        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) }, storage: storage,
         core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
         recording: shardRecording), doorbells: doorbells.assumingMemoryBound(to: Atomic<UInt32>.self))
   }
@@ -93,7 +102,7 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     guard namespaces[configuration.nsid] == nil else {
       throw EndpointError(description: "namespace \(configuration.nsid) exists already")
     }
-    let open = try OpenNamespace(configuration)
+    let open = try OpenNamespace(configuration, storageError)
     shard.attach(open.namespace, open.backend)
     namespaces[configuration.nsid] = open
   }

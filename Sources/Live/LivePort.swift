@@ -2,6 +2,7 @@ import CPlatform
 import Endpoint
 import Glibc
 import NVMe
+import Storage
 import Synchronization
 import Target
 import Trace
@@ -20,6 +21,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   var interrupts: InterruptLines
   private var timers = TimerList()
   private var delays = DelayQueue()
+  /// Opened with the first namespace on a file or device.
+  private var storage: StorageRequests?
+  /// The devices behind namespaces, for a flush of all.
+  private var devices: [UInt32: StorageDevice] = [:]
   /// By slot: the requests that are not done at once.
   private let deferred: UnsafeMutablePointer<IORequest>
   /// What the host sent to be compared.
@@ -31,8 +36,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private var previousPassBegin: UInt64 = 0
 
   init(
-    recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, vectors: Int
+    recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, vectors: Int,
+    storage: consuming StorageRequests? = nil
   ) {
+    self.storage = storage
     self.recorder = recorder
     self.doorbells = doorbells
     backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
@@ -52,7 +59,20 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   }
 
   /// What lies behind a namespace, before it is attached.
-  func setBackend(_ nsid: UInt32, _ backend: NamespaceBackend) { backends[Int(nsid)] = backend }
+  mutating func setBackend(_ nsid: UInt32, _ backend: NamespaceBackend) {
+    backends[Int(nsid)] = backend
+    if case .storage(let device) = backend { devices[nsid] = device.takeUnretainedValue() }
+  }
+
+  /// A namespace was detached; what is under way in it goes on.
+  mutating func removeBackend(_ nsid: UInt32) {
+    guard let device = devices.removeValue(forKey: nsid) else { return }
+    storage!.detach(device)
+  }
+
+  /// Tell the kernel of what backends were given in this pass.
+  @inline(__always)
+  mutating func endPass() { if storage != nil { storage!.kick() } }
 
   /// A pass of the poll loop begins.
   /// - Returns: now, in ticks; 0 when nothing is recorded.
@@ -205,8 +225,9 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   /// Where a request's data lies on this side; nil where it is not kept.
   @inline(__always)
-  private func data(of request: IORequest) -> UnsafeMutableRawPointer? {
+  private mutating func data(of request: IORequest) -> UnsafeMutableRawPointer? {
     switch backends[Int(request.nsid)] {
+    case .storage: storage!.buffer(request.slot)
     case .null, .slow: nil
     case .memory(let backend):
       request.opcode == .compare ? compared : backend.base + Int(request.byteOffset)
@@ -284,7 +305,18 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     let status: Status
     // A flush of every namespace finds nothing that is cached.
     switch request.nsid == .max ? .null : backends[Int(request.nsid)] {
-    case .null: status = .success
+    case .null:
+      if request.nsid == .max, !devices.isEmpty {
+        deferred[Int(request.slot)] = request
+        guard let failure = storage!.flush(request.slot, Array(devices.values)) else { return nil }
+        status = failure
+      } else {
+        status = .success
+      }
+    case .storage(let device):
+      deferred[Int(request.slot)] = request
+      guard let atOnce = device._withUnsafeGuaranteedRef({ storage!.submit(request, to: $0) }) else { return nil }
+      status = atOnce
     case .memory(let backend): status = backend.execute(request, data: compared)
     case .slow(let timer):
       deferred[Int(request.slot)] = request
@@ -305,15 +337,25 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   }
 
   mutating func completion() -> (slot: Int32, status: Status)? {
-    guard let slot = delays.next() else { return nil }
-    if R.isOn { noteEnd(deferred[Int(slot)], .success, flags: EventFlag.later) }
-    return (slot, .success)
+    let next: (slot: Int32, status: Status)
+    if let slot = delays.next() {
+      next = (slot, .success)
+    } else if storage != nil, let completion = storage!.completion() {
+      next = completion
+    } else {
+      return nil
+    }
+    if R.isOn { noteEnd(deferred[Int(next.slot)], next.status, flags: EventFlag.later) }
+    return next
   }
 
   @inline(__always)
-  func release(_ request: IORequest) {}
+  mutating func release(_ request: IORequest) { if storage != nil { storage!.release(request.slot) } }
 
-  mutating func abandonRequests() { delays.removeAll() }
+  mutating func abandonRequests() {
+    delays.removeAll()
+    if storage != nil { storage!.abandonAll() }
+  }
 
   // MARK: Time
 

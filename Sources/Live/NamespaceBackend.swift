@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import NVMe
+import Storage
 import Target
 
 /// The backend of one namespace, switched on without an existential: it is asked for every command.
@@ -10,15 +11,8 @@ enum NamespaceBackend: BitwiseCopyable {
   /// As null, but for the time that it takes.
   case slow(ServiceTimer)
   case memory(MemoryBackend)
-
-  /// Whether the host's data has anywhere to go.
-  @inline(__always)
-  var keepsData: Bool {
-    switch self {
-    case .null, .slow: false
-    case .memory: true
-    }
-  }
+  /// A file or a device.
+  case storage(Unmanaged<StorageDevice>)
 }
 
 /// Blocks in memory. It does not own them.

@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Storage
 import Target
 
 /// A namespace with what lies behind it: it owns the memory, the file or the device.
@@ -7,30 +8,46 @@ final class OpenNamespace: @unchecked Sendable {
   let configuration: NamespaceConfiguration
   let namespace: Namespace
   let backend: NamespaceBackend
+  private let device: StorageDevice?
   private let memory: UnsafeMutableRawBufferPointer
   private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
 
   private static let blockShiftDefault: UInt8 = 9
 
-  init(_ configuration: NamespaceConfiguration) throws(EndpointError) {
+  /// - Parameter storageError: why there can be no file or device; nil when there can.
+  init(_ configuration: NamespaceConfiguration, _ storageError: StorageError?) throws(EndpointError) {
     self.configuration = configuration
-    let blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
+    var blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
+    var isReadOnly = configuration.isReadOnly
     random.initialize(to: 0)
     let bytes: UInt64
     switch configuration.backend {
     case .null(let size, let serviceTime):
       bytes = size
       memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      device = nil
       backend = ServiceTimer(serviceTime, state: random).map { .slow($0) } ?? .null
     case .memory(let size):
       bytes = size
+      device = nil
       memory = try OpenNamespace.zeros(size)
       backend = .memory(MemoryBackend(base: memory.baseAddress!))
     case .file(let path, _), .passthrough(let path):
-      throw EndpointError(description: "\(path): not yet")
+      if let storageError { throw EndpointError(description: storageError.description) }
+      let device = try OpenNamespace.open(configuration)
+      memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      backend = .storage(Unmanaged.passUnretained(device))
+      bytes = device.bytes
+      isReadOnly = isReadOnly || device.isReadOnly
+      let preferred = UInt8(device.logicalBlockBytes.trailingZeroBitCount)
+      blockShift = configuration.blockShift ?? preferred
+      guard blockShift >= preferred else {
+        throw EndpointError(description: "\(path) has blocks of \(device.logicalBlockBytes) bytes: none can be smaller")
+      }
+      self.device = device
     }
     var namespace = Namespace(nsid: configuration.nsid, blocks: bytes >> blockShift, blockShift: blockShift)
-    namespace.isReadOnly = configuration.isReadOnly
+    namespace.isReadOnly = isReadOnly
     namespace.hasReservations = configuration.hasReservations
     namespace.uuid = configuration.uuid ?? .none
     namespace.nguid = configuration.nguid ?? .none
@@ -44,6 +61,17 @@ final class OpenNamespace: @unchecked Sendable {
   deinit {
     random.deallocate()
     if let base = memory.baseAddress { munmap(base, memory.count) }
+  }
+
+  private static func open(_ configuration: NamespaceConfiguration) throws(EndpointError) -> StorageDevice {
+    do throws(StorageError) {
+      switch configuration.backend {
+      case .file(let path, let buffered):
+        return try StorageDevice(path: path, readOnly: configuration.isReadOnly, buffered: buffered)
+      case .passthrough(let path): return try StorageDevice(path: path, readOnly: configuration.isReadOnly)
+      case .null, .memory: preconditionFailure("these have no device")
+      }
+    } catch { throw EndpointError(description: error.description) }
   }
 
   /// Zeros that take no memory until they are written.

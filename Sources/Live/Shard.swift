@@ -13,6 +13,8 @@ final class Shard: @unchecked Sendable {
   struct Configuration {
     var subsystem: Subsystem
     var namespaces: [(Namespace, NamespaceBackend)]
+    /// What files and devices need; nil where there can be none.
+    var storage: StorageHandover?
     var core: Int?
     /// Idle this long, the thread naps between polls, as the kernel's driver does.
     var idleMs: UInt32
@@ -92,7 +94,9 @@ final class Shard: @unchecked Sendable {
   // MARK: The engine's thread
 
   private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
-    var port = LivePort(recorder: recorder, doorbells: doorbells, vectors: Int(configuration.subsystem.vectors))
+    var port = LivePort(
+      recorder: recorder, doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
+      storage: configuration.storage?.take())
     for (namespace, backend) in configuration.namespaces { port.setBackend(namespace.nsid, backend) }
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
@@ -111,6 +115,7 @@ final class Shard: @unchecked Sendable {
       } else {
         rest(&controller, &port, &idlePasses, &idleSince)
       }
+      port.endPass()
       if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
     }
   }
@@ -169,7 +174,9 @@ final class Shard: @unchecked Sendable {
     case .attach(let namespace, let backend):
       port.setBackend(namespace.nsid, backend)
       controller.attach(namespace, &port)
-    case .detach(let nsid): controller.detach(nsid, &port)
+    case .detach(let nsid):
+      controller.detach(nsid, &port)
+      port.removeBackend(nsid)
     case .stop: goesOn = false
     }
     mailbox.reply(answer)

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "CUring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/nvme_ioctl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+struct nvmepf_uring {
+  struct io_uring ring;
+  bool is_big;
+};
+
+struct nvmepf_uring *nvmepf_uring_create(uint32_t entries, uint32_t completions, int32_t *error) {
+  struct nvmepf_uring *all = calloc(1, sizeof(*all));
+  struct io_uring_params params = {.flags = IORING_SETUP_CQSIZE | IORING_SETUP_SQE128 | IORING_SETUP_CQE32,
+                                   .cq_entries = completions};
+
+  if (!all) {
+    *error = ENOMEM;
+    return NULL;
+  }
+  int result = io_uring_queue_init_params(entries, &all->ring, &params);
+  all->is_big = result == 0;
+  if (result == -EINVAL) {
+    params = (struct io_uring_params){.flags = IORING_SETUP_CQSIZE, .cq_entries = completions};
+    result = io_uring_queue_init_params(entries, &all->ring, &params);
+  }
+  if (result) {
+    *error = -result;
+    free(all);
+    return NULL;
+  }
+  return all;
+}
+
+void nvmepf_uring_destroy(struct nvmepf_uring *all) {
+  io_uring_queue_exit(&all->ring);
+  free(all);
+}
+
+bool nvmepf_uring_can_pass_through(const struct nvmepf_uring *all) { return all->is_big; }
+
+static struct io_uring_sqe *next_entry(struct nvmepf_uring *all) {
+  struct io_uring_sqe *entry;
+
+  // The kernel takes everything that it is told of, so there is room after that.
+  while (!(entry = io_uring_get_sqe(&all->ring)))
+    io_uring_submit(&all->ring);
+  return entry;
+}
+
+void nvmepf_uring_read(struct nvmepf_uring *all, int32_t fd, void *buffer, uint32_t count, uint64_t offset,
+                       uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  io_uring_prep_read(entry, fd, buffer, count, offset);
+  entry->user_data = tag;
+}
+
+void nvmepf_uring_write(struct nvmepf_uring *all, int32_t fd, const void *buffer, uint32_t count, uint64_t offset,
+                        int32_t flags, uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  io_uring_prep_write(entry, fd, buffer, count, offset);
+  entry->rw_flags = flags;
+  entry->user_data = tag;
+}
+
+void nvmepf_uring_sync(struct nvmepf_uring *all, int32_t fd, uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
+  entry->user_data = tag;
+}
+
+void nvmepf_uring_allocate(struct nvmepf_uring *all, int32_t fd, int32_t mode, uint64_t offset, uint64_t count,
+                           uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  io_uring_prep_fallocate(entry, fd, mode, (off_t)offset, (off_t)count);
+  entry->user_data = tag;
+}
+
+void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, uint32_t nsid, void *buffer,
+                          uint32_t count, const uint32_t cdw10_to_15[6], uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  struct nvme_uring_cmd command = {
+      .opcode = opcode,
+      .nsid = nsid,
+      .addr = (uintptr_t)buffer,
+      .data_len = count,
+      .cdw10 = cdw10_to_15[0],
+      .cdw11 = cdw10_to_15[1],
+      .cdw12 = cdw10_to_15[2],
+      .cdw13 = cdw10_to_15[3],
+      .cdw14 = cdw10_to_15[4],
+      .cdw15 = cdw10_to_15[5],
+  };
+
+  io_uring_prep_rw(IORING_OP_URING_CMD, entry, fd, NULL, 0, 0);
+  entry->cmd_op = NVME_URING_CMD_IO;
+  memcpy(entry->cmd, &command, sizeof(command));
+  entry->user_data = tag;
+}
+
+void nvmepf_uring_submit(struct nvmepf_uring *all) { io_uring_submit(&all->ring); }
+
+bool nvmepf_uring_complete(struct nvmepf_uring *all, uint64_t *tag, int32_t *result) {
+  struct io_uring_cqe *entry = NULL;
+
+  if (io_uring_peek_cqe(&all->ring, &entry) || !entry)
+    return false;
+  *tag = entry->user_data;
+  *result = entry->res;
+  io_uring_cqe_seen(&all->ring, entry);
+  return true;
+}
+
+void nvmepf_uring_wait(struct nvmepf_uring *all) {
+  struct io_uring_cqe *entry = NULL;
+  io_uring_wait_cqe(&all->ring, &entry);
+}
+
+int32_t nvmepf_nvme_identify_namespace(int32_t fd, uint32_t *nsid, uint8_t data[4096]) {
+  const int id = ioctl(fd, NVME_IOCTL_ID);
+
+  if (id < 0)
+    return -errno;
+  struct nvme_admin_cmd command = {
+      .opcode = 0x06,
+      .nsid = (uint32_t)id,
+      .addr = (uintptr_t)data,
+      .data_len = 4096,
+  };
+  const int result = ioctl(fd, NVME_IOCTL_ADMIN_CMD, &command);
+  *nsid = (uint32_t)id;
+  return result < 0 ? -errno : result;
+}
+
+int32_t nvmepf_deallocate_mode(void) { return FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE; }
+int32_t nvmepf_zero_mode(void) { return FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE; }
+int32_t nvmepf_write_through(void) { return RWF_DSYNC; }
+
+int32_t nvmepf_open_direct(void) { return O_DIRECT; }
+
+int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_bytes) {
+  int size = 0;
+
+  if (ioctl(fd, BLKGETSIZE64, bytes) || ioctl(fd, BLKSSZGET, &size))
+    return -errno;
+  *block_bytes = (uint32_t)size;
+  return 0;
+}

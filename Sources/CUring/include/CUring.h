@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// A few operations of liburing, whose own are inline functions and macros that Swift does not see as they are.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct nvmepf_uring;
+
+// Room for `entries` submissions at once and `completions` waiting. On failure NULL, and a positive errno in *error.
+struct nvmepf_uring *nvmepf_uring_create(uint32_t entries, uint32_t completions, int32_t *error);
+void nvmepf_uring_destroy(struct nvmepf_uring *ring);
+
+// Whether commands can be passed through to NVMe devices (Linux 5.19 and later).
+bool nvmepf_uring_can_pass_through(const struct nvmepf_uring *ring);
+
+// Each of these puts one operation into the ring, and tells the kernel first where there is no room. `flags` of read
+// and write are those of preadv2, `mode` that of fallocate.
+void nvmepf_uring_read(struct nvmepf_uring *ring, int32_t fd, void *buffer, uint32_t count, uint64_t offset,
+                       uint64_t tag);
+void nvmepf_uring_write(struct nvmepf_uring *ring, int32_t fd, const void *buffer, uint32_t count, uint64_t offset,
+                        int32_t flags, uint64_t tag);
+void nvmepf_uring_sync(struct nvmepf_uring *ring, int32_t fd, uint64_t tag);
+void nvmepf_uring_allocate(struct nvmepf_uring *ring, int32_t fd, int32_t mode, uint64_t offset, uint64_t count,
+                           uint64_t tag);
+// An NVMe I/O command; `result` of its completion is the status field, or a negative errno.
+void nvmepf_uring_command(struct nvmepf_uring *ring, int32_t fd, uint8_t opcode, uint32_t nsid, void *buffer,
+                          uint32_t count, const uint32_t cdw10_to_15[6], uint64_t tag);
+
+// Tell the kernel of what was put into the ring.
+void nvmepf_uring_submit(struct nvmepf_uring *ring);
+// The next completion. False where there is none.
+bool nvmepf_uring_complete(struct nvmepf_uring *ring, uint64_t *tag, int32_t *result);
+// Wait for a completion.
+void nvmepf_uring_wait(struct nvmepf_uring *ring);
+
+// Identify one namespace of an NVMe character or block device.
+// Returns 0, or a negative errno, or a positive NVMe status.
+int32_t nvmepf_nvme_identify_namespace(int32_t fd, uint32_t *nsid, uint8_t data[4096]);
+
+// Modes of nvmepf_uring_allocate: blocks read as zeros, deallocated where that can be had; blocks are zero and stay.
+int32_t nvmepf_deallocate_mode(void);
+int32_t nvmepf_zero_mode(void);
+// Write flags: the data is on the medium when the write completes.
+int32_t nvmepf_write_through(void);
+// Open flag: past the page cache.
+int32_t nvmepf_open_direct(void);
+// Bytes of a block device, and its logical block size. 0, or a negative errno.
+int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_bytes);

@@ -1,0 +1,258 @@
+import CUring
+import Glibc
+import NVMe
+
+/// A run of bytes of a device.
+public struct StorageRange: BitwiseCopyable, Equatable, Sendable {
+  public var offset: UInt64
+  public var count: UInt64
+
+  public init(offset: UInt64, count: UInt64) {
+    self.offset = offset
+    self.count = count
+  }
+}
+
+/// What can be done with a device's bytes.
+public enum StorageOperation: UInt8, BitwiseCopyable, Sendable {
+  /// Into the request's buffer.
+  case read
+  /// From the request's buffer.
+  case write
+  /// With the request's buffer.
+  case compare
+  /// Read, and forget.
+  case verify
+  /// Everything written before is on the medium.
+  case flush
+  /// Zeros; the room is kept, or given back by `deallocate`.
+  case writeZeroes
+  case deallocate
+  /// From the ranges, in their order, to the destination.
+  case copy
+}
+
+/// Requests in flight on one io_uring, with a buffer each. One thread owns it, and nothing in it waits, but for the end.
+public struct StorageQueue: ~Copyable {
+  /// Ranges that a request may have.
+  public static let rangesMax = 256
+
+  private let ring: OpaquePointer
+  private let requestsMax: Int
+  private let bufferBytes: Int
+  private let requests: UnsafeMutablePointer<StorageRequest>
+  /// `rangesMax` a request.
+  private let ranges: UnsafeMutablePointer<StorageRange>
+  private let buffers: UnsafeMutableRawBufferPointer
+  private var free: [Int32]
+  /// Operations put into the ring that the kernel has not been told of.
+  private var untold = 0
+  /// Requests that are submitted, and not yet returned by `completion`.
+  public private(set) var inFlight = 0
+  /// Requests that nobody waits for any more.
+  private var abandoned = 0
+
+  /// - Parameters:
+  ///   - requestsMax: requests that may exist at once.
+  ///   - bufferBytes: of each buffer; whole pages.
+  public init(requestsMax: Int, bufferBytes: Int) throws(StorageError) {
+    precondition(requestsMax > 0 && bufferBytes > 0 && bufferBytes % 4096 == 0)
+    self.requestsMax = requestsMax
+    self.bufferBytes = bufferBytes
+    let size = requestsMax * bufferBytes
+    let base = mmap(
+      nil, size, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE), -1, 0)
+    guard let base, base != MAP_FAILED else {
+      throw StorageError(description: "no room for buffers: \(String(cString: strerror(errno)))")
+    }
+    var error: Int32 = 0
+    guard let ring = nvmepf_uring_create(256, UInt32(max(requestsMax, 256)), &error) else {
+      munmap(base, size)
+      let remedy =
+        error == EPERM || error == ENOSYS
+        ? "; files and devices need it: sysctl kernel.io_uring_disabled=0, or a sandbox that allows it" : ""
+      throw StorageError(description: "io_uring is not available: \(String(cString: strerror(error)))\(remedy)")
+    }
+    self.ring = ring
+    buffers = UnsafeMutableRawBufferPointer(start: base, count: size)
+    requests = .allocate(capacity: requestsMax)
+    requests.initialize(repeating: StorageRequest(), count: requestsMax)
+    ranges = .allocate(capacity: requestsMax * StorageQueue.rangesMax)
+    // Taken from the end: the first are used again and again.
+    free = (0..<Int32(requestsMax)).reversed()
+  }
+
+  /// Waits for what is in flight: the kernel writes into the buffers.
+  deinit {
+    nvmepf_uring_submit(ring)
+    var left = inFlight + abandoned
+    while left > 0 {
+      nvmepf_uring_wait(ring)
+      var tag: UInt64 = 0
+      var result: Int32 = 0
+      // One operation of each is under way; no other follows.
+      while nvmepf_uring_complete(ring, &tag, &result) { left -= 1 }
+    }
+    nvmepf_uring_destroy(ring)
+    munmap(buffers.baseAddress, buffers.count)
+    requests.deallocate()
+    ranges.deallocate()
+  }
+
+  /// Whether NVMe devices can be used.
+  public var canPassThrough: Bool { nvmepf_uring_can_pass_through(ring) }
+
+  /// A free request; nil when all are in use.
+  public mutating func take() -> Int32? { free.popLast() }
+
+  /// Where a request's data is: `bufferBytes`, at a whole page.
+  @inline(__always)
+  public func buffer(_ request: Int32) -> UnsafeMutableRawPointer {
+    buffers.baseAddress! + Int(request) * bufferBytes
+  }
+
+  /// The request's buffer is free again.
+  public mutating func release(_ request: Int32) {
+    if requests[Int(request)].twin >= 0 { free.append(requests[Int(request)].twin) }
+    requests[Int(request)] = StorageRequest()
+    free.append(request)
+  }
+
+  /// Nobody wants its completion any more: it is released when the kernel is done with it.
+  public mutating func abandon(_ request: Int32) {
+    guard requests[Int(request)].isInFlight else { return release(request) }
+    requests[Int(request)].isAbandoned = true
+    inFlight -= 1
+    abandoned += 1
+  }
+
+  /// Begin; `kick` tells the kernel.
+  /// - Parameters:
+  ///   - device: must live until the request is complete or abandoned.
+  ///   - sources: one range, of read, write and compare at most as long as the buffer; several for deallocate and copy.
+  ///   - destination: of a copy, in bytes.
+  ///   - forceUnitAccess: what is written is on the medium when the request completes.
+  public mutating func submit(
+    _ request: Int32, _ operation: StorageOperation, on device: StorageDevice,
+    ranges sources: UnsafeBufferPointer<StorageRange>, destination: UInt64 = 0, forceUnitAccess: Bool = false
+  ) {
+    precondition(sources.count <= StorageQueue.rangesMax && !requests[Int(request)].isInFlight)
+    let place = ranges + Int(request) * StorageQueue.rangesMax
+    if let base = sources.baseAddress { place.update(from: base, count: sources.count) }
+    requests[Int(request)] = StorageRequest(
+      operation: operation, device: Unmanaged.passUnretained(device), rangeCount: sources.count,
+      destination: destination, forcesUnitAccess: forceUnitAccess)
+    requests[Int(request)].isInFlight = true
+    inFlight += 1
+    if operation == .compare { requests[Int(request)].twin = take() ?? -1 }
+    if operation == .compare, requests[Int(request)].twin < 0 {
+      requests[Int(request)].status = .internalError
+    }
+    proceed(request)
+  }
+
+  /// Tell the kernel of all that was submitted since the last time.
+  @inline(__always)
+  public mutating func kick() {
+    guard untold > 0 else { return }
+    untold = 0
+    nvmepf_uring_submit(ring)
+  }
+
+  /// The next finished request. What takes several operations goes on in here.
+  public mutating func completion() -> (request: Int32, status: Status)? {
+    var tag: UInt64 = 0
+    var result: Int32 = 0
+    while nvmepf_uring_complete(ring, &tag, &result) {
+      let request = Int32(truncatingIfNeeded: tag)
+      // Its device may be gone.
+      if requests[Int(request)].isAbandoned {
+        abandoned -= 1
+        release(request)
+        continue
+      }
+      take(result, of: request)
+      guard requests[Int(request)].isDone else {
+        proceed(request)
+        continue
+      }
+      requests[Int(request)].isInFlight = false
+      inFlight -= 1
+      return (request, requests[Int(request)].status)
+    }
+    return nil
+  }
+
+  // MARK: Steps
+
+  /// The next operation of a request.
+  private mutating func proceed(_ request: Int32) {
+    untold += 1
+    let pointer = requests + Int(request)
+    let place = ranges + Int(request) * StorageQueue.rangesMax
+    pointer.pointee.device!._withUnsafeGuaranteedRef { device in
+      let step = pointer.pointee.nextStep(place, bufferBytes: UInt64(bufferBytes), stepBytes: device.stepBytes)
+      let holder = pointer.pointee.operation == .compare ? pointer.pointee.twin : request
+      let data = buffer(max(holder, 0)) + Int(pointer.pointee.bufferOffset)
+      if case .nvme(let nsid) = device.kind {
+        submitCommand(step, nsid, device, data, UInt64(request))
+      } else {
+        submit(step, device, data, UInt64(request))
+      }
+    }
+  }
+
+  @inline(__always)
+  private func submit(_ step: StorageStep, _ device: StorageDevice, _ data: UnsafeMutableRawPointer, _ tag: UInt64) {
+    switch step {
+    case .read(let offset, let count):
+      let descriptor = device.descriptor(offset: offset, count: count)
+      nvmepf_uring_read(ring, descriptor, data, UInt32(count), offset, tag)
+    case .write(let offset, let count, let through):
+      let descriptor = device.descriptor(offset: offset, count: count)
+      nvmepf_uring_write(ring, descriptor, data, UInt32(count), offset, through ? nvmepf_write_through() : 0, tag)
+    case .zero(let offset, let count, let deallocates):
+      let mode = deallocates ? nvmepf_deallocate_mode() : nvmepf_zero_mode()
+      nvmepf_uring_allocate(ring, device.bufferedDescriptor, mode, offset, count, tag)
+    case .sync: nvmepf_uring_sync(ring, device.bufferedDescriptor, tag)
+    }
+  }
+
+  /// The same as an NVMe command (NVM Command Set 1.1, 3.3). Tried on QEMU's NVMe device, not on hardware.
+  private func submitCommand(
+    _ step: StorageStep, _ nsid: UInt32, _ device: StorageDevice, _ data: UnsafeMutableRawPointer, _ tag: UInt64
+  ) {
+    let blockBytes = UInt64(device.logicalBlockBytes)
+    func send(_ opcode: IOOpcode, _ offset: UInt64, _ count: UInt64, transfers: Bool, flags: UInt32 = 0) {
+      let slba = offset / blockBytes
+      let cdws: [UInt32] = [
+        UInt32(truncatingIfNeeded: slba), UInt32(truncatingIfNeeded: slba >> 32),
+        UInt32(max(count / blockBytes, 1) - 1) | flags, 0, 0, 0,
+      ]
+      nvmepf_uring_command(
+        ring, device.bufferedDescriptor, opcode.rawValue, nsid, transfers ? data : nil,
+        transfers ? UInt32(count) : 0, cdws, tag)
+    }
+    switch step {
+    case .read(let offset, let count): send(.read, offset, count, transfers: true)
+    case .write(let offset, let count, let through):
+      send(.write, offset, count, transfers: true, flags: through ? 1 << 30 : 0)
+    case .zero(let offset, let count, let deallocates):
+      send(.writeZeroes, offset, count, transfers: false, flags: deallocates ? 1 << 25 : 0)
+    case .sync: send(.flush, 0, 0, transfers: false)
+    }
+  }
+
+  /// An operation of a request has ended.
+  private mutating func take(_ result: Int32, of request: Int32) {
+    let pointer = requests + Int(request)
+    let place = ranges + Int(request) * StorageQueue.rangesMax
+    let data = buffer(request)
+    let twin = pointer.pointee.twin >= 0 ? UnsafeRawPointer(buffer(pointer.pointee.twin)) : nil
+    if result >= 0, pointer.pointee.device!._withUnsafeGuaranteedRef({ $0.answersWithStatus }) {
+      pointer.pointee.take(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, twin)
+    } else {
+      pointer.pointee.take(result, place, bufferBytes: UInt64(bufferBytes), data, twin)
+    }
+  }
+}
