@@ -119,7 +119,7 @@ struct StorageRequest: BitwiseCopyable {
     case .zero(_, let count, _):
       if result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL {
         writesZeros = true
-        memset(buffer, 0, Int(min(count, bufferBytes)))
+        memset(buffer, 0, Int(bufferBytes))
       } else if result < 0 {
         fail(-result, writing: true)
       } else {
