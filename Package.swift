@@ -65,6 +65,9 @@ let package = Package(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
     // Records without end, for a test to kill.
     .executableTarget(name: "trace-crash", dependencies: ["Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
+    // Writes a file through an endpoint that it kills, and looks at what is left.
+    .executableTarget(
+      name: "data-safety", dependencies: ["Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
     .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),

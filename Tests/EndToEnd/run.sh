@@ -5,7 +5,8 @@
 # test_NAME below, or those named; prints a line for each and a count at the end.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
-nvmepf=$PWD/.build/release/nvmepf
+release=$PWD/.build/release
+nvmepf=$release/nvmepf
 here=$PWD/Tests/EndToEnd
 export NVMEPF=$nvmepf SWIFT_BACKTRACE=enable=no
 work=$(mktemp -d)
@@ -181,6 +182,35 @@ test_refusals() {
   else
     echo "    NOT RUN: no permission on the socket (needs root to become somebody else)"
   fi
+}
+
+test_data_survives_the_server() {
+  "$release/data-safety" "$nvmepf" 50 "${NVMEPF_SEED:-$RANDOM}" >out 2>err || die "$(tail -5 out err)"
+  echo "    $(tail -1 out)"
+}
+
+test_file_and_block_device() {
+  local device
+  truncate --size 128M namespace
+  expect_status 0 "$nvmepf" record --backend "$PWD/namespace" -- fio --name=t --rw=randrw --verify=crc32c \
+    --bsrange=512-512k --iodepth=16 --size=32M --output-format=json --output=fio.json
+  [ "$(json 'sum(j["error"] for j in d["jobs"])' <fio.json)" = 0 ] || die "fio found errors on a file"
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  if ! device=$(losetup --find --show namespace 2>/dev/null); then
+    echo "    NOT RUN: no loop device can be set up here (needs root)"
+    return 0
+  fi
+  "$nvmepf" record --backend "$device" --block-size 4096 -- fio --name=t --rw=randrw --verify=crc32c --bsrange=4k-512k \
+    --iodepth=16 --size=32M --output-format=json --output=fio.json >out 2>err
+  losetup --detach "$device"
+  [ "$(json 'sum(j["error"] for j in d["jobs"])' <fio.json)" = 0 ] || die "fio found errors on a block device: $(cat err)"
+  expect_identical
+}
+
+test_fio_trim() {
+  expect_status 0 "$nvmepf" record --backend memory --fetch batch -- fio --name=t --rw=randtrim --bs=64k --iodepth=8 --size=16M
+  expect_identical
 }
 
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
