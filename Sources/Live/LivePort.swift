@@ -303,16 +303,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
           cid: request.cid.rawValue, a: request.slba, b: Record.pair(request.blocks, request.nsid)))
     }
     let status: Status
-    // A flush of every namespace finds nothing that is cached.
     switch request.nsid == .max ? .null : backends[Int(request.nsid)] {
     case .null:
-      if request.nsid == .max, !devices.isEmpty {
-        deferred[Int(request.slot)] = request
-        guard let failure = storage!.flush(request.slot, Array(devices.values)) else { return nil }
-        status = failure
-      } else {
-        status = .success
-      }
+      guard let atOnce = request.nsid == .max ? flushAll(request) : .success else { return nil }
+      status = atOnce
     case .storage(let device):
       deferred[Int(request.slot)] = request
       guard let atOnce = device._withUnsafeGuaranteedRef({ storage!.submit(request, to: $0) }) else { return nil }
@@ -334,6 +328,14 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       Record(
         time: last, kind: .executeEnd, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue,
         a: UInt64(status.rawValue), b: flags == 0 ? 0 : UInt64(request.slot)))
+  }
+
+  /// A flush of every namespace: of those that have a device.
+  @inline(never)
+  private mutating func flushAll(_ request: IORequest) -> Status? {
+    guard !devices.isEmpty else { return .success }
+    deferred[Int(request.slot)] = request
+    return storage!.flush(request.slot, Array(devices.values))
   }
 
   mutating func completion() -> (slot: Int32, status: Status)? {
@@ -368,8 +370,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     return ms
   }
 
+  @inline(never)
   mutating func arm(_ timer: EngineTimer, afterUs: UInt64) { timers.arm(timer, afterUs: afterUs) }
 
+  @inline(never)
   mutating func disarm(_ timer: EngineTimer) { timers.disarm(timer) }
 
   mutating func expired() -> EngineTimer? {

@@ -8,8 +8,8 @@ binary=${1:?usage: hot-functions.sh BINARY}
 
 # Every specialisation for the live ports and the replay port; what happens seldom is out of line and left out:
 # checkpoints, admin commands, errors, requests of the serving thread.
-hot='Controller.*(poll|serve|fetchBurst|postWaiting|takeHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
-cold='executeAdmin|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search|Replay'
+hot='Controller.*(poll|serve|executeIO|conclude|takeCompletion|mapData|mapPRPs|fetchBurst|postWaiting|takeHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
+cold='executeAdmin|executeReservation|readRanges|mapSGL|flushAll|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search|Replay'
 
 found=$(objdump -d --no-show-raw-insn "$binary" | swift demangle -simplified | awk -v hot="$hot" -v cold="$cold" '
   /^[0-9a-f]+ <.*>:$/ { name = $0; is_hot = (name ~ hot && name !~ cold); if (is_hot) functions++ }
