@@ -32,7 +32,8 @@ let package = Package(
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
-    .target(name: "VFIOUser", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(name: "LocalSocket", swiftSettings: settings),
+    .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CUring", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live",
@@ -41,6 +42,8 @@ let package = Package(
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
+    .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
+    .target(name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket"], swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
@@ -52,15 +55,17 @@ let package = Package(
     .executableTarget(
       name: "nvmepf",
       dependencies: [
-        "CPlatform", "NVMe", "Target", "Live", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
+        "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
+    .testTarget(name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
+    .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
     .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage"], swiftSettings: settings),
-    .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "VFIOUser"], swiftSettings: settings),
+    .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
     // Records without end, for a test to kill.

@@ -10,11 +10,13 @@ import VFIOUser
 /// Why an endpoint cannot be set up.
 public struct EndpointError: Error, CustomStringConvertible {
   public let description: String
+
+  public init(description: String) { self.description = description }
 }
 
 /// The PCI function that hosts see: BAR 0 with registers, the mapped doorbell page and the MSI-X table, and the
 /// configuration space, in front of one engine.
-public final class EndpointFunction: Device, @unchecked Sendable {
+public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Sendable {
   private static let doorbellBytes = 4096
   private static let tableOffset: UInt64 = 0x2000
   private static let barBytes: UInt64 = 0x10000
@@ -92,7 +94,17 @@ public final class EndpointFunction: Device, @unchecked Sendable {
 
   // MARK: Namespaces
 
-  /// Attach a namespace while the controller runs; the host hears of it.
+  public var namespaceStates: [NamespaceState] {
+    pthread_mutex_lock(&changing)
+    defer { pthread_mutex_unlock(&changing) }
+    return namespaces.values.sorted { $0.namespace.nsid < $1.namespace.nsid }.map { open in
+      NamespaceState(
+        nsid: open.namespace.nsid, bytes: open.namespace.blocks << open.namespace.blockShift,
+        blockBytes: 1 << UInt32(open.namespace.blockShift), backend: "\(open.configuration.backend)",
+        isReadOnly: open.namespace.isReadOnly)
+    }
+  }
+
   public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
@@ -107,7 +119,6 @@ public final class EndpointFunction: Device, @unchecked Sendable {
     namespaces[configuration.nsid] = open
   }
 
-  /// Detach a namespace while the controller runs; what is under way in it completes.
   public func remove(nsid: UInt32) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
@@ -118,7 +129,7 @@ public final class EndpointFunction: Device, @unchecked Sendable {
 
   // MARK: Link
 
-  /// Take the PCI link down, or up again. Down, registers read as ones, nothing that the host writes arrives, and the
+  /// Down, registers read as ones, nothing that the host writes arrives, and the
   /// controller is in its initial state.
   public func setLink(isUp: Bool) {
     guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }

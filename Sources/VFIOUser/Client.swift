@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import LocalSocket
 
 /// The client's end: what a user-space driver needs of a vfio-user device. One thread at a time uses it.
 public final class Client {
@@ -8,11 +9,8 @@ public final class Client {
 
   /// Connect to the server at `path` and agree on a version.
   public init(path: String) throws(VFIOUserError) {
-    let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { throw .system("cannot make a socket", errno) }
-    connection = Connection(descriptor)
-    let error = try withSocketAddress(path) { connect(descriptor, $0, $1) == 0 ? 0 : errno }
-    guard error == 0 else { throw .system("cannot connect to \(path)", error) }
+    connection = Connection(
+      try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalSocket.connect(path) })
     var payload = PayloadWriter()
     payload.put(UInt16(0))
     payload.put(UInt16(1))

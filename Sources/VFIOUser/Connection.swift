@@ -94,19 +94,3 @@ struct Connection: ~Copyable {
       ? VFIOUserError(.disconnected, "the peer closed the connection") : .system(what, error)
   }
 }
-
-/// A UNIX socket's address.
-func withSocketAddress<Result>(
-  _ path: String, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Result
-) throws(VFIOUserError) -> Result {
-  var address = sockaddr_un()
-  address.sun_family = sa_family_t(AF_UNIX)
-  let room = MemoryLayout.size(ofValue: address.sun_path)
-  guard path.utf8.count < room, !path.isEmpty else {
-    throw VFIOUserError(.pathTooLong, "socket path '\(path)' must have 1 to \(room - 1) bytes: choose another")
-  }
-  withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
-  return withUnsafePointer(to: &address) {
-    $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { body($0, socklen_t(MemoryLayout<sockaddr_un>.size)) }
-  }
-}

@@ -1,4 +1,5 @@
 import Glibc
+import LocalSocket
 
 /// Why a vfio-user connection cannot be made or does not go on, in one line that says what to do.
 public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
@@ -25,5 +26,18 @@ public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
 
   static func system(_ what: String, _ error: Int32) -> VFIOUserError {
     VFIOUserError(.system(error), "\(what): \(String(cString: strerror(error)))")
+  }
+
+  /// Run `body`, and give what it throws the kind that it has here.
+  static func wrap<Result>(_ body: () throws(LocalSocketError) -> Result) throws(VFIOUserError) -> Result {
+    do throws(LocalSocketError) {
+      return try body()
+    } catch {
+      switch error.kind {
+      case .system(let number): throw VFIOUserError(.system(number), error.description)
+      case .inUse: throw VFIOUserError(.inUse, error.description)
+      case .pathTooLong: throw VFIOUserError(.pathTooLong, error.description)
+      }
+    }
   }
 }

@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import Live
+import LocalSocket
 import Testing
 
 @testable import VFIOUser
@@ -31,7 +32,7 @@ final class Served {
 
   func connect() throws -> Int32 {
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-    let result = try withSocketAddress(path) { Glibc.connect(descriptor, $0, $1) }
+    let result = try LocalSocket.withAddress(path) { Glibc.connect(descriptor, $0, $1) }
     try #require(result == 0)
     return descriptor
   }
@@ -252,7 +253,7 @@ struct ServerTests {
     #expect(throws: VFIOUserError.self) { try Server(path: "/nowhere/socket") }
     let stale = "\(served.path).stale"
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-    _ = try withSocketAddress(stale) { bind(descriptor, $0, $1) }
+    _ = try LocalSocket.withAddress(stale) { bind(descriptor, $0, $1) }
     close(descriptor)
     _ = try Server(path: stale)
     #expect(access(stale, F_OK) != 0)

@@ -1,0 +1,85 @@
+import Live
+
+/// Why a text is not what it should be, in a few words.
+public struct QuantityError: Error, CustomStringConvertible {
+  public let description: String
+}
+
+/// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
+/// - Returns: nil for anything else, and for what 64 bits cannot count.
+public func parseBytes(_ text: some StringProtocol) -> UInt64? {
+  let digits = text.prefix { ("0"..."9").contains($0) }
+  guard let number = UInt64(digits) else { return nil }
+  let shift: UInt64
+  switch text.dropFirst(digits.count).lowercased() {
+  case "", "b": shift = 0
+  case "k", "kb", "kib": shift = 10
+  case "m", "mb", "mib": shift = 20
+  case "g", "gb", "gib": shift = 30
+  case "t", "tb", "tib": shift = 40
+  default: return nil
+  }
+  let product = number.multipliedReportingOverflow(by: 1 << shift)
+  return product.overflow ? nil : product.partialValue
+}
+
+/// A stretch of time: `500ns`, `20us`, `2ms`, `1s`.
+/// - Returns: nanoseconds, at most an hour; nil for anything else.
+public func parseNs(_ text: some StringProtocol) -> UInt64? {
+  let digits = text.prefix { ("0"..."9").contains($0) }
+  guard let number = UInt64(digits), number <= 3_600_000_000_000 else { return nil }
+  let factor: UInt64
+  switch text.dropFirst(digits.count) {
+  case "ns": factor = 1
+  case "us": factor = 1_000
+  case "ms": factor = 1_000_000
+  case "s": factor = 1_000_000_000
+  default: return nil
+  }
+  let product = number.multipliedReportingOverflow(by: factor)
+  return product.overflow || product.partialValue > 3_600_000_000_000 ? nil : product.partialValue
+}
+
+/// What lies behind a namespace: `null`, `null:1GiB`, `null:1GiB,exponential:20us`, `memory:1GiB`, or the path of a file
+/// or device.
+/// - Parameter bytesDefault: of null and memory without a size; nil where they must have one.
+public func parseBackend(_ text: String, bytesDefault: UInt64? = nil) throws(QuantityError) -> BackendConfiguration {
+  if text.contains("/") { return .file(path: text, buffered: false) }
+  let parts = text.split(separator: ",", maxSplits: 1, omittingEmptySubsequences: false)
+  let (kind, size) = halves(parts[0])
+  guard kind == "null" || kind == "memory" else {
+    throw QuantityError(
+      description: "\(text) is not possible: null, memory, or a path (./\(text) for a file of that name)")
+  }
+  guard let bytes = size.isEmpty ? bytesDefault : parseBytes(size), bytes >= 4096, bytes <= 1 << 46 else {
+    throw QuantityError(description: "\(text): a size from 4KiB to 64TiB is needed, as in \(kind):1GiB")
+  }
+  guard parts.count == 2 else {
+    return kind == "null" ? .null(bytes: bytes, serviceTime: .none) : .memory(bytes: bytes)
+  }
+  guard kind == "null" else { throw QuantityError(description: "\(text): only null has a service time") }
+  return .null(bytes: bytes, serviceTime: try parseServiceTime(parts[1]))
+}
+
+/// `constant:10us`, `exponential:20us`, `uniform:5us-50us`; the random ones with a seed behind a further colon.
+func parseServiceTime(_ text: some StringProtocol) throws(QuantityError) -> ServiceTime {
+  let parts = text.split(separator: ":", omittingEmptySubsequences: false)
+  let seed = parts.count == 3 ? UInt64(parts[2]) : 1
+  if (2...3).contains(parts.count), let seed {
+    switch parts[0] {
+    case "constant": if parts.count == 2, let ns = parseNs(parts[1]) { return .constant(ns: ns) }
+    case "exponential": if let ns = parseNs(parts[1]) { return .exponential(meanNs: ns, seed: seed) }
+    case "uniform":
+      let (low, high) = halves(parts[1], at: "-")
+      if let low = parseNs(low), let high = parseNs(high), low <= high { return .uniform(ns: low...high, seed: seed) }
+    default: break
+    }
+  }
+  throw QuantityError(
+    description: "\(text) is no service time: constant:10us, exponential:20us or uniform:5us-50us, and :SEED if wanted")
+}
+
+private func halves(_ text: some StringProtocol, at separator: Character = ":") -> (String, String) {
+  let parts = text.split(separator: separator, maxSplits: 1, omittingEmptySubsequences: false)
+  return (String(parts[0]), parts.count == 2 ? String(parts[1]) : "")
+}

@@ -1,0 +1,163 @@
+/// Everything that is wrong with a configuration, up to a limit, so that it can be mended in one go.
+final class Problems {
+  private(set) var lines: [String] = []
+  /// What was understood and has no effect here.
+  private(set) var notes: [String] = []
+  private let name: String
+  private static let linesMax = 20
+
+  init(name: String) { self.name = name }
+
+  func add(_ path: String, _ text: String) {
+    if lines.count < Problems.linesMax { lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)") }
+  }
+
+  func note(_ path: String, _ text: String) { notes.append("\(name): \(path): \(text)") }
+}
+
+/// One object of a configuration: its members are asked for by name, and what nobody asked for is unknown.
+final class Section {
+  let path: String
+  let problems: Problems
+  private var members: [String: JSONValue] = [:]
+  private var known: Set<String> = []
+
+  /// - Parameter value: anything; what is no object is a problem, and reads as an empty one.
+  init(_ value: JSONValue, path: String, _ problems: Problems) {
+    self.path = path
+    self.problems = problems
+    guard case .object(let all) = value else {
+      problems.add(path, "an object is expected, this is \(value.kind)")
+      return
+    }
+    for member in all {
+      if members[member.key] != nil { problems.add(place(member.key), "stands twice") }
+      members[member.key] = member.value
+    }
+  }
+
+  func place(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
+
+  func complain(_ key: String, _ text: String) { problems.add(place(key), text) }
+
+  private func take(_ key: String) -> JSONValue? {
+    known.insert(key)
+    return members[key]
+  }
+
+  func has(_ key: String) -> Bool { members[key] != nil }
+
+  // MARK: Values
+
+  /// Numbers come as numbers or, as configfs has them, as strings.
+  func string(_ key: String) -> String? {
+    switch take(key) {
+    case nil, .null: return nil
+    case .string(let text), .number(let text): return text
+    case .some(let other):
+      complain(key, "a string is expected, this is \(other.kind)")
+      return nil
+    }
+  }
+
+  /// ASCII that can be shown, at most `limit` characters.
+  func text(_ key: String, limit: Int) -> String? {
+    guard let text = string(key) else { return nil }
+    guard text.utf8.count <= limit, text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
+      complain(key, "at most \(limit) characters of ASCII are possible")
+      return nil
+    }
+    return text
+  }
+
+  /// Decimal, or hexadecimal behind `0x`.
+  func integer<Value: FixedWidthInteger & Sendable>(_ key: String, _ range: ClosedRange<Value>) -> Value? {
+    guard let text = string(key) else { return nil }
+    let isHexadecimal = text.lowercased().hasPrefix("0x")
+    guard let value = Value(isHexadecimal ? String(text.dropFirst(2)) : text, radix: isHexadecimal ? 16 : 10),
+      range.contains(value)
+    else {
+      complain(key, "\(text) is not possible: \(range.lowerBound) to \(range.upperBound)")
+      return nil
+    }
+    return value
+  }
+
+  /// true and false, or 1 and 0.
+  func flag(_ key: String) -> Bool? {
+    if case .bool(let value) = members[key] {
+      known.insert(key)
+      return value
+    }
+    return integer(key, 0...1 as ClosedRange<UInt8>).map { $0 == 1 }
+  }
+
+  /// One of several words.
+  func choice<Value>(_ key: String, _ choices: [(String, Value)]) -> Value? {
+    guard let text = string(key) else { return nil }
+    if let found = choices.first(where: { $0.0 == text }) { return found.1 }
+    complain(key, "\(text) is not possible: \(choices.map(\.0).joined(separator: ", "))")
+    return nil
+  }
+
+  // MARK: Parts
+
+  func section(_ key: String) -> Section? {
+    guard let value = take(key), value != .null else { return nil }
+    return Section(value, path: place(key), problems)
+  }
+
+  func sections(_ key: String) -> [Section] {
+    list(key).enumerated().map { Section($0.element, path: "\(place(key))[\($0.offset)]", problems) }
+  }
+
+  func strings(_ key: String) -> [String] {
+    list(key).enumerated().compactMap {
+      if case .string(let text) = $0.element { return text }
+      problems.add("\(place(key))[\($0.offset)]", "a string is expected, this is \($0.element.kind)")
+      return nil
+    }
+  }
+
+  private func list(_ key: String) -> [JSONValue] {
+    switch take(key) {
+    case nil, .null: return []
+    case .array(let values): return values
+    case .some(let other):
+      complain(key, "a list is expected, this is \(other.kind)")
+      return []
+    }
+  }
+
+  // MARK: The rest
+
+  /// Keys that are right, and of no consequence here.
+  func ignore(_ keys: [String]) {
+    for key in keys where take(key) != nil { problems.note(place(key), "has no effect") }
+  }
+
+  /// Name what nobody has asked for.
+  func end() {
+    for key in members.keys.sorted() where !known.contains(key) {
+      let near = known.min { distance($0, key) < distance($1, key) }
+      let hint = near.flatMap { distance($0, key) <= 2 ? "; did you mean \($0)?" : nil } ?? ""
+      complain(key, "unknown key\(hint)")
+    }
+  }
+
+  /// Characters to insert, delete or change.
+  private func distance(_ a: String, _ b: String) -> Int {
+    let (a, b) = (Array(a.prefix(64)), Array(b.prefix(64)))
+    var row = Array(0...b.count)
+    for (i, x) in a.enumerated() {
+      var diagonal = row[0]
+      row[0] = i + 1
+      for (j, y) in b.enumerated() {
+        let above = row[j + 1]
+        row[j + 1] = min(above + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
+        diagonal = above
+      }
+    }
+    return row[b.count]
+  }
+}

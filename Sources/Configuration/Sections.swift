@@ -1,0 +1,167 @@
+import Live
+import Target
+
+/// A port as nvmetcli saves it.
+struct PortSection {
+  let section: Section
+  let number: UInt32?
+  let isPCI: Bool
+  let subsystems: [String]
+
+  init(_ section: Section) {
+    self.section = section
+    number = section.integer("portid", 0...UInt32(UInt16.max))
+    let address = section.section("addr")
+    isPCI = address?.string("trtype") == "pci"
+    address?.ignore(["adrfam", "traddr", "treq", "trsvcid", "tsas"])
+    address?.end()
+    subsystems = section.strings("subsystems")
+    section.ignore(["referrals", "ana_groups", "param"])
+    section.end()
+  }
+}
+
+/// A subsystem as nvmetcli saves it.
+struct SubsystemSection {
+  let section: Section
+  let nqn: String?
+  private var subsystem = Subsystem()
+  private var namespaces: [NamespaceConfiguration] = []
+
+  /// What nvmet gives a subsystem that says nothing.
+  private static let ioQueuesDefault: UInt16 = 128
+
+  init(_ section: Section) {
+    self.section = section
+    nqn = section.text("nqn", limit: 223)
+    if let nqn { subsystem.nqn = nqn } else { section.complain("nqn", "is missing") }
+    subsystem.ioQueuesMax = SubsystemSection.ioQueuesDefault
+    if let attributes = section.section("attr") { read(attributes) }
+    var seen: Set<UInt32> = []
+    for part in section.sections("namespaces") {
+      guard let namespace = SubsystemSection.namespace(part) else { continue }
+      if !seen.insert(namespace.nsid).inserted { part.complain("nsid", "\(namespace.nsid) stands twice") }
+      namespaces.append(namespace)
+    }
+    section.ignore(["allowed_hosts", "passthru"])
+    section.end()
+  }
+
+  private mutating func read(_ attributes: Section) {
+    if let value = attributes.text("serial", limit: 20) { subsystem.serial = value }
+    if let value = attributes.text("model", limit: 40) { subsystem.model = value }
+    if let value = attributes.text("firmware", limit: 8) { subsystem.firmwareRevision = value }
+    if let value = attributes.integer("vendor_id", 0...UInt16.max) { subsystem.vendorID = value }
+    if let value = attributes.integer("subsys_vendor_id", 0...UInt16.max) { subsystem.subsystemVendorID = value }
+    if let value = attributes.integer("ieee_oui", 0...UInt32(0xff_ffff)) { subsystem.ieeeOUI = value }
+    if let value = attributes.integer("cntlid_min", 1...UInt16(0xffef)) { subsystem.controllerID = value }
+    if let value = attributes.integer("qid_max", 1...UInt16.max) {
+      subsystem.ioQueuesMax = min(value, Subsystem.ioQueuesLimit)
+    }
+    if attributes.flag("pi_enable") == true {
+      attributes.complain("pi_enable", "protection information is not supported over PCI")
+    }
+    attributes.ignore(["allow_any_host", "cntlid_max", "version"])
+    attributes.end()
+  }
+
+  /// - Returns: nil where it is not enabled, or wrong.
+  static func namespace(_ part: Section) -> NamespaceConfiguration? {
+    let nsid = part.integer("nsid", 1...Subsystem.namespacesMax)
+    if nsid == nil, !part.has("nsid") { part.complain("nsid", "is missing") }
+    let isEnabled = part.flag("enable") ?? true
+    var backend: BackendConfiguration?
+    let device = part.section("device")
+    if let path = device?.string("path") {
+      do throws(QuantityError) { backend = try parseBackend(path) } catch {
+        device?.complain("path", error.description)
+      }
+    } else {
+      part.complain("device.path", "is missing")
+    }
+    let uuid = device.flatMap { SubsystemSection.uuid($0, "uuid") }
+    let nguid = device.flatMap { SubsystemSection.uuid($0, "nguid") }
+    device?.end()
+    let isBuffered = part.flag("buffered_io") ?? false
+    let hasReservations = part.flag("resv_enable") ?? false
+    let isReadOnly = part.flag("readonly") ?? false
+    let blockShift = part.choice("block_size", [("512", UInt8(9)), ("4096", UInt8(12))])
+    part.ignore(["ana_grpid", "ana", "p2pmem", "revalidate_size"])
+    part.end()
+    guard isEnabled, let nsid, var backend else { return nil }
+    if case .file(let path, _) = backend { backend = .file(path: path, buffered: isBuffered) }
+    var namespace = NamespaceConfiguration(nsid: nsid, backend: backend)
+    namespace.uuid = uuid
+    namespace.nguid = nguid
+    namespace.hasReservations = hasReservations
+    namespace.isReadOnly = isReadOnly
+    namespace.blockShift = blockShift
+    return namespace
+  }
+
+  /// 32 hexadecimal digits, with or without hyphens; all zeros are none.
+  private static func uuid(_ section: Section, _ key: String) -> NamespaceUUID? {
+    guard let text = section.string(key) else { return nil }
+    let digits = text.filter { $0 != "-" }
+    guard digits.utf8.count == 32, let high = UInt64(digits.prefix(16), radix: 16),
+      let low = UInt64(digits.suffix(16), radix: 16)
+    else {
+      section.complain(key, "\(text) is not a UUID")
+      return nil
+    }
+    let uuid = NamespaceUUID(high: high, low: low)
+    return uuid == .none ? nil : uuid
+  }
+
+  func apply(to endpoint: inout EndpointConfiguration) {
+    endpoint.subsystem = subsystem
+    endpoint.subsystem.vectors = subsystem.ioQueuesMax + 1
+    endpoint.namespaces = namespaces
+  }
+}
+
+/// The PCI endpoint function: what configfs has of it, and what only this endpoint has.
+struct FunctionSection {
+  let port: UInt32?
+  let subsystem: String?
+  private let changes: [(inout EndpointConfiguration) -> Void]
+
+  init(_ section: Section) {
+    var changes: [(inout EndpointConfiguration) -> Void] = []
+    func set<Value>(_ value: Value?, _ change: @escaping (inout EndpointConfiguration, Value) -> Void) {
+      if let value { changes.append { change(&$0, value) } }
+    }
+    set(section.integer("vendorid", 0...UInt16.max)) { $0.subsystem.vendorID = $1 }
+    set(section.integer("deviceid", 0...UInt16.max)) { $0.deviceID = $1 }
+    set(section.integer("subsys_vendor_id", 0...UInt16.max)) { $0.subsystem.subsystemVendorID = $1 }
+    set(section.integer("subsys_id", 0...UInt16.max)) { $0.subsystemID = $1 }
+    set(section.integer("msix_interrupts", 1...UInt16(2048))) { $0.subsystem.vectors = $1 }
+    section.ignore(["name", "msi_interrupts", "baseclass_code", "subclass_code", "progif_code", "revid"])
+    section.ignore(["cache_line_size", "interrupt_pin"])
+    let nvme = section.section("nvme")
+    port = nvme?.integer("portid", 0...UInt32(UInt16.max))
+    subsystem = nvme?.text("subsysnqn", limit: 223)
+    let mdts = nvme?.integer("mdts_kb", 4...UInt32(2048))
+    if let mdts, mdts.nonzeroBitCount != 1 {
+      nvme?.complain("mdts_kb", "\(mdts) is not possible: a power of two from 4 to 2048")
+    }
+    set(mdts) { $0.subsystem.maxTransferBytes = $1 << 10 }
+    nvme?.end()
+    if let own = section.section("nvmepf") {
+      set(own.choice("fetch", [("single", false), ("batch", true)])) { $0.subsystem.fetchesBatches = $1 }
+      set(own.integer("cc_poll_ms", 0...UInt32(60_000))) { $0.subsystem.configurationPollMs = $1 }
+      set(own.integer("idle_ms", 0...UInt32(3_600_000))) { $0.idleMs = $1 }
+      set(own.integer("nap_ms", 1...UInt32(60_000))) { $0.napMs = $1 }
+      set(own.integer("queue_entries", 2...UInt32(65536))) { $0.subsystem.queueEntriesMax = $1 }
+      set(own.integer("arbitration_burst", 0...UInt8(7))) { $0.subsystem.arbitrationBurst = $1 }
+      set(own.integer("coalescing_threshold", 1...UInt16(256))) { $0.subsystem.coalescingThreshold = $1 }
+      set(own.integer("coalescing_time_us", 0...UInt32(25_500))) { $0.subsystem.coalescingTime = UInt8($1 / 100) }
+      set(own.integer("core", 0...Int(4095))) { $0.core = $1 }
+      own.end()
+    }
+    section.end()
+    self.changes = changes
+  }
+
+  func apply(to endpoint: inout EndpointConfiguration) { for change in changes { change(&endpoint) } }
+}

@@ -1,0 +1,94 @@
+import Configuration
+import Foundation
+import Live
+
+/// What is asked of a running endpoint: one JSON object in a line.
+public enum ControlRequest: Equatable, Sendable {
+  case list
+  /// The namespace as a configuration file has it, in JSON.
+  case add(namespace: Data)
+  case remove(nsid: UInt32)
+  case link(isUp: Bool)
+}
+
+/// What an endpoint answers: one JSON object in a line.
+public struct ControlAnswer: Codable, Equatable, Sendable {
+  /// nil when it was done.
+  public var error: String?
+  /// What was asked for with `list`.
+  public var namespaces: [Namespace]?
+
+  public struct Namespace: Codable, Equatable, Sendable {
+    public var nsid: UInt32
+    public var bytes: UInt64
+    public var blockBytes: UInt32
+    public var backend: String
+    public var isReadOnly: Bool
+  }
+}
+
+/// Why an endpoint cannot be controlled, in one line.
+public struct ControlError: Error, CustomStringConvertible, Sendable {
+  public let description: String
+}
+
+extension ControlRequest {
+  /// A line without its end.
+  public var line: Data {
+    var object: [String: Any]
+    switch self {
+    case .list: object = ["command": "list"]
+    case .add(let namespace):
+      object = ["command": "add", "namespace": (try? JSONSerialization.jsonObject(with: namespace)) ?? [:]]
+    case .remove(let nsid): object = ["command": "remove", "nsid": nsid]
+    case .link(let isUp): object = ["command": "link", "up": isUp]
+    }
+    return (try? JSONSerialization.data(withJSONObject: object, options: .sortedKeys)) ?? Data()
+  }
+
+  /// - Throws: what is wrong with it.
+  public init(line: Data) throws(ControlError) {
+    guard let object = try? JSONSerialization.jsonObject(with: line) as? [String: Any],
+      let command = object["command"] as? String
+    else { throw ControlError(description: "a request is a JSON object with a command") }
+    switch command {
+    case "list": self = .list
+    case "add":
+      guard let namespace = object["namespace"] as? [String: Any],
+        let data = try? JSONSerialization.data(withJSONObject: namespace)
+      else { throw ControlError(description: "add needs a namespace") }
+      self = .add(namespace: data)
+    case "remove":
+      guard let nsid = (object["nsid"] as? NSNumber).flatMap({ UInt32(exactly: $0) }) else {
+        throw ControlError(description: "remove needs an nsid")
+      }
+      self = .remove(nsid: nsid)
+    case "link":
+      guard let isUp = object["up"] as? Bool else { throw ControlError(description: "link needs up, true or false") }
+      self = .link(isUp: isUp)
+    default: throw ControlError(description: "\(command) is no command: list, add, remove, link")
+    }
+  }
+
+  /// Do it.
+  func execute(on endpoint: some ControlledEndpoint) -> ControlAnswer {
+    do {
+      switch self {
+      case .list:
+        return ControlAnswer(
+          namespaces: endpoint.namespaceStates.map {
+            .init(
+              nsid: $0.nsid, bytes: $0.bytes, blockBytes: $0.blockBytes, backend: $0.backend,
+              isReadOnly: $0.isReadOnly)
+          })
+      case .add(let namespace):
+        try endpoint.add(NamespaceConfiguration.parse(Array(namespace), name: "namespace"))
+      case .remove(let nsid): try endpoint.remove(nsid: nsid)
+      case .link(let isUp): endpoint.setLink(isUp: isUp)
+      }
+      return ControlAnswer()
+    } catch {
+      return ControlAnswer(error: "\(error)")
+    }
+  }
+}

@@ -1,0 +1,69 @@
+import Glibc
+
+/// Listens on a socket in the file system, and removes it at its end.
+public final class LocalListener: Sendable {
+  public let path: String
+  public let descriptor: Int32
+  /// What the socket file was when it was made: another's is not removed.
+  private let device: dev_t
+  private let inode: ino_t
+
+  /// A socket file that nobody listens on any more is replaced.
+  /// - Parameter isPrivate: only its owner may connect.
+  public init(path: String, isPrivate: Bool = false) throws(LocalSocketError) {
+    self.path = path
+    let listener = try LocalSocket.make()
+    do throws(LocalSocketError) {
+      // Before anybody can see it.
+      if isPrivate { fchmod(listener, 0o600) }
+      try LocalListener.bind(listener, path)
+    } catch {
+      close(listener)
+      throw error
+    }
+    descriptor = listener
+    var status = stat()
+    stat(path, &status)
+    (device, inode) = (status.st_dev, status.st_ino)
+  }
+
+  deinit {
+    close(descriptor)
+    var status = stat()
+    if stat(path, &status) == 0, status.st_dev == device, status.st_ino == inode { unlink(path) }
+  }
+
+  /// The next who wants to connect.
+  /// - Returns: nil where it has gone again.
+  public func accept() throws(LocalSocketError) -> Int32? {
+    let socket = Glibc.accept(descriptor, nil, nil)
+    if socket >= 0 { return socket }
+    guard errno == ECONNABORTED || errno == EINTR || errno == EAGAIN else {
+      throw .system("cannot accept a client", errno)
+    }
+    return nil
+  }
+
+  private static func bind(_ listener: Int32, _ path: String) throws(LocalSocketError) {
+    var result = try LocalSocket.withAddress(path) { Glibc.bind(listener, $0, $1) == 0 ? 0 : errno }
+    if result == EADDRINUSE, try isStale(path) {
+      unlink(path)
+      result = try LocalSocket.withAddress(path) { Glibc.bind(listener, $0, $1) == 0 ? 0 : errno }
+    }
+    if result == EADDRINUSE {
+      throw LocalSocketError(
+        kind: .inUse, description: "socket \(path) is in use: stop who serves there, or choose another path")
+    }
+    guard result == 0 else { throw .system("cannot listen at \(path)", result) }
+    guard listen(listener, 8) == 0 else { throw .system("cannot listen at \(path)", errno) }
+  }
+
+  /// Whether `path` is a socket that nobody listens on.
+  private static func isStale(_ path: String) throws(LocalSocketError) -> Bool {
+    var status = stat()
+    guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return false }
+    let probe = try LocalSocket.make()
+    defer { close(probe) }
+    return try LocalSocket.withAddress(path) { connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }
+  }
+}

@@ -1,0 +1,81 @@
+import Foundation
+import Glibc
+import Live
+import LocalSocket
+import Testing
+
+@testable import Control
+
+/// Keeps a list, as an endpoint would.
+final class RecordingEndpoint: ControlledEndpoint, @unchecked Sendable {
+  private var states: [NamespaceState] = []
+  private(set) var linkIsUp = true
+
+  var namespaceStates: [NamespaceState] { states }
+
+  func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
+    let text = "\(configuration.backend)"
+    states.append(.init(nsid: configuration.nsid, bytes: 1, blockBytes: 512, backend: text, isReadOnly: false))
+  }
+
+  func remove(nsid: UInt32) throws(EndpointError) {
+    guard states.contains(where: { $0.nsid == nsid }) else {
+      throw EndpointError(description: "there is no namespace \(nsid)")
+    }
+    states.removeAll { $0.nsid == nsid }
+  }
+
+  func setLink(isUp: Bool) { linkIsUp = isUp }
+}
+
+@Suite("The control socket")
+struct ControlSocketTests {
+  private let path = NSTemporaryDirectory() + "/nvmepf-\(UUID().uuidString).control"
+
+  @Test("does what it is asked, and says what it cannot do")
+  func answers() throws {
+    let endpoint = RecordingEndpoint()
+    let server = try ControlServer(path: path, endpoint: endpoint)
+    defer { server.stop() }
+    let namespace = Data(#"{"nsid": 3, "device": {"path": "memory:1GiB"}}"#.utf8)
+    _ = try ControlClient.ask(.add(namespace: namespace), path: path)
+    let listed = try ControlClient.ask(.list, path: path).namespaces
+    #expect(listed?.map(\.nsid) == [3] && listed?.first?.backend == "memory:1073741824")
+    _ = try ControlClient.ask(.remove(nsid: 3), path: path)
+    let missing = #expect(throws: ControlError.self) { try ControlClient.ask(.remove(nsid: 3), path: path) }
+    #expect(missing?.description == "there is no namespace 3")
+    let wrong = Data(#"{"nsid": 3, "device": {"paht": "memory:1GiB"}}"#.utf8)
+    let unknown = #expect(throws: ControlError.self) { try ControlClient.ask(.add(namespace: wrong), path: path) }
+    #expect(unknown?.description.contains("paht: unknown key") == true)
+    _ = try ControlClient.ask(.link(isUp: false), path: path)
+    #expect(!endpoint.linkIsUp)
+  }
+
+  @Test("outlives clients that send nonsense, too much, or nothing, and serves others meanwhile")
+  func survives() throws {
+    let server = try ControlServer(path: path, endpoint: RecordingEndpoint())
+    defer { server.stop() }
+    var stalled: [Int32] = []
+    defer { for descriptor in stalled { close(descriptor) } }
+    for text in ["\n", "{", "[]\n", #"{"command": 7}"# + "\n", String(repeating: "x", count: 100_000), ""] {
+      let descriptor = try LocalSocket.connect(path)
+      _ = text.withCString { send(descriptor, $0, strlen($0), Int32(MSG_NOSIGNAL)) }
+      stalled.append(descriptor)
+      #expect(try ControlClient.ask(.list, path: path).namespaces == [])
+    }
+  }
+
+  @Test("leaves no socket behind, and only its owner may use it")
+  func isPrivate() throws {
+    let server = try ControlServer(path: path, endpoint: RecordingEndpoint())
+    var status = stat()
+    #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
+    server.stop()
+  }
+
+  @Test("says that nobody is there")
+  func isAbsent() {
+    let error = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path) }
+    #expect(error?.description.contains("is nvmepf serving there?") == true)
+  }
+}
