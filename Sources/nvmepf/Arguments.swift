@@ -1,4 +1,5 @@
 import ArgumentParser
+import Configuration
 import Live
 
 /// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
@@ -8,20 +9,8 @@ struct ByteCount: ExpressibleByArgument {
   init(bytes: UInt64) { self.bytes = bytes }
 
   init?(argument: String) {
-    let digits = argument.prefix { $0.isNumber }
-    guard let number = UInt64(digits) else { return nil }
-    let shift: UInt64
-    switch argument.dropFirst(digits.count).lowercased() {
-    case "", "b": shift = 0
-    case "k", "kb", "kib": shift = 10
-    case "m", "mb", "mib": shift = 20
-    case "g", "gb", "gib": shift = 30
-    case "t", "tb", "tib": shift = 40
-    default: return nil
-    }
-    let product = number.multipliedReportingOverflow(by: 1 << shift)
-    guard !product.overflow else { return nil }
-    bytes = product.partialValue
+    guard let bytes = parseBytes(argument) else { return nil }
+    self.bytes = bytes
   }
 
   var defaultValueDescription: String {
@@ -32,42 +21,26 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
-/// What lies behind the endpoint's only namespace: `null`, `memory`, or the path of a file or device.
-struct BackendArgument: ExpressibleByArgument {
-  let text: String
-
-  init(text: String) { self.text = text }
-
-  init?(argument: String) {
-    guard argument == "null" || argument == "memory" || argument.contains("/") else { return nil }
-    text = argument
-  }
-
-  static let null = BackendArgument(text: "null")
-  static let memory = BackendArgument(text: "memory")
-
-  var defaultValueDescription: String { text }
-
-  /// - Parameter bytes: of a namespace that has no size of its own.
-  func configuration(bytes: UInt64) -> BackendConfiguration {
-    switch text {
-    case "null": .null(bytes: bytes, serviceTime: .none)
-    case "memory": .memory(bytes: bytes)
-    default: .file(path: text, buffered: false)
-    }
-  }
-}
-
 /// How the endpoint is made; the same for `record` and `serve`.
 struct EndpointOptions: ParsableArguments {
-  @Option(help: "What lies behind the namespace: null (nothing at all), memory, or the path of a file or device.")
-  var backend = BackendArgument.null
+  @Option(
+    help: ArgumentHelp(
+      "Configuration of the endpoint, as nvmetcli saves it (docs/configuration.md), instead of the options below.",
+      valueName: "file"))
+  var config: String?
 
-  @Option(help: ArgumentHelp("Size of a null or memory namespace.", valueName: "bytes"))
+  @Option(
+    help: ArgumentHelp(
+      "What lies behind the namespace: null, null:SIZE,constant:10us (or exponential:, uniform:A-B), memory, memory:SIZE, or the path of a file or device.",
+      valueName: "backend"))
+  var backend = "null"
+
+  @Option(help: ArgumentHelp("Size of a null or memory namespace that names none.", valueName: "bytes"))
   var size = ByteCount(bytes: 1 << 30)
 
-  @Option(help: ArgumentHelp("Logical block size: 512 or 4096.", valueName: "bytes"))
-  var blockSize = ByteCount(bytes: 512)
+  @Option(
+    help: ArgumentHelp("Logical block size: 512 or 4096; without it the device's own, else 512.", valueName: "bytes"))
+  var blockSize: ByteCount?
 
   @Option(help: ArgumentHelp("Largest data transfer: a power of two from 4KiB to 2MiB.", valueName: "bytes"))
   var mdts = ByteCount(bytes: 512 << 10)
@@ -109,7 +82,7 @@ struct EndpointOptions: ParsableArguments {
     guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
       throw ValidationError("--size \(size.bytes): 4KiB to 64TiB are possible")
     }
-    guard blockSize.bytes == 512 || blockSize.bytes == 4096 else {
+    if let blockSize, blockSize.bytes != 512, blockSize.bytes != 4096 {
       throw ValidationError("--block-size \(blockSize.bytes): 512 or 4096 are possible")
     }
     guard mdts.bytes.nonzeroBitCount == 1, (4096...(2 << 20)).contains(mdts.bytes) else {
@@ -125,10 +98,17 @@ struct EndpointOptions: ParsableArguments {
 
   var keeping: Session.Keeping { Session.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full) }
 
-  var configuration: EndpointConfiguration {
+  /// What the configuration file says, else the options.
+  func configuration() throws(Failure) -> EndpointConfiguration {
+    if let config {
+      do throws(ConfigurationError) { return try ConfigurationFile.read(path: config).endpoint } catch {
+        throw Failure(lines: error.problems)
+      }
+    }
     var all = EndpointConfiguration(
-      backend: backend.configuration(bytes: size.bytes), ioQueuesMax: UInt16(queues))
-    all.namespaces[0].blockShift = UInt8(blockSize.bytes.trailingZeroBitCount)
+      backend: try Failure.wrap { () throws(QuantityError) in try parseBackend(backend, bytesDefault: size.bytes) },
+      ioQueuesMax: UInt16(queues))
+    all.namespaces[0].blockShift = blockSize.map { UInt8($0.bytes.trailingZeroBitCount) }
     all.subsystem.maxTransferBytes = UInt32(mdts.bytes)
     all.subsystem.fetchesBatches = fetch == .batch
     all.subsystem.configurationPollMs = ccPoll

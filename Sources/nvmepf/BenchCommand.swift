@@ -122,7 +122,7 @@ private struct BenchTurn {
       ioQueuesMax: 1)
     configuration.core = 0
     let session = try Session(configuration, socketPath: nil, output: output, command: ["bench"])
-    session.start()
+    try session.start()
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/proc/self/exe")
     process.arguments = ["bench-host", "--iodepth", "\(depth)", "--seconds", "\(seconds)"]

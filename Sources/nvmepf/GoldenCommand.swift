@@ -37,7 +37,7 @@ struct GoldenCommand: ParsableCommand {
   func run() throws {
     let session = try Session(
       scenario.configuration, socketPath: nil, output: .trace(output), command: ["nvmepf", "golden", scenario.rawValue])
-    session.start()
+    try session.start()
     let (path, recording, scenario) = (session.socketPath, session.hostRecording, scenario)
     try Failure.wrap { () throws(HostError) in
       let controller = try HostController(path: path, recording: recording)

@@ -1,8 +1,8 @@
 import Foundation
 
 enum JSON {
-  /// An object in one line, keys in alphabetical order.
-  static func text(_ object: [String: Any]) throws -> String {
+  /// An object or a list in one line, keys in alphabetical order.
+  static func text(_ object: Any) throws -> String {
     let data = try JSONSerialization.data(withJSONObject: object, options: [.sortedKeys, .withoutEscapingSlashes])
     return String(decoding: data, as: UTF8.self)
   }

@@ -13,7 +13,8 @@ struct Nvmepf: ParsableCommand {
       """,
     version: "0.1.0",
     subcommands: [
-      RecordCommand.self, ServeCommand.self, ReplayCommand.self, ReportCommand.self, DumpCommand.self,
+      RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
+      ReportCommand.self, DumpCommand.self,
       InfoCommand.self, RepairCommand.self, BenchCommand.self, BenchHostCommand.self, GoldenCommand.self,
     ])
 
@@ -33,7 +34,7 @@ struct Nvmepf: ParsableCommand {
   /// better.
   private static func exit(_ error: any Error) -> Never {
     if let failure = error as? Failure {
-      complain(failure.description)
+      for line in failure.lines { complain(line) }
       Glibc.exit(failure.status)
     }
     let code = exitCode(for: error)
@@ -47,10 +48,19 @@ struct Nvmepf: ParsableCommand {
   }
 }
 
-/// What ends a command with a line of text.
+/// What ends a command with a line of text, seldom several.
 struct Failure: Error, CustomStringConvertible {
-  let description: String
+  let lines: [String]
   var status: Int32 = 2
+
+  init(lines: [String], status: Int32 = 2) {
+    self.lines = lines
+    self.status = status
+  }
+
+  init(description: String, status: Int32 = 2) { self.init(lines: [description], status: status) }
+
+  var description: String { lines.joined(separator: "\n") }
 
   /// Run `body`, and turn what it throws into a failure with the same text.
   static func wrap<Result, Cause: Error & CustomStringConvertible>(

@@ -65,9 +65,9 @@ struct RecordCommand: ParsableCommand {
     let engine = try isFio ? RecordCommand.fioEngine() : nil
     Child.blockSignals()
     let session = try Session(
-      endpoint.configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
+      endpoint.configuration(), keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
       command: command.isEmpty ? CommandLine.arguments : command)
-    session.start()
+    try session.start()
     var status: Int32 = 0
     var failure: Failure?
     do throws(Failure) {

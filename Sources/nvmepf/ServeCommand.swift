@@ -9,8 +9,12 @@ struct ServeCommand: ParsableCommand {
       One client at a time; the next is served when it leaves. Ctrl-C ends the serving.
 
         nvmepf serve --socket /tmp/nvme.sock --backend memory
-        qemu-system-x86_64 -machine q35,memory-backend=ram -object memory-backend-memfd,id=ram,size=1G,share=on \\
-          -m 1G -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"/tmp/nvme.sock"}}' …
+        qemu-system-x86_64 -machine q35,memory-backend=ram -m 1G \\
+          -object memory-backend-memfd,id=ram,size=1G,share=on \\
+          -device '{"driver":"vfio-user-pci",
+            "socket":{"type":"unix","path":"/tmp/nvme.sock"}}' …
+
+      While it runs, namespaces come and go: nvmepf ns.
       """)
 
   @Option(help: ArgumentHelp("Where to listen.", valueName: "path"))
@@ -24,9 +28,10 @@ struct ServeCommand: ParsableCommand {
   func run() throws {
     Child.blockSignals()
     let session = try Session(
-      endpoint.configuration, keeping: endpoint.keeping, socketPath: socket, output: record.map { .trace($0) } ?? .none,
+      endpoint.configuration(), keeping: endpoint.keeping, socketPath: socket,
+      output: record.map { .trace($0) } ?? .none,
       command: CommandLine.arguments)
-    session.start()
+    try session.start()
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
     let watch = Watch(session)
     while true {

@@ -1,4 +1,5 @@
 import CPlatform
+import Control
 import Foundation
 import Host
 import Live
@@ -31,6 +32,7 @@ final class Session {
   let function: EndpointFunction
   private let server: Server
   private var serving: WorkerThread?
+  private var control: ControlServer?
   private let begin = Clock.monotonicNs()
 
   /// Slots of the engine's ring: 8 MiB.
@@ -95,8 +97,14 @@ final class Session {
   }
 
   /// Serve clients, one after the other, until `finish`.
-  func start() {
+  func start() throws(Failure) {
     let (server, function) = (server, function)
+    do throws(ControlError) {
+      control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
+    } catch {
+      try? finish()
+      throw Failure(description: error.description)
+    }
     serving = WorkerThread(name: "nvmepf-serve") {
       while true {
         do throws(VFIOUserError) {
@@ -127,6 +135,7 @@ final class Session {
 
   /// End the serving and the engine, and close the trace.
   func finish() throws(Failure) {
+    control?.stop()
     server.stop()
     serving?.join()
     function.stop()

@@ -213,6 +213,36 @@ test_fio_trim() {
   expect_identical
 }
 
+test_namespaces_at_run_time() {
+  expect_status 0 "$nvmepf" record --backend memory -- sh -ec '
+    truncate --size 1M image
+    ns() { verb=$1; shift; "$NVMEPF" ns "$verb" --socket "$NVMEPF_SOCKET" "$@"; }
+    ns add --backend ./image --block-size 4096
+    ! ns add --backend ./image
+    ns add --backend null:1GiB --nsid 7
+    ns remove 7
+    ns list --json >list.json
+    "$NVMEPF" link --socket "$NVMEPF_SOCKET" down
+    "$NVMEPF" link --socket "$NVMEPF_SOCKET" up'
+  grep -q 'in use by another endpoint' err || die "a file was attached twice: $(cat err)"
+  [ "$(json '[(n["nsid"], n["block_bytes"]) for n in d]' <list.json)" = "[(1, 512), (2, 4096)]" ] || die "$(cat list.json)"
+  expect_identical
+  expect_refused 'is nvmepf serving there' "$nvmepf" ns list --socket nowhere
+}
+
+test_configuration() {
+  sed -n '/^```json/,/^```/p' "$here/../../docs/configuration.md" | sed '1d;$d' >example.json
+  expect_status 0 "$nvmepf" record --config example.json --rw randread --number 100
+  expect_identical
+  sed 's/"serial"/"seriall"/; s/"batch"/"bulk"/' example.json >wrong.json
+  expect_status 2 "$nvmepf" record --config wrong.json --rw randread
+  [ "$(wc -l <err)" = 2 ] || die "not a line for each problem: $(cat err)"
+  grep -q 'subsystems\[0\].attr.seriall: unknown key; did you mean serial?' err || die "$(cat err)"
+  expect_refused 'No such file' "$nvmepf" serve --socket s --config nowhere.json
+  expect_refused 'No such file' "$nvmepf" serve --socket s --backend ./nowhere
+  expect_refused 'a path' "$nvmepf" serve --socket s --backend nothing
+}
+
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
 
 run() {
