@@ -43,7 +43,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
-    .target(name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket"], swiftSettings: settings),
+    .target(
+      name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket"], swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
@@ -55,17 +56,23 @@ let package = Package(
     .executableTarget(
       name: "nvmepf",
       dependencies: [
-        "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay", "Analysis", "Report",
+        "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
+        "Analysis", "Report",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
-    .testTarget(name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
+    .testTarget(
+      name: "ConformanceTests",
+      dependencies: ["Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"], swiftSettings: settings),
+    .testTarget(
+      name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
     .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage"], swiftSettings: settings),
-    .testTarget(name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
+    .testTarget(
+      name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
     // Records without end, for a test to kill.

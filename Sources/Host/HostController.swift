@@ -1,5 +1,6 @@
 import Glibc
 import NVMe
+import Synchronization
 import Trace
 import VFIOUser
 
@@ -115,6 +116,41 @@ public final class HostController: @unchecked Sendable {
     do throws(VFIOUserError) {
       try client.write(region: PCIRegion.bar0, offset: offset, value)
     } catch { throw HostError(error.description) }
+  }
+
+  /// Read any bytes of BAR 0.
+  public func readRegisters(_ offset: UInt64, count: Int) throws(HostError) -> [UInt8] {
+    do throws(VFIOUserError) {
+      return try client.read(region: PCIRegion.bar0, offset: offset, count: count)
+    } catch { throw HostError(error.description) }
+  }
+
+  /// Write any bytes of BAR 0.
+  public func writeRegisters(_ offset: UInt64, _ bytes: [UInt8]) throws(HostError) {
+    do throws(VFIOUserError) {
+      try client.write(region: PCIRegion.bar0, offset: offset, bytes)
+    } catch { throw HostError(error.description) }
+  }
+
+  /// Read 32 bits of the PCI configuration space.
+  public func readConfiguration(_ offset: UInt64) throws(HostError) -> UInt32 {
+    do throws(VFIOUserError) {
+      return try client.read(region: PCIRegion.configuration, offset: offset, as: UInt32.self)
+    } catch { throw HostError(error.description) }
+  }
+
+  /// Write 32 bits of the PCI configuration space.
+  public func writeConfiguration(_ offset: UInt64, _ value: UInt32) throws(HostError) {
+    do throws(VFIOUserError) {
+      try client.write(region: PCIRegion.configuration, offset: offset, value)
+    } catch { throw HostError(error.description) }
+  }
+
+  /// Write a doorbell through the mapped page, whatever the queue.
+  public func ring(_ doorbell: Doorbell, _ value: UInt32) {
+    precondition(doorbell.index < doorbellBytes / 4)
+    let array = doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)
+    array[doorbell.index].store(value, ordering: .releasing)
   }
 
   public func status() throws(HostError) -> ControllerStatus {

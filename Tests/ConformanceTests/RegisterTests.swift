@@ -1,0 +1,261 @@
+import Live
+import NVMe
+import Testing
+
+extension Conformance {
+  @Suite("Registers and the life of a controller", .serialized)
+  struct Registers {
+    @Test("Base 3.1.4.1: CAP asks for contiguous queues, and has neither stride nor boot partitions nor memory buffers")
+    func capabilities() throws {
+      try withEndpoint { rig in
+        let cap = try rig.read64(Register.cap)
+        #expect(cap & 0xffff == 1023, "MQES")
+        #expect(cap >> 16 & 1 == 1, "CQR")
+        #expect(cap >> 17 & 3 == 0, "AMS")
+        #expect(cap >> 24 & 0xff > 0, "TO")
+        #expect(cap >> 32 & 0xf == 0, "DSTRD")
+        #expect(cap >> 36 & 1 == 0, "NSSRS")
+        #expect(cap >> 37 & 1 == 1, "CSS: the NVM command set")
+        #expect(cap >> 45 & 1 == 0, "BPS")
+        #expect(cap >> 48 & 0xff == 0, "MPSMIN and MPSMAX: 4 KiB")
+        #expect(cap >> 56 & 3 == 0, "PMRS and CMBS")
+        #expect(cap >> 59 & 1 == 1, "CRMS.CRWMS")
+      }
+    }
+
+    @Test("Base 3.1.4: reset values")
+    func resetValues() throws {
+      try withEndpoint { rig in
+        let version = try rig.read32(Register.vs)
+        #expect(version == 0x0002_0100)
+        for register in [Register.intms, Register.intmc, Register.cc, Register.csts, Register.nssr, Register.aqa] {
+          let value = try rig.read32(register)
+          #expect(value == 0, "register \(register)")
+        }
+        for register in [Register.asq, Register.acq] {
+          let value = try rig.read64(register)
+          #expect(value == 0)
+        }
+        let (ready, timeout) = try (rig.read32(Register.crto) & 0xffff, rig.read64(Register.cap) >> 24 & 0xff)
+        #expect(ready >= timeout, "CRWMT is at least CAP.TO")
+      }
+    }
+
+    @Test("Base 3.1.4: read-only registers keep their value, reserved ones read as zero")
+    func readOnly() throws {
+      try withEndpoint { rig in
+        for register in [Register.cap, Register.cap + 4, Register.vs, Register.csts, Register.crto] {
+          let before = try rig.read32(register)
+          try rig.write32(register, ~before)
+          #expect(try rig.read32(register) == before)
+        }
+        for register in stride(from: 0x38, to: 0x1000, by: 4) as StrideTo<UInt64> where register != Register.crto {
+          guard register < 0x80 || register % 0x200 == 0 else { continue }
+          try rig.write32(register, .max)
+          #expect(try rig.read32(register) == 0, "register \(register)")
+        }
+      }
+    }
+
+    @Test("PCIe 3.1: 64-bit registers are read and written as a whole or by halves")
+    func halves() throws {
+      try withEndpoint { rig in
+        try rig.host.writeRegister(Register.asq, 0x1234_5678_9abc_d000 as UInt64)
+        #expect(try rig.read32(Register.asq) == 0x9abc_d000)
+        #expect(try rig.read32(Register.asq + 4) == 0x1234_5678)
+        try rig.write32(Register.acq, 0x1111_1fff)
+        try rig.write32(Register.acq + 4, 0x2222_2222)
+        #expect(try rig.read64(Register.acq) == 0x2222_2222_1111_1000, "the lower 12 bits are reserved")
+        try rig.write32(Register.aqa, .max)
+        #expect(try rig.read32(Register.aqa) == 0x0fff_0fff)
+      }
+    }
+
+    @Test("PCIe 3.1: accesses that are not aligned, or of other widths, change nothing")
+    func unaligned() throws {
+      try withEndpoint { rig in
+        try rig.write32(Register.aqa, 0x001f_001f)
+        for (offset, count) in [
+          (Register.aqa + 1, 4), (Register.aqa, 1), (Register.aqa, 2), (Register.aqa + 2, 2), (Register.aqa - 2, 8),
+        ] {
+          try rig.host.writeRegisters(offset, [UInt8](repeating: 0xff, count: count))
+          #expect(try rig.read32(Register.aqa) == 0x001f_001f)
+        }
+        #expect(try rig.host.readRegisters(Register.vs + 1, count: 2) == [1, 2])
+        #expect(try rig.host.readRegisters(Register.vs, count: 1) == [0])
+      }
+    }
+
+    @Test("Base 3.5.1: ready when enabled, not ready when disabled, a hundred times over")
+    func enables() throws {
+      try withEndpoint { rig in
+        for _ in 0..<100 {
+          try rig.enable()
+          _ = try rig.createPair()
+          try rig.disable()
+          #expect(try rig.status().rawValue == 0)
+        }
+      }
+    }
+
+    @Test(
+      "Base 3.1.4.5: never ready with what it does not support",
+      arguments: [1 << 7, 2 << 4, 7 << 4, 1 << 11, 7 << 11, 1 << 16, 1 << 20] as [UInt32])
+    func refusesConfiguration(bits: UInt32) throws {
+      try withEndpoint { rig in
+        try rig.configure(ControllerConfiguration(rawValue: ControllerConfiguration.enabled.rawValue ^ bits))
+        let status = try rig.status()
+        #expect(!status.ready && status.fatal)
+        try rig.disable()
+        try rig.enable()
+      }
+    }
+
+    @Test("Base 3.1.4.5: ready with all supported command sets selected")
+    func allCommandSets() throws {
+      try withEndpoint { rig in
+        try rig.enable(ControllerConfiguration(rawValue: ControllerConfiguration.enabled.rawValue | 6 << 4))
+        #expect(try rig.identify(0x1c).bytes.integer(UInt64.self, at: 0) == 1)
+      }
+    }
+
+    @Test("Base 3.3.1: I/O queues need their entry sizes; those may be set after the controller is enabled")
+    func entrySizes() throws {
+      try withEndpoint { rig in
+        try rig.enable(ControllerConfiguration(rawValue: 1))
+        #expect(throws: RigError.self) { try rig.createCompletion(1) }
+        try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue)
+        _ = try rig.createPair()
+      }
+    }
+
+    @Test("Base 3.1.4.8: an admin queue of less than two entries is none")
+    func tinyAdminQueue() throws {
+      try withEndpoint { rig in
+        try rig.write32(Register.aqa, 0)
+        try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue)
+        #expect(try !rig.status().ready)
+      }
+    }
+
+    @Test("Base 3.6.1: a shutdown, normal or abrupt, is reported as complete", arguments: [1, 2] as [UInt32])
+    func shutsDown(shn: UInt32) throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue | shn << 14)
+        #expect(try rig.waitForStatus { $0.shutdown == 2 }.ready)
+        // As the Linux and UEFI drivers go on from there.
+        try rig.disable()
+        #expect(try rig.status().rawValue == 0)
+        try rig.enable()
+      }
+    }
+
+    @Test("Base 3.7.2: a controller reset keeps AQA, ASQ and ACQ, and forgets queues and features")
+    func resetsController() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        _ = try rig.createPair()
+        _ = try rig.setFeature(0x01, 0x0102_0304)
+        let registers = try (rig.read32(Register.aqa), rig.read64(Register.asq), rig.read64(Register.acq))
+        try rig.disable()
+        let after = try (rig.read32(Register.aqa), rig.read64(Register.asq), rig.read64(Register.acq))
+        #expect(after == registers)
+        try rig.enable()
+        #expect(try rig.getFeature(0x01).dw0 == 3)
+        _ = try rig.createPair()
+      }
+    }
+
+    @Test("PCIe Base 6.6.2: a function level reset leaves nothing of the state before")
+    func resetsFunction() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let capability = UInt64(0x48)
+        #expect(try rig.host.readConfiguration(capability) & 0xff == 0x10, "the PCI Express capability")
+        #expect(try rig.host.readConfiguration(capability + 4) >> 28 & 1 == 1, "FLR is offered")
+        let control = try rig.host.readConfiguration(capability + 8)
+        try rig.host.writeConfiguration(capability + 8, control | 1 << 15)
+        for register in [Register.cc, Register.csts, Register.aqa, Register.asq, Register.acq] {
+          #expect(try rig.read32(register) == 0)
+        }
+        try rig.enable()
+      }
+    }
+
+    @Test("A device reset with commands under way drops them")
+    func resetsDevice() throws {
+      try withEndpoint({ $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 50_000_000)) }) {
+        rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        for _ in 0..<8 { queue.submit(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() }) }
+        try rig.drain()
+        try rig.host.reset()
+        #expect(queue.completion.look() == nil)
+        try rig.enable()
+        let again = try rig.createPair()
+        let cqe = try rig.execute(.io(.read, try rig.buffer()), on: again)
+        expect(cqe.status, .success)
+        #expect(queue.completion.look() == nil, "no completion to what was before")
+      }
+    }
+
+    @Test("A link that goes down and comes up again: registers read as ones, work is dropped, the state is new")
+    func losesLink() throws {
+      try withEndpoint({ $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000)) }) {
+        rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        queue.submit(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() })
+        try rig.drain()
+        rig.endpoint.function.setLink(isUp: false)
+        #expect(try rig.read32(Register.csts) == .max)
+        #expect(try rig.read64(Register.cap) == .max)
+        try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue)
+        rig.endpoint.function.setLink(isUp: true)
+        #expect(try rig.status().rawValue == 0)
+        #expect(try rig.read32(Register.cc) == 0)
+        #expect(queue.completion.look() == nil)
+        try rig.enable()
+        // What a drive counts that loses its host.
+        #expect(try rig.logPage(2).bytes.integer(UInt64.self, at: 144) == 1, "Unsafe Shutdowns")
+      }
+    }
+
+    @Test("A host that leaves finds a new controller when it comes back")
+    func losesHost() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        _ = try rig.createPair()
+        rig.leave()
+        try rig.connect()
+        _ = try rig.waitForStatus { $0.rawValue == 0 }
+        try rig.enable()
+        _ = try rig.createPair()
+      }
+    }
+
+    @Test("CC is taken when it is polled, as by the driver whose registers are plain memory")
+    func pollsConfiguration() throws {
+      try withEndpoint({ $0.subsystem.configurationPollMs = 5 }) { rig in
+        try rig.configure()
+        #expect(try rig.read32(Register.cc) == ControllerConfiguration.enabled.rawValue, "CC reads as written")
+        _ = try rig.waitForStatus { $0.ready }
+        _ = try rig.createPair()
+        try rig.disable()
+      }
+    }
+
+    @Test("Base 3.1.4.3: interrupt masks are set and cleared")
+    func masks() throws {
+      try withEndpoint { rig in
+        try rig.write32(Register.intms, 0xf0f0)
+        #expect(try rig.read32(Register.intms) == 0xf0f0)
+        #expect(try rig.read32(Register.intmc) == 0xf0f0)
+        try rig.write32(Register.intmc, 0x00f0)
+        #expect(try rig.read32(Register.intms) == 0xf000)
+      }
+    }
+  }
+}

@@ -1,0 +1,417 @@
+import Foundation
+import Glibc
+import Host
+import NVMe
+import Replay
+import Synchronization
+import Target
+import Testing
+import Trace
+import VFIOUser
+
+@testable import Live
+
+/// The behaviour that NVM Express Base 2.1 ("Base"), NVM Command Set 1.1 ("NVM") and PCIe Transport 1.1 ("PCIe") ask of
+/// a controller, one a test, through its registers and queues as a host reaches them over vfio-user.
+@Suite("Conformance", .serialized)
+enum Conformance {}
+
+/// Serve and record an endpoint, let a host at it, and hold the recording against the engine.
+func withEndpoint(_ configure: (inout EndpointConfiguration) -> Void = { _ in }, _ body: (Rig) throws -> Void) throws {
+  var configuration = EndpointConfiguration(backend: .memory(bytes: 8 << 20), ioQueuesMax: 4)
+  configure(&configuration)
+  let recording = try RecordedEndpoint(configuration)
+  let rig = try Rig(recording)
+  do {
+    try body(rig)
+  } catch {
+    rig.leave()
+    _ = try? recording.finish()
+    throw error
+  }
+  rig.leave()
+  let divergence = try recording.finish()
+  #expect(divergence == nil, "the recording does not replay: \(divergence ?? "")")
+}
+
+/// An endpoint that is served on a socket and recorded into a trace.
+final class RecordedEndpoint {
+  let function: EndpointFunction
+  let socket: String
+  let trace: String
+  private let server: Server
+  private let serving: WorkerThread
+  private let recorder: RecorderThread
+  private let directory: RecordingDirectory
+
+  private static let scale = TickScale.measure()
+
+  init(_ configuration: EndpointConfiguration) throws {
+    let id = TraceID.random()
+    trace = NSTemporaryDirectory() + "/nvmepf-\(id).nvpt"
+    directory = try RecordingDirectory(creating: id, tracePath: trace, ringBytes: 16 << 20)
+    socket = directory.path + "/socket"
+    let ring = try Ring(
+      creating: directory.path + "/engine-0.ring", capacity: 1 << 17, source: .engine, stream: 0, traceID: id)
+    recorder = try RecorderThread(
+      TraceWriter(
+        path: trace, id: id, scale: RecordedEndpoint.scale, metadata: [], directory: directory, options: .init()))
+    let recording = EndpointRecording(ring: ring, ticksPerSecond: RecordedEndpoint.scale.ticksPerSecond)
+    let function = try EndpointFunction(configuration, recording: recording)
+    let server = try Server(path: socket)
+    self.function = function
+    self.server = server
+    serving = WorkerThread(name: "serve") {
+      while (try? server.serve(function)) != false {}
+    }
+  }
+
+  /// End everything, and replay what was recorded.
+  /// - Returns: the story of the first difference.
+  func finish() throws -> String? {
+    server.stop()
+    serving.join()
+    function.stop()
+    let summary = recorder.stop()
+    directory.remove()
+    defer { unlink(trace) }
+    if let error = summary.error { throw error }
+    let reader = try TraceReader(path: trace)
+    var engines = 0
+    for (id, chunks) in reader.streams where id.source == .engine {
+      engines += 1
+      var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+      let result = try replayer.run()
+      if let divergence = result.divergence { return divergence.description }
+    }
+    return engines == 1 ? nil : "\(engines) engine streams"
+  }
+}
+
+struct RigError: Error, CustomStringConvertible {
+  let description: String
+}
+
+/// A host that does everything by hand.
+final class Rig {
+  let endpoint: RecordedEndpoint
+  private(set) var host: HostController!
+  private(set) var admin: SubmissionRing!
+  private var nextCID: UInt16 = 0x100
+
+  init(_ endpoint: RecordedEndpoint) throws {
+    self.endpoint = endpoint
+    host = try HostController(connecting: endpoint.socket)
+  }
+
+  /// Close the connection; rings of a test's own hold it too.
+  func leave() {
+    admin = nil
+    host = nil
+  }
+
+  /// Connect anew, after `leave`.
+  func connect() throws { host = try HostController(connecting: endpoint.socket) }
+
+  // MARK: Registers
+
+  func read32(_ offset: UInt64) throws -> UInt32 { try host.readRegister(offset) }
+  func write32(_ offset: UInt64, _ value: UInt32) throws { try host.writeRegister(offset, value) }
+
+  func read64(_ offset: UInt64) throws -> UInt64 {
+    try host.readRegisters(offset, count: 8).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+  }
+
+  func status() throws -> ControllerStatus { try host.status() }
+
+  /// Until the status is as wanted, or long enough has passed for any controller.
+  func waitForStatus(_ reached: (ControllerStatus) -> Bool) throws -> ControllerStatus {
+    let end = Clock.monotonicNs() + 10_000_000_000
+    while true {
+      let status = try status()
+      if reached(status) { return status }
+      guard Clock.monotonicNs() < end else { throw RigError(description: "CSTS stays \(status)") }
+    }
+  }
+
+  // MARK: Bring-up
+
+  /// Set the admin queues up and write CC; do not wait.
+  func configure(_ cc: ControllerConfiguration = .enabled, entries: UInt32 = 32) throws {
+    let completion = CompletionRing(.admin, entries: entries, try host.share(Int(entries) * 16), host)
+    admin = SubmissionRing(.admin, entries: entries, try host.share(Int(entries) * 64), completion, host)
+    try write32(Register.aqa, (entries - 1) | (entries - 1) << 16)
+    try host.writeRegister(Register.asq, admin.memory.address)
+    try host.writeRegister(Register.acq, completion.memory.address)
+    try write32(Register.cc, cc.rawValue)
+  }
+
+  func enable(_ cc: ControllerConfiguration = .enabled, entries: UInt32 = 32) throws {
+    try configure(cc, entries: entries)
+    let status = try waitForStatus { $0.ready || $0.fatal }
+    guard !status.fatal else { throw RigError(description: "the controller is not ready: CSTS.CFS") }
+  }
+
+  func disable() throws {
+    try write32(Register.cc, 0)
+    _ = try waitForStatus { !$0.ready }
+  }
+
+  // MARK: Commands
+
+  func cid() -> CommandID {
+    nextCID &+= 1
+    return CommandID(nextCID)
+  }
+
+  func buffer(_ bytes: Int = 4096) throws -> SharedMemory { try host.share(bytes) }
+
+  /// From submission to completion.
+  func execute(_ sqe: SubmissionEntry, on queue: SubmissionRing) throws -> CompletionEntry {
+    var sqe = sqe
+    sqe.cid = cid()
+    queue.submit(sqe)
+    let cqe = try wait(for: queue.completion)
+    #expect(cqe.cid == sqe.cid && cqe.sqid == queue.qid, "another command's completion")
+    return cqe
+  }
+
+  func wait(for completion: CompletionRing) throws -> CompletionEntry {
+    let end = Clock.monotonicNs() + 10_000_000_000
+    while true {
+      if let cqe = completion.take() { return cqe }
+      guard Clock.monotonicNs() < end else { throw RigError(description: "no completion on queue \(completion.qid)") }
+    }
+  }
+
+  /// Hand in an admin command that may wait.
+  func submitAdmin(_ opcode: AdminOpcode) -> CommandID {
+    let sqe = SubmissionEntry(opcode: opcode.rawValue, cid: cid())
+    admin.submit(sqe)
+    return sqe.cid
+  }
+
+  @discardableResult
+  func admin(_ opcode: AdminOpcode, nsid: UInt32 = 0, _ edit: (inout SubmissionEntry) -> Void = { _ in }) throws
+    -> CompletionEntry
+  {
+    var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: nsid)
+    edit(&sqe)
+    return try execute(sqe, on: admin)
+  }
+
+  /// Admin commands come one after the other: when this one is done, all before it are.
+  func drain() throws { try admin(.keepAlive) }
+
+  // MARK: Queues
+
+  func createCompletion(_ qid: UInt16, entries: UInt32 = 16, vector: UInt16? = nil) throws -> CompletionRing {
+    let ring = CompletionRing(QueueID(qid), entries: entries, try host.share(Int(entries) * 16), host)
+    let cqe = try admin(.createIOCompletionQueue) {
+      $0.prp1 = ring.memory.address
+      $0.cdw10 = UInt32(qid) | (entries - 1) << 16
+      $0.cdw11 = 1 | (vector.map { 2 | UInt32($0) << 16 } ?? 0)
+    }
+    guard cqe.status.isSuccess else { throw RigError(description: "no completion queue \(qid): \(cqe.status)") }
+    return ring
+  }
+
+  func createSubmission(_ qid: UInt16, on completion: CompletionRing, entries: UInt32 = 16) throws -> SubmissionRing {
+    let ring = SubmissionRing(QueueID(qid), entries: entries, try host.share(Int(entries) * 64), completion, host)
+    let cqe = try admin(.createIOSubmissionQueue) {
+      $0.prp1 = ring.memory.address
+      $0.cdw10 = UInt32(qid) | (entries - 1) << 16
+      $0.cdw11 = 1 | UInt32(completion.qid.rawValue) << 16
+    }
+    guard cqe.status.isSuccess else { throw RigError(description: "no submission queue \(qid): \(cqe.status)") }
+    return ring
+  }
+
+  func createPair(_ qid: UInt16 = 1, entries: UInt32 = 16, vector: UInt16? = nil) throws -> SubmissionRing {
+    try createSubmission(qid, on: createCompletion(qid, entries: entries, vector: vector), entries: entries)
+  }
+
+  func delete(_ opcode: AdminOpcode, _ qid: UInt16) throws -> Status {
+    try admin(opcode) { $0.cdw10 = UInt32(qid) }.status
+  }
+
+  // MARK: Data
+
+  func identify(_ cns: UInt8, nsid: UInt32 = 0, csi: UInt8 = 0) throws -> (status: Status, bytes: [UInt8]) {
+    let data = try buffer()
+    let cqe = try admin(.identify, nsid: nsid) {
+      $0.cdw10 = UInt32(cns)
+      $0.cdw11 = UInt32(csi) << 24
+      $0.prp1 = data.address
+    }
+    return (cqe.status, data.bytes(4096))
+  }
+
+  func logPage(
+    _ page: UInt8, nsid: UInt32 = 0, bytes: Int = 512, offset: UInt64 = 0, retain: Bool = false
+  ) throws -> (status: Status, bytes: [UInt8]) {
+    let data = try buffer(max(bytes, 4096))
+    let dwords = UInt32(bytes / 4 - 1)
+    let cqe = try admin(.getLogPage, nsid: nsid) {
+      $0.cdw10 = UInt32(page) | (retain ? 1 << 15 : 0) | dwords << 16
+      $0.cdw11 = dwords >> 16
+      ($0.cdw12, $0.cdw13) = (UInt32(truncatingIfNeeded: offset), UInt32(offset >> 32))
+      ($0.prp1, $0.prp2) = (data.address, bytes > 4096 ? data.address + 4096 : 0)
+    }
+    return (cqe.status, data.bytes(bytes))
+  }
+
+  func getFeature(_ id: UInt8, select: UInt32 = 0, nsid: UInt32 = 0, cdw11: UInt32 = 0, data: SharedMemory? = nil)
+    throws -> CompletionEntry
+  {
+    try admin(.getFeatures, nsid: nsid) {
+      $0.cdw10 = UInt32(id) | select << 8
+      $0.cdw11 = cdw11
+      $0.prp1 = data?.address ?? 0
+    }
+  }
+
+  func setFeature(
+    _ id: UInt8, _ value: UInt32, nsid: UInt32 = 0, save: Bool = false, data: SharedMemory? = nil
+  ) throws -> CompletionEntry {
+    try admin(.setFeatures, nsid: nsid) {
+      $0.cdw10 = UInt32(id) | (save ? 1 << 31 : 0)
+      $0.cdw11 = value
+      $0.prp1 = data?.address ?? 0
+    }
+  }
+}
+
+/// A completion queue that a test reads by hand.
+final class CompletionRing {
+  let qid: QueueID
+  let entries: UInt32
+  let memory: SharedMemory
+  private let host: HostController
+  private(set) var head: UInt32 = 0
+  private(set) var phase = true
+
+  init(_ qid: QueueID, entries: UInt32, _ memory: SharedMemory, _ host: HostController) {
+    (self.qid, self.entries, self.memory, self.host) = (qid, entries, memory, host)
+  }
+
+  /// The next entry, if it is there; its place is not freed.
+  func look() -> CompletionEntry? {
+    let place = memory.base + Int(head) * 16
+    // The phase tag is looked at first.
+    atomicFence()
+    guard ((place + 12).load(as: UInt32.self) & 1 << 16 != 0) == phase else { return nil }
+    atomicFence()
+    return place.load(as: CompletionEntry.self)
+  }
+
+  /// Take the next entry without telling the controller.
+  func takeSilently() -> CompletionEntry? {
+    guard let cqe = look() else { return nil }
+    head = (head + 1) % entries
+    if head == 0 { phase.toggle() }
+    return cqe
+  }
+
+  func free() { host.ring(.completionHead(qid), head) }
+
+  func take() -> CompletionEntry? {
+    guard let cqe = takeSilently() else { return nil }
+    free()
+    return cqe
+  }
+}
+
+/// A submission queue that a test fills by hand.
+final class SubmissionRing {
+  let qid: QueueID
+  let entries: UInt32
+  let memory: SharedMemory
+  let completion: CompletionRing
+  private let host: HostController
+  private(set) var tail: UInt32 = 0
+
+  init(_ qid: QueueID, entries: UInt32, _ memory: SharedMemory, _ completion: CompletionRing, _ host: HostController) {
+    (self.qid, self.entries, self.memory, self.completion, self.host) = (qid, entries, memory, completion, host)
+  }
+
+  func put(_ sqe: SubmissionEntry) {
+    (memory.base + Int(tail) * 64).storeBytes(of: sqe, as: SubmissionEntry.self)
+    tail = (tail + 1) % entries
+  }
+
+  func ring() { host.ring(.submissionTail(qid), tail) }
+
+  func submit(_ sqe: SubmissionEntry) {
+    put(sqe)
+    ring()
+  }
+}
+
+/// The other side writes this memory.
+private func atomicFence() { atomicMemoryFence(ordering: .sequentiallyConsistent) }
+
+extension SharedMemory {
+  func bytes(_ count: Int, at offset: Int = 0) -> [UInt8] {
+    [UInt8](UnsafeRawBufferPointer(start: base + offset, count: count))
+  }
+
+  func fill(_ byte: UInt8, at offset: Int = 0, count: Int) { memset(base + offset, Int32(byte), count) }
+
+  func put<Value: BitwiseCopyable>(_ value: Value, at offset: Int) {
+    base.storeBytes(of: value, toByteOffset: offset, as: Value.self)
+  }
+
+  func get<Value: BitwiseCopyable>(_: Value.Type, at offset: Int = 0) -> Value {
+    base.loadUnaligned(fromByteOffset: offset, as: Value.self)
+  }
+}
+
+extension [UInt8] {
+  func integer<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self, at offset: Int) -> Value {
+    withUnsafeBytes { $0.loadUnaligned(fromByteOffset: offset, as: Value.self) }
+  }
+
+  /// ASCII, without the padding.
+  func text(at offset: Int, width: Int) -> String {
+    String(decoding: self[offset..<offset + width].prefix { $0 != 0 }, as: UTF8.self)
+      .trimmingCharacters(in: .whitespaces)
+  }
+}
+
+extension SubmissionEntry {
+  /// An I/O command on `blocks` blocks from `slba`.
+  static func io(
+    _ opcode: IOOpcode, slba: UInt64 = 0, blocks: UInt32 = 8, nsid: UInt32 = 1, _ data: SharedMemory? = nil
+  )
+    -> SubmissionEntry
+  {
+    var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: nsid)
+    sqe.slba = slba
+    sqe.cdw12 = blocks &- 1
+    sqe.prp1 = data?.address ?? 0
+    return sqe
+  }
+
+  /// The same with a change.
+  func with(_ edit: (inout SubmissionEntry) -> Void) -> SubmissionEntry {
+    var sqe = self
+    edit(&sqe)
+    return sqe
+  }
+
+  /// The same with SGL1 as its data pointer.
+  func sgl(_ descriptor: SGLDescriptor) -> SubmissionEntry {
+    with {
+      $0.cdw0 |= 1 << 14
+      $0.sgl1 = descriptor
+    }
+  }
+}
+
+/// Type and code as the specification writes them, whatever the other bits.
+func expect(_ status: Status, _ wanted: Status, _ what: String = "", sourceLocation: SourceLocation = #_sourceLocation)
+{
+  #expect(
+    status.code == wanted.code, "\(what) status \(String(status.code, radix: 16))h", sourceLocation: sourceLocation)
+}
