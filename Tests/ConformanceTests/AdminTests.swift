@@ -1,0 +1,403 @@
+import Host
+import Live
+import NVMe
+import Target
+import Testing
+
+extension Conformance {
+  @Suite("Admin commands", .serialized)
+  struct Admin {
+    @Test("Base 5.1.13: Identify Controller")
+    func identifiesController() throws {
+      try withEndpoint({
+        $0.subsystem.serial = "S123"
+        $0.subsystem.model = "M 45"
+        $0.subsystem.firmwareRevision = "F6"
+        $0.subsystem.ieeeOUI = 0x12_3456
+      }) { rig in
+        try rig.enable()
+        let data = try rig.identify(1).bytes
+        #expect(data.text(at: 4, width: 20) == "S123" && data.text(at: 24, width: 40) == "M 45")
+        #expect(data.text(at: 64, width: 8) == "F6" && data[73] == 0x56 && data[75] == 0x12)
+        #expect(data.integer(UInt32.self, at: 80) == 0x0002_0100, "VER as VS")
+        #expect(data[111] == 1, "an I/O controller")
+        #expect(data[512] == 0x66 && data[513] == 0x44, "SQES and CQES")
+        #expect(data.integer(UInt32.self, at: 516) == 1024, "NN")
+        #expect(data.integer(UInt16.self, at: 520) == 0x1fd, "ONCS")
+        #expect(data[525] & 1 == 1 && data[525] >> 1 & 3 == 3, "VWC")
+        #expect(data.integer(UInt32.self, at: 536) & 3 == 1, "SGLS")
+        #expect(data.text(at: 768, width: 256).hasPrefix("nqn."))
+      }
+    }
+
+    @Test("NVM 4.1.5.1: Identify Namespace; zeros where there is none", arguments: [9, 12] as [UInt8])
+    func identifiesNamespace(blockShift: UInt8) throws {
+      try withEndpoint({ $0.namespaces[0].blockShift = blockShift }) { rig in
+        try rig.enable()
+        let (status, data) = try rig.identify(0, nsid: 1)
+        expect(status, .success)
+        #expect(data.integer(UInt64.self, at: 0) << UInt64(blockShift) == 8 << 20, "NSZE")
+        #expect(data[128 + 2] == blockShift, "LBADS")
+        #expect(data[33] & 7 == 1, "deallocated blocks read as zeros")
+        #expect(data.integer(UInt16.self, at: 74) > 0, "MSSRL")
+        let (inactive, zeros) = try rig.identify(0, nsid: 2)
+        expect(inactive, .success)
+        #expect(zeros.allSatisfy { $0 == 0 })
+        for nsid in [0, 1025, 0xffff_ffff] as [UInt32] {
+          expect(try rig.identify(0, nsid: nsid).status, .invalidNamespaceOrFormat)
+        }
+      }
+    }
+
+    @Test("Base 5.1.13.2.3: the list of active namespaces, from any identifier on", arguments: [2, 7] as [UInt8])
+    func listsNamespaces(cns: UInt8) throws {
+      try withEndpoint({
+        for nsid in [3, 900] as [UInt32] { $0.namespaces.append(.init(nsid: nsid, backend: .memory(bytes: 1 << 20))) }
+      }) { rig in
+        try rig.enable()
+        for (after, wanted) in [
+          (0, [1, 3, 900, 0]), (1, [3, 900, 0, 0]), (899, [900, 0, 0, 0]), (900, [0, 0, 0, 0]),
+        ]
+          as [(UInt32, [UInt32])]
+        {
+          let data = try rig.identify(cns, nsid: after).bytes
+          let found = (0..<4).map { data.integer(UInt32.self, at: $0 * 4) }
+          #expect(found == wanted)
+        }
+        for nsid in [0xffff_fffe, 0xffff_ffff] as [UInt32] {
+          expect(try rig.identify(cns, nsid: nsid).status, .invalidNamespaceOrFormat)
+        }
+      }
+    }
+
+    @Test("Base 5.1.13.2.4: identification descriptors: NGUID, UUID and command set")
+    func describesNamespace() throws {
+      try withEndpoint({
+        $0.namespaces[0].uuid = NamespaceUUID(high: 0x0102_0304_0506_0708, low: 0x090a_0b0c_0d0e_0f10)
+        $0.namespaces[0].nguid = NamespaceUUID(high: 1, low: 2)
+      }) { rig in
+        try rig.enable()
+        let data = try rig.identify(3, nsid: 1).bytes
+        #expect(data[0] == 2 && data[1] == 16 && data[4 + 7] == 1 && data[4 + 15] == 2)
+        #expect(data[20] == 3 && data[21] == 16 && Array(data[24..<40]) == Array(1...16))
+        // Linux insists on it where CAP offers several command sets.
+        #expect(data[40] == 4 && data[41] == 1 && data[44] == 0)
+        expect(try rig.identify(3, nsid: 2).status, .invalidNamespaceOrFormat)
+      }
+    }
+
+    @Test("Base 5.1.13.2: structures of a command set, and those that belong to none")
+    func identifiesCommandSet() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        for (cns, nsid) in [(5, 1), (6, 0), (7, 0), (8, 1), (0x1c, 0)] as [(UInt8, UInt32)] {
+          expect(try rig.identify(cns, nsid: nsid).status, .success, "CNS \(cns)")
+        }
+        for cns in [5, 6, 7] as [UInt8] { expect(try rig.identify(cns, nsid: 1, csi: 2).status, .invalidField) }
+        let independent = try rig.identify(8, nsid: 1).bytes
+        #expect(independent[14] == 1, "NSTAT: ready")
+        for cns in [4, 9, 0x10, 0x7f, 0xff] as [UInt8] {
+          expect(try rig.identify(cns, nsid: 1).status, .invalidField, "CNS \(cns)")
+        }
+      }
+    }
+
+    @Test("Base 4.3.1: Identify into two pages, and into memory that is not there")
+    func identifiesIntoPages() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let data = try rig.buffer(3 * 4096)
+        let cqe = try rig.admin(.identify) {
+          $0.cdw10 = 1
+          ($0.prp1, $0.prp2) = (data.address + 256, data.address + 8192)
+        }
+        expect(cqe.status, .success)
+        #expect(data.get(UInt16.self, at: 256) == 0x4e56)
+        #expect(data.get(UInt16.self, at: 8192 + 2048 - (4096 - 256) + 0) == 0)
+        let lost = try rig.admin(.identify) { ($0.cdw10, $0.prp1) = (1, 0x1000) }
+        expect(lost.status, .dataTransferError)
+        let missing = try rig.admin(.identify) { ($0.cdw10, $0.prp1) = (1, data.address + 8) }
+        expect(missing.status, .invalidField)
+      }
+    }
+
+    @Test("Base 5: commands that do not exist, fused bits, and fields that must be zero")
+    func refusesCommands() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        for opcode in [0x03, 0x07, 0x0b, 0x0d, 0x10, 0x11, 0x14, 0x15, 0x19, 0x1a, 0x7c, 0x80, 0x81, 0x84, 0xc0, 0xff]
+          as [UInt8]
+        {
+          let cqe = try rig.execute(SubmissionEntry(opcode: opcode, cid: CommandID(0)), on: rig.admin)
+          expect(cqe.status, .invalidOpcode, "opcode \(opcode)")
+        }
+        for fuse in 1...3 as ClosedRange<UInt32> {
+          let cqe = try rig.admin(.keepAlive) { $0.cdw0 |= fuse << 8 }
+          expect(cqe.status, .invalidField)
+        }
+      }
+    }
+
+    @Test("Base 5.1.1: Abort ends an Asynchronous Event Request, and tells when there is nothing to end")
+    func aborts() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let waiting = rig.submitAdmin(.asynchronousEventRequest)
+        let abort = SubmissionEntry(opcode: AdminOpcode.abort.rawValue, cid: rig.cid())
+        rig.admin.submit(abort.with { $0.cdw10 = UInt32(waiting.rawValue) << 16 })
+        let first = try rig.wait(for: rig.admin.completion)
+        let second = try rig.wait(for: rig.admin.completion)
+        #expect(first.cid == waiting && second.cid == abort.cid && second.dw0 & 1 == 0)
+        expect(first.status, .abortRequested)
+        for cdw10 in [UInt32(waiting.rawValue) << 16, 5 | 7 << 16, 0xffff_ffff] as [UInt32] {
+          let cqe = try rig.admin(.abort) { $0.cdw10 = cdw10 }
+          expect(cqe.status, .success)
+          #expect(cqe.dw0 & 1 == 1, "not aborted")
+        }
+      }
+    }
+
+    @Test("Base 5.1.2: no more Asynchronous Event Requests than AERL says")
+    func limitsEventRequests() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let limit = Int(try rig.identify(1).bytes[259]) + 1
+        for _ in 0..<limit { _ = rig.submitAdmin(.asynchronousEventRequest) }
+        try expect(rig.admin(.asynchronousEventRequest).status, .asynchronousEventRequestLimitExceeded)
+      }
+    }
+
+    @Test("Base 5.1.2: a reported event masks its type until the log page is read, without Retain Asynchronous Event")
+    func masksEvents() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        _ = try rig.createPair()
+        for _ in 0..<2 { _ = rig.submitAdmin(.asynchronousEventRequest) }
+        rig.host.ring(.submissionTail(QueueID(1)), 99)
+        #expect(try rig.wait(for: rig.admin.completion).dw0 == 0x01_01_00)
+        rig.host.ring(.completionHead(QueueID(1)), 98)
+        try rig.drain()
+        #expect(rig.admin.completion.look() == nil, "masked")
+        _ = try rig.logPage(1, retain: true)
+        #expect(rig.admin.completion.look() == nil, "the event is retained")
+        _ = try rig.logPage(1)
+        #expect(try rig.wait(for: rig.admin.completion).dw0 == 0x01_01_00)
+      }
+    }
+
+    @Test("Base 3.9: without a sign of life for the Keep Alive Timeout the controller fails, with one it does not")
+    func keepsAlive() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let set = try rig.setFeature(0x0f, 150)
+        expect(set.status, .success)
+        let get = try rig.getFeature(0x0f)
+        #expect(get.dw0 == 200, "rounded up to KAS")
+        for _ in 0..<20 { try rig.drain() }
+        #expect(try !rig.status().fatal)
+        _ = try rig.waitForStatus { $0.fatal }
+        try rig.disable()
+        try rig.enable()
+        // Its entry in the error log outlives the reset.
+        let log = try rig.logPage(1).bytes
+        #expect(log.integer(UInt16.self, at: 8) == .max && log.integer(UInt16.self, at: 12) >> 1 & 0x7ff == 0x19)
+      }
+    }
+  }
+
+  @Suite("Log pages", .serialized)
+  struct LogPages {
+    @Test("Base 5.1.12.1.1: the supported log pages are those that can be read")
+    func supported() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let data = try rig.logPage(0, bytes: 1024).bytes
+        for page in 0...255 as ClosedRange<Int> where page != 0x80 {
+          let isSupported = data.integer(UInt32.self, at: page * 4) & 1 == 1
+          let status = try rig.logPage(UInt8(page), retain: true).status
+          expect(status, isSupported ? .success : .invalidLogPage, "page \(page)")
+        }
+      }
+    }
+
+    @Test("Base 5.1.12.1.2: the error log has the newest errors first, with their queue, command and status")
+    func errors() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        for slba in 0..<20 as Range<UInt64> {
+          _ = try rig.execute(.io(.read, slba: 1 << 40 + slba, try rig.buffer()), on: queue)
+        }
+        let data = try rig.logPage(1, bytes: 1024).bytes
+        let counts = (0..<16).map { data.integer(UInt64.self, at: $0 * 64) }
+        #expect(counts == (5...20).reversed())
+        #expect(data.integer(UInt16.self, at: 8) == 1, "SQID")
+        #expect(data.integer(UInt16.self, at: 12) >> 1 & 0x7ff == Status.lbaOutOfRange.code)
+        #expect(data.integer(UInt64.self, at: 16) == 1 << 40 + 19 && data.integer(UInt32.self, at: 24) == 1)
+      }
+    }
+
+    @Test("Base 5.1.12.1.3: SMART counts commands, data units and errors")
+    func smart() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let data = try rig.buffer(1 << 20)
+        let whole = SGLDescriptor(.dataBlock, address: data.address, length: 512 << 10)
+        for _ in 0..<3 { _ = try rig.execute(.io(.write, blocks: 1024).sgl(whole), on: queue) }
+        for _ in 0..<2 { _ = try rig.execute(.io(.read, blocks: 1024).sgl(whole), on: queue) }
+        _ = try rig.execute(.io(.read, slba: .max, data), on: queue)
+        for nsid in [0, 0xffff_ffff] as [UInt32] {
+          let page = try rig.logPage(2, nsid: nsid).bytes
+          #expect(page.integer(UInt16.self, at: 1) == 300, "kelvin")
+          #expect(page.integer(UInt64.self, at: 32) == 3, "1048576 bytes are 2.05 units of 512000, rounded up")
+          #expect(page.integer(UInt64.self, at: 48) == 4)
+          #expect(page.integer(UInt64.self, at: 64) == 2 && page.integer(UInt64.self, at: 80) == 3)
+          #expect(page.integer(UInt64.self, at: 176) == 1, "error log entries")
+        }
+        expect(try rig.logPage(2, nsid: 1).status, .invalidField)
+      }
+    }
+
+    @Test("Base 5.1.12: NUMD and LPO cut any piece out of a page; what lies behind it reads as zeros")
+    func pieces() throws {
+      try withEndpoint({ $0.subsystem.firmwareRevision = "ABCDEFGH" }) { rig in
+        try rig.enable()
+        let whole = try rig.logPage(3).bytes
+        #expect(whole[0] == 1 && whole.text(at: 8, width: 8) == "ABCDEFGH")
+        for (offset, count) in [(8, 8), (4, 12), (508, 4), (8, 512), (0, 8192)] {
+          let piece = try rig.logPage(3, bytes: count, offset: UInt64(offset)).bytes
+          let wanted = Array((whole + [UInt8](repeating: 0, count: 8192))[offset..<offset + count])
+          #expect(piece == wanted)
+        }
+        for offset in [2, 512, 1 << 40] as [UInt64] {
+          expect(try rig.logPage(3, offset: offset).status, .invalidField)
+        }
+        let endless = try rig.admin(.getLogPage) { ($0.cdw10, $0.cdw11) = (3 | 0xffff << 16, 0xffff) }
+        expect(endless.status, .invalidField)
+      }
+    }
+
+    @Test("Base 5.1.12.1.6: the commands that are supported, and which change blocks")
+    func effects() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let data = try rig.logPage(5, bytes: 4096).bytes
+        for (opcode, wanted) in [(0x00, 1), (0x06, 1), (0x18, 1), (0x80, 0)] as [(Int, UInt32)] {
+          #expect(data.integer(UInt32.self, at: opcode * 4) == wanted)
+        }
+        for (opcode, wanted) in [(0x00, 1), (0x01, 3), (0x02, 1), (0x08, 3), (0x19, 3), (0x04, 0)] as [(Int, UInt32)] {
+          #expect(data.integer(UInt32.self, at: 1024 + opcode * 4) == wanted)
+        }
+      }
+    }
+  }
+
+  @Suite("Features", .serialized)
+  struct FeatureTests {
+    @Test(
+      "Base 5.1.25: set, read back, and back to the default after a reset",
+      arguments: [
+        (0x01, 0x0102_0305, 3), (0x04, 0x140, 0x157), (0x05, 7, 0), (0x06, 0, 1), (0x08, 0x0304, 7),
+        (0x09, 0x1_0001, 1), (0x0a, 1, 0), (0x0b, 0x1ff, 0x100), (0x0f, 5000, 0),
+      ] as [(UInt8, UInt32, UInt32)])
+    func keeps(id: UInt8, value: UInt32, initial: UInt32) throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let cdw11: UInt32 = id == 0x09 ? 1 : 0
+        for round in 0..<2 {
+          let before = try rig.getFeature(id, cdw11: cdw11)
+          #expect(before.dw0 == initial, "round \(round)")
+          expect(try rig.setFeature(id, value).status, .success)
+          let after = try rig.getFeature(id, cdw11: cdw11)
+          #expect(after.dw0 == value)
+          for select in [1, 2] as [UInt32] {
+            let other = try rig.getFeature(id, select: select, cdw11: cdw11)
+            #expect(other.dw0 == initial, "default and saved")
+          }
+          let capabilities = try rig.getFeature(id, select: 3, cdw11: cdw11)
+          #expect(capabilities.dw0 & 1 == 0, "not saveable")
+          #expect(capabilities.dw0 & 4 == 4, "changeable")
+          expect(try rig.setFeature(id, value, save: true).status, .featureIdentifierNotSaveable)
+          try rig.disable()
+          try rig.enable()
+        }
+      }
+    }
+
+    @Test("Base 5.1.25: what cannot be set or read")
+    func refuses() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        for id in [0x00, 0x03, 0x0c, 0x0d, 0x10, 0x80, 0xc0, 0xff] as [UInt8] {
+          expect(try rig.getFeature(id).status, .invalidField, "feature \(id)")
+          expect(try rig.setFeature(id, 0).status, .invalidField, "feature \(id)")
+        }
+        expect(try rig.getFeature(0x01, select: 4).status, .invalidField)
+        expect(try rig.setFeature(0x02, 1).status, .invalidField, "there is one power state")
+        expect(try rig.setFeature(0x04, 1 << 16 | 300).status, .invalidField, "one temperature sensor")
+        expect(try rig.setFeature(0x05, 1 << 16).status, .invalidField, "no DULBE")
+        expect(try rig.setFeature(0x07, 0xffff_ffff).status, .invalidField)
+        expect(try rig.setFeature(0x09, 5).status, .invalidField, "no such vector")
+        expect(try rig.setFeature(0x01, 0, nsid: 1).status, .featureNotNamespaceSpecific)
+        expect(try rig.setFeature(0x84, 1).status, .invalidNamespaceOrFormat)
+        expect(try rig.setFeature(0x84, 2, nsid: 1).status, .invalidField)
+        expect(try rig.setFeature(0x82, 2, nsid: 1).status, .invalidField, "no reservations")
+      }
+    }
+
+    @Test("Base 5.1.25.1.2: temperature thresholds, over and under")
+    func temperatures() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        _ = try rig.setFeature(0x04, 1 << 20 | 280)
+        let (over, under) = try (rig.getFeature(0x04).dw0, rig.getFeature(0x04, cdw11: 1 << 20).dw0)
+        #expect(over == 0x157 && under == 280)
+      }
+    }
+
+    @Test("Base 5.1.25.1.3: the number of queues is given before there are any")
+    func numberOfQueues() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let granted = try rig.setFeature(0x07, 63 | 63 << 16)
+        let read = try rig.getFeature(0x07)
+        #expect(granted.dw0 == 0x0003_0003 && read.dw0 == granted.dw0)
+        _ = try rig.createCompletion(1)
+        expect(try rig.setFeature(0x07, 0).status, .commandSequenceError)
+      }
+    }
+
+    @Test("Base 5.1.25.1.7: the timestamp counts on from what was set, and says who set it")
+    func timestamp() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let data = try rig.buffer()
+        expect(try rig.getFeature(0x0e, data: data).status, .success)
+        #expect(data.get(UInt64.self) >> 48 & 0xe == 0 && data.get(UInt64.self) & 0xffff_ffff_ffff < 60_000)
+        data.put(1_700_000_000_000 as UInt64, at: 0)
+        expect(try rig.setFeature(0x0e, 0, data: data).status, .success)
+        data.put(0 as UInt64, at: 0)
+        _ = try rig.getFeature(0x0e, data: data)
+        let value = data.get(UInt64.self)
+        #expect((1_700_000_000_000..<1_700_000_060_000).contains(value & 0xffff_ffff_ffff) && value >> 49 & 7 == 1)
+      }
+    }
+
+    @Test("Base 5.1.25.1.28: a host names itself once, in 8 bytes or 16")
+    func hostIdentifier() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let data = try rig.buffer()
+        data.put(0x1122_3344_5566_7788 as UInt64, at: 0)
+        data.put(0x99 as UInt64, at: 8)
+        expect(try rig.setFeature(0x81, 1, data: data).status, .success)
+        data.put(5 as UInt64, at: 0)
+        expect(try rig.setFeature(0x81, 1, data: data).status, .commandSequenceError)
+        data.fill(0, count: 64)
+        expect(try rig.getFeature(0x81, cdw11: 1, data: data).status, .success)
+        #expect(data.get(UInt64.self) == 0x1122_3344_5566_7788 && data.get(UInt64.self, at: 8) == 0x99)
+      }
+    }
+  }
+}
