@@ -66,7 +66,8 @@ let package = Package(
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
-      dependencies: ["Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"], swiftSettings: settings),
+      dependencies: ["CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"],
+      swiftSettings: settings),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),

@@ -108,7 +108,8 @@ extension Controller {
       takeCompletion(slot, status, &port)
     }
     guard taken > 0 else { return false }
-    for place in 0..<liveCompletion.count { postWaiting(liveCompletion[place], &port) }
+    // The admin queue last: a queue's deletion is complete when its commands can be seen to be.
+    for place in (0..<liveCompletion.count).reversed() { postWaiting(liveCompletion[place], &port) }
     return true
   }
 

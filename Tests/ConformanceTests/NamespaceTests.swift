@@ -1,0 +1,300 @@
+import CPlatform
+import Glibc
+import Host
+import Live
+import NVMe
+import Testing
+import Trace
+
+extension Conformance {
+  @Suite("Namespaces that come and go", .serialized)
+  struct Namespaces {
+    @Test("Base 5.1.12.1.5: an added or removed namespace is a notice, and stands in the list of changes")
+    func changes() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let function = rig.endpoint.function
+        _ = rig.submitAdmin(.asynchronousEventRequest)
+        try function.add(.init(nsid: 5, backend: .memory(bytes: 1 << 20)))
+        #expect(try rig.wait(for: rig.admin.completion).dw0 == 0x04_00_02, "Namespace Attribute Changed")
+        try function.add(.init(nsid: 3, backend: .null(bytes: 1 << 20, serviceTime: .none)))
+        let list = try rig.logPage(4, bytes: 4096).bytes
+        #expect((0..<3).map { list.integer(UInt32.self, at: $0 * 4) } == [3, 5, 0])
+        let again = try rig.logPage(4, bytes: 4096).bytes
+        #expect(again.integer(UInt32.self, at: 0) == 0, "read and cleared")
+        let queue = try rig.createPair()
+        expect(try rig.execute(.io(.read, nsid: 5, try rig.buffer()), on: queue).status, .success)
+        try function.remove(nsid: 5)
+        expect(try rig.execute(.io(.read, nsid: 5, try rig.buffer()), on: queue).status, .invalidNamespaceOrFormat)
+        let active = try rig.identify(2).bytes
+        #expect((0..<3).map { active.integer(UInt32.self, at: $0 * 4) } == [1, 3, 0])
+      }
+    }
+
+    @Test("Base 5.1.25.1.6: a host that does not want notices gets none")
+    func mutes() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        _ = try rig.setFeature(0x0b, 0)
+        _ = rig.submitAdmin(.asynchronousEventRequest)
+        try rig.endpoint.function.add(.init(nsid: 2, backend: .memory(bytes: 1 << 20)))
+        try rig.drain()
+        #expect(rig.admin.completion.look() == nil)
+      }
+    }
+
+    @Test("1024 namespaces, all of them usable")
+    func many() throws {
+      try withEndpoint({
+        for nsid in 2...1024 as ClosedRange<UInt32> {
+          $0.namespaces.append(.init(nsid: nsid, backend: .null(bytes: 1 << 20, serviceTime: .none)))
+        }
+      }) { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let list = try rig.identify(2).bytes
+        #expect((0..<1024).allSatisfy { list.integer(UInt32.self, at: $0 * 4) == UInt32($0 + 1) })
+        for nsid in [1, 512, 1024] as [UInt32] {
+          expect(try rig.execute(.io(.read, nsid: nsid, try rig.buffer()), on: queue).status, .success)
+        }
+      }
+    }
+
+    @Test("Commands under way in a namespace that goes complete")
+    func removesWithCommands() throws {
+      try withEndpoint({ $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000)) }) {
+        rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        for _ in 0..<4 { queue.submit(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() }) }
+        try rig.drain()
+        try rig.endpoint.function.remove(nsid: 1)
+        for _ in 0..<4 { expect(try rig.wait(for: queue.completion).status, .success) }
+      }
+    }
+  }
+
+  @Suite("Interrupts", .serialized)
+  struct Interrupts {
+    /// Interrupts that a vector has had since the last look.
+    private func count(_ descriptor: Int32) -> UInt64 {
+      var value: UInt64 = 0
+      return read(descriptor, &value, 8) == 8 ? value : 0
+    }
+
+    private func withVector(
+      _ coalescing: UInt32?, disabled: Bool = false, _ body: (Rig, SubmissionRing, Int32) throws -> Void
+    )
+      throws
+    {
+      try withEndpoint { rig in
+        let descriptors = (0..<5).map { _ in nvmepf_eventfd() }
+        defer { for descriptor in descriptors { close(descriptor) } }
+        for descriptor in descriptors { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
+        try rig.host.setInterrupts(descriptors)
+        try rig.enable()
+        if let coalescing { expect(try rig.setFeature(0x08, coalescing).status, .success) }
+        if disabled { expect(try rig.setFeature(0x09, 1 | 1 << 16).status, .success) }
+        try body(rig, try rig.createPair(entries: 64, vector: 1), descriptors[1])
+      }
+    }
+
+    private func execute(_ count: Int, _ rig: Rig, _ queue: SubmissionRing) throws {
+      for _ in 0..<count { queue.put(.io(.flush).with { $0.cid = rig.cid() }) }
+      queue.ring()
+      for _ in 0..<count { _ = try rig.wait(for: queue.completion) }
+    }
+
+    @Test("Base 5.1.25.1.4: without an aggregation time what is posted is announced at once")
+    func announces() throws {
+      try withVector(nil) { rig, queue, vector in
+        try execute(1, rig, queue)
+        try rig.drain()
+        #expect(count(vector) == 1)
+      }
+    }
+
+    @Test("Base 5.1.25.1.4: entries below the threshold wait for the aggregation time, and no longer")
+    func aggregates() throws {
+      try withVector(7 | 50 << 8) { rig, queue, vector in
+        try execute(3, rig, queue)
+        try rig.drain()
+        #expect(count(vector) == 0, "5 ms have not passed")
+        let end = Clock.monotonicNs() + 10_000_000_000
+        var seen: UInt64 = 0
+        while seen == 0, Clock.monotonicNs() < end { seen = count(vector) }
+        #expect(seen == 1)
+      }
+    }
+
+    @Test("Base 5.1.25.1.4: the threshold is announced at once")
+    func reachesThreshold() throws {
+      // Longer than the test: what comes, comes by the threshold.
+      try withVector(3 | 255 << 8) { rig, queue, vector in
+        try execute(8, rig, queue)
+        try rig.drain()
+        #expect(count(vector) == 2)
+      }
+    }
+
+    @Test("Base 5.1.25.1.5: Coalescing Disable")
+    func disables() throws {
+      try withVector(7 | 255 << 8, disabled: true) { rig, queue, vector in
+        try execute(3, rig, queue)
+        try rig.drain()
+        #expect(count(vector) == 3)
+      }
+    }
+
+    @Test("Base 3.1.4.3: a masked vector is announced when it is unmasked")
+    func masks() throws {
+      try withVector(nil) { rig, queue, vector in
+        try rig.write32(Register.intms, 2)
+        try execute(2, rig, queue)
+        try rig.drain()
+        #expect(count(vector) == 0)
+        try rig.write32(Register.intmc, 2)
+        #expect(count(vector) == 1)
+      }
+    }
+
+    @Test("The admin queue is never coalesced")
+    func announcesAdmin() throws {
+      try withVector(255 | 255 << 8) { rig, _, _ in
+        for _ in 0..<3 { try rig.drain() }
+      }
+    }
+  }
+
+  @Suite("Reservations", .serialized)
+  struct ReservationTests {
+    /// A host that has said who it is.
+    private func name(_ rig: Rig, _ id: UInt64) throws {
+      let data = try rig.buffer()
+      data.put(id, at: 0)
+      expect(try rig.setFeature(0x81, 1, data: data).status, .success)
+    }
+
+    /// The controller as another host finds it: reservations outlive a reset, who the host is does not.
+    private func become(_ rig: Rig, _ id: UInt64) throws -> SubmissionRing {
+      try rig.disable()
+      try rig.enable()
+      try name(rig, id)
+      return try rig.createPair()
+    }
+
+    private func reserve(
+      _ opcode: IOOpcode, _ cdw10: UInt32, _ first: UInt64, _ second: UInt64 = 0, _ rig: Rig, _ queue: SubmissionRing
+    ) throws -> Status {
+      let data = try rig.buffer()
+      data.put(first, at: 0)
+      data.put(second, at: 8)
+      let sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+      return try rig.execute(sqe.with { ($0.cdw10, $0.prp1) = (cdw10, data.address) }, on: queue).status
+    }
+
+    private func withReservations(_ body: (Rig, SubmissionRing) throws -> Void) throws {
+      try withEndpoint({ $0.namespaces[0].hasReservations = true }) { rig in
+        try rig.enable()
+        try name(rig, 1)
+        try body(rig, try rig.createPair())
+      }
+    }
+
+    @Test("Base 7.6 to 7.9: only where they are offered, and only for a host that has a name")
+    func needsName() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        expect(try reserve(.reservationRegister, 0, 0, 7, rig, queue), .invalidOpcode)
+      }
+      try withEndpoint({ $0.namespaces[0].hasReservations = true }) { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let capabilities = try rig.identify(0, nsid: 1).bytes[31]
+        #expect(capabilities & 0x7e == 0x7e, "RESCAP")
+        expect(try reserve(.reservationRegister, 0, 0, 7, rig, queue), .hostIdentifierInconsistentFormat)
+      }
+    }
+
+    @Test("Base 7.7: register, register again, replace and unregister a key")
+    func registers() throws {
+      try withReservations { rig, queue in
+        expect(try reserve(.reservationRegister, 0, 0, 7, rig, queue), .success)
+        expect(try reserve(.reservationRegister, 0, 0, 7, rig, queue), .success)
+        expect(try reserve(.reservationRegister, 0, 0, 8, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationRegister, 2, 6, 9, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationRegister, 2, 7, 9, rig, queue), .success)
+        expect(try reserve(.reservationRegister, 2 | 8, 0, 10, rig, queue), .success)
+        expect(try reserve(.reservationRegister, 1, 9, 0, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationRegister, 1, 10, 0, rig, queue), .success)
+        expect(try reserve(.reservationRegister, 1, 10, 0, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationRegister, 3, 0, 0, rig, queue), .invalidField)
+        expect(try reserve(.reservationRegister, 3 << 30, 0, 7, rig, queue), .invalidField, "no PTPL")
+      }
+    }
+
+    @Test(
+      "Base 8.1.24: what another host may do, by reservation type",
+      arguments: [
+        (1, true, false), (2, false, false), (3, true, false), (4, false, false), (5, true, false), (6, false, false),
+      ]
+        as [(UInt32, Bool, Bool)])
+    func excludes(type: UInt32, mayRead: Bool, mayWrite: Bool) throws {
+      try withReservations { rig, first in
+        expect(try reserve(.reservationRegister, 0, 0, 7, rig, first), .success)
+        expect(try reserve(.reservationAcquire, type << 8, 7, 0, rig, first), .success)
+        let data = try rig.buffer()
+        expect(try rig.execute(.io(.write, data), on: first).status, .success, "the holder")
+        let queue = try become(rig, 2)
+        expect(try rig.execute(.io(.read, data), on: queue).status, mayRead ? .success : .reservationConflict)
+        for opcode in [IOOpcode.write, .writeZeroes, .datasetManagement] {
+          expect(try rig.execute(.io(opcode, blocks: 1, data), on: queue).status, .reservationConflict)
+        }
+        expect(try reserve(.reservationAcquire, type << 8, 0, 0, rig, queue), .reservationConflict, "not registered")
+        expect(try reserve(.reservationRegister, 0, 0, 8, rig, queue), .success)
+        let isForRegistrants = type >= 3
+        expect(
+          try rig.execute(.io(.write, data), on: queue).status, isForRegistrants ? .success : .reservationConflict,
+          "registered")
+      }
+    }
+
+    @Test("Base 7.6: Preempt takes a reservation over, and its holder's registration away")
+    func preempts() throws {
+      try withReservations { rig, first in
+        _ = try reserve(.reservationRegister, 0, 0, 7, rig, first)
+        expect(try reserve(.reservationAcquire, 1 << 8, 6, 0, rig, first), .reservationConflict, "another key")
+        expect(try reserve(.reservationAcquire, 1 << 8, 7, 0, rig, first), .success)
+        expect(try reserve(.reservationAcquire, 2 << 8, 7, 0, rig, first), .reservationConflict, "another type")
+        let queue = try become(rig, 2)
+        _ = try reserve(.reservationRegister, 0, 0, 8, rig, queue)
+        expect(try reserve(.reservationAcquire, 1 << 8, 8, 0, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationAcquire, 1 | 2 << 8, 8, 7, rig, queue), .success)
+        let report = try rig.buffer()
+        let sqe = SubmissionEntry(opcode: IOOpcode.reservationReport.rawValue, cid: CommandID(0), nsid: 1)
+        let cqe = try rig.execute(sqe.with { ($0.cdw10, $0.cdw11, $0.prp1) = (1023, 1, report.address) }, on: queue)
+        expect(cqe.status, .success)
+        #expect(report.get(UInt8.self, at: 4) == 2 && report.get(UInt16.self, at: 5) == 1, "type, registrants")
+        #expect(report.get(UInt8.self, at: 66) == 1 && report.get(UInt64.self, at: 72) == 8, "holder, key")
+        #expect(report.get(UInt64.self, at: 80) == 2, "host")
+        let log = try rig.logPage(0x80, bytes: 64).bytes
+        #expect(log[8] == 1 && log.integer(UInt32.self, at: 12) == 1, "Registration Preempted")
+      }
+    }
+
+    @Test("Base 7.9: release by the holder, clear by any registrant")
+    func releases() throws {
+      try withReservations { rig, queue in
+        _ = try reserve(.reservationRegister, 0, 0, 7, rig, queue)
+        expect(try reserve(.reservationRelease, 1 << 8, 7, 0, rig, queue), .success, "there was none")
+        _ = try reserve(.reservationAcquire, 1 << 8, 7, 0, rig, queue)
+        expect(try reserve(.reservationRelease, 2 << 8, 7, 0, rig, queue), .invalidField, "another type")
+        expect(try reserve(.reservationRelease, 1 << 8, 6, 0, rig, queue), .reservationConflict)
+        expect(try reserve(.reservationRelease, 1 << 8, 7, 0, rig, queue), .success)
+        expect(try reserve(.reservationRelease, 1, 7, 0, rig, queue), .success, "clear")
+        expect(try reserve(.reservationAcquire, 1 << 8, 7, 0, rig, queue), .reservationConflict, "nobody is registered")
+      }
+    }
+  }
+}
