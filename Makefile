@@ -5,7 +5,7 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test bench lint golden clean
+.PHONY: help setup build demo test nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -27,7 +27,15 @@ test: setup lint ## everything that must hold: style, unit tests, golden traces,
 	swift build
 	swift test
 	$(MAKE) build golden
-	if [ -x Tests/EndToEnd/run.sh ]; then Tests/EndToEnd/run.sh; fi
+	Tests/EndToEnd/run.sh
+	Tests/Fuzz/run.sh --seconds 10
+
+nightly: setup ## the property tests at length: ten million commands each, and an hour of fuzzing
+	NVMEPF_HOSTILE_COMMANDS=10000000 NVMEPF_MODEL_COMMANDS=10000000 swift test --filter 'HostileHost|ModelTests'
+	Tests/Fuzz/run.sh --seconds 720
+
+fuzz: setup ## fuzz everything that reads what others wrote, five minutes each
+	Tests/Fuzz/run.sh --seconds 300
 
 bench: build ## measure nvmepf on this machine
 	$(nvmepf) bench
@@ -39,4 +47,4 @@ golden: ## replay the golden traces (after make build)
 	@for trace in $(wildcard traces/*.nvpt); do echo $(nvmepf) replay $$trace; $(nvmepf) replay $$trace || exit; done
 
 clean: ## remove everything that was built or recorded here
-	rm -rf .build $(demo)
+	rm -rf .build .build-fuzz Tests/Fuzz/findings $(demo)

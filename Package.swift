@@ -87,3 +87,14 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+// Tests/Fuzz/run.sh builds this library, instrumented for libFuzzer, and links each of its entry points with it.
+if Context.environment["NVMEPF_FUZZ"] != nil {
+  package.products.append(.library(name: "Fuzz", type: .static, targets: ["Fuzz"]))
+  package.targets.append(
+    .target(
+      name: "Fuzz",
+      dependencies: [
+        "Analysis", "CPlatform", "Configuration", "Endpoint", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser",
+      ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
+}

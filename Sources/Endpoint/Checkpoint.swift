@@ -239,7 +239,7 @@ extension Controller {
       for value in [request.forcesUnitAccess, request.deallocates] { state.put(value) }
       state.put(UInt32(execution.segments))
       for index in 0..<execution.segments {
-        let segment = heldSegments[slot * Controller.segmentsMax + index]
+        let segment = held(slot)[index]
         state.put(segment.address.rawValue)
         state.put(segment.length | (segment.isBitBucket ? 1 << 31 : 0))
       }
@@ -354,7 +354,7 @@ extension Controller {
       for index in 0..<count {
         let address = try state.get(UInt64.self)
         let length = try state.get(UInt32.self)
-        heldSegments[Int(slot) * Controller.segmentsMax + index] = Segment(
+        held(Int(slot))[index] = Segment(
           address: PCIAddress(address), length: length & ~(1 << 31), isBitBucket: length >> 31 == 1)
       }
       keep(Execution(request: request, segments: count))

@@ -86,7 +86,7 @@ extension Controller {
     var kept = request
     kept.ranges = UnsafeBufferPointer(start: nil, count: 0)
     let count = request.opcode == .read ? mapped : 0
-    (heldSegments + slot * Controller.segmentsMax).update(from: segments, count: count)
+    if count > 0 { held(slot).update(from: segments, count: count) }
     keep(Execution(request: kept, segments: count))
   }
 
@@ -124,8 +124,7 @@ extension Controller {
       commands[Int(slot)].state = .free
       csts.shutdown = 2
     } else {
-      let held = heldSegments + Int(slot) * Controller.segmentsMax
-      conclude(execution.request, status, held, execution.segments, &port)
+      conclude(execution.request, status, held(Int(slot)), execution.segments, &port)
       if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: execution.request.qid) }
     }
   }

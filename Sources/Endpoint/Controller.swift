@@ -55,8 +55,8 @@ public struct Controller: ~Copyable {
   var segmentsInFlight = 0
   /// Segments of the command being mapped.
   let segments: UnsafeMutablePointer<Segment>
-  /// By slot, `segmentsMax` each: those of the reads whose backends have them.
-  let heldSegments: UnsafeMutablePointer<Segment>
+  /// By slot: the segments of the reads whose backends have them; made when the slot first needs them.
+  private let heldSegments: UnsafeMutablePointer<UnsafeMutablePointer<Segment>?>
   /// A page of a PRP list or an SGL segment.
   let list: UnsafeMutableRawBufferPointer
   /// Identify data or a log page on its way, or data that a command brings for the engine.
@@ -96,8 +96,8 @@ public struct Controller: ~Copyable {
     executions = .allocate(capacity: Controller.slots)
     segments = .allocate(capacity: Controller.segmentsMax)
     segments.initialize(repeating: Segment(address: PCIAddress(0), length: 0), count: Controller.segmentsMax)
-    // Not initialised, so that what is never used takes no memory.
-    heldSegments = .allocate(capacity: Controller.slots * Controller.segmentsMax)
+    heldSegments = .allocate(capacity: Controller.slots)
+    heldSegments.initialize(repeating: nil, count: Controller.slots)
     list = .allocate(byteCount: Int(Controller.pageBytes), alignment: 64)
     list.initializeMemory(as: UInt8.self, repeating: 0)
     scratch = .allocate(byteCount: Int(Controller.pageBytes), alignment: 64)
@@ -118,6 +118,7 @@ public struct Controller: ~Copyable {
     entries.deallocate()
     executions.deallocate()
     segments.deallocate()
+    for slot in 0..<Controller.slots { heldSegments[slot]?.deallocate() }
     heldSegments.deallocate()
     list.deallocate()
     scratch.deallocate()
@@ -186,6 +187,14 @@ public struct Controller: ~Copyable {
   }
 
   // MARK: Commands
+
+  /// Where the segments of a slot's command are held: `segmentsMax` of them.
+  func held(_ slot: Int) -> UnsafeMutablePointer<Segment> {
+    if let made = heldSegments[slot] { return made }
+    let made = UnsafeMutablePointer<Segment>.allocate(capacity: Controller.segmentsMax)
+    heldSegments[slot] = made
+    return made
+  }
 
   @inline(__always)
   mutating func freeCommand(_ index: Int32) {

@@ -28,7 +28,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   /// By slot: the requests that are not done at once.
   private let deferred: UnsafeMutablePointer<IORequest>
   /// What the host sent to be compared.
-  private let compared: UnsafeMutableRawPointer
+  private var compared: UnsafeMutableRawPointer?
 
   /// The newest time stamp of this thread; a stretch of work begins where the one before ended.
   private var last: UInt64 = 0
@@ -46,7 +46,6 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     backends.initialize(repeating: .null, count: Int(Subsystem.namespacesMax) + 1)
     interrupts = InterruptLines(vectors: vectors)
     deferred = .allocate(capacity: Controller.slots)
-    compared = .allocate(byteCount: Int(Subsystem.maxTransferLimit), alignment: 4096)
     last = nvmepf_ticks()
     passBegin = last
     previousPassBegin = last
@@ -55,7 +54,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   deinit {
     backends.deallocate()
     deferred.deallocate()
-    compared.deallocate()
+    compared?.deallocate()
   }
 
   /// What lies behind a namespace, before it is attached.
@@ -230,8 +229,17 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     case .storage: storage!.buffer(request.slot)
     case .null, .slow: nil
     case .memory(let backend):
-      request.opcode == .compare ? compared : backend.base + Int(request.byteOffset)
+      request.opcode == .compare ? compareBuffer() : backend.base + Int(request.byteOffset)
     }
+  }
+
+  /// Made when a host first compares.
+  @inline(never)
+  private mutating func compareBuffer() -> UnsafeMutableRawPointer {
+    if let compared { return compared }
+    let made = UnsafeMutableRawPointer.allocate(byteCount: Int(Subsystem.maxTransferLimit), alignment: 4096)
+    compared = made
+    return made
   }
 
   @inline(__always)

@@ -7,7 +7,7 @@ import Testing
 struct ControllerTests {
   @Test("3.5.1: becomes ready when enabled, and again after every disable")
   func enables() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     for _ in 0..<50 {
       bench.enable()
       #expect(bench.read(Register.csts) == 1)
@@ -20,7 +20,7 @@ struct ControllerTests {
   @Test(
     "3.1.4.5: does not become ready with what it does not support", arguments: [1 << 4, 1 << 7, 1 << 11] as [UInt32])
   func refusesConfiguration(bits: UInt32) throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.write(Register.aqa, 31 | 31 << 16)
     bench.write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue | bits))
     #expect(bench.read(Register.csts) == 2)
@@ -28,7 +28,7 @@ struct ControllerTests {
 
   @Test("3.6.1: reports a shutdown as complete")
   func shutsDown() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     bench.write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue | 1 << 14))
     #expect(bench.read(Register.csts) >> 2 & 3 == 2)
@@ -36,7 +36,7 @@ struct ControllerTests {
 
   @Test("3.1.4: keeps read-only and reserved registers")
   func keepsReadOnly() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     let cap = bench.read(Register.cap, width: 8)
     bench.write(Register.cap, .max, width: 8)
     bench.write(0x38, 0xffff_ffff)
@@ -47,7 +47,7 @@ struct ControllerTests {
 
   @Test("5.1.13: identifies itself and its namespaces")
   func identifies() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     let target = EngineBench.address + UInt64(EngineBench.identify)
     for (cns, nsid) in [(1, 0), (0, 1), (2, 0), (3, 1)] as [(UInt32, UInt32)] {
@@ -71,7 +71,7 @@ struct ControllerTests {
 
   @Test("5.2: refuses queues that cannot be, and leaves no trace of them")
   func refusesQueues() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     let base = EngineBench.address + UInt64(EngineBench.completion(1))
     let cases: [(cdw10: UInt32, cdw11: UInt32, prp1: UInt64, status: Status)] = [
@@ -101,7 +101,7 @@ struct ControllerTests {
 
   @Test("5.1.2: an invalid doorbell value raises one event and leaves the queue untouched")
   func reportsInvalidDoorbell() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     #expect(bench.createPair(1) == .success)
     bench.submit(0, SubmissionEntry(opcode: AdminOpcode.asynchronousEventRequest.rawValue, cid: CommandID(42)))
@@ -118,7 +118,7 @@ struct ControllerTests {
 
   @Test("5.1.2: takes as many Asynchronous Event Requests as it says, and aborts them")
   func limitsEventRequests() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     for cid in 0..<4 {
       bench.submit(
@@ -144,7 +144,7 @@ struct ControllerTests {
 
   @Test("5.1.25: features are set, read back, and forgotten at a reset")
   func keepsFeatures() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     let set = bench.admin(.setFeatures) {
       ($0.cdw10, $0.cdw11) = (UInt32(FeatureID.interruptCoalescing.rawValue), 0x0203)
@@ -164,7 +164,7 @@ struct ControllerTests {
 
   @Test("5: unknown admin opcodes, and Keep Alive")
   func answersOpcodes() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     let unknown = bench.execute(0, SubmissionEntry(opcode: 0x7f, cid: CommandID(1)))
     #expect(unknown?.status.code == Status.invalidOpcode.code)

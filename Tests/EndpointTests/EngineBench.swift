@@ -8,7 +8,7 @@ import Trace
 @testable import Live
 
 /// The engine and its live port over plain memory, driven step by step by the test, which is the host.
-struct EngineBench: ~Copyable {
+final class EngineBench {
   static let memoryBytes = 4 << 20
   static let guardBytes = 64 << 10
   static let address: UInt64 = 0x1_0000_0000
@@ -53,46 +53,55 @@ struct EngineBench: ~Copyable {
   /// - Parameter serviceTime: with one the namespace keeps nothing, and its commands are not done at once.
   init(
     keepsRecording: Bool = true, payload: Bool = false, serviceTime: ServiceTime = .none,
-    _ configure: (inout Subsystem) -> Void = { _ in }
+    ringSlots: UInt64 = 1 << 16, _ configure: (inout Subsystem) -> Void = { _ in }
   ) throws {
+    let path = "/dev/shm/nvmepf-test-\(TraceID.random()).ring"
+    let ring = try Ring(creating: path, capacity: ringSlots, source: .engine, stream: 0, traceID: .random())
+    ring.removeFile()
+    self.ring = ring
     self.keepsRecording = keepsRecording
     var subsystem = Subsystem()
     subsystem.ioQueuesMax = 4
     subsystem.vectors = 5
     configure(&subsystem)
-    whole = .allocate(byteCount: EngineBench.memoryBytes + 2 * EngineBench.guardBytes, alignment: 4096)
-    whole.initializeMemory(as: UInt8.self, repeating: EngineBench.guardByte)
+    whole = EngineBench.zeros(EngineBench.memoryBytes + 2 * EngineBench.guardBytes)
+    for edge in [0, EngineBench.guardBytes + EngineBench.memoryBytes] {
+      memset(whole.baseAddress! + edge, Int32(EngineBench.guardByte), EngineBench.guardBytes)
+    }
     doorbells = .allocate(capacity: 1024)
     for index in 0..<1024 { (doorbells + index).initialize(to: Atomic(0)) }
-    storage = .allocate(byteCount: Int(EngineBench.namespaceBlocks) * 512, alignment: 4096)
-    storage.initializeMemory(as: UInt8.self, repeating: 0)
-    let path = "/dev/shm/nvmepf-test-\(TraceID.random()).ring"
-    ring = try Ring(creating: path, capacity: 1 << 16, source: .engine, stream: 0, traceID: .random())
-    ring.removeFile()
+    storage = EngineBench.zeros(Int(EngineBench.namespaceBlocks) * 512)
     consumer = RingConsumer(ring)
     let recorder = RingRecorder(
       RingProducer(ring, whenFull: .wait), keepsPayload: payload, ticksPerSecond: 1_000_000_000)
-    port = LivePort(recorder: recorder, doorbells: doorbells, vectors: 5)
+    var port = LivePort(recorder: recorder, doorbells: doorbells, vectors: 5)
     random.initialize(to: 0)
     let slow = ServiceTimer(serviceTime, state: random)
     port.setBackend(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
+    let range = MemoryMap.Range(
+      address: EngineBench.address, length: UInt64(EngineBench.memoryBytes),
+      base: whole.baseAddress! + EngineBench.guardBytes, writable: true)
+    let isMapped = port.memory.add(range)
+    precondition(isMapped, "the first range fits")
+    self.port = port
     controller = Controller(
       subsystem, namespaces: [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)])
-    guard
-      port.memory.add(
-        .init(
-          address: EngineBench.address, length: UInt64(EngineBench.memoryBytes),
-          base: whole.baseAddress! + EngineBench.guardBytes, writable: true))
-    else { preconditionFailure("the first range fits") }
     checkpoint()
   }
 
   deinit {
-    whole.deallocate()
+    munmap(whole.baseAddress, whole.count)
     doorbells.deallocate()
-    storage.deallocate()
+    munmap(storage.baseAddress, storage.count)
     random.deallocate()
     state.deallocate()
+  }
+
+  /// Memory that costs nothing until it is used.
+  private static func zeros(_ count: Int) -> UnsafeMutableRawBufferPointer {
+    let base = mmap(nil, count, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS), -1, 0)
+    precondition(base != MAP_FAILED, "no memory")
+    return UnsafeMutableRawBufferPointer(start: base, count: count)
   }
 
   /// The host's memory.
@@ -101,22 +110,28 @@ struct EngineBench: ~Copyable {
   /// Whether nothing beside the mapped memory was touched.
   var guardsAreIntact: Bool {
     let end = EngineBench.guardBytes + EngineBench.memoryBytes
-    return whole[..<EngineBench.guardBytes].allSatisfy { $0 == EngineBench.guardByte }
-      && whole[end...].allSatisfy { $0 == EngineBench.guardByte }
+    return isIntact(whole[..<EngineBench.guardBytes]) && isIntact(whole[end...])
+  }
+
+  /// Its first byte is right, and every other is like the one before.
+  private func isIntact(_ edge: Slice<UnsafeMutableRawBufferPointer>) -> Bool {
+    let bytes = UnsafeMutableRawBufferPointer(rebasing: edge)
+    return bytes[0] == EngineBench.guardByte
+      && memcmp(bytes.baseAddress!, bytes.baseAddress! + 1, bytes.count - 1) == 0
   }
 
   func queueExists(_ qid: UInt16) -> Bool { queues[qid] != nil }
 
   // MARK: Steps
 
-  mutating func checkpoint() {
+  func checkpoint() {
     let count = controller.encode(into: state)
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
     collect()
   }
 
   /// Let the engine poll until it has nothing to do.
-  mutating func settle() {
+  func settle() {
     repeat {
       _ = port.beginPass()
       collect()
@@ -124,18 +139,18 @@ struct EngineBench: ~Copyable {
     collect()
   }
 
-  private mutating func collect() {
+  private func collect() {
     guard let slots = try? consumer.available() else { return }
     if keepsRecording { recorded.append(contentsOf: slots) }
     consumer.free(slots.count)
   }
 
-  mutating func write(_ register: UInt64, _ value: UInt64, width: Int = 4) {
+  func write(_ register: UInt64, _ value: UInt64, width: Int = 4) {
     controller.writeRegister(offset: register, width: width, value: value, &port)
     collect()
   }
 
-  mutating func read(_ register: UInt64, width: Int = 4) -> UInt64 {
+  func read(_ register: UInt64, width: Int = 4) -> UInt64 {
     controller.readRegister(offset: register, width: width, &port)
   }
 
@@ -144,7 +159,7 @@ struct EngineBench: ~Copyable {
   }
 
   /// Admin queue of 32 entries, enabled.
-  mutating func enable() {
+  func enable() {
     write(Register.aqa, 31 | 31 << 16)
     write(Register.asq, EngineBench.address + UInt64(EngineBench.adminSubmission), width: 8)
     write(Register.acq, EngineBench.address + UInt64(EngineBench.adminCompletion), width: 8)
@@ -157,7 +172,7 @@ struct EngineBench: ~Copyable {
   }
 
   /// Write an entry and ring for it.
-  mutating func submit(_ qid: UInt16, _ sqe: SubmissionEntry) {
+  func submit(_ qid: UInt16, _ sqe: SubmissionEntry) {
     let queue = queues[qid]!
     let place = memory + queue.submission + Int(queue.tail) * SubmissionEntry.size
     place.storeBytes(of: sqe, as: SubmissionEntry.self)
@@ -166,7 +181,7 @@ struct EngineBench: ~Copyable {
   }
 
   /// The next completion that is there; its entry is freed.
-  mutating func reap(_ qid: UInt16) -> CompletionEntry? {
+  func reap(_ qid: UInt16) -> CompletionEntry? {
     let queue = queues[qid]!
     let cqe = (memory + queue.completion + Int(queue.head) * CompletionEntry.size).load(as: CompletionEntry.self)
     guard cqe.phase == queue.phase else { return nil }
@@ -177,7 +192,7 @@ struct EngineBench: ~Copyable {
   }
 
   /// One command from submission to completion; nil when none came.
-  mutating func execute(_ qid: UInt16, _ sqe: SubmissionEntry) -> CompletionEntry? {
+  func execute(_ qid: UInt16, _ sqe: SubmissionEntry) -> CompletionEntry? {
     submit(qid, sqe)
     settle()
     let cqe = reap(qid)
@@ -185,7 +200,7 @@ struct EngineBench: ~Copyable {
     return cqe
   }
 
-  mutating func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void = { _ in }) -> CompletionEntry? {
+  func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void = { _ in }) -> CompletionEntry? {
     var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(7))
     edit(&sqe)
     return execute(0, sqe)
@@ -193,7 +208,7 @@ struct EngineBench: ~Copyable {
 
   /// Create a queue pair.
   /// - Returns: the status of the first command that failed.
-  mutating func createPair(_ qid: UInt16, entries: UInt32 = 64, vector: UInt16? = nil) -> Status {
+  func createPair(_ qid: UInt16, entries: UInt32 = 64, vector: UInt16? = nil) -> Status {
     (memory + EngineBench.completion(qid)).initializeMemory(as: UInt8.self, repeating: 0, count: 0x8000)
     let size = UInt32(qid) | (entries - 1) << 16
     let completion = admin(.createIOCompletionQueue) {

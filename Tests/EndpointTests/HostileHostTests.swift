@@ -21,13 +21,13 @@ struct HostileHostTests {
       // Every mixture of backends and ways to fetch.
       let serviceTime: ServiceTime = random.next() % 2 == 0 ? .none : .uniform(ns: 0...2000, seed: random.next())
       let fetchesBatches = random.next() % 2 == 0
-      var bench = try EngineBench(serviceTime: serviceTime) {
+      let bench = try EngineBench(serviceTime: serviceTime) {
         $0.fetchesBatches = fetchesBatches
         $0.arbitrationBurst = fetchesBatches ? 7 : 3
       }
       bench.fillLists(&random)
       for _ in 0..<200 {
-        step(&bench, &random)
+        step(bench, &random)
         bench.settle()
       }
       bench.checkpoint()
@@ -39,7 +39,7 @@ struct HostileHostTests {
     }
   }
 
-  private func step(_ bench: inout EngineBench, _ random: inout Seeded) {
+  private func step(_ bench: EngineBench, _ random: inout Seeded) {
     switch random.next() % 44 {
     case 40: bench.fillLists(&random)
     case 41: bench.attach(UInt32(random.next() % 4 + 1))
@@ -53,12 +53,12 @@ struct HostileHostTests {
       for qid in 1...4 as ClosedRange<UInt16> { _ = bench.createPair(qid, entries: 64) }
     case 7: bench.ring(Doorbell.submissionTail(QueueID(UInt16(random.next() % 8))), UInt32(random.next() % 5000))
     case 8: bench.ring(Doorbell.completionHead(QueueID(UInt16(random.next() % 8))), UInt32(random.next() % 200))
-    default: flood(&bench, &random)
+    default: flood(bench, &random)
     }
   }
 
   /// A queue full of random entries.
-  private func flood(_ bench: inout EngineBench, _ random: inout Seeded) {
+  private func flood(_ bench: EngineBench, _ random: inout Seeded) {
     let qid = UInt16(random.next() % 5)
     guard bench.queueExists(qid) else { return }
     for _ in 0..<(random.next() % 60) {
@@ -160,7 +160,7 @@ extension EngineBench {
   }
 
   /// A null namespace, where there is none.
-  mutating func attach(_ nsid: UInt32) {
+  func attach(_ nsid: UInt32) {
     guard controller.target.namespace(nsid) == nil else { return }
     controller.attach(Namespace(nsid: nsid, blocks: 4096, blockShift: 12), &port)
   }

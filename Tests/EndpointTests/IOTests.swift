@@ -4,7 +4,7 @@ import Testing
 @Suite("I/O commands")
 struct IOTests {
   private func enabled() throws -> EngineBench {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     #expect(bench.createPair(1) == .success)
     return bench
@@ -12,7 +12,7 @@ struct IOTests {
 
   @Test("what is written reads back, through one page, two pages, a list and a chained list")
   func movesData() throws {
-    var bench = try enabled()
+    let bench = try enabled()
     var random = Seeded(11)
     let list = 0x3000
     for (blocks, offset, listOffset) in [(8, 0, 0), (16, 0, 0), (9, 0x200, 0), (64, 0x600, 0), (128, 0, 0xff0)]
@@ -52,7 +52,7 @@ struct IOTests {
 
   @Test("Write Zeroes clears what was written; Flush succeeds, for all namespaces too")
   func clears() throws {
-    var bench = try enabled()
+    let bench = try enabled()
     (bench.memory + EngineBench.data).initializeMemory(as: UInt8.self, repeating: 0x77, count: 4096)
     #expect(bench.execute(1, EngineBench.io(.write, slba: 0, blocks: 8))?.status == .success)
     #expect(bench.execute(1, EngineBench.io(.writeZeroes, slba: 0, blocks: 4))?.status == .success)
@@ -67,7 +67,7 @@ struct IOTests {
 
   @Test("every wrong field has the status that the specification gives it")
   func refuses() throws {
-    var bench = try enabled()
+    let bench = try enabled()
     let good = EngineBench.io(.read, slba: 0, blocks: 8)
     var cases: [(SubmissionEntry, Status)] = []
     func add(_ status: Status, _ edit: (inout SubmissionEntry) -> Void) {
@@ -101,7 +101,7 @@ struct IOTests {
 
   @Test("a PRP list that points to itself ends")
   func endsList() throws {
-    var bench = try enabled()
+    let bench = try enabled()
     let list = EngineBench.address + 0x3000
     for entry in 0..<512 { (bench.memory + 0x3000 + entry * 8).storeBytes(of: list, as: UInt64.self) }
     let sqe = EngineBench.io(.write, slba: 0, blocks: 1024, prp2: list + 0xff8)
@@ -110,7 +110,7 @@ struct IOTests {
 
   @Test("completions wait for room in their queue, and the phase wraps")
   func waitsForRoom() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     #expect(bench.createPair(1, entries: 4) == .success)
     var taken: [UInt16] = []
@@ -135,7 +135,7 @@ struct IOTests {
 
   @Test("NVM Express Base 2.1, 3.4.4: no queue gets more than its burst before the others have their turn")
   func sharesTurns() throws {
-    var bench = try EngineBench()
+    let bench = try EngineBench()
     bench.enable()
     #expect(bench.createPair(1) == .success)
     #expect(bench.createPair(2) == .success)

@@ -27,7 +27,7 @@ func expectIdentical(_ slots: [Record]) throws {
 struct ReplayTests {
   /// Bring-up, two queues, reads, writes, errors, an event, a disable and a second life.
   private func recording(payload: Bool = false) throws -> [Record] {
-    var bench = try EngineBench(payload: payload)
+    let bench = try EngineBench(payload: payload)
     for _ in 0..<2 {
       bench.enable()
       _ = bench.admin(.identify) {

@@ -1,0 +1,1 @@
+../EndpointTests/EngineBench.swift

@@ -1,0 +1,125 @@
+import Endpoint
+import NVMe
+import Replay
+import Target
+import Trace
+
+@testable import Live
+
+/// A host that does what the bytes say: registers, doorbells, queue entries and the memory they point to. Afterwards
+/// nothing outside the host's memory was touched, and the recording replays.
+@_cdecl("fuzz_engine")
+public func fuzzEngine(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
+  var input = Input(data, count)
+  let options = input.take(UInt8.self)
+  let serviceTime: ServiceTime = options & 1 == 0 ? .none : .constant(ns: 0)
+  let bench = EngineBench.make(serviceTime) {
+    $0.fetchesBatches = options & 2 != 0
+    $0.configurationPollMs = options & 4 != 0 ? 1 : 0
+  }
+  while !input.isEmpty { bench.step(&input) }
+  bench.settle()
+  bench.checkpoint()
+  bench.holdRecording()
+  return 0
+}
+
+/// One read and one write whose data pointer and lists are the bytes.
+@_cdecl("fuzz_datapointer")
+public func fuzzDataPointer(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
+  var input = Input(data, count)
+  let bench = EngineBench.make()
+  bench.enable()
+  precondition(bench.createPair(1) == .success)
+  var sqe = bench.entry(&input, IOOpcode.read.rawValue)
+  let list = input.rest(EngineBench.listBytes)
+  bench.fillLists(list)
+  for opcode in [IOOpcode.write, .read, .compare] {
+    sqe.cdw0 = sqe.cdw0 & ~0xff | UInt32(opcode.rawValue)
+    precondition(bench.execute(1, sqe) != nil, "a command never completes")
+  }
+  bench.holdRecording()
+  return 0
+}
+
+extension EngineBench {
+  /// A bench; without room for its ring there is nothing to fuzz.
+  fileprivate static func make(_ time: ServiceTime = .none, _ configure: (inout Subsystem) -> Void = { _ in })
+    -> EngineBench
+  {
+    do {
+      return try EngineBench(serviceTime: time, ringSlots: 1 << 15, configure)
+    } catch { preconditionFailure("no bench: \(error)") }
+  }
+
+  /// One thing that a host can do.
+  fileprivate func step(_ input: inout Input) {
+    let qid = UInt16(input.take(UInt8.self) % 5)
+    switch input.take(UInt8.self) % 16 {
+    case 0: write(UInt64(input.take(UInt8.self) % 0x70) & ~3, input.take(), width: qid & 1 == 0 ? 4 : 8)
+    case 1: enable()
+    case 2: if queueExists(0) { _ = createPair(max(qid, 1), entries: 2 + UInt32(input.take(UInt8.self) % 32)) }
+    case 3: ring(.submissionTail(QueueID(qid)), input.take())
+    case 4: ring(.completionHead(QueueID(qid)), input.take())
+    case 5: controller.reset(ResetReason(rawValue: UInt8(qid % 4))!, &port)
+    case 6:
+      let nsid = UInt32(qid) + 2
+      if controller.target.namespace(nsid) == nil {
+        controller.attach(Namespace(nsid: nsid, blocks: 4096, blockShift: 12), &port)
+      } else {
+        controller.detach(nsid, &port)
+      }
+    case 7: controller.takeStrayDoorbells(&port)
+    case 8:
+      fillLists(input.rest(256))
+    case 9: while queueExists(qid), reap(qid) != nil {}
+    default:
+      guard queueExists(qid) else { break }
+      let all = qid == 0 ? AdminOpcode.allCases.map(\.rawValue) : IOOpcode.allCases.map(\.rawValue)
+      submit(qid, entry(&input, all[Int(input.take(UInt8.self)) % all.count]))
+    }
+    settle()
+  }
+
+  fileprivate func fillLists(_ bytes: UnsafeRawBufferPointer) {
+    guard let base = bytes.baseAddress else { return }
+    (memory + EngineBench.lists).copyMemory(from: base, byteCount: bytes.count)
+  }
+
+  /// An entry whose pointers mostly lie in the host's memory.
+  fileprivate func entry(_ input: inout Input, _ opcode: UInt8) -> SubmissionEntry {
+    var sqe = SubmissionEntry(opcode: opcode, cid: CommandID(input.take()), nsid: UInt32(input.take(UInt8.self)))
+    let flags = input.take(UInt8.self)
+    sqe.cdw0 |= UInt32(flags & 0xc3) << 8
+    let base = EngineBench.address + UInt64(flags & 4 != 0 ? EngineBench.lists : EngineBench.data)
+    sqe.prp1 = flags & 8 != 0 ? input.take() : base + UInt64(input.take(UInt16.self))
+    // PRP2, or the length and the type of SGL1.
+    let second = UInt64(input.take(UInt32.self))
+    sqe.prp2 =
+      sqe.psdt == 0
+      ? EngineBench.address + UInt64(EngineBench.lists) + (second & 0x3fff)
+      : second & 0xfffff | UInt64(input.take(UInt8.self) & 0xf1) << 56
+    sqe.cdw10 = input.take()
+    sqe.cdw11 = UInt32(input.take(UInt16.self))
+    sqe.cdw12 = input.take()
+    sqe.cdw13 = UInt32(input.take(UInt8.self))
+    return sqe
+  }
+
+  /// What must hold whatever the host did.
+  fileprivate func holdRecording() {
+    precondition(guardsAreIntact, "memory outside the host's was written")
+    var given = false
+    recorded.withUnsafeBufferPointer { slots in
+      guard
+        var replayer = try? Replayer(
+          stream: 0,
+          chunks: { () throws(TraceError) in
+            defer { given = true }
+            return given ? nil : slots
+          }), let result = try? replayer.run()
+      else { preconditionFailure("the recording cannot be replayed") }
+      precondition(result.divergence == nil, "\(result.divergence!)")
+    }
+  }
+}

@@ -1,0 +1,55 @@
+#!/bin/bash
+# run.sh [--seconds N] [TARGET...]
+#
+# Fuzzes the parts that read what others wrote, with the toolchain's libFuzzer and address sanitizer: all targets, or
+# those named, each for N seconds (20) from its corpus. Exit status 1 where one found something; the input that shows it
+# lies in Tests/Fuzz/findings/. With --merge a target's corpus takes up what was newly covered, as small as it gets.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
+seconds=20 merge='' targets=()
+all=(engine datapointer configuration vfiouser trace)
+while [ $# -gt 0 ]; do
+  case $1 in
+    --seconds) seconds=$2; shift 2 ;;
+    --merge) merge=yes; shift ;;
+    -*) echo "run.sh: unknown option $1" >&2; exit 2 ;;
+    *) targets+=("$1"); shift ;;
+  esac
+done
+[ ${#targets[@]} -gt 0 ] || targets=("${all[@]}")
+
+build=$PWD/.build-fuzz
+flags=(-c release -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xcc -fsanitize=address)
+echo "building the fuzzed library"
+NVMEPF_FUZZ=1 swift build --scratch-path "$build" --product Fuzz "${flags[@]}" 2>&1 | grep -E 'error|Compiling|Build' | tail -1
+library=$build/release/libFuzz.a
+
+failed=0
+for target in "${targets[@]}"; do
+  corpus=Tests/Fuzz/corpus/$target
+  mkdir -p "$corpus" "$build/found-$target" Tests/Fuzz/findings
+  printf '#include <stddef.h>\n#include <stdint.h>\nint fuzz_%s(const uint8_t *, long);\nint LLVMFuzzerTestOneInput(const uint8_t *d, size_t n) { return fuzz_%s(d, (long)n); }\n' \
+    "$target" "$target" >"$build/$target.c"
+  clang -c -o "$build/$target.o" "$build/$target.c"
+  swiftc -sanitize=fuzzer,address -o "$build/fuzz-$target" "$build/$target.o" "$library" -lzstd -luring 2>&1 | { grep -v "ld.gold: warning" || true; }
+  export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
+  if [ -n "$merge" ]; then
+    mkdir -p "$build/merged-$target"
+    rm -f "$build/merged-$target"/*
+    "$build/fuzz-$target" -merge=1 -max_len=4096 "$build/merged-$target" "$corpus" "$build/found-$target" 2>&1 | tail -1
+    rm -f "$corpus"/*
+    # The smallest that are needed, and not too many of them.
+    ls -Sr "$build/merged-$target" | head -150 | while read -r name; do cp "$build/merged-$target/$name" "$corpus"; done
+    echo "$target: $(ls "$corpus" | wc -l) inputs, $(du -sb "$corpus" | cut -f1) bytes"
+    continue
+  fi
+  if "$build/fuzz-$target" -max_total_time="$seconds" -max_len=4096 -timeout=20 -rss_limit_mb=2048 \
+    -artifact_prefix=Tests/Fuzz/findings/ -print_final_stats=1 "$build/found-$target" "$corpus" >"$build/$target.log" 2>&1; then
+    echo "$target: $(sed -n 's/.*stat::number_of_executed_units: *//p' "$build/$target.log") inputs in $seconds s, nothing found; $(grep -o 'cov: [0-9]*' "$build/$target.log" | tail -1)"
+  else
+    failed=1
+    echo "$target: FOUND SOMETHING"
+    grep -E 'Fatal error|ERROR:|SUMMARY|Test unit written|precondition' "$build/$target.log" | head -6
+  fi
+done
+exit $failed
