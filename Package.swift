@@ -66,7 +66,7 @@ let package = Package(
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
-      dependencies: ["CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"],
+      dependencies: ["Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),

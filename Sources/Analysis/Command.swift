@@ -42,6 +42,8 @@ struct Command {
   var queueFull: UInt64 = 0
   var bytesFromHost: UInt64 = 0
   var bytesToHost: UInt64 = 0
+  /// Its completion has a status that is no success.
+  var hasFailed = false
 
   init(qid: UInt16, cid: UInt16) {
     self.qid = qid
@@ -77,7 +79,8 @@ struct Command {
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
       hostSubmit: submit == Command.noTime ? nil : begin - min(submit, begin),
-      undetectedMax: isFromHost ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost, bytesToHost: bytesToHost)
+      undetectedMax: isFromHost ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
+      hasFailed: hasFailed)
   }
 
   /// When a worker took it: the first that is known of what workers do.

@@ -24,6 +24,8 @@ public struct CommandTimes: Sendable {
   public let undetectedMax: UInt64?
   public let bytesFromHost: UInt64
   public let bytesToHost: UInt64
+  /// Its completion has a status that is no success.
+  public let hasFailed: Bool
 
   public var total: UInt64 { end - begin }
 }

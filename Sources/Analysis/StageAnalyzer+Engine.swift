@@ -235,6 +235,7 @@ extension StageAnalyzer {
     if index != Command.none {
       submissionQueues[queue].cqid = record.qid
       commands[index].posted = now
+      commands[index].hasFailed = !Status(rawValue: UInt16(record.bHigh >> 17)).isSuccess
       commands[index].queueFull =
         completionQueues[completion].fullTime(at: now)
         - min(

@@ -5,6 +5,7 @@ struct Statistics {
   private(set) var lastEnd: UInt64 = 0
   private(set) var bytesFromHost: UInt64 = 0
   private(set) var bytesToHost: UInt64 = 0
+  private(set) var failed: UInt64 = 0
   private var latency = DistributionRecorder()
   private var stages = [DistributionRecorder](repeating: DistributionRecorder(), count: Stage.count)
   private var unexplained = DistributionRecorder()
@@ -15,6 +16,7 @@ struct Statistics {
     lastEnd = max(lastEnd, times.end)
     bytesFromHost &+= times.bytesFromHost
     bytesToHost &+= times.bytesToHost
+    if times.hasFailed { failed += 1 }
     latency.record(times.total)
     for stage in 0..<Stage.count { stages[stage].record(times.stages[stage]) }
     unexplained.record(times.unexplained)
@@ -24,7 +26,8 @@ struct Statistics {
 
   var breakdown: Breakdown {
     Breakdown(
-      commands: commands, durationNs: durationNs, bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
+      commands: commands, failed: failed, durationNs: durationNs, bytesFromHost: bytesFromHost,
+      bytesToHost: bytesToHost,
       latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution)
   }
 }

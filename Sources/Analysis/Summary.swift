@@ -50,6 +50,8 @@ public struct Summary: Sendable {
 /// Distributions over a set of commands.
 public struct Breakdown: Sendable {
   public let commands: UInt64
+  /// Commands among them whose status is no success.
+  public let failed: UInt64
   /// From the first begin to the last end, in nanoseconds.
   public let durationNs: UInt64
   public let bytesFromHost: UInt64

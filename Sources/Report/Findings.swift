@@ -9,7 +9,7 @@ struct Findings {
   init(_ summary: Summary) { self.summary = summary }
 
   var sentences: [String] {
-    let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, data]
+    let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, unexplained, undetected, hostSubmit]
     return (what + parts + [completeness, recorder, inversions, resets, kernel]).compactMap { $0 }
   }
@@ -74,6 +74,13 @@ struct Findings {
   private var throughput: String? {
     Findings.throughput(of: io) + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
       + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; \(Quantity.count(summary.queueDepthMax)) at most."
+  }
+
+  private var failures: String? {
+    guard io.failed > 0 else { return nil }
+    let share = Double(io.failed) / Double(max(io.commands, 1))
+    return
+      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed: nvmepf dump --event completion shows their status."
   }
 
   /// "2 000 commands in 1.20 s, 1 667 a second."

@@ -50,6 +50,7 @@ struct JSONReport {
         [("stage", .string(stage.name))] + distribution(breakdown[stage], of: breakdown.latency) + extras(stage))
     }
     return [
+      ("failed", .integer(breakdown.failed)),
       ("duration_ns", .integer(breakdown.durationNs)),
       ("iops", .number(breakdown.iops)),
       ("queue_depth", .number(breakdown.queueDepth)),

@@ -1,8 +1,10 @@
+import Analysis
 import Foundation
 import Host
 import Live
 import NVMe
 import Testing
+import Trace
 
 /// A file that goes with its owner.
 private final class NamespaceFile {
@@ -47,7 +49,9 @@ extension Conformance {
         try rig.enable()
         let queue = try rig.createPair()
         let data = try rig.buffer(8192)
-        for (slba, fua) in [(0, 0), (1, 1 << 30), (UInt64(8 << 20) / (1 << UInt64(blockShift)) - 2, 0)] as [(UInt64, UInt32)] {
+        for (slba, fua) in [(0, 0), (1, 1 << 30), (UInt64(8 << 20) / (1 << UInt64(blockShift)) - 2, 0)]
+          as [(UInt64, UInt32)]
+        {
           data.fill(UInt8(truncatingIfNeeded: slba &+ 7), count: 8192)
           let write = SubmissionEntry.io(.write, slba: slba, blocks: 2, data).with { sqe in
             sqe.prp2 = data.address + 4096
@@ -333,34 +337,57 @@ extension Conformance {
       }
     }
 
-    @Test("SMART, the error log and the completions that the host counts agree")
+    @Test("SMART, the error log, the report and what the host counts agree on commands, bytes and errors")
     func countersAgree() throws {
-      try withEndpoint { rig in
+      var counts = Counts()
+      try withEndpoint({ _ in }) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         let data = try rig.buffer()
-        var (reads, writes, bytesRead, bytesWritten, errors): (UInt64, UInt64, UInt64, UInt64, UInt64) = (0, 0, 0, 0, 0)
         for number in 0..<3000 as Range<UInt64> {
           let opcode: IOOpcode = number % 3 == 0 ? .write : .read
           let isGood = number % 7 != 0
           let cqe = try rig.execute(.io(opcode, slba: isGood ? number : .max, data), on: queue)
           #expect(cqe.status.isSuccess == isGood)
-          if !isGood {
-            errors += 1
-          } else if opcode == .read {
-            (reads, bytesRead) = (reads + 1, bytesRead + 4096)
-          } else {
-            (writes, bytesWritten) = (writes + 1, bytesWritten + 4096)
-          }
+          counts.add(opcode, isGood: isGood)
         }
         let smart = try rig.logPage(2).bytes
-        #expect(smart.integer(UInt64.self, at: 64) == reads && smart.integer(UInt64.self, at: 80) == writes)
-        #expect(smart.integer(UInt64.self, at: 32) == (bytesRead + 511_999) / 512_000)
-        #expect(smart.integer(UInt64.self, at: 48) == (bytesWritten + 511_999) / 512_000)
-        #expect(smart.integer(UInt64.self, at: 176) == errors)
+        #expect(smart.integer(UInt64.self, at: 64) == counts.reads)
+        #expect(smart.integer(UInt64.self, at: 80) == counts.writes)
+        #expect(smart.integer(UInt64.self, at: 32) == (counts.reads * 4096 + 511_999) / 512_000)
+        #expect(smart.integer(UInt64.self, at: 48) == (counts.writes * 4096 + 511_999) / 512_000)
+        #expect(smart.integer(UInt64.self, at: 176) == counts.errors)
         let log = try rig.logPage(1).bytes
-        #expect(log.integer(UInt64.self, at: 0) == errors)
+        #expect(log.integer(UInt64.self, at: 0) == counts.errors)
+      } inspect: { reader in
+        let summary = try Conformance.summarise(reader)
+        #expect(summary.io.commands == counts.reads + counts.writes + counts.errors)
+        #expect(summary.io.bytesToHost == counts.reads * 4096 && summary.io.bytesFromHost == counts.writes * 4096)
+        #expect(summary.io.failed == counts.errors)
       }
     }
+
+    private struct Counts {
+      var reads: UInt64 = 0
+      var writes: UInt64 = 0
+      var errors: UInt64 = 0
+
+      mutating func add(_ opcode: IOOpcode, isGood: Bool) {
+        if !isGood { errors += 1 } else if opcode == .read { reads += 1 } else { writes += 1 }
+      }
+    }
+  }
+}
+
+extension Conformance {
+  /// As `nvmepf report` sees the trace.
+  static func summarise(_ reader: TraceReader) throws -> Summary {
+    var analyzer = StageAnalyzer(grouping: nil)
+    var events = try MergedEvents(reader)
+    while let (record, id) = try events.next() {
+      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
+    }
+    return analyzer.summary()
   }
 }

@@ -17,7 +17,11 @@ import VFIOUser
 enum Conformance {}
 
 /// Serve and record an endpoint, let a host at it, and hold the recording against the engine.
-func withEndpoint(_ configure: (inout EndpointConfiguration) -> Void = { _ in }, _ body: (Rig) throws -> Void) throws {
+/// - Parameter inspect: looks at the whole trace afterwards.
+func withEndpoint(
+  _ configure: (inout EndpointConfiguration) -> Void = { _ in }, _ body: (Rig) throws -> Void,
+  inspect: (TraceReader) throws -> Void = { _ in }
+) throws {
   var configuration = EndpointConfiguration(backend: .memory(bytes: 8 << 20), ioQueuesMax: 4)
   configure(&configuration)
   let recording = try RecordedEndpoint(configuration)
@@ -26,11 +30,11 @@ func withEndpoint(_ configure: (inout EndpointConfiguration) -> Void = { _ in },
     try body(rig)
   } catch {
     rig.leave()
-    _ = try? recording.finish()
+    _ = try? recording.finish { _ in }
     throw error
   }
   rig.leave()
-  let divergence = try recording.finish()
+  let divergence = try recording.finish(inspect)
   #expect(divergence == nil, "the recording does not replay: \(divergence ?? "")")
 }
 
@@ -68,7 +72,7 @@ final class RecordedEndpoint {
 
   /// End everything, and replay what was recorded.
   /// - Returns: the story of the first difference.
-  func finish() throws -> String? {
+  func finish(_ inspect: (TraceReader) throws -> Void) throws -> String? {
     server.stop()
     serving.join()
     function.stop()
@@ -77,6 +81,7 @@ final class RecordedEndpoint {
     defer { unlink(trace) }
     if let error = summary.error { throw error }
     let reader = try TraceReader(path: trace)
+    try inspect(reader)
     var engines = 0
     for (id, chunks) in reader.streams where id.source == .engine {
       engines += 1
