@@ -34,8 +34,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// The descriptors behind the interrupt lines, for `trigger`.
   private var descriptors: [UInt32: Int32] = [:]
   private var pin: Int32 = -1
-  /// Why there can be no files and devices behind namespaces.
-  private let storageError: StorageError?
+  private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
   /// Held while namespaces come and go.
   private var changing = pthread_mutex_t()
@@ -52,17 +51,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     else { throw EndpointError(description: "no memory for the doorbells: \(String(cString: strerror(errno)))") }
     doorbells = page
     pthread_mutex_init(&changing, nil)
-    var storage: StorageHandover?
-    var storageError: StorageError?
     do throws(StorageError) {
-      storage = try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes)
-    } catch { storageError = error }
-    self.storageError = storageError
+      storage = .success(try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes))
+    } catch { storage = .failure(error) }
     for namespace in configuration.namespaces {
       guard namespaces[namespace.nsid] == nil else {
         throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
-      namespaces[namespace.nsid] = try OpenNamespace(namespace, storageError)
+      namespaces[namespace.nsid] = try OpenNamespace(namespace, storage)
     }
     initialConfiguration = PCIConfigurationSpace(
       vendorID: subsystem.vendorID, deviceID: configuration.deviceID, subsystemVendorID: subsystem.subsystemVendorID,
@@ -77,7 +73,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     }
     shard = Shard(
       .init(
-        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) }, storage: storage,
+        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) },
+        storage: try? storage.get(),
         core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
         recording: shardRecording), doorbells: doorbells.assumingMemoryBound(to: Atomic<UInt32>.self))
   }
@@ -114,7 +111,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard namespaces[configuration.nsid] == nil else {
       throw EndpointError(description: "namespace \(configuration.nsid) exists already")
     }
-    let open = try OpenNamespace(configuration, storageError)
+    let open = try OpenNamespace(configuration, storage)
     shard.attach(open.namespace, open.backend)
     namespaces[configuration.nsid] = open
   }

@@ -14,8 +14,10 @@ final class OpenNamespace: @unchecked Sendable {
 
   private static let blockShiftDefault: UInt8 = 9
 
-  /// - Parameter storageError: why there can be no file or device; nil when there can.
-  init(_ configuration: NamespaceConfiguration, _ storageError: StorageError?) throws(EndpointError) {
+  /// What files and devices need, or why there can be none.
+  typealias Storage = Result<StorageHandover, StorageError>
+
+  init(_ configuration: NamespaceConfiguration, _ storage: Storage) throws(EndpointError) {
     self.configuration = configuration
     var blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
     var isReadOnly = configuration.isReadOnly
@@ -33,8 +35,7 @@ final class OpenNamespace: @unchecked Sendable {
       memory = try OpenNamespace.zeros(size)
       backend = .memory(MemoryBackend(base: memory.baseAddress!))
     case .file(let path, _), .passthrough(let path):
-      if let storageError { throw EndpointError(description: storageError.description) }
-      let device = try OpenNamespace.open(configuration)
+      let device = try OpenNamespace.open(configuration, storage)
       memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
       backend = .storage(Unmanaged.passUnretained(device))
       bytes = device.bytes
@@ -63,15 +64,25 @@ final class OpenNamespace: @unchecked Sendable {
     if let base = memory.baseAddress { munmap(base, memory.count) }
   }
 
-  private static func open(_ configuration: NamespaceConfiguration) throws(EndpointError) -> StorageDevice {
+  private static func open(_ configuration: NamespaceConfiguration, _ storage: Storage) throws(EndpointError)
+    -> StorageDevice
+  {
     do throws(StorageError) {
-      switch configuration.backend {
-      case .file(let path, let buffered):
-        return try StorageDevice(path: path, readOnly: configuration.isReadOnly, buffered: buffered)
-      case .passthrough(let path): return try StorageDevice(path: path, readOnly: configuration.isReadOnly)
-      case .null, .memory: preconditionFailure("these have no device")
+      let device = try open(configuration)
+      guard try storage.get().canPassThrough || !device.isPassedThrough else {
+        throw StorageError(description: "\(device.path): passing commands through needs Linux 5.19")
       }
+      return device
     } catch { throw EndpointError(description: error.description) }
+  }
+
+  private static func open(_ configuration: NamespaceConfiguration) throws(StorageError) -> StorageDevice {
+    switch configuration.backend {
+    case .file(let path, let buffered):
+      return try StorageDevice(path: path, readOnly: configuration.isReadOnly, buffered: buffered)
+    case .passthrough(let path): return try StorageDevice(path: path, readOnly: configuration.isReadOnly)
+    case .null, .memory: preconditionFailure("these have no device")
+    }
   }
 
   /// Zeros that take no memory until they are written.

@@ -39,6 +39,8 @@ struct StorageRequests: ~Copyable {
     ranges.deallocate()
   }
 
+  var canPassThrough: Bool { queue.canPassThrough }
+
   /// Where the data of a slot's request is; nil when there are too many requests.
   mutating func buffer(_ slot: Int32) -> UnsafeMutableRawPointer? {
     if requestOfSlot[Int(slot)] < 0 {
@@ -145,8 +147,13 @@ struct StorageRequests: ~Copyable {
 final class StorageHandover: @unchecked Sendable {
   private var requests: StorageRequests?
 
+  /// Whether commands can be passed through to NVMe devices.
+  let canPassThrough: Bool
+
   init(maxTransferBytes: UInt32) throws(StorageError) {
-    requests = try StorageRequests(maxTransferBytes: maxTransferBytes)
+    let made = try StorageRequests(maxTransferBytes: maxTransferBytes)
+    canPassThrough = made.canPassThrough
+    requests = consume made
   }
 
   func take() -> StorageRequests? { requests.take() }

@@ -4,6 +4,8 @@ import Glibc
 /// Why storage cannot be used: one line with the path and what to do.
 public struct StorageError: Error, CustomStringConvertible, Sendable {
   public let description: String
+
+  public init(description: String) { self.description = description }
 }
 
 /// An open regular file, block device or NVMe character device.
@@ -60,10 +62,10 @@ public final class StorageDevice: Sendable {
   static let directAlignment: UInt64 = 4096
 
   /// Most that one operation may move: devices that commands are passed through to have a limit that is not asked for.
-  var stepBytes: UInt64 { answersWithStatus ? 128 << 10 : 1 << 30 }
+  var stepBytes: UInt64 { isPassedThrough ? 128 << 10 : 1 << 30 }
 
-  /// Whether an operation's result is an NVMe status.
-  var answersWithStatus: Bool { if case .nvme = kind { true } else { false } }
+  /// Whether commands are passed through: then an operation's result is an NVMe status.
+  public var isPassedThrough: Bool { if case .nvme = kind { true } else { false } }
 
   /// The descriptor for a piece at `offset` of `count` bytes.
   func descriptor(offset: UInt64, count: UInt64) -> Int32 {

@@ -249,7 +249,7 @@ public struct StorageQueue: ~Copyable {
     let place = ranges + Int(request) * StorageQueue.rangesMax
     let data = buffer(request)
     let twin = pointer.pointee.twin >= 0 ? UnsafeRawPointer(buffer(pointer.pointee.twin)) : nil
-    if result >= 0, pointer.pointee.device!._withUnsafeGuaranteedRef({ $0.answersWithStatus }) {
+    if result >= 0, pointer.pointee.device!._withUnsafeGuaranteedRef({ $0.isPassedThrough }) {
       pointer.pointee.take(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, twin)
     } else {
       pointer.pointee.take(result, place, bufferBytes: UInt64(bufferBytes), data, twin)
