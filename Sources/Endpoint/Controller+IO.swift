@@ -11,36 +11,81 @@ extension Controller {
     }
   }
 
+  /// The request of a read or write that is right in every field; nil for all else, which the target looks at in full.
+  @inline(__always)
+  private func readOrWrite(_ sqe: SubmissionEntry, _ qid: QueueID, _ slot: Int32) -> IORequest? {
+    let isRead = sqe.opcode == IOOpcode.read.rawValue
+    guard isRead || sqe.opcode == IOOpcode.write.rawValue, sqe.fuse == 0, sqe.psdt != 3, sqe.nsid >= 1,
+      sqe.nsid <= Subsystem.namespacesMax
+    else { return nil }
+    let namespace = namespaces + Int(sqe.nsid)
+    let blocks = (sqe.cdw12 & 0xffff) + 1
+    let size = namespace.pointee.blocks
+    guard namespace.pointee.nsid == sqe.nsid, sqe.slba <= size, UInt64(blocks) <= size - sqe.slba,
+      UInt64(blocks) << namespace.pointee.blockShift <= maxTransferBytes, !namespace.pointee.hasReservations,
+      isRead || !namespace.pointee.refusesWrites
+    else { return nil }
+    var request = IORequest(
+      opcode: isRead ? .read : .write, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: sqe.slba, blocks: blocks,
+      blockShift: namespace.pointee.blockShift)
+    request.slot = slot
+    request.forcesUnitAccess = !isRead && (!hasWriteCache || sqe.cdw12 & 1 << 30 != 0)
+    return request
+  }
+
   private mutating func executeIO<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
     let sqe = commands[Int(index)].sqe
-    let qid = commands[Int(index)].qid
-    var request: IORequest
+    guard let request = readOrWrite(sqe, commands[Int(index)].qid, index) else { return executeOther(index, &port) }
+    executeData(request, sqe, &port)
+  }
+
+  /// A request whose data pointer describes blocks of the namespace.
+  @inline(__always)
+  private mutating func executeData<P: Port & ~Copyable>(
+    _ request: IORequest, _ sqe: SubmissionEntry, _ port: inout P
+  ) {
+    let length = UInt32(truncatingIfNeeded: request.byteCount)
+    let isRead = request.opcode == .read
     let mapped: Int
     do throws(Status) {
-      request = try target.request(sqe, qid: qid)
-      request.slot = index
-      if request.movesData {
-        let direction: Direction = request.opcode == .read ? .toHost : .fromHost
-        mapped = try mapData(sqe, UInt32(request.byteCount), direction, qid, &port)
-      } else {
-        if request.opcode.isReservation { return executeReservation(index, request.opcode, &port) }
-        try takeRanges(&request, sqe, &port)
-        mapped = 0
-      }
+      mapped = try mapData(sqe, length, isRead ? .toHost : .fromHost, request.qid, &port)
     } catch {
-      port.mapped(qid: qid, cid: sqe.cid, segments: 0, length: 0)
-      return finish(index, error)
+      port.mapped(qid: request.qid, cid: request.cid, segments: 0, length: 0)
+      return finish(request.slot, error)
     }
-    port.mapped(
-      qid: qid, cid: sqe.cid, segments: mapped, length: UInt32(truncatingIfNeeded: request.transferBytes))
-    if request.movesData, request.opcode != .read, !transfer(.fromHost, request, segments, mapped, &port) {
+    port.mapped(qid: request.qid, cid: request.cid, segments: mapped, length: length)
+    guard isRead || transfer(.fromHost, request, segments, mapped, &port) else {
       return conclude(request, .dataTransferError, segments, 0, &port)
     }
+    handOver(request, mapped, &port)
+  }
+
+  @inline(__always)
+  private mutating func handOver<P: Port & ~Copyable>(_ request: IORequest, _ mapped: Int, _ port: inout P) {
     if let status = port.execute(request) {
       conclude(request, status, segments, mapped, &port)
     } else {
       hold(request, mapped)
     }
+  }
+
+  @inline(never)
+  private mutating func executeOther<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
+    let sqe = commands[Int(index)].sqe
+    let qid = commands[Int(index)].qid
+    var request: IORequest
+    do throws(Status) {
+      request = try target.request(sqe, qid: qid)
+      request.slot = index
+      if request.movesData { return executeData(request, sqe, &port) }
+      if request.opcode.isReservation { return executeReservation(index, request.opcode, &port) }
+      if request.opcode == .datasetManagement || request.opcode == .copy { try readRanges(&request, sqe, &port) }
+    } catch {
+      port.mapped(qid: qid, cid: sqe.cid, segments: 0, length: 0)
+      return finish(index, error)
+    }
+    port.mapped(qid: qid, cid: sqe.cid, segments: 0, length: 0)
+    handOver(request, 0, &port)
   }
 
   /// The backend is done with a request, or the request has failed before: what remains is data for the host.
@@ -53,20 +98,17 @@ extension Controller {
       status = .dataTransferError
     }
     port.release(request)
-    target.count(request, status)
+    target.health.count(request, status)
     finish(request.slot, status)
   }
 
+  @inline(__always)
   private func transfer<P: Port & ~Copyable>(
     _ direction: Direction, _ request: IORequest, _ segments: UnsafeMutablePointer<Segment>, _ count: Int,
     _ port: inout P
   ) -> Bool {
     // Nothing is written of what cannot be had whole.
-    if direction == .fromHost, count > 1 {
-      for index in 0..<count {
-        guard port.reaches(direction, request, segments[index]) else { return false }
-      }
-    }
+    if direction == .fromHost, count > 1, !reachesAll(request, segments, count, &port) { return false }
     var offset: UInt64 = 0
     for index in 0..<count {
       if !segments[index].isBitBucket {
@@ -75,6 +117,16 @@ extension Controller {
       offset += UInt64(segments[index].length)
     }
     port.transferred(direction, request)
+    return true
+  }
+
+  @inline(never)
+  private func reachesAll<P: Port & ~Copyable>(
+    _ request: IORequest, _ segments: UnsafeMutablePointer<Segment>, _ count: Int, _ port: inout P
+  ) -> Bool {
+    for index in 0..<count where !segments[index].isBitBucket {
+      guard port.reaches(.fromHost, request, segments[index]) else { return false }
+    }
     return true
   }
 
@@ -132,17 +184,6 @@ extension Controller {
   // MARK: Ranges
 
   /// Deallocations and copies bring the ranges that they are about.
-  @inline(__always)
-  private mutating func takeRanges<P: Port & ~Copyable>(
-    _ request: inout IORequest, _ sqe: SubmissionEntry, _ port: inout P
-  ) throws(Status) {
-    switch request.opcode {
-    case .datasetManagement, .copy: try readRanges(&request, sqe, &port)
-    default: break
-    }
-  }
-
-  @inline(never)
   private mutating func readRanges<P: Port & ~Copyable>(
     _ request: inout IORequest, _ sqe: SubmissionEntry, _ port: inout P
   ) throws(Status) {

@@ -69,6 +69,10 @@ public struct Controller: ~Copyable {
 
   /// Commands fetched in one turn of a queue; follows the features.
   var burst = 0
+  /// What every command needs of the target: namespaces by their identifier, the largest transfer, the write cache.
+  let namespaces: UnsafePointer<Namespace>
+  let maxTransferBytes: UInt64
+  var hasWriteCache = true
   /// Timers that are armed.
   public internal(set) var timers = 0
   var keepAliveIsArmed = false
@@ -78,6 +82,8 @@ public struct Controller: ~Copyable {
   /// - Parameter namespaces: with different identifiers.
   public init(_ subsystem: Subsystem, namespaces: [Namespace] = []) {
     target = Target(subsystem)
+    self.namespaces = target.namespaces.places
+    maxTransferBytes = UInt64(subsystem.maxTransferBytes)
     for namespace in namespaces { target.attach(namespace) }
     target.settleNamespaces()
     queuesMax = Int(subsystem.ioQueuesMax) + 1
@@ -154,6 +160,7 @@ public struct Controller: ~Copyable {
   /// What the engine needs for every command, taken out of the features once.
   mutating func applyFeatures() {
     burst = min(target.features.burst, Controller.batchMax)
+    hasWriteCache = target.hasWriteCache
     for place in 0..<liveCompletion.count {
       let qid = liveCompletion[place]
       let queue = completionQueues + Int(qid.rawValue)

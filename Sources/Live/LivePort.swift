@@ -22,7 +22,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private var timers = TimerList()
   private var delays = DelayQueue()
   /// Opened with the first namespace on a file or device.
-  private var storage: StorageRequests?
+  private let storage: UnsafeMutablePointer<StorageRequests>?
   /// The devices behind namespaces, for a flush of all.
   private var devices: [UInt32: StorageDevice] = [:]
   /// By slot: the requests that are not done at once.
@@ -39,7 +39,13 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     recorder: consuming R, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, vectors: Int,
     storage: consuming StorageRequests? = nil
   ) {
-    self.storage = storage
+    if let storage {
+      let place = UnsafeMutablePointer<StorageRequests>.allocate(capacity: 1)
+      place.initialize(to: storage)
+      self.storage = place
+    } else {
+      self.storage = nil
+    }
     self.recorder = recorder
     self.doorbells = doorbells
     backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
@@ -52,6 +58,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   }
 
   deinit {
+    if let storage {
+      storage.deinitialize(count: 1)
+      storage.deallocate()
+    }
     backends.deallocate()
     deferred.deallocate()
     compared?.deallocate()
@@ -66,12 +76,12 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   /// A namespace was detached; what is under way in it goes on.
   mutating func removeBackend(_ nsid: UInt32) {
     guard let device = devices.removeValue(forKey: nsid) else { return }
-    storage!.detach(device)
+    storage!.pointee.detach(device)
   }
 
   /// Tell the kernel of what backends were given in this pass.
   @inline(__always)
-  mutating func endPass() { if storage != nil { storage!.kick() } }
+  func endPass() { storage?.pointee.kick() }
 
   /// A pass of the poll loop begins.
   /// - Returns: now, in ticks; 0 when nothing is recorded.
@@ -167,7 +177,11 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       }
       return false
     }
-    UnsafeMutableRawPointer(entries).copyMemory(from: source, byteCount: count * SubmissionEntry.size)
+    if count == 1 {
+      entries.pointee = source.loadUnaligned(as: SubmissionEntry.self)
+    } else {
+      UnsafeMutableRawPointer(entries).copyMemory(from: source, byteCount: count * SubmissionEntry.size)
+    }
     if R.isOn {
       var span = stamp()
       for place in 0..<count {
@@ -226,7 +240,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   @inline(__always)
   private mutating func data(of request: IORequest) -> UnsafeMutableRawPointer? {
     switch backends[Int(request.nsid)] {
-    case .storage: storage!.buffer(request.slot)
+    case .storage: storage!.pointee.buffer(request.slot)
     case .null, .slow: nil
     case .memory(let backend):
       request.opcode == .compare ? compareBuffer() : backend.base + Int(request.byteOffset)
@@ -317,7 +331,9 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       status = atOnce
     case .storage(let device):
       deferred[Int(request.slot)] = request
-      guard let atOnce = device._withUnsafeGuaranteedRef({ storage!.submit(request, to: $0) }) else { return nil }
+      guard let atOnce = device._withUnsafeGuaranteedRef({ storage!.pointee.submit(request, to: $0) }) else {
+        return nil
+      }
       status = atOnce
     case .memory(let backend): status = backend.execute(request, data: compared)
     case .slow(let timer):
@@ -343,14 +359,14 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private mutating func flushAll(_ request: IORequest) -> Status? {
     guard !devices.isEmpty else { return .success }
     deferred[Int(request.slot)] = request
-    return storage!.flush(request.slot, Array(devices.values))
+    return storage!.pointee.flush(request.slot, Array(devices.values))
   }
 
   mutating func completion() -> (slot: Int32, status: Status)? {
     let next: (slot: Int32, status: Status)
     if let slot = delays.next() {
       next = (slot, .success)
-    } else if storage != nil, let completion = storage!.completion() {
+    } else if let completion = storage?.pointee.completion() {
       next = completion
     } else {
       return nil
@@ -360,11 +376,11 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   }
 
   @inline(__always)
-  mutating func release(_ request: IORequest) { if storage != nil { storage!.release(request.slot) } }
+  func release(_ request: IORequest) { storage?.pointee.release(request.slot) }
 
   mutating func abandonRequests() {
     delays.removeAll()
-    if storage != nil { storage!.abandonAll() }
+    storage?.pointee.abandonAll()
   }
 
   // MARK: Time

@@ -8,8 +8,10 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
     rawValue = type << 8 | code | (retry ? 0 : 1 << 14)
   }
 
+  @inlinable
   public var isSuccess: Bool { rawValue & 0x7ff == 0 }
   /// Status Code Type and Status Code.
+  @inlinable
   public var code: UInt16 { rawValue & 0x7ff }
 
   public static let success = Status(rawValue: 0)
@@ -58,5 +60,6 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let accessDenied = Status(type: 2, code: 0x86)
 
   /// Whether the medium, not the command, is to blame.
+  @inlinable
   public var isMediaError: Bool { rawValue >> 8 & 7 == 2 && self.code != Status.compareFailure.code }
 }

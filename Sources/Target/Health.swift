@@ -23,8 +23,9 @@ public struct Health: BitwiseCopyable, Equatable, Sendable {
   /// Composite Temperature, in kelvin: nothing here gets warm.
   static let temperature: UInt16 = 300
 
-  @inline(__always)
-  mutating func count(_ request: IORequest, _ status: Status) {
+  /// A request was executed, or failed on the way.
+  @inlinable @inline(__always)
+  public mutating func count(_ request: IORequest, _ status: Status) {
     if status.isMediaError { mediaErrors += 1 }
     switch request.opcode {
     case .read, .compare:
@@ -39,10 +40,6 @@ public struct Health: BitwiseCopyable, Equatable, Sendable {
 }
 
 extension Target {
-  /// A request was executed, or failed on the way.
-  @inline(__always)
-  public mutating func count(_ request: IORequest, _ status: Status) { health.count(request, status) }
-
   /// CC.EN has risen.
   public mutating func noteEnabled(nowMs: UInt64) {
     if health.firstEnabledMs == 0 { health.firstEnabledMs = nowMs }

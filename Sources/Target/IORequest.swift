@@ -44,17 +44,22 @@ public struct IORequest: BitwiseCopyable {
   }
 
   /// Bytes of data that the host transfers for it.
+  @inlinable @inline(__always)
   public var transferBytes: UInt64 { movesData ? byteCount : 0 }
 
   /// Whether the command's data pointer describes blocks of the namespace.
+  @inlinable @inline(__always)
   public var movesData: Bool { opcode == .read || opcode == .write || opcode == .compare }
 
   /// Where its blocks begin in the namespace, in bytes.
+  @inlinable @inline(__always)
   public var byteOffset: UInt64 { slba << blockShift }
   /// Bytes of the namespace that it covers.
+  @inlinable @inline(__always)
   public var byteCount: UInt64 { UInt64(blocks) << blockShift }
 
   /// Whether it changes the namespace.
+  @inlinable @inline(__always)
   public var writes: Bool {
     switch opcode {
     case .write, .writeZeroes, .datasetManagement, .copy: true
@@ -73,45 +78,23 @@ extension Target {
 
   /// Check an I/O command's fields, but for the data that it points to.
   /// - Throws: the status that the specification gives the first field found wrong (NVM Command Set 1.1, 3.3).
-  @inline(__always)
   public func request(_ sqe: SubmissionEntry, qid: QueueID) throws(Status) -> IORequest {
     guard let opcode = IOOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
     guard sqe.fuse == 0, sqe.psdt != 3 else { throw .invalidField }
     guard let namespace = namespace(sqe.nsid) else { return try requestForAll(opcode, sqe, qid) }
-    var request: IORequest
-    switch opcode {
-    case .read, .write:
-      request = try blockRequest(opcode, sqe, qid, namespace)
-      guard request.byteCount <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
-      // Force Unit Access; without a volatile cache every write is one.
-      request.forcesUnitAccess = sqe.cdw12 & 1 << 30 != 0 || features.volatileWriteCache & 1 == 0
-    default: request = try seldomRequest(opcode, sqe, qid, namespace)
-    }
+    let request = try request(opcode, sqe, qid, namespace)
     if request.writes, namespace.refusesWrites { throw .namespaceIsWriteProtected }
     if namespace.hasReservations { try checkReservation(request) }
     return request
   }
 
-  @inline(__always)
-  private func blockRequest(
-    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
-  ) throws(Status) -> IORequest {
-    let blocks = (sqe.cdw12 & 0xffff) + 1
-    let slba = sqe.slba
-    guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
-    return IORequest(
-      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: blocks,
-      blockShift: namespace.blockShift)
-  }
-
-  @inline(never)
-  private func seldomRequest(
+  private func request(
     _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
   ) throws(Status) -> IORequest {
     var request: IORequest
     switch opcode {
-    case .read, .write, .verify: request = try blockRequest(opcode, sqe, qid, namespace)
-    case .compare:
+    case .verify: request = try blockRequest(opcode, sqe, qid, namespace)
+    case .read, .write, .compare:
       request = try blockRequest(opcode, sqe, qid, namespace)
       guard request.byteCount <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
     case .writeZeroes:
@@ -128,24 +111,38 @@ extension Target {
       guard namespace.hasReservations || !opcode.isReservation else { throw .invalidOpcode }
       request = plainRequest(opcode, sqe, qid, namespace, slba: 0)
     }
+    // Force Unit Access; without a volatile cache every write is one.
     switch opcode {
-    case .writeZeroes, .copy, .datasetManagement:
-      request.forcesUnitAccess =
-        features.volatileWriteCache & 1 == 0 || (opcode != .datasetManagement && sqe.cdw12 & 1 << 30 != 0)
+    case .write, .writeZeroes, .copy: request.forcesUnitAccess = !hasWriteCache || sqe.cdw12 & 1 << 30 != 0
+    case .datasetManagement: request.forcesUnitAccess = !hasWriteCache
     default: break
     }
     return request
+  }
+
+  /// Whether what is written may wait to be flushed.
+  public var hasWriteCache: Bool { features.volatileWriteCache & 1 != 0 }
+
+  private func blockRequest(
+    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
+  ) throws(Status) -> IORequest {
+    let blocks = (sqe.cdw12 & 0xffff) + 1
+    let slba = sqe.slba
+    guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
+    return IORequest(
+      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: blocks,
+      blockShift: namespace.blockShift)
   }
 
   private func plainRequest(
     _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace, slba: UInt64
   ) -> IORequest {
     IORequest(
-      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: 0, blockShift: namespace.blockShift)
+      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: 0,
+      blockShift: namespace.blockShift)
   }
 
   /// A flush may name every namespace at once (Base 2.1, 7.2).
-  @inline(never)
   private func requestForAll(_ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID) throws(Status) -> IORequest {
     guard opcode == .flush, sqe.nsid == .max else { throw .invalidNamespaceOrFormat }
     return IORequest(opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)

@@ -7,7 +7,7 @@ public struct Target: ~Copyable {
   public package(set) var features: Features
   public package(set) var events = AsynchronousEvents()
   public package(set) var errors = ErrorLog()
-  public package(set) var health = Health()
+  public var health = Health()
   public package(set) var namespaces = NamespaceTable()
   /// Namespaces that came or went since the host read the list, ascending.
   public package(set) var changedNamespaces: [UInt32] = []
@@ -59,6 +59,8 @@ public struct Target: ~Copyable {
 public struct NamespaceTable: ~Copyable {
   /// A namespace with `nsid` 0 is a free place.
   private let table: UnsafeMutablePointer<Namespace>
+  /// By namespace identifier, for who looks for every command.
+  package var places: UnsafePointer<Namespace> { UnsafePointer(table) }
   public private(set) var count = 0
 
   init() {
@@ -69,7 +71,6 @@ public struct NamespaceTable: ~Copyable {
 
   deinit { table.deallocate() }
 
-  @inline(__always)
   public subscript(nsid: UInt32) -> Namespace? {
     guard nsid >= 1, nsid <= Subsystem.namespacesMax, table[Int(nsid)].nsid == nsid else { return nil }
     return table[Int(nsid)]
