@@ -9,12 +9,14 @@ extension Conformance {
   struct Admin {
     @Test("Base 5.1.13: Identify Controller")
     func identifiesController() throws {
-      try withEndpoint({
-        $0.subsystem.serial = "S123"
-        $0.subsystem.model = "M 45"
-        $0.subsystem.firmwareRevision = "F6"
-        $0.subsystem.ieeeOUI = 0x12_3456
-      }) { rig in
+      try withEndpoint(
+        endpoint {
+          $0.subsystem.serial = "S123"
+          $0.subsystem.model = "M 45"
+          $0.subsystem.firmwareRevision = "F6"
+          $0.subsystem.ieeeOUI = 0x12_3456
+        }
+      ) { rig in
         try rig.enable()
         let data = try rig.identify(1).bytes
         #expect(data.text(at: 4, width: 20) == "S123" && data.text(at: 24, width: 40) == "M 45")
@@ -32,7 +34,7 @@ extension Conformance {
 
     @Test("NVM 4.1.5.1: Identify Namespace; zeros where there is none", arguments: [9, 12] as [UInt8])
     func identifiesNamespace(blockShift: UInt8) throws {
-      try withEndpoint({ $0.namespaces[0].blockShift = blockShift }) { rig in
+      try withEndpoint(endpoint { $0.namespaces[0].blockShift = blockShift }) { rig in
         try rig.enable()
         let (status, data) = try rig.identify(0, nsid: 1)
         expect(status, .success)
@@ -51,9 +53,11 @@ extension Conformance {
 
     @Test("Base 5.1.13.2.3: the list of active namespaces, from any identifier on", arguments: [2, 7] as [UInt8])
     func listsNamespaces(cns: UInt8) throws {
-      try withEndpoint({
-        for nsid in [3, 900] as [UInt32] { $0.namespaces.append(.init(nsid: nsid, backend: .memory(bytes: 1 << 20))) }
-      }) { rig in
+      try withEndpoint(
+        endpoint {
+          for nsid in [3, 900] as [UInt32] { $0.namespaces.append(.init(nsid: nsid, backend: .memory(bytes: 1 << 20))) }
+        }
+      ) { rig in
         try rig.enable()
         for (after, wanted) in [
           (0, [1, 3, 900, 0]), (1, [3, 900, 0, 0]), (899, [900, 0, 0, 0]), (900, [0, 0, 0, 0]),
@@ -72,10 +76,12 @@ extension Conformance {
 
     @Test("Base 5.1.13.2.4: identification descriptors: NGUID, UUID and command set")
     func describesNamespace() throws {
-      try withEndpoint({
-        $0.namespaces[0].uuid = NamespaceUUID(high: 0x0102_0304_0506_0708, low: 0x090a_0b0c_0d0e_0f10)
-        $0.namespaces[0].nguid = NamespaceUUID(high: 1, low: 2)
-      }) { rig in
+      try withEndpoint(
+        endpoint {
+          $0.namespaces[0].uuid = NamespaceUUID(high: 0x0102_0304_0506_0708, low: 0x090a_0b0c_0d0e_0f10)
+          $0.namespaces[0].nguid = NamespaceUUID(high: 1, low: 2)
+        }
+      ) { rig in
         try rig.enable()
         let data = try rig.identify(3, nsid: 1).bytes
         #expect(data[0] == 2 && data[1] == 16 && data[4 + 7] == 1 && data[4 + 15] == 2)
@@ -261,7 +267,7 @@ extension Conformance {
 
     @Test("Base 5.1.12: NUMD and LPO cut any piece out of a page; what lies behind it reads as zeros")
     func pieces() throws {
-      try withEndpoint({ $0.subsystem.firmwareRevision = "ABCDEFGH" }) { rig in
+      try withEndpoint(endpoint { $0.subsystem.firmwareRevision = "ABCDEFGH" }) { rig in
         try rig.enable()
         let whole = try rig.logPage(3).bytes
         #expect(whole[0] == 1 && whole.text(at: 8, width: 8) == "ABCDEFGH")

@@ -24,18 +24,15 @@ enum Medium: String, CaseIterable, Sendable, CustomTestStringConvertible {
   var testDescription: String { rawValue }
 
   /// Serve 8 MiB of it.
-  func withEndpoint(_ configure: (inout EndpointConfiguration) -> Void = { _ in }, _ body: (Rig) throws -> Void) throws
-  {
+  func withEndpoint(_ configuration: EndpointConfiguration = endpoint(), _ body: (Rig) throws -> Void) throws {
     let file = try NamespaceFile(bytes: 8 << 20)
-    try ConformanceTests.withEndpoint(
-      {
-        switch self {
-        case .memory: break
-        case .file: $0.namespaces[0].backend = .file(path: file.path, buffered: false)
-        case .bufferedFile: $0.namespaces[0].backend = .file(path: file.path, buffered: true)
-        }
-        configure(&$0)
-      }, body)
+    var configuration = configuration
+    switch self {
+    case .memory: break
+    case .file: configuration.namespaces[0].backend = .file(path: file.path, buffered: false)
+    case .bufferedFile: configuration.namespaces[0].backend = .file(path: file.path, buffered: true)
+    }
+    try ConformanceTests.withEndpoint(configuration, body)
     _ = file
   }
 }
@@ -45,7 +42,7 @@ extension Conformance {
   struct Commands {
     @Test("NVM 3.3.4 and 3.3.6: what is written reads back", arguments: Medium.allCases, [9, 12] as [UInt8])
     func readsBack(medium: Medium, blockShift: UInt8) throws {
-      try medium.withEndpoint({ $0.namespaces[0].blockShift = blockShift }) { rig in
+      try medium.withEndpoint(endpoint { $0.namespaces[0].blockShift = blockShift }) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         let data = try rig.buffer(8192)
@@ -291,7 +288,7 @@ extension Conformance {
       "Base 8.1.16: a namespace that is write protected, by the host or for ever, takes no writes",
       arguments: [false, true])
     func protects(isReadOnly: Bool) throws {
-      try withEndpoint({ $0.namespaces[0].isReadOnly = isReadOnly }) { rig in
+      try withEndpoint(endpoint { $0.namespaces[0].isReadOnly = isReadOnly }) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         let data = try rig.buffer()
@@ -316,7 +313,7 @@ extension Conformance {
     @Test(
       "The data of several commands at once, one by one or in batches, goes where each says", arguments: [false, true])
     func fetchesBatches(fetchesBatches: Bool) throws {
-      try withEndpoint({ $0.subsystem.fetchesBatches = fetchesBatches }) { rig in
+      try withEndpoint(endpoint { $0.subsystem.fetchesBatches = fetchesBatches }) { rig in
         try rig.enable()
         let queue = try rig.createPair(entries: 16)
         let data = try rig.buffer(16 * 4096)
@@ -340,7 +337,7 @@ extension Conformance {
     @Test("SMART, the error log, the report and what the host counts agree on commands, bytes and errors")
     func countersAgree() throws {
       var counts = Counts()
-      try withEndpoint({ _ in }) { rig in
+      try withEndpoint { rig in
         try rig.enable()
         let queue = try rig.createPair()
         let data = try rig.buffer()

@@ -50,7 +50,7 @@ extension Conformance {
     @Test(
       "Base 4.3.1: a PRP list, one that ends with its page, one that goes on in another", arguments: [3, 512, 513, 700])
     func lists(pages: Int) throws {
-      try withEndpoint({ $0.subsystem.maxTransferBytes = 2 << 20 }) { rig in
+      try withEndpoint(endpoint { $0.subsystem.maxTransferBytes = 2 << 20 }) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         let count = min(pages, 512)
@@ -120,7 +120,7 @@ extension Conformance {
 
     @Test("Base 5.1.13: no more than MDTS moves", arguments: [4 << 10, 128 << 10, 512 << 10, 2 << 20] as [UInt32])
     func limitsTransfers(mdts: UInt32) throws {
-      try withEndpoint({ $0.subsystem.maxTransferBytes = mdts }) { rig in
+      try withEndpoint(endpoint { $0.subsystem.maxTransferBytes = mdts }) { rig in
         try rig.enable()
         let identity = try rig.identify(1).bytes
         #expect(4096 << UInt32(identity[77]) == mdts)

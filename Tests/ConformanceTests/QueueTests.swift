@@ -78,10 +78,12 @@ extension Conformance {
 
     @Test("Base 5.2.4: commands under way complete before their queue is gone", arguments: [false, true])
     func deletesWithCommands(fetchesBatches: Bool) throws {
-      try withEndpoint({
-        $0.subsystem.fetchesBatches = fetchesBatches
-        $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 10_000_000))
-      }) { rig in
+      try withEndpoint(
+        endpoint {
+          $0.subsystem.fetchesBatches = fetchesBatches
+          $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 10_000_000))
+        }
+      ) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         for _ in 0..<8 { queue.put(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() }) }

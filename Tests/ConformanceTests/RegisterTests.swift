@@ -185,7 +185,9 @@ extension Conformance {
 
     @Test("A device reset with commands under way drops them")
     func resetsDevice() throws {
-      try withEndpoint({ $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 50_000_000)) }) {
+      try withEndpoint(
+        endpoint { $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 50_000_000)) }
+      ) {
         rig in
         try rig.enable()
         let queue = try rig.createPair()
@@ -203,7 +205,9 @@ extension Conformance {
 
     @Test("A link that goes down and comes up again: registers read as ones, work is dropped, the state is new")
     func losesLink() throws {
-      try withEndpoint({ $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000)) }) {
+      try withEndpoint(
+        endpoint { $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000)) }
+      ) {
         rig in
         try rig.enable()
         let queue = try rig.createPair()
@@ -238,7 +242,7 @@ extension Conformance {
 
     @Test("CC is taken when it is polled, as by the driver whose registers are plain memory")
     func pollsConfiguration() throws {
-      try withEndpoint({ $0.subsystem.configurationPollMs = 5 }) { rig in
+      try withEndpoint(endpoint { $0.subsystem.configurationPollMs = 5 }) { rig in
         try rig.configure()
         #expect(try rig.read32(Register.cc) == ControllerConfiguration.enabled.rawValue, "CC reads as written")
         _ = try rig.waitForStatus { $0.ready }

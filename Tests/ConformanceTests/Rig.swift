@@ -16,14 +16,19 @@ import VFIOUser
 @Suite("Conformance", .serialized)
 enum Conformance {}
 
+/// The endpoint that tests begin with, but for a change.
+func endpoint(_ change: (inout EndpointConfiguration) -> Void = { _ in }) -> EndpointConfiguration {
+  var configuration = EndpointConfiguration(backend: .memory(bytes: 8 << 20), ioQueuesMax: 4)
+  change(&configuration)
+  return configuration
+}
+
 /// Serve and record an endpoint, let a host at it, and hold the recording against the engine.
 /// - Parameter inspect: looks at the whole trace afterwards.
 func withEndpoint(
-  _ configure: (inout EndpointConfiguration) -> Void = { _ in }, _ body: (Rig) throws -> Void,
+  _ configuration: EndpointConfiguration = endpoint(), _ body: (Rig) throws -> Void,
   inspect: (TraceReader) throws -> Void = { _ in }
 ) throws {
-  var configuration = EndpointConfiguration(backend: .memory(bytes: 8 << 20), ioQueuesMax: 4)
-  configure(&configuration)
   let recording = try RecordedEndpoint(configuration)
   let rig = try Rig(recording)
   do {
