@@ -195,10 +195,10 @@ extension Conformance {
     func keepsAlive() throws {
       try withEndpoint { rig in
         try rig.enable()
-        let set = try rig.setFeature(0x0f, 150)
+        let set = try rig.setFeature(0x0f, 950)
         expect(set.status, .success)
         let get = try rig.getFeature(0x0f)
-        #expect(get.dw0 == 200, "rounded up to KAS")
+        #expect(get.dw0 == 1000, "rounded up to KAS")
         for _ in 0..<20 { try rig.drain() }
         #expect(try !rig.status().fatal)
         _ = try rig.waitForStatus { $0.fatal }
