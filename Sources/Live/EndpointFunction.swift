@@ -112,7 +112,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       throw EndpointError(description: "namespace \(configuration.nsid) exists already")
     }
     let open = try OpenNamespace(configuration, storage)
-    shard.attach(open.namespace, open.backend)
+    guard shard.attach(open.namespace, open.backend) else {
+      throw EndpointError(
+        description: "commands of the namespace \(configuration.nsid) that was removed are still under way: try again")
+    }
     namespaces[configuration.nsid] = open
   }
 

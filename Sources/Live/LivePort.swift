@@ -27,6 +27,8 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private var devices: [UInt32: StorageDevice] = [:]
   /// By slot: the requests that are not done at once.
   private let deferred: UnsafeMutablePointer<IORequest>
+  /// By namespace identifier: how many of those there are.
+  private let deferrals: UnsafeMutablePointer<UInt32>
   /// What the host sent to be compared.
   private var compared: UnsafeMutableRawPointer?
 
@@ -52,6 +54,8 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     backends.initialize(repeating: .null, count: Int(Subsystem.namespacesMax) + 1)
     interrupts = InterruptLines(vectors: vectors)
     deferred = .allocate(capacity: Controller.slots)
+    deferrals = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
+    deferrals.initialize(repeating: 0, count: Int(Subsystem.namespacesMax) + 1)
     last = nvmepf_ticks()
     passBegin = last
     previousPassBegin = last
@@ -64,6 +68,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     }
     backends.deallocate()
     deferred.deallocate()
+    deferrals.deallocate()
     compared?.deallocate()
   }
 
@@ -72,6 +77,9 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     backends[Int(nsid)] = backend
     if case .storage(let device) = backend { devices[nsid] = device.takeUnretainedValue() }
   }
+
+  /// Whether commands of a namespace that was detached are still under way: its identifier cannot be used again.
+  func isBusy(_ nsid: UInt32) -> Bool { deferrals[Int(nsid)] > 0 }
 
   /// A namespace was detached; what is under way in it goes on.
   mutating func removeBackend(_ nsid: UInt32) {
@@ -330,14 +338,15 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       guard let atOnce = request.nsid == .max ? flushAll(request) : .success else { return nil }
       status = atOnce
     case .storage(let device):
-      deferred[Int(request.slot)] = request
+      putOff(request)
       guard let atOnce = device._withUnsafeGuaranteedRef({ storage!.pointee.submit(request, to: $0) }) else {
         return nil
       }
+      deferrals[Int(request.nsid)] -= 1
       status = atOnce
     case .memory(let backend): status = backend.execute(request, data: compared)
     case .slow(let timer):
-      deferred[Int(request.slot)] = request
+      putOff(request)
       delays.add(request.slot, afterNs: timer.next())
       return nil
     }
@@ -352,6 +361,13 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       Record(
         time: last, kind: .executeEnd, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue,
         a: UInt64(status.rawValue), b: flags == 0 ? 0 : UInt64(request.slot)))
+  }
+
+  /// It will be done later.
+  @inline(__always)
+  private func putOff(_ request: IORequest) {
+    deferred[Int(request.slot)] = request
+    deferrals[Int(request.nsid)] += 1
   }
 
   /// A flush of every namespace: of those that have a device.
@@ -371,7 +387,9 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     } else {
       return nil
     }
-    if R.isOn { noteEnd(deferred[Int(next.slot)], next.status, flags: EventFlag.later) }
+    let request = deferred[Int(next.slot)]
+    if request.nsid != .max { deferrals[Int(request.nsid)] -= 1 }
+    if R.isOn { noteEnd(request, next.status, flags: EventFlag.later) }
     return next
   }
 
@@ -380,6 +398,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   mutating func abandonRequests() {
     delays.removeAll()
+    deferrals.update(repeating: 0, count: Int(Subsystem.namespacesMax) + 1)
     storage?.pointee.abandonAll()
   }
 

@@ -87,7 +87,10 @@ final class Shard: @unchecked Sendable {
 
   func reset(_ reason: ResetReason) { _ = mailbox.ask(.reset(reason)) }
 
-  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) { _ = mailbox.ask(.attach(namespace, backend)) }
+  /// - Returns: false while commands of a namespace that had this identifier are under way.
+  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) -> Bool {
+    mailbox.ask(.attach(namespace, backend)) != 0
+  }
 
   func detach(_ nsid: UInt32) { _ = mailbox.ask(.detach(nsid)) }
 
@@ -172,8 +175,10 @@ final class Shard: @unchecked Sendable {
     case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):
+      guard !port.isBusy(namespace.nsid) else { break }
       port.setBackend(namespace.nsid, backend)
       controller.attach(namespace, &port)
+      answer = 1
     case .detach(let nsid):
       controller.detach(nsid, &port)
       port.removeBackend(nsid)

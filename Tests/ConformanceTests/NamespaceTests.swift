@@ -62,6 +62,22 @@ extension Conformance {
       }
     }
 
+    @Test("An identifier is not given to another namespace while commands of the old one are under way")
+    func waitsForCommands() throws {
+      let slow = BackendConfiguration.null(bytes: 1 << 20, serviceTime: .constant(ns: 3_600_000_000_000))
+      try withEndpoint(endpoint { $0.namespaces[0].backend = slow }) { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        queue.submit(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() })
+        try rig.drain()
+        let function = rig.endpoint.function
+        try function.remove(nsid: 1)
+        #expect(throws: EndpointError.self) { try function.add(.init(nsid: 1, backend: .memory(bytes: 1 << 20))) }
+        try rig.disable()
+        try function.add(.init(nsid: 1, backend: .memory(bytes: 1 << 20)))
+      }
+    }
+
     @Test("Commands under way in a namespace that goes complete")
     func removesWithCommands() throws {
       try withEndpoint(
