@@ -187,10 +187,13 @@ final class Recording {
 
   deinit { directory.remove() }
 
+  /// A ring that the next `drain` empties: the writer looks for new files only now and then.
   func ring(_ source: Source, capacity: UInt64 = 1 << 12) throws -> Ring {
     defer { rings += 1 }
-    return try Ring(
+    let ring = try Ring(
       creating: "\(directory.path)/\(rings).ring", capacity: capacity, source: source, stream: rings, traceID: id)
+    writer.add(ring)
+    return ring
   }
 }
 

@@ -212,10 +212,11 @@ struct ServerTests {
       state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
       return state >> 24
     }
-    let event = nvmepf_eventfd()
-    defer { close(event) }
-    var before = 0
-    for turn in 0..<300 {
+    var template = Array("/tmp/nvmepf-sent-XXXXXX".utf8CString)
+    let sent = mkstemp(&template)
+    defer { close(sent) }
+    unlink(template)
+    for _ in 0..<300 {
       let socket = try served.connect()
       _ = exchange(socket, version(0, json: nil))
       for _ in 0..<8 {
@@ -224,23 +225,39 @@ struct ServerTests {
         }
         if next() % 6 == 0 { bytes[4] = UInt8(truncatingIfNeeded: next()) }
         if next() % 20 == 0 { bytes.removeLast(Int(next() % 8)) }
-        let descriptors = [Int32](repeating: event, count: Int(next() % 4))
+        let descriptors = [Int32](repeating: sent, count: Int(next() % 4))
         _ = nvmepf_send_with_fds(socket, bytes, bytes.count, descriptors, descriptors.count)
       }
       close(socket)
-      if turn == 20 { before = openDescriptors(served) }
     }
-    #expect(openDescriptors(served) <= before)
+    // A client is served only when the one before is gone, with all that was its own.
     let client = try Client(path: served.path)
+    #expect(openDescriptors(of: sent) == 1)
+    #expect(openDescriptors(boundTo: served.path) == 2, "the server's, and this client's")
     #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0002_0100)
   }
 
-  /// Descriptors of this process once the server has nothing left to do.
-  private func openDescriptors(_ served: Served) -> Int {
-    // A client is served only when the one before is gone, with all that was its own.
-    guard let client = try? Client(path: served.path) else { return .max }
-    defer { withExtendedLifetime(client) {} }
-    return (0..<1024).count { fcntl($0, F_GETFD) >= 0 }
+  /// Descriptors of this process for the file that `descriptor` is; other tests open and close their own meanwhile.
+  private func openDescriptors(of descriptor: Int32) -> Int {
+    var file = stat()
+    fstat(descriptor, &file)
+    return (0..<1024 as Range<Int32>).count {
+      var other = stat()
+      return fstat($0, &other) == 0 && other.st_dev == file.st_dev && other.st_ino == file.st_ino
+    }
+  }
+
+  /// Sockets of this process whose own address is `path`: those that listen there and those accepted there.
+  private func openDescriptors(boundTo path: String) -> Int {
+    (0..<1024 as Range<Int32>).count { descriptor in
+      var address = sockaddr_un()
+      var length = socklen_t(MemoryLayout<sockaddr_un>.size)
+      let found = withUnsafeMutableBytes(of: &address) {
+        getsockname(descriptor, $0.baseAddress!.assumingMemoryBound(to: sockaddr.self), &length) == 0
+      }
+      let bound = withUnsafeBytes(of: address.sun_path) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+      return found && address.sun_family == UInt16(AF_UNIX) && bound == path
+    }
   }
 
   @Test("one line for a socket in use, a path too long, a folder that is not there; a stale socket is replaced")
