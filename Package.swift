@@ -28,6 +28,8 @@ let package = Package(
     .target(
       name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
       linkerSettings: [.linkedLibrary("uring")]),
+    .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+    .plugin(name: "EmbedBPF", capability: .buildTool()),
     .target(name: "NVMe", swiftSettings: settings),
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
@@ -46,6 +48,8 @@ let package = Package(
     .target(
       name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket"], swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
+    .target(
+      name: "Probe", dependencies: ["CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(
@@ -57,7 +61,7 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
-        "Analysis", "Report",
+        "Analysis", "Report", "Probe",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(

@@ -31,6 +31,11 @@ public struct TickScale: Equatable, Sendable {
   /// Ticks that are nanoseconds already, from 0: for events that were decoded from a trace.
   public static let identity = TickScale(start: 0, multiplier: 1 << 32)
 
+  /// Begin a trace's time now, its ticks being nanoseconds of CLOCK_MONOTONIC.
+  public static func monotonicFromNow() -> TickScale {
+    TickScale(start: TickSource.monotonic.now(), multiplier: 1 << 32)
+  }
+
   public var ticksPerSecond: UInt64 { UInt64(1e9 * 4_294_967_296 / Double(max(multiplier, 1))) }
 
   /// Nanoseconds since the trace began, rounded down; 0 for what was before.
@@ -55,6 +60,21 @@ public struct TickScale: Equatable, Sendable {
   }
 }
 
+/// What the ticks of a recording are.
+public enum TickSource: Sendable {
+  /// The cycle counter.
+  case cycles
+  /// CLOCK_MONOTONIC in nanoseconds, which is the clock of kernel probes.
+  case monotonic
+
+  func now() -> UInt64 {
+    switch self {
+    case .cycles: nvmepf_ticks_after_loads()
+    case .monotonic: Clock.nanoseconds(CLOCK_MONOTONIC)
+    }
+  }
+}
+
 /// The machine's clocks, read together.
 public struct ClockSnapshot: Equatable, Sendable {
   public let ticks: UInt64
@@ -64,14 +84,14 @@ public struct ClockSnapshot: Equatable, Sendable {
   public let realtime: UInt64
 
   /// The closest of a few readings: an interrupt between two clocks would part them.
-  public static func now() -> ClockSnapshot {
+  public static func now(_ source: TickSource = .cycles) -> ClockSnapshot {
     var best: (width: UInt64, snapshot: ClockSnapshot)?
     for _ in 0..<8 {
-      let before = nvmepf_ticks_after_loads()
+      let before = source.now()
       let monotonic = Clock.monotonicNs()
-      let after = nvmepf_ticks_after_loads()
+      let after = source.now()
       let realtime = Clock.realtimeNs()
-      let end = nvmepf_ticks_after_loads()
+      let end = source.now()
       let width = end &- before
       if let best, best.width <= width { continue }
       let middle = before &+ (after &- before) / 2

@@ -26,6 +26,22 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case completionQueueFull = 25
   case timer = 26
   case time = 27
+  // What a kernel's target or driver tells besides.
+  case origin = 50
+  case request = 51
+  case work = 52
+  case workEnd = 53
+  case response = 54
+  case completionQueued = 55
+  case interruptRequest = 56
+  case window = 57
+  case queue = 58
+  case status = 59
+  case link = 60
+  case asynchronousEvent = 61
+  case dropped = 62
+  case block = 63
+  case probe = 64
   // What the recorder says of itself.
   case checkpoint = 40
   case clock = 41

@@ -138,7 +138,9 @@ private let eventDescriptions: [EventDescription] = [
     .read, "read", "Bytes that the engine interprets were read from host memory: a PRP list, a small payload.",
     carriesBytes: true,
     [
-      EventField("flags", .flags, .hexadecimal, "\(failed) 0x80: bytes follow."),
+      EventField(
+        "flags", .flags, .hexadecimal,
+        "\(failed) 0x08: through a window (MMIO). 0x10: there was more than is kept. 0x80: bytes follow."),
       qid,
       cid,
       EventField("address", .a, .hexadecimal, "PCI address."),
@@ -159,7 +161,9 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .segment, "segment", "One contiguous piece of a command's data was transferred.",
     [
-      EventField("flags", .flags, .hexadecimal, "0x01: from the host, else to it. \(failed)"),
+      EventField(
+        "flags", .flags, .hexadecimal,
+        "0x01: from the host, else to it. \(failed) 0x08: through a window (MMIO), else by DMA."),
       qid,
       cid,
       EventField("address", .a, .hexadecimal, "PCI address."),
@@ -168,7 +172,7 @@ private let eventDescriptions: [EventDescription] = [
     ]),
   EventDescription(
     .completion, "completion",
-    "Engine: a completion queue entry is about to become visible in host memory. Host: it was seen there.",
+    "Engine: a completion queue entry is about to become visible in host memory. Host: it was seen there. Kernel: it was written there.",
     [
       EventField("flags", .flags, .hexadecimal, failed),
       EventField("cqid", .qid, "Completion queue identifier."),
@@ -179,8 +183,10 @@ private let eventDescriptions: [EventDescription] = [
       EventField("dw3", .bHigh, .hexadecimal, "CID, phase and status."),
     ]),
   EventDescription(
-    .interrupt, "interrupt", "An interrupt was raised for the completion queue entries posted since the last one.",
+    .interrupt, "interrupt",
+    "An interrupt was raised for the completion queue entries posted since the last one. Kernel's host: it has arrived.",
     [
+      EventField("flags", .flags, .hexadecimal, "0x02: it could not be raised."),
       EventField("cqid", .qid, "Completion queue identifier."),
       EventField("vector", .aLow, "Interrupt vector."),
       EventField("entries", .bLow, "Completion queue entries that it announces."),
@@ -244,6 +250,7 @@ private let eventDescriptions: [EventDescription] = [
       qid,
       cid,
       EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success."),
+      EventField("bytes", .aHigh, .bytes, "Kernel: the length of the command's data."),
       EventField("slot", .bLow, "Not at once: the command's place in the engine."),
     ]),
   EventDescription(
@@ -271,6 +278,94 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .time, "time", "The engine asked for the time.",
     [EventField("ms", .a, "Milliseconds since 1970.")]),
+  EventDescription(
+    .origin, "origin", "Kernel: whose events this stream has. It comes first in the stream.", carriesBytes: true,
+    [
+      EventField("flags", .flags, .hexadecimal, "0x01: a host's driver, else a target. 0x80: bytes follow."),
+      EventField("cpu", .qid, "CPU."),
+      EventField("controller", .cid, "Target: controller identifier, 65535 before there is one. Host: nvme instance."),
+      EventField("length", .bLow, .bytes, "Bytes: the subsystem's NQN."),
+    ]),
+  EventDescription(
+    .request, "request", "The target core has taken a command: nvmet_req_init.",
+    [
+      EventField("opcode", .flags, .hexadecimal, "Opcode."),
+      qid,
+      cid,
+      EventField("slba", .a, "I/O commands: first logical block."),
+      EventField("blocks", .bLow, "Read and Write: logical blocks."),
+      EventField("nsid", .bHigh, "Namespace identifier."),
+    ]),
+  EventDescription(
+    .work, "work", "A work item of the driver begins to run.",
+    [
+      EventField("work", .flags, "0: a command's, 1: a completion queue's."),
+      qid,
+      EventField("cid", .cid, "Command identifier, of work 0."),
+      EventField("queued", .bLow, .span, "Since it was queued; 0 where that was not seen."),
+    ]),
+  EventDescription(
+    .workEnd, "work-end", "The work item has run.",
+    [
+      EventField("work", .flags, "0: a command's, 1: a completion queue's."),
+      qid,
+      EventField("cid", .cid, "Command identifier, of work 0."),
+    ]),
+  EventDescription(.response, "response", "The target core has given a command back to the driver.", [qid, cid]),
+  EventDescription(
+    .completionQueued, "completion-queued", "A command waits for the completion queue's work.", [qid, cid]),
+  EventDescription(
+    .interruptRequest, "interrupt-request", "The driver considers raising an interrupt.",
+    [
+      EventField("force", .flags, "1: at the end of the completion queue's work, if any entry was not announced."),
+      EventField("cqid", .qid, "Completion queue identifier."),
+    ]),
+  EventDescription(
+    .window, "window", "Host memory was mapped into an outbound window of the endpoint, or unmapped.",
+    [
+      EventField("flags", .flags, .hexadecimal, "0x01: unmapped. \(failed)"),
+      qid,
+      cid,
+      EventField("address", .a, .hexadecimal, "PCI address; 0 where it was unmapped."),
+      EventField("length", .bLow, .bytes, "Bytes."),
+      EventField("span", .bHigh, .span, "How long that took."),
+    ]),
+  EventDescription(
+    .queue, "queue", "A queue was created or deleted.",
+    [
+      EventField("flags", .flags, .hexadecimal, "0x01: completion queue, else submission queue. 0x02: deleted."),
+      qid,
+      EventField("other", .cid, "Of a submission queue: its completion queue. Of a completion queue: its vector."),
+      EventField("address", .a, .hexadecimal, "PCI address."),
+      EventField("entries", .bLow, "Entries."),
+      EventField("status", .bHigh, .hexadecimal, "Status field of the command."),
+    ]),
+  EventDescription(
+    .status, "status", "The controller's status has changed.",
+    [EventField("csts", .a, .hexadecimal, "CSTS.")]),
+  EventDescription(
+    .link, "link", "The PCI link went up or down.", [EventField("up", .flags, "1: up, 0: down.")]),
+  EventDescription(
+    .asynchronousEvent, "asynchronous-event", "The target core reports an asynchronous event.",
+    [EventField("result", .a, .hexadecimal, "Completion Dword 0.")]),
+  EventDescription(
+    .dropped, "dropped", "A command was given up without a completion.", [qid, cid]),
+  EventDescription(
+    .block, "block", "A request of the block layer was issued to a driver, or completed by it.",
+    [
+      EventField("flags", .flags, .hexadecimal, "0x01: completed."),
+      EventField("sector", .a, "First sector of 512 bytes."),
+      EventField("length", .bLow, .bytes, "Bytes."),
+      EventField("error", .bHigh, "Completed: the block layer's status, 0 is success."),
+    ]),
+  EventDescription(
+    .probe, "probe", "What a probe cost while it recorded, by the kernel's own count.", carriesBytes: true,
+    [
+      EventField("flags", .flags, .hexadecimal, "0x80: bytes follow."),
+      EventField("runs", .a, "How often it ran."),
+      EventField("length", .bLow, .bytes, "Bytes: its name."),
+      EventField("mean", .bHigh, "Nanoseconds that it took in the mean."),
+    ]),
   EventDescription(
     .checkpoint, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
     carriesBytes: true,

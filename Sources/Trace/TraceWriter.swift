@@ -10,6 +10,8 @@ public final class TraceWriter {
     public var engineSlotsPerChunk = 1 << 18
     /// A flight recorder: keep the newest chunks that fit in as many bytes.
     public var keepBytes: UInt64?
+    /// What the ticks in the rings are.
+    public var ticks = TickSource.cycles
     public init() {}
   }
 
@@ -45,7 +47,7 @@ public final class TraceWriter {
     path: String, id: TraceID, scale: TickScale, metadata: [(key: String, value: String)] = [],
     directory: RecordingDirectory? = nil, options: Options = Options()
   ) throws(TraceError) {
-    let start = ClockSnapshot.now()
+    let start = ClockSnapshot.now(options.ticks)
     // The clocks at the tick at which the trace's time begins, by its own scale.
     let since = TickScale(start: scale.start, multiplier: scale.multiplier).nanoseconds(start.ticks)
     header = TraceHeader(
@@ -102,7 +104,7 @@ public final class TraceWriter {
   private func close() {
     do throws(TraceError) {
       if options.keepBytes != nil { try compact() }
-      try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now()))
+      try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now(options.ticks)))
       try file.sync()
     } catch {
       fail(error)

@@ -18,6 +18,11 @@ struct RecordCommand: ParsableCommand {
         nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
         nvmepf record --rw randread --bs 4k --iodepth 32 --runtime 5
 
+      With --kernel it is this machine's own kernel that is recorded, its NVMe target (nvmet) and its NVMe driver,
+      while the COMMAND runs, or for --runtime seconds, or until Ctrl-C:
+
+        nvmepf record --kernel -- fio --name=test --filename=/dev/nvme0n1 --rw=randread --bs=4k --runtime=5 --time_based
+
       Ctrl-C ends the recording; what was recorded is kept. The exit status is the command's own.
       """)
 
@@ -25,6 +30,8 @@ struct RecordCommand: ParsableCommand {
   var output = Nvmepf.defaultTrace
 
   @OptionGroup var endpoint: EndpointOptions
+
+  @OptionGroup var kernel: KernelOptions
 
   @Option(help: "Built-in workload: what to do.")
   var rw: Workload.Pattern?
@@ -48,7 +55,8 @@ struct RecordCommand: ParsableCommand {
   var command: [String] = []
 
   func validate() throws {
-    guard command.isEmpty != (rw == nil) else {
+    let needsWorkload = !kernel.kernel || kernel.engine
+    guard command.isEmpty != (rw == nil) || (!needsWorkload && rw == nil) else {
       throw ValidationError(
         command.isEmpty
           ? "nothing to record: give a command after --, or --rw for the built-in workload"
@@ -62,6 +70,7 @@ struct RecordCommand: ParsableCommand {
 
   func run() throws {
     if let name = command.first { try Child.check(name) }
+    if kernel.kernel && !kernel.engine { return try recordKernel() }
     let engine = try isFio ? RecordCommand.fioEngine() : nil
     Child.blockSignals()
     let session = try Session(
@@ -73,10 +82,38 @@ struct RecordCommand: ParsableCommand {
     do throws(Failure) {
       status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
     } catch { failure = error }
-    let watch = Watch(session)
+    let watch = Watch(session.progressLine)
     watch.end()
     do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
-    summarise(session)
+    summarise(session.progressLine())
+    if let failure { throw failure }
+    if status != 0 { throw ExitCode(status) }
+  }
+
+  // MARK: The kernel
+
+  private func recordKernel() throws {
+    Child.blockSignals()
+    let session = try KernelSession(
+      kernel, output: output, command: command.isEmpty ? CommandLine.arguments : command)
+    var status: Int32 = 0
+    var failure: Failure?
+    let watch = Watch(session.progressLine)
+    do throws(Failure) {
+      if command.isEmpty {
+        let end = runtime.map { Clock.monotonicNs() + UInt64($0 * 1e9) }
+        tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
+        while end.map({ Clock.monotonicNs() < $0 }) ?? true {
+          if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { break }
+          watch.show()
+        }
+      } else {
+        status = try run(Child(command, environment: [:]), watch)
+      }
+    } catch { failure = error }
+    watch.end()
+    do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
+    summarise(session.progressLine())
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
   }
@@ -91,8 +128,11 @@ struct RecordCommand: ParsableCommand {
     if let engine {
       arguments = try FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }.rewrite(command)
     }
-    let child = try Child(arguments, environment: session.environment)
-    let watch = Watch(session)
+    return try run(Child(arguments, environment: session.environment), Watch(session.progressLine))
+  }
+
+  /// Wait until the command has ended. Returns its exit status.
+  private func run(_ child: Child, _ watch: Watch) throws(Failure) -> Int32 {
     while true {
       if let status = child.exitStatus() { return status }
       // The terminal has told the command of a Ctrl-C too: it ends by itself, and the recording after it.
@@ -119,7 +159,7 @@ struct RecordCommand: ParsableCommand {
       length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
     let jobs = Jobs(workload, count: numjobs)
     try jobs.start(session)
-    let watch = Watch(session)
+    let watch = Watch(session.progressLine)
     while !jobs.areDone {
       if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { jobs.stop() }
       watch.show()
@@ -129,8 +169,7 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: The end
 
-  private func summarise(_ session: Session) {
-    let line = session.progressLine()
+  private func summarise(_ line: String) {
     tell("nvmepf: recorded \(line)")
     let file = output == Nvmepf.defaultTrace ? "" : " \(output)"
     tell("nvmepf: wrote \(output); now: nvmepf report\(file)")
@@ -139,14 +178,15 @@ struct RecordCommand: ParsableCommand {
 
 /// Shows how a recording comes on, where somebody looks.
 struct Watch {
-  private let session: Session
+  private let line: () -> String
   private let isTerminal = isatty(STDERR_FILENO) == 1
 
-  init(_ session: Session) { self.session = session }
+  /// - Parameter line: says how far the recording is.
+  init(_ line: @escaping () -> String) { self.line = line }
 
   func show() {
     guard isTerminal else { return }
-    tell("\r\u{1b}[K\(session.progressLine())", terminator: "")
+    tell("\r\u{1b}[K\(line())", terminator: "")
   }
 
   func end() {

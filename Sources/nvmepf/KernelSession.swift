@@ -1,0 +1,127 @@
+import ArgumentParser
+import Foundation
+import Probe
+import Trace
+
+extension ProbeGroup: ExpressibleByArgument {}
+
+/// What `record --kernel` is told.
+struct KernelOptions: ParsableArguments {
+  @Flag(help: "Record this kernel's NVMe target and host driver, as far as they are loaded.")
+  var kernel = false
+
+  @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace.")
+  var engine = false
+
+  @Option(help: ArgumentHelp("With --kernel: only this subsystem of the target.", valueName: "NQN"))
+  var subsystem: String?
+
+  @Option(help: ArgumentHelp("With --kernel: only this queue.", valueName: "number"))
+  var qid: UInt16?
+
+  @Option(
+    parsing: .upToNextOption,
+    help: ArgumentHelp(
+      "With --kernel: what to look at: nvmet, endpoint, window, work, host, block (all but block).",
+      valueName: "group"))
+  var events: [ProbeGroup] = []
+
+  @Option(help: ArgumentHelp("With --kernel: each CPU's ring buffer, a power of two.", valueName: "bytes"))
+  var kernelBuffer: ByteCount?
+
+  func validate() throws {
+    guard kernel || (!engine && subsystem == nil && qid == nil && events.isEmpty && kernelBuffer == nil) else {
+      throw ValidationError("--engine, --subsystem, --qid, --events and --kernel-buffer go with --kernel")
+    }
+    if let bytes = kernelBuffer?.bytes, bytes < 4096 || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
+      throw ValidationError("--kernel-buffer is a power of two of 4 KiB to 1 GiB")
+    }
+  }
+
+  var probes: Probes.Options {
+    var options = Probes.Options()
+    options.groups = events.isEmpty ? Set(ProbeGroup.allCases).subtracting([.block]) : Set(events)
+    options.qid = qid
+    options.bufferBytes = kernelBuffer.map { Int($0.bytes) }
+    return options
+  }
+}
+
+/// A recording of this machine's kernel, without an endpoint of ours.
+final class KernelSession {
+  private let recorder: RecorderThread
+  private let directory: RecordingDirectory
+  private let kernel: KernelRecorder
+  private let begin = Clock.monotonicNs()
+
+  /// The rings of some CPUs.
+  private static let ringBytes: UInt64 = 64 << 20
+
+  init(_ options: KernelOptions, output: String, command: [String]) throws(Failure) {
+    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
+    let id = TraceID.random()
+    let directory = try Failure.wrap { () throws(TraceError) in
+      try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelSession.ringBytes)
+    }
+    self.directory = directory
+    do throws(Failure) {
+      var writing = TraceWriter.Options()
+      writing.ticks = .monotonic
+      let metadata =
+        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + probes.metadata
+      recorder = try Failure.wrap { [writing] () throws(TraceError) in
+        try RecorderThread(
+          TraceWriter(
+            path: output, id: id, scale: .monotonicFromNow(), metadata: metadata, directory: directory,
+            options: writing))
+      }
+      probes.countCosts()
+      kernel = try Failure.wrap { () throws(ProbeError) in
+        try KernelRecorder(
+          probes, directory: directory.path, traceID: id, clock: .same, subsystem: options.subsystem)
+      }
+    } catch {
+      directory.remove()
+      throw error
+    }
+  }
+
+  /// End the recording and close the trace.
+  func finish() throws(Failure) {
+    kernel.stop()
+    let summary = recorder.stop()
+    for problem in summary.problems { complain(problem.description) }
+    if let error = summary.error { throw Failure(description: error.description, status: 1) }
+  }
+
+  func progressLine() -> String {
+    let seconds = Double(Clock.monotonicNs() - begin) / 1e9
+    let progress = recorder.progress
+    return String(
+      format: "%.0f s, %@ kernel events, %@%@", seconds, grouped(kernel.events), byteText(progress.bytes),
+      kernel.lost > 0 ? ", \(grouped(kernel.lost)) LOST: a larger --kernel-buffer" : "")
+  }
+}
+
+extension Probes {
+  /// What a trace says of the probes that made it.
+  var metadata: [(String, String)] {
+    func names(_ attachment: Attachment) -> String {
+      points.filter { $0.attachment == attachment }.map(\.name).joined(separator: " ")
+    }
+    let missing = points.compactMap { point in
+      if case .none(let why) = point.attachment { "\(point.name): \(why)" } else { nil }
+    }
+    return [
+      ("kernel", kernelRelease()), ("probes fentry", names(.fentry)), ("probes kprobe", names(.kprobe)),
+      ("probes tracepoint", names(.tracepoint)), ("probes missing", missing.joined(separator: "; ")),
+    ]
+  }
+}
+
+/// As `uname -r` has it.
+func kernelRelease() -> String {
+  var name = utsname()
+  uname(&name)
+  return withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+}
