@@ -145,8 +145,14 @@ struct request {
 	unsigned int __data_len;
 };
 
+struct nvme_subsystem {
+	char subnqn[223];
+};
+
 struct nvme_ctrl {
 	int instance;
+	u16 cntlid;
+	struct nvme_subsystem *subsys;
 };
 
 union nvme_result {

@@ -160,15 +160,17 @@ struct {
 	__type(value, struct registers);
 } registers SEC(".maps");
 
-/* Whose controller it is. */
+/* What a controller is called, by role << 16 | its number here. */
 struct name {
 	char nqn[224];
+	u16 cntlid;
+	u16 padding[3];
 };
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 256);
-	__type(key, u16);
+	__type(key, u32);
 	__type(value, struct name);
 } names SEC(".maps");
 
@@ -281,16 +283,18 @@ static __always_inline void task_end(void)
 
 static __always_inline u16 controller_of(struct nvmet_ctrl *ctrl)
 {
+	u32 key;
 	u16 id;
 
 	if (!ctrl)
 		return NO_CONTROLLER;
 	id = BPF_CORE_READ(ctrl, cntlid);
-	if (!bpf_map_lookup_elem(&names, &id)) {
-		struct name n = {};
+	key = (u32)TARGET << 16 | id;
+	if (!bpf_map_lookup_elem(&names, &key)) {
+		struct name n = { .cntlid = id };
 
 		bpf_probe_read_kernel_str(n.nqn, sizeof(n.nqn), BPF_CORE_READ(ctrl, subsys, subsysnqn));
-		bpf_map_update_elem(&names, &id, &n, BPF_NOEXIST);
+		bpf_map_update_elem(&names, &key, &n, BPF_NOEXIST);
 	}
 	return id;
 }
@@ -821,6 +825,23 @@ static __always_inline struct nvme_request *host_request(struct request *rq)
 	return (void *)rq + bpf_core_type_size(struct request);
 }
 
+/* The instance, which is all the name that a controller of the host has until it has told who it is. */
+static __always_inline u16 host_controller(struct nvme_ctrl *ctrl)
+{
+	u16 id = BPF_CORE_READ(ctrl, instance);
+	u32 key = (u32)HOST << 16 | id;
+	struct nvme_subsystem *subsystem;
+
+	if (!bpf_map_lookup_elem(&names, &key)) {
+		struct name n = { .cntlid = BPF_CORE_READ(ctrl, cntlid) };
+
+		subsystem = BPF_CORE_READ(ctrl, subsys);
+		if (subsystem && bpf_probe_read_kernel_str(n.nqn, 223, &subsystem->subnqn) > 1)
+			bpf_map_update_elem(&names, &key, &n, BPF_NOEXIST);
+	}
+	return id;
+}
+
 static __always_inline u16 host_qid(struct request *rq)
 {
 	return BPF_CORE_READ(rq, q, queuedata) ? BPF_CORE_READ(rq, mq_hctx, queue_num) + 1 : 0;
@@ -849,7 +870,7 @@ int tp_nvme_setup_cmd(u64 *ctx)
 	u8 head[4] = {};
 
 	bpf_probe_read_kernel(head, 4, (void *)ctx[1]);
-	return emit_host(SUBMIT, head[0], BPF_CORE_READ(host_request(rq), ctrl, instance), host_qid(rq),
+	return emit_host(SUBMIT, head[0], host_controller(BPF_CORE_READ(host_request(rq), ctrl)), host_qid(rq),
 			 *(u16 *)(head + 2), 0, 0);
 }
 
@@ -861,8 +882,13 @@ int tp_nvme_complete_rq(u64 *ctx)
 	u16 qid = host_qid(rq), cid = 0;
 
 	bpf_probe_read_kernel(&cid, 2, BPF_CORE_READ(nr, cmd) + 2);
-	return emit_host(COMPLETION, 0, BPF_CORE_READ(nr, ctrl, instance), qid, cid, BPF_CORE_READ(nr, result.u64),
+	return emit_host(COMPLETION, 0, host_controller(BPF_CORE_READ(nr, ctrl)), qid, cid, BPF_CORE_READ(nr, result.u64),
 			 pair((u32)qid << 16, (u32)cid | (u32)BPF_CORE_READ(nr, status) << 17));
+}
+
+static __always_inline struct nvme_ctrl *host_device(struct nvme_queue *queue)
+{
+	return (void *)BPF_CORE_READ(queue, dev) + bpf_core_field_offset(struct nvme_dev, ctrl);
 }
 
 /* Was the doorbell written with this command? The driver remembers the tail that it last wrote. */
@@ -873,7 +899,7 @@ static __always_inline int doorbell(struct blk_mq_hw_ctx *hctx)
 
 	if (BPF_CORE_READ(queue, last_sq_tail) != tail)
 		return 0;
-	return emit_host(DOORBELL, 0, BPF_CORE_READ(queue, dev, ctrl.instance), BPF_CORE_READ(queue, qid), 0, tail, 0);
+	return emit_host(DOORBELL, 0, host_controller(host_device(queue)), BPF_CORE_READ(queue, qid), 0, tail, 0);
 }
 
 SEC("fexit/nvme_queue_rq")
@@ -883,7 +909,7 @@ int exit_nvme_commit_rqs(u64 *ctx) { return doorbell((void *)ctx[0]); }
 
 static __always_inline int host_interrupt(struct nvme_queue *queue)
 {
-	return emit_host(INTERRUPT, 0, BPF_CORE_READ(queue, dev, ctrl.instance), BPF_CORE_READ(queue, qid), 0, 0, 0);
+	return emit_host(INTERRUPT, 0, host_controller(host_device(queue)), BPF_CORE_READ(queue, qid), 0, 0, 0);
 }
 
 ON_ENTRY(nvme_irq, host_interrupt((void *)ctx[1]))

@@ -45,6 +45,15 @@ struct Command {
   /// Its completion has a status that is no success.
   var hasFailed = false
 
+  // Of commands of the kernel's target.
+  var isFromKernel = false
+  /// Of a transport that shows no more than when the target core took the command and gave it back.
+  var isRequestOnly = false
+  var workBegin: UInt64 = 0
+  var requested: UInt64 = 0
+  var ready: UInt64 = 0
+  var hops = Hops()
+
   init(qid: UInt16, cid: UInt16) {
     self.qid = qid
     self.cid = cid
@@ -61,14 +70,14 @@ struct Command {
   func times(end: UInt64) -> CommandTimes {
     let begin = min(begin, end)
     var tiling = Tiling(begin: begin, end: end)
-    tiling.extend(.detect, to: fetch.begin)
+    tiling.extend(.detect, to: isRequestOnly ? requested : fetch.begin)
     tiling.cover(.fetch, fetch)
     if let taken { tiling.extend(.dispatch, to: taken) }
     tiling.cover(.map, map)
     tiling.cover(.dataIn, dataIn)
     tiling.cover(.execute, execute)
     tiling.cover(.dataOut, dataOut)
-    tiling.extend(.complete, to: posted)
+    if !isRequestOnly { tiling.extend(.complete, to: posted) }
     tiling.extend(.interrupt, to: announced)
     tiling.extend(.reap, to: end)
 
@@ -79,12 +88,13 @@ struct Command {
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
       hostSubmit: submit == Command.noTime ? nil : begin - min(submit, begin),
-      undetectedMax: isFromHost ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
-      hasFailed: hasFailed)
+      undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
+      hasFailed: hasFailed, hops: isFromKernel && !isRequestOnly ? hops : nil)
   }
 
   /// When a worker took it: the first that is known of what workers do.
   private var taken: UInt64? {
+    if workBegin != 0 { return workBegin }
     if map.isKnown { return map.begin }
     let first = min(dataIn.begin, execute.begin)
     return first == .max ? nil : first

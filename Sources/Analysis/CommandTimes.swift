@@ -26,6 +26,8 @@ public struct CommandTimes: Sendable {
   public let bytesToHost: UInt64
   /// Its completion has a status that is no success.
   public let hasFailed: Bool
+  /// Of commands of the kernel's PCI endpoint driver.
+  public let hops: Hops?
 
   public var total: UInt64 { end - begin }
 }

@@ -38,6 +38,9 @@ public struct StageAnalyzer: ~Copyable {
   var isEnabled: Bool?
   var queuesHaveBeenFull = false
 
+  let subject: Subject
+  var kernel = KernelView()
+
   private var depth = DepthMeter()
   private var io = Statistics()
   private var adminCommands: UInt64 = 0
@@ -45,11 +48,19 @@ public struct StageAnalyzer: ~Copyable {
   private var queueFull = DistributionRecorder()
   private var hostSubmit = DistributionRecorder()
   private var undetected = DistributionRecorder()
+  private var dispatchHop = DistributionRecorder()
+  private var wakeUpHop = DistributionRecorder()
+  private var completionHop = DistributionRecorder()
   private var tail = TailTable()
   private var groups: Groups?
 
-  /// - Parameter grouping: what the summary's groups are told apart by; nil for none.
-  public init(grouping: Grouping? = nil) { groups = grouping.map(Groups.init) }
+  /// - Parameters:
+  ///   - grouping: what the summary's groups are told apart by; nil for none.
+  ///   - subject: whose commands are looked at; the events of others are counted.
+  public init(grouping: Grouping? = nil, subject: Subject = .endpoint) {
+    groups = grouping.map(Groups.init)
+    self.subject = subject
+  }
 
   /// The next event. Events of all streams come in the order of their times.
   ///
@@ -64,9 +75,10 @@ public struct StageAnalyzer: ~Copyable {
     if time < now { inversions &+= 1 } else { now = time }
     guard let kind = record.event else { return }
     switch source {
-    case .engine: takeEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail)
-    case .host: takeHost(record, kind)
-    case .kernel: kernelEvents &+= 1
+    case .kernel: takeKernel(record, kind, stream, tail)
+    case .engine where subject == .endpoint: takeEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail)
+    case .host where subject == .endpoint: takeHost(record, kind)
+    case .engine, .host: break
     }
   }
 
@@ -82,11 +94,11 @@ public struct StageAnalyzer: ~Copyable {
     return commands.insert(command)
   }
 
-  /// The command ends now.
-  mutating func finish(_ index: UInt32) {
+  /// The command ends now, or ended at `time`.
+  mutating func finish(_ index: UInt32, at time: UInt64? = nil) {
     let command = commands[index]
     guard command.isWhole, !command.isFromHost || command.hostEpoch == hostEpoch else { return abandon(index) }
-    let times = command.times(end: now)
+    let times = command.times(end: time ?? now)
     leave(index)
     guard !command.isEventRequest else { return }
     count(times)
@@ -127,6 +139,11 @@ public struct StageAnalyzer: ~Copyable {
     queueFull.record(times.queueFull)
     if let submit = times.hostSubmit { hostSubmit.record(submit) }
     if let bound = times.undetectedMax { undetected.record(bound) }
+    if let hops = times.hops {
+      dispatchHop.record(hops.dispatch)
+      wakeUpHop.record(hops.wakeUp)
+      completionHop.record(hops.completion)
+    }
   }
 
   // MARK: Losing sight
@@ -183,11 +200,14 @@ public struct StageAnalyzer: ~Copyable {
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: turn.distribution,
       queueFull: queueFull.distribution, hostSubmit: host.count == 0 ? nil : host,
       undetected: bound.count == 0 ? nil : bound, tail: tail.slowest(of: statistics.commands), ringWaits: ringWaits,
-      ringWaitNs: ringWaitNs, kernelEvents: kernelEvents, grouping: groups?.grouping, groups: groups?.values ?? [])
+      ringWaitNs: ringWaitNs, kernelEvents: kernelEvents, subject: subject,
+      hops: dispatchHop.distribution.count == 0
+        ? nil : (dispatchHop.distribution, wakeUpHop.distribution, completionHop.distribution), grouping: groups?.grouping, groups: groups?.values ?? [])
   }
 
   /// Nothing has happened since the command was fetched that may have lost events of it.
   private func isCurrent(_ command: Command) -> Bool {
+    if command.isFromKernel { return command.isWhole && command.depthEra == depth.era }
     guard command.isWhole, command.depthEra == depth.era, let queue = submissionQueues.find(command.qid) else {
       return false
     }

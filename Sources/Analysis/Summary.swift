@@ -37,8 +37,11 @@ public struct Summary: Sendable {
   public let tail: Tail?
   public let ringWaits: UInt64
   public let ringWaitNs: UInt64
-  /// Events of kernel probes, which are counted and not looked at.
+  /// Events of kernel probes; not looked at where our endpoint is the subject.
   public let kernelEvents: UInt64
+  public let subject: Subject
+  /// Of commands of the kernel's PCI endpoint driver: how long they waited for a thread to run.
+  public let hops: (dispatch: Distribution, wakeUp: Distribution, completion: Distribution)?
 
   public let grouping: Grouping?
   public let groups: [Group]

@@ -47,7 +47,6 @@ public final class KernelRecorder: @unchecked Sendable {
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
-  private var problem: String?
 
   /// At most as many streams; what further controllers do is counted as lost.
   private static let streamsMax = 200
@@ -62,6 +61,9 @@ public final class KernelRecorder: @unchecked Sendable {
     var producer: RingProducer
     /// Of the last event: a stream's times never go back. An interrupt between two probes of a CPU could.
     var last: UInt64 = 0
+    var isNamed = false
+    /// Events until its name is looked for again.
+    var patience = 0
 
     init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .wait) }
   }
@@ -191,9 +193,11 @@ public final class KernelRecorder: @unchecked Sendable {
   /// The stream of a CPU and an origin; nil for those that are not kept.
   private func stream(_ cpu: Int, _ origin: Origin) -> Stream? {
     let key = StreamKey(cpu: cpu, origin: origin)
-    if let stream = streams[key] { return stream }
-    let nqn = origin.role == .target ? probes.subsystem(of: origin.controller) : ""
-    if let subsystem, origin.role == .target, nqn != subsystem { return nil }
+    if let stream = streams[key] {
+      if !stream.isNamed { introduce(stream, key) }
+      return stream
+    }
+    if let subsystem, origin.role == .target, probes.name(of: origin)?.nqn != subsystem { return nil }
     guard streams.count < KernelRecorder.streamsMax else { return nil }
     let number = UInt16(streams.count)
     let ring: Ring
@@ -202,17 +206,28 @@ public final class KernelRecorder: @unchecked Sendable {
         creating: "\(directory)/kernel-\(number).ring", capacity: slots, source: .kernel, stream: number,
         traceID: traceID)
     } catch {
-      problem = problem ?? error.description
       return nil
     }
     let stream = Stream(ring)
     streams[key] = stream
-    let name = Array(nqn.utf8)
-    let record = Record(
-      kind: .origin, flags: origin.role.rawValue | (name.isEmpty ? 0 : EventFlag.bytes), qid: UInt16(cpu),
-      cid: origin.controller, b: UInt64(name.count))
-    name.withUnsafeBytes { append(record, $0, at: clock.ns, to: stream) }
+    introduce(stream, key)
     return stream
+  }
+
+  /// Say whose events the stream has: at its begin, and once more when a host's driver has learnt whom it drives.
+  private func introduce(_ stream: Stream, _ key: StreamKey) {
+    stream.patience -= 1
+    guard stream.patience < 0 else { return }
+    let isFirst = stream.last == 0
+    stream.patience = 64
+    let name = probes.name(of: key.origin)
+    guard isFirst || name != nil else { return }
+    stream.isNamed = name != nil || key.origin.controller == Origin.noController
+    let nqn = Array((name?.nqn ?? "").utf8)
+    let record = Record(
+      kind: .origin, flags: key.origin.role.rawValue | (nqn.isEmpty ? 0 : EventFlag.bytes), qid: UInt16(key.cpu),
+      cid: key.origin.controller, a: UInt64(key.origin.role == .host ? name?.cntlid ?? 0 : 0), b: UInt64(nqn.count))
+    nqn.withUnsafeBytes { append(record, $0, at: clock.ns, to: stream) }
   }
 }
 

@@ -211,13 +211,14 @@ public final class Probes {
 
   var ringDescriptors: [Int32] { rings }
 
-  /// The NQN of the subsystem that a controller belongs to.
-  func subsystem(of controller: UInt16) -> String {
-    guard let map = bpf_object__find_map_by_name(object, "names") else { return "" }
-    var key = controller
-    var nqn = [CChar](repeating: 0, count: 224)
-    guard bpf_map_lookup_elem(bpf_map__fd(map), &key, &nqn) == 0 else { return "" }
-    return String(decoding: nqn.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  /// The NQN of the subsystem that a controller belongs to, and its identifier; nil where it has not said.
+  func name(of origin: Origin) -> (nqn: String, cntlid: UInt16)? {
+    guard let map = bpf_object__find_map_by_name(object, "names") else { return nil }
+    var key = UInt32(origin.role.rawValue) << 16 | UInt32(origin.controller)
+    // struct name: the NQN, then the identifier.
+    var bytes = [UInt8](repeating: 0, count: 232)
+    guard bpf_map_lookup_elem(bpf_map__fd(map), &key, &bytes) == 0 else { return nil }
+    return (String(decoding: bytes[..<224].prefix { $0 != 0 }, as: UTF8.self), UInt16(bytes[224]) | UInt16(bytes[225]) << 8)
   }
 
   /// Events that each CPU had no room for.

@@ -10,7 +10,7 @@ struct Findings {
 
   var sentences: [String] {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
-    let parts = io.commands == 0 ? [] : [turn, queueFull, unexplained, undetected, hostSubmit]
+    let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
     return (what + parts + [completeness, recorder, inversions, resets, kernel]).compactMap { $0 }
   }
 
@@ -137,6 +137,23 @@ struct Findings {
       + "\(Quantity.time(bound.meanNs)) after it was written in the mean, \(Quantity.time(bound.maxNs)) in the worst case."
   }
 
+  /// Threads of the kernel's driver that had to be woken.
+  private var hops: String? {
+    guard let hops = summary.hops else { return nil }
+    let all = [hops.dispatch, hops.wakeUp, hops.completion].reduce(0) { $0 + $1.meanNs }
+    guard all > 0 else { return nil }
+    return
+      "Waiting for a thread to run takes \(Quantity.time(all)) of the mean (\(Quantity.roughly(all / meanNs))): "
+      + "\(Quantity.time(hops.dispatch.meanNs)) until a worker takes the command, \(Quantity.time(hops.wakeUp.meanNs)) from "
+      + "its execution to its data, \(Quantity.time(hops.completion.meanNs)) until its completion queue is worked on."
+  }
+
+  private var unseen: String? {
+    guard summary.subject != .endpoint, summary.commandsFromHost == 0, io[.detect].maxNs == 0 else { return nil }
+    return
+      "Detect and reap are not in this: a target does not see when the host writes a doorbell; a trace of the host does."
+  }
+
   private var hostSubmit: String? {
     guard let submit = summary.hostSubmit else { return nil }
     return "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission, which fio's "
@@ -182,7 +199,7 @@ struct Findings {
   }
 
   private var kernel: String? {
-    guard summary.kernelEvents > 0 else { return nil }
+    guard summary.kernelEvents > 0, summary.subject == .endpoint else { return nil }
     return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not part of this."
   }
 }

@@ -19,6 +19,14 @@ struct StageTable {
     self.init(summary.io)
     let latency = summary.io.latency
     insert(after: .complete, "no room in CQ", summary.queueFull, latency)
+    if let hops = summary.hops {
+      insert(after: .dispatch, "queued → runs", hops.dispatch, latency)
+      insert(after: .complete, "queued → runs", hops.completion, latency)
+      if hops.wakeUp.maxNs > 0 {
+        rows.append(
+          Row(name: "  executed → data-out", cells: cells(hops.wakeUp, share: hops.wakeUp.share(of: latency))))
+      }
+    }
     // Without a host stream, waiting for its turn is all that is known of detect.
     if summary.commandsFromHost > 0 { insert(after: .detect, "its turn", summary.turn, latency) }
     if let submit = summary.hostSubmit {

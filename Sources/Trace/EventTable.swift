@@ -284,6 +284,7 @@ private let eventDescriptions: [EventDescription] = [
       EventField("flags", .flags, .hexadecimal, "0x01: a host's driver, else a target. 0x80: bytes follow."),
       EventField("cpu", .qid, "CPU."),
       EventField("controller", .cid, "Target: controller identifier, 65535 before there is one. Host: nvme instance."),
+      EventField("cntlid", .aLow, "Host: identifier of the controller that it drives."),
       EventField("length", .bLow, .bytes, "Bytes: the subsystem's NQN."),
     ]),
   EventDescription(

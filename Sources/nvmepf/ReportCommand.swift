@@ -18,14 +18,43 @@ struct ReportCommand: ParsableCommand {
   @Option(help: "A table for each queue or each opcode too.")
   var by: Grouping?
 
+  @Option(
+    help: ArgumentHelp(
+      "Report on this controller of the kernel's target, by its identifier; without it on our endpoint or, where that was not recorded, on the busiest.",
+      valueName: "number"))
+  var controller: UInt16?
+
   func run() throws {
     let reader = try file.openTolerantly()
-    let summary = try Failure.wrap { () throws(TraceError) in try ReportCommand.analyse(reader, by) }
+    let subject = try subject(of: reader)
+    let summary = try Failure.wrap { () throws(TraceError) in try ReportCommand.analyse(reader, by, subject) }
     print(json ? Report.json(summary) : Report.text(summary))
   }
 
-  static func analyse(_ reader: TraceReader, _ grouping: Grouping?) throws(TraceError) -> Summary {
-    var analyzer = StageAnalyzer(grouping: grouping)
+  private func subject(of reader: TraceReader) throws(Failure) -> Subject {
+    let controllers = try Failure.wrap { () throws(TraceError) in try KernelController.all(in: reader) }
+    if let controller {
+      guard controllers.contains(where: { $0.controller == controller }) else {
+        let known = controllers.map { "\($0.controller)" }.joined(separator: ", ")
+        throw Failure(
+          description: "there is no controller \(controller) of the kernel's target in this trace"
+            + (known.isEmpty ? "" : ", only \(known)"))
+      }
+      return .controller(controller)
+    }
+    if reader.chunks.contains(where: { $0.header.id.source == .engine }) { return .endpoint }
+    guard let busiest = controllers.first else { return .endpoint }
+    if !json, controllers.count > 1 {
+      let others = controllers.dropFirst().map { "\($0.controller) (\($0.nqn))" }.joined(separator: ", ")
+      tell("nvmepf: this is about controller \(busiest.controller) (\(busiest.nqn)); --controller for \(others)")
+    }
+    return .controller(busiest.controller)
+  }
+
+  static func analyse(_ reader: TraceReader, _ grouping: Grouping?, _ subject: Subject = .endpoint) throws(TraceError)
+    -> Summary
+  {
+    var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
       let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
