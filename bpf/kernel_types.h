@@ -105,10 +105,19 @@ struct nvmet_pci_epf_segment {
 	u32 length;
 };
 
+/* Wire formats, which are read as bytes. */
+struct nvme_command {
+	char bytes[64];
+};
+
+struct nvme_completion {
+	char bytes[16];
+};
+
 struct nvmet_pci_epf_iod {
 	struct nvmet_req req;
-	char cmd[64];
-	char cqe[16];
+	struct nvme_command cmd;
+	struct nvme_completion cqe;
 	struct nvmet_pci_epf_ctrl *ctrl;
 	struct nvmet_pci_epf_queue *sq;
 	struct work_struct work;

@@ -34,6 +34,8 @@ struct TraceFile: ~Copyable {
       if errno == EWOULDBLOCK {
         throw TraceError(.system(EWOULDBLOCK), "\(path) is being recorded to: stop that recording first")
       }
+      // Some network file systems have no locks: then nobody can be kept out.
+      if errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK { return }
       throw TraceError.system("cannot lock \(path)", errno)
     }
   }
