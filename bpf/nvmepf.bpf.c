@@ -334,10 +334,11 @@ static __always_inline u32 queued_span(u64 work)
 /* ------------------------------------------------------------------ */
 /* Every probe twice                                                   */
 
+/* Read with a helper, for a relocated access to the context itself is one that older verifiers refuse. */
 #define ARGUMENT(ctx, x86, arm)                                                  \
-	(bpf_core_field_exists(((struct pt_regs___x86 *)ctx)->di)                \
-		 ? (u64)((struct pt_regs___x86 *)ctx)->x86                       \
-		 : (u64)((struct pt_regs___arm64 *)ctx)->regs[arm])
+	(bpf_core_field_exists(((struct pt_regs___x86 *)0)->di)                  \
+		 ? (u64)BPF_CORE_READ((struct pt_regs___x86 *)ctx, x86)          \
+		 : (u64)BPF_CORE_READ((struct pt_regs___arm64 *)ctx, regs[arm]))
 
 /* On entry, with the first five arguments. */
 #define ON_ENTRY(function, BODY)                                                 \

@@ -52,6 +52,7 @@ struct Command {
   var workBegin: UInt64 = 0
   var requested: UInt64 = 0
   var ready: UInt64 = 0
+  var expectedBytes: UInt64 = 0
   var hops = Hops()
 
   init(qid: UInt16, cid: UInt16) {

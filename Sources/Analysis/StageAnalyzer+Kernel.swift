@@ -79,7 +79,6 @@ extension StageAnalyzer {
       kernel.submits[key] = nil
       let index = commands.find(record.qid, record.cid)
       guard index != Command.none, commands[index].isFromHost else { return }
-      if commands[index].posted == 0 { commands[index].posted = max(commands[index].execute.end, 1) }
       end(index, at: now)
     default: break
     }
@@ -194,6 +193,7 @@ extension StageAnalyzer {
       commands[index].execute.begin = min(known == 0 ? now : known, now)
     }
     commands[index].execute.end = now
+    commands[index].expectedBytes = UInt64(record.aHigh)
     commands[index].hasFailed = record.aLow != 0
     guard commands[index].isRequestOnly else { return }
     if commands[index].opcode & 3 == 1 { commands[index].bytesFromHost = UInt64(record.aHigh) }
@@ -223,6 +223,7 @@ extension StageAnalyzer {
   }
 
   private mutating func end(_ index: UInt32, at time: UInt64) {
+    if !commands[index].hasAllOfKernel { commands[index].isWhole = false }
     commands.unname(index)
     finish(index, at: time)
   }
@@ -255,6 +256,13 @@ public struct Hops: Sendable {
 }
 
 extension Command {
+  /// Every event that a command of its kind must have had is there. A probe that was not run may cost any of them.
+  var hasAllOfKernel: Bool {
+    guard requested != 0 || hasFailed, execute.end != 0 || hasFailed else { return false }
+    if isRequestOnly || hasFailed { return true }
+    return fetch.isKnown && workBegin != 0 && posted != 0 && bytesFromHost + bytesToHost == expectedBytes
+  }
+
   /// The data pointer has been parsed by `time`, since the target core took the command.
   mutating func mapUntil(_ time: UInt64) {
     let since = workBegin != 0 ? workBegin : requested

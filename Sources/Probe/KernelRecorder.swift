@@ -47,6 +47,7 @@ public final class KernelRecorder: @unchecked Sendable {
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
+  private var skipped: UInt64 = 0
 
   /// At most as many streams; what further controllers do is counted as lost.
   private static let streamsMax = 200
@@ -131,10 +132,13 @@ public final class KernelRecorder: @unchecked Sendable {
     var all = sigset_t()
     sigfillset(&all)
     pthread_sigmask(SIG_BLOCK, &all, nil)
+    var rounds = 0
     while true {
       let isLast = stopping.load(ordering: .acquiring)
       // The probes wake nobody, which would cost them more than all else: there is somebody who looks.
       let count = ring_buffer__consume(reader)
+      rounds += 1
+      if rounds % 128 == 0 || isLast { noteSkipped() }
       if isLast { break }
       if count > 0 { continue }
       var pause = timespec(tv_sec: 0, tv_nsec: 500_000)
@@ -143,6 +147,20 @@ public final class KernelRecorder: @unchecked Sendable {
     finish()
   }
 
+  /// Probes that were not run: nobody knows on which CPU, or when since the last look.
+  private func noteSkipped() {
+    let now = probes.skipped()
+    guard now > skipped else { return }
+    defer { skipped = now }
+    missed.wrappingAdd(now - skipped, ordering: .relaxed)
+    guard let stream = anyStream else { return }
+    append(
+      Record(kind: .gap, a: now - skipped), UnsafeRawBufferPointer(start: nil, count: 0),
+      at: TickScale.monotonicFromNow().start, to: stream)
+  }
+
+  private var anyStream: Stream? { streams.min { ($0.key.cpu, $0.value.last) < ($1.key.cpu, $1.value.last) }?.value }
+
   /// What was lost at the very end, and what the probes cost.
   private func finish() {
     let now = TickScale.monotonicFromNow().start
@@ -150,7 +168,7 @@ public final class KernelRecorder: @unchecked Sendable {
       let stream = streams.first { $0.key.cpu == cpu.number }?.value
       note(lost: count &- cpu.lost, of: cpu, before: now, in: stream ?? self.stream(cpu.number, .nobody))
     }
-    if let stream = streams.min(by: { $0.key.cpu < $1.key.cpu })?.value {
+    if let stream = anyStream {
       for cost in probes.costs() {
         let name = Array(cost.name.utf8)
         let record = Record(

@@ -155,7 +155,7 @@ public final class Probes {
 
   private static func loadFailure(_ error: Int32) -> String {
     switch error {
-    case EPERM, EACCES:
+    case EPERM:
       let lockdown = (try? readText("/sys/kernel/security/lockdown")) ?? ""
       return lockdown.contains("[confidentiality]")
         ? "the kernel is locked down (confidentiality), which forbids probes to read it: boot with lockdown=integrity or less"
@@ -200,11 +200,19 @@ public final class Probes {
   /// What every probe has cost since `countCosts`; nothing for those that never ran.
   public func costs() -> [Cost] {
     programs.compactMap { program in
-      var info = bpf_prog_info()
-      var length = UInt32(MemoryLayout<bpf_prog_info>.size)
-      guard bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length) == 0, info.run_cnt > 0 else { return nil }
+      guard let info = information(on: program), info.run_cnt > 0 else { return nil }
       return Cost(name: String(cString: bpf_program__name(program)), runs: info.run_cnt, ns: info.run_time_ns)
     }
+  }
+
+  /// How often the kernel did not run a probe because an interrupt had come while the same probe ran: events that no
+  /// ring buffer knows of.
+  func skipped() -> UInt64 { programs.reduce(0) { $0 + (information(on: $1)?.recursion_misses ?? 0) } }
+
+  private func information(on program: OpaquePointer) -> bpf_prog_info? {
+    var info = bpf_prog_info()
+    var length = UInt32(MemoryLayout<bpf_prog_info>.size)
+    return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length) == 0 ? info : nil
   }
 
   // MARK: What they say

@@ -1,0 +1,52 @@
+# Sourced by the scripts of this folder: where downloads and builds are kept, and what they say.
+
+guest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cache=${NVMEPF_GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf}/guest
+mkdir -p "$cache"
+
+say() { echo "guest: $*"; }
+fail() {
+  echo "guest: $*" >&2
+  exit 1
+}
+
+# need PACKAGE... - install Debian packages of this machine that are missing.
+need() {
+  local missing=() package
+  for package in "$@"; do
+    [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] || fail "as root: apt-get install ${missing[*]}"
+  say "installing ${missing[*]}"
+  apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null; }
+}
+
+# once NAME KEY COMMAND... - run COMMAND unless it has succeeded for this KEY before. Other scripts wait for it meanwhile.
+once() {
+  local name=$1 key=$2 stamp
+  shift 2
+  stamp=$cache/$name.done
+  exec 9>"$cache/$name.lock"
+  flock 9
+  if [ "$(cat "$stamp" 2>/dev/null)" != "$key" ]; then
+    rm -f "$stamp"
+    local begin=$SECONDS
+    "$@"
+    echo "$key" >"$stamp"
+    say "$name is ready after $((SECONDS - begin)) s"
+  fi
+  exec 9>&-
+}
+
+# A key that changes with the contents of files.
+key_of() { cat "$@" | sha256sum | cut -c1-16; }
+
+# libraries BINARY FOLDER - copy the shared libraries that a program needs, its loader too.
+libraries() {
+  ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "$2"
+    cp -Ln "$library" "$2/" 2>/dev/null || true
+  done
+}

@@ -1,0 +1,36 @@
+# Over nvme-loop, every command that fio did is seen once, with its opcode, place and length, by target and host.
+. ./guest.inc
+. ./nvmet.inc
+transport=$(basename "${TRANSPORT:-loop}")
+target_up $transport
+host_up $transport
+# Whoever looks at a new disk has done so by now, or the count would not be fio's alone.
+attached >/tmp/before
+$nvmepf record --kernel -o /tmp/t.nvpt -- fio --name=t --filename=/dev/nvme0n1 --rw=randrw --bsrange=4k-64k --blockalign=4k \
+  --ioengine=libaio --iodepth=8 --direct=1 --number_ios=2000 --size=256M --write_lat_log=/tmp/fio --log_offset=1 --output=/tmp/fio.out ||
+  { cat /tmp/fio.out; exit 1; }
+attached >/tmp/after
+# Queue and identifier of every command.
+names() { $nvmepf dump --event $1 /tmp/t.nvpt | grep -v ' qid=0 ' | sed 's/.*\( qid=[^ ]* cid=[^ ]*\).*/\1/' | sort | md5sum; }
+fio_commands /tmp/fio_clat.1.log >/tmp/expected
+request_commands /tmp/t.nvpt >/tmp/seen
+expect "commands that fio did" "$(wc -l </tmp/expected)" 2000
+holds "the target was told the same commands" cmp /tmp/expected /tmp/seen
+$nvmepf report --json /tmp/t.nvpt >/tmp/report
+# The kernel does not run a probe that an interrupt finds running: it counts that, and so do we.
+skipped=$(number lost /tmp/report)
+expect "executions that ended, or were not looked at ($skipped)" \
+  $(($($nvmepf dump --event execute-end /tmp/t.nvpt | grep -vc ' qid=0 ') + skipped)) 2000
+expect "of them failed" "$($nvmepf dump --event execute-end /tmp/t.nvpt | grep -v ' qid=0 ' | grep -vc ' status=0x0 ')" 0
+expect "submissions of the host" "$($nvmepf dump --event submit /tmp/t.nvpt | grep -vc ' qid=0 ')" 2000
+expect "completions of the host" "$($nvmepf dump --event completion /tmp/t.nvpt | grep -vc ' cqid=0 ')" 2000
+expect "queues and identifiers seen by both" "$(names request)" "$(names submit)"
+expect "commands in the report, or partial" $(($(number commands /tmp/report) + $(number partial /tmp/report))) 2000
+if [ "$skipped" = 0 ]; then
+  expect "bytes in the report" "$(($(number bytes_from_host /tmp/report) + $(number bytes_to_host /tmp/report)))" \
+    "$(awk '{ s += $3 * 512 } END { printf "%d", s }' /tmp/expected)"
+fi
+holds "nothing is left attached" cmp /tmp/before /tmp/after
+$nvmepf report /tmp/t.nvpt
+host_down
+finish

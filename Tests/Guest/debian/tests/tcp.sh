@@ -1,0 +1,2 @@
+# The same over nvmet-tcp.
+TRANSPORT=tcp . ./loop.sh

@@ -1,0 +1,21 @@
+#!/bin/bash
+# run-debian-tests.sh [TEST...] - what a recording of the kernel must do, on Debian's kernels 6.12 and 7.x in emulated
+# guests: all tests of debian/tests, or those named. No privilege is needed. A test that cannot be run is told of.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$guest/runner.sh"
+tests=("$@")
+[ $# -gt 0 ] || mapfile -t tests < <(cd "$guest/debian/tests" && ls -- *.sh | sed 's/\.sh$//')
+
+build_nvmepf
+for suite in trixie trixie-backports; do
+  if ! "$guest/debian/build.sh" "$suite"; then
+    not_run "Debian's kernel of $suite: it could not be downloaded"
+    continue
+  fi
+  for test in "${tests[@]}"; do
+    run_test "$(cut -d+ -f1 "$cache/$suite/version") $test" "$cache/$suite" "$guest/debian/tests/$test.sh" \
+      "$guest/debian/nvmet.inc" "$guest"/debian/tests/*.sh
+  done
+done
+summary
