@@ -89,7 +89,8 @@ struct Command {
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
       hostSubmit: submit == Command.noTime ? nil : begin - min(submit, begin),
-      undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost, bytesToHost: bytesToHost,
+      undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
+      bytesToHost: bytesToHost,
       hasFailed: hasFailed, hops: isFromKernel && !isRequestOnly ? hops : nil)
   }
 

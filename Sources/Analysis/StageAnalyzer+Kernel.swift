@@ -107,7 +107,9 @@ extension StageAnalyzer {
         command.workBegin = now
       }
     case .request:
-      if commands.find(record.qid, record.cid) == Command.none || commands[commands.find(record.qid, record.cid)].requested != 0 {
+      if commands.find(record.qid, record.cid) == Command.none
+        || commands[commands.find(record.qid, record.cid)].requested != 0
+      {
         var command = Command(qid: record.qid, cid: record.cid)
         (command.opcode, command.opcodeIsKnown) = (record.flags, true)
         command.isRequestOnly = true

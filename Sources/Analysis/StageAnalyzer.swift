@@ -202,7 +202,8 @@ public struct StageAnalyzer: ~Copyable {
       undetected: bound.count == 0 ? nil : bound, tail: tail.slowest(of: statistics.commands), ringWaits: ringWaits,
       ringWaitNs: ringWaitNs, kernelEvents: kernelEvents, subject: subject,
       hops: dispatchHop.distribution.count == 0
-        ? nil : (dispatchHop.distribution, wakeUpHop.distribution, completionHop.distribution), grouping: groups?.grouping, groups: groups?.values ?? [])
+        ? nil : (dispatchHop.distribution, wakeUpHop.distribution, completionHop.distribution),
+      grouping: groups?.grouping, groups: groups?.values ?? [])
   }
 
   /// Nothing has happened since the command was fetched that may have lost events of it.

@@ -47,7 +47,7 @@ public final class KernelRecorder: @unchecked Sendable {
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
-  private var skipped: UInt64 = 0
+  private var skipped: [Origin.Role: UInt64] = [:]
 
   /// At most as many streams; what further controllers do is counted as lost.
   private static let streamsMax = 200
@@ -138,7 +138,7 @@ public final class KernelRecorder: @unchecked Sendable {
       // The probes wake nobody, which would cost them more than all else: there is somebody who looks.
       let count = ring_buffer__consume(reader)
       rounds += 1
-      if rounds % 128 == 0 || isLast { noteSkipped() }
+      if rounds % 64 == 0 || isLast { noteSkipped() }
       if isLast { break }
       if count > 0 { continue }
       var pause = timespec(tv_sec: 0, tv_nsec: 500_000)
@@ -149,14 +149,17 @@ public final class KernelRecorder: @unchecked Sendable {
 
   /// Probes that were not run: nobody knows on which CPU, or when since the last look.
   private func noteSkipped() {
-    let now = probes.skipped()
-    guard now > skipped else { return }
-    defer { skipped = now }
-    missed.wrappingAdd(now - skipped, ordering: .relaxed)
-    guard let stream = anyStream else { return }
-    append(
-      Record(kind: .gap, a: now - skipped), UnsafeRawBufferPointer(start: nil, count: 0),
-      at: TickScale.monotonicFromNow().start, to: stream)
+    for (role, now) in probes.skipped() where now > skipped[role, default: 0] {
+      let count = now - skipped[role, default: 0]
+      skipped[role] = now
+      missed.wrappingAdd(count, ordering: .relaxed)
+      for (key, stream) in streams where key.origin.role == role {
+        append(
+          Record(kind: .gap, flags: EventFlag.notRun, a: count), UnsafeRawBufferPointer(start: nil, count: 0),
+          at: TickScale.monotonicFromNow().start, to: stream)
+        break
+      }
+    }
   }
 
   private var anyStream: Stream? { streams.min { ($0.key.cpu, $0.value.last) < ($1.key.cpu, $1.value.last) }?.value }

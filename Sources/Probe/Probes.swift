@@ -40,6 +40,8 @@ public final class Probes {
   private var rings: [Int32] = []
   private var statistics: Int32 = -1
   private var programs: [OpaquePointer] = []
+  /// Of each program: whose events it emits; nil where it emits none.
+  private var roles: [Origin.Role?] = []
 
   /// - Throws: when nothing can be recorded, with the reason.
   public init(_ options: Options = Options()) throws(ProbeError) {
@@ -93,7 +95,11 @@ public final class Probes {
     for program in allPrograms() {
       let isNeeded = needed.contains(String(cString: bpf_program__name(program)))
       bpf_program__set_autoload(program, isNeeded)
-      if isNeeded { programs.append(program) }
+      if isNeeded {
+        programs.append(program)
+        let group = plans.first { $0.programs.contains(String(cString: bpf_program__name(program))) }?.point.group
+        roles.append(group == .work ? nil : group == .host || group == .block ? .host : .target)
+      }
     }
     guard !programs.isEmpty else {
       throw ProbeError("nothing of what is to be recorded is there: " + Probes.missing(plans))
@@ -205,9 +211,15 @@ public final class Probes {
     }
   }
 
-  /// How often the kernel did not run a probe because an interrupt had come while the same probe ran: events that no
-  /// ring buffer knows of.
-  func skipped() -> UInt64 { programs.reduce(0) { $0 + (information(on: $1)?.recursion_misses ?? 0) } }
+  /// How often the kernel did not run a probe of the target, or of the host, because an interrupt had come while the
+  /// same probe ran: events that no ring buffer knows of.
+  func skipped() -> [Origin.Role: UInt64] {
+    var counts: [Origin.Role: UInt64] = [.target: 0, .host: 0]
+    for (program, role) in zip(programs, roles) {
+      if let role, let misses = information(on: program)?.recursion_misses { counts[role]! += misses }
+    }
+    return counts
+  }
 
   private func information(on program: OpaquePointer) -> bpf_prog_info? {
     var info = bpf_prog_info()
@@ -226,7 +238,9 @@ public final class Probes {
     // struct name: the NQN, then the identifier.
     var bytes = [UInt8](repeating: 0, count: 232)
     guard bpf_map_lookup_elem(bpf_map__fd(map), &key, &bytes) == 0 else { return nil }
-    return (String(decoding: bytes[..<224].prefix { $0 != 0 }, as: UTF8.self), UInt16(bytes[224]) | UInt16(bytes[225]) << 8)
+    return (
+      String(decoding: bytes[..<224].prefix { $0 != 0 }, as: UTF8.self), UInt16(bytes[224]) | UInt16(bytes[225]) << 8
+    )
   }
 
   /// Events that each CPU had no room for.

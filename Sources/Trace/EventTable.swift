@@ -382,7 +382,12 @@ private let eventDescriptions: [EventDescription] = [
     ]),
   EventDescription(
     .gap, "gap", "Events are missing here.",
-    [EventField("events", .a, "How many were lost.")]),
+    [
+      EventField(
+        "flags", .flags, .hexadecimal,
+        "0x01: the kernel did not run a probe that an interrupt found running; in the last tenth of a second."),
+      EventField("events", .a, "How many were lost."),
+    ]),
   EventDescription(
     .ringWait, "ring-wait", "The recorded thread waited for room in its ring; its time is not the engine's.",
     [EventField("span", .a, .span, "How long.")]),

@@ -65,6 +65,8 @@ public enum EventFlag {
   public static let failed: UInt8 = 0x02
   /// fetch: it came with the entry before. execute-end: not at once.
   public static let later: UInt8 = 0x04
+  /// gap: a probe was not run, some time in the tenth of a second before.
+  public static let notRun: UInt8 = 0x01
   /// namespace: attached; without it detached.
   public static let attached: UInt8 = 0x01
   /// The event's bytes follow it: `bLow` of them, in `tail` slots.

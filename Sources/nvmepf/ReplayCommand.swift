@@ -1,3 +1,4 @@
+import Analysis
 import ArgumentParser
 import Foundation
 import Replay
@@ -7,7 +8,13 @@ struct ReplayCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "replay",
     abstract: "Feed a recording to the engine and compare everything it does with what it did.",
-    discussion: "Exit status: 0 identical, 1 diverged, 2 the trace cannot be replayed.")
+    discussion: """
+      Of a recording of the kernel's nvmet-pci-epf (record --kernel), the engine gets the registers, commands and lists
+      that the driver got; the driver's segments and completions are compared with the engine's, command by command.
+      Where the engine departs from the driver on purpose, the difference says so and is none.
+
+      Exit status: 0 identical, 1 diverged, 2 the trace cannot be replayed.
+      """)
 
   @OptionGroup var file: TraceFile
 
@@ -17,12 +24,21 @@ struct ReplayCommand: ParsableCommand {
   @Flag(help: "Print one JSON object.")
   var json = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Of a recording of the kernel: the controller to replay, by its identifier; without it the busiest.",
+      valueName: "number"))
+  var controller: UInt16?
+
   func validate() throws {
     guard `repeat` >= 1 else { throw ValidationError("--repeat: 1 at least") }
   }
 
   func run() throws {
     let reader = try file.openTolerantly()
+    if controller != nil || !reader.chunks.contains(where: { $0.header.id.source == .engine }) {
+      return try replayDriver(reader)
+    }
     var total = ReplayResult()
     let begin = Clock.monotonicNs()
     for _ in 0..<`repeat` where total.divergence == nil {
@@ -35,6 +51,76 @@ struct ReplayCommand: ParsableCommand {
     print(json ? try jsonText(total, seconds) : text(total, seconds))
     if total.divergence != nil { throw ExitCode(1) }
   }
+
+  // MARK: The kernel's driver
+
+  private func replayDriver(_ reader: TraceReader) throws {
+    let controllers = try Failure.wrap { () throws(TraceError) in try KernelController.all(in: reader) }
+    guard let chosen = controller ?? controllers.first?.controller,
+      controllers.contains(where: { $0.controller == chosen })
+    else {
+      throw Failure(
+        description:
+          "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
+    }
+    let result = try Failure.wrap { () throws(TraceError) in try DriverReplay(reader, controller: chosen).run() }
+    guard result.commands > 0 else {
+      throw Failure(
+        description:
+          "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
+          + "controller (nvme reset makes it do so)")
+    }
+    print(json ? try jsonText(result) : text(result))
+    if result.newDifferences > 0 { throw ExitCode(1) }
+  }
+
+  private func text(_ result: DriverReplayResult) -> String {
+    var lines: [String] = []
+    for difference in result.differences {
+      lines.append("\(difference.command), \(difference.timeNs) ns into the trace:")
+      lines.append("  \(difference.what)")
+      if case .knownDeparture(let why) = difference.kind { lines.append("  known: \(why)") }
+    }
+    let known = result.differences.count - result.newDifferences
+    let count =
+      "\(grouped(result.commands)) commands, \(grouped(result.segments)) segments, \(grouped(result.bytes)) bytes"
+    lines.append(
+      result.newDifferences == 0
+        ? "identical: the engine does what the driver did: \(count)"
+        : "different: \(result.newDifferences) findings in \(count)")
+    if known > 0 { lines.append("\(known) known departures of the engine from the driver") }
+    if result.interrupted > 0 {
+      lines.append(
+        "\(grouped(result.interrupted)) of them never completed: a reset, the link or the recording's end came first")
+    }
+    if result.before > 0 {
+      lines.append("\(grouped(result.before)) more were not replayed: their queues are older than the recording")
+    }
+    if result.doubtful > 0 {
+      lines.append(
+        "\(grouped(result.doubtful)) of them were not compared: the kernel left out a probe while they were under way")
+    }
+    if result.endsAtGap { lines.append("events are missing: what comes after them was not replayed") }
+    return lines.joined(separator: "\n")
+  }
+
+  private func jsonText(_ result: DriverReplayResult) throws -> String {
+    let differences = result.differences.map { difference -> [String: Any] in
+      var object: [String: Any] = [
+        "time_ns": difference.timeNs, "command": difference.command, "what": difference.what,
+      ]
+      if case .knownDeparture(let why) = difference.kind { object["known"] = why }
+      return object
+    }
+    return try JSON.text([
+      "result": result.newDifferences == 0 ? "identical" : "diverged", "commands": result.commands,
+      "segments": result.segments, "bytes": result.bytes, "interrupted": result.interrupted,
+      "not_replayed": result.before, "doubtful": result.doubtful, "ends_at_gap": result.endsAtGap,
+      "differences": differences,
+    ])
+  }
+
+  // MARK: Our endpoint
 
   private func replay(_ reader: TraceReader) throws(Failure) -> ReplayResult {
     var total = ReplayResult()

@@ -1,0 +1,131 @@
+import Endpoint
+import NVMe
+import Target
+import Trace
+
+/// The engine's port to one command at a time of the kernel's driver: it is given the driver's inputs, and what it does
+/// is kept for a comparison.
+struct DriverPort: Port, ~Copyable {
+  /// What the engine did with the command at hand.
+  struct Deed {
+    var fetched = false
+    var lists: [(address: UInt64, length: Int)] = []
+    var segments: [DriverSegment] = []
+    var completion: (cqid: UInt16, entry: CompletionEntry)?
+  }
+
+  private var command: DriverCommand?
+  private(set) var deed = Deed()
+  /// The tail to be seen next, by submission queue; completion queues are emptied at once.
+  private var tails: [UInt16: UInt32] = [:]
+  private var posted: [UInt16: UInt32] = [:]
+  var depths: [UInt16: UInt32] = [:]
+
+  /// The driver fetched `command`: the engine is to see the doorbell for it.
+  mutating func present(_ command: DriverCommand, tail: UInt32) {
+    self.command = command
+    deed = Deed()
+    tails[command.qid] = tail
+  }
+
+  mutating func forgetQueues() {
+    tails = [:]
+    posted = [:]
+    command = nil
+  }
+
+  mutating func registerWritten(offset: UInt64, width: Int, value: UInt64) {}
+  mutating func registerRead(offset: UInt64, width: Int, value: UInt64) {}
+  mutating func willReset(_ reason: ResetReason) {}
+  mutating func willChange(_ namespace: Namespace, isAttached: Bool) {}
+
+  mutating func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 {
+    let qid = doorbell.qid.rawValue
+    return (doorbell.isCompletionHead ? posted[qid] : tails[qid]) ?? last
+  }
+
+  mutating func clear(_ doorbell: Doorbell) {
+    if doorbell.isCompletionHead { posted[doorbell.qid.rawValue] = 0 } else { tails[doorbell.qid.rawValue] = 0 }
+  }
+
+  mutating func fetch(
+    _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
+  ) -> Bool {
+    guard let command, count == 1, qid.rawValue == command.qid, slot == command.slot, !command.fetchFailed else {
+      return false
+    }
+    deed.fetched = true
+    entries[0] = command.sqe
+    return true
+  }
+
+  /// A list that the driver read too; else data that a command brings, whose bytes the recording does not have.
+  mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
+    -> Bool
+  {
+    _ = bytes.initializeMemory(as: UInt8.self, repeating: 0)
+    if let list = command?.lists.first(where: { $0.address == address.rawValue }) {
+      deed.lists.append((address.rawValue, bytes.count))
+      bytes.copyBytes(from: list.bytes.prefix(bytes.count))
+      return true
+    }
+    if let sgl = command?.sqe, sgl.psdt != 0 || command!.lists.isEmpty == false, command!.segments.isEmpty {
+      deed.lists.append((address.rawValue, bytes.count))
+      return true
+    }
+    moved(fromHost: true, address, bytes.count)
+    return true
+  }
+
+  mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID) -> Bool {
+    moved(fromHost: false, address, bytes.count)
+    return !failed(address)
+  }
+
+  private mutating func moved(fromHost: Bool, _ address: PCIAddress, _ count: Int) {
+    deed.segments.append(DriverSegment(fromHost: fromHost, address: address.rawValue, length: UInt64(count)))
+  }
+
+  /// The driver could not reach it.
+  private func failed(_ address: PCIAddress) -> Bool {
+    command?.segments.contains {
+      $0.failed && $0.address <= address.rawValue && address.rawValue < $0.address + $0.length
+    }
+      ?? false
+  }
+
+  mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}
+
+  mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
+    if segment.isBitBucket { return true }
+    moved(fromHost: direction == .fromHost, segment.address, Int(segment.length))
+    return !failed(segment.address)
+  }
+
+  mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool { true }
+  mutating func transferred(_ direction: Direction, _ request: IORequest) {}
+
+  /// As the kernel's backend answered.
+  mutating func execute(_ request: IORequest) -> Status? { command?.executed?.status ?? .success }
+  mutating func completion() -> (slot: Int32, status: Status)? { nil }
+  mutating func release(_ request: IORequest) {}
+  mutating func abandonRequests() {}
+
+  mutating func clockMs() -> UInt64 { 0 }
+  mutating func arm(_ timer: EngineTimer, afterUs: UInt64) {}
+  mutating func disarm(_ timer: EngineTimer) {}
+  mutating func expired() -> EngineTimer? { nil }
+
+  mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
+    // A request that waits for an event may be answered much later than its turn.
+    if let command, cqe.sqid.rawValue == command.qid, cqe.cid.rawValue == command.cid {
+      deed.completion = (cqid.rawValue, cqe)
+    }
+    let next = (posted[cqid.rawValue] ?? 0) + 1
+    posted[cqid.rawValue] = next >= depths[cqid.rawValue] ?? .max ? 0 : next
+    return true
+  }
+
+  mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {}
+  mutating func completionQueueFull(_ cqid: QueueID) {}
+}

@@ -1,0 +1,21 @@
+# A fault of the driver: a read that its backend fails leaves the worker waiting for ever; the replay points at it.
+. ./guest.inc
+. ./vepc.inc
+target_up
+cat >/tmp/job <<X
+. /host/guest.inc
+. /host/vepc.inc
+link_up
+disk_up
+dd if=$disk of=/dev/null bs=4k count=4 iflag=direct 2>/dev/null
+! nvme read /dev/nvme0 -n 1 -s 0xfffffff -c 0 -z 512 -d /tmp/back >/dev/null 2>&1
+# Long enough for a worker to come back that does.
+sleep 2
+X
+holds "the host's work" recorded /tmp/t.nvpt sh /tmp/job
+$nvmepf replay /tmp/t.nvpt >/tmp/replay
+expect "status of the replay" $? 1
+cat /tmp/replay
+expect "findings" "$(grep -c 'its worker never came back' /tmp/replay)" 1
+holds "it is the read that failed" grep -q 'read slba 268435455 blocks 1' /tmp/replay
+finish

@@ -1,0 +1,20 @@
+#!/bin/bash
+# run-kernel-tests.sh [TEST...] - the recorder on the real, unmodified nvmet-pci-epf, in an emulated guest whose kernel is
+# built on the first run (12 minutes on 2 cores, kept): all tests of kernel/tests, or those named.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$guest/runner.sh"
+tests=("$@")
+[ $# -gt 0 ] || mapfile -t tests < <(cd "$guest/kernel/tests" && ls -- *.sh | sed 's/\.sh$//')
+
+if ! "$guest/kernel/build.sh"; then
+  not_run "nvmet-pci-epf: its kernel could not be made"
+else
+  build_nvmepf
+  for test in "${tests[@]}"; do
+    script=$guest/kernel/tests/$test.sh
+    SMP=$(sed -n 's/^# SMP=//p' "$script") PARAMETERS='memmap=16M$0x20000000' \
+      run_test "nvmet-pci-epf $test" "$cache/kernel" "$script" "$guest/kernel/vepc.inc"
+  done
+fi
+summary
