@@ -16,8 +16,21 @@ public final class KernelRecorder: @unchecked Sendable {
     /// The recording's ticks are CLOCK_MONOTONIC.
     public static let same = ClockLine(ns: 0, ticks: 0, ticksPerNs: 1)
 
-    public init(ns: UInt64, ticks: UInt64, ticksPerNs: Double) {
+    init(ns: UInt64, ticks: UInt64, ticksPerNs: Double) {
       (self.ns, self.ticks, self.ticksPerNs) = (ns, ticks, ticksPerNs)
+    }
+
+    /// To cycles of the counter, through this moment, at the rate that it was measured to have.
+    public init(ticksPerSecond: UInt64) {
+      // The closest of a few readings: an interrupt between two clocks would part them.
+      var best: (width: UInt64, ticks: UInt64, ns: UInt64) = (.max, 0, 0)
+      for _ in 0..<8 {
+        let before = TickSource.cycles.now()
+        let ns = TickSource.monotonic.now()
+        let width = TickSource.cycles.now() &- before
+        if width < best.width { best = (width, before &+ width / 2, ns) }
+      }
+      self.init(ns: best.ns, ticks: best.ticks, ticksPerNs: Double(ticksPerSecond) / 1e9)
     }
 
     func ticks(at time: UInt64) -> UInt64 {

@@ -67,7 +67,7 @@ public enum TickSource: Sendable {
   /// CLOCK_MONOTONIC in nanoseconds, which is the clock of kernel probes.
   case monotonic
 
-  func now() -> UInt64 {
+  public func now() -> UInt64 {
     switch self {
     case .cycles: nvmepf_ticks_after_loads()
     case .monotonic: Clock.nanoseconds(CLOCK_MONOTONIC)

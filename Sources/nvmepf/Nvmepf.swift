@@ -15,7 +15,8 @@ struct Nvmepf: ParsableCommand {
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DumpCommand.self,
-      InfoCommand.self, RepairCommand.self, BenchCommand.self, BenchHostCommand.self, GoldenCommand.self,
+      InfoCommand.self, RepairCommand.self, DoctorCommand.self, BenchCommand.self, BenchHostCommand.self,
+      GoldenCommand.self,
     ])
 
   /// Where `record` writes and the others read, when no file is named.

@@ -80,6 +80,7 @@ struct RecordCommand: ParsableCommand {
     var status: Int32 = 0
     var failure: Failure?
     do throws(Failure) {
+      if kernel.kernel { try session.record(kernel) }
       status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
     } catch { failure = error }
     let watch = Watch(session.progressLine)
@@ -142,7 +143,7 @@ struct RecordCommand: ParsableCommand {
   }
 
   /// The engine that lies beside this executable.
-  private static func fioEngine() throws(Failure) -> String {
+  static func fioEngine() throws(Failure) -> String {
     let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
     let path = (own as NSString).deletingLastPathComponent + "/nvmepf-fio.so"
     guard FileManager.default.fileExists(atPath: path) else {

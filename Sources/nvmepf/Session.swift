@@ -3,6 +3,7 @@ import Control
 import Foundation
 import Host
 import Live
+import Probe
 import Trace
 import VFIOUser
 
@@ -34,6 +35,8 @@ final class Session {
   private var serving: WorkerThread?
   private var control: ControlServer?
   private let begin = Clock.monotonicNs()
+  private var kernelRecorder: KernelRecorder?
+  private var ticksPerSecond: UInt64 = 0
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
@@ -63,6 +66,7 @@ final class Session {
         return
       }
       let scale = TickScale.measure()
+      ticksPerSecond = scale.ticksPerSecond
       let ring = try Failure.wrap { () throws(TraceError) in
         try Ring(
           creating: "\(directory.path)/engine-0.ring", capacity: Session.ringSlots, source: .engine, stream: 0,
@@ -130,6 +134,17 @@ final class Session {
     recorder.map { _ in HostRecording(directory: directory.path, traceID: id) }
   }
 
+  /// Record the kernel too, in streams of its own; `finish` ends that.
+  func record(_ kernel: KernelOptions) throws(Failure) {
+    let clock = KernelRecorder.ClockLine(ticksPerSecond: ticksPerSecond)
+    kernelRecorder = try Failure.wrap { () throws(ProbeError) in
+      let probes = try Probes(kernel.probes)
+      probes.countCosts()
+      return try KernelRecorder(
+        probes, directory: directory.path, traceID: id, clock: clock, subsystem: kernel.subsystem)
+    }
+  }
+
   /// A place for files that go with the recording.
   func temporaryFile(_ name: String) -> String { "\(directory.path)/\(name)" }
 
@@ -139,6 +154,7 @@ final class Session {
     server.stop()
     serving?.join()
     function.stop()
+    kernelRecorder?.stop()
     defer { directory.remove() }
     discarder?.join()
     guard let recorder else { return }

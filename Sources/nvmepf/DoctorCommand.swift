@@ -1,0 +1,214 @@
+import ArgumentParser
+import CPlatform
+import Foundation
+import Probe
+import Trace
+
+struct DoctorCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor",
+    abstract: "Say what of this machine nvmepf can record, and what it lacks for the rest.",
+    discussion: """
+      Probes are really attached, for a moment, which needs the privilege to do so; without it the rest is told.
+      Exit status: 0 all is well or limited, 1 something does not work at all.
+      """)
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func run() throws {
+    let findings = kernel() + [fio(), engine(), ring(), qemu(), pages(), clock()]
+    if json {
+      let list = findings.map { finding -> [String: Any] in
+        var object: [String: Any] = ["what": finding.what, "state": finding.state.rawValue, "found": finding.found]
+        if let remedy = finding.remedy { object["remedy"] = remedy }
+        if !finding.details.isEmpty { object["details"] = finding.details }
+        return object
+      }
+      print(try JSON.text(["findings": list]))
+    } else {
+      for finding in findings { print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
+    }
+    if findings.contains(where: { $0.state == .red }) { throw ExitCode(1) }
+  }
+
+  struct Finding {
+    enum State: String { case green, yellow, red }
+    let what: String
+    let state: State
+    let found: String
+    var remedy: String?
+    var details: [String] = []
+
+    func text(color: Bool) -> String {
+      let paint = ["green": "32", "yellow": "33", "red": "31"][state.rawValue]!
+      let mark = color ? "\u{1b}[\(paint)m\(state.rawValue)\u{1b}[0m" : state.rawValue
+      let pad = String(repeating: " ", count: max(0, 6 - state.rawValue.count))
+      var lines = ["\(mark)\(pad)  \(what): \(found)"]
+      if let remedy { lines.append("        → \(remedy)") }
+      lines += details.map { "        \($0)" }
+      return lines.joined(separator: "\n")
+    }
+  }
+
+  // MARK: The kernel's target and driver
+
+  private func kernel() -> [Finding] {
+    let probes: Probes
+    do throws(ProbeError) {
+      var options = Probes.Options()
+      options.bufferBytes = 4096
+      probes = try Probes(options)
+    } catch {
+      let isAbsent = error.description.contains("modprobe")
+      return [
+        Finding(
+          what: "kernel \(kernelRelease())", state: isAbsent ? .yellow : .red,
+          found: "record --kernel does not work here",
+          remedy: error.description)
+      ]
+    }
+    return ProbeGroup.allCases.map { group in
+      let points = probes.points.filter { $0.group == group }
+      let missing = points.filter { if case .none = $0.attachment { true } else { false } }
+      let state: Finding.State = missing.isEmpty ? .green : .yellow
+      return Finding(
+        what: "kernel \(kernelRelease()), \(group.title)", state: state,
+        found: missing.isEmpty
+          ? "all \(points.count) probes attach"
+          : missing.count == points.count
+            ? "nothing can be recorded" : "\(points.count - missing.count) of \(points.count) probes attach",
+        remedy: missing.isEmpty ? nil : group.remedy(missing.count == points.count),
+        details: missing.count == points.count ? [] : points.map(\.line))
+    }
+  }
+
+  // MARK: fio and our engine
+
+  private func fio() -> Finding {
+    guard let version = DoctorCommand.output(["fio", "--version"]) else {
+      return Finding(
+        what: "fio", state: .yellow, found: "there is none", remedy: "apt-get install fio, for record -- fio")
+    }
+    return Finding(what: "fio", state: .green, found: version)
+  }
+
+  private func engine() -> Finding {
+    let what = "fio engine"
+    guard let path = try? RecordCommand.fioEngine() else {
+      return Finding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
+    }
+    // fio looks at the engine's version itself, and says where it does not match.
+    guard let answer = DoctorCommand.output(["fio", "--enghelp=\(path)"]) else {
+      return Finding(
+        what: what, state: .red, found: "this fio does not take \(path)",
+        remedy: "make build: the engine is built against the headers of the fio that is installed")
+    }
+    return Finding(
+      what: what, state: .green, found: "this fio takes it (\(answer.split(separator: "\n").count) options)")
+  }
+
+  private func ring() -> Finding {
+    let disabled = (try? String(contentsOfFile: "/proc/sys/kernel/io_uring_disabled", encoding: .utf8)) ?? "0"
+    let isOn = disabled.hasPrefix("0")
+    return Finding(
+      what: "io_uring", state: isOn ? .green : .yellow, found: isOn ? "allowed" : "switched off",
+      remedy: isOn ? nil : "sysctl kernel.io_uring_disabled=0, for namespaces on files and devices")
+  }
+
+  private func qemu() -> Finding {
+    let what = "QEMU with vfio-user"
+    guard let version = DoctorCommand.output(["qemu-system-x86_64", "--version"])?.split(separator: "\n").first else {
+      return Finding(
+        what: what, state: .yellow, found: "there is no qemu-system-x86_64",
+        remedy: "Debian 13 with backports has one, for attaching virtual machines to nvmepf serve")
+    }
+    let has = DoctorCommand.output(["qemu-system-x86_64", "-device", "vfio-user-pci,help"]) != nil
+    return Finding(
+      what: what, state: has ? .green : .yellow, found: "\(version)" + (has ? "" : ", without vfio-user-pci"),
+      remedy: has ? nil : "QEMU 10.1 or later, for attaching virtual machines to nvmepf serve")
+  }
+
+  private func pages() -> Finding {
+    let memory = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+    let line = memory.split(separator: "\n").first { $0.hasPrefix("HugePages_Free") } ?? ""
+    let free = line.split(separator: " ").last.flatMap { Int($0) } ?? 0
+    return Finding(
+      what: "huge pages", state: .green, found: free > 0 ? "\(free) free" : "none reserved, which nvmepf does not need")
+  }
+
+  private func clock() -> Finding {
+    let source =
+      (try? String(
+        contentsOfFile: "/sys/devices/system/clocksource/clocksource0/current_clocksource", encoding: .utf8))?
+      .trimmingCharacters(in: .whitespacesAndNewlines) ?? "unknown"
+    let first = Clock.monotonicNs()
+    for _ in 0..<10_000 { _ = nvmepf_ticks() }
+    let perTick = Double(Clock.monotonicNs() - first) / 10_000
+    let second = Clock.monotonicNs()
+    for _ in 0..<10_000 { _ = Clock.realtimeNs() }
+    let perClock = Double(Clock.monotonicNs() - second) / 10_000
+    let isFast = perClock < 200
+    return Finding(
+      what: "clock", state: isFast ? .green : .yellow,
+      found: String(
+        format: "%@; %.0f ns to read the cycle counter, %.0f ns to read the system's clock", source, perTick, perClock),
+      remedy: isFast ? nil : "a slow clock source makes every kernel event dear: tsc or the architecture's own is fast")
+  }
+
+  /// What a command prints; nil where it cannot be run or fails.
+  private static func output(_ words: [String]) -> String? {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = words
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = FileHandle.nullDevice
+    process.standardInput = FileHandle.nullDevice
+    guard (try? process.run()) != nil else { return nil }
+    let data = pipe.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { return nil }
+    return String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+}
+
+extension ProbeGroup {
+  var title: String {
+    switch self {
+    case .nvmet: "target core (nvmet)"
+    case .endpoint: "nvmet-pci-epf"
+    case .window: "PCI endpoint core"
+    case .work: "work items"
+    case .host: "host driver (nvme)"
+    case .block: "block layer"
+    }
+  }
+
+  func remedy(_ isAll: Bool) -> String {
+    switch self {
+    case .nvmet: isAll ? "modprobe nvmet" : "what is missing costs its events, not the recording"
+    case .endpoint, .window, .work:
+      isAll
+        ? "modprobe nvmet-pci-epf, on a machine whose PCI controller is an endpoint"
+        : "what is missing costs its stage, not the recording"
+    case .host: isAll ? "modprobe nvme" : "what is missing costs its events, not the recording"
+    case .block: "what is missing costs its events, not the recording"
+    }
+  }
+}
+
+extension Probes.Point {
+  /// How it is looked at, what it gives, and why it is not.
+  fileprivate var line: String {
+    let how: String
+    var reason = ""
+    switch attachment {
+    case .fentry: how = "fentry"
+    case .kprobe: how = "kprobe"
+    case .tracepoint: how = "tracepoint"
+    case .none(let why): (how, reason) = ("missing", " (\(why))")
+    }
+    return how + String(repeating: " ", count: 12 - how.count) + "\(name): \(gives)\(reason)"
+  }
+}
