@@ -5,11 +5,11 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test nightly fuzz bench lint golden clean
+.PHONY: help setup build static demo test test-guest test-kernel nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## check the Swift toolchain and install the Debian packages that are missing
 	@scripts/setup.sh
@@ -17,6 +17,9 @@ setup: ## check the Swift toolchain and install the Debian packages that are mis
 build: ## build nvmepf, its libraries and the fio engine, optimised
 	swift build -c release
 	FioEngine/build.sh $(release)
+
+static: setup ## build .build/static/nvmepf, which runs where there is no Swift
+	scripts/static.sh .build/static/nvmepf
 
 demo: setup build ## record five seconds of fio, replay the recording and report on it
 	$(nvmepf) record -o $(demo) -- fio --name=demo --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
@@ -30,6 +33,12 @@ test: setup lint ## everything that must hold: style, unit tests, golden traces,
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 
+test-guest: setup ## record Debian's kernels 6.12 and 7.x in emulated guests
+	Tests/Guest/run-debian-tests.sh
+
+test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest, for which a kernel is built once
+	Tests/Guest/run-kernel-tests.sh
+
 nightly: setup ## the property tests at length: ten million commands each, and an hour of fuzzing
 	NVMEPF_HOSTILE_COMMANDS=10000000 NVMEPF_MODEL_COMMANDS=10000000 swift test --filter 'HostileHost|ModelTests'
 	Tests/Fuzz/run.sh --seconds 720
@@ -41,10 +50,10 @@ bench: build ## measure nvmepf on this machine
 	$(nvmepf) bench
 
 lint: ## check the formatting
-	swift format lint --strict --recursive Package.swift Sources Tests
+	swift format lint --strict --recursive Package.swift Plugins Sources Tests
 
 golden: ## replay the golden traces (after make build)
 	@for trace in $(wildcard traces/*.nvpt); do echo $(nvmepf) replay $$trace; $(nvmepf) replay $$trace || exit; done
 
 clean: ## remove everything that was built or recorded here
-	rm -rf .build .build-fuzz Tests/Fuzz/findings $(demo)
+	rm -rf .build .build-fuzz .build-static Tests/Fuzz/findings $(demo)

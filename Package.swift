@@ -87,6 +87,8 @@ let package = Package(
       name: "data-safety", dependencies: ["Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
     .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .testTarget(
+      name: "ProbeTests", dependencies: ["Analysis", "NVMe", "Probe", "Replay", "Trace"], swiftSettings: settings),
     .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]

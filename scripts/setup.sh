@@ -10,7 +10,7 @@ packages=(
   gcc libc6-dev make binutils pkg-config
   libzstd-dev  # compressed traces
   liburing-dev # files and devices behind namespaces
-  libbpf-dev   # kernel probes
+  libbpf-dev libelf-dev zlib1g-dev # kernel probes
   zstd python3 # the second reader of traces, and the checks of JSON
   fio dpkg-dev # the fio engine, and fio's source package for its headers
 )

@@ -2,7 +2,8 @@ import CBPF
 import Glibc
 
 /// Probes in the kernel, attached while this object lives. The kernel takes them away with the process, however it ends.
-public final class Probes {
+/// One thread at a time, but for `emitForMeasurement`.
+public final class Probes: @unchecked Sendable {
   /// How a place in the kernel is looked at, or why it is not.
   public enum Attachment: Equatable, Sendable {
     case fentry, kprobe, tracepoint
@@ -104,9 +105,9 @@ public final class Probes {
     guard !programs.isEmpty else {
       throw ProbeError("nothing of what is to be recorded is there: " + Probes.missing(plans))
     }
-    guard let data = bpf_object__find_map_by_name(object, ".rodata"),
-      let rings = bpf_object__find_map_by_name(object, "rings")
-    else { throw ProbeError("the probes that were built into this program are not whole") }
+    guard let data = bpf_object__find_map_by_name(object, ".rodata") else {
+      throw ProbeError("the probes that were built into this program are not whole")
+    }
     var size = 0
     if let initial = bpf_map__initial_value(data, &size) {
       var constants = Array(UnsafeRawBufferPointer(start: initial, count: size))
@@ -115,10 +116,17 @@ public final class Probes {
       set("cq_work", symbols.address(of: "nvmet_pci_epf_cq_work") ?? 0, in: &constants)
       _ = bpf_map__set_initial_value(data, constants, size)
     }
+    try loadMaps(options.bufferBytes ?? (cpus <= 16 ? 8 << 20 : 1 << 20))
+  }
+
+  private func loadMaps(_ bufferBytes: Int) throws(ProbeError) {
+    guard let rings = bpf_object__find_map_by_name(object, "rings") else {
+      throw ProbeError("the probes that were built into this program are not whole")
+    }
     bpf_map__set_max_entries(rings, UInt32(cpus))
     let error = bpf_object__load(object)
     guard error == 0 else { throw ProbeError(Probes.loadFailure(-error)) }
-    try makeRings(rings, options.bufferBytes ?? (cpus <= 16 ? 8 << 20 : 1 << 20))
+    try makeRings(rings, bufferBytes)
   }
 
   private func allPrograms() -> [OpaquePointer] {
@@ -226,6 +234,32 @@ public final class Probes {
     var length = UInt32(MemoryLayout<bpf_prog_info>.size)
     return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length) == 0 ? info : nil
   }
+
+  /// Load the program that emits events for a measurement, and nothing else.
+  public init(measuring bufferBytes: Int) throws(ProbeError) {
+    libbpf_set_print(LibraryLog.take)
+    points = []
+    cpus = Int(max(libbpf_num_possible_cpus(), 1))
+    let bytes = base64Bytes(bpfObject)
+    let opened = bytes.withUnsafeBytes { bpf_object__open_mem($0.baseAddress!, $0.count, nil) }
+    guard let opened else { throw ProbeError("the probes that were built into this program cannot be opened") }
+    object = opened
+    for program in allPrograms() {
+      let isMeasure = String(cString: bpf_program__name(program)) == "measure"
+      bpf_program__set_autoload(program, isMeasure)
+      if isMeasure { programs.append(program) }
+    }
+    try loadMaps(bufferBytes)
+    countCosts()
+  }
+
+  /// Emit `measuredEvents` events on the CPU that this thread runs on.
+  public func emitForMeasurement() {
+    var options = bpf_test_run_opts()
+    options.sz = MemoryLayout<bpf_test_run_opts>.size
+    _ = bpf_prog_test_run_opts(bpf_program__fd(programs[0]), &options)
+  }
+  public static let measuredEvents = 1000
 
   // MARK: What they say
 

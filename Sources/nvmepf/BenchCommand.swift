@@ -26,13 +26,16 @@ struct BenchCommand: ParsableCommand {
   @Flag(help: "Print one JSON object.")
   var json = false
 
+  @Flag(help: "Measure the kernel's probes instead: what an event costs, and how many a second reach a file.")
+  var kernel = false
+
   func validate() throws {
     guard turns >= 1, seconds > 0 else { throw ValidationError("--turns and --seconds are more than 0") }
   }
 
   func run() throws {
-    var rows: [BenchRow] = []
-    for (backend, depth) in [("null", 1), ("null", 32), ("memory", 32)] {
+    var rows: [BenchRow] = try kernel ? ProbeBench(turns: turns, seconds: seconds).run() : []
+    for (backend, depth) in kernel ? [] : [("null", 1), ("null", 32), ("memory", 32)] {
       rows += try measure(backend, depth)
     }
     if json {

@@ -39,7 +39,7 @@ for target in "${targets[@]}"; do
     "$build/fuzz-$target" -merge=1 -max_len=4096 "$build/merged-$target" "$corpus" "$build/found-$target" 2>&1 | tail -1
     rm -f "$corpus"/*
     # The smallest that are needed, and not too many of them.
-    ls -Sr "$build/merged-$target" | head -150 | while read -r name; do cp "$build/merged-$target/$name" "$corpus"; done
+    ls -Sr "$build/merged-$target" | sed -n 1,150p | while read -r name; do cp "$build/merged-$target/$name" "$corpus"; done
     echo "$target: $(ls "$corpus" | wc -l) inputs, $(du -sb "$corpus" | cut -f1) bytes"
     continue
   fi
