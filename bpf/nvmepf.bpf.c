@@ -868,11 +868,12 @@ SEC("raw_tracepoint/nvme_setup_cmd")
 int tp_nvme_setup_cmd(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
-	u8 head[4] = {};
+	u16 qid = host_qid(rq);
+	u8 sqe[48] = {};
 
-	bpf_probe_read_kernel(head, 4, (void *)ctx[1]);
-	return emit_host(SUBMIT, head[0], host_controller(BPF_CORE_READ(host_request(rq), ctrl)), host_qid(rq),
-			 *(u16 *)(head + 2), 0, 0);
+	bpf_probe_read_kernel(sqe, 48, (void *)ctx[1]);
+	return emit_host(SUBMIT, sqe[0], host_controller(BPF_CORE_READ(host_request(rq), ctrl)), qid, *(u16 *)(sqe + 2),
+			 qid ? *(u64 *)(sqe + 40) : 0, 0);
 }
 
 SEC("raw_tracepoint/nvme_complete_rq")

@@ -223,6 +223,7 @@ private let eventDescriptions: [EventDescription] = [
       EventField("opcode", .flags, .hexadecimal, "Opcode."),
       qid,
       cid,
+      EventField("slba", .a, "Kernel's host, I/O commands: first logical block."),
     ]),
   EventDescription(
     .map, "map", "The command's data pointer is parsed; its segments are known.",

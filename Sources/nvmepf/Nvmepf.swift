@@ -15,7 +15,8 @@ struct Nvmepf: ParsableCommand {
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DumpCommand.self,
-      InfoCommand.self, RepairCommand.self, DoctorCommand.self, BenchCommand.self, BenchHostCommand.self,
+      InfoCommand.self, RepairCommand.self, DoctorCommand.self, MergeCommand.self, BenchCommand.self,
+      BenchHostCommand.self,
       GoldenCommand.self,
     ])
 

@@ -174,8 +174,16 @@ for number in 1...rounds {
   server.arguments = ["serve", "--socket", socket, "--backend", file, "--block-size", "\(blockBytes)"]
   server.standardError = FileHandle.nullDevice
   try server.run()
-  while !FileManager.default.fileExists(atPath: socket), server.isRunning {}
-  var round = try Round(path: socket)
+  // The socket is there a moment before anybody listens.
+  var attempt: Round?
+  var refusal: (any Error)?
+  while attempt == nil, server.isRunning {
+    do { attempt = try Round(path: socket) } catch { refusal = error }
+  }
+  guard var round = attempt.take() else {
+    print("round \(number): the server ended by itself: \(refusal.map { "\($0)" } ?? "")")
+    exit(1)
+  }
   round.run(&history, &tag, &random, kill: server.processIdentifier)
   server.waitUntilExit()
   for problem in try check(file, &history) {

@@ -185,7 +185,7 @@ test_refusals() {
 }
 
 test_data_survives_the_server() {
-  "$release/data-safety" "$nvmepf" 50 "${NVMEPF_SEED:-$RANDOM}" >out 2>err || die "$(tail -5 out err)"
+  "$release/data-safety" "$nvmepf" 50 "${NVMEPF_SEED:-$RANDOM}" >out 2>err || die "$(tail -n 5 out err)"
   echo "    $(tail -1 out)"
 }
 

@@ -1,0 +1,59 @@
+import Analysis
+import ArgumentParser
+import Foundation
+import Trace
+
+struct MergeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "merge",
+    abstract: "Make one trace of a target's and its host's, recorded on two machines.",
+    discussion: """
+      Both are recordings of the kernel (record --kernel). The clocks need not agree: the commands that both saw say how
+      they differ, and how well that is known, which is printed and kept in the trace. A report of the merged trace has
+      the host's submission as the begin of every command, and its completion as the end.
+
+        nvmepf merge host.nvpt board.nvpt -o both.nvpt
+      """)
+
+  @Argument(help: ArgumentHelp("The host's trace.", valueName: "host"))
+  var host: String
+
+  @Argument(help: ArgumentHelp("The target's trace.", valueName: "target"))
+  var target: String
+
+  @Option(name: [.short, .customLong("output")], help: "The trace to write.")
+  var output = "merged.nvpt"
+
+  @Flag(help: "Print one JSON object.")
+  var json = false
+
+  func run() throws {
+    let (hostPath, targetPath) = (host, target)
+    let merge = try Failure.wrap { () throws(TraceError) in
+      try TraceMerge(host: TraceReader(path: hostPath), target: TraceReader(path: targetPath))
+    }
+    guard let merge else {
+      throw Failure(
+        description: "\(host) and \(target) have no commands in common: record both sides while the same commands run")
+    }
+    let path = output
+    let summary = try Failure.wrap { () throws(TraceError) in try merge.write(to: path) }
+    if let error = summary.error { throw Failure(description: error.description, status: 1) }
+    let fit = merge.match.fit
+    if json {
+      print(
+        try JSON.text([
+          "commands": fit.commands, "offset_ns": fit.offsetNs, "drift": fit.drift, "bound_ns": fit.boundNs,
+          "controller": Int(merge.match.controller), "host_instance": Int(merge.match.instance),
+          "events": summary.events,
+        ]))
+    } else {
+      print(
+        String(
+          format:
+            "%@ commands seen by both: the host's clock is %.0f ns behind the target's, and %.3f ppm slow; known to %.0f ns",
+          grouped(UInt64(fit.commands)), fit.offsetNs, fit.drift * 1e6, fit.boundNs))
+      print("wrote \(output); now: nvmepf report \(output)")
+    }
+  }
+}
