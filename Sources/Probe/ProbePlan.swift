@@ -10,7 +10,7 @@ struct ProbePlan {
   var programs: [String] { ways.flatMap(\.programs) }
 
   /// - Parameter available: names of the programs that there are.
-  init(_ point: ProbePoint, _ symbols: KernelSymbols, available: Set<String>) {
+  init(_ point: ProbePoint, _ symbols: KernelSymbols, available: Set<String>, onlyKprobes: Bool) {
     self.point = point
     if let needs = point.needs ?? point.group.needs, !symbols.hasType(needs.type, module: needs.module) {
       missingModule = needs.module
@@ -28,9 +28,9 @@ struct ProbePlan {
       }
       let newer = ["entry_\(name)", "exit_\(name)"].filter(available.contains)
       let older = ["kprobe_\(name)", "kretprobe_\(name)"].filter(available.contains)
-      if symbols.describes(name) { ways.append((.fentry, newer)) }
+      if symbols.describes(name), !onlyKprobes { ways.append((.fentry, newer)) }
       if !older.isEmpty { ways.append((.kprobe, older)) }
-      if ways.isEmpty { obstacle = "BTF does not describe it" }
+      if ways.isEmpty { obstacle = onlyKprobes ? "it needs fentry" : "BTF does not describe it" }
     }
   }
 }

@@ -29,6 +29,8 @@ public final class Probes: @unchecked Sendable {
     public var groups = Set(ProbeGroup.allCases)
     /// Only this queue; nil for all.
     public var qid: UInt16?
+    /// Functions by kprobes even where fentry is to be had.
+    public var onlyKprobes = false
     /// Bytes of each CPU's ring buffer: a power of two of at least a page; nil to choose.
     public var bufferBytes: Int?
     public init() {}
@@ -67,7 +69,7 @@ public final class Probes: @unchecked Sendable {
     object = opened
     // From here on a failure ends in deinit.
     let available = Set(allPrograms().map { String(cString: bpf_program__name($0)) })
-    let plans = wanted.map { ProbePlan($0, symbols, available: available) }
+    let plans = wanted.map { ProbePlan($0, symbols, available: available, onlyKprobes: options.onlyKprobes) }
     try load(plans, symbols, options)
     attach(plans)
   }

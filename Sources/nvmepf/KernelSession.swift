@@ -29,7 +29,23 @@ struct KernelOptions: ParsableArguments {
   @Option(help: ArgumentHelp("With --kernel: each CPU's ring buffer, a power of two.", valueName: "bytes"))
   var kernelBuffer: ByteCount?
 
+  @Option(help: "With --kernel: how to look at functions: fentry with kprobe where it cannot be had, or kprobe alone.")
+  var attach = Attach.fentry
+
+  enum Attach: String, CaseIterable, ExpressibleByArgument {
+    case fentry, kprobe
+  }
+
+  @Option(
+    help: ArgumentHelp(
+      "With --kernel and a COMMAND: first run it this many times without and with probes, in turn, and say what they cost.",
+      valueName: "pairs"))
+  var measureOverhead: Int?
+
   func validate() throws {
+    guard measureOverhead.map({ kernel && $0 >= 2 }) ?? true else {
+      throw ValidationError("--measure-overhead: 2 pairs at least, with --kernel")
+    }
     guard kernel || (!engine && subsystem == nil && qid == nil && events.isEmpty && kernelBuffer == nil) else {
       throw ValidationError("--engine, --subsystem, --qid, --events and --kernel-buffer go with --kernel")
     }
@@ -42,6 +58,7 @@ struct KernelOptions: ParsableArguments {
     var options = Probes.Options()
     options.groups = events.isEmpty ? Set(ProbeGroup.allCases).subtracting([.block]) : Set(events)
     options.qid = qid
+    options.onlyKprobes = attach == .kprobe
     options.bufferBytes = kernelBuffer.map { Int($0.bytes) }
     return options
   }
@@ -57,7 +74,8 @@ final class KernelSession {
   /// The rings of some CPUs.
   private static let ringBytes: UInt64 = 64 << 20
 
-  init(_ options: KernelOptions, output: String, command: [String]) throws(Failure) {
+  /// - Parameter notes: for the trace, besides.
+  init(_ options: KernelOptions, output: String, command: [String], notes: [(String, String)] = []) throws(Failure) {
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
     let id = TraceID.random()
     let directory = try Failure.wrap { () throws(TraceError) in
@@ -68,7 +86,7 @@ final class KernelSession {
       var writing = TraceWriter.Options()
       writing.ticks = .monotonic
       let metadata =
-        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + probes.metadata
+        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes + probes.metadata
       recorder = try Failure.wrap { [writing] () throws(TraceError) in
         try RecorderThread(
           TraceWriter(

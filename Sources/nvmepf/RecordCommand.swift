@@ -95,8 +95,14 @@ struct RecordCommand: ParsableCommand {
 
   private func recordKernel() throws {
     Child.blockSignals()
+    var notes: [(String, String)] = []
+    if let pairs = kernel.measureOverhead {
+      let overhead = try measureOverhead(pairs)
+      tell("nvmepf: \(overhead)")
+      notes = [("overhead", overhead)]
+    }
     let session = try KernelSession(
-      kernel, output: output, command: command.isEmpty ? CommandLine.arguments : command)
+      kernel, output: output, command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
     var status: Int32 = 0
     var failure: Failure?
     let watch = Watch(session.progressLine)
@@ -117,6 +123,36 @@ struct RecordCommand: ParsableCommand {
     summarise(session.progressLine())
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
+  }
+
+  /// Run the command without and with probes, in turn.
+  private func measureOverhead(_ pairs: Int) throws -> String {
+    guard !command.isEmpty else { throw Failure(description: "--measure-overhead needs a command after --") }
+    let path = "/dev/shm/nvmepf-overhead-\(getpid()).nvpt"
+    defer { unlink(path) }
+    func seconds(_ isRecorded: Bool) throws -> Double {
+      let session = try isRecorded ? KernelSession(kernel, output: path, command: command) : nil
+      let begin = Clock.monotonicNs()
+      let status: Int32
+      do { status = try run(Child(command, environment: [:]), Watch { "measuring what the probes cost" }) } catch {
+        try? session?.finish()
+        throw error
+      }
+      let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
+      try session?.finish()
+      guard status == 0 else { throw Failure(description: "\(command[0]) ended with status \(status)", status: status) }
+      return elapsed
+    }
+    var costs: [Double] = []
+    for _ in 0..<pairs {
+      let off = try seconds(false)
+      costs.append(try seconds(true) / off - 1)
+    }
+    let mean = costs.reduce(0, +) / Double(pairs)
+    let deviation = (costs.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(pairs - 1)).squareRoot()
+    let interval = 1.96 * deviation / Double(pairs).squareRoot()
+    return String(
+      format: "with probes the command takes %.1f %% longer (± %.1f, 95 %% of %d pairs)", 100 * mean, 100 * interval, pairs)
   }
 
   // MARK: A command

@@ -32,7 +32,10 @@ run_test() {
   cp "$guest/guest.inc" "$@" "$folder/"
   local what
   what=$(sed -n '1s/^# //p' "$script")
-  if "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" ${PARAMETERS:-} >"$work/log" 2>&1; then
+  # Words of the kernel's command line.
+  local parameters
+  read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script")"
+  if "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}" >"$work/log" 2>&1; then
     passed=$((passed + 1))
     echo "passed: $name: $what ($((SECONDS - begin)) s)"
     [ -z "${VERBOSE:-}" ] || cat "$work/log"
