@@ -107,7 +107,10 @@ void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, 
   entry->user_data = tag;
 }
 
-void nvmepf_uring_submit(struct nvmepf_uring *all) { io_uring_submit(&all->ring); }
+bool nvmepf_uring_submit(struct nvmepf_uring *all) {
+  io_uring_submit(&all->ring);
+  return io_uring_sq_ready(&all->ring) == 0;
+}
 
 bool nvmepf_uring_complete(struct nvmepf_uring *all, uint64_t *tag, int32_t *result) {
   struct io_uring_cqe *entry = NULL;

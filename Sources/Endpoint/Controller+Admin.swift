@@ -39,12 +39,13 @@ extension Controller {
     // Number of Dwords, 0's based, in two halves; the offset counts bytes.
     let length = ((UInt64(sqe.cdw10 >> 16) | UInt64(sqe.cdw11 & 0xffff) << 16) + 1) * 4
     let offset = UInt64(sqe.cdw12) | UInt64(sqe.cdw13) << 32
-    // Before anything is read and cleared.
     guard length <= UInt64(target.subsystem.maxTransferBytes), offset % 4 == 0 else { throw .invalidField }
     let nowMs = target.logPageNeedsTime(sqe) ? port.clockMs() : 0
     let end = try target.getLogPage(sqe, nowMs: nowMs, into: scratch)
     guard offset < UInt64(end) else { throw .invalidField }
     try send(from: Int(offset), of: end, length: length, sqe, .admin, &port)
+    // Only what has reached the host is read.
+    target.acknowledgeLogPage(sqe)
   }
 
   private mutating func getFeatures<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) throws(Status)
@@ -122,7 +123,7 @@ extension Controller {
     guard queue.pointee.exists, !queue.pointee.isBeingDeleted else { throw .invalidQueueIdentifier }
     queue.pointee.deletion = index
     commands[Int(index)].state = .held
-    if queue.pointee.executing == 0 { delete(submission: qid) }
+    if queue.pointee.executing == 0 { delete(submission: qid, &port) }
   }
 
   /// Delete I/O Completion Queue (Base 2.1, 5.2.3).

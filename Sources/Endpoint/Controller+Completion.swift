@@ -69,7 +69,8 @@ extension Controller {
     } else {
       queue.pointee.tail = tail + 1
     }
-    queue.pointee.unannounced += 1
+    // While its vector is masked that may go on for ever.
+    queue.pointee.unannounced = min(queue.pointee.unannounced + 1, queue.pointee.size)
     return true
   }
 

@@ -29,7 +29,7 @@ extension Controller {
       opcode: isRead ? .read : .write, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: sqe.slba, blocks: blocks,
       blockShift: namespace.pointee.blockShift)
     request.slot = slot
-    request.forcesUnitAccess = !isRead && (!hasWriteCache || sqe.cdw12 & 1 << 30 != 0)
+    request.forcesUnitAccess = sqe.cdw12 & 1 << 30 != 0 || (!isRead && !hasWriteCache)
     return request
   }
 
@@ -177,7 +177,7 @@ extension Controller {
       csts.shutdown = 2
     } else {
       conclude(execution.request, status, held(Int(slot)), execution.segments, &port)
-      if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: execution.request.qid) }
+      if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: execution.request.qid, &port) }
     }
   }
 

@@ -20,7 +20,7 @@ extension Controller {
 
   /// A submission queue goes, and with it the command that asked for that is done. What it fetched is complete; only
   /// the posting may still wait.
-  mutating func delete(submission qid: QueueID) {
+  mutating func delete<P: Port & ~Copyable>(submission qid: QueueID, _ port: inout P) {
     let queue = submissionQueues[Int(qid.rawValue)]
     precondition(queue.executing == 0, "its commands are completed first")
     var waiting = completionQueues[Int(queue.cqid.rawValue)].firstWaiting
@@ -32,6 +32,8 @@ extension Controller {
     completionQueues[Int(queue.cqid.rawValue)].users -= 1
     submissionQueues[Int(qid.rawValue)] = SubmissionQueue()
     liveSubmission.remove(qid)
+    // Or its last value would be taken for one that the host wrote without a queue.
+    port.clear(.submissionTail(qid))
     finish(queue.deletion, .success)
   }
 
@@ -46,6 +48,7 @@ extension Controller {
     forgetTimer(of: qid, &port)
     completionQueues[Int(qid.rawValue)] = CompletionQueue()
     liveCompletion.remove(qid)
+    port.clear(.completionHead(qid))
   }
 
   private mutating func forgetTimer<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) {
@@ -55,7 +58,11 @@ extension Controller {
   }
 
   mutating func deleteAllQueues<P: Port & ~Copyable>(_ port: inout P) {
-    for place in 0..<liveCompletion.count { forgetTimer(of: liveCompletion[place], &port) }
+    for place in 0..<liveCompletion.count {
+      forgetTimer(of: liveCompletion[place], &port)
+      port.clear(.completionHead(liveCompletion[place]))
+    }
+    for place in 0..<liveSubmission.count { port.clear(.submissionTail(liveSubmission[place])) }
     submissionQueues.update(repeating: SubmissionQueue(), count: queuesMax)
     completionQueues.update(repeating: CompletionQueue(), count: queuesMax)
     liveSubmission.removeAll()

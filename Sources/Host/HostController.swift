@@ -153,6 +153,12 @@ public final class HostController: @unchecked Sendable {
     array[doorbell.index].store(value, ordering: .releasing)
   }
 
+  /// What a doorbell holds: what was written last, or 0 once its queue is gone.
+  public func doorbell(_ doorbell: Doorbell) -> UInt32 {
+    precondition(doorbell.index < doorbellBytes / 4)
+    return doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)[doorbell.index].load(ordering: .acquiring)
+  }
+
   public func status() throws(HostError) -> ControllerStatus {
     ControllerStatus(rawValue: try readRegister(Register.csts))
   }

@@ -10,9 +10,11 @@ struct StorageRequests: ~Copyable {
   private let requestOfSlot: UnsafeMutablePointer<Int32>
   /// By request.
   private let slotOfRequest: UnsafeMutablePointer<Int32>
-  /// By slot: requests that must complete before it does, and the first failure among them.
-  private let pending: UnsafeMutablePointer<(count: Int, status: Status)>
+  /// By slot: how it went so far.
+  private let status: UnsafeMutablePointer<Status>
   private let ranges: UnsafeMutablePointer<StorageRange>
+  /// By slot: the devices that a flush of all goes to, and how many of them it has begun.
+  private var flushes: [Int32: (devices: [StorageDevice], begun: Int)] = [:]
   /// Devices that were detached while something was under way, kept until nothing is.
   private var detached: [StorageDevice] = []
 
@@ -27,15 +29,15 @@ struct StorageRequests: ~Copyable {
     requestOfSlot.initialize(repeating: -1, count: Controller.slots)
     slotOfRequest = .allocate(capacity: StorageRequests.requestsMax)
     slotOfRequest.initialize(repeating: -1, count: StorageRequests.requestsMax)
-    pending = .allocate(capacity: Controller.slots)
-    pending.initialize(repeating: (0, .success), count: Controller.slots)
+    status = .allocate(capacity: Controller.slots)
+    status.initialize(repeating: .success, count: Controller.slots)
     ranges = .allocate(capacity: StorageQueue.rangesMax)
   }
 
   deinit {
     requestOfSlot.deallocate()
     slotOfRequest.deallocate()
-    pending.deallocate()
+    status.deallocate()
     ranges.deallocate()
   }
 
@@ -77,7 +79,7 @@ struct StorageRequests: ~Copyable {
       }
     case .reservationRegister, .reservationReport, .reservationAcquire, .reservationRelease: return .invalidOpcode
     }
-    pending[Int(request.slot)] = (1, .success)
+    status[Int(request.slot)] = .success
     queue.submit(
       requestOfSlot[Int(request.slot)], operation, on: device,
       ranges: UnsafeBufferPointer(start: ranges, count: count), destination: request.byteOffset,
@@ -85,17 +87,22 @@ struct StorageRequests: ~Copyable {
     return nil
   }
 
-  /// Flush several devices as one request.
+  /// Flush several devices, one after the other: however many there are, it takes one request.
   /// - Returns: a status where there is nothing to wait for.
   mutating func flush(_ slot: Int32, _ devices: [StorageDevice]) -> Status? {
-    pending[Int(slot)] = (0, .success)
-    for device in devices {
-      guard let request = queue.take() else { return .internalError }
-      slotOfRequest[Int(request)] = slot
-      pending[Int(slot)].count += 1
-      queue.submit(request, .flush, on: device, ranges: UnsafeBufferPointer(start: nil, count: 0))
-    }
-    return devices.isEmpty ? .success : nil
+    guard !devices.isEmpty else { return .success }
+    guard buffer(slot) != nil else { return .internalError }
+    status[Int(slot)] = .success
+    flushes[slot] = (devices, 0)
+    flushNext(slot)
+    return nil
+  }
+
+  private mutating func flushNext(_ slot: Int32) {
+    let (devices, begun) = flushes[slot]!
+    flushes[slot]!.begun += 1
+    queue.submit(
+      requestOfSlot[Int(slot)], .flush, on: devices[begun], ranges: UnsafeBufferPointer(start: nil, count: 0))
   }
 
   /// Tell the kernel of what was submitted.
@@ -104,13 +111,17 @@ struct StorageRequests: ~Copyable {
 
   /// The next slot whose requests are all complete.
   mutating func completion() -> (slot: Int32, status: Status)? {
-    while let (request, status) = queue.completion() {
+    while let (request, result) = queue.completion() {
       let slot = slotOfRequest[Int(request)]
-      // What belongs to no slot's data is of no more use.
-      if requestOfSlot[Int(slot)] != request { free(request) }
-      pending[Int(slot)].count -= 1
-      if !status.isSuccess { pending[Int(slot)].status = status }
-      if pending[Int(slot)].count == 0 { return (slot, pending[Int(slot)].status) }
+      if !result.isSuccess { status[Int(slot)] = result }
+      if let (devices, begun) = flushes[slot] {
+        if begun < devices.count {
+          flushNext(slot)
+          continue
+        }
+        flushes[slot] = nil
+      }
+      return (slot, status[Int(slot)])
     }
     if queue.inFlight == 0, !detached.isEmpty { detached = [] }
     return nil
@@ -130,13 +141,17 @@ struct StorageRequests: ~Copyable {
     free(request)
   }
 
-  /// No completion of what is under way may come.
+  /// No completion of what is under way may come, and nothing of it may happen any more: whoever writes after a reset must
+  /// not be overtaken by what was written before. So this waits for the kernel.
   mutating func abandonAll() {
+    flushes = [:]
     for request in 0..<StorageRequests.requestsMax where slotOfRequest[request] >= 0 {
       requestOfSlot[Int(slotOfRequest[request])] = -1
       slotOfRequest[request] = -1
       queue.abandon(Int32(request))
     }
+    queue.waitForAbandoned()
+    detached = []
   }
 
   /// A device is no namespace's any more.

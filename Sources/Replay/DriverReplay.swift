@@ -256,6 +256,9 @@ public struct DriverReplay: ~Copyable {
   /// Where the engine answers with another status on purpose.
   private func departure(_ command: DriverCommand, _ status: Status) -> String? {
     if command.sqe.psdt != 0 { return "an SGL segment's length is trusted by the driver" }
+    if status.code == Status.invalidNamespaceOrFormat.code, (1...Subsystem.namespacesMax).contains(command.sqe.nsid) {
+      return "the kernel's target answers Invalid Namespace for an identifier that is merely not in use"
+    }
     if command.qid == 0, let opcode = AdminOpcode(rawValue: command.sqe.opcode) {
       switch opcode {
       case .createIOSubmissionQueue, .createIOCompletionQueue:

@@ -84,7 +84,7 @@ public struct StorageQueue: ~Copyable {
 
   /// Waits for what is in flight: the kernel writes into the buffers.
   deinit {
-    nvmepf_uring_submit(ring)
+    _ = nvmepf_uring_submit(ring)
     var left = inFlight + abandoned
     while left > 0 {
       nvmepf_uring_wait(ring)
@@ -126,6 +126,16 @@ public struct StorageQueue: ~Copyable {
     abandoned += 1
   }
 
+  /// Wait until the kernel is done with all that was abandoned. What is still wanted keeps its completion.
+  public mutating func waitForAbandoned() {
+    precondition(inFlight == 0, "a completion that is wanted would be lost")
+    kick()
+    while abandoned > 0 {
+      nvmepf_uring_wait(ring)
+      _ = completion()
+    }
+  }
+
   /// Begin; `kick` tells the kernel.
   /// - Parameters:
   ///   - device: must live until the request is complete or abandoned.
@@ -155,8 +165,8 @@ public struct StorageQueue: ~Copyable {
   @inline(__always)
   public mutating func kick() {
     guard untold > 0 else { return }
-    untold = 0
-    nvmepf_uring_submit(ring)
+    // Where the kernel has no room for now, what is left is told the next time.
+    if nvmepf_uring_submit(ring) { untold = 0 }
   }
 
   /// The next finished request. What takes several operations goes on in here.

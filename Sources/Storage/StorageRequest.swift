@@ -47,6 +47,7 @@ struct StorageRequest: BitwiseCopyable {
   private var emptied: UInt64 = 0
   /// The device cannot zero by itself: the buffer holds zeros to write.
   private var writesZeros = false
+  private var isSynced = false
   private var step = StorageStep.sync
   /// Where the step's data lie in the buffer.
   private(set) var bufferOffset: UInt64 = 0
@@ -78,6 +79,7 @@ struct StorageRequest: BitwiseCopyable {
     guard status.isSuccess, operation != .flush, range < rangeCount else {
       return .sync
     }
+    if mustSyncFirst { return .sync }
     let offset = ranges[range].offset + done
     let left = ranges[range].count - done
     bufferOffset = 0
@@ -115,7 +117,7 @@ struct StorageRequest: BitwiseCopyable {
     switch step {
     case .sync:
       if result < 0 { fail(-result, writing: true) }
-      isDone = true
+      takeSync()
     case .zero(_, let count, _):
       if result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL {
         writesZeros = true
@@ -146,11 +148,19 @@ struct StorageRequest: BitwiseCopyable {
       return
     }
     switch step {
-    case .sync: isDone = true
+    case .sync: takeSync()
     case .zero(_, let count, _): advance(by: count, ranges)
     case .read(_, let count): takeRead(count, ranges, buffer, twin)
     case .write(_, let count, _): takeWritten(count, ranges)
     }
+  }
+
+  /// What is read with Force Unit Access is on the medium before (NVM Command Set 1.1, 3.3.4).
+  private var mustSyncFirst: Bool { forcesUnitAccess && reads && !isSynced }
+  private var reads: Bool { operation == .read || operation == .compare || operation == .verify }
+
+  private mutating func takeSync() {
+    if mustSyncFirst, status.isSuccess { isSynced = true } else { isDone = true }
   }
 
   private mutating func takeRead(
@@ -183,7 +193,7 @@ struct StorageRequest: BitwiseCopyable {
     done = 0
     range += 1
     // A write has been through already; what else changes the device is made durable at its end.
-    let mustSync = forcesUnitAccess && operation != .write
+    let mustSync = forcesUnitAccess && operation != .write && !reads
     isDone = range == rangeCount && !mustSync
   }
 

@@ -39,6 +39,7 @@ extension Target {
   /// Note an event, unless the host has asked not to be told of its kind (Base 2.1, 5.1.25.1.6).
   public mutating func add(_ event: AsynchronousEvent) {
     if event == .namespaceAttributeChanged, features.asynchronousEventConfiguration & 1 << 8 == 0 { return }
+    if event == .temperatureThreshold, features.asynchronousEventConfiguration & 1 << 1 == 0 { return }
     events.add(event)
   }
 

@@ -168,7 +168,7 @@ extension Target {
   private func checkFeatureNamespace(_ id: FeatureID, _ nsid: UInt32) throws(Status) {
     // Error recovery has one value for all.
     if id == .errorRecovery, nsid == 0 || nsid == .max { return }
-    guard let namespace = namespace(nsid) else { throw .invalidNamespaceOrFormat }
+    guard let namespace = namespace(nsid) else { throw missingNamespace(nsid) }
     if id == .reservationNotificationMask || id == .reservationPersistence, !namespace.hasReservations {
       throw .invalidField
     }
@@ -234,12 +234,20 @@ extension Target {
   }
 
   private mutating func setTemperature(_ value: UInt32) throws(Status) {
-    _ = try temperature(features, value)
+    // Every sensor there is may be named too, which is the composite temperature alone.
+    _ = try temperature(features, value >> 16 & 0xf == 0xf ? value & ~(0xf << 16) : value)
     if value >> 20 & 3 == 0 {
       features.overTemperature = value & 0xffff
     } else {
       features.underTemperature = value & 0xffff
     }
+    if criticalWarning & 1 << 1 != 0 { add(.temperatureThreshold) }
+  }
+
+  /// Critical Warning of the SMART log page: bit 1, the temperature has reached a threshold (Base 2.1, 5.1.12.1.3).
+  var criticalWarning: UInt8 {
+    let temperature = UInt32(Health.temperature)
+    return temperature >= features.overTemperature || temperature <= features.underTemperature ? 1 << 1 : 0
   }
 
   /// Once a host has named itself it cannot become another (Base 2.1, 5.1.25.1.28).

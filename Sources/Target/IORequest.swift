@@ -22,7 +22,7 @@ public struct IORequest: BitwiseCopyable {
   /// Logical blocks; 0 for a flush, and where `ranges` count.
   public let blocks: UInt32
   public let blockShift: UInt8
-  /// What is written has reached the medium when the command completes.
+  /// What is written has reached the medium when the command completes; what is read comes from there.
   public var forcesUnitAccess = false
   /// Write Zeroes may deallocate.
   public var deallocates = false
@@ -115,9 +115,16 @@ extension Target {
     switch opcode {
     case .write, .writeZeroes, .copy: request.forcesUnitAccess = !hasWriteCache || sqe.cdw12 & 1 << 30 != 0
     case .datasetManagement: request.forcesUnitAccess = !hasWriteCache
+    case .read, .compare, .verify: request.forcesUnitAccess = sqe.cdw12 & 1 << 30 != 0
     default: break
     }
     return request
+  }
+
+  /// Why a namespace cannot be used: an identifier that could be in use but is not is another mistake than one that can
+  /// never be (Base 2.1, 3.2.1).
+  func missingNamespace(_ nsid: UInt32) -> Status {
+    (1...Subsystem.namespacesMax).contains(nsid) ? .invalidField : .invalidNamespaceOrFormat
   }
 
   /// Whether what is written may wait to be flushed.
@@ -144,7 +151,7 @@ extension Target {
 
   /// A flush may name every namespace at once (Base 2.1, 7.2).
   private func requestForAll(_ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID) throws(Status) -> IORequest {
-    guard opcode == .flush, sqe.nsid == .max else { throw .invalidNamespaceOrFormat }
+    guard opcode == .flush, sqe.nsid == .max else { throw missingNamespace(sqe.nsid) }
     return IORequest(opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)
   }
 
@@ -156,7 +163,7 @@ extension Target {
   public func deallocationRanges(
     _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
   ) throws(Status) -> Int {
-    guard let namespace = namespace(request.nsid) else { throw .invalidNamespaceOrFormat }
+    guard let namespace = namespace(request.nsid) else { throw missingNamespace(request.nsid) }
     var count = 0
     for place in stride(from: 0, to: bytes.count, by: 16) {
       let range = LogicalBlockRange(
@@ -178,7 +185,7 @@ extension Target {
   public func copyRanges(
     _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
   ) throws(Status) -> Int {
-    guard let namespace = namespace(request.nsid) else { throw .invalidNamespaceOrFormat }
+    guard let namespace = namespace(request.nsid) else { throw missingNamespace(request.nsid) }
     var count = 0
     var total: UInt64 = 0
     for place in stride(from: 0, to: bytes.count, by: 32) {

@@ -12,7 +12,7 @@ extension Target {
   /// Get Log Page (Base 2.1, 5.1.12), the whole page from its beginning into `bytes`.
   /// - Parameter bytes: `logBytesMax` of them.
   /// - Returns: bytes of the page.
-  public mutating func getLogPage(
+  public func getLogPage(
     _ sqe: SubmissionEntry, nowMs: UInt64, into bytes: UnsafeMutableRawBufferPointer
   ) throws(Status) -> Int {
     precondition(bytes.count == Target.logBytesMax)
@@ -21,7 +21,6 @@ extension Target {
     guard sqe.nsid == 0 || sqe.nsid == .max || page == .reservationNotification, sqe.cdw14 & 1 << 23 == 0 else {
       throw .invalidField
     }
-    let retainsEvent = sqe.cdw10 & 1 << 15 != 0
     let layout = Layout(bytes)
     switch page {
     case .supportedLogPages:
@@ -29,11 +28,9 @@ extension Target {
       return 1024
     case .errorInformation:
       errorInformation(layout)
-      if !retainsEvent { events.clear(type: 0) }
       return ErrorLog.entriesMax * ErrorLog.entryBytes
     case .smart:
       smart(layout, nowMs)
-      if !retainsEvent { events.clear(type: 1) }
       return 512
     case .firmwareSlot:
       layout.put(UInt8(1), at: 0)  // AFI: slot 1 is active
@@ -41,10 +38,6 @@ extension Target {
       return 512
     case .changedNamespaces:
       changedNamespaceList(layout)
-      if !retainsEvent {
-        changedNamespaces = []
-        events.clear(type: 2)
-      }
       return 4096
     case .commandsSupportedAndEffects:
       guard sqe.cdw14 >> 24 == 0 else { throw .invalidField }  // CSI: the NVM command set
@@ -57,9 +50,24 @@ extension Target {
       }
       return 1024
     case .reservationNotification:
-      reservations.takeNotification(layout, retainsEvent: retainsEvent)
-      if !retainsEvent { events.clear(type: 6) }
+      reservations.notification(layout)
       return 64
+    }
+  }
+
+  /// The host has read a page: unless it retains the event, there may be another (Base 2.1, 5.1.12).
+  public mutating func acknowledgeLogPage(_ sqe: SubmissionEntry) {
+    guard sqe.cdw10 & 1 << 15 == 0, let page = LogPageID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { return }
+    switch page {
+    case .errorInformation: events.clear(type: 0)
+    case .smart: events.clear(type: 1)
+    case .changedNamespaces:
+      changedNamespaces = []
+      events.clear(type: 2)
+    case .reservationNotification:
+      reservations.dropNotification()
+      events.clear(type: 6)
+    case .supportedLogPages, .firmwareSlot, .commandsSupportedAndEffects, .featuresSupportedAndEffects: break
     }
   }
 
@@ -79,6 +87,7 @@ extension Target {
 
   /// Figure "SMART / Health Information Log Page". Values of 16 bytes are filled in their lower 8.
   private func smart(_ layout: Layout, _ nowMs: UInt64) {
+    layout.put(criticalWarning, at: 0)
     layout.put(Health.temperature, at: 1)
     layout.put(UInt8(100), at: 3)  // AVSP: all of the spare is there
     layout.put(UInt8(10), at: 4)  // AVSPT

@@ -125,14 +125,15 @@ public struct Reservations: Equatable, Sendable {
   }
 
   /// The oldest page of the log; an empty one where there is none.
-  mutating func takeNotification(_ layout: Layout, retainsEvent: Bool) {
+  func notification(_ layout: Layout) {
     guard let page = pages.first else { return }
     layout.put(page.count, at: 0)
     layout.put(page.notification.rawValue, at: 8)
     layout.put(UInt8(pages.count - 1), at: 9)  // Number of Available Log Pages
     layout.put(page.nsid, at: 12)
-    if !retainsEvent { pages.removeFirst() }
   }
+
+  mutating func dropNotification() { if !pages.isEmpty { pages.removeFirst() } }
 }
 
 extension Target {
@@ -234,9 +235,9 @@ extension Target {
     guard key != 0 || isHeldByAll else { throw .invalidField }
     let victims = reservation.registrants.filter { $0.host != host && ($0.key == key || (isHeldByAll && key == 0)) }
     let takesOver = reservation.type != nil && (isHeldByAll ? key == 0 : key == holderKey)
-    guard takesOver || !victims.isEmpty || reservation.type == nil else { throw .reservationConflict }
+    guard takesOver || !victims.isEmpty else { throw .reservationConflict }
     reservation.registrants.removeAll { victims.contains($0) }
-    if takesOver || reservation.type == nil {
+    if takesOver {
       (reservation.type, reservation.holder) = (type, host)
     }
     reservation.generation &+= 1

@@ -86,7 +86,8 @@ final class KernelSession {
       var writing = TraceWriter.Options()
       writing.ticks = .monotonic
       let metadata =
-        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes + probes.metadata
+        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes
+        + probes.metadata
       recorder = try Failure.wrap { [writing] () throws(TraceError) in
         try RecorderThread(
           TraceWriter(

@@ -152,7 +152,8 @@ struct RecordCommand: ParsableCommand {
     let deviation = (costs.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(pairs - 1)).squareRoot()
     let interval = 1.96 * deviation / Double(pairs).squareRoot()
     return String(
-      format: "with probes the command takes %.1f %% longer (± %.1f, 95 %% of %d pairs)", 100 * mean, 100 * interval, pairs)
+      format: "with probes the command takes %.1f %% longer (± %.1f, 95 %% of %d pairs)", 100 * mean, 100 * interval,
+      pairs)
   }
 
   // MARK: A command

@@ -405,5 +405,39 @@ extension Conformance {
         #expect(data.get(UInt64.self) == 0x1122_3344_5566_7788 && data.get(UInt64.self, at: 8) == 0x99)
       }
     }
+
+    @Test("Base 5.1.12: a log page that did not reach the host is not read")
+    func failedLogPage() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        try rig.endpoint.function.add(
+          NamespaceConfiguration(nsid: 7, backend: .null(bytes: 1 << 20, serviceTime: .none)))
+        expect(try rig.logPage(4, bytes: 4096, offset: 4096).status, .invalidField, "an offset beyond its end")
+        let page = try rig.logPage(4, bytes: 4096)
+        #expect(page.bytes.integer(UInt32.self, at: 0) == 7)
+      }
+    }
+
+    @Test("Base 5.1.25.1.3: a temperature that reaches its threshold is a warning, and an event that is asked for")
+    func temperatureThreshold() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        expect(try rig.setFeature(0x0b, 1 << 1).status, .success)
+        #expect(try rig.logPage(2).bytes[0] == 0)
+        let waiting = rig.submitAdmin(.asynchronousEventRequest)
+        let set = rig.submitAdmin(.setFeatures) {
+          $0.cdw10 = 4
+          $0.cdw11 = 200 | 0xf << 16
+        }
+        var seen: [UInt16: UInt32] = [:]
+        for _ in 0..<2 {
+          let cqe = try rig.wait(for: rig.admin.completion)
+          expect(cqe.status, .success)
+          seen[cqe.cid.rawValue] = cqe.dw0
+        }
+        #expect(seen[waiting.rawValue] == 0x02_01_01 && seen[set.rawValue] != nil)
+        #expect(try rig.logPage(2).bytes[0] == 1 << 1)
+      }
+    }
   }
 }

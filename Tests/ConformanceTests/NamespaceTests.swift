@@ -25,7 +25,7 @@ extension Conformance {
         let queue = try rig.createPair()
         expect(try rig.execute(.io(.read, nsid: 5, try rig.buffer()), on: queue).status, .success)
         try function.remove(nsid: 5)
-        expect(try rig.execute(.io(.read, nsid: 5, try rig.buffer()), on: queue).status, .invalidNamespaceOrFormat)
+        expect(try rig.execute(.io(.read, nsid: 5, try rig.buffer()), on: queue).status, .invalidField)
         let active = try rig.identify(2).bytes
         #expect((0..<3).map { active.integer(UInt32.self, at: $0 * 4) } == [1, 3, 0])
       }

@@ -227,6 +227,27 @@ extension Conformance {
       }
     }
 
+    @Test("Base 5.1.2.1: a queue that is deleted, or a reset, leaves no doorbell that could be taken for a stray one")
+    func clearsDoorbells() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        func expectClear(_ what: String) {
+          #expect(rig.host.doorbell(.submissionTail(QueueID(1))) == 0, "\(what)")
+          #expect(rig.host.doorbell(.completionHead(QueueID(1))) == 0, "\(what)")
+        }
+        let queue = try rig.createPair(1)
+        expect(try rig.execute(.io(.read, try rig.buffer()), on: queue).status, .success)
+        #expect(rig.host.doorbell(.submissionTail(QueueID(1))) == 1)
+        expect(try rig.delete(.deleteIOSubmissionQueue, 1), .success)
+        expect(try rig.delete(.deleteIOCompletionQueue, 1), .success)
+        expectClear("after their deletion")
+        let again = try rig.createPair(1)
+        expect(try rig.execute(.io(.read, try rig.buffer()), on: again).status, .success)
+        try rig.disable()
+        expectClear("after a reset")
+      }
+    }
+
     @Test("Base 9.5: an entry that cannot be fetched is fatal, and the controller can be enabled again")
     func failsFetch() throws {
       try withEndpoint { rig in

@@ -195,8 +195,9 @@ final class Rig {
   }
 
   /// Hand in an admin command that may wait.
-  func submitAdmin(_ opcode: AdminOpcode) -> CommandID {
-    let sqe = SubmissionEntry(opcode: opcode.rawValue, cid: cid())
+  func submitAdmin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void = { _ in }) -> CommandID {
+    var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: cid())
+    edit(&sqe)
     admin.submit(sqe)
     return sqe.cid
   }

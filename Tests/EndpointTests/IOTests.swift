@@ -76,7 +76,7 @@ struct IOTests {
       cases.append((sqe, status))
     }
     add(.invalidOpcode) { $0.cdw0 = $0.cdw0 & ~0xff | 0x7f }
-    add(.invalidNamespaceOrFormat) { $0.nsid = 2 }
+    add(.invalidField) { $0.nsid = 2 }
     add(.invalidNamespaceOrFormat) { $0.nsid = .max }
     add(.lbaOutOfRange) { $0.slba = EngineBench.namespaceBlocks - 7 }
     add(.lbaOutOfRange) { $0.slba = .max }

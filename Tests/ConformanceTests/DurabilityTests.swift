@@ -1,0 +1,127 @@
+import Foundation
+import Glibc
+import Host
+import NVMe
+import Target
+import Testing
+
+@testable import Live
+
+extension Conformance {
+  @Suite("What files hold after resets and flushes", .serialized) struct Durability {
+    /// Files of so many bytes, one a namespace, gone at the end of `body`.
+    private func withFiles(
+      _ count: Int, bytes: Int, _ configuration: EndpointConfiguration, fill: UInt8 = 0, _ body: (Rig) throws -> Void
+    ) throws {
+      let directory = NSTemporaryDirectory() + "/nvmepf-durability-\(UUID().uuidString)"
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+      defer { try? FileManager.default.removeItem(atPath: directory) }
+      var configuration = configuration
+      configuration.namespaces = try (1...count).map { nsid in
+        let path = directory + "/\(nsid)"
+        let data = fill == 0 ? Data() : Data(repeating: fill, count: bytes)
+        try data.write(to: URL(fileURLWithPath: path))
+        try #require(truncate(path, bytes) == 0)
+        return NamespaceConfiguration(nsid: UInt32(nsid), backend: .file(path: path, buffered: false))
+      }
+      configuration.subsystem.queueEntriesMax = 1024
+      try withEndpoint(configuration) { rig in try body(rig) }
+    }
+
+    @Test("Base 7.2: a flush of all namespaces goes to every one of many, beside reads that find their data")
+    func flushesAll() throws {
+      try withFiles(100, bytes: 256 << 10, endpoint(), fill: 0x5a) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1, entries: 1024)
+        let buffers = try (0..<100).map { _ in try rig.buffer() }
+        for _ in 0..<3 {
+          for buffer in buffers { buffer.fill(0xee, count: 4096) }
+          for index in 0..<200 {
+            var sqe = SubmissionEntry(opcode: IOOpcode.flush.rawValue, cid: CommandID(0), nsid: .max)
+            if index % 2 == 1 {
+              sqe = .io(.read, slba: UInt64(8 * (index / 2 % 32)), blocks: 8, nsid: 1, buffers[index / 2])
+            }
+            sqe.cid = CommandID(UInt16(index))
+            ring.put(sqe)
+          }
+          ring.ring()
+          var seen: Set<UInt16> = []
+          for _ in 0..<200 {
+            let cqe = try rig.wait(for: ring.completion)
+            expect(cqe.status, .success)
+            seen.insert(cqe.cid.rawValue)
+          }
+          #expect(seen.count == 200)
+          let wrong = buffers.count { $0.bytes(4096).contains { $0 != 0x5a } }
+          #expect(wrong == 0)
+        }
+      }
+    }
+
+    @Test("Base 3.7.2: nothing that was written before a reset comes behind what is written after it")
+    func resetIsABarrier() throws {
+      try withFiles(1, bytes: 128 << 20, endpoint()) { rig in
+        try rig.enable()
+        let old = try rig.host.share(512 << 10)
+        let new = try rig.host.share(4096)
+        let list = try rig.buffer()
+        old.fill(0xaa, count: 512 << 10)
+        new.fill(0xbb, count: 4096)
+        for page in 0..<127 { list.put(old.address + UInt64(4096 * (page + 1)), at: 8 * page) }
+        for _ in 0..<4 {
+          var ring = try rig.createPair(1, entries: 256)
+          // Not at a page's begin: such writes take their time.
+          for index in 0..<200 {
+            var sqe = SubmissionEntry.io(.write, slba: UInt64(1024 * index + 1), blocks: 1023, old)
+            sqe.prp2 = list.address
+            sqe.cid = CommandID(UInt16(index))
+            ring.put(sqe)
+          }
+          ring.ring()
+          // When the first is done the others are with the kernel.
+          _ = try rig.wait(for: ring.completion)
+          try rig.disable()
+          try rig.enable()
+          ring = try rig.createPair(1, entries: 256)
+          for index in 0..<200 {
+            var sqe = SubmissionEntry.io(.write, slba: UInt64(1024 * index + 8), blocks: 8, new)
+            sqe.cid = CommandID(UInt16(index))
+            ring.put(sqe)
+          }
+          ring.ring()
+          for _ in 0..<200 { expect(try rig.wait(for: ring.completion).status, .success) }
+          expect(try rig.execute(.io(.flush), on: ring).status, .success)
+          // A reset waits for whatever is still under way.
+          try rig.disable()
+          try rig.enable()
+          ring = try rig.createPair(1, entries: 256)
+          let data = try rig.buffer()
+          var overtaken = 0
+          for index in 0..<200 {
+            expect(
+              try rig.execute(.io(.read, slba: UInt64(1024 * index + 8), blocks: 8, data), on: ring).status, .success)
+            if data.bytes(1)[0] != 0xbb { overtaken += 1 }
+          }
+          #expect(overtaken == 0)
+          try rig.disable()
+          try rig.enable()
+        }
+      }
+    }
+
+    @Test("NVM 3.3.4: reads, comparisons and verifications with Force Unit Access succeed, on a file")
+    func forcedReads() throws {
+      try withFiles(1, bytes: 1 << 20, endpoint(), fill: 0x11) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1)
+        let data = try rig.buffer()
+        data.fill(0x11, count: 4096)
+        for opcode in [IOOpcode.write, .read, .compare, .verify] {
+          var sqe = SubmissionEntry.io(opcode, slba: 8, blocks: 8, data)
+          sqe.cdw12 |= 1 << 30
+          expect(try rig.execute(sqe, on: ring).status, .success, opcode.name)
+        }
+      }
+    }
+  }
+}
