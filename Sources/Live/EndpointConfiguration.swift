@@ -9,7 +9,7 @@ public enum BackendConfiguration: Equatable, Sendable {
   case memory(bytes: UInt64)
   /// A regular file or a block device. `buffered`: through the page cache, as nvmet's `buffered_io`.
   case file(path: String, buffered: Bool)
-  /// An NVMe character device, such as `/dev/ng0n1`, that gets the commands as they are.
+  /// An NVMe character device, such as `/dev/ng0n1`, that gets what it is asked to do as NVMe commands; admin commands stay here.
   case passthrough(path: String)
 }
 

@@ -36,6 +36,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private var pin: Int32 = -1
   private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
+  private let linkWasDown = Atomic<Bool>(false)
   /// Held while namespaces come and go.
   private var changing = pthread_mutex_t()
 
@@ -132,8 +133,17 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// Down, registers read as ones, nothing that the host writes arrives, and the
   /// controller is in its initial state.
   public func setLink(isUp: Bool) {
-    guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
-    if !isUp { shard.reset(.linkDown) }
+    // A register write that found the link up is through before, or finds it down.
+    pthread_mutex_lock(&changing)
+    defer { pthread_mutex_unlock(&changing) }
+    guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp, !isUp else { return }
+    shard.reset(.linkDown)
+    linkWasDown.store(true, ordering: .releasing)
+  }
+
+  /// A link that went down has reset the function too (PCIe Base 6.0, 6.6.1): the serving thread's part of that.
+  private func noticeLink() {
+    if linkWasDown.exchange(false, ordering: .acquiringAndReleasing) { resetConfiguration() }
   }
 
   // MARK: Device
@@ -157,6 +167,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   }
 
   public func read(region: UInt32, offset: UInt64, into bytes: UnsafeMutableRawBufferPointer) -> Bool {
+    noticeLink()
     guard linkIsUp.load(ordering: .acquiring) else {
       bytes.initializeMemory(as: UInt8.self, repeating: 0xff)
       return true
@@ -188,6 +199,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   }
 
   public func write(region: UInt32, offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
+    noticeLink()
+    pthread_mutex_lock(&changing)
+    defer { pthread_mutex_unlock(&changing) }
     guard linkIsUp.load(ordering: .acquiring) else { return true }
     switch region {
     case PCIRegion.configuration:
@@ -264,6 +278,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   private func resetController(_ reason: ResetReason) {
     shard.reset(reason)
+    resetConfiguration()
+  }
+
+  private func resetConfiguration() {
     configuration = initialConfiguration
     for index in table.indices { table[index] = 0 }
   }

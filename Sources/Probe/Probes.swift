@@ -170,12 +170,13 @@ public final class Probes: @unchecked Sendable {
   }
 
   private static func loadFailure(_ error: Int32) -> String {
+    // Then the helpers that read kernel memory are not there, which looks like anything.
+    if let lockdown = try? readText("/sys/kernel/security/lockdown"), lockdown.contains("[confidentiality]") {
+      return
+        "the kernel is locked down (confidentiality), which forbids probes to read it: boot with lockdown=integrity or less"
+    }
     switch error {
-    case EPERM:
-      let lockdown = (try? readText("/sys/kernel/security/lockdown")) ?? ""
-      return lockdown.contains("[confidentiality]")
-        ? "the kernel is locked down (confidentiality), which forbids probes to read it: boot with lockdown=integrity or less"
-        : privilege
+    case EPERM: return privilege
     case ENOMEM: return "the kernel has no memory for the probes' maps: a smaller --kernel-buffer may help"
     default:
       return "the kernel refuses the probes: \(String(cString: strerror(error)))"
