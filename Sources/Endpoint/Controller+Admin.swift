@@ -15,7 +15,9 @@ extension Controller {
         try send(from: 0, of: Target.identifyBytes, length: UInt64(Target.identifyBytes), sqe, .admin, &port)
       case .getLogPage: try getLogPage(sqe, &port)
       case .getFeatures: dw0 = try getFeatures(sqe, &port)
-      case .setFeatures: dw0 = try setFeatures(sqe, &port)
+      case .setFeatures:
+        dw0 = try setFeatures(sqe, &port)
+        if let nsid = target.namespaceToFlush(after: sqe) { return flush(nsid, for: index, &port) }
       case .createIOCompletionQueue: try createCompletionQueue(sqe, &port)
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
       case .deleteIOSubmissionQueue: return try deleteSubmissionQueue(index, &port)
@@ -30,6 +32,19 @@ extension Controller {
     }
     // What the command uncovered (a log page read, a request freed) may let an event through.
     deliverEvents(&port)
+  }
+
+  /// The command is complete when what is cached is on the medium.
+  private mutating func flush<P: Port & ~Copyable>(_ nsid: UInt32, for index: Int32, _ port: inout P) {
+    var request = IORequest(
+      opcode: .flush, nsid: nsid, qid: .admin, cid: commands[Int(index)].sqe.cid, slba: 0, blocks: 0, blockShift: 0)
+    request.slot = index
+    if let status = port.execute(request) {
+      port.release(request)
+      finish(index, status)
+    } else {
+      keep(Execution(request: request, segments: 0))
+    }
   }
 
   // MARK: Data

@@ -233,6 +233,16 @@ extension Target {
     return 0
   }
 
+  /// Whose cache must be on the medium before a Set Features that succeeded is complete: that of a namespace which is
+  /// protected from now on (Base 2.1, 8.1.16), or all, where there is to be no cache. Nil for none.
+  public func namespaceToFlush(after sqe: SubmissionEntry) -> UInt32? {
+    switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
+    case .namespaceWriteProtection where sqe.cdw11 & 7 == 1: sqe.nsid
+    case .volatileWriteCache where sqe.cdw11 & 1 == 0: .max
+    default: nil
+    }
+  }
+
   private mutating func setTemperature(_ value: UInt32) throws(Status) {
     // Every sensor there is may be named too, which is the composite temperature alone.
     _ = try temperature(features, value >> 16 & 0xf == 0xf ? value & ~(0xf << 16) : value)

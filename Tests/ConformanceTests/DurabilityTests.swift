@@ -123,5 +123,21 @@ extension Conformance {
         }
       }
     }
+
+    @Test(
+      "Base 8.1.16: a namespace that is to be protected is flushed first, and all are where there is to be no cache")
+    func flushesBeforeProtection() throws {
+      try withFiles(3, bytes: 1 << 20, endpoint()) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1)
+        let data = try rig.buffer()
+        expect(try rig.execute(.io(.write, slba: 8, blocks: 8, nsid: 1, data), on: ring).status, .success)
+        expect(try rig.setFeature(0x84, 1, nsid: 1).status, .success)
+        expect(
+          try rig.execute(.io(.write, slba: 8, blocks: 8, nsid: 1, data), on: ring).status, .namespaceIsWriteProtected)
+        expect(try rig.setFeature(0x06, 0).status, .success)
+        expect(try rig.execute(.io(.write, slba: 8, blocks: 8, nsid: 2, data), on: ring).status, .success)
+      }
+    }
   }
 }
