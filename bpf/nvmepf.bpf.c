@@ -235,9 +235,9 @@ static __always_inline bool wanted(u16 qid)
 	return only_qid == ~0u || only_qid == qid;
 }
 
-/* An event of the target without further bytes. */
-static __always_inline int emit(u8 kind, u8 flags, u16 controller, u16 qid,
-				u16 cid, u64 a, u64 b)
+/* An event without further bytes. */
+static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u16 controller,
+				   u16 qid, u16 cid, u64 a, u64 b)
 {
 	struct event *e;
 
@@ -246,11 +246,17 @@ static __always_inline int emit(u8 kind, u8 flags, u16 controller, u16 qid,
 	e = reserve(sizeof(*e));
 	if (!e)
 		return 0;
-	name(e, kind, flags, TARGET, controller, qid, cid);
+	name(e, kind, flags, role, controller, qid, cid);
 	e->a = a;
 	e->b = b;
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
+}
+
+static __always_inline int emit(u8 kind, u8 flags, u16 controller, u16 qid,
+				u16 cid, u64 a, u64 b)
+{
+	return emit_as(TARGET, kind, flags, controller, qid, cid, a, b);
 }
 
 /* ------------------------------------------------------------------ */
@@ -848,20 +854,10 @@ static __always_inline u16 host_qid(struct request *rq)
 	return BPF_CORE_READ(rq, q, queuedata) ? BPF_CORE_READ(rq, mq_hctx, queue_num) + 1 : 0;
 }
 
-static __always_inline int emit_host(u8 kind, u8 flags, u16 controller, u16 qid, u16 cid, u64 a, u64 b)
+static __always_inline int emit_host(u8 kind, u8 flags, u16 controller, u16 qid,
+				     u16 cid, u64 a, u64 b)
 {
-	struct event *e;
-
-	if (!wanted(qid))
-		return 0;
-	e = reserve(sizeof(*e));
-	if (!e)
-		return 0;
-	name(e, kind, flags, HOST, controller, qid, cid);
-	e->a = a;
-	e->b = b;
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	return 0;
+	return emit_as(HOST, kind, flags, controller, qid, cid, a, b);
 }
 
 SEC("raw_tracepoint/nvme_setup_cmd")
