@@ -9,14 +9,11 @@ import Testing
   private static let reader = #filePath.replacing(
     "Tests/TraceTests/SecondReaderTests.swift", with: "analysis/nvpt.py")
 
-  private static let hasPython: Bool = {
-    guard let python = try? run(["python3", "-c", "import zstandard"]).status, python != 127 else { return false }
-    return python == 0 || (try? run(["zstd", "--version"]).status) == 0
-  }()
+  private static let hasReader = ["python3", "zstd"].allSatisfy { (try? run([$0, "--version"]).status) == 0 }
 
   @Test(
     "The reader in Python gives the same events",
-    .enabled(if: SecondReaderTests.hasPython, "needs python3 and its zstandard package or the zstd program"),
+    .enabled(if: SecondReaderTests.hasReader, "needs python3 and zstd: make setup"),
     arguments: 0..<3 as Range<UInt64>)
   func sameEvents(seed: UInt64) throws {
     var random = Seeded(seed)
