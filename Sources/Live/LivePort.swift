@@ -177,18 +177,13 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
-    guard let source = memory.translate(address, count * SubmissionEntry.size, forWriting: false) else {
+    guard memory.read(address, into: entries, count: count * SubmissionEntry.size) else {
       if R.isOn {
         let record = Record(
           time: last, kind: .fetch, flags: EventFlag.failed, qid: qid.rawValue, a: UInt64(slot))
         recorder.append(record, entry: SubmissionEntry())
       }
       return false
-    }
-    if count == 1 {
-      entries.pointee = source.loadUnaligned(as: SubmissionEntry.self)
-    } else {
-      UnsafeMutableRawPointer(entries).copyMemory(from: source, byteCount: count * SubmissionEntry.size)
     }
     if R.isOn {
       var span = stamp()
@@ -206,17 +201,15 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
-    let source = memory.translate(address, bytes.count, forWriting: false)
-    if let source { bytes.copyMemory(from: UnsafeRawBufferPointer(start: source, count: bytes.count)) }
-    note(.read, address, UnsafeRawBufferPointer(bytes), reached: source != nil, qid, cid)
-    return source != nil
+    let isReached = memory.read(address, into: bytes.baseAddress!, count: bytes.count)
+    note(.read, address, UnsafeRawBufferPointer(bytes), reached: isReached, qid, cid)
+    return isReached
   }
 
   mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID) -> Bool {
-    let target = memory.translate(address, bytes.count, forWriting: true)
-    if let target { target.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count) }
-    note(.write, address, bytes, reached: target != nil, qid, cid)
-    return target != nil
+    let isReached = memory.write(address, bytes.baseAddress!, count: bytes.count)
+    note(.write, address, bytes, reached: isReached, qid, cid)
+    return isReached
   }
 
   private mutating func note(
@@ -266,17 +259,17 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   @inline(__always)
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
-    let hostBytes = memory.translate(segment.address, Int(segment.length), forWriting: direction == .toHost)
+    let count = Int(segment.length)
     let data = data(of: request)
-    if let hostBytes, let data {
-      switch direction {
-      case .toHost: hostBytes.copyMemory(from: data + Int(offset), byteCount: Int(segment.length))
-      case .fromHost: (data + Int(offset)).copyMemory(from: hostBytes, byteCount: Int(segment.length))
+    let isReached =
+      switch (data, direction) {
+      case (let data?, .toHost): memory.write(segment.address, data + Int(offset), count: count)
+      case (let data?, .fromHost): memory.read(segment.address, into: data + Int(offset), count: count)
+      case (nil, _): memory.reaches(segment.address, count: count, forWriting: direction == .toHost)
       }
-    }
     // Where no data moves there is nothing to time.
-    if R.isOn { note(segment, direction, request, reached: hostBytes != nil, span: data == nil ? 0 : stamp()) }
-    return hostBytes != nil
+    if R.isOn { note(segment, direction, request, reached: isReached, span: data == nil ? 0 : stamp()) }
+    return isReached
   }
 
   @inline(__always)
@@ -291,7 +284,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   }
 
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
-    let isReached = memory.translate(segment.address, Int(segment.length), forWriting: direction == .toHost) != nil
+    let isReached = memory.reaches(segment.address, count: Int(segment.length), forWriting: direction == .toHost)
     if R.isOn, !isReached { note(segment, direction, request, reached: false, span: 0) }
     return isReached
   }

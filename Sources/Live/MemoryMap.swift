@@ -73,6 +73,64 @@ struct MemoryMap: ~Copyable {
     }
     return nil
   }
+
+  // MARK: What may lie in several ranges
+
+  /// Copy bytes out of the host's memory, once.
+  /// - Returns: false, and nothing is copied, where not all of them can be reached.
+  @inline(__always)
+  mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawPointer, count: Int) -> Bool {
+    guard let source = translate(address, count, forWriting: false) else {
+      return forEachPiece(address, count, forWriting: false) { source, offset, count in
+        (bytes + offset).copyMemory(from: source, byteCount: count)
+      }
+    }
+    bytes.copyMemory(from: source, byteCount: count)
+    return true
+  }
+
+  /// Copy bytes into the host's memory.
+  /// - Returns: false, and nothing is copied, where not all of them can be reached.
+  @inline(__always)
+  mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawPointer, count: Int) -> Bool {
+    guard let target = translate(address, count, forWriting: true) else {
+      return forEachPiece(address, count, forWriting: true) { target, offset, count in
+        target.copyMemory(from: bytes + offset, byteCount: count)
+      }
+    }
+    target.copyMemory(from: bytes, byteCount: count)
+    return true
+  }
+
+  /// Whether all of the bytes can be reached.
+  @inline(__always)
+  mutating func reaches(_ address: PCIAddress, count: Int, forWriting: Bool) -> Bool {
+    translate(address, count, forWriting: forWriting) != nil
+      || forEachPiece(address, count, forWriting: forWriting) { _, _, _ in }
+  }
+
+  /// Ranges that touch are as good as one: what a host maps piece by piece it uses as a whole.
+  @inline(never)
+  private mutating func forEachPiece(
+    _ address: PCIAddress, _ count: Int, forWriting: Bool,
+    _ body: (_ place: UnsafeMutableRawPointer, _ offset: Int, _ count: Int) -> Void
+  ) -> Bool {
+    // Nothing moves before all of it is known to be there.
+    for moves in [false, true] {
+      var offset = 0
+      while offset < count {
+        let begin = address.rawValue &+ UInt64(offset)
+        guard begin >= address.rawValue, let place = translate(PCIAddress(begin), 1, forWriting: forWriting) else {
+          return false
+        }
+        let rest = ranges[recent].length - (begin - ranges[recent].address)
+        let length = Int(min(rest, UInt64(count - offset)))
+        if moves { body(place, offset, length) }
+        offset += length
+      }
+    }
+    return true
+  }
 }
 
 extension MemoryMap.Range {

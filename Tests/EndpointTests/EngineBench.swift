@@ -50,10 +50,12 @@ final class EngineBench {
     var completion: Int
   }
 
-  /// - Parameter serviceTime: with one the namespace keeps nothing, and its commands are not done at once.
+  /// - Parameters:
+  ///   - serviceTime: with one the namespace keeps nothing, and its commands are not done at once.
+  ///   - pieceBytes: the memory is mapped piece by piece, as by a host that has no other.
   init(
     keepsRecording: Bool = true, payload: Bool = false, serviceTime: ServiceTime = .none,
-    ringSlots: UInt64 = 1 << 16, _ configure: (inout Subsystem) -> Void = { _ in }
+    ringSlots: UInt64 = 1 << 16, pieceBytes: Int = 256 << 10, _ configure: (inout Subsystem) -> Void = { _ in }
   ) throws {
     let path = "/dev/shm/nvmepf-test-\(TraceID.random()).ring"
     let ring = try Ring(creating: path, capacity: ringSlots, source: .engine, stream: 0, traceID: .random())
@@ -78,11 +80,13 @@ final class EngineBench {
     random.initialize(to: 0)
     let slow = ServiceTimer(serviceTime, state: random)
     port.setBackend(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
-    let range = MemoryMap.Range(
-      address: EngineBench.address, length: UInt64(EngineBench.memoryBytes),
-      base: whole.baseAddress! + EngineBench.guardBytes, writable: true)
-    let isMapped = port.memory.add(range)
-    precondition(isMapped, "the first range fits")
+    for place in stride(from: 0, to: EngineBench.memoryBytes, by: pieceBytes) {
+      let isMapped = port.memory.add(
+        MemoryMap.Range(
+          address: EngineBench.address + UInt64(place), length: UInt64(pieceBytes),
+          base: whole.baseAddress! + EngineBench.guardBytes + place, writable: true))
+      precondition(isMapped, "pieces do not overlap")
+    }
     self.port = port
     controller = Controller(
       subsystem, namespaces: [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)])
