@@ -141,9 +141,9 @@ struct FunctionSection {
     let nvme = section.section("nvme")
     port = nvme?.integer("portid", 0...UInt32(UInt16.max))
     subsystem = nvme?.text("subsysnqn", limit: 223)
-    let mdts = nvme?.integer("mdts_kb", 4...UInt32(2048))
+    let mdts = nvme?.integer("mdts_kb", 8...UInt32(2048))
     if let mdts, mdts.nonzeroBitCount != 1 {
-      nvme?.complain("mdts_kb", "\(mdts) is not possible: a power of two from 4 to 2048")
+      nvme?.complain("mdts_kb", "\(mdts) is not possible: a power of two from 8 to 2048")
     }
     set(mdts) { $0.subsystem.maxTransferBytes = $1 << 10 }
     nvme?.end()

@@ -16,12 +16,21 @@ extension Controller {
     state.put(subsystem.fetchesBatches)
   }
 
+  // A dictionary has no order of its own, the same state must have the same bytes.
+
   func encode(_ features: Features, _ state: inout StateWriter) {
     for value in [
       features.arbitration, features.powerManagement, features.overTemperature, features.underTemperature,
-      features.errorRecovery, features.volatileWriteCache, features.numberOfQueues, features.interruptCoalescing,
+      features.volatileWriteCache, features.numberOfQueues, features.interruptCoalescing,
       features.writeAtomicity, features.asynchronousEventConfiguration, features.keepAliveTimer,
     ] { state.put(value) }
+    for values in [features.errorRecovery, features.reservationMask] {
+      state.put(UInt32(values.count))
+      for (nsid, value) in values.sorted(by: { $0.key < $1.key }) {
+        state.put(nsid)
+        state.put(value)
+      }
+    }
     state.put(features.timestampMs != nil)
     for value in [
       features.timestampMs ?? 0, features.timestampSetMs, features.hostIdentifier.low, features.hostIdentifier.high,
@@ -57,22 +66,14 @@ extension Controller {
 
   func encode(_ reservations: Reservations, _ state: inout StateWriter) {
     state.put(UInt32(reservations.byNamespace.count))
-    // A dictionary has no order of its own, the same state must have the same bytes.
     for (nsid, reservation) in reservations.byNamespace.sorted(by: { $0.key < $1.key }) {
-      for value in [nsid, reservation.generation, reservation.mask] { state.put(value) }
+      for value in [nsid, reservation.generation] { state.put(value) }
       state.put(reservation.type?.rawValue ?? 0)
       for value in [reservation.holder.low, reservation.holder.high] { state.put(value) }
       state.put(UInt32(reservation.registrants.count))
       for registrant in reservation.registrants {
         for value in [registrant.host.low, registrant.host.high, registrant.key] { state.put(value) }
       }
-    }
-    state.put(reservations.notifications)
-    state.put(UInt32(reservations.pages.count))
-    for page in reservations.pages {
-      state.put(page.count)
-      state.put(page.notification.rawValue)
-      state.put(page.nsid)
     }
   }
 }
@@ -148,19 +149,28 @@ extension Features {
     powerManagement = try state.get()
     overTemperature = try state.get()
     underTemperature = try state.get()
-    errorRecovery = try state.get()
     volatileWriteCache = try state.get()
     numberOfQueues = try state.get()
     interruptCoalescing = try state.get()
     writeAtomicity = try state.get()
     asynchronousEventConfiguration = try state.get()
     keepAliveTimer = try state.get()
+    errorRecovery = try Features.byNamespace(&state)
+    reservationMask = try Features.byNamespace(&state)
     let timestampIsSet = try state.getBool()
     let timestamp = try state.get(UInt64.self)
     timestampMs = timestampIsSet ? timestamp : nil
     timestampSetMs = try state.get()
     hostIdentifier = HostIdentifier(low: try state.get(), high: try state.get())
     for vector in vectorConfiguration.indices { vectorConfiguration[vector] = try state.get() }
+  }
+
+  private static func byNamespace(_ state: inout StateReader) throws(CheckpointError) -> [UInt32: UInt32] {
+    var values: [UInt32: UInt32] = [:]
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+      values[try state.get(UInt32.self)] = try state.get(UInt32.self)
+    }
+    return values
   }
 }
 
@@ -186,14 +196,7 @@ extension Reservations {
       let nsid = try state.get(UInt32.self)
       all[nsid] = try Reservation(&state)
     }
-    let notifications = try state.get(UInt64.self)
-    var pages: [Page] = []
-    for _ in 0..<(try state.getCount(Reservations.pagesMax)) {
-      let count = try state.get(UInt64.self)
-      guard let notification = Notification(rawValue: try state.get()) else { throw .invalid }
-      pages.append(Page(count: count, notification: notification, nsid: try state.get()))
-    }
-    self.init(byNamespace: all, notifications: notifications, pages: pages)
+    self.init(byNamespace: all)
   }
 }
 
@@ -201,7 +204,6 @@ extension Reservation {
   init(_ state: inout StateReader) throws(CheckpointError) {
     self.init()
     generation = try state.get()
-    mask = try state.get()
     let type = try state.get(UInt8.self)
     guard type <= 6 else { throw .invalid }
     self.type = ReservationType(rawValue: type)

@@ -4,11 +4,11 @@ import Target
 /// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
 /// events and the commands that it holds. Two engines with the same bytes behave the same from there on.
 extension Controller {
-  private static let stateVersion: UInt16 = 2
+  private static let stateVersion: UInt16 = 3
 
   /// Room that `encode` needs at most.
   public static let checkpointBytesMax =
-    8192 + Int(Subsystem.namespacesMax) * (64 + 64 + Reservation.registrantsMax * 24) + 2048 * 4
+    8192 + Int(Subsystem.namespacesMax) * (64 + 64 + 16 + Reservation.registrantsMax * 24) + 2048 * 4
     + (Int(Subsystem.ioQueuesLimit) + 1) * 128 + slots * 144 + segmentsInFlightMax * 12
 
   /// - Returns: bytes written.
@@ -33,6 +33,8 @@ extension Controller {
     state.put(UInt32(eventRequests.count))
     for index in eventRequests { encode(index, &state) }
     encodeExecutions(&state)
+    state.put(fence != Command.none)
+    if fence != Command.none { encode(fence, &state) }
     return state.count
   }
 
@@ -69,7 +71,12 @@ extension Controller {
       eventRequests.append(try decodeCommand(&state, .held))
     }
     try decodeExecutions(&state)
-    guard state.isAtEnd else { throw .invalid }
+    if try state.getBool() { fence = try decodeCommand(&state, .held) }
+    guard state.isAtEnd, (fenced > 0) == (fence != Command.none) else { throw .invalid }
+    for slot in 0..<Controller.commandsMax where commands[slot].state != .free {
+      submissionQueues[Int(commands[slot].qid.rawValue)].held += 1
+    }
+    shareSlots()
     applyFeatures()
   }
 
@@ -161,7 +168,7 @@ extension Controller {
       state.put(request.slba)
       state.put(request.blocks)
       state.put(request.blockShift)
-      for value in [request.forcesUnitAccess, request.deallocates] { state.put(value) }
+      for value in [request.forcesUnitAccess, request.deallocates, execution.isFenced] { state.put(value) }
       state.put(UInt32(execution.segments))
       for index in 0..<execution.segments {
         let segment = held(slot)[index]
@@ -270,11 +277,13 @@ extension Controller {
         blocks: try state.get(), blockShift: try state.get())
       request.forcesUnitAccess = try state.getBool()
       request.deallocates = try state.getBool()
+      let isFenced = try state.getBool()
+      if isFenced { fenced += 1 }
       request.slot = slot
       // What moves data fits the largest transfer; its bytes must be countable.
-      guard request.blockShift <= 16, request.blocks <= 1 << 16, submissionQueues[Int(qid.rawValue)].exists else {
-        throw .invalid
-      }
+      guard request.blockShift <= 16, request.blocks <= 1 << 16,
+        submissionQueues[Int(qid.rawValue)].exists || slot == Controller.shutdownSlot
+      else { throw .invalid }
       let count = try state.getCount(Controller.segmentsMax)
       for index in 0..<count {
         let address = try state.get(UInt64.self)
@@ -282,7 +291,7 @@ extension Controller {
         held(Int(slot))[index] = Segment(
           address: PCIAddress(address), length: length & ~(1 << 31), isBitBucket: length >> 31 == 1)
       }
-      keep(Execution(request: request, segments: count))
+      keep(Execution(request: request, segments: count, isFenced: isFenced))
     }
   }
 }

@@ -8,6 +8,8 @@ extension Controller {
       guard let opcode = AdminOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
       // Admin commands use PRPs (Base 2.1, 4.1.1).
       guard sqe.fuse == 0, sqe.psdt == 0 else { throw .invalidField }
+      // Who names a namespace where none is meant is mistaken (Base 2.1, 4.1.1).
+      guard sqe.nsid == 0 || opcode.namesNamespace else { throw .invalidField }
       var dw0: UInt32 = 0
       switch opcode {
       case .identify:
@@ -16,8 +18,9 @@ extension Controller {
       case .getLogPage: try getLogPage(sqe, &port)
       case .getFeatures: dw0 = try getFeatures(sqe, &port)
       case .setFeatures:
+        let flushes = target.namespaceToFlush(by: sqe)
         dw0 = try setFeatures(sqe, &port)
-        if let nsid = target.namespaceToFlush(after: sqe) { return flush(nsid, for: index, &port) }
+        if let flushes { return settleWrites(flushes, for: index, &port) }
       case .createIOCompletionQueue: try createCompletionQueue(sqe, &port)
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
       case .deleteIOSubmissionQueue: return try deleteSubmissionQueue(index, &port)
@@ -34,17 +37,45 @@ extension Controller {
     deliverEvents(&port)
   }
 
-  /// The command is complete when what is cached is on the medium.
-  private mutating func flush<P: Port & ~Copyable>(_ nsid: UInt32, for index: Int32, _ port: inout P) {
+  /// The Set Features is complete when what was written before it is on the medium: first come the writes that are
+  /// still under way, since what is cached of them is known only when they are done.
+  private mutating func settleWrites<P: Port & ~Copyable>(_ nsid: UInt32, for index: Int32, _ port: inout P) {
+    for slot in 0..<Controller.commandsMax where commands[slot].state == .executing {
+      let request = executions[slot].request
+      guard request.writes, nsid == .max || request.nsid == nsid else { continue }
+      executions[slot].isFenced = true
+      fenced += 1
+    }
+    guard fenced > 0 else { return flush(for: index, &port) }
+    commands[Int(index)].state = .held
+    fence = index
+  }
+
+  /// What is cached of the namespace that a Set Features is about goes to the medium.
+  mutating func flush<P: Port & ~Copyable>(for index: Int32, _ port: inout P) {
+    let sqe = commands[Int(index)].sqe
+    let nsid = target.namespaceFlushed(by: sqe)
+    // It may have been detached since.
+    guard nsid == .max || target.namespace(nsid) != nil else { return finish(index, .invalidField) }
     var request = IORequest(
-      opcode: .flush, nsid: nsid, qid: .admin, cid: commands[Int(index)].sqe.cid, slba: 0, blocks: 0, blockShift: 0)
+      opcode: .flush, nsid: nsid, qid: .admin, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)
     request.slot = index
     if let status = port.execute(request) {
-      port.release(request)
-      finish(index, status)
+      endFlush(request, status, &port)
     } else {
       keep(Execution(request: request, segments: 0))
     }
+  }
+
+  /// What could not be done is undone.
+  mutating func endFlush<P: Port & ~Copyable>(_ request: IORequest, _ status: Status, _ port: inout P) {
+    port.release(request)
+    target.health.count(request, status)
+    if !status.isSuccess {
+      target.takeBackFeature(commands[Int(request.slot)].sqe)
+      applyFeatures()
+    }
+    finish(request.slot, status)
   }
 
   // MARK: Data
@@ -57,7 +88,7 @@ extension Controller {
     guard length <= UInt64(target.subsystem.maxTransferBytes), offset % 4 == 0 else { throw .invalidField }
     let nowMs = target.logPageNeedsTime(sqe) ? port.clockMs() : 0
     let end = try target.getLogPage(sqe, nowMs: nowMs, into: scratch)
-    guard offset < UInt64(end) else { throw .invalidField }
+    guard offset <= UInt64(end) else { throw .invalidField }
     try send(from: Int(offset), of: end, length: length, sqe, .admin, &port)
     // Only what has reached the host is read.
     target.acknowledgeLogPage(sqe)
@@ -79,9 +110,11 @@ extension Controller {
   {
     let data = try receive(target.featureBytes(sqe), sqe, .admin, &port)
     let nowMs = target.featureNeedsTime(sqe) ? port.clockMs() : 0
+    let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10))
+    if id == .interruptVectorConfiguration, !hasQueue(vector: sqe.cdw11 & 0xffff) { throw .invalidField }
     let dw0 = try target.setFeatures(sqe, data: data, nowMs: nowMs, ioQueuesExist: ioQueuesExist)
     applyFeatures()
-    if UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.keepAliveTimer.rawValue { armKeepAlive(&port) }
+    if id == .keepAliveTimer { armKeepAlive(&port) }
     return dw0
   }
 
@@ -93,8 +126,10 @@ extension Controller {
   ) throws(Status) {
     let qid = try newQueue(sqe)
     guard !completionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
+    // Without a size of entries the queue has none (Base 2.1, 3.1.4.5).
+    guard cc.iocqes == 4 else { throw .invalidQueueSize }
     let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0, cc.iocqes == 4 else { throw .invalidField }
+    guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
     guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
     let vector = UInt16(sqe.cdw11 >> 16)
     guard vector < target.subsystem.vectors else { throw .invalidInterruptVector }
@@ -110,11 +145,11 @@ extension Controller {
     let qid = try newQueue(sqe)
     guard !submissionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
     let cqid = QueueID(UInt16(sqe.cdw11 >> 16))
-    guard cqid != .admin, Int(cqid.rawValue) < queuesMax, completionQueues[Int(cqid.rawValue)].exists else {
-      throw .completionQueueInvalid
-    }
+    guard cqid != .admin, Int(cqid.rawValue) < queuesMax else { throw .invalidQueueIdentifier }
+    guard completionQueues[Int(cqid.rawValue)].exists else { throw .completionQueueInvalid }
+    guard cc.iosqes == 6 else { throw .invalidQueueSize }
     let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0, cc.iosqes == 6 else { throw .invalidField }
+    guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
     guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
     create(submission: qid, SubmissionQueue(base: sqe.prp1, size: size, cqid: cqid), &port)
   }
@@ -160,7 +195,7 @@ extension Controller {
     deliverEvents(&port)
   }
 
-  /// Abort (Base 2.1, 5.1.1). Only an Asynchronous Event Request waits long enough to be aborted.
+  /// Abort (Base 2.1, 5.1.1). Only an Asynchronous Event Request can be: what a backend has will be done.
   /// - Returns: Dword 0, whose bit 0 is set where nothing was aborted.
   private mutating func abort(_ sqe: SubmissionEntry) -> UInt32 {
     let sqid = QueueID(UInt16(truncatingIfNeeded: sqe.cdw10))

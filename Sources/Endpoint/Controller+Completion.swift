@@ -8,7 +8,10 @@ extension Controller {
     command.pointee.state = .finished
     command.pointee.status = status
     command.pointee.dw0 = dw0
-    if !status.isSuccess { target.noteError(command.pointee.sqe, qid: command.pointee.qid, status: status) }
+    if !status.isSuccess {
+      command.pointee.status.rawValue |= Status.more
+      target.noteError(command.pointee.sqe, qid: command.pointee.qid, status: command.pointee.status)
+    }
     append(index, to: completionQueues + Int(submissionQueues[Int(command.pointee.qid.rawValue)].cqid.rawValue))
   }
 

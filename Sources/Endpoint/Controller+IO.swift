@@ -148,7 +148,8 @@ extension Controller {
     commands[slot].state = .executing
     executing += 1
     segmentsInFlight += execution.segments
-    submissionQueues[Int(execution.request.qid.rawValue)].executing += 1
+    // A shutdown's flush is no queue's.
+    if slot != Controller.shutdownSlot { submissionQueues[Int(execution.request.qid.rawValue)].executing += 1 }
   }
 
   /// Take what backends have completed, and post it.
@@ -160,6 +161,7 @@ extension Controller {
       takeCompletion(slot, status, &port)
     }
     guard taken > 0 else { return false }
+    guard csts.ready, !csts.fatal else { return true }
     // The admin queue last: a queue's deletion is complete when its commands can be seen to be.
     for place in (0..<liveCompletion.count).reversed() { postWaiting(liveCompletion[place], &port) }
     return true
@@ -167,18 +169,36 @@ extension Controller {
 
   private mutating func takeCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
     let execution = executions[Int(slot)]
+    let request = execution.request
     executing -= 1
     segmentsInFlight -= execution.segments
-    let queue = submissionQueues + Int(execution.request.qid.rawValue)
-    queue.pointee.executing -= 1
     if slot == Controller.shutdownSlot {
-      port.release(execution.request)
       commands[Int(slot)].state = .free
-      csts.shutdown = 2
-    } else {
-      conclude(execution.request, status, held(Int(slot)), execution.segments, &port)
-      if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: execution.request.qid, &port) }
+      return endShutdown(request, status, &port)
     }
+    let queue = submissionQueues + Int(request.qid.rawValue)
+    queue.pointee.executing -= 1
+    // A controller that has failed answers nothing more.
+    guard !csts.fatal else {
+      port.release(request)
+      return freeCommand(slot)
+    }
+    if request.qid == .admin {
+      endFlush(request, status, &port)
+    } else {
+      conclude(request, status, held(Int(slot)), execution.segments, &port)
+    }
+    if execution.isFenced { passFence(&port) }
+    if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: request.qid, &port) }
+  }
+
+  /// One of the writes that the fence waits for is done.
+  private mutating func passFence<P: Port & ~Copyable>(_ port: inout P) {
+    fenced -= 1
+    guard fenced == 0 else { return }
+    let index = fence
+    fence = Command.none
+    flush(for: index, &port)
   }
 
   // MARK: Ranges

@@ -12,9 +12,12 @@ extension Controller {
   }
 
   mutating func create<P: Port & ~Copyable>(submission qid: QueueID, _ queue: SubmissionQueue, _ port: inout P) {
+    let held = submissionQueues[Int(qid.rawValue)].held
     submissionQueues[Int(qid.rawValue)] = queue
+    submissionQueues[Int(qid.rawValue)].held = held
     completionQueues[Int(queue.cqid.rawValue)].users += 1
     liveSubmission.insert(qid)
+    shareSlots()
     port.clear(.submissionTail(qid))
   }
 
@@ -30,8 +33,9 @@ extension Controller {
       waiting = command.pointee.next
     }
     completionQueues[Int(queue.cqid.rawValue)].users -= 1
-    submissionQueues[Int(qid.rawValue)] = SubmissionQueue()
+    submissionQueues[Int(qid.rawValue)] = SubmissionQueue(held: queue.held)
     liveSubmission.remove(qid)
+    shareSlots()
     // Or its last value would be taken for one that the host wrote without a queue.
     port.clear(.submissionTail(qid))
     finish(queue.deletion, .success)
@@ -67,9 +71,19 @@ extension Controller {
     completionQueues.update(repeating: CompletionQueue(), count: queuesMax)
     liveSubmission.removeAll()
     liveCompletion.removeAll()
+    shareSlots()
   }
 
   var ioQueuesExist: Bool { liveSubmission.count > 1 || liveCompletion.count > 1 }
+
+  /// Whether a completion queue interrupts by this vector.
+  func hasQueue(vector: UInt32) -> Bool {
+    for place in 0..<liveCompletion.count
+    where UInt32(completionQueues[Int(liveCompletion[place].rawValue)].vector) == vector {
+      return true
+    }
+    return false
+  }
 
   // MARK: Doorbells
 
@@ -108,17 +122,18 @@ extension Controller {
     return true
   }
 
-  /// Look for doorbells that the host wrote though they belong to no queue (Base 2.1, 5.1.2.1). A pass does not: there
-  /// are many of them and the event is for the host's author.
+  /// Look for doorbells that the host wrote though they belong to no queue (Base 2.1, 5.1.2.1), nor could. A pass does
+  /// not: there are many of them and the event is for the host's author.
   /// - Returns: whether there was one.
   @discardableResult
   public mutating func takeStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     guard csts.ready, !csts.fatal else { return false }
     var found = false
-    for number in 0..<queuesMax {
+    for number in 0..<Doorbell.pairs {
       let qid = QueueID(UInt16(number))
-      if !submissionQueues[number].exists, takeStray(.submissionTail(qid), &port) { found = true }
-      if !completionQueues[number].exists, takeStray(.completionHead(qid), &port) { found = true }
+      let canExist = number < queuesMax
+      if !(canExist && submissionQueues[number].exists), takeStray(.submissionTail(qid), &port) { found = true }
+      if !(canExist && completionQueues[number].exists), takeStray(.completionHead(qid), &port) { found = true }
     }
     if found { report(.writeToInvalidDoorbell, &port) }
     return found
@@ -138,7 +153,7 @@ extension Controller {
     var worked = takeTail(of: qid, &port)
     // Completions that the host makes no room for hold back the queue that they come from, not the others.
     guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
-      !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked
+      !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked, qid != .admin || fence == Command.none
     else { return worked }
     let fetched = fetchBurst(qid, &port)
     let cqid = queue.pointee.cqid
@@ -155,10 +170,9 @@ extension Controller {
   /// - Returns: how many commands are in `batch`.
   private mutating func fetchBurst<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) -> Int {
     let queue = submissionQueues + Int(qid.rawValue)
-    let reserve = qid == .admin ? 0 : Controller.adminReserve
     let segmentRoom = (Controller.segmentsInFlightMax - segmentsInFlight) / Controller.segmentsMax
     // Deleting a queue must not leave later commands of the same burst behind: admin commands come one by one.
-    let most = min(qid == .admin ? 1 : burst, slots.freeCount - reserve, segmentRoom)
+    let most = min(qid == .admin ? 1 : min(burst, segmentRoom), room(qid, held: queue.pointee.held))
     var fetched = 0
     while fetched < most, queue.pointee.head != queue.pointee.tail {
       let slot = queue.pointee.head
@@ -170,7 +184,7 @@ extension Controller {
       }
       queue.pointee.head = slot + UInt32(run) == queue.pointee.size ? 0 : slot + UInt32(run)
       for place in 0..<run {
-        let index = slots.take()
+        let index = takeSlot(queue, qid)
         commands[Int(index)] = Command(sqe: entries[place], qid: qid, state: .fetched)
         batch[fetched + place] = index
       }

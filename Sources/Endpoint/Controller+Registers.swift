@@ -30,8 +30,8 @@ extension Controller {
     case Register.asq + 4: UInt32(asq >> 32)
     case Register.acq: UInt32(truncatingIfNeeded: acq)
     case Register.acq + 4: UInt32(acq >> 32)
-    // As CAP.TO, in units of 500 ms, with media and without.
-    case Register.crto: capabilities.timeoutMs / 500 * 0x1_0001
+    // CRWMT as CAP.TO, in units of 500 ms; there is no readiness without media.
+    case Register.crto: capabilities.timeoutMs / 500
     default: 0
     }
   }
@@ -49,7 +49,8 @@ extension Controller {
     switch offset {
     case Register.intms: intms |= value
     case Register.intmc: unmask(value, &port)
-    case Register.cc: takeConfiguration(ControllerConfiguration(rawValue: value), &port)
+    case Register.cc:
+      takeConfiguration(ControllerConfiguration(rawValue: value & ControllerConfiguration.writable), &port)
     // The admin queue's place is taken when CC.EN rises; a later change waits for the next time.
     case Register.aqa: aqa = value & 0x0fff_0fff
     case Register.asq: asq = asq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
@@ -63,10 +64,12 @@ extension Controller {
   /// What was held back while a vector was masked is announced now.
   private mutating func unmask<P: Port & ~Copyable>(_ bits: UInt32, _ port: inout P) {
     intms &= ~bits
+    guard !csts.fatal else { return }
     for place in 0..<liveCompletion.count {
       let cqid = liveCompletion[place]
       let queue = completionQueues + Int(cqid.rawValue)
-      if queue.pointee.unannounced > 0, !queue.pointee.isAggregating { raiseInterrupt(queue, cqid, &port) }
+      let isDue = !queue.pointee.isAggregating || queue.pointee.unannounced >= queue.pointee.threshold
+      if queue.pointee.unannounced > 0, isDue { raiseInterrupt(queue, cqid, &port) }
     }
   }
 
@@ -98,9 +101,9 @@ extension Controller {
     } else if !new.enable && old.enable {
       disable(&port)
     }
-    if new.shn != 0 && old.shn == 0 {
+    if new.isShutdown && !old.isShutdown {
       shutDown(&port)
-    } else if new.shn == 0 && old.shn != 0, csts.shutdown == 2 {
+    } else if !new.isShutdown && old.isShutdown, csts.shutdown == 2 {
       csts.shutdown = 0
     }
   }
@@ -118,10 +121,11 @@ extension Controller {
       completion: .admin,
       CompletionQueue(base: acq, size: completionEntries, interruptsEnabled: true), &port)
     create(submission: .admin, SubmissionQueue(base: asq, size: submissionEntries, cqid: .admin), &port)
+    csts.shutdown = 0
     csts.ready = true
   }
 
-  /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). AQA, ASQ and ACQ keep their values.
+  /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). Of the registers AQA, ASQ and ACQ keep their values.
   private mutating func disable<P: Port & ~Copyable>(_ port: inout P) {
     deleteAllQueues(&port)
     dropCommands(&port)
@@ -129,25 +133,32 @@ extension Controller {
     target.reset()
     applyFeatures()
     csts = ControllerStatus(rawValue: 0)
+    intms = 0
   }
 
-  /// CC.SHN is set, to a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when what is cached is on the medium.
+  /// CC.SHN is set, to a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when what is cached is on the medium,
+  /// whether the controller is enabled or not.
   private mutating func shutDown<P: Port & ~Copyable>(_ port: inout P) {
-    guard csts.ready, !csts.fatal else {
-      csts.shutdown = 2
-      return
-    }
     csts.shutdown = 1
     var flush = IORequest(
       opcode: .flush, nsid: .max, qid: .admin, cid: CommandID(.max), slba: 0, blocks: 0, blockShift: 0)
     flush.slot = Controller.shutdownSlot
     guard commands[Int(flush.slot)].state == .free else { return }
-    if port.execute(flush) != nil {
-      port.release(flush)
-      csts.shutdown = 2
+    if let status = port.execute(flush) {
+      endShutdown(flush, status, &port)
     } else {
       keep(Execution(request: flush, segments: 0))
     }
+  }
+
+  /// What was cached is on the medium, or will never be: then the host must hear of it, which has no other way to.
+  mutating func endShutdown<P: Port & ~Copyable>(_ flush: IORequest, _ status: Status, _ port: inout P) {
+    port.release(flush)
+    if csts.shutdown == 1 { csts.shutdown = 2 }
+    guard !status.isSuccess else { return }
+    target.health.count(flush, status)
+    target.noteError(status)
+    fail()
   }
 
   /// Back to the initial state, from outside the registers. What is in flight is dropped without a completion.
@@ -163,7 +174,6 @@ extension Controller {
       port.disarm(.configuration)
     }
     cc = ControllerConfiguration(rawValue: 0)
-    intms = 0
     aqa = 0
     asq = 0
     acq = 0

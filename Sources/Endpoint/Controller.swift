@@ -12,8 +12,8 @@ public struct Controller: ~Copyable {
   static let shutdownSlot = Int32(commandsMax)
   /// Slots that a request may have: 0 up to here.
   public static let slots = commandsMax + 1
-  /// Commands that only the admin queue may take.
-  static let adminReserve = 8
+  /// Commands that the admin queue can have whatever the others hold: its event requests, and some that do something.
+  static let adminShare: UInt32 = 16
   /// Commands fetched in one turn of a queue where Arbitration Burst sets no limit.
   static let batchMax = 64
   /// Segments that the data of one command may have.
@@ -42,6 +42,10 @@ public struct Controller: ~Copyable {
   /// By slot.
   let commands: UnsafeMutablePointer<Command>
   var slots = SlotMap(capacity: Controller.commandsMax)
+  /// Commands that each I/O submission queue can have whatever the others hold; follows the number of queues.
+  private var share: UInt32 = 0
+  /// Free slots that are kept for the queues which hold less than their share.
+  private var reserved = 0
   /// Commands fetched in the current turn.
   let batch: UnsafeMutablePointer<Int32>
   /// Where a batch of entries arrives.
@@ -53,6 +57,10 @@ public struct Controller: ~Copyable {
   let executions: UnsafeMutablePointer<Execution>
   public internal(set) var executing = 0
   var segmentsInFlight = 0
+  /// The Set Features that waits for writes which came before it, or none; there are no other admin commands meanwhile.
+  var fence = Command.none
+  /// How many of them are under way.
+  var fenced: UInt32 = 0
   /// Segments of the command being mapped.
   let segments: UnsafeMutablePointer<Segment>
   /// By slot: the segments of the reads whose backends have them; made when the slot first needs them.
@@ -138,8 +146,8 @@ public struct Controller: ~Copyable {
   @discardableResult
   public mutating func poll<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     var worked = timers > 0 && takeTimers(&port)
-    guard csts.ready, !csts.fatal else { return worked }
     if executing > 0, takeCompletions(&port) { worked = true }
+    guard csts.ready, !csts.fatal else { return worked }
     // A command may delete queues: the lists are read anew in every turn.
     var turn = 0
     while turn < liveCompletion.count {
@@ -189,7 +197,7 @@ public struct Controller: ~Copyable {
 
   private mutating func noteNamespaceChange<P: Port & ~Copyable>(_ port: inout P) {
     // A host that has not enabled the controller will look for itself.
-    guard csts.ready else { return target.settleNamespaces() }
+    guard csts.ready, !csts.fatal else { return target.settleNamespaces() }
     report(.namespaceAttributeChanged, &port)
   }
 
@@ -203,10 +211,43 @@ public struct Controller: ~Copyable {
     return made
   }
 
+  /// A command of a queue takes a slot.
+  @inline(__always)
+  mutating func takeSlot(_ queue: UnsafeMutablePointer<SubmissionQueue>, _ qid: QueueID) -> Int32 {
+    if queue.pointee.held < share(of: qid) { reserved -= 1 }
+    queue.pointee.held += 1
+    return slots.take()
+  }
+
   @inline(__always)
   mutating func freeCommand(_ index: Int32) {
+    let qid = commands[Int(index)].qid
+    let queue = submissionQueues + Int(qid.rawValue)
     commands[Int(index)].state = .free
     slots.free(index)
+    queue.pointee.held -= 1
+    if queue.pointee.exists, queue.pointee.held < share(of: qid) { reserved += 1 }
+  }
+
+  @inline(__always)
+  private func share(of qid: QueueID) -> UInt32 { qid == .admin ? max(share, Controller.adminShare) : share }
+
+  /// Slots that a queue may take now: its own share, and what nobody's share needs.
+  @inline(__always)
+  func room(_ qid: QueueID, held: UInt32) -> Int {
+    let own = share(of: qid)
+    return slots.freeCount - reserved + (held < own ? Int(own - held) : 0)
+  }
+
+  /// The queues that exist share the pool anew: half of it is theirs, each as much as any other.
+  mutating func shareSlots() {
+    share = UInt32(min(Controller.batchMax, Controller.commandsMax / 2 / max(liveSubmission.count, 1)))
+    reserved = 0
+    for place in 0..<liveSubmission.count {
+      let qid = liveSubmission[place]
+      let held = submissionQueues[Int(qid.rawValue)].held
+      reserved += Int(share(of: qid) - min(held, share(of: qid)))
+    }
   }
 
   /// Forget every command, wherever it is.
@@ -214,6 +255,7 @@ public struct Controller: ~Copyable {
     if executing > 0 { port.abandonRequests() }
     executing = 0
     segmentsInFlight = 0
+    (fence, fenced) = (Command.none, 0)
     for slot in 0..<Controller.slots { commands[slot].state = .free }
     slots.freeAll()
     eventRequests.removeAll(keepingCapacity: true)

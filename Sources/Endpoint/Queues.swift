@@ -13,6 +13,8 @@ struct SubmissionQueue: BitwiseCopyable {
   /// The doorbell as last seen; equal to `tail` unless the host wrote what the queue cannot take.
   var doorbell: UInt32 = 0
   var cqid = QueueID(0)
+  /// Commands of this identifier between fetch and posting; those of a queue that is gone count on.
+  var held: UInt32 = 0
   /// Commands of it whose backends have not completed them.
   var executing: UInt32 = 0
   /// The Delete I/O Submission Queue command that waits for those; nothing is fetched any more.
@@ -67,7 +69,7 @@ struct Command: BitwiseCopyable {
     case fetched
     /// Its backend has it.
     case executing
-    /// A Delete I/O Submission Queue, or an Asynchronous Event Request, that waits for its time.
+    /// A Delete I/O Submission Queue, a Set Features or an Asynchronous Event Request that waits for its time.
     case held
     /// It waits to be posted.
     case finished
@@ -90,6 +92,8 @@ struct Execution {
   var request: IORequest
   /// Segments of its data, in the slot's place.
   var segments: Int
+  /// The `fence` waits for it.
+  var isFenced = false
 }
 
 /// Which slots of a pool are free. The lowest is taken first, so what is in flight alone says which comes next.

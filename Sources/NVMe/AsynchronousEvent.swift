@@ -23,6 +23,4 @@ public struct AsynchronousEvent: Hashable, Sendable {
   public static let temperatureThreshold = AsynchronousEvent(type: 1, information: 1, logPage: 2)
   /// Notice: namespaces came, went or changed.
   public static let namespaceAttributeChanged = AsynchronousEvent(type: 2, information: 0, logPage: 4)
-  /// I/O command set: a reservation changed.
-  public static let reservationLogPageAvailable = AsynchronousEvent(type: 6, information: 0, logPage: 0x80)
 }

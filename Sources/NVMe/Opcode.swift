@@ -11,6 +11,14 @@ public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case getFeatures = 0x0a
   case asynchronousEventRequest = 0x0c
   case keepAlive = 0x18
+
+  /// Whether there are commands of this opcode for which a namespace identifier means something.
+  public var namesNamespace: Bool {
+    switch self {
+    case .identify, .getLogPage, .getFeatures, .setFeatures: true
+    default: false
+    }
+  }
 }
 
 /// I/O command opcodes (NVM Command Set 1.1, 3.3; Base 2.1, 7).
@@ -80,6 +88,9 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     default: false
     }
   }
+
+  /// Whether the namespace identifier FFFFFFFFh sets the value of all of them.
+  public var canBeSetForAll: Bool { self == .errorRecovery || self == .reservationNotificationMask }
 }
 
 /// Controller or Namespace Structure of Identify (Base 2.1, 5.1.13).
@@ -92,7 +103,16 @@ public enum IdentifyCNS: UInt8, BitwiseCopyable, Sendable {
   case commandSetController = 0x06
   case commandSetActiveNamespaces = 0x07
   case independentNamespace = 0x08
+  case enduranceGroups = 0x19
   case commandSetCombinations = 0x1c
+
+  /// Whether the namespace identifier says what is asked for.
+  public var namesNamespace: Bool {
+    switch self {
+    case .controller, .commandSetController, .enduranceGroups, .commandSetCombinations: false
+    default: true
+    }
+  }
 }
 
 /// Log page identifiers (Base 2.1, 5.1.12).
@@ -104,5 +124,6 @@ public enum LogPageID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case changedNamespaces = 0x04
   case commandsSupportedAndEffects = 0x05
   case featuresSupportedAndEffects = 0x12
+  case managementCommandsSupportedAndEffects = 0x13
   case reservationNotification = 0x80
 }

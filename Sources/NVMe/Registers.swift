@@ -43,6 +43,9 @@ public struct ControllerConfiguration: RawRepresentable, Equatable, Sendable {
   public var rawValue: UInt32
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
+  /// Bits that a host can write: not the reserved ones, nor those of what CAP does not offer.
+  public static let writable: UInt32 = 0x00ff_fff1
+
   /// Enabled for the NVM command set, with 4 KiB pages and entries of 64 and 16 bytes.
   public static let enabled = ControllerConfiguration(rawValue: 1 | 6 << 16 | 4 << 20)
 
@@ -55,6 +58,7 @@ public struct ControllerConfiguration: RawRepresentable, Equatable, Sendable {
   public var ams: UInt32 { rawValue >> 11 & 7 }
   /// Shutdown Notification: 0 none, 1 normal, 2 abrupt.
   public var shn: UInt32 { rawValue >> 14 & 3 }
+  public var isShutdown: Bool { shn == 1 || shn == 2 }
   /// I/O Submission Queue Entry Size, as a power of two.
   public var iosqes: UInt32 { rawValue >> 16 & 0xf }
   /// I/O Completion Queue Entry Size, as a power of two.
@@ -84,6 +88,9 @@ public struct ControllerStatus: RawRepresentable, Equatable, Sendable {
 
 /// The doorbell of one queue (PCIe Transport 1.1, 3.1.2.1).
 public struct Doorbell: BitwiseCopyable, Hashable, Sendable {
+  /// Queue pairs whose doorbells a page of them holds.
+  public static let pairs = 512
+
   /// Position in the doorbell array: twice the queue identifier, plus one for a completion queue's head.
   public let index: Int
 

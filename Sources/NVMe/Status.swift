@@ -10,6 +10,8 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
 
   @inlinable
   public var isSuccess: Bool { rawValue & 0x7ff == 0 }
+  /// More: the error log has an entry of it.
+  public static let more: UInt16 = 1 << 13
   /// Status Code Type and Status Code.
   @inlinable
   public var code: UInt16 { rawValue & 0x7ff }

@@ -8,8 +8,10 @@ public struct Features: Equatable, Sendable {
   /// Composite temperature thresholds in kelvin: over, and under.
   public var overTemperature: UInt32 = 0x157
   public var underTemperature: UInt32 = 0
-  /// Time Limited Error Recovery, in 100 ms.
-  public var errorRecovery: UInt32 = 0
+  /// Time Limited Error Recovery, in 100 ms, by namespace identifier; 0 where there is none.
+  public var errorRecovery: [UInt32: UInt32] = [:]
+  /// Events of its reservations that the host does not want to hear of, by namespace identifier; 0 where there are none.
+  public var reservationMask: [UInt32: UInt32] = [:]
   public var volatileWriteCache: UInt32 = 1
   /// 0's based, submission queues below, completion queues above.
   public var numberOfQueues: UInt32
@@ -32,9 +34,15 @@ public struct Features: Equatable, Sendable {
   public init(_ subsystem: Subsystem) {
     arbitration = UInt32(subsystem.arbitrationBurst)
     interruptCoalescing = UInt32(subsystem.coalescingThreshold - 1) | UInt32(subsystem.coalescingTime) << 8
-    vectorConfiguration = (0..<UInt32(subsystem.vectors)).map { $0 == 0 ? 1 << 16 : 0 }
+    vectorConfiguration = [UInt32](repeating: 0, count: Int(subsystem.vectors))
     let queues = UInt32(subsystem.ioQueuesMax) - 1
     numberOfQueues = queues | queues << 16
+  }
+
+  /// A namespace is gone, and with it the values that were its own.
+  mutating func forget(_ nsid: UInt32) {
+    errorRecovery[nsid] = nil
+    reservationMask[nsid] = nil
   }
 
   /// Commands that may be fetched from one queue in a row.
@@ -116,8 +124,6 @@ extension Target {
       return ((id.isOfNamespace ? 1 << 1 : 0) | (id == .reservationPersistence ? 0 : 1 << 2), false)
     case .current where id == .namespaceWriteProtection:
       return (namespace(sqe.nsid)?.isWriteProtected == true ? 1 : 0, false)
-    case .current where id == .reservationNotificationMask:
-      return (reservations.mask(sqe.nsid), false)
     case .current: return (try value(of: id, features, sqe, nowMs, data), featureBytes(sqe) > 0)
     // Nothing can be saved, so the saved value is the default too.
     case .default, .saved: return (try value(of: id, Features(subsystem), sqe, nowMs, data), featureBytes(sqe) > 0)
@@ -132,7 +138,8 @@ extension Target {
     case .arbitration: return features.arbitration
     case .powerManagement: return features.powerManagement
     case .temperatureThreshold: return try temperature(features, sqe.cdw11)
-    case .errorRecovery: return features.errorRecovery
+    case .errorRecovery: return features.errorRecovery[sqe.nsid] ?? 0
+    case .reservationNotificationMask: return features.reservationMask[sqe.nsid] ?? 0
     case .volatileWriteCache: return features.volatileWriteCache
     case .numberOfQueues: return features.numberOfQueues
     case .interruptCoalescing: return features.interruptCoalescing
@@ -151,7 +158,7 @@ extension Target {
       layout.put(features.hostIdentifier.low, at: 0)
       if sqe.cdw11 & 1 != 0 { layout.put(features.hostIdentifier.high, at: 8) }
       return 0
-    case .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection: return 0
+    case .reservationPersistence, .namespaceWriteProtection: return 0
     }
   }
 
@@ -166,8 +173,6 @@ extension Target {
   }
 
   private func checkFeatureNamespace(_ id: FeatureID, _ nsid: UInt32) throws(Status) {
-    // Error recovery has one value for all.
-    if id == .errorRecovery, nsid == 0 || nsid == .max { return }
     guard let namespace = namespace(nsid) else { throw missingNamespace(nsid) }
     if id == .reservationNotificationMask || id == .reservationPersistence, !namespace.hasReservations {
       throw .invalidField
@@ -187,7 +192,7 @@ extension Target {
     guard let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
     guard sqe.cdw10 & 1 << 31 == 0 else { throw .featureIdentifierNotSaveable }
     if id.isOfNamespace {
-      try checkFeatureNamespace(id, sqe.nsid)
+      if !(id.canBeSetForAll && sqe.nsid == .max) { try checkFeatureNamespace(id, sqe.nsid) }
     } else if sqe.nsid != 0, sqe.nsid != .max {
       throw .featureNotNamespaceSpecific
     }
@@ -201,7 +206,7 @@ extension Target {
     case .errorRecovery:
       // Deallocated or Unwritten Logical Block Error Enable: no namespace supports it.
       guard value & 1 << 16 == 0 else { throw .invalidField }
-      features.errorRecovery = value & 0xffff
+      set(\.errorRecovery, sqe.nsid, value & 0xffff)
     case .volatileWriteCache: features.volatileWriteCache = value & 1
     case .numberOfQueues:
       guard !ioQueuesExist else { throw .commandSequenceError }
@@ -213,7 +218,7 @@ extension Target {
       guard vector < features.vectorConfiguration.count else { throw .invalidField }
       features.vectorConfiguration[vector] = value & 1 << 16
     case .writeAtomicity: features.writeAtomicity = value & 1
-    case .asynchronousEventConfiguration: features.asynchronousEventConfiguration = value
+    case .asynchronousEventConfiguration: try setAsynchronousEvents(value)
     case .keepAliveTimer:
       let step = Target.keepAliveGranularityMs
       features.keepAliveTimer = value > .max - step ? value : (value + step - 1) / step * step
@@ -221,7 +226,7 @@ extension Target {
       features.timestampMs = data.loadUnaligned(as: UInt64.self) & 0xffff_ffff_ffff
       features.timestampSetMs = nowMs
     case .hostIdentifier: try setHostIdentifier(data)
-    case .reservationNotificationMask: reservations.setMask(sqe.nsid, value)
+    case .reservationNotificationMask: set(\.reservationMask, sqe.nsid, value & 0xe)
     case .reservationPersistence:
       // Persist Through Power Loss is not supported.
       guard value & 1 == 0 else { throw .invalidField }
@@ -233,14 +238,54 @@ extension Target {
     return 0
   }
 
-  /// Whose cache must be on the medium before a Set Features that succeeded is complete: that of a namespace which is
-  /// protected from now on (Base 2.1, 8.1.16), or all, where there is to be no cache. Nil for none.
-  public func namespaceToFlush(after sqe: SubmissionEntry) -> UInt32? {
+  /// The value of one namespace, or of all that there are.
+  private mutating func set(
+    _ feature: WritableKeyPath<Features, [UInt32: UInt32]>, _ nsid: UInt32, _ value: UInt32
+  ) {
+    var next: UInt32 = nsid == .max ? 1 : nsid
+    while let namespace = namespaces.first(from: next), nsid == .max || namespace.nsid == nsid {
+      features[keyPath: feature][namespace.nsid] = value
+      next = namespace.nsid + 1
+    }
+  }
+
+  /// Whose cache must be on the medium before a Set Features is complete, if it succeeds: that of a namespace which it
+  /// protects (Base 2.1, 8.1.16), or all, where it switches the cache off. Nil for none.
+  public func namespaceToFlush(by sqe: SubmissionEntry) -> UInt32? {
     switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
-    case .namespaceWriteProtection where sqe.cdw11 & 7 == 1: sqe.nsid
-    case .volatileWriteCache where sqe.cdw11 & 1 == 0: .max
+    case .namespaceWriteProtection where sqe.cdw11 & 7 == 1 && namespace(sqe.nsid)?.isWriteProtected == false:
+      namespaceFlushed(by: sqe)
+    case .volatileWriteCache where sqe.cdw11 & 1 == 0 && hasWriteCache: namespaceFlushed(by: sqe)
     default: nil
     }
+  }
+
+  /// Whose cache that is, of a Set Features that `namespaceToFlush` has named.
+  public func namespaceFlushed(by sqe: SubmissionEntry) -> UInt32 {
+    UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.volatileWriteCache.rawValue ? .max : sqe.nsid
+  }
+
+  /// What was cached could not be written: the feature is again as it was before.
+  public mutating func takeBackFeature(_ sqe: SubmissionEntry) {
+    if UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.volatileWriteCache.rawValue {
+      features.volatileWriteCache = 1
+    } else {
+      namespaces.setWriteProtected(sqe.nsid, false)
+    }
+  }
+
+  /// Notices that the controller does not have may be asked for, but for those of endurance groups (Base 2.1,
+  /// 5.1.25.1.5).
+  private mutating func setAsynchronousEvents(_ value: UInt32) throws(Status) {
+    guard value & 1 << 14 == 0 else { throw .invalidField }
+    let wasWanted = features.asynchronousEventConfiguration & 1 << 1 != 0
+    features.asynchronousEventConfiguration = value
+    // What is so already when its notice is switched on is news.
+    if !wasWanted { warn() }
+  }
+
+  private mutating func warn() {
+    if criticalWarning & 1 << 1 != 0 { add(.temperatureThreshold) }
   }
 
   private mutating func setTemperature(_ value: UInt32) throws(Status) {
@@ -251,7 +296,7 @@ extension Target {
     } else {
       features.underTemperature = value & 0xffff
     }
-    if criticalWarning & 1 << 1 != 0 { add(.temperatureThreshold) }
+    warn()
   }
 
   /// Critical Warning of the SMART log page: bit 1, the temperature has reached a threshold (Base 2.1, 5.1.12.1.3).

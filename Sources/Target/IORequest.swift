@@ -121,10 +121,10 @@ extension Target {
     return request
   }
 
-  /// Why a namespace cannot be used: an identifier that could be in use but is not is another mistake than one that can
-  /// never be (Base 2.1, 3.2.1).
+  /// Why a namespace cannot be used: an identifier that could be in use but is not, or all at once where one is meant,
+  /// is another mistake than one that can never be (Base 2.1, 3.2.1 and 4.1.1).
   func missingNamespace(_ nsid: UInt32) -> Status {
-    (1...Subsystem.namespacesMax).contains(nsid) ? .invalidField : .invalidNamespaceOrFormat
+    (1...Subsystem.namespacesMax).contains(nsid) || nsid == .max ? .invalidField : .invalidNamespaceOrFormat
   }
 
   /// Whether what is written may wait to be flushed.

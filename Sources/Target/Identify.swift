@@ -38,6 +38,7 @@ extension Target {
   public func identify(_ sqe: SubmissionEntry, into bytes: UnsafeMutableRawBufferPointer) throws(Status) {
     precondition(bytes.count == Target.identifyBytes)
     guard let cns = IdentifyCNS(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
+    guard sqe.nsid == 0 || cns.namesNamespace else { throw .invalidField }
     let layout = Layout(bytes)
     switch cns {
     case .controller: identifyController(layout)
@@ -45,6 +46,8 @@ extension Target {
     case .activeNamespaces: try activeNamespaces(after: sqe.nsid, layout)
     case .namespaceDescriptors: try namespaceDescriptors(sqe.nsid, layout)
     case .independentNamespace: try independentNamespace(sqe.nsid, layout)
+    // There are none; the list is as long as nothing.
+    case .enduranceGroups: break
     // Bit 0 of the first combination is the NVM command set, the only one.
     case .commandSetCombinations: layout.put(UInt64(1), at: 0)
     case .commandSetNamespace, .commandSetController, .commandSetActiveNamespaces:
@@ -78,7 +81,7 @@ extension Target {
     layout.put(UInt8(3), at: 258)  // ACL, 0's based
     layout.put(UInt8(AsynchronousEvents.requestsMax - 1), at: 259)  // AERL, 0's based
     layout.put(UInt8(3), at: 260)  // FRMW: one slot, read only
-    layout.put(UInt8(1 << 1 | 1 << 2 | 1 << 5), at: 261)  // LPA: effects, extended data, supported pages
+    layout.put(UInt8(1 << 1 | 1 << 2 | 1 << 5), at: 261)  // LPA: effects, extended data, supported pages and scopes
     layout.put(UInt8(ErrorLog.entriesMax - 1), at: 262)  // ELPE, 0's based
     layout.put(UInt16(0x157), at: 266)  // WCTEMP, in kelvin
     layout.put(UInt16(0x15c), at: 268)  // CCTEMP, in kelvin

@@ -49,9 +49,10 @@ extension Target {
         layout.put(1 | UInt32(id.isOfNamespace ? 1 << 20 : 1 << 21), at: 4 * Int(id.rawValue))
       }
       return 1024
-    case .reservationNotification:
-      reservations.notification(layout)
-      return 64
+    // There is no management interface: no command of it is supported.
+    case .managementCommandsSupportedAndEffects: return 4096
+    // A host is told of what others do to its reservations; here there is one at a time.
+    case .reservationNotification: return 64
     }
   }
 
@@ -64,10 +65,9 @@ extension Target {
     case .changedNamespaces:
       changedNamespaces = []
       events.clear(type: 2)
-    case .reservationNotification:
-      reservations.dropNotification()
-      events.clear(type: 6)
-    case .supportedLogPages, .firmwareSlot, .commandsSupportedAndEffects, .featuresSupportedAndEffects: break
+    case .supportedLogPages, .firmwareSlot, .commandsSupportedAndEffects, .featuresSupportedAndEffects,
+      .managementCommandsSupportedAndEffects, .reservationNotification:
+      break
     }
   }
 
@@ -107,16 +107,17 @@ extension Target {
     for (index, nsid) in changedNamespaces.enumerated() { layout.put(nsid, at: 4 * index) }
   }
 
-  /// Figure "Commands Supported and Effects Log Page": CSUPP, LBCC where blocks may change.
+  /// Figure "Commands Supported and Effects Log Page": CSUPP, LBCC where blocks may change, and in CSP the scope: the
+  /// controller (bit 21) or a namespace (bit 20).
   private func commandEffects(_ layout: Layout) {
-    for opcode in AdminOpcode.allCases { layout.put(UInt32(1), at: 4 * Int(opcode.rawValue)) }
+    for opcode in AdminOpcode.allCases { layout.put(UInt32(1 | 1 << 21), at: 4 * Int(opcode.rawValue)) }
     for opcode in IOOpcode.allCases {
       let changesBlocks: Bool =
         switch opcode {
         case .write, .writeZeroes, .datasetManagement, .copy: true
         default: false
         }
-      layout.put(1 | UInt32(changesBlocks ? 2 : 0), at: 1024 + 4 * Int(opcode.rawValue))
+      layout.put(1 | 1 << 20 | UInt32(changesBlocks ? 2 : 0), at: 1024 + 4 * Int(opcode.rawValue))
     }
   }
 }

@@ -38,9 +38,6 @@ public struct Reservation: Equatable, Sendable {
   public var type: ReservationType?
   /// The holder; of a type that all registrants hold the one who acquired it.
   public var holder = HostIdentifier()
-  /// Bits of `Reservations.Notification` that the host does not want.
-  public var mask: UInt32 = 0
-
   public init() {}
 
   func key(of host: HostIdentifier) -> UInt64? { registrants.first { $0.host == host }?.key }
@@ -69,71 +66,14 @@ public struct Reservation: Equatable, Sendable {
   }
 }
 
-/// The reservations of all namespaces, and the log page that tells of their changes.
+/// The reservations of all namespaces.
 public struct Reservations: Equatable, Sendable {
   /// By namespace identifier; a namespace whose reservations nobody used is not here.
   public package(set) var byNamespace: [UInt32: Reservation] = [:]
-  /// Pages of the log that were made.
-  public package(set) var notifications: UInt64 = 0
-  /// Newest last.
-  public package(set) var pages: [Page] = []
 
-  public static let pagesMax = 32
-
-  /// What changed (Base 2.1, figure "Reservation Notification Log Page").
-  public enum Notification: UInt8, BitwiseCopyable, Sendable {
-    case registrationPreempted = 1
-    case reservationReleased = 2
-    case reservationPreempted = 3
-  }
-
-  public struct Page: Equatable, Sendable {
-    public var count: UInt64
-    public var notification: Notification
-    public var nsid: UInt32
-
-    public init(count: UInt64, notification: Notification, nsid: UInt32) {
-      self.count = count
-      self.notification = notification
-      self.nsid = nsid
-    }
-  }
-
-  public init() {}
-
-  public init(byNamespace: [UInt32: Reservation], notifications: UInt64, pages: [Page]) {
-    self.byNamespace = byNamespace
-    self.notifications = notifications
-    self.pages = pages
-  }
-
-  func mask(_ nsid: UInt32) -> UInt32 { byNamespace[nsid]?.mask ?? 0 }
-
-  mutating func setMask(_ nsid: UInt32, _ value: UInt32) {
-    byNamespace[nsid, default: Reservation()].mask = value & 0xe
-  }
+  public init(byNamespace: [UInt32: Reservation] = [:]) { self.byNamespace = byNamespace }
 
   mutating func forget(_ nsid: UInt32) { byNamespace[nsid] = nil }
-
-  /// - Returns: whether the host wants to hear of it.
-  mutating func note(_ notification: Notification, _ nsid: UInt32) -> Bool {
-    guard mask(nsid) & 1 << notification.rawValue == 0 else { return false }
-    notifications += 1
-    if pages.count == Reservations.pagesMax { pages.removeFirst() }
-    pages.append(Page(count: notifications, notification: notification, nsid: nsid))
-    return true
-  }
-
-  /// The oldest page of the log; an empty one where there is none.
-  func notification(_ layout: Layout) {
-    guard let page = pages.first else { return }
-    layout.put(page.count, at: 0)
-    layout.put(page.notification.rawValue, at: 8)
-    layout.put(UInt8(pages.count - 1), at: 9)  // Number of Available Log Pages
-    layout.put(page.nsid, at: 12)
-  }
-
-  mutating func dropNotification() { if !pages.isEmpty { pages.removeFirst() } }
 }
 
 extension Target {
@@ -207,7 +147,7 @@ extension Target {
   }
 
   /// Reservation Acquire (Base 2.1, 7.6).
-  private mutating func acquire(
+  private func acquire(
     _ sqe: SubmissionEntry, current: UInt64, preempted: UInt64, _ reservation: inout Reservation
   ) throws(Status) {
     let host = features.hostIdentifier
@@ -221,13 +161,13 @@ extension Target {
         return
       }
       (reservation.type, reservation.holder) = (type, host)
-    case 1, 2: try preempt(sqe.nsid, host, type, preempted, &reservation)
+    case 1, 2: try preempt(host, type, preempted, &reservation)
     default: throw .invalidField
     }
   }
 
-  private mutating func preempt(
-    _ nsid: UInt32, _ host: HostIdentifier, _ type: ReservationType, _ key: UInt64, _ reservation: inout Reservation
+  private func preempt(
+    _ host: HostIdentifier, _ type: ReservationType, _ key: UInt64, _ reservation: inout Reservation
   ) throws(Status) {
     let holderKey = reservation.key(of: reservation.holder)
     let isHeldByAll = reservation.type?.isHeldByAll == true
@@ -241,11 +181,10 @@ extension Target {
       (reservation.type, reservation.holder) = (type, host)
     }
     reservation.generation &+= 1
-    if !victims.isEmpty { notify(.registrationPreempted, nsid) }
   }
 
   /// Reservation Release (Base 2.1, 7.9).
-  private mutating func release(_ sqe: SubmissionEntry, current: UInt64, _ reservation: inout Reservation)
+  private func release(_ sqe: SubmissionEntry, current: UInt64, _ reservation: inout Reservation)
     throws(Status)
   {
     let host = features.hostIdentifier
@@ -256,21 +195,13 @@ extension Target {
       // Who holds nothing releases nothing.
       guard reservation.holds(host) else { return }
       guard reservation.type?.rawValue == UInt8(truncatingIfNeeded: sqe.cdw10 >> 8) else { throw .invalidField }
-      let others = reservation.registrants.contains { $0.host != host }
-      if reservation.type?.includesRegistrants == true, others { notify(.reservationReleased, sqe.nsid) }
       reservation.release()
     case 1:
-      let others = reservation.registrants.contains { $0.host != host }
-      if others { notify(.reservationPreempted, sqe.nsid) }
       reservation.registrants = []
       reservation.release()
       reservation.generation &+= 1
     default: throw .invalidField
     }
-  }
-
-  private mutating func notify(_ notification: Reservations.Notification, _ nsid: UInt32) {
-    if reservations.note(notification, nsid) { add(.reservationLogPageAvailable) }
   }
 
   /// Reservation Report (Base 2.1, 7.8): the Reservation Status data structure from its beginning.

@@ -52,6 +52,8 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
 public struct Subsystem: Equatable, Sendable {
   public static let namespacesMax: UInt32 = 1024
   public static let ioQueuesLimit: UInt16 = 128
+  /// Bytes that the largest data transfer may be limited to; Identify cannot tell of one page (MDTS 0 is no limit).
+  public static let maxTransferRange: ClosedRange<UInt32> = 8 << 10...maxTransferLimit
   public static let maxTransferLimit: UInt32 = 2 << 20
 
   /// NVMe Qualified Name, at most 223 bytes (Base 2.1, 4.6).
@@ -74,7 +76,7 @@ public struct Subsystem: Equatable, Sendable {
   public var queueEntriesMax: UInt32 = 1024
   /// Interrupt vectors.
   public var vectors: UInt16 = 17
-  /// Bytes of the largest data transfer: a power of two of at least 4 KiB.
+  /// Bytes of the largest data transfer: a power of two in `maxTransferRange`.
   public var maxTransferBytes: UInt32 = 512 << 10
   /// Arbitration Burst after a reset: a power of two of commands, 7 without limit.
   public var arbitrationBurst: UInt8 = 3
@@ -94,7 +96,7 @@ public struct Subsystem: Equatable, Sendable {
     nqn.utf8.count <= 223 && serial.utf8.count <= 20 && model.utf8.count <= 40 && firmwareRevision.utf8.count <= 8
       && (1...Subsystem.ioQueuesLimit).contains(ioQueuesMax) && (2...65536).contains(queueEntriesMax)
       && (1...2048).contains(vectors) && maxTransferBytes.nonzeroBitCount == 1
-      && (4096...Subsystem.maxTransferLimit).contains(maxTransferBytes) && ieeeOUI < 1 << 24
+      && Subsystem.maxTransferRange.contains(maxTransferBytes) && ieeeOUI < 1 << 24
       && arbitrationBurst <= 7 && (1...256).contains(coalescingThreshold) && configurationPollMs <= 60_000
   }
 }

@@ -42,6 +42,7 @@ public struct Target: ~Copyable {
   public mutating func detach(_ nsid: UInt32) {
     namespaces.remove(nsid)
     reservations.forget(nsid)
+    features.forget(nsid)
     noteChange(nsid)
   }
 
@@ -97,5 +98,8 @@ public struct NamespaceTable: ~Copyable {
     count -= 1
   }
 
-  mutating func setWriteProtected(_ nsid: UInt32, _ value: Bool) { table[Int(nsid)].isWriteProtected = value }
+  mutating func setWriteProtected(_ nsid: UInt32, _ value: Bool) {
+    guard self[nsid] != nil else { return }
+    table[Int(nsid)].isWriteProtected = value
+  }
 }

@@ -42,7 +42,7 @@ struct EndpointOptions: ParsableArguments {
     help: ArgumentHelp("Logical block size: 512 or 4096; without it the device's own, else 512.", valueName: "bytes"))
   var blockSize: ByteCount?
 
-  @Option(help: ArgumentHelp("Largest data transfer: a power of two from 4KiB to 2MiB.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Largest data transfer: a power of two from 8KiB to 2MiB.", valueName: "bytes"))
   var mdts = ByteCount(bytes: 512 << 10)
 
   @Option(help: "How submission queue entries come: one by one, or those of a burst in one transfer.")
@@ -85,8 +85,8 @@ struct EndpointOptions: ParsableArguments {
     if let blockSize, blockSize.bytes != 512, blockSize.bytes != 4096 {
       throw ValidationError("--block-size \(blockSize.bytes): 512 or 4096 are possible")
     }
-    guard mdts.bytes.nonzeroBitCount == 1, (4096...(2 << 20)).contains(mdts.bytes) else {
-      throw ValidationError("--mdts \(mdts.bytes): a power of two from 4KiB to 2MiB is possible")
+    guard mdts.bytes.nonzeroBitCount == 1, (8192...(2 << 20)).contains(mdts.bytes) else {
+      throw ValidationError("--mdts \(mdts.bytes): a power of two from 8KiB to 2MiB is possible")
     }
     guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
       throw ValidationError("--cc-poll and --nap: up to 60000 ms are possible, and a nap takes 1 at least")

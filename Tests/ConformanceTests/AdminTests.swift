@@ -26,6 +26,13 @@ extension Conformance {
         #expect(data[512] == 0x66 && data[513] == 0x44, "SQES and CQES")
         #expect(data.integer(UInt32.self, at: 516) == 1024, "NN")
         #expect(data.integer(UInt16.self, at: 520) == 0x1fd, "ONCS")
+        #expect(data.integer(UInt32.self, at: 92) == 1 << 8, "OAES")
+        #expect(data.integer(UInt32.self, at: 96) == 1 | 1 << 6, "CTRATT")
+        #expect(data[258] == 3 && data[259] == 3 && data[260] == 3, "ACL, AERL, FRMW")
+        #expect(data[261] == 1 << 1 | 1 << 2 | 1 << 5 && data[262] == 15, "LPA, ELPE")
+        #expect(data.integer(UInt16.self, at: 320) == 1, "KAS")
+        #expect(data[531] == 1 && data.integer(UInt16.self, at: 534) == 1, "NWPC, CDFS")
+        #expect(data.integer(UInt32.self, at: 540) == 1024, "MNAN")
         #expect(data[525] & 1 == 1 && data[525] >> 1 & 3 == 3, "VWC")
         #expect(data.integer(UInt32.self, at: 536) & 3 == 1, "SGLS")
         #expect(data.text(at: 768, width: 256).hasPrefix("nqn."))
@@ -96,10 +103,12 @@ extension Conformance {
     func identifiesCommandSet() throws {
       try withEndpoint { rig in
         try rig.enable()
-        for (cns, nsid) in [(5, 1), (6, 0), (7, 0), (8, 1), (0x1c, 0)] as [(UInt8, UInt32)] {
+        for (cns, nsid) in [(5, 1), (6, 0), (7, 0), (8, 1), (0x19, 0), (0x1c, 0)] as [(UInt8, UInt32)] {
           expect(try rig.identify(cns, nsid: nsid).status, .success, "CNS \(cns)")
         }
-        for cns in [5, 6, 7] as [UInt8] { expect(try rig.identify(cns, nsid: 1, csi: 2).status, .invalidField) }
+        for (cns, nsid) in [(5, 1), (6, 0), (7, 0)] as [(UInt8, UInt32)] {
+          expect(try rig.identify(cns, nsid: nsid, csi: 2).status, .invalidField)
+        }
         let independent = try rig.identify(8, nsid: 1).bytes
         #expect(independent[14] == 1, "NSTAT: ready")
         for cns in [4, 9, 0x10, 0x7f, 0xff] as [UInt8] {
@@ -137,6 +146,12 @@ extension Conformance {
           let cqe = try rig.execute(SubmissionEntry(opcode: opcode, cid: CommandID(0)), on: rig.admin)
           expect(cqe.status, .invalidOpcode, "opcode \(opcode)")
         }
+        for opcode in AdminOpcode.allCases where !opcode.namesNamespace {
+          expect(try rig.admin(opcode, nsid: 1).status, .invalidField, "opcode \(opcode) names no namespace")
+        }
+        for cns in [0x01, 0x06, 0x19, 0x1c] as [UInt8] {
+          expect(try rig.identify(cns, nsid: 1).status, .invalidField, "CNS \(cns) names no namespace")
+        }
         for fuse in 1...3 as ClosedRange<UInt32> {
           let cqe = try rig.admin(.keepAlive) { $0.cdw0 |= fuse << 8 }
           expect(cqe.status, .invalidField)
@@ -160,6 +175,21 @@ extension Conformance {
           expect(cqe.status, .success)
           #expect(cqe.dw0 & 1 == 1, "not aborted")
         }
+      }
+    }
+
+    @Test("Base 5.1.1: a command that its backend has is not aborted, and completes")
+    func abortsNoExecution() throws {
+      let slow = BackendConfiguration.null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000))
+      try withEndpoint(endpoint { $0.namespaces[0].backend = slow }) { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let sqe = SubmissionEntry.io(.read, try rig.buffer()).with { $0.cid = rig.cid() }
+        queue.submit(sqe)
+        let abort = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqe.cid.rawValue) << 16 }
+        expect(abort.status, .success)
+        #expect(abort.dw0 & 1 == 1, "not aborted")
+        expect(try rig.wait(for: queue.completion).status, .success)
       }
     }
 
@@ -271,12 +301,12 @@ extension Conformance {
         try rig.enable()
         let whole = try rig.logPage(3).bytes
         #expect(whole[0] == 1 && whole.text(at: 8, width: 8) == "ABCDEFGH")
-        for (offset, count) in [(8, 8), (4, 12), (508, 4), (8, 512), (0, 8192)] {
+        for (offset, count) in [(8, 8), (4, 12), (508, 4), (8, 512), (0, 8192), (512, 4)] {
           let piece = try rig.logPage(3, bytes: count, offset: UInt64(offset)).bytes
           let wanted = Array((whole + [UInt8](repeating: 0, count: 8192))[offset..<offset + count])
           #expect(piece == wanted)
         }
-        for offset in [2, 512, 1 << 40] as [UInt64] {
+        for offset in [2, 516, 1 << 40] as [UInt64] {
           expect(try rig.logPage(3, offset: offset).status, .invalidField)
         }
         let endless = try rig.admin(.getLogPage) { ($0.cdw10, $0.cdw11) = (3 | 0xffff << 16, 0xffff) }
@@ -284,17 +314,19 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.12.1.6: the commands that are supported, and which change blocks")
+    @Test("Base 5.1.12.1.6: the commands that are supported, which change blocks, and what their scope is")
     func effects() throws {
       try withEndpoint { rig in
         try rig.enable()
         let data = try rig.logPage(5, bytes: 4096).bytes
         for (opcode, wanted) in [(0x00, 1), (0x06, 1), (0x18, 1), (0x80, 0)] as [(Int, UInt32)] {
-          #expect(data.integer(UInt32.self, at: opcode * 4) == wanted)
+          #expect(data.integer(UInt32.self, at: opcode * 4) == wanted | wanted << 21, "CSP: the controller")
         }
         for (opcode, wanted) in [(0x00, 1), (0x01, 3), (0x02, 1), (0x08, 3), (0x19, 3), (0x04, 0)] as [(Int, UInt32)] {
-          #expect(data.integer(UInt32.self, at: 1024 + opcode * 4) == wanted)
+          #expect(data.integer(UInt32.self, at: 1024 + opcode * 4) == wanted | (wanted & 1) << 20, "CSP: a namespace")
         }
+        let management = try rig.logPage(0x13, bytes: 4096).bytes
+        #expect(management.allSatisfy { $0 == 0 }, "there is no management interface")
       }
     }
   }
@@ -311,20 +343,23 @@ extension Conformance {
       try withEndpoint { rig in
         try rig.enable()
         let cdw11: UInt32 = id == 0x09 ? 1 : 0
+        let nsid: UInt32 = id == 0x05 ? 1 : 0
         for round in 0..<2 {
-          let before = try rig.getFeature(id, cdw11: cdw11)
+          // A vector has a configuration when a queue has the vector.
+          _ = try rig.createCompletion(1, vector: 1)
+          let before = try rig.getFeature(id, nsid: nsid, cdw11: cdw11)
           #expect(before.dw0 == initial, "round \(round)")
-          expect(try rig.setFeature(id, value).status, .success)
-          let after = try rig.getFeature(id, cdw11: cdw11)
+          expect(try rig.setFeature(id, value, nsid: nsid).status, .success)
+          let after = try rig.getFeature(id, nsid: nsid, cdw11: cdw11)
           #expect(after.dw0 == value)
           for select in [1, 2] as [UInt32] {
-            let other = try rig.getFeature(id, select: select, cdw11: cdw11)
+            let other = try rig.getFeature(id, select: select, nsid: nsid, cdw11: cdw11)
             #expect(other.dw0 == initial, "default and saved")
           }
-          let capabilities = try rig.getFeature(id, select: 3, cdw11: cdw11)
+          let capabilities = try rig.getFeature(id, select: 3, nsid: nsid, cdw11: cdw11)
           #expect(capabilities.dw0 & 1 == 0, "not saveable")
           #expect(capabilities.dw0 & 4 == 4, "changeable")
-          expect(try rig.setFeature(id, value, save: true).status, .featureIdentifierNotSaveable)
+          expect(try rig.setFeature(id, value, nsid: nsid, save: true).status, .featureIdentifierNotSaveable)
           try rig.disable()
           try rig.enable()
         }
@@ -342,7 +377,10 @@ extension Conformance {
         expect(try rig.getFeature(0x01, select: 4).status, .invalidField)
         expect(try rig.setFeature(0x02, 1).status, .invalidField, "there is one power state")
         expect(try rig.setFeature(0x04, 1 << 16 | 300).status, .invalidField, "one temperature sensor")
-        expect(try rig.setFeature(0x05, 1 << 16).status, .invalidField, "no DULBE")
+        expect(try rig.setFeature(0x05, 1 << 16, nsid: 1).status, .invalidField, "no DULBE")
+        expect(try rig.setFeature(0x05, 1).status, .invalidNamespaceOrFormat, "each namespace has its own")
+        expect(try rig.setFeature(0x0b, 1 << 14).status, .invalidField, "no endurance groups")
+        expect(try rig.setFeature(0x09, 1).status, .invalidField, "no queue has that vector")
         expect(try rig.setFeature(0x07, 0xffff_ffff).status, .invalidField)
         expect(try rig.setFeature(0x09, 5).status, .invalidField, "no such vector")
         expect(try rig.setFeature(0x01, 0, nsid: 1).status, .featureNotNamespaceSpecific)
@@ -352,7 +390,20 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.2: temperature thresholds, over and under")
+    @Test("Base 5.1.25.1.4: error recovery is set of one namespace, or of all")
+    func errorRecovery() throws {
+      try withEndpoint(endpoint { $0.namespaces.append(.init(nsid: 2, backend: .memory(bytes: 1 << 20))) }) { rig in
+        try rig.enable()
+        let both = { try [1, 2].map { try rig.getFeature(0x05, nsid: $0).dw0 } }
+        expect(try rig.setFeature(0x05, 7, nsid: 1).status, .success)
+        #expect(try both() == [7, 0])
+        expect(try rig.setFeature(0x05, 9, nsid: .max).status, .success)
+        #expect(try both() == [9, 9])
+        expect(try rig.getFeature(0x05, nsid: .max).status, .invalidField)
+      }
+    }
+
+    @Test("Base 5.1.25.1.3: temperature thresholds, over and under")
     func temperatures() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -395,6 +446,14 @@ extension Conformance {
       try withEndpoint { rig in
         try rig.enable()
         let data = try rig.buffer()
+        data.put(0x0123_4567_89ab_cdef as UInt64, at: 0)
+        data.put(UInt64.max, at: 8)
+        expect(try rig.setFeature(0x81, 0, data: data).status, .success)
+        data.fill(0xff, count: 64)
+        expect(try rig.getFeature(0x81, cdw11: 0, data: data).status, .success)
+        #expect(data.get(UInt64.self) == 0x0123_4567_89ab_cdef && data.get(UInt64.self, at: 8) == .max, "8 bytes")
+        try rig.disable()
+        try rig.enable()
         data.put(0x1122_3344_5566_7788 as UInt64, at: 0)
         data.put(0x99 as UInt64, at: 8)
         expect(try rig.setFeature(0x81, 1, data: data).status, .success)
@@ -412,7 +471,7 @@ extension Conformance {
         try rig.enable()
         try rig.endpoint.function.add(
           NamespaceConfiguration(nsid: 7, backend: .null(bytes: 1 << 20, serviceTime: .none)))
-        expect(try rig.logPage(4, bytes: 4096, offset: 4096).status, .invalidField, "an offset beyond its end")
+        expect(try rig.logPage(4, bytes: 4096, offset: 4100).status, .invalidField, "an offset beyond its end")
         let page = try rig.logPage(4, bytes: 4096)
         #expect(page.bytes.integer(UInt32.self, at: 0) == 7)
       }
@@ -437,6 +496,20 @@ extension Conformance {
         }
         #expect(seen[waiting.rawValue] == 0x02_01_01 && seen[set.rawValue] != nil)
         #expect(try rig.logPage(2).bytes[0] == 1 << 1)
+      }
+    }
+
+    @Test("Base 5.1.25.1.5: what is so already when its notice is switched on is an event")
+    func temperatureBeforeNotice() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        expect(try rig.setFeature(0x04, 200).status, .success)
+        let waiting = rig.submitAdmin(.asynchronousEventRequest)
+        try rig.drain()
+        #expect(rig.admin.completion.look() == nil, "nobody has asked")
+        let set = rig.submitAdmin(.setFeatures) { ($0.cdw10, $0.cdw11) = (0x0b, 1 << 1) }
+        let cids = try [rig.wait(for: rig.admin.completion).cid, rig.wait(for: rig.admin.completion).cid]
+        #expect(Set(cids) == [waiting, set])
       }
     }
   }

@@ -118,7 +118,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.13: no more than MDTS moves", arguments: [4 << 10, 128 << 10, 512 << 10, 2 << 20] as [UInt32])
+    @Test("Base 5.1.13: no more than MDTS moves", arguments: [8 << 10, 128 << 10, 512 << 10, 2 << 20] as [UInt32])
     func limitsTransfers(mdts: UInt32) throws {
       try withEndpoint(endpoint { $0.subsystem.maxTransferBytes = mdts }) { rig in
         try rig.enable()

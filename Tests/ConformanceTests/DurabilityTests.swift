@@ -13,19 +13,14 @@ extension Conformance {
     private func withFiles(
       _ count: Int, bytes: Int, _ configuration: EndpointConfiguration, fill: UInt8 = 0, _ body: (Rig) throws -> Void
     ) throws {
-      let directory = NSTemporaryDirectory() + "/nvmepf-durability-\(UUID().uuidString)"
-      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-      defer { try? FileManager.default.removeItem(atPath: directory) }
+      let directory = try TemporaryDirectory()
       var configuration = configuration
       configuration.namespaces = try (1...count).map { nsid in
-        let path = directory + "/\(nsid)"
-        let data = fill == 0 ? Data() : Data(repeating: fill, count: bytes)
-        try data.write(to: URL(fileURLWithPath: path))
-        try #require(truncate(path, bytes) == 0)
+        let path = try directory.file("\(nsid)", bytes: bytes, fill: fill)
         return NamespaceConfiguration(nsid: UInt32(nsid), backend: .file(path: path, buffered: false))
       }
       configuration.subsystem.queueEntriesMax = 1024
-      try withEndpoint(configuration) { rig in try body(rig) }
+      try withExtendedLifetime(directory) { try withEndpoint(configuration) { rig in try body(rig) } }
     }
 
     @Test("Base 7.2: a flush of all namespaces goes to every one of many, beside reads that find their data")

@@ -41,9 +41,9 @@ extension Conformance {
           (5 | 15 << 16, 1 | 2 << 16, memory, .invalidQueueIdentifier),
           (1, 1 | 2 << 16, memory, .invalidQueueSize), (1 | 1024 << 16, 1 | 2 << 16, memory, .invalidQueueSize),
           (1 | 15 << 16, 2 << 16, memory, .invalidField), (1 | 15 << 16, 1 | 2 << 16, memory + 64, .prpOffsetInvalid),
-          (1 | 15 << 16, 1, memory, .completionQueueInvalid),
+          (1 | 15 << 16, 1, memory, .invalidQueueIdentifier),
           (1 | 15 << 16, 1 | 3 << 16, memory, .completionQueueInvalid),
-          (1 | 15 << 16, 1 | 99 << 16, memory, .completionQueueInvalid),
+          (1 | 15 << 16, 1 | 99 << 16, memory, .invalidQueueIdentifier),
         ] as [(UInt32, UInt32, UInt64, Status)] {
           let cqe = try rig.admin(.createIOSubmissionQueue) {
             ($0.cdw10, $0.cdw11, $0.prp1) = (cdw10, cdw11, prp1)
@@ -217,12 +217,12 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.2.1: a doorbell of a queue that does not exist is an event")
-    func refusesStrayDoorbell() throws {
+    @Test("Base 5.1.2.1: a doorbell of a queue that does not exist, or cannot, is an event", arguments: [3, 200])
+    func refusesStrayDoorbell(qid: UInt16) throws {
       try withEndpoint { rig in
         try rig.enable()
         _ = rig.submitAdmin(.asynchronousEventRequest)
-        rig.host.ring(.submissionTail(QueueID(3)), 1)
+        rig.host.ring(.submissionTail(QueueID(qid)), 1)
         #expect(try rig.wait(for: rig.admin.completion).dw0 == 0x01_00_00, "Write to Invalid Doorbell Register")
       }
     }

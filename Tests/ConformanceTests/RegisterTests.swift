@@ -1,6 +1,7 @@
 import Live
 import NVMe
 import Testing
+import Trace
 
 extension Conformance {
   @Suite("Registers and the life of a controller", .serialized)
@@ -36,8 +37,9 @@ extension Conformance {
           let value = try rig.read64(register)
           #expect(value == 0)
         }
-        let (ready, timeout) = try (rig.read32(Register.crto) & 0xffff, rig.read64(Register.cap) >> 24 & 0xff)
-        #expect(ready >= timeout, "CRWMT is at least CAP.TO")
+        let (crto, timeout) = try (rig.read32(Register.crto), rig.read64(Register.cap) >> 24 & 0xff)
+        #expect(crto & 0xffff >= timeout, "CRWMT is at least CAP.TO")
+        #expect(crto >> 16 == 0, "CRIMT: no readiness without media")
       }
     }
 
@@ -49,6 +51,8 @@ extension Conformance {
           try rig.write32(register, ~before)
           #expect(try rig.read32(register) == before)
         }
+        try rig.write32(Register.cc, .max & ~1)
+        #expect(try rig.read32(Register.cc) == 0x00ff_fff0, "reserved bits of CC, and CRIME")
         for register in stride(from: 0x38, to: 0x1000, by: 4) as StrideTo<UInt64> where register != Register.crto {
           guard register < 0x80 || register % 0x200 == 0 else { continue }
           try rig.write32(register, .max)
@@ -123,9 +127,17 @@ extension Conformance {
     func entrySizes() throws {
       try withEndpoint { rig in
         try rig.enable(ControllerConfiguration(rawValue: 1))
-        #expect(throws: RigError.self) { try rig.createCompletion(1) }
+        let refused = { (opcode: AdminOpcode, cdw11: UInt32) in
+          let memory = try rig.buffer()
+          let cqe = try rig.admin(opcode) { ($0.cdw10, $0.cdw11, $0.prp1) = (1 | 15 << 16, cdw11, memory.address) }
+          expect(cqe.status, .invalidQueueSize, "\(opcode)")
+        }
+        try refused(.createIOCompletionQueue, 1)
+        try rig.write32(Register.cc, 1 | 4 << 20)
+        let completion = try rig.createCompletion(1)
+        try refused(.createIOSubmissionQueue, 1 | 1 << 16)
         try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue)
-        _ = try rig.createPair()
+        expect(try rig.execute(.io(.flush), on: rig.createSubmission(1, on: completion)).status, .success)
       }
     }
 
@@ -151,16 +163,42 @@ extension Conformance {
       }
     }
 
+    @Test("Base 3.6.1: what is cached is on the medium when a shutdown is complete, of a controller that is reset too")
+    func shutsDownDisabled() throws {
+      let directory = try TemporaryDirectory()
+      let path = try directory.file(bytes: 1 << 20)
+      defer { withExtendedLifetime(directory) {} }
+      try withEndpoint(endpoint { $0.namespaces[0].backend = .file(path: path, buffered: true) }) { rig in
+        try rig.enable()
+        expect(try rig.execute(.io(.write, try rig.buffer()), on: rig.createPair()).status, .success)
+        try rig.write32(Register.cc, 1 << 14)
+        let status = try rig.waitForStatus { $0.shutdown == 2 }
+        #expect(!status.ready && !status.fatal)
+        try rig.enable()
+        #expect(try rig.status().shutdown == 0, "ready again")
+      } inspect: { reader in
+        var flushes = 0
+        var events = try MergedEvents(reader)
+        while let (record, _) = try events.next() {
+          guard record.pointee.event == .executeBegin else { continue }
+          if record.pointee.flags == IOOpcode.flush.rawValue { flushes += 1 }
+        }
+        #expect(flushes == 1)
+      }
+    }
+
     @Test("Base 3.7.2: a controller reset keeps AQA, ASQ and ACQ, and forgets queues and features")
     func resetsController() throws {
       try withEndpoint { rig in
         try rig.enable()
         _ = try rig.createPair()
         _ = try rig.setFeature(0x01, 0x0102_0304)
+        try rig.write32(Register.intms, .max)
         let registers = try (rig.read32(Register.aqa), rig.read64(Register.asq), rig.read64(Register.acq))
         try rig.disable()
         let after = try (rig.read32(Register.aqa), rig.read64(Register.asq), rig.read64(Register.acq))
         #expect(after == registers)
+        #expect(try rig.read32(Register.intms) == 0, "no vector stays masked")
         try rig.enable()
         #expect(try rig.getFeature(0x01).dw0 == 3)
         _ = try rig.createPair()

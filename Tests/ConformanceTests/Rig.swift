@@ -98,6 +98,23 @@ final class RecordedEndpoint {
   }
 }
 
+/// A directory that goes with its last user.
+final class TemporaryDirectory {
+  let path = NSTemporaryDirectory() + "/nvmepf-\(UUID().uuidString)"
+
+  init() throws { try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true) }
+
+  deinit { try? FileManager.default.removeItem(atPath: path) }
+
+  /// A file of zeros.
+  func file(_ name: String = "namespace", bytes: Int, fill: UInt8 = 0) throws -> String {
+    let file = path + "/" + name
+    try (fill == 0 ? Data() : Data(repeating: fill, count: bytes)).write(to: URL(fileURLWithPath: file))
+    guard truncate(file, bytes) == 0 else { throw RigError(description: "no file of \(bytes) bytes") }
+    return file
+  }
+}
+
 struct RigError: Error, CustomStringConvertible {
   let description: String
 }
@@ -420,9 +437,10 @@ extension SubmissionEntry {
   }
 }
 
-/// Type and code as the specification writes them, whatever the other bits.
+/// Type and code as the specification writes them, whether to try again, and for every failure More: the error log has it.
 func expect(_ status: Status, _ wanted: Status, _ what: String = "", sourceLocation: SourceLocation = #_sourceLocation)
 {
+  let raw = wanted.isSuccess ? 0 : wanted.rawValue | Status.more
   #expect(
-    status.code == wanted.code, "\(what) status \(String(status.code, radix: 16))h", sourceLocation: sourceLocation)
+    status.rawValue == raw, "\(what) status \(String(status.rawValue, radix: 16))h", sourceLocation: sourceLocation)
 }

@@ -1,10 +1,11 @@
-import Endpoint
 import Foundation
 import Live
 import NVMe
 import Target
 import Testing
 import Trace
+
+@testable import Endpoint
 
 @Suite("A host that is up to no good")
 struct HostileHostTests {
@@ -31,8 +32,12 @@ struct HostileHostTests {
         bench.settle()
       }
       bench.checkpoint()
-      let counts = try count(bench.recorded)
-      fetched += counts
+      let (seen, open) = try count(bench.recorded)
+      fetched += seen
+      // A controller that has failed answers nothing more.
+      if !bench.controller.csts.fatal {
+        #expect(open == Controller.commandsMax - bench.controller.slots.freeCount, "a command is lost")
+      }
       let intact = bench.guardsAreIntact
       #expect(intact)
       try expectIdentical(bench.recorded)
@@ -118,9 +123,9 @@ struct HostileHostTests {
     }
   }
 
-  /// Every command that was fetched is completed once, waits as an event request, or was dropped by a reset.
-  /// - Returns: commands fetched.
-  private func count(_ slots: [Record]) throws -> Int {
+  /// Every command that was fetched is completed once, is still under way, or was dropped by a reset.
+  /// - Returns: commands fetched, and those under way.
+  private func count(_ slots: [Record]) throws -> (fetched: Int, open: Int) {
     var fetched = 0
     var open: [UInt32: Int] = [:]
     var index = 0
@@ -140,7 +145,7 @@ struct HostileHostTests {
       }
       index += 1 + Int(record.tail)
     }
-    return fetched
+    return (fetched, open.values.reduce(0, +))
   }
 
   /// Whether the write leaves CC.EN clear.

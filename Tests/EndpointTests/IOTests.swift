@@ -77,7 +77,8 @@ struct IOTests {
     }
     add(.invalidOpcode) { $0.cdw0 = $0.cdw0 & ~0xff | 0x7f }
     add(.invalidField) { $0.nsid = 2 }
-    add(.invalidNamespaceOrFormat) { $0.nsid = .max }
+    add(.invalidField) { $0.nsid = .max }
+    add(.invalidNamespaceOrFormat) { $0.nsid = 1025 }
     add(.lbaOutOfRange) { $0.slba = EngineBench.namespaceBlocks - 7 }
     add(.lbaOutOfRange) { $0.slba = .max }
     add(.invalidField) { $0.cdw12 = 1024 }  // one block over MDTS

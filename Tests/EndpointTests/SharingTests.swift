@@ -1,0 +1,109 @@
+import NVMe
+import Target
+import Testing
+import Trace
+
+@testable import Endpoint
+@testable import Live
+
+@Suite("What queues and mappings share")
+struct SharingTests {
+  private static let forEver = ServiceTime.constant(ns: 3_600_000_000_000)
+
+  private func read(_ cid: Int, nsid: UInt32 = 1, _ opcode: IOOpcode = .read) -> SubmissionEntry {
+    var sqe = EngineBench.io(opcode, cid: UInt16(cid), slba: 0, blocks: 1)
+    sqe.nsid = nsid
+    return sqe
+  }
+
+  @Test("queues whose commands take for ever leave every other its share")
+  func leavesShare() throws {
+    let bench = try EngineBench(serviceTime: SharingTests.forEver)
+    bench.attach(2)
+    bench.enable()
+    for qid in 1...4 as ClosedRange<UInt16> { #expect(bench.createPair(qid, entries: 512) == .success) }
+    for qid in [1, 2, 3] as [UInt16] { for cid in 0..<511 { bench.submit(qid, read(cid)) } }
+    bench.settle()
+    #expect(bench.controller.executing > 800, "what nobody needs is theirs")
+    for cid in 0..<8 { #expect(bench.execute(4, read(cid, nsid: 2))?.status == .success) }
+    #expect(bench.admin(.keepAlive)?.status == .success)
+    bench.checkpoint()
+    try expectIdentical(bench.recorded)
+  }
+
+  @Test("a queue that is deleted while completions of it wait for room gives its slots back")
+  func givesBack() throws {
+    let bench = try EngineBench()
+    bench.enable()
+    let before = bench.controller.slots.freeCount
+    for _ in 0..<3 {
+      #expect(bench.createPair(1, entries: 4) == .success)
+      for cid in 0..<3 { bench.submit(1, read(cid)) }
+      bench.settle()
+      for cid in 3..<6 { bench.submit(1, read(cid)) }
+      bench.settle()
+      for opcode in [AdminOpcode.deleteIOSubmissionQueue, .deleteIOCompletionQueue] {
+        #expect(bench.admin(opcode) { $0.cdw10 = 1 }?.status == .success)
+      }
+      bench.checkpoint()
+    }
+    #expect(bench.controller.slots.freeCount == before)
+    try expectIdentical(bench.recorded)
+  }
+
+  @Test("a write cache is off when the writes before are on the medium, those under way too")
+  func settlesWrites() throws {
+    let bench = try EngineBench(serviceTime: .uniform(ns: 1_000_000...3_000_000, seed: 1))
+    bench.enable()
+    #expect(bench.createPair(1) == .success)
+    for cid in 0..<8 { bench.submit(1, read(cid, .write)) }
+    bench.settle()
+    #expect(bench.controller.executing > 0)
+    var set = SubmissionEntry(opcode: AdminOpcode.setFeatures.rawValue, cid: CommandID(9))
+    set.cdw10 = UInt32(FeatureID.volatileWriteCache.rawValue)
+    bench.submit(0, set)
+    bench.settle()
+    bench.checkpoint()
+    var answer = bench.reap(0)
+    while answer == nil {
+      bench.settle()
+      answer = bench.reap(0)
+    }
+    #expect(answer?.status == .success)
+    var written = 0
+    while bench.reap(1) != nil { written += 1 }
+    #expect(written == 8, "every write had completed")
+    bench.checkpoint()
+    try expectIdentical(bench.recorded)
+  }
+
+  @Test("entries that lie in two mappings are fetched in one piece, data and lists are as good")
+  func crossesMappings() throws {
+    let bench = try EngineBench(pieceBytes: 4096) {
+      $0.fetchesBatches = true
+      $0.arbitrationBurst = 7
+    }
+    bench.enable()
+    #expect(bench.createPair(1, entries: 128) == .success)
+    for cid in 0..<100 { bench.submit(1, read(cid)) }
+    bench.settle()
+    var completed = 0
+    while let cqe = bench.reap(1) {
+      #expect(cqe.status == .success)
+      completed += 1
+    }
+    #expect(completed == 100)
+    // One Data Block over many pages, and the same by adjacent PRPs.
+    var sqe = EngineBench.io(.write, slba: 0, blocks: 64)
+    sqe.cdw0 |= 1 << 14
+    sqe.sgl1 = SGLDescriptor(.dataBlock, address: EngineBench.address + UInt64(EngineBench.data) + 100, length: 32768)
+    #expect(bench.execute(1, sqe)?.status == .success)
+    let pages = EngineBench.io(
+      .write, slba: 64, blocks: 16, prp2: EngineBench.address + UInt64(EngineBench.data) + 4096)
+    #expect(bench.execute(1, pages)?.status == .success)
+    sqe.sgl1 = SGLDescriptor(
+      .dataBlock, address: EngineBench.address + UInt64(EngineBench.memoryBytes) - 4096, length: 32768)
+    #expect(bench.execute(1, sqe)?.status.code == Status.dataTransferError.code, "its end is not mapped")
+    try expectIdentical(bench.recorded)
+  }
+}
