@@ -111,7 +111,10 @@ extension Conformance {
             expect(cqe.status, .dataTransferError)
           }
         }
-        _ = list
+        list.put(SGLDescriptor(.dataBlock, address: data.address, length: 2048), at: 0)
+        list.put(SGLDescriptor(.dataBlock, address: 0x1000, length: 2048), at: 16)
+        let half = SGLDescriptor(.lastSegment, address: list.address, length: 32)
+        expect(try rig.execute(.io(.write).sgl(half), on: queue).status, .dataTransferError)
         expect(try rig.execute(.io(.read, data), on: queue).status, .success)
         let found = data.bytes(4096)
         #expect(found.allSatisfy { $0 == 0 }, "nothing was written")

@@ -227,19 +227,27 @@ extension Conformance {
       $0.namespaces.append(.init(nsid: 2, backend: .memory(bytes: 1 << 20)))
     }
 
-    @Test("A device reset with commands under way drops them")
-    func resetsDevice() throws {
+    enum Reset: CaseIterable { case device, function, controller }
+
+    @Test("Base 3.7.2: a reset of any kind with commands under way drops them", arguments: Reset.allCases)
+    func resets(_ reset: Reset) throws {
       try withEndpoint(slowAndQuick) { rig in
         try rig.enable()
         let queue = try rig.createPair()
         for _ in 0..<8 { queue.submit(.io(.read, try rig.buffer()).with { $0.cid = rig.cid() }) }
+        _ = rig.submitAdmin(.asynchronousEventRequest)
         try rig.drain()
-        try rig.host.reset()
+        switch reset {
+        case .device: try rig.host.reset()
+        case .function: try rig.host.writeConfiguration(0x50, try rig.host.readConfiguration(0x50) | 1 << 15)
+        case .controller: try rig.disable()
+        }
         try rig.enable()
         let again = try rig.createPair()
         let cqe = try rig.execute(.io(.read, nsid: 2, try rig.buffer()), on: again)
         expect(cqe.status, .success)
-        #expect(queue.completion.look() == nil, "no completion to what was before")
+        #expect(
+          queue.completion.look() == nil && rig.admin.completion.look() == nil, "no completion to what was before")
       }
     }
 

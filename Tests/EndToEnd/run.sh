@@ -243,6 +243,16 @@ test_configuration() {
   expect_refused 'a path' "$nvmepf" serve --socket s --backend nothing
 }
 
+# An endpoint that sleeps finds commands late, and the report says so.
+test_naps_show_as_detect() {
+  expect_status 0 "$nvmepf" record --idle 0 --nap 20 -- fio --name=t --rw=randread --bs=4k --iodepth=1 --number_ios=30 \
+    --thinktime=30ms
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  [ "$(json 'd["stages"][0]["stage"], d["stages"][0]["mean_ns"] > 0.5 * d["latency"]["mean_ns"]' <report.json)" = "detect True" ] ||
+    die "naps are not seen as detect: $("$nvmepf" report)"
+}
+
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
 
 run() {

@@ -51,6 +51,21 @@ struct SharingTests {
     try expectIdentical(bench.recorded)
   }
 
+  @Test("a thousand lives of a controller, each with commands dropped on the way, leave every slot free")
+  func leaksNothing() throws {
+    let bench = try EngineBench(keepsRecording: false, serviceTime: SharingTests.forEver)
+    bench.attach(2)
+    for _ in 0..<1000 {
+      bench.enable()
+      #expect(bench.createPair(1) == .success)
+      for cid in 0..<32 { bench.submit(1, read(cid, nsid: UInt32(1 + cid % 2))) }
+      bench.settle()
+      #expect(bench.controller.executing == 16)
+      bench.write(Register.cc, 0)
+      #expect(bench.controller.slots.freeCount == Controller.commandsMax && bench.controller.executing == 0)
+    }
+  }
+
   @Test("a write cache is off when the writes before are on the medium, those under way too")
   func settlesWrites() throws {
     let bench = try EngineBench(serviceTime: .uniform(ns: 1_000_000...3_000_000, seed: 1))
@@ -93,6 +108,8 @@ struct SharingTests {
       completed += 1
     }
     #expect(completed == 100)
+    let later = bench.recorded.count { $0.event == .fetch && $0.flags & EventFlag.later != 0 }
+    #expect(later >= 90, "they came together")
     // One Data Block over many pages, and the same by adjacent PRPs.
     var sqe = EngineBench.io(.write, slba: 0, blocks: 64)
     sqe.cdw0 |= 1 << 14
