@@ -33,7 +33,8 @@ test: setup lint ## everything that must hold: style, unit tests, golden traces,
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 
-test-guest: setup ## record Debian's kernels 6.12 and 7.x in emulated guests
+test-guest: setup ## emulated guests of Debian's kernels 6.12 and 7.x: attach our controller, and record their kernel
+	Tests/Guest/run-vfio-user-tests.sh
 	Tests/Guest/run-debian-tests.sh
 
 test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest, for which a kernel is built once

@@ -1,0 +1,87 @@
+#!/bin/bash
+# run-vfio-user-tests.sh [SUITE...] - virtual machines attach the controller that nvmepf serves: QEMU's vfio-user-pci, firmware, and
+# the nvme driver of Debian's kernels 6.12 and 7.x. What they did is recorded, and replayed. No privilege is needed.
+set -uo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$guest/runner.sh"
+build_nvmepf
+nvmepf=$work/nvmepf
+
+# A server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
+serve() {
+  rm -f "$work/socket"
+  truncate --size 64M "$work/image"
+  "$nvmepf" serve --socket "$work/socket" --backend null:1GiB --record "$work/t.nvpt" 2>"$work/serve.log" &
+  server=$!
+  until [ -S "$work/socket" ] && [ -S "$work/socket.control" ]; do kill -0 $server 2>/dev/null || return 1; done
+  "$nvmepf" ns add --socket "$work/socket" --backend "$work/image" >/dev/null
+}
+
+# Every test's end: the server leaves, nothing is lost, and the engine does again what it did.
+stop() {
+  kill -INT $server
+  wait $server || return 1
+  "$nvmepf" info --json "$work/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$work/t.nvpt"
+}
+
+# boot SYSTEM SCRIPT - a guest with the controller attached.
+boot() {
+  OPTIONS="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$work/socket\"}}" \
+    "$guest/boot.sh" "$1/vmlinuz" "$1/initrd.cpio" "$work/host" "$guest/vfio-user/$2.sh"
+}
+
+# until_there FILE - the guest has come so far.
+until_there() {
+  until [ -e "$1" ]; do kill -0 $guest_pid 2>/dev/null || return 1; done
+}
+
+# A guest at work, for which a namespace comes and goes.
+work_in() { # SYSTEM
+  boot "$1" attach &
+  guest_pid=$!
+  until_there "$work/host/wants-namespace" && "$nvmepf" ns add --socket "$work/socket" --backend memory:16MiB
+  until_there "$work/host/wants-none" && "$nvmepf" ns remove --socket "$work/socket" 3
+  wait $guest_pid
+}
+
+attach() { # SYSTEM
+  serve && work_in "$1" && stop
+}
+
+vanish() { # SYSTEM
+  serve || return 1
+  boot "$1" vanish &
+  guest_pid=$!
+  until_there "$work/host/is-busy" || return 1
+  pkill -KILL -f "vfio-user-pci.*$work/socket"
+  wait $guest_pid
+  # Whoever comes next finds a controller.
+  work_in "$1" && stop
+}
+
+run() { # NAME SYSTEM WHAT
+  local begin=$SECONDS
+  rm -rf "$work/host"
+  mkdir -p "$work/host"
+  cp "$guest/guest.inc" "$work/host/"
+  if "$1" "$2" >"$work/log" 2>&1; then
+    passed=$((passed + 1))
+    echo "passed: $3 ($((SECONDS - begin)) s)"
+    [ -z "${VERBOSE:-}" ] || cat "$work/log"
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $3 ($((SECONDS - begin)) s)"
+    tail -n 60 "$work/log" "$work/serve.log"
+  fi
+  kill -KILL ${server:-} 2>/dev/null
+  wait ${server:-} 2>/dev/null
+}
+
+[ $# -gt 0 ] || set -- trixie trixie-backports
+for suite; do
+  "$guest/debian/build.sh" "$suite" || { not_run "a guest of $suite: its kernel could not be had"; continue; }
+  version=$(cut -d+ -f1 "$cache/$suite/version")
+  run attach "$cache/$suite" "$version: a guest's driver reads, writes, trims and resets our controller"
+done
+run vanish "$cache/$suite" "$version: a guest that is killed in the middle leaves the controller to the next"
+summary
