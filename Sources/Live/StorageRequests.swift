@@ -66,14 +66,14 @@ struct StorageRequests: ~Copyable {
     case .write: operation = .write
     case .compare: operation = .compare
     case .verify: operation = .verify
-    case .writeZeroes: operation = request.deallocates ? .deallocate : .writeZeroes
+    case .writeZeroes: operation = request.deallocates ? .zeroAndDeallocate : .writeZeroes
     case .flush:
       operation = .flush
       count = 0
     case .datasetManagement, .copy:
       operation = request.opcode == .copy ? .copy : .deallocate
       count = request.ranges.count
-      guard count > 0 else { return .success }
+      guard count > 0, operation == .copy || device.canDeallocate else { return .success }
       for (index, range) in request.ranges.enumerated() {
         ranges[index] = StorageRange(offset: range.slba << shift, count: UInt64(range.blocks) << shift)
       }
