@@ -8,9 +8,11 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sysmacros.h>
 #include <sys/uio.h>
 
 struct nvmepf_uring {
@@ -72,9 +74,11 @@ void nvmepf_uring_write(struct nvmepf_uring *all, int32_t fd, const void *buffer
   entry->user_data = tag;
 }
 
-void nvmepf_uring_sync(struct nvmepf_uring *all, int32_t fd, uint64_t tag) {
+void nvmepf_uring_sync(struct nvmepf_uring *all, int32_t fd, uint64_t offset, uint32_t count, uint64_t tag) {
   struct io_uring_sqe *entry = next_entry(all);
   io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
+  entry->off = offset;
+  entry->len = count;
   entry->user_data = tag;
 }
 
@@ -128,19 +132,20 @@ void nvmepf_uring_wait(struct nvmepf_uring *all) {
   io_uring_wait_cqe(&all->ring, &entry);
 }
 
-int32_t nvmepf_nvme_identify_namespace(int32_t fd, uint32_t *nsid, uint8_t data[4096]) {
+int32_t nvmepf_nvme_namespace(int32_t fd) {
   const int id = ioctl(fd, NVME_IOCTL_ID);
+  return id < 0 ? -errno : id;
+}
 
-  if (id < 0)
-    return -errno;
+int32_t nvmepf_nvme_identify(int32_t fd, uint32_t nsid, uint8_t cns, uint8_t data[4096]) {
   struct nvme_admin_cmd command = {
       .opcode = 0x06,
-      .nsid = (uint32_t)id,
+      .nsid = nsid,
       .addr = (uintptr_t)data,
       .data_len = 4096,
+      .cdw10 = cns,
   };
   const int result = ioctl(fd, NVME_IOCTL_ADMIN_CMD, &command);
-  *nsid = (uint32_t)id;
   return result < 0 ? -errno : result;
 }
 
@@ -157,4 +162,8 @@ int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_by
     return -errno;
   *block_bytes = (uint32_t)size;
   return 0;
+}
+
+void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]) {
+  snprintf(path, 64, "/sys/dev/%s/%u:%u", is_block ? "block" : "char", major(device), minor(device));
 }

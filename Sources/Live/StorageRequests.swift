@@ -15,7 +15,7 @@ struct StorageRequests: ~Copyable {
   private let ranges: UnsafeMutablePointer<StorageRange>
   /// By slot: the devices that a flush of all goes to, and how many of them it has begun.
   private var flushes: [Int32: (devices: [StorageDevice], begun: Int)] = [:]
-  /// Devices that were detached while something was under way, kept until nothing is.
+  /// Devices that are no namespace's any more, kept until the last of their own requests is done.
   private var detached: [StorageDevice] = []
 
   /// What a reset leaves with the kernel holds requests for a while, beside those of the slots.
@@ -66,14 +66,14 @@ struct StorageRequests: ~Copyable {
     case .write: operation = .write
     case .compare: operation = .compare
     case .verify: operation = .verify
-    case .writeZeroes: operation = request.deallocates ? .deallocate : .writeZeroes
+    case .writeZeroes: operation = request.deallocates ? .zeroAndDeallocate : .writeZeroes
     case .flush:
       operation = .flush
       count = 0
     case .datasetManagement, .copy:
       operation = request.opcode == .copy ? .copy : .deallocate
       count = request.ranges.count
-      guard count > 0 else { return .success }
+      guard count > 0, operation == .copy || device.canDeallocate else { return .success }
       for (index, range) in request.ranges.enumerated() {
         ranges[index] = StorageRange(offset: range.slba << shift, count: UInt64(range.blocks) << shift)
       }
@@ -113,6 +113,7 @@ struct StorageRequests: ~Copyable {
   mutating func completion() -> (slot: Int32, status: Status)? {
     while let (request, result) = queue.completion() {
       let slot = slotOfRequest[Int(request)]
+      if !detached.isEmpty { noteDone(request) }
       if !result.isSuccess { status[Int(slot)] = result }
       if let (devices, begun) = flushes[slot] {
         if begun < devices.count {
@@ -123,8 +124,13 @@ struct StorageRequests: ~Copyable {
       }
       return (slot, status[Int(slot)])
     }
-    if queue.inFlight == 0, !detached.isEmpty { detached = [] }
     return nil
+  }
+
+  @inline(never)
+  private mutating func noteDone(_ request: Int32) {
+    guard let place = detached.firstIndex(where: { queue.isOf($0, request) }) else { return }
+    if queue.inFlight(on: detached[place]) == 0 { detached.remove(at: place) }
   }
 
   private mutating func free(_ request: Int32) {
@@ -154,8 +160,9 @@ struct StorageRequests: ~Copyable {
     detached = []
   }
 
-  /// A device is no namespace's any more.
-  mutating func detach(_ device: StorageDevice) { if queue.inFlight > 0 { detached.append(device) } }
+  /// A device is no namespace's any more: nothing new is submitted to it, but what a flush of all has yet to flush, and
+  /// that keeps its devices itself.
+  mutating func detach(_ device: StorageDevice) { if queue.inFlight(on: device) > 0 { detached.append(device) } }
 }
 
 /// Carries storage requests to the thread that will own them.

@@ -1,5 +1,6 @@
 import CUring
 import Glibc
+import Synchronization
 
 /// Why storage cannot be used: one line with the path and what to do.
 public struct StorageError: Error, CustomStringConvertible, Sendable {
@@ -17,8 +18,6 @@ public final class StorageDevice: Sendable {
   public let isReadOnly: Bool
   /// Bytes of the smallest piece that it takes.
   public let logicalBlockBytes: UInt32
-  /// Whether what is aligned passes the page cache by.
-  public let isDirect: Bool
   public let kind: Kind
 
   public enum Kind: Equatable, Sendable {
@@ -30,6 +29,11 @@ public final class StorageDevice: Sendable {
   /// For what is aligned, and for the rest.
   let directDescriptor: Int32
   let bufferedDescriptor: Int32
+  /// Holds the block device of an NVMe character device, so that nobody mounts it meanwhile; -1 for none.
+  private let claim: Int32
+  let access: StorageAccess
+  /// What was written may be lost.
+  private let lostWrites = Atomic<Bool>(false)
 
   /// - Parameter buffered: through the page cache, whatever could be direct.
   public init(path: String, readOnly: Bool = false, buffered: Bool = false) throws(StorageError) {
@@ -37,40 +41,55 @@ public final class StorageDevice: Sendable {
     let opened = try StorageDevice.open(path, readOnly: readOnly)
     bufferedDescriptor = opened.descriptor
     isReadOnly = opened.isReadOnly
-    let facts: (kind: Kind, bytes: UInt64, blockBytes: UInt32)
+    var access: StorageAccess
     do throws(StorageError) {
-      facts = try StorageDevice.inspect(path, opened.descriptor)
+      (kind, bytes, logicalBlockBytes, access) = try StorageDevice.inspect(path, opened.descriptor)
+      let isClaimed = access.isPassedThrough && !opened.isReadOnly
+      claim = isClaimed ? try StorageDevice.claim(path, opened.descriptor) : -1
     } catch {
       close(opened.descriptor)
       throw error
     }
-    (kind, bytes, logicalBlockBytes) = facts
     var direct: Int32 = -1
-    if !buffered, kind == .file || kind == .blockDevice {
+    if !buffered, !access.isPassedThrough {
       direct = Glibc.open(path, (opened.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | nvmepf_open_direct())
     }
-    isDirect = direct >= 0
+    access.isDirect = direct >= 0
+    self.access = access
     directDescriptor = direct >= 0 ? direct : opened.descriptor
   }
 
   deinit {
     if isDirect { close(directDescriptor) }
+    if claim >= 0 { close(claim) }
     close(bufferedDescriptor)
   }
 
-  /// Bytes to which everything direct is aligned: what memory pages and all common devices agree on.
-  static let directAlignment: UInt64 = 4096
-
-  /// Most that one operation may move: devices that commands are passed through to have a limit that is not asked for.
-  var stepBytes: UInt64 { isPassedThrough ? 128 << 10 : 1 << 30 }
+  /// Whether what is aligned passes the page cache by.
+  public var isDirect: Bool { access.isDirect }
 
   /// Whether commands are passed through: then an operation's result is an NVMe status.
-  public var isPassedThrough: Bool { if case .nvme = kind { true } else { false } }
+  public var isPassedThrough: Bool { access.isPassedThrough }
 
-  /// The descriptor for a piece at `offset` of `count` bytes.
-  func descriptor(offset: UInt64, count: UInt64) -> Int32 {
-    (offset | count) % StorageDevice.directAlignment == 0 ? directDescriptor : bufferedDescriptor
+  /// Whether deallocating can do anything: what is deallocated must read as zeros.
+  public var canDeallocate: Bool { access.deallocatesToZeros }
+
+  // MARK: Errors that stay
+
+  /// Whether something that was written did not reach the medium: nothing can be called durable any more.
+  var hasLostWrites: Bool { lostWrites.load(ordering: .relaxed) }
+
+  /// The kernel tells of data that it could not write back once, and forgets: whoever asks again is told that all is
+  /// well. So the first failure counts for all that follow.
+  /// - Parameter result: of a sync by the kernel; a device that commands are passed through to answers for itself.
+  /// - Returns: what the sync has come to.
+  func settleSync(_ result: Int32) -> Int32 {
+    if result == -EINTR || result == -EAGAIN || isPassedThrough { return result }
+    if result < 0 { lostWrites.store(true, ordering: .relaxed) }
+    return result >= 0 && hasLostWrites ? -EIO : result
   }
+
+  // MARK: Opening
 
   private static func open(_ path: String, readOnly: Bool) throws(StorageError) -> (
     descriptor: Int32, isReadOnly: Bool
@@ -97,17 +116,33 @@ public final class StorageDevice: Sendable {
     return descriptor
   }
 
+  /// Take the block device beside an NVMe character device, as whoever mounts it would.
+  private static func claim(_ path: String, _ descriptor: Int32) throws(StorageError) -> Int32 {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0,
+      let block = DeviceFolder(status.st_rdev, isBlock: false)?.blockDevice
+    else { return -1 }
+    let claim = Glibc.open(block, O_RDONLY | O_CLOEXEC | O_EXCL)
+    guard claim >= 0 || errno != EBUSY else {
+      throw StorageError(description: "cannot open \(path): \(block) is in use; is it mounted?")
+    }
+    return claim
+  }
+
   private static func failure(_ path: String, _ error: Int32) -> StorageError {
     let remedy =
       switch error {
       case ENOENT: "; truncate --size 1G \(path) makes one"
       case EBUSY: "; is it mounted?"
+      case EMFILE: "; each namespace needs two of them: ulimit -n 4096"
       default: ""
       }
-    return StorageError(description: "cannot open \(path): \(String(cString: strerror(error)))\(remedy)")
+    return StorageError(description: "cannot open \(path): \(text(of: error))\(remedy)")
   }
 
-  private static func inspect(_ path: String, _ descriptor: Int32) throws(StorageError) -> (Kind, UInt64, UInt32) {
+  private typealias Facts = (kind: Kind, bytes: UInt64, blockBytes: UInt32, access: StorageAccess)
+
+  private static func inspect(_ path: String, _ descriptor: Int32) throws(StorageError) -> Facts {
     var status = stat()
     guard fstat(descriptor, &status) == 0 else { throw failure(path, errno) }
     switch status.st_mode & S_IFMT {
@@ -115,40 +150,44 @@ public final class StorageDevice: Sendable {
       guard status.st_size > 0 else {
         throw StorageError(description: "\(path) is empty; truncate --size 1G \(path) gives it a size")
       }
-      return (.file, UInt64(status.st_size), 512)
-    case S_IFBLK:
-      var bytes: UInt64 = 0
-      var blockBytes: UInt32 = 0
-      let error = nvmepf_block_device_size(descriptor, &bytes, &blockBytes)
-      guard error == 0 else { throw failure(path, -error) }
-      guard bytes > 0 else { throw StorageError(description: "\(path) has no medium") }
-      return (.blockDevice, bytes, blockBytes)
+      return (.file, UInt64(status.st_size), 512, StorageAccess())
+    case S_IFBLK: return try inspectBlockDevice(path, descriptor, status.st_rdev)
     case S_IFCHR: return try identify(path, descriptor)
     default: throw StorageError(description: "\(path) is neither a file nor a block device nor an NVMe device")
     }
   }
 
-  /// Size and format of the namespace behind an NVMe character device (NVM Command Set 1.1, 4.1.5.1).
-  private static func identify(_ path: String, _ descriptor: Int32) throws(StorageError) -> (Kind, UInt64, UInt32) {
-    var nsid: UInt32 = 0
-    var data = [UInt8](repeating: 0, count: 4096)
-    let result = nvmepf_nvme_identify_namespace(descriptor, &nsid, &data)
-    guard result == 0 else {
-      throw StorageError(
-        description: "\(path) is not an NVMe namespace: "
-          + (result < 0 ? String(cString: strerror(-result)) : "Identify failed with status \(result)"))
+  private static func inspectBlockDevice(_ path: String, _ descriptor: Int32, _ device: dev_t) throws(StorageError)
+    -> Facts
+  {
+    var bytes: UInt64 = 0
+    var blockBytes: UInt32 = 0
+    let error = nvmepf_block_device_size(descriptor, &bytes, &blockBytes)
+    guard error == 0 else { throw failure(path, -error) }
+    guard bytes > 0 else { throw StorageError(description: "\(path) has no medium") }
+    if let protection = DeviceFolder(device, isBlock: true)?.protection {
+      throw unsupported(path, "metadata or protection information (\(protection))")
     }
-    let blocks = data.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
-    let format = 128 + 4 * Int(data[26] & 0xf)
-    let metadataBytes = Int(data[format]) | Int(data[format + 1]) << 8
-    let blockShift = data[format + 2]
-    guard (9...16).contains(blockShift), blocks > 0, blocks <= UInt64.max >> 17 else {
+    return (.blockDevice, bytes, blockBytes, StorageAccess())
+  }
+
+  private static func identify(_ path: String, _ descriptor: Int32) throws(StorageError) -> Facts {
+    let identity = try NVMeIdentity(path, descriptor)
+    let format = identity.format
+    guard (9...16).contains(format.blockShift), format.blocks > 0, format.blocks <= UInt64.max >> 17 else {
       throw StorageError(description: "\(path) has a size or a format that makes no sense")
     }
-    guard metadataBytes == 0 else {
-      throw StorageError(
-        description: "\(path) is formatted with \(metadataBytes) bytes of metadata, which are not supported")
-    }
-    return (.nvme(nsid: nsid), blocks << blockShift, 1 << UInt32(blockShift))
+    guard format.metadataBytes == 0 else { throw unsupported(path, "\(format.metadataBytes) bytes of metadata") }
+    return (
+      .nvme(nsid: identity.nsid), format.blocks << format.blockShift, 1 << UInt32(format.blockShift),
+      StorageAccess(format, identity.limits)
+    )
+  }
+
+  private static func unsupported(_ path: String, _ format: String) -> StorageError {
+    StorageError(description: "\(path) is formatted with \(format), which is not supported")
   }
 }
+
+/// An error of the operating system in words.
+func text(of error: Int32) -> String { String(cString: strerror(error)) }

@@ -25,8 +25,9 @@ public enum StorageOperation: UInt8, BitwiseCopyable, Sendable {
   case verify
   /// Everything written before is on the medium.
   case flush
-  /// Zeros; the room is kept, or given back by `deallocate`.
-  case writeZeroes
+  /// Zeros; the room is kept, or given back where it can be.
+  case writeZeroes, zeroAndDeallocate
+  /// A hint: the room is given back, and reads as zeros, or nothing happens.
   case deallocate
   /// From the ranges, in their order, to the destination.
   case copy
@@ -51,6 +52,9 @@ public struct StorageQueue: ~Copyable {
   public private(set) var inFlight = 0
   /// Requests that nobody waits for any more.
   private var abandoned = 0
+  /// Operations so far that make durable what was written: syncs, and writes that go through to the medium.
+  private(set) var syncs = 0
+  private(set) var writesThrough = 0
 
   /// - Parameters:
   ///   - requestsMax: requests that may exist at once.
@@ -154,11 +158,22 @@ public struct StorageQueue: ~Copyable {
       destination: destination, forcesUnitAccess: forceUnitAccess)
     requests[Int(request)].isInFlight = true
     inFlight += 1
+    if forceUnitAccess, device.hasLostWrites { requests[Int(request)].status = .writeFault }
     if operation == .compare { requests[Int(request)].twin = take() ?? -1 }
     if operation == .compare, requests[Int(request)].twin < 0 {
       requests[Int(request)].status = .internalError
     }
     proceed(request)
+  }
+
+  /// Requests of a device that are under way.
+  public func inFlight(on device: StorageDevice) -> Int {
+    (0..<requestsMax).count { requests[$0].isInFlight && isOf(device, Int32($0)) }
+  }
+
+  /// Whether a request's device is this.
+  public func isOf(_ device: StorageDevice, _ request: Int32) -> Bool {
+    requests[Int(request)].device?.toOpaque() == Unmanaged.passUnretained(device).toOpaque()
   }
 
   /// Tell the kernel of all that was submitted since the last time.
@@ -201,7 +216,7 @@ public struct StorageQueue: ~Copyable {
     let pointer = requests + Int(request)
     let place = ranges + Int(request) * StorageQueue.rangesMax
     pointer.pointee.device!._withUnsafeGuaranteedRef { device in
-      let step = pointer.pointee.nextStep(place, bufferBytes: UInt64(bufferBytes), stepBytes: device.stepBytes)
+      let step = pointer.pointee.nextStep(place, bufferBytes: UInt64(bufferBytes), device.access)
       let holder = pointer.pointee.operation == .compare ? pointer.pointee.twin : request
       let data = buffer(max(holder, 0)) + Int(pointer.pointee.bufferOffset)
       if case .nvme(let nsid) = device.kind {
@@ -209,47 +224,65 @@ public struct StorageQueue: ~Copyable {
       } else {
         submit(step, device, data, UInt64(request))
       }
+      count(step)
+    }
+  }
+
+  private mutating func count(_ step: StorageStep) {
+    switch step {
+    case .sync: syncs += 1
+    case .write(_, _, _, true): writesThrough += 1
+    case .read, .write, .zero, .deallocate: break
     }
   }
 
   @inline(__always)
   private func submit(_ step: StorageStep, _ device: StorageDevice, _ data: UnsafeMutableRawPointer, _ tag: UInt64) {
     switch step {
-    case .read(let offset, let count):
-      let descriptor = device.descriptor(offset: offset, count: count)
+    case .read(let offset, let count, let isDirect):
+      let descriptor = isDirect ? device.directDescriptor : device.bufferedDescriptor
       nvmepf_uring_read(ring, descriptor, data, UInt32(count), offset, tag)
-    case .write(let offset, let count, let through):
-      let descriptor = device.descriptor(offset: offset, count: count)
-      nvmepf_uring_write(ring, descriptor, data, UInt32(count), offset, through ? nvmepf_write_through() : 0, tag)
+    case .write(let offset, let count, let isDirect, let isThrough):
+      let descriptor = isDirect ? device.directDescriptor : device.bufferedDescriptor
+      nvmepf_uring_write(
+        ring, descriptor, data, UInt32(count), offset, isThrough ? nvmepf_write_through() : 0, tag)
     case .zero(let offset, let count, let deallocates):
       let mode = deallocates ? nvmepf_deallocate_mode() : nvmepf_zero_mode()
       nvmepf_uring_allocate(ring, device.bufferedDescriptor, mode, offset, count, tag)
-    case .sync: nvmepf_uring_sync(ring, device.bufferedDescriptor, tag)
+    case .deallocate(let offset, let count):
+      nvmepf_uring_allocate(ring, device.bufferedDescriptor, nvmepf_deallocate_mode(), offset, count, tag)
+    case .sync(let offset, let count):
+      nvmepf_uring_sync(ring, device.bufferedDescriptor, offset, UInt32(count), tag)
     }
   }
 
-  /// The same as an NVMe command (NVM Command Set 1.1, 3.3). Tried on QEMU's NVMe device, not on hardware.
+  /// The same as an NVMe command (NVM Command Set 1.1, 3.3).
   private func submitCommand(
     _ step: StorageStep, _ nsid: UInt32, _ device: StorageDevice, _ data: UnsafeMutableRawPointer, _ tag: UInt64
   ) {
-    let blockBytes = UInt64(device.logicalBlockBytes)
-    func send(_ opcode: IOOpcode, _ offset: UInt64, _ count: UInt64, transfers: Bool, flags: UInt32 = 0) {
-      let slba = offset / blockBytes
-      let cdws: [UInt32] = [
-        UInt32(truncatingIfNeeded: slba), UInt32(truncatingIfNeeded: slba >> 32),
-        UInt32(max(count / blockBytes, 1) - 1) | flags, 0, 0, 0,
-      ]
+    let shift = UInt64(device.logicalBlockBytes.trailingZeroBitCount)
+    func send(_ opcode: IOOpcode, bytes: UInt64 = 0, _ cdw10: UInt32 = 0, _ cdw11: UInt32 = 0, _ cdw12: UInt32 = 0) {
       nvmepf_uring_command(
-        ring, device.bufferedDescriptor, opcode.rawValue, nsid, transfers ? data : nil,
-        transfers ? UInt32(count) : 0, cdws, tag)
+        ring, device.bufferedDescriptor, opcode.rawValue, nsid, bytes > 0 ? data : nil, UInt32(bytes),
+        [cdw10, cdw11, cdw12, 0, 0, 0], tag)
+    }
+    func sendBlocks(_ opcode: IOOpcode, _ offset: UInt64, _ count: UInt64, bytes: UInt64, flags: UInt32 = 0) {
+      let slba = offset >> shift
+      send(
+        opcode, bytes: bytes, UInt32(truncatingIfNeeded: slba), UInt32(slba >> 32), UInt32(count >> shift) - 1 | flags)
     }
     switch step {
-    case .read(let offset, let count): send(.read, offset, count, transfers: true)
-    case .write(let offset, let count, let through):
-      send(.write, offset, count, transfers: true, flags: through ? 1 << 30 : 0)
+    case .read(let offset, let count, _): sendBlocks(.read, offset, count, bytes: count)
+    case .write(let offset, let count, _, let isThrough):
+      sendBlocks(.write, offset, count, bytes: count, flags: isThrough ? 1 << 30 : 0)
     case .zero(let offset, let count, let deallocates):
-      send(.writeZeroes, offset, count, transfers: false, flags: deallocates ? 1 << 25 : 0)
-    case .sync: send(.flush, 0, 0, transfers: false)
+      sendBlocks(.writeZeroes, offset, count, bytes: 0, flags: deallocates ? 1 << 25 : 0)
+    case .deallocate(let offset, let count):
+      // One range, and the attribute Deallocate.
+      data.storeBytes(of: (count >> shift) << 32, as: UInt64.self)
+      data.storeBytes(of: offset >> shift, toByteOffset: 8, as: UInt64.self)
+      send(.datasetManagement, bytes: 16, 0, 1 << 2)
+    case .sync: send(.flush)
     }
   }
 
@@ -257,12 +290,16 @@ public struct StorageQueue: ~Copyable {
   private mutating func take(_ result: Int32, of request: Int32) {
     let pointer = requests + Int(request)
     let place = ranges + Int(request) * StorageQueue.rangesMax
-    let data = buffer(request)
+    let data = UnsafeMutableRawBufferPointer(start: buffer(request), count: bufferBytes)
     let twin = pointer.pointee.twin >= 0 ? UnsafeRawPointer(buffer(pointer.pointee.twin)) : nil
-    if result >= 0, pointer.pointee.device!._withUnsafeGuaranteedRef({ $0.isPassedThrough }) {
-      pointer.pointee.take(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, twin)
-    } else {
-      pointer.pointee.take(result, place, bufferBytes: UInt64(bufferBytes), data, twin)
+    pointer.pointee.device!._withUnsafeGuaranteedRef { device in
+      if result >= 0, device.isPassedThrough {
+        pointer.pointee.take(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, twin)
+      } else if case .sync = pointer.pointee.step {
+        pointer.pointee.take(device.settleSync(result), place, data, twin)
+      } else {
+        pointer.pointee.take(result, place, data, twin)
+      }
     }
   }
 }

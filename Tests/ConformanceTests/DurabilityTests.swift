@@ -134,5 +134,93 @@ extension Conformance {
         expect(try rig.execute(.io(.write, slba: 8, blocks: 8, nsid: 2, data), on: ring).status, .success)
       }
     }
+
+    /// Commands that take their time: long writes that begin at no page's begin.
+    private func submitLongWrites(_ count: Int, nsid: UInt32, _ rig: Rig, _ ring: SubmissionRing) throws {
+      let data = try rig.host.share(512 << 10)
+      let list = try rig.buffer()
+      data.fill(0xaa, count: 512 << 10)
+      for page in 0..<127 { list.put(data.address + UInt64(4096 * (page + 1)), at: 8 * page) }
+      for index in 0..<count {
+        var sqe = SubmissionEntry.io(.write, slba: UInt64(1024 * index + 1), blocks: 1023, nsid: nsid, data)
+        sqe.prp2 = list.address
+        sqe.cid = CommandID(UInt16(index))
+        ring.put(sqe)
+      }
+      ring.ring()
+    }
+
+    /// The same file again, where another namespace was.
+    private func file(of nsid: UInt32, _ rig: Rig) throws -> NamespaceConfiguration {
+      let state = try #require(rig.endpoint.function.namespaceStates.first { $0.nsid == nsid })
+      return NamespaceConfiguration(nsid: nsid, backend: .file(path: state.backend, buffered: false))
+    }
+
+    @Test("A file that was removed can be added again, however busy another one is")
+    func removesBesideLoad() throws {
+      try withFiles(2, bytes: 128 << 20, endpoint()) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1, entries: 256)
+        try submitLongWrites(200, nsid: 1, rig, ring)
+        expect(try rig.wait(for: ring.completion).status, .success)
+        let second = try file(of: 2, rig)
+        for _ in 0..<3 {
+          try rig.endpoint.function.remove(nsid: 2)
+          try rig.endpoint.function.add(second)
+        }
+        for _ in 1..<200 { expect(try rig.wait(for: ring.completion).status, .success) }
+        let other = try rig.createPair(2)
+        expect(try rig.execute(.io(.read, nsid: 2, try rig.buffer()), on: other).status, .success)
+      }
+    }
+
+    @Test("A file is kept until what is under way in it is done, then it is free")
+    func removesUnderLoad() throws {
+      try withFiles(2, bytes: 64 << 20, endpoint()) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1, entries: 256)
+        let second = try file(of: 2, rig)
+        try submitLongWrites(100, nsid: 2, rig, ring)
+        expect(try rig.wait(for: ring.completion).status, .success)
+        try rig.endpoint.function.remove(nsid: 2)
+        // What the engine had not yet begun finds no namespace.
+        var written = 1
+        for _ in 1..<100 {
+          let cqe = try rig.wait(for: ring.completion)
+          if cqe.status.isSuccess { written += 1 } else { expect(cqe.status, .invalidField) }
+        }
+        #expect(written > 0)
+        try rig.endpoint.function.add(second)
+        let data = try rig.buffer()
+        expect(try rig.execute(.io(.read, slba: 1, blocks: 1, nsid: 2, data), on: ring).status, .success)
+        #expect(data.bytes(512).allSatisfy { $0 == 0xaa })
+      }
+    }
+
+    @Test("1024 files, all of them usable and flushed at once")
+    func manyFiles() throws {
+      var before = rlimit()
+      getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)
+      var limit = before
+      limit.rlim_cur = max(before.rlim_cur, min(before.rlim_max, 4096))
+      guard limit.rlim_cur >= 4096, setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else {
+        return print("NOT RUN: 1024 files need a limit of 4096 open files, which is not allowed here")
+      }
+      defer { setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before) }
+      try withFiles(1024, bytes: 64 << 10, endpoint()) { rig in
+        try rig.enable()
+        let ring = try rig.createPair(1)
+        let data = try rig.buffer()
+        for nsid in [1, 512, 1024] as [UInt32] {
+          data.fill(UInt8(truncatingIfNeeded: nsid >> 4), count: 4096)
+          expect(try rig.execute(.io(.write, slba: 8, nsid: nsid, data), on: ring).status, .success)
+        }
+        expect(try rig.execute(.io(.flush, nsid: .max), on: ring).status, .success)
+        for nsid in [1, 512, 1024] as [UInt32] {
+          expect(try rig.execute(.io(.read, slba: 8, nsid: nsid, data), on: ring).status, .success)
+          #expect(data.bytes(4096).allSatisfy { $0 == UInt8(truncatingIfNeeded: nsid >> 4) })
+        }
+      }
+    }
   }
 }

@@ -21,6 +21,49 @@ final class TemporaryFile {
   deinit { try? FileManager.default.removeItem(atPath: directory) }
 }
 
+/// A file system of its own, where that is allowed; it goes with its last file.
+final class MountedFileSystem {
+  let path: String
+
+  init?(_ type: String, _ options: String = "") {
+    path = NSTemporaryDirectory() + "/nvmepf-mount-\(UUID().uuidString)"
+    guard mkdir(path, 0o700) == 0, mount(type, path, type, 0, options) == 0 else {
+      rmdir(path)
+      return nil
+    }
+  }
+
+  deinit {
+    umount2(path, Int32(MNT_DETACH))
+    rmdir(path)
+  }
+}
+
+/// A block device on a file, where that is allowed.
+final class LoopDevice {
+  let path: String
+
+  init?(_ file: String) {
+    path = LoopDevice.losetup("--find", "--show", file)
+    guard path.hasPrefix("/dev/") else { return nil }
+  }
+
+  deinit { _ = LoopDevice.losetup("--detach", path) }
+
+  private static func losetup(_ arguments: String...) -> String {
+    let pipe = Pipe()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/sbin/losetup")
+    process.arguments = arguments
+    process.standardOutput = pipe
+    process.standardError = FileHandle.nullDevice
+    guard (try? process.run()) != nil else { return "" }
+    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return output.trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+}
+
 /// A queue and a device, and one request after the other.
 struct StorageBench: ~Copyable {
   static let bufferBytes = 128 << 10
@@ -106,13 +149,12 @@ struct DeviceTests {
   @Test(
     "zeros and deallocated ranges read as zeros, what lies between them stays",
     // A file system in memory cannot zero a range: zeros are written.
-    arguments: [false, true], [NSTemporaryDirectory(), "/dev/shm"])
-  func zeroes(deallocates: Bool, directory: String) throws {
+    arguments: [StorageOperation.writeZeroes, .zeroAndDeallocate, .deallocate], [NSTemporaryDirectory(), "/dev/shm"])
+  func zeroes(operation: StorageOperation, directory: String) throws {
     let file = try TemporaryFile(bytes: 4 << 20, in: directory)
     var bench = try StorageBench(path: file.path)
     let ones = [UInt8](repeating: 1, count: StorageBench.bufferBytes)
     for place in 0..<8 { #expect(try bench.write(UInt64(place * ones.count), ones) == .success) }
-    let operation: StorageOperation = deallocates ? .deallocate : .writeZeroes
     let ranges = [StorageRange(offset: 512, count: 512), StorageRange(offset: 131072, count: 500 << 10)]
     for through in [false, true] {
       #expect(try bench.execute(operation, ranges, through: through).status == .success)
@@ -179,22 +221,16 @@ struct DeviceTests {
 
   @Test("a full disk is a capacity exceeded")
   func isFull() throws {
-    let small = NSTemporaryDirectory() + "/nvmepf-small-\(UUID().uuidString)"
-    try FileManager.default.createDirectory(atPath: small, withIntermediateDirectories: true)
-    defer { rmdir(small) }
-    guard mount("tmpfs", small, "tmpfs", 0, "size=64k") == 0 else {
+    guard let small = MountedFileSystem("tmpfs", "size=64k") else {
       return print("NOT RUN: a full disk needs the privilege to mount a small file system")
     }
-    defer { umount(small) }
-    do {
-      let file = try TemporaryFile(bytes: 1 << 20, in: small)
-      var bench = try StorageBench(path: file.path)
-      var last = Status.success
-      for place in 0..<8 where last == .success {
-        last = try bench.write(UInt64(place) << 17, [UInt8](repeating: 1, count: 1 << 17))
-      }
-      #expect(last.code == Status.capacityExceeded.code)
+    let file = try TemporaryFile(bytes: 1 << 20, in: small.path)
+    var bench = try StorageBench(path: file.path)
+    var last = Status.success
+    for place in 0..<8 where last == .success {
+      last = try bench.write(UInt64(place) << 17, [UInt8](repeating: 1, count: 1 << 17))
     }
+    #expect(last.code == Status.capacityExceeded.code)
   }
 
   @Test("an abandoned request is never completed, and its place is used again")
@@ -234,23 +270,10 @@ struct DeviceTests {
   @Test("the same on a block device, if one can be made")
   func worksOnBlockDevice() throws {
     let file = try TemporaryFile(bytes: 8 << 20)
-    let pipe = Pipe()
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/sbin/losetup")
-    process.arguments = ["--find", "--show", file.path]
-    process.standardOutput = pipe
-    process.standardError = Pipe()
-    try? process.run()
-    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    let path = output.trimmingCharacters(in: .whitespacesAndNewlines)
-    process.waitUntilExit()
-    guard process.terminationStatus == 0, !path.isEmpty else {
+    guard let loop = LoopDevice(file.path) else {
       return print("NOT RUN: a block device needs the privilege to set up a loop device")
     }
-    defer {
-      _ = try? Process.run(URL(fileURLWithPath: "/sbin/losetup"), arguments: ["--detach", path]).waitUntilExit()
-    }
-    var model = try ModelOfStorage(path: path, seed: 7)
+    var model = try ModelOfStorage(path: loop.path, seed: 7)
     try model.run(rounds: 500)
   }
 }
@@ -305,7 +328,7 @@ struct ModelOfStorage: ~Copyable {
 
   private mutating func begin(_ request: Int32, _ lane: Int) -> (StorageOperation, [UInt8]) {
     let all: [StorageOperation] = [
-      .read, .read, .write, .write, .compare, .writeZeroes, .deallocate, .copy, .verify, .flush,
+      .read, .read, .write, .write, .compare, .writeZeroes, .zeroAndDeallocate, .deallocate, .copy, .verify, .flush,
     ]
     let operation = all.randomElement(using: &random)!
     let half = laneBlocks / 2
@@ -318,7 +341,7 @@ struct ModelOfStorage: ~Copyable {
     case .write:
       let value = UInt8(truncatingIfNeeded: random.next())
       for block in range { model[block] = value }
-    case .writeZeroes, .deallocate: for block in range { model[block] = 0 }
+    case .writeZeroes, .zeroAndDeallocate, .deallocate: for block in range { model[block] = 0 }
     case .copy:
       destination = first + half + Int(random.next() % UInt64(half - 64))
       for block in 0..<count { model[destination + block] = model[begin + block] }

@@ -20,7 +20,8 @@ void nvmepf_uring_read(struct nvmepf_uring *ring, int32_t fd, void *buffer, uint
                        uint64_t tag);
 void nvmepf_uring_write(struct nvmepf_uring *ring, int32_t fd, const void *buffer, uint32_t count, uint64_t offset,
                         int32_t flags, uint64_t tag);
-void nvmepf_uring_sync(struct nvmepf_uring *ring, int32_t fd, uint64_t tag);
+// Of `count` bytes from `offset`; both 0: of everything.
+void nvmepf_uring_sync(struct nvmepf_uring *ring, int32_t fd, uint64_t offset, uint32_t count, uint64_t tag);
 void nvmepf_uring_allocate(struct nvmepf_uring *ring, int32_t fd, int32_t mode, uint64_t offset, uint64_t count,
                            uint64_t tag);
 // An NVMe I/O command; `result` of its completion is the status field, or a negative errno.
@@ -34,9 +35,10 @@ bool nvmepf_uring_complete(struct nvmepf_uring *ring, uint64_t *tag, int32_t *re
 // Wait for a completion.
 void nvmepf_uring_wait(struct nvmepf_uring *ring);
 
-// Identify one namespace of an NVMe character or block device.
-// Returns 0, or a negative errno, or a positive NVMe status.
-int32_t nvmepf_nvme_identify_namespace(int32_t fd, uint32_t *nsid, uint8_t data[4096]);
+// The namespace identifier of an NVMe character or block device, or a negative errno.
+int32_t nvmepf_nvme_namespace(int32_t fd);
+// Identify, for the NVM command set. Returns 0, or a negative errno, or a positive NVMe status.
+int32_t nvmepf_nvme_identify(int32_t fd, uint32_t nsid, uint8_t cns, uint8_t data[4096]);
 
 // Modes of nvmepf_uring_allocate: blocks read as zeros, deallocated where that can be had; blocks are zero and stay.
 int32_t nvmepf_deallocate_mode(void);
@@ -47,3 +49,5 @@ int32_t nvmepf_write_through(void);
 int32_t nvmepf_open_direct(void);
 // Bytes of a block device, and its logical block size. 0, or a negative errno.
 int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_bytes);
+// Where sysfs tells of a block or character device.
+void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]);

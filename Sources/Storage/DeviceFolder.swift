@@ -1,0 +1,49 @@
+import CUring
+import Glibc
+
+/// What sysfs tells of a device.
+struct DeviceFolder {
+  /// Without symbolic links.
+  let path: String
+
+  init(path: String) { self.path = path }
+
+  /// - Returns: nil where there is no sysfs.
+  init?(_ device: dev_t, isBlock: Bool) {
+    let path = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { bytes in
+      nvmepf_device_folder(UInt64(device), isBlock, bytes.baseAddress!)
+      return String(cString: bytes.baseAddress!)
+    }
+    guard let resolved = realpath(path, nil) else { return nil }
+    defer { free(resolved) }
+    self.init(path: String(cString: resolved))
+  }
+
+  /// The kind of metadata or protection information that lies beside the blocks; nil for none.
+  var protection: String? {
+    // A partition has it from its disk.
+    let format = line("integrity/format") ?? line("../integrity/format")
+    if let format, format != "none" { return format }
+    if let bytes = line("metadata_bytes"), bytes != "0" { return "\(bytes) bytes of metadata" }
+    return nil
+  }
+
+  /// The block device beside an NVMe character device, in whose folder this is: nvme0n1 of ng0n1.
+  var blockDevice: String? {
+    guard let slash = path.lastIndex(of: "/"), path[slash...].hasPrefix("/ng") else { return nil }
+    let name = "nvme" + path[slash...].dropFirst("/ng".count)
+    return access("\(path[..<slash])/\(name)", F_OK) == 0 ? "/dev/\(name)" : nil
+  }
+
+  /// What a file in it begins with.
+  private func line(_ name: String) -> String? {
+    let descriptor = open("\(path)/\(name)", O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    return withUnsafeTemporaryAllocation(byteCount: 256, alignment: 1) { bytes in
+      let count = read(descriptor, bytes.baseAddress!, bytes.count)
+      guard count > 0 else { return nil }
+      return String(decoding: bytes[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
+    }
+  }
+}

@@ -1,0 +1,76 @@
+import CUring
+
+/// Size and format of an NVMe namespace (NVM Command Set 1.1, 4.1.5.1).
+struct NVMeFormat: Equatable {
+  var blocks: UInt64
+  /// A power of two of bytes.
+  var blockShift: UInt8
+  /// Beside every block.
+  var metadataBytes: UInt16
+  /// Whether deallocated blocks read as zeros.
+  var deallocatesToZeros: Bool
+
+  /// - Parameter data: Identify Namespace.
+  init(_ data: [UInt8]) {
+    blocks = data.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+    var index = Int(data[26] & 0xf)  // FLBAS
+    // Where there are more formats than four bits can name, two more stand above (NLBAF is 0's based).
+    if data[25] >= 16 { index |= Int(data[26] >> 5 & 3) << 4 }
+    let format = 128 + 4 * index
+    metadataBytes = UInt16(data[format]) | UInt16(data[format + 1]) << 8
+    blockShift = data[format + 2]
+    deallocatesToZeros = data[33] & 7 == 1  // DLFEAT
+  }
+}
+
+/// What one command to an NVMe controller may be about at most (Base 2.1, 5.1.13.2.1; NVM Command Set 1.1, 4.1.5.2).
+struct NVMeLimits: Equatable {
+  /// Data; nothing asked for is larger than this.
+  var transferBytes: UInt64 = 128 << 10
+  /// Of a Write Zeroes.
+  var zeroBytes = UInt64.max
+
+  /// Limits are powers of two of the controller's smallest page, and there is none smaller.
+  private static let pageBytes: UInt64 = 4096
+
+  /// - Parameters:
+  ///   - controller: Identify Controller; nil where it failed.
+  ///   - commandSet: Identify Controller of the NVM command set; nil where there is none.
+  init(controller: [UInt8]?, commandSet: [UInt8]?) {
+    if let mdts = controller?[77], let bytes = NVMeLimits.bytes(mdts) { transferBytes = min(transferBytes, bytes) }
+    if let wzsl = commandSet?[1], let bytes = NVMeLimits.bytes(wzsl) { zeroBytes = bytes }
+  }
+
+  /// nil for no limit.
+  private static func bytes(_ shift: UInt8) -> UInt64? {
+    (1...32).contains(shift) ? pageBytes << UInt64(shift) : nil
+  }
+}
+
+/// Asks the namespace behind a character device what it is.
+struct NVMeIdentity {
+  let nsid: UInt32
+  let format: NVMeFormat
+  let limits: NVMeLimits
+
+  /// The first version whose controllers know Identify for a command set (Base 2.1, 3.1.4.2).
+  private static let versionOfCommandSets: UInt32 = 0x1_04_00
+
+  init(_ path: String, _ descriptor: Int32) throws(StorageError) {
+    let id = nvmepf_nvme_namespace(descriptor)
+    guard id >= 0 else { throw StorageError(description: "\(path) is not an NVMe namespace: \(text(of: -id))") }
+    nsid = UInt32(id)
+    var data = [UInt8](repeating: 0, count: 4096)
+    let result = nvmepf_nvme_identify(descriptor, nsid, 0, &data)
+    guard result == 0 else {
+      let why = result < 0 ? text(of: -result) : "Identify failed with status \(result)"
+      throw StorageError(description: "\(path) is not an NVMe namespace: \(why)")
+    }
+    format = NVMeFormat(data)
+    let controller = nvmepf_nvme_identify(descriptor, 0, 1, &data) == 0 ? data : nil
+    let version = controller?.withUnsafeBytes { $0.loadUnaligned(fromByteOffset: 80, as: UInt32.self) } ?? 0
+    let knowsCommandSets = version >= NVMeIdentity.versionOfCommandSets
+    let hasLimits = knowsCommandSets && nvmepf_nvme_identify(descriptor, 0, 6, &data) == 0
+    limits = NVMeLimits(controller: controller, commandSet: hasLimits ? data : nil)
+  }
+}
