@@ -95,6 +95,7 @@ struct nvmet_pci_epf_queue {
 	struct nvmet_pci_epf_ctrl *ctrl;
 	u64 pci_addr;
 	u16 qid;
+	u16 depth;
 	unsigned long qes;
 	struct delayed_work work;
 };
@@ -120,6 +121,8 @@ struct nvmet_pci_epf_iod {
 	struct nvme_completion cqe;
 	struct nvmet_pci_epf_ctrl *ctrl;
 	struct nvmet_pci_epf_queue *sq;
+	unsigned int nr_data_segs;
+	struct nvmet_pci_epf_segment *data_segs;
 	struct work_struct work;
 };
 
@@ -132,8 +135,14 @@ struct pci_epf {
 	struct device dev;
 };
 
-/* include/linux/blk-mq.h, drivers/nvme/host/nvme.h and pci.c */
+/* include/linux/blk-mq.h, blkdev.h, drivers/nvme/host/nvme.h and pci.c */
+struct gendisk {
+	int major;
+	int first_minor;
+};
+
 struct request_queue {
+	struct gendisk *disk;
 	void *queuedata;
 };
 
@@ -150,8 +159,11 @@ struct blk_mq_queue_data {
 struct request {
 	struct request_queue *q;
 	struct blk_mq_hw_ctx *mq_hctx;
+	unsigned int cmd_flags;
 	u64 __sector;
 	unsigned int __data_len;
+	void *bio;
+	void *biotail;
 };
 
 struct nvme_subsystem {

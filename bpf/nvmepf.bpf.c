@@ -20,6 +20,9 @@ const volatile u32 only_qid = ~0u;
 const volatile u64 exec_iod_work = 0;
 const volatile u64 cq_work = 0;
 
+/* Set once every probe is attached: events of before would be of half a recording. */
+volatile u32 recording;
+
 /* Kinds of events: EventKind of Sources/Trace. */
 enum kind {
 	REGISTER_WRITE = 2,
@@ -45,10 +48,16 @@ enum kind {
 	EVENT = 61,
 	DROPPED = 62,
 	BLOCK = 63,
+	ENTRY = 65,
+	QUEUE_STATE = 66,
 };
 
 enum role { TARGET = 0, HOST = 1 };
 enum work { WORK_COMMAND = 0, WORK_COMPLETION_QUEUE = 1 };
+
+/* Values of the kernel's enums, which its interface has fixed. */
+#define DMA_TO_DEVICE 1
+#define DMA_FROM_DEVICE 2
 
 #define FLAG_FROM_HOST 0x01
 #define FLAG_FAILED 0x02
@@ -56,6 +65,10 @@ enum work { WORK_COMMAND = 0, WORK_COMPLETION_QUEUE = 1 };
 #define FLAG_CUT 0x10
 #define FLAG_BYTES 0x80
 
+#define WINDOW_UNMAPPED 0x01
+#define WINDOW_COMPLETION_QUEUE 0x04
+
+/* A controller in the programs: its identifier, and in bits 23:16 which of those that have had it. */
 #define NO_CONTROLLER 0xffff
 #define LIST_MAX 4096
 
@@ -72,7 +85,8 @@ struct event {
 	u8 flags;
 	u32 length;	/* of the bytes that follow */
 	u8 role;
-	u8 padding[3];
+	u8 generation;	/* of the controller */
+	u8 padding[2];
 };
 
 struct event_sqe {
@@ -110,17 +124,17 @@ struct task {
 	u64 iod;	/* in exec_iod_work */
 	u64 cq;		/* in cq_work */
 	u64 ctrl;	/* in poll_cc_work */
+	u64 failed;	/* the descriptor whose entry could not be fetched */
+	u32 controller;
 	u16 qid;
 	u16 cid;
-	u16 controller;
-	u8 in_data;	/* in transfer_iod_data */
-	u8 padding;
 	/* the transfer, window or queue function that it has entered */
 	u64 begin;
 	u64 buf;
 	u64 address;
 	u32 size;
 	u32 direction;
+	u64 is_list;	/* not one of the command's data segments */
 	u64 window_begin;
 	u64 window_address;
 	u64 window_size;
@@ -129,7 +143,9 @@ struct task {
 	u16 queue_size;
 	u16 queue_other;
 	u16 irq_cqid;
-	u64 irq_number;
+	u16 in_queue;	/* in create_cq or delete_cq */
+	u16 irq_type;
+	u32 irq_number;
 };
 
 struct {
@@ -147,10 +163,12 @@ struct {
 	__type(value, u64);
 } queued SEC(".maps");
 
-/* Registers as they were last seen, by controller. */
+/* Registers as they were last seen, by controller: CSTS as the host reads it and as the driver means it. */
 struct registers {
 	u32 cc;
 	u32 csts;
+	u32 csts_driver;
+	u32 padding;
 };
 
 struct {
@@ -160,11 +178,14 @@ struct {
 	__type(value, struct registers);
 } registers SEC(".maps");
 
-/* What a controller is called, by role << 16 | its number here. */
+/* What a controller is called, by role << 16 | its number here; numbers are used again by others. As Probes.swift reads it. */
 struct name {
 	char nqn[224];
 	u16 cntlid;
-	u16 padding[3];
+	u8 generation;
+	u8 padding[5];
+	u64 ctrl;	/* whose name it is */
+	u64 subsys;	/* 0 until it is known */
 };
 
 struct {
@@ -174,7 +195,7 @@ struct {
 	__type(value, struct name);
 } names SEC(".maps");
 
-static const struct task no_task;
+static const struct task no_task = { .controller = NO_CONTROLLER };
 
 /* ------------------------------------------------------------------ */
 /* Emitting                                                            */
@@ -186,7 +207,7 @@ static __always_inline void *reserve(u64 size)
 	u64 *missing = bpf_map_lookup_elem(&lost, &zero);
 	struct event *e;
 
-	if (!ring || !missing)
+	if (!recording || !ring || !missing)
 		return 0;
 	e = 0;
 	if (size == sizeof(struct event))
@@ -196,7 +217,8 @@ static __always_inline void *reserve(u64 size)
 	else
 		e = bpf_ringbuf_reserve(ring, sizeof(struct event_list), 0);
 	if (!e) {
-		*missing += 1;
+		/* An interrupt may come between reading and writing. */
+		__sync_fetch_and_add(missing, 1);
 		return 0;
 	}
 	e->lost = *missing;
@@ -206,12 +228,13 @@ static __always_inline void *reserve(u64 size)
 }
 
 static __always_inline void name(struct event *e, u8 kind, u8 flags, u8 role,
-				 u16 controller, u16 qid, u16 cid)
+				 u32 controller, u16 qid, u16 cid)
 {
 	e->kind = kind;
 	e->flags = flags;
 	e->role = role;
-	e->controller = controller;
+	e->controller = (u16)controller;
+	e->generation = (u8)(controller >> 16);
 	e->qid = qid;
 	e->cid = cid;
 }
@@ -235,15 +258,12 @@ static __always_inline bool wanted(u16 qid)
 	return only_qid == ~0u || only_qid == qid;
 }
 
-/* An event without further bytes. */
-static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u16 controller,
-				   u16 qid, u16 cid, u64 a, u64 b)
+/* An event without further bytes, of whatever queue. */
+static __always_inline int emit_any(u8 role, u8 kind, u8 flags, u32 controller,
+				    u16 qid, u16 cid, u64 a, u64 b)
 {
-	struct event *e;
+	struct event *e = reserve(sizeof(*e));
 
-	if (!wanted(qid))
-		return 0;
-	e = reserve(sizeof(*e));
 	if (!e)
 		return 0;
 	name(e, kind, flags, role, controller, qid, cid);
@@ -253,7 +273,13 @@ static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u16 controller,
 	return 0;
 }
 
-static __always_inline int emit(u8 kind, u8 flags, u16 controller, u16 qid,
+static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u32 controller,
+				   u16 qid, u16 cid, u64 a, u64 b)
+{
+	return wanted(qid) ? emit_any(role, kind, flags, controller, qid, cid, a, b) : 0;
+}
+
+static __always_inline int emit(u8 kind, u8 flags, u32 controller, u16 qid,
 				u16 cid, u64 a, u64 b)
 {
 	return emit_as(TARGET, kind, flags, controller, qid, cid, a, b);
@@ -287,32 +313,58 @@ static __always_inline void task_end(void)
 	bpf_map_delete_elem(&tasks, &tid);
 }
 
-static __always_inline u16 controller_of(struct nvmet_ctrl *ctrl)
+/*
+ * Remember the name of a controller that has a number now. Whoever reads the events finds by the generation that it is
+ * another's; a host's driver that has learnt whom it drives is the same as before.
+ */
+static __noinline u32 rename(u32 key, u16 cntlid, u64 ctrl, u64 subsys, u64 nqn)
 {
-	u32 key;
+	struct name *known = bpf_map_lookup_elem(&names, &key);
+	struct name n = { .cntlid = cntlid, .ctrl = ctrl, .subsys = subsys };
+
+	if (known)
+		n.generation = known->generation + (known->ctrl != ctrl || known->subsys);
+	if (subsys)
+		bpf_probe_read_kernel_str(n.nqn, sizeof(n.nqn), (void *)nqn);
+	bpf_map_update_elem(&names, &key, &n, BPF_ANY);
+	return n.generation;
+}
+
+/* Is what is known of a number still so? */
+static __always_inline bool is_known(struct name *name, void *ctrl, void *subsys)
+{
+	return name && name->ctrl == (u64)ctrl && name->subsys == (u64)subsys;
+}
+
+static __always_inline u32 controller_of(struct nvmet_ctrl *ctrl)
+{
+	struct nvmet_subsys *subsys;
+	struct name *known;
+	u32 key, generation;
 	u16 id;
 
 	if (!ctrl)
 		return NO_CONTROLLER;
 	id = BPF_CORE_READ(ctrl, cntlid);
+	subsys = BPF_CORE_READ(ctrl, subsys);
 	key = (u32)TARGET << 16 | id;
-	if (!bpf_map_lookup_elem(&names, &key)) {
-		struct name n = { .cntlid = id };
-
-		bpf_probe_read_kernel_str(n.nqn, sizeof(n.nqn), BPF_CORE_READ(ctrl, subsys, subsysnqn));
-		bpf_map_update_elem(&names, &key, &n, BPF_NOEXIST);
-	}
-	return id;
+	known = bpf_map_lookup_elem(&names, &key);
+	if (is_known(known, ctrl, subsys))
+		generation = known->generation;
+	else
+		generation = rename(key, id, (u64)ctrl, (u64)subsys, (u64)BPF_CORE_READ(subsys, subsysnqn));
+	return (generation & 0xff) << 16 | id;
 }
 
-static __always_inline u16 controller_of_epf(struct nvmet_pci_epf_ctrl *ctrl)
+static __always_inline u32 controller_of_epf(struct nvmet_pci_epf_ctrl *ctrl)
 {
 	return controller_of(BPF_CORE_READ(ctrl, tctrl));
 }
 
 /* Queue, command and controller of an I/O descriptor of nvmet-pci-epf. */
 struct identity {
-	u16 qid, cid, controller;
+	u32 controller;
+	u16 qid, cid;
 };
 
 static __always_inline struct identity identify(struct nvmet_pci_epf_iod *iod)
@@ -346,12 +398,13 @@ static __always_inline u32 queued_span(u64 work)
 		 ? (u64)BPF_CORE_READ((struct pt_regs___x86 *)ctx, x86)          \
 		 : (u64)BPF_CORE_READ((struct pt_regs___arm64 *)ctx, regs[arm]))
 
-/* On entry, with the first five arguments. */
-#define ON_ENTRY(function, BODY)                                                 \
+/* On entry, with the first six arguments. A function that kernels declare otherwise has programs under another name. */
+#define ON_ENTRY(function, BODY) ON_ENTRY_AS(function, function, BODY)
+#define ON_ENTRY_AS(program, function, BODY)                                     \
 	SEC("fentry/" #function)                                                 \
-	int entry_##function(u64 *ctx __attribute__((unused))) { return BODY; }                          \
+	int entry_##program(u64 *ctx __attribute__((unused))) { return BODY; }                          \
 	SEC("kprobe/" #function)                                                 \
-	int kprobe_##function(void *registers_) {                                \
+	int kprobe_##program(void *registers_) {                                \
 		u64 ctx[6] __attribute__((unused)) = {                                                   \
 			ARGUMENT(registers_, di, 0), ARGUMENT(registers_, si, 1),  \
 			ARGUMENT(registers_, dx, 2), ARGUMENT(registers_, cx, 3),  \
@@ -360,15 +413,16 @@ static __always_inline u32 queued_span(u64 work)
 	}
 
 /* On return from a function of so many arguments, with what it returns. */
-#define ON_RETURN(function, arguments, BODY)                                     \
+#define ON_RETURN(function, arguments, BODY) ON_RETURN_AS(function, function, arguments, BODY)
+#define ON_RETURN_AS(program, function, arguments, BODY)                         \
 	SEC("fexit/" #function)                                                  \
-	int exit_##function(u64 *ctx) {                                          \
+	int exit_##program(u64 *ctx) {                                          \
 		u64 result = ctx[arguments];                                     \
 		(void)result;                                                    \
 		return BODY;                                                     \
 	}                                                                        \
 	SEC("kretprobe/" #function)                                              \
-	int kretprobe_##function(void *registers_) {                             \
+	int kretprobe_##program(void *registers_) {                             \
 		u64 result = ARGUMENT(registers_, ax, 0);                          \
 		(void)result;                                                    \
 		return BODY;                                                     \
@@ -384,6 +438,12 @@ static __always_inline u32 queued_span(u64 work)
 /* ------------------------------------------------------------------ */
 /* nvmet, any transport                                                */
 
+/* Write, Read, Write Uncorrectable, Compare, Write Zeroes, Verify: NLB is in CDW12 15:0. */
+static __always_inline bool has_blocks(u8 opcode)
+{
+	return opcode == 1 || opcode == 2 || opcode == 4 || opcode == 5 || opcode == 8 || opcode == 12;
+}
+
 SEC("raw_tracepoint/nvmet_req_init")
 int tp_nvmet_req_init(u64 *ctx)
 {
@@ -397,7 +457,7 @@ int tp_nvmet_req_init(u64 *ctx)
 	bpf_probe_read_kernel(sqe, 52, (void *)ctx[1]);
 	return emit(REQUEST, sqe[0], controller_of(BPF_CORE_READ(req, sq, ctrl)), qid, *(u16 *)(sqe + 2),
 		    io ? *(u64 *)(sqe + 40) : 0,
-		    pair(io && (sqe[0] == 1 || sqe[0] == 2) ? (u32)*(u16 *)(sqe + 48) + 1 : 0, *(u32 *)(sqe + 4)));
+		    pair(io && has_blocks(sqe[0]) ? (u32)*(u16 *)(sqe + 48) + 1 : 0, *(u32 *)(sqe + 4)));
 }
 
 SEC("raw_tracepoint/nvmet_req_complete")
@@ -451,7 +511,6 @@ static __always_inline int work_begins(u64 work)
 	t->qid = id.qid;
 	t->cid = id.cid;
 	t->controller = id.controller;
-	t->in_data = 0;
 	return emit(WORK, WORK_COMMAND, id.controller, id.qid, id.cid, 0, queued_span(work));
 }
 
@@ -469,21 +528,24 @@ static __always_inline int work_ends(void)
 ON_ENTRY(nvmet_pci_epf_exec_iod_work, work_begins(ctx[0]))
 ON_END(nvmet_pci_epf_exec_iod_work, work_ends())
 
-static __always_inline int data(bool begins)
+/*
+ * Data is moved by the descriptor's own segments, a list by one on the stack. Where that cannot be told, nothing is a
+ * list: what it holds would be kept.
+ */
+static __always_inline bool is_list(struct nvmet_pci_epf_iod *iod, u64 segment)
 {
-	struct task *t = task();
+	u64 first, size = bpf_core_type_size(struct nvmet_pci_epf_segment);
 
-	if (t)
-		t->in_data = begins;
-	return 0;
+	if (!bpf_core_field_exists(iod->data_segs) || !bpf_core_field_exists(iod->nr_data_segs))
+		return false;
+	first = (u64)BPF_CORE_READ(iod, data_segs);
+	return segment < first || segment >= first + size * BPF_CORE_READ(iod, nr_data_segs);
 }
-
-ON_ENTRY(nvmet_pci_epf_transfer_iod_data, data(true))
-ON_RETURN(nvmet_pci_epf_transfer_iod_data, 1, data(false))
 
 static __always_inline int transfer_begins(struct nvmet_pci_epf_segment *segment, u32 direction)
 {
 	struct task *t = task_or_new();
+	struct identity id;
 
 	if (!t)
 		return 0;
@@ -491,25 +553,39 @@ static __always_inline int transfer_begins(struct nvmet_pci_epf_segment *segment
 	t->address = BPF_CORE_READ(segment, pci_addr);
 	t->size = BPF_CORE_READ(segment, length);
 	t->direction = direction;
+	if (t->iod) {
+		t->is_list = direction == DMA_FROM_DEVICE && is_list((void *)t->iod, (u64)segment);
+	} else {
+		/* Of an entry, whose queue is known before it is there. */
+		id = identify((void *)(t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd)));
+		t->qid = id.qid;
+		t->cid = 0;
+		t->controller = id.controller;
+	}
 	t->begin = bpf_ktime_get_ns();
 	return 0;
 }
 
-/* The transfer was of a submission queue entry into its descriptor. */
+/* The transfer was of a submission queue entry into its descriptor, or of what a worker does that is not known. */
 static __always_inline int fetched(struct task *t, u8 flags)
 {
-	struct nvmet_pci_epf_iod *iod = (void *)(t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd));
+	u64 address = t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd);
+	struct nvmet_pci_epf_iod *iod = (void *)address;
 	struct identity id = identify(iod);
 	u64 base = BPF_CORE_READ(iod, sq, pci_addr), entry = BPF_CORE_READ(iod, sq, qes);
+	u64 offset = t->address - base;
 	struct event_sqe *e;
 
-	if (!wanted(id.qid) || !entry)
+	if (!entry || t->size != entry || offset >= entry * BPF_CORE_READ(iod, sq, depth))
+		return 0;
+	t->failed = flags & FLAG_FAILED ? address : 0;
+	if (!wanted(id.qid))
 		return 0;
 	e = reserve(sizeof(*e));
 	if (!e)
 		return 0;
 	name(&e->event, FETCH, flags, TARGET, id.controller, id.qid, id.cid);
-	e->event.a = (t->address - base) / entry;
+	e->event.a = offset / entry;
 	e->event.b = span(e->event.time, t->begin);
 	e->event.length = 64;
 	if (bpf_probe_read_kernel(e->bytes, 64, (void *)t->buf))
@@ -554,11 +630,11 @@ static __always_inline int transfer_ends(u64 result, u8 flags)
 		flags |= FLAG_FAILED;
 	if (!t->iod) {
 		fetched(t, flags);
-	} else if (!t->in_data) {
+	} else if (t->is_list) {
 		list_read(t, flags);
 	} else {
-		/* enum dma_data_direction: DMA_FROM_DEVICE, the host being the device, is 2. */
-		if (t->direction == 2)
+		/* The device is the host. */
+		if (t->direction == DMA_FROM_DEVICE)
 			flags |= FLAG_FROM_HOST;
 		ns = span(bpf_ktime_get_ns(), t->begin);
 		emit(SEGMENT, flags, t->controller, t->qid, t->cid, t->address, pair(t->size, ns));
@@ -623,7 +699,7 @@ static __always_inline int freed(struct nvmet_pci_epf_iod *iod)
 	u64 cqe[2] = {};
 
 	if (!t || !t->cq)
-		return emit(DROPPED, 0, id.controller, id.qid, id.cid, 0, 0);
+		return emit(DROPPED, t && t->failed == (u64)iod ? FLAG_FAILED : 0, id.controller, id.qid, id.cid, 0, 0);
 	bpf_probe_read_kernel(cqe, 16, (void *)iod + bpf_core_field_offset(struct nvmet_pci_epf_iod, cqe));
 	return emit(COMPLETION, 0, id.controller, t->qid, id.cid, cqe[0], cqe[1]);
 }
@@ -647,12 +723,14 @@ ON_ENTRY(nvmet_pci_epf_raise_irq, interrupt_asked((void *)ctx[0], (void *)ctx[1]
 /* ------------------------------------------------------------------ */
 /* The PCI endpoint core, as far as nvmet-pci-epf uses it              */
 
-static __always_inline int interrupt_begins(u64 number)
+static __always_inline int interrupt_begins(u32 type, u32 number)
 {
 	struct task *t = task();
 
-	if (t)
+	if (t) {
+		t->irq_type = type;
 		t->irq_number = number;
+	}
 	return 0;
 }
 
@@ -662,10 +740,12 @@ static __always_inline int interrupt_ends(u64 result)
 
 	if (!t || !t->cq)
 		return 0;
-	return emit(INTERRUPT, (int)result ? FLAG_FAILED : 0, t->controller, t->irq_cqid, 0, (u32)t->irq_number - 1, 0);
+	/* Messages are numbered from 1; an INTx has number 0. */
+	return emit(INTERRUPT, (int)result ? FLAG_FAILED : 0, t->controller, t->irq_cqid, t->irq_type,
+		    t->irq_number ? t->irq_number - 1 : 0, 0);
 }
 
-ON_ENTRY(pci_epc_raise_irq, interrupt_begins(ctx[4]))
+ON_ENTRY(pci_epc_raise_irq, interrupt_begins(ctx[3], ctx[4]))
 ON_RETURN(pci_epc_raise_irq, 5, interrupt_ends(result))
 
 static __always_inline int window_begins(u64 address, u64 size)
@@ -686,7 +766,10 @@ static __always_inline int window_ends(u64 result, bool unmaps)
 
 	if (!t || !t->window_begin)
 		return 0;
-	emit(WINDOW, (unmaps ? 1 : 0) | ((int)result ? FLAG_FAILED : 0), t->controller, t->qid, t->cid,
+	emit(WINDOW,
+	     (unmaps ? WINDOW_UNMAPPED : 0) | ((int)result ? FLAG_FAILED : 0) |
+		     (t->cq || t->in_queue ? WINDOW_COMPLETION_QUEUE : 0),
+	     t->controller, t->in_queue ? t->queue_id : t->qid, t->in_queue ? 0 : t->cid,
 	     t->window_address, pair(t->window_size, span(bpf_ktime_get_ns(), t->window_begin)));
 	t->window_begin = 0;
 	return 0;
@@ -703,7 +786,7 @@ ON_END(pci_epc_mem_unmap, window_ends(0, true))
 #define QUEUE_COMPLETION 0x01
 #define QUEUE_DELETED 0x02
 
-static __always_inline int queue_begins(u64 tctrl, u16 qid, u16 size, u64 address, u16 other)
+static __always_inline int queue_begins(u64 tctrl, u16 qid, u16 size, u64 address, u16 other, bool completes)
 {
 	struct task *t = task_or_new();
 
@@ -713,6 +796,7 @@ static __always_inline int queue_begins(u64 tctrl, u16 qid, u16 size, u64 addres
 	t->queue_size = size;
 	t->queue_address = address;
 	t->queue_other = other;
+	t->in_queue = completes;
 	t->controller = controller_of((void *)tctrl);
 	return 0;
 }
@@ -723,20 +807,24 @@ static __always_inline int queue_ends(u64 result, u8 flags)
 
 	if (!t)
 		return 0;
+	t->in_queue = 0;
 	return emit(QUEUE, flags, t->controller, t->queue_id, t->queue_other, t->queue_address,
 		    pair((u32)t->queue_size + 1, (u16)result));
 }
 
-ON_ENTRY(nvmet_pci_epf_create_cq, queue_begins(ctx[0], ctx[1], ctx[3], ctx[4], ctx[5]))
+ON_ENTRY(nvmet_pci_epf_create_cq, queue_begins(ctx[0], ctx[1], ctx[3], ctx[4], ctx[5], true))
 ON_RETURN(nvmet_pci_epf_create_cq, 6, queue_ends(result, QUEUE_COMPLETION))
-ON_ENTRY(nvmet_pci_epf_delete_cq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0))
+ON_ENTRY(nvmet_pci_epf_delete_cq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0, true))
 ON_RETURN(nvmet_pci_epf_delete_cq, 2, queue_ends(result, QUEUE_COMPLETION | QUEUE_DELETED))
-ON_ENTRY(nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[4], ctx[5], ctx[2]))
+ON_ENTRY(nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[4], ctx[5], ctx[2], false))
 ON_RETURN(nvmet_pci_epf_create_sq, 6, queue_ends(result, 0))
-ON_ENTRY(nvmet_pci_epf_delete_sq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0))
+/* Without the completion queue, which was that of the same number. */
+ON_ENTRY_AS(nvmet_pci_epf_create_sq_5, nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[3], ctx[4], ctx[1], false))
+ON_RETURN_AS(nvmet_pci_epf_create_sq_5, nvmet_pci_epf_create_sq, 5, queue_ends(result, 0))
+ON_ENTRY(nvmet_pci_epf_delete_sq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0, false))
 ON_RETURN(nvmet_pci_epf_delete_sq, 2, queue_ends(result, QUEUE_DELETED))
 
-static __always_inline void register_is(u16 controller, u32 offset, u8 width, u64 value)
+static __always_inline void register_is(u32 controller, u32 offset, u8 width, u64 value)
 {
 	emit(REGISTER_WRITE, width, controller, 0, 0, offset, value);
 }
@@ -748,7 +836,7 @@ static __always_inline int configuration_polled(u64 work)
 	u64 key = (u64)ctrl;
 	struct registers *known = bpf_map_lookup_elem(&registers, &key), now = {};
 	void *bar = BPF_CORE_READ(ctrl, bar);
-	u16 id = controller_of_epf(ctrl);
+	u32 id = controller_of_epf(ctrl);
 	struct task *t = task_or_new();
 	u64 asq = 0, acq = 0;
 	u32 aqa = 0;
@@ -757,7 +845,8 @@ static __always_inline int configuration_polled(u64 work)
 		t->ctrl = key;
 		t->controller = id;
 	}
-	if (bpf_probe_read_kernel(&now.cc, 4, bar + 0x14) || (known && known->cc == now.cc))
+	/* What is known was told. */
+	if (!recording || bpf_probe_read_kernel(&now.cc, 4, bar + 0x14) || (known && known->cc == now.cc))
 		return 0;
 	if (now.cc & 1 && !(known && known->cc & 1)) {
 		bpf_probe_read_kernel(&aqa, 4, bar + 0x24);
@@ -769,44 +858,57 @@ static __always_inline int configuration_polled(u64 work)
 	}
 	register_is(id, 0x14, 4, now.cc);
 	now.csts = known ? known->csts : ~0u;
+	now.csts_driver = known ? known->csts_driver : ~0u;
 	bpf_map_update_elem(&registers, &key, &now, BPF_ANY);
 	return 0;
 }
 
-/* After it has acted on CC: what does CSTS say? */
-static __always_inline int configuration_taken(void)
+/* After the driver has done something: what does CSTS say, to the host and to itself? */
+static __always_inline int status_looked_at(void)
 {
 	struct task *t = task();
+	struct nvmet_pci_epf_ctrl *ctrl;
 	struct registers *known;
+	u32 csts = ~0u, driver;
 	u64 key;
-	u32 csts;
 
 	if (!t || !t->ctrl)
 		return 0;
 	key = t->ctrl;
+	ctrl = (void *)key;
 	known = bpf_map_lookup_elem(&registers, &key);
-	csts = BPF_CORE_READ((struct nvmet_pci_epf_ctrl *)key, csts);
-	if (known && known->csts != csts) {
+	driver = BPF_CORE_READ(ctrl, csts);
+	bpf_probe_read_kernel(&csts, 4, (void *)BPF_CORE_READ(ctrl, bar) + 0x1c);
+	if (known && (known->csts != csts || known->csts_driver != driver)) {
 		known->csts = csts;
-		emit(STATUS, 0, t->controller, 0, 0, csts, 0);
+		known->csts_driver = driver;
+		emit(STATUS, 0, t->controller, 0, 0, csts, driver);
 	}
 	task_end();
 	return 0;
 }
 
 ON_ENTRY(nvmet_pci_epf_poll_cc_work, configuration_polled(ctx[0]))
-ON_END(nvmet_pci_epf_poll_cc_work, configuration_taken())
+ON_END(nvmet_pci_epf_poll_cc_work, status_looked_at())
 
 static __always_inline int link_is(struct pci_epf *epf, bool up)
 {
 	u64 driver_data = (u64)BPF_CORE_READ(epf, dev.driver_data);
 	struct nvmet_pci_epf_ctrl *ctrl = (void *)(driver_data + bpf_core_field_offset(struct nvmet_pci_epf, ctrl));
+	u32 id = controller_of_epf(ctrl);
+	struct task *t = task_or_new();
 
-	return emit(LINK, up, controller_of_epf(ctrl), 0, 0, 0, 0);
+	if (t) {
+		t->ctrl = (u64)ctrl;
+		t->controller = id;
+	}
+	return emit(LINK, up, id, 0, 0, 0, 0);
 }
 
 ON_ENTRY(nvmet_pci_epf_link_up, link_is((void *)ctx[0], true))
+ON_RETURN(nvmet_pci_epf_link_up, 1, status_looked_at())
 ON_ENTRY(nvmet_pci_epf_link_down, link_is((void *)ctx[0], false))
+ON_RETURN(nvmet_pci_epf_link_down, 1, status_looked_at())
 
 /* ------------------------------------------------------------------ */
 /* Work items: from queued to running                                  */
@@ -833,20 +935,18 @@ static __always_inline struct nvme_request *host_request(struct request *rq)
 }
 
 /* The instance, which is all the name that a controller of the host has until it has told who it is. */
-static __always_inline u16 host_controller(struct nvme_ctrl *ctrl)
+static __always_inline u32 host_controller(struct nvme_ctrl *ctrl)
 {
 	u16 id = BPF_CORE_READ(ctrl, instance);
-	u32 key = (u32)HOST << 16 | id;
-	struct nvme_subsystem *subsystem;
+	u32 key = (u32)HOST << 16 | id, generation;
+	struct nvme_subsystem *subsys = BPF_CORE_READ(ctrl, subsys);
+	struct name *known = bpf_map_lookup_elem(&names, &key);
 
-	if (!bpf_map_lookup_elem(&names, &key)) {
-		struct name n = { .cntlid = BPF_CORE_READ(ctrl, cntlid) };
-
-		subsystem = BPF_CORE_READ(ctrl, subsys);
-		if (subsystem && bpf_probe_read_kernel_str(n.nqn, 223, &subsystem->subnqn) > 1)
-			bpf_map_update_elem(&names, &key, &n, BPF_NOEXIST);
-	}
-	return id;
+	if (is_known(known, ctrl, subsys))
+		generation = known->generation;
+	else
+		generation = rename(key, BPF_CORE_READ(ctrl, cntlid), (u64)ctrl, (u64)subsys, (u64)&subsys->subnqn);
+	return (generation & 0xff) << 16 | id;
 }
 
 static __always_inline u16 host_qid(struct request *rq)
@@ -854,22 +954,56 @@ static __always_inline u16 host_qid(struct request *rq)
 	return BPF_CORE_READ(rq, q, queuedata) ? BPF_CORE_READ(rq, mq_hctx, queue_num) + 1 : 0;
 }
 
-static __always_inline int emit_host(u8 kind, u8 flags, u16 controller, u16 qid,
+static __always_inline int emit_host(u8 kind, u8 flags, u32 controller, u16 qid,
 				     u16 cid, u64 a, u64 b)
 {
 	return emit_as(HOST, kind, flags, controller, qid, cid, a, b);
+}
+
+/* The whole entry. A PCI driver fills in the data pointer only afterwards. */
+static __always_inline int host_entry(u32 controller, u16 qid, u16 cid, void *sqe)
+{
+	struct event_sqe *e;
+
+	if (!wanted(qid))
+		return 0;
+	e = reserve(sizeof(*e));
+	if (!e)
+		return 0;
+	name(&e->event, ENTRY, 0, HOST, controller, qid, cid);
+	e->event.a = 0;
+	e->event.b = 0;
+	e->event.length = 64;
+	if (bpf_probe_read_kernel(e->bytes, 64, sqe))
+		__builtin_memset(e->bytes, 0, 64);
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
 }
 
 SEC("raw_tracepoint/nvme_setup_cmd")
 int tp_nvme_setup_cmd(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
+	u32 controller = host_controller(BPF_CORE_READ(host_request(rq), ctrl));
 	u16 qid = host_qid(rq);
 	u8 sqe[48] = {};
 
 	bpf_probe_read_kernel(sqe, 48, (void *)ctx[1]);
-	return emit_host(SUBMIT, sqe[0], host_controller(BPF_CORE_READ(host_request(rq), ctrl)), qid, *(u16 *)(sqe + 2),
-			 qid ? *(u64 *)(sqe + 40) : 0, 0);
+	emit_host(SUBMIT, sqe[0], controller, qid, *(u16 *)(sqe + 2), qid ? *(u64 *)(sqe + 40) : 0, 0);
+	return host_entry(controller, qid, *(u16 *)(sqe + 2), (void *)ctx[1]);
+}
+
+/* A completion has been found: how far the target has come with the queue, and how far the host. */
+SEC("raw_tracepoint/nvme_sq")
+int tp_nvme_sq(u64 *ctx)
+{
+	struct request *rq = (void *)ctx[0];
+	struct nvme_request *nr = host_request(rq);
+	u16 cid = 0;
+
+	bpf_probe_read_kernel(&cid, 2, BPF_CORE_READ(nr, cmd) + 2);
+	return emit_host(QUEUE_STATE, 0, host_controller(BPF_CORE_READ(nr, ctrl)), host_qid(rq), cid,
+			 pair((u16)ctx[1], (u16)ctx[2]), 0);
 }
 
 SEC("raw_tracepoint/nvme_complete_rq")
@@ -915,22 +1049,38 @@ ON_ENTRY(nvme_irq, host_interrupt((void *)ctx[1]))
 /* ------------------------------------------------------------------ */
 /* The block layer above it                                            */
 
+#define BLOCK_COMPLETED 0x01
+#define BLOCK_JOINED 0x02
+#define BLOCK_OPERATION_SHIFT 2
+
+/* Its device is named by major and minor number, where the kernel still tells. */
+static __always_inline int block(struct request *rq, u8 flags, u32 length, u32 status)
+{
+	struct gendisk *disk = 0;
+	u32 major = 0, minor = 0;
+
+	if (bpf_core_field_exists(((struct request_queue *)0)->disk))
+		disk = BPF_CORE_READ(rq, q, disk);
+	if (disk) {
+		major = BPF_CORE_READ(disk, major);
+		minor = BPF_CORE_READ(disk, first_minor);
+	}
+	if (BPF_CORE_READ(rq, bio) != BPF_CORE_READ(rq, biotail))
+		flags |= BLOCK_JOINED;
+	flags |= (BPF_CORE_READ(rq, cmd_flags) & 0x3f) << BLOCK_OPERATION_SHIFT;
+	return emit_any(HOST, BLOCK, flags, NO_CONTROLLER, major, minor, BPF_CORE_READ(rq, __sector), pair(length, status));
+}
+
 SEC("raw_tracepoint/block_rq_issue")
 int tp_block_rq_issue(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
 
-	return emit_host(BLOCK, 0, NO_CONTROLLER, 0, 0, BPF_CORE_READ(rq, __sector),
-			 pair(BPF_CORE_READ(rq, __data_len), 0));
+	return block(rq, 0, BPF_CORE_READ(rq, __data_len), 0);
 }
 
 SEC("raw_tracepoint/block_rq_complete")
-int tp_block_rq_complete(u64 *ctx)
-{
-	struct request *rq = (void *)ctx[0];
-
-	return emit_host(BLOCK, 1, NO_CONTROLLER, 0, 0, BPF_CORE_READ(rq, __sector), pair((u32)ctx[2], (u32)ctx[1]));
-}
+int tp_block_rq_complete(u64 *ctx) { return block((void *)ctx[0], BLOCK_COMPLETED, ctx[2], (u8)ctx[1]); }
 
 /* ------------------------------------------------------------------ */
 /* For measuring what an event costs and how many the rings take: a run of it emits a thousand. */

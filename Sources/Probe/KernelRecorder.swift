@@ -6,65 +6,48 @@ import Trace
 /// Takes the events of probes out of their ring buffers and into rings of a recording: a stream for each CPU and each
 /// controller or driver instance that it had to do with.
 public final class KernelRecorder: @unchecked Sendable {
-  /// From CLOCK_MONOTONIC to the ticks of the recording, one straight line for all of it: so that what the kernel's
-  /// clock put in order stays in order.
-  public struct ClockLine: Sendable {
-    let ns: UInt64
-    let ticks: UInt64
-    let ticksPerNs: Double
-
-    /// The recording's ticks are CLOCK_MONOTONIC.
-    public static let same = ClockLine(ns: 0, ticks: 0, ticksPerNs: 1)
-
-    init(ns: UInt64, ticks: UInt64, ticksPerNs: Double) {
-      (self.ns, self.ticks, self.ticksPerNs) = (ns, ticks, ticksPerNs)
-    }
-
-    /// To cycles of the counter, through this moment, at the rate that it was measured to have.
-    public init(ticksPerSecond: UInt64) {
-      // The closest of a few readings: an interrupt between two clocks would part them.
-      var best: (width: UInt64, ticks: UInt64, ns: UInt64) = (.max, 0, 0)
-      for _ in 0..<8 {
-        let before = TickSource.cycles.now()
-        let ns = TickSource.monotonic.now()
-        let width = TickSource.cycles.now() &- before
-        if width < best.width { best = (width, before &+ width / 2, ns) }
-      }
-      self.init(ns: best.ns, ticks: best.ticks, ticksPerNs: Double(ticksPerSecond) / 1e9)
-    }
-
-    func ticks(at time: UInt64) -> UInt64 {
-      if ticksPerNs == 1 { return ticks &+ (time &- ns) }
-      let since = Double(Int64(bitPattern: time &- ns)) * ticksPerNs
-      return ticks &+ UInt64(bitPattern: Int64(max(min(since, 9e18), -9e18)))
-    }
-  }
-
   public let probes: Probes
-  /// Events taken so far, and events that a CPU had no room for.
+  /// Events taken so far; events that are missing, and of them those that a CPU had no room for.
   public var events: UInt64 { taken.load(ordering: .relaxed) }
   public var lost: UInt64 { missed.load(ordering: .relaxed) }
+  public var overrun: UInt64 { withoutRoom.load(ordering: .relaxed) }
+  /// The most by which the kernel's times were off the recording's, nanoseconds.
+  public var clockErrorNs: UInt64 { clockError.load(ordering: .relaxed) }
+  /// Why there was no stream for some events, which are counted as lost; to be asked after `stop`.
+  public private(set) var problem: String?
 
   private let directory: String
   private let traceID: TraceID
-  private let clock: ClockLine
   private let subsystem: String?
   private let slots: UInt64
   private let taken = Atomic<UInt64>(0)
   private let missed = Atomic<UInt64>(0)
+  private let withoutRoom = Atomic<UInt64>(0)
+  private let clockError = Atomic<UInt64>(0)
   private let stopping = Atomic<Bool>(false)
   private var thread = pthread_t()
   private var hasThread = false
 
   // The thread's.
+  private var clock: KernelClock
+  private let begin: UInt64
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
-  private var skipped: [Origin.Role: UInt64] = [:]
+  private var streamsMade: UInt16 = 0
+  private var skipped: [Origin.Role: UInt64]
+  private var looked: UInt64
+  private var snapshotted: UInt64 = 0
+  /// Events since `looked` for which there is no stream; and that none could be made.
+  private var unkept: UInt64 = 0
+  private var isFull = false
 
-  /// At most as many streams; what further controllers do is counted as lost.
-  private static let streamsMax = 200
+  /// A recording takes on 256 streams at a time; some are the engine's and its hosts'.
+  private static let streamsMax = 240
+  /// Nanoseconds between two looks at what was not run.
+  private static let lookNs: UInt64 = 50_000_000
 
+  /// CPU, and role, controller and driver instance.
   private struct StreamKey: Hashable {
     let cpu: Int
     let origin: Origin
@@ -90,18 +73,39 @@ public final class KernelRecorder: @unchecked Sendable {
     init(_ recorder: KernelRecorder, _ number: Int) { (self.recorder, self.number) = (recorder, number) }
   }
 
+  /// What room the rings of a recording need, and how long each may be.
+  public struct Budget: Sendable {
+    /// Of each ring.
+    public let slots: UInt64
+    /// Of all rings, for four origins a CPU.
+    public let bytes: UInt64
+
+    private static let slotsRange: ClosedRange<UInt64> = 1 << 12...1 << 16
+    private static let bytesMax: UInt64 = 256 << 20
+
+    public init(cpus: Int = max(sysconf(Int32(_SC_NPROCESSORS_ONLN)), 1)) {
+      let streams = UInt64(min(4 * cpus, KernelRecorder.streamsMax))
+      var slots = Budget.slotsRange.upperBound
+      while slots > Budget.slotsRange.lowerBound, streams * slots * UInt64(Record.size) > Budget.bytesMax { slots /= 2 }
+      self.slots = slots
+      bytes = streams * (slots * UInt64(Record.size) + 4096)
+    }
+  }
+
   /// Begin to take events.
   ///
   /// - Parameters:
   ///   - directory: where the recording's rings lie.
   ///   - subsystem: the only NQN whose target's events are kept; nil for all.
-  ///   - slots: of each ring.
   public init(
-    _ probes: Probes, directory: String, traceID: TraceID, clock: ClockLine, subsystem: String? = nil,
-    slots: UInt64 = 1 << 16
+    _ probes: Probes, directory: String, traceID: TraceID, clock: KernelClock, subsystem: String? = nil
   ) throws(ProbeError) {
     (self.probes, self.directory, self.traceID, self.clock) = (probes, directory, traceID, clock)
-    (self.subsystem, self.slots) = (subsystem, slots)
+    (self.subsystem, slots) = (subsystem, Budget().slots)
+    // What was not run before is no part of the recording.
+    skipped = probes.skipped()
+    looked = TickSource.monotonic.now()
+    begin = looked
     for (number, descriptor) in probes.ringDescriptors.enumerated() {
       let cpu = CPU(self, number)
       cpus.append(cpu)
@@ -136,7 +140,6 @@ public final class KernelRecorder: @unchecked Sendable {
   public func stop() {
     guard hasThread else { return }
     hasThread = false
-    probes.detach()
     stopping.store(true, ordering: .releasing)
     pthread_join(thread, nil)
   }
@@ -145,13 +148,18 @@ public final class KernelRecorder: @unchecked Sendable {
     var all = sigset_t()
     sigfillset(&all)
     pthread_sigmask(SIG_BLOCK, &all, nil)
-    var rounds = 0
     while true {
       let isLast = stopping.load(ordering: .acquiring)
+      if isLast {
+        // What half of them see is no part of the recording.
+        probes.pause()
+        probes.detach()
+      }
       // The probes wake nobody, which would cost them more than all else: there is somebody who looks.
       let count = ring_buffer__consume(reader)
-      rounds += 1
-      if rounds % 64 == 0 || isLast { noteSkipped() }
+      let now = TickSource.monotonic.now()
+      if now &- looked >= KernelRecorder.lookNs || isLast { look(now) }
+      if now &- snapshotted >= 1_000_000_000 || isLast { snapshot(now) }
       if isLast { break }
       if count > 0 { continue }
       var pause = timespec(tv_sec: 0, tv_nsec: 500_000)
@@ -160,26 +168,68 @@ public final class KernelRecorder: @unchecked Sendable {
     finish()
   }
 
-  /// Probes that were not run: nobody knows on which CPU, or when since the last look.
-  private func noteSkipped() {
-    for (role, now) in probes.skipped() where now > skipped[role, default: 0] {
-      let count = now - skipped[role, default: 0]
-      skipped[role] = now
-      missed.wrappingAdd(count, ordering: .relaxed)
-      for (key, stream) in streams where key.origin.role == role {
-        append(
-          Record(kind: .gap, flags: EventFlag.notRun, a: count), UnsafeRawBufferPointer(start: nil, count: 0),
-          at: TickScale.monotonicFromNow().start, to: stream)
-        break
-      }
+  // MARK: What is missing
+
+  /// Place what is missing since the last look, nobody knows on which CPU: probes that were not run, and events for
+  /// which there was no stream.
+  private func look(_ now: UInt64) {
+    let since = looked
+    looked = now
+    for (role, count) in probes.skipped().sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      let more = count &- skipped[role, default: 0]
+      guard more > 0 else { continue }
+      skipped[role] = count
+      missed.wrappingAdd(more, ordering: .relaxed)
+      let own = streams.filter { $0.key.origin.role == role }
+      gap(more, flags: EventFlag.notRun, since: since, at: now, in: (own.isEmpty ? streams : own).first?.value)
     }
+    if unkept > 0 {
+      missed.wrappingAdd(unkept, ordering: .relaxed)
+      gap(unkept, since: since, at: now, in: anyStream)
+      unkept = 0
+    }
+    isFull = false
+  }
+
+  private func note(lost count: UInt64, of cpu: CPU, before time: UInt64, in stream: Stream?) {
+    cpu.lost &+= count
+    missed.wrappingAdd(count, ordering: .relaxed)
+    withoutRoom.wrappingAdd(count, ordering: .relaxed)
+    gap(count, at: time, in: stream)
+  }
+
+  /// Whoever reads a gap heeds it for all of the kernel, so that it stands in one stream only.
+  private func gap(
+    _ count: UInt64, flags: UInt8 = 0, since: UInt64? = nil, at time: UInt64, in stream: Stream?
+  ) {
+    guard let stream = stream ?? self.stream(0, .nobody) else { return }
+    let span = since.map { clock.ticks(at: time) &- clock.ticks(at: $0) } ?? 0
+    append(Record(kind: .gap, flags: flags, a: count, b: min(span, UInt64(UInt32.max))), at: time, to: stream)
   }
 
   private var anyStream: Stream? { streams.min { ($0.key.cpu, $0.value.last) < ($1.key.cpu, $1.value.last) }?.value }
 
+  // MARK: Clocks
+
+  /// The clocks together, once a second.
+  private func snapshot(_ now: UInt64) {
+    guard let stream = anyStream else { return }
+    snapshotted = now
+    let error = clock.correct()
+    clockError.store(max(clockErrorNs, error), ordering: .relaxed)
+    let snapshot = ClockSnapshot.now(clock.source)
+    var record = Record(
+      kind: .clock, cid: UInt16(clamping: error), a: snapshot.monotonic, b: snapshot.realtime)
+    stream.last = max(stream.last, snapshot.ticks)
+    record.time = stream.last
+    stream.producer.append(record)
+  }
+
+  // MARK: Events
+
   /// What was lost at the very end, and what the probes cost.
   private func finish() {
-    let now = TickScale.monotonicFromNow().start
+    let now = TickSource.monotonic.now()
     for (cpu, count) in zip(cpus, probes.lost()) where count > cpu.lost {
       let stream = streams.first { $0.key.cpu == cpu.number }?.value
       note(lost: count &- cpu.lost, of: cpu, before: now, in: stream ?? self.stream(cpu.number, .nobody))
@@ -203,49 +253,79 @@ public final class KernelRecorder: @unchecked Sendable {
   }
 
   private func take(_ raw: UnsafeRawBufferPointer, _ cpu: CPU) {
-    guard let event = RawEvent(raw) else { return }
-    guard let stream = stream(cpu.number, event.origin) else { return }
+    guard let event = RawEvent(raw), isWanted(event.origin, on: cpu) else { return }
+    guard let stream = stream(cpu.number, event.origin) else {
+      unkept += 1
+      return
+    }
     if event.lost > cpu.lost { note(lost: event.lost &- cpu.lost, of: cpu, before: event.time, in: stream) }
     append(event.record, event.bytes, at: event.time, to: stream)
     taken.wrappingAdd(1, ordering: .relaxed)
   }
 
-  private func note(lost count: UInt64, of cpu: CPU, before time: UInt64, in stream: Stream?) {
-    cpu.lost &+= count
-    missed.wrappingAdd(count, ordering: .relaxed)
-    guard let stream else { return }
-    append(Record(kind: .gap, a: count), UnsafeRawBufferPointer(start: nil, count: 0), at: time, to: stream)
+  /// Is it of the subsystem that is asked for? Once it has a stream, it is.
+  private func isWanted(_ origin: Origin, on cpu: CPU) -> Bool {
+    guard let subsystem, origin.role == .target, streams[StreamKey(cpu: cpu.number, origin: origin)] == nil else {
+      return true
+    }
+    return probes.name(of: origin)?.nqn == subsystem
   }
 
-  private func append(_ record: Record, _ bytes: UnsafeRawBufferPointer, at time: UInt64, to stream: Stream) {
+  private func append(
+    _ record: Record, _ bytes: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0), at time: UInt64,
+    to stream: Stream
+  ) {
     var record = record
     stream.last = max(stream.last, clock.ticks(at: time))
     record.time = stream.last
     if bytes.isEmpty { stream.producer.append(record) } else { stream.producer.append(record, bytes) }
   }
 
-  /// The stream of a CPU and an origin; nil for those that are not kept.
+  // MARK: Streams
+
+  /// The stream of a CPU and an origin; nil where there is no room for one more.
   private func stream(_ cpu: Int, _ origin: Origin) -> Stream? {
     let key = StreamKey(cpu: cpu, origin: origin)
     if let stream = streams[key] {
       if !stream.isNamed { introduce(stream, key) }
       return stream
     }
-    if let subsystem, origin.role == .target, probes.name(of: origin)?.nqn != subsystem { return nil }
-    guard streams.count < KernelRecorder.streamsMax else { return nil }
-    let number = UInt16(streams.count)
-    let ring: Ring
-    do throws(TraceError) {
-      ring = try Ring(
-        creating: "\(directory)/kernel-\(number).ring", capacity: slots, source: .kernel, stream: number,
-        traceID: traceID)
-    } catch {
+    // Not tried again for every event.
+    guard !isFull else { return nil }
+    closeFormer(key)
+    guard let ring = makeRing() else {
+      isFull = true
       return nil
     }
     let stream = Stream(ring)
     streams[key] = stream
     introduce(stream, key)
     return stream
+  }
+
+  private func makeRing() -> Ring? {
+    guard streams.count < KernelRecorder.streamsMax, streamsMade < .max else {
+      problem = problem ?? "at most \(KernelRecorder.streamsMax) CPUs times controllers are recorded at a time"
+      return nil
+    }
+    do throws(TraceError) {
+      let ring = try Ring(
+        creating: "\(directory)/kernel-\(streamsMade).ring", capacity: slots, source: .kernel, stream: streamsMade,
+        traceID: traceID)
+      streamsMade += 1
+      return ring
+    } catch {
+      problem = problem ?? error.description
+      return nil
+    }
+  }
+
+  /// A number that was given to another controller is not used by the former one any more.
+  private func closeFormer(_ key: StreamKey) {
+    guard key.origin.generation > 0 else { return }
+    var former = key.origin
+    former.generation -= 1
+    streams[StreamKey(cpu: key.cpu, origin: former)] = nil
   }
 
   /// Say whose events the stream has: at its begin, and once more when a host's driver has learnt whom it drives.
@@ -261,7 +341,7 @@ public final class KernelRecorder: @unchecked Sendable {
     let record = Record(
       kind: .origin, flags: key.origin.role.rawValue | (nqn.isEmpty ? 0 : EventFlag.bytes), qid: UInt16(key.cpu),
       cid: key.origin.controller, a: UInt64(key.origin.role == .host ? name?.cntlid ?? 0 : 0), b: UInt64(nqn.count))
-    nqn.withUnsafeBytes { append(record, $0, at: clock.ns, to: stream) }
+    nqn.withUnsafeBytes { append(record, $0, at: begin, to: stream) }
   }
 }
 

@@ -7,6 +7,8 @@ struct KernelSymbols {
   private var functions: [String: UInt64] = [:]
   /// Functions that exist only as clones that the compiler made, by the name that they have in the source.
   private var clones: [String: String] = [:]
+  /// Tracepoints of DMA engines.
+  private(set) var engineTracepoints: [String] = []
   private let kernel: OpaquePointer?
   private var modules: [String: OpaquePointer] = [:]
 
@@ -30,13 +32,24 @@ struct KernelSymbols {
     while getline(&line, &capacity, file) > 0 {
       // "ffffffffa0000000 t name\t[module]"
       let words = String(cString: line!).split(whereSeparator: \.isWhitespace)
-      guard words.count >= 3, words[1] == "t" || words[1] == "T" else { continue }
+      guard words.count >= 3 else { continue }
+      if words[2].hasPrefix(KernelSymbols.tracepoint) { takeTracepoint(words[2]) }
+      guard words[1] == "t" || words[1] == "T" else { continue }
       let name = String(words[2])
       if names.contains(name) {
         functions[name] = UInt64(words[0], radix: 16) ?? 0
       } else if let dot = name.firstIndex(of: "."), names.contains(String(name[..<dot])) {
         clones[String(name[..<dot])] = name
       }
+    }
+  }
+
+  private static let tracepoint = "__tracepoint_"
+
+  private mutating func takeTracepoint(_ symbol: Substring) {
+    let name = symbol.dropFirst(KernelSymbols.tracepoint.count)
+    if ["dmaengine", "dma_engine", "dw_edma", "dw_hdma"].contains(where: name.hasPrefix) {
+      engineTracepoints.append(String(name))
     }
   }
 
@@ -53,11 +66,43 @@ struct KernelSymbols {
   /// Is there a structure of that name, in the module or built into the kernel?
   func hasType(_ name: String, module: String) -> Bool { has(name, KernelSymbols.structure, module) }
 
-  /// Does BTF describe a function of that name, so that fentry can be tried?
-  func describes(_ function: String) -> Bool {
-    ([kernel].compactMap { $0 } + modules.values).contains {
-      btf__find_by_name_kind($0, function, KernelSymbols.function) > 0
+  /// How BTF describes a function; nil where it does not, so that fentry cannot be tried.
+  func prototype(of function: String) -> Prototype? {
+    for btf in [kernel].compactMap({ $0 }) + modules.values {
+      let id = btf__find_by_name_kind(btf, function, KernelSymbols.function)
+      guard id > 0, let entry = btf__type_by_id(btf, UInt32(id)), let type = btf__type_by_id(btf, entry.pointee.type)
+      else { continue }
+      return Prototype(arguments: Int(type.pointee.info & 0xffff), returns: type.pointee.type != 0)
     }
+    return nil
+  }
+
+  /// The functions of work items that are timed from queued to running.
+  static let workFunctions = ["nvmet_pci_epf_exec_iod_work", "nvmet_pci_epf_cq_work"]
+
+  func hasAddresses(of functions: [String]) -> Bool { functions.allSatisfy { address(of: $0) ?? 0 != 0 } }
+
+  /// Is the module there, loaded or built in?
+  func isLoaded(_ module: String) -> Bool { modules[module] != nil || access("/sys/module/\(module)", F_OK) == 0 }
+
+  /// Can this machine be an endpoint?
+  static var hasEndpointController: Bool {
+    guard let directory = opendir("/sys/class/pci_epc") else { return false }
+    defer { closedir(directory) }
+    while let entry = readdir(directory) { if entry.pointee.d_name.0 != 0x2e { return true } }
+    return false
+  }
+
+  /// Why the types of a module cannot be read.
+  func lack(of module: String) -> String {
+    let name = module.replacing("_", with: "-")
+    if !isLoaded(module) {
+      let isInVain = module == "nvmet_pci_epf" && !KernelSymbols.hasEndpointController
+      return "the module \(name) is not loaded" + (isInVain ? ", and this machine has no PCI endpoint controller" : "")
+    }
+    if let lacking = Capability.lacking { return "the types of the module \(name) cannot be read without \(lacking)" }
+    return access("/sys/kernel/btf/\(module)", F_OK) == 0
+      ? "the module \(name) has no such types" : "the module \(name) has no BTF (CONFIG_DEBUG_INFO_BTF_MODULES)"
   }
 
   private func has(_ name: String, _ kind: UInt32, _ module: String) -> Bool {

@@ -13,24 +13,48 @@ struct ProbePlan {
   init(_ point: ProbePoint, _ symbols: KernelSymbols, available: Set<String>, onlyKprobes: Bool) {
     self.point = point
     if let needs = point.needs ?? point.group.needs, !symbols.hasType(needs.type, module: needs.module) {
-      missingModule = needs.module
-      obstacle = "the module \(needs.module.replacing("_", with: "-")) is not loaded, or has no BTF"
+      if !symbols.isLoaded(needs.module) { missingModule = needs.module }
+      obstacle = symbols.lack(of: needs.module)
       return
     }
     switch point.place {
-    case .tracepoint(let name): ways = [(.tracepoint, ["tp_\(name)"])]
-    case .function(let name):
-      guard symbols.address(of: name) != nil else {
+    case .tracepoint(let name):
+      if point.group == .work, !symbols.hasAddresses(of: KernelSymbols.workFunctions) {
         obstacle =
-          symbols.clone(of: name).map { "the compiler made \($0) of it" }
-          ?? "the compiler inlined it, or this kernel has no such function"
-        return
+          "the kernel hides the addresses by which work items are known (kernel.kptr_restrict, or no CAP_SYSLOG)"
+      } else {
+        ways = [(.tracepoint, ["tp_\(name)"])]
       }
-      let newer = ["entry_\(name)", "exit_\(name)"].filter(available.contains)
-      let older = ["kprobe_\(name)", "kretprobe_\(name)"].filter(available.contains)
-      if symbols.describes(name), !onlyKprobes { ways.append((.fentry, newer)) }
+    case .function(let name): takeFunction(name, symbols, available, onlyKprobes)
+    }
+  }
+
+  private mutating func takeFunction(
+    _ name: String, _ symbols: KernelSymbols, _ available: Set<String>, _ onlyKprobes: Bool
+  ) {
+    guard symbols.address(of: name) != nil else {
+      obstacle =
+        symbols.clone(of: name).map { "the compiler made \($0) of it" }
+        ?? (point.mayBeInlined
+          ? "the compiler inlined it, or this kernel has no such function" : "this kernel has no such function")
+      return
+    }
+    let found = symbols.prototype(of: name)
+    switch Prototype.choose(point.prototypes, found: found) {
+    case .obstacle(let why): obstacle = why
+    case .programs(let suffix):
+      let newer = ["entry_\(name)\(suffix)", "exit_\(name)\(suffix)"].filter(available.contains)
+      let older = ["kprobe_\(name)\(suffix)", "kretprobe_\(name)\(suffix)"].filter(available.contains)
+      if found != nil, !onlyKprobes { ways.append((.fentry, newer)) }
       if !older.isEmpty { ways.append((.kprobe, older)) }
       if ways.isEmpty { obstacle = onlyKprobes ? "it needs fentry" : "BTF does not describe it" }
     }
+  }
+
+  /// The kernel refuses a program: what remains are the ways without it.
+  mutating func drop(_ program: String, because why: String) {
+    guard ways.contains(where: { $0.programs.contains(program) }) else { return }
+    ways.removeAll { $0.programs.contains(program) }
+    if ways.isEmpty { obstacle = "the kernel refuses its program: \(why)" }
   }
 }

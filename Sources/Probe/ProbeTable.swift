@@ -24,6 +24,38 @@ public enum ProbeGroup: String, CaseIterable, Sendable {
   }
 }
 
+/// How a function is declared, as far as its programs depend on it: they take its arguments by their number.
+struct Prototype: Equatable {
+  let arguments: Int
+  var returns = false
+  /// Behind the names of the programs that are for a function so declared.
+  var suffix = ""
+
+  enum Choice: Equatable {
+    case programs(suffix: String)
+    case obstacle(String)
+  }
+
+  /// Which programs fit a function.
+  ///
+  /// - Parameters:
+  ///   - known: what kernels have declared it as, today's first.
+  ///   - found: what this kernel does; nil where BTF does not tell.
+  static func choose(_ known: [Prototype], found: Prototype?) -> Choice {
+    guard let found else {
+      return known.count == 1
+        ? .programs(suffix: known[0].suffix)
+        : .obstacle("BTF does not describe it, and kernels declare it in \(known.count) ways")
+    }
+    guard let fitting = known.first(where: { $0.arguments == found.arguments }) else {
+      let numbers = known.map { String($0.arguments) }.joined(separator: " or ")
+      return .obstacle("its arguments are others: \(found.arguments) instead of \(numbers)")
+    }
+    guard found.returns || !fitting.returns else { return .obstacle("it returns nothing in this kernel") }
+    return .programs(suffix: fitting.suffix)
+  }
+}
+
 /// A place in the kernel that is looked at: the definition of what a recording can hold and of what it costs to miss it.
 struct ProbePoint {
   enum Place {
@@ -43,9 +75,19 @@ struct ProbePoint {
   let gives: String
   /// Its types lie in a module of their own, not in the group's.
   var needs: (module: String, type: String)?
+  /// What kernels have declared the function as, today's first.
+  var prototypes: [Prototype] = []
+  /// A compiler may have inlined it: nobody takes its address, no other file calls it.
+  var mayBeInlined = false
 
-  static func function(_ name: String, _ group: ProbeGroup, _ gives: String) -> ProbePoint {
-    ProbePoint(place: .function(name), group: group, gives: gives)
+  /// A function that is called through a pointer or from another file.
+  static func function(_ name: String, _ group: ProbeGroup, _ prototypes: Prototype..., gives: String) -> ProbePoint {
+    ProbePoint(place: .function(name), group: group, gives: gives, prototypes: prototypes)
+  }
+
+  /// A function of one file only.
+  static func helper(_ name: String, _ group: ProbeGroup, _ prototype: Prototype, gives: String) -> ProbePoint {
+    ProbePoint(place: .function(name), group: group, gives: gives, prototypes: [prototype], mayBeInlined: true)
   }
 
   static func tracepoint(_ name: String, _ group: ProbeGroup, _ gives: String) -> ProbePoint {
@@ -54,45 +96,92 @@ struct ProbePoint {
 
   static let all: [ProbePoint] = [
     .tracepoint("nvmet_req_init", .nvmet, "request: the target core takes a command"),
-    .function("nvmet_bdev_execute_rw", .nvmet, "execute begins, on a block device"),
-    .function("nvmet_file_execute_rw", .nvmet, "execute begins, on a file"),
+    .function(
+      "nvmet_bdev_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a block device"),
+    .function("nvmet_file_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a file"),
     .tracepoint("nvmet_req_complete", .nvmet, "execute ends"),
     .tracepoint("nvmet_async_event", .nvmet, "asynchronous events"),
 
-    .function("nvmet_pci_epf_dma_transfer", .endpoint, "fetch, lists and data segments by DMA"),
-    .function("nvmet_pci_epf_mmio_transfer", .endpoint, "fetch, lists and data segments through windows"),
-    .function("nvmet_pci_epf_exec_iod_work", .endpoint, "dispatch"),
-    .function("nvmet_pci_epf_transfer_iod_data", .endpoint, "data segments told from lists"),
-    .function("nvmet_pci_epf_queue_response", .endpoint, "response"),
-    .function("nvmet_pci_epf_complete_iod", .endpoint, "complete begins"),
-    .function("nvmet_pci_epf_cq_work", .endpoint, "the completion queue's work"),
-    .function("nvmet_pci_epf_free_iod", .endpoint, "completion queue entries, and commands given up"),
-    .function("nvmet_pci_epf_raise_irq", .endpoint, "interrupts considered"),
-    .function("nvmet_pci_epf_create_cq", .endpoint, "completion queues created"),
-    .function("nvmet_pci_epf_delete_cq", .endpoint, "completion queues deleted"),
-    .function("nvmet_pci_epf_create_sq", .endpoint, "submission queues created"),
-    .function("nvmet_pci_epf_delete_sq", .endpoint, "submission queues deleted"),
-    .function("nvmet_pci_epf_poll_cc_work", .endpoint, "CC and CSTS"),
-    .function("nvmet_pci_epf_link_up", .endpoint, "link up"),
-    .function("nvmet_pci_epf_link_down", .endpoint, "link down"),
+    .helper(
+      "nvmet_pci_epf_dma_transfer", .endpoint, Prototype(arguments: 3, returns: true),
+      gives: "fetch, lists and data segments by DMA"),
+    .helper(
+      "nvmet_pci_epf_mmio_transfer", .endpoint, Prototype(arguments: 3, returns: true),
+      gives: "fetch, lists and data segments through windows"),
+    .function("nvmet_pci_epf_exec_iod_work", .endpoint, Prototype(arguments: 1), gives: "dispatch"),
+    .function("nvmet_pci_epf_queue_response", .endpoint, Prototype(arguments: 1), gives: "response"),
+    .helper("nvmet_pci_epf_complete_iod", .endpoint, Prototype(arguments: 1), gives: "complete begins"),
+    .function("nvmet_pci_epf_cq_work", .endpoint, Prototype(arguments: 1), gives: "the completion queue's work"),
+    .helper(
+      "nvmet_pci_epf_free_iod", .endpoint, Prototype(arguments: 1),
+      gives: "completion queue entries, and commands given up"),
+    .helper("nvmet_pci_epf_raise_irq", .endpoint, Prototype(arguments: 3), gives: "interrupts considered"),
+    .function(
+      "nvmet_pci_epf_create_cq", .endpoint, Prototype(arguments: 6, returns: true), gives: "completion queues created"),
+    .function(
+      "nvmet_pci_epf_delete_cq", .endpoint, Prototype(arguments: 2, returns: true), gives: "completion queues deleted"),
+    .function(
+      "nvmet_pci_epf_create_sq", .endpoint, Prototype(arguments: 6, returns: true),
+      Prototype(arguments: 5, returns: true, suffix: "_5"), gives: "submission queues created"),
+    .function(
+      "nvmet_pci_epf_delete_sq", .endpoint, Prototype(arguments: 2, returns: true), gives: "submission queues deleted"),
+    .function("nvmet_pci_epf_poll_cc_work", .endpoint, Prototype(arguments: 1), gives: "CC and CSTS"),
+    .function("nvmet_pci_epf_link_up", .endpoint, Prototype(arguments: 1, returns: true), gives: "link up"),
+    .function("nvmet_pci_epf_link_down", .endpoint, Prototype(arguments: 1, returns: true), gives: "link down"),
 
-    .function("pci_epc_raise_irq", .window, "interrupts raised"),
-    .function("pci_epc_mem_map", .window, "windows mapped"),
-    .function("pci_epc_mem_unmap", .window, "windows unmapped"),
+    .function("pci_epc_raise_irq", .window, Prototype(arguments: 5, returns: true), gives: "interrupts raised"),
+    .function("pci_epc_mem_map", .window, Prototype(arguments: 6, returns: true), gives: "windows mapped"),
+    .function("pci_epc_mem_unmap", .window, Prototype(arguments: 4), gives: "windows unmapped"),
 
     .tracepoint("workqueue_queue_work", .work, "from queued to running"),
 
-    .tracepoint("nvme_setup_cmd", .host, "the host's submissions"),
+    .tracepoint("nvme_setup_cmd", .host, "the host's submissions, with their entries"),
     ProbePoint(
-      place: .function("nvme_queue_rq"), group: .host, gives: "the host's doorbells", needs: ("nvme", "nvme_queue")),
+      place: .function("nvme_queue_rq"), group: .host, gives: "the host's doorbells", needs: ("nvme", "nvme_queue"),
+      prototypes: [Prototype(arguments: 2, returns: true)]),
     ProbePoint(
       place: .function("nvme_commit_rqs"), group: .host, gives: "the host's doorbells of batches",
-      needs: ("nvme", "nvme_queue")),
+      needs: ("nvme", "nvme_queue"), prototypes: [Prototype(arguments: 1)]),
     ProbePoint(
-      place: .function("nvme_irq"), group: .host, gives: "the host's interrupts", needs: ("nvme", "nvme_queue")),
+      place: .function("nvme_irq"), group: .host, gives: "the host's interrupts", needs: ("nvme", "nvme_queue"),
+      prototypes: [Prototype(arguments: 2)]),
+    ProbePoint(
+      place: .tracepoint("nvme_sq"), group: .host, gives: "how far the host's submission queues are",
+      needs: ("nvme", "nvme_queue")),
     .tracepoint("nvme_complete_rq", .host, "the host's completions"),
 
     .tracepoint("block_rq_issue", .block, "requests of the block layer"),
     .tracepoint("block_rq_complete", .block, "their completion"),
   ]
+}
+
+/// A stage of a command of nvmet-pci-epf, and what must be looked at to know it.
+public enum KernelStage: String, CaseIterable, Sendable {
+  case detect, fetch, dispatch, map
+  case dataIn = "data-in"
+  case execute
+  case dataOut = "data-out"
+  case complete, interrupt, reap
+
+  /// Each of these, or of each its alternative.
+  private var needs: [[String]] {
+    let transfer = ["nvmet_pci_epf_dma_transfer", "nvmet_pci_epf_mmio_transfer"]
+    return switch self {
+    // Its end is the fetch's begin; the host's submission is its begin.
+    case .detect: [["nvme_setup_cmd"], transfer]
+    case .fetch, .dataIn, .dataOut: [transfer]
+    case .dispatch: [transfer, ["nvmet_pci_epf_exec_iod_work"]]
+    case .map: [["nvmet_pci_epf_exec_iod_work"], ["nvmet_req_init"]]
+    case .execute: [["nvmet_req_init"], ["nvmet_req_complete"]]
+    case .complete: [["nvmet_pci_epf_complete_iod"], ["nvmet_pci_epf_cq_work"], ["nvmet_pci_epf_free_iod"]]
+    case .interrupt: [["nvmet_pci_epf_free_iod"], ["pci_epc_raise_irq"]]
+    case .reap: [["pci_epc_raise_irq"], ["nvme_complete_rq"]]
+    }
+  }
+
+  /// Will a recording have it?
+  public func isRecorded(by points: [Probes.Point]) -> Bool {
+    let attached = Set(points.filter(\.isAttached).map(\.name))
+    return needs.allSatisfy { !attached.isDisjoint(with: $0) }
+  }
 }

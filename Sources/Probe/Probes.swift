@@ -16,6 +16,10 @@ public final class Probes: @unchecked Sendable {
     /// What a trace has by it.
     public let gives: String
     public internal(set) var attachment: Attachment
+    /// What would have to be loaded for it.
+    let missingModule: String?
+
+    public var isAttached: Bool { if case .none = attachment { false } else { true } }
   }
 
   /// What a program cost, by the kernel's own count.
@@ -37,171 +41,151 @@ public final class Probes: @unchecked Sendable {
   }
 
   public private(set) var points: [Point]
-  let cpus: Int
-  private let object: OpaquePointer
-  private var links: [OpaquePointer] = []
-  private var rings: [Int32] = []
+  /// Tracepoints of DMA engines that this kernel has. Linux up to 7.3 has none, so that nothing here records them.
+  public private(set) var engineTracepoints: [String] = []
+  private let object: ProbeObject
+  private var links: [Link] = []
   private var statistics: Int32 = -1
-  private var programs: [OpaquePointer] = []
-  /// Of each program: whose events it emits; nil where it emits none.
-  private var roles: [Origin.Role?] = []
+  /// Of each program: whose events it emits.
+  private var roles: [String: Origin.Role] = [:]
+  /// Of links that are no more: what their probes missed.
+  private var missedByFormer: [Origin.Role: UInt64] = [:]
+
+  private struct Link {
+    let pointer: OpaquePointer
+    let role: Origin.Role?
+    let isKprobe: Bool
+  }
 
   /// - Throws: when nothing can be recorded, with the reason.
   public init(_ options: Options = Options()) throws(ProbeError) {
     libbpf_set_print(LibraryLog.take)
     points = []
-    cpus = Int(max(libbpf_num_possible_cpus(), 1))
     let wanted = ProbePoint.all.filter { options.groups.contains($0.group) }
-    let names = Set(wanted.map(\.place.name))
     let symbols = KernelSymbols(
-      looking: names, modules: Set(wanted.compactMap { ($0.needs ?? $0.group.needs)?.module } + ["nvmet", "nvme"]))
+      looking: Set(wanted.map(\.place.name) + KernelSymbols.workFunctions),
+      modules: Set(wanted.compactMap { ($0.needs ?? $0.group.needs)?.module } + ["nvmet", "nvme"]))
     defer { symbols.close() }
-    guard symbols.hasTypes else {
-      throw ProbeError(
-        geteuid() == 0
-          ? "this kernel has no BTF (/sys/kernel/btf/vmlinux), without which its structures cannot be read: take a "
-            + "kernel with CONFIG_DEBUG_INFO_BTF=y"
-          : Probes.privilege)
+    guard symbols.hasTypes else { throw ProbeError(Probes.withoutTypes) }
+    let available = try ProbeObject.programNames()
+    var plans = wanted.map { ProbePlan($0, symbols, available: available, onlyKprobes: options.onlyKprobes) }
+    object = try Probes.load(&plans, symbols, options)
+    engineTracepoints = symbols.engineTracepoints
+    for plan in plans {
+      guard let role = plan.point.group.role else { continue }
+      for program in plan.programs { roles[program] = role }
     }
-    let bytes = base64Bytes(bpfObject)
-    let opened = bytes.withUnsafeBytes { bpf_object__open_mem($0.baseAddress!, $0.count, nil) }
-    guard let opened else { throw ProbeError("the probes that were built into this program cannot be opened") }
-    object = opened
-    // From here on a failure ends in deinit.
-    let available = Set(allPrograms().map { String(cString: bpf_program__name($0)) })
-    let plans = wanted.map { ProbePlan($0, symbols, available: available, onlyKprobes: options.onlyKprobes) }
-    try load(plans, symbols, options)
     attach(plans)
+    try object.record(true)
   }
 
   deinit {
     detach()
-    bpf_object__close(object)
-    for ring in rings { close(ring) }
     if statistics >= 0 { close(statistics) }
   }
 
-  static let privilege =
+  static func privilege(lacking: String) -> String {
     "probing the kernel needs the capabilities CAP_BPF and CAP_PERFMON, CAP_SYS_ADMIN to read the types of modules and "
-    + "CAP_SYSLOG for their addresses: run it as root"
+      + "CAP_SYSLOG for their addresses; this process lacks \(lacking): run it as root"
+  }
+
+  private static var withoutTypes: String {
+    if access("/sys/kernel/btf/vmlinux", R_OK) == 0, let lacking = Capability.lacking {
+      return privilege(lacking: lacking)
+    }
+    return "this kernel has no BTF (/sys/kernel/btf/vmlinux), without which its structures cannot be read: take a "
+      + "kernel with CONFIG_DEBUG_INFO_BTF=y"
+  }
+
+  /// Emit nothing any more.
+  func pause() { try? object.record(false) }
 
   /// Take the probes away. What the rings hold stays readable.
   public func detach() {
-    for link in links { bpf_link__destroy(link) }
+    missedByFormer = missedByKprobes()
+    for link in links { bpf_link__destroy(link.pointer) }
     links = []
   }
 
   // MARK: Loading
 
-  private func load(_ plans: [ProbePlan], _ symbols: KernelSymbols, _ options: Options) throws(ProbeError) {
-    let needed = Set(plans.flatMap(\.programs))
-    for program in allPrograms() {
-      let isNeeded = needed.contains(String(cString: bpf_program__name(program)))
-      bpf_program__set_autoload(program, isNeeded)
-      if isNeeded {
-        programs.append(program)
-        let group = plans.first { $0.programs.contains(String(cString: bpf_program__name(program))) }?.point.group
-        roles.append(group == .work ? nil : group == .host || group == .block ? .host : .target)
-      }
-    }
-    guard !programs.isEmpty else {
-      throw ProbeError("nothing of what is to be recorded is there: " + Probes.missing(plans))
-    }
-    guard let data = bpf_object__find_map_by_name(object, ".rodata") else {
-      throw ProbeError("the probes that were built into this program are not whole")
-    }
-    var size = 0
-    if let initial = bpf_map__initial_value(data, &size) {
-      var constants = Array(UnsafeRawBufferPointer(start: initial, count: size))
-      set("only_qid", options.qid.map(UInt32.init) ?? .max, in: &constants)
-      set("exec_iod_work", symbols.address(of: "nvmet_pci_epf_exec_iod_work") ?? 0, in: &constants)
-      set("cq_work", symbols.address(of: "nvmet_pci_epf_cq_work") ?? 0, in: &constants)
-      _ = bpf_map__set_initial_value(data, constants, size)
-    }
-    try loadMaps(options.bufferBytes ?? (cpus <= 16 ? 8 << 20 : 1 << 20))
-  }
-
-  private func loadMaps(_ bufferBytes: Int) throws(ProbeError) {
-    guard let rings = bpf_object__find_map_by_name(object, "rings") else {
-      throw ProbeError("the probes that were built into this program are not whole")
-    }
-    bpf_map__set_max_entries(rings, UInt32(cpus))
-    let error = bpf_object__load(object)
-    guard error == 0 else { throw ProbeError(Probes.loadFailure(-error)) }
-    try makeRings(rings, bufferBytes)
-  }
-
-  private func allPrograms() -> [OpaquePointer] {
-    var programs: [OpaquePointer] = []
-    while let next = bpf_object__next_program(object, programs.last) { programs.append(next) }
-    return programs
-  }
-
-  /// Set a constant of the programs, where the object's BTF says that it lies.
-  private func set<Value: FixedWidthInteger>(_ name: String, _ value: Value, in constants: inout [UInt8]) {
-    guard let btf = bpf_object__btf(object) else { return }
-    let section = btf__find_by_name_kind(btf, ".rodata", 15)  // BTF_KIND_DATASEC
-    guard section > 0, let type = btf__type_by_id(btf, UInt32(section)) else { return }
-    let count = Int(type.pointee.info & 0xffff)
-    let variables = UnsafeRawPointer(type + 1).assumingMemoryBound(to: btf_var_secinfo.self)
-    for variable in UnsafeBufferPointer(start: variables, count: count) {
-      guard let entry = btf__type_by_id(btf, variable.type),
-        let text = btf__name_by_offset(btf, entry.pointee.name_off),
-        String(cString: text) == name, Int(variable.offset) + MemoryLayout<Value>.size <= constants.count
-      else { continue }
-      withUnsafeBytes(of: value) { bytes in
-        for (index, byte) in bytes.enumerated() { constants[Int(variable.offset) + index] = byte }
+  /// Load what the plans need. A program that the kernel refuses costs its plan's way, not the recording.
+  private static func load(
+    _ plans: inout [ProbePlan], _ symbols: KernelSymbols, _ options: Options
+  ) throws(ProbeError) -> ProbeObject {
+    let cpus = possibleCPUs
+    var refused: Set<String> = []
+    while true {
+      let programs = Set(plans.flatMap(\.programs))
+      guard !programs.isEmpty else { throw ProbeError(nothing(plans)) }
+      do throws(ProbeObject.Failure) {
+        return try ProbeObject(
+          ProbeObject.Options(
+            programs: programs,
+            constants: [
+              ("only_qid", UInt64(options.qid.map(UInt32.init) ?? .max)),
+              ("exec_iod_work", symbols.address(of: KernelSymbols.workFunctions[0]) ?? 0),
+              ("cq_work", symbols.address(of: KernelSymbols.workFunctions[1]) ?? 0),
+            ], cpus: cpus, bufferBytes: options.bufferBytes ?? (cpus <= 16 ? 8 << 20 : 1 << 20)))
+      } catch {
+        switch error {
+        case .fatal(let error): throw error
+        case .refused(let refusal):
+          guard programs.contains(refusal.program), refused.insert(refusal.program).inserted else {
+            throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
+          }
+          for index in plans.indices { plans[index].drop(refusal.program, because: refusal.why) }
+        }
       }
     }
   }
 
-  private func makeRings(_ map: OpaquePointer, _ bytes: Int) throws(ProbeError) {
-    for cpu in 0..<UInt32(cpus) {
-      var ring = bpf_map_create(BPF_MAP_TYPE_RINGBUF, "nvmepf_ring", 0, 0, UInt32(bytes), nil)
-      guard ring >= 0 else {
-        throw ProbeError("no ring buffer of \(bytes) bytes for CPU \(cpu): \(String(cString: strerror(errno)))")
-      }
-      rings.append(ring)
-      var key = cpu
-      guard bpf_map_update_elem(bpf_map__fd(map), &key, &ring, 0) == 0 else {
-        throw ProbeError("CPU \(cpu) cannot be given its ring buffer: \(String(cString: strerror(errno)))")
-      }
-    }
+  /// Why there is nothing to load.
+  private static func nothing(_ plans: [ProbePlan]) -> String {
+    if let lacking = Capability.lacking { return privilege(lacking: lacking) }
+    return "nothing of what is to be recorded is there: "
+      + (remedy(plans.compactMap(\.missingModule)) ?? plans.lazy.compactMap(\.obstacle).first
+        ?? "none of its functions can be probed")
   }
 
-  private static func loadFailure(_ error: Int32) -> String {
-    // Then the helpers that read kernel memory are not there, which looks like anything.
-    if let lockdown = try? readText("/sys/kernel/security/lockdown"), lockdown.contains("[confidentiality]") {
-      return
-        "the kernel is locked down (confidentiality), which forbids probes to read it: boot with lockdown=integrity or less"
+  private static var possibleCPUs: Int { Int(max(libbpf_num_possible_cpus(), 1)) }
+
+  /// The command after which more of a group can be recorded; nil where no command helps.
+  public func remedy(_ group: ProbeGroup) -> String? {
+    let missing = points.filter { $0.group == group && !$0.isAttached }
+    if missing.isEmpty { return nil }
+    if let command = Probes.remedy(missing.compactMap(\.missingModule)) { return command }
+    let isHidden = group == .work && missing.allSatisfy { $0.missingModule == nil }
+    return isHidden && Capability.lacking == nil ? "sysctl kernel.kptr_restrict=0" : nil
+  }
+
+  /// The command that loads modules, those that make sense on this machine; nil where there are none.
+  private static func remedy(_ missing: [String]) -> String? {
+    var modules: [String] = []
+    for module in missing where module != "nvmet_pci_epf" || KernelSymbols.hasEndpointController {
+      let name = module == "nvme_core" ? "nvme" : module.replacing("_", with: "-")
+      if !modules.contains(name) { modules.append(name) }
     }
-    switch error {
-    case EPERM: return privilege
-    case ENOMEM: return "the kernel has no memory for the probes' maps: a smaller --kernel-buffer may help"
-    default:
-      return "the kernel refuses the probes: \(String(cString: strerror(error)))"
-        + (LibraryLog.first.withLock { $0 }.map { " (\($0))" } ?? "")
-    }
+    if modules.isEmpty { return nil }
+    return "modprobe \(modules.count > 1 ? "-a " : "")\(modules.joined(separator: " "))"
   }
 
   // MARK: Attaching
 
   private func attach(_ plans: [ProbePlan]) {
-    let byName = Dictionary(uniqueKeysWithValues: programs.map { (String(cString: bpf_program__name($0)), $0) })
     for plan in plans {
       var point = Point(
         name: plan.point.place.name, group: plan.point.group, gives: plan.point.gives,
-        attachment: .none(why: plan.obstacle ?? ""))
-      var failure: Int32 = 0
+        attachment: .none(why: plan.obstacle ?? ""), missingModule: plan.missingModule)
       for (attachment, names) in plan.ways {
-        let made = names.map { byName[$0].flatMap { bpf_program__attach($0) } }
-        failure = errno
+        let made = names.map { object.programs[$0].flatMap { bpf_program__attach($0) } }
+        let failure = errno
         guard made.allSatisfy({ $0 != nil }) else {
           for case let link? in made { bpf_link__destroy(link) }
           point.attachment = .none(why: "the kernel refuses it: \(String(cString: strerror(failure)))")
           continue
         }
-        links += made.compactMap { $0 }
+        links += made.map { Link(pointer: $0!, role: plan.point.group.role, isKprobe: attachment == .kprobe) }
         point.attachment = attachment
         break
       }
@@ -216,20 +200,40 @@ public final class Probes: @unchecked Sendable {
 
   /// What every probe has cost since `countCosts`; nothing for those that never ran.
   public func costs() -> [Cost] {
-    programs.compactMap { program in
+    object.programs.sorted { $0.key < $1.key }.compactMap { name, program in
       guard let info = information(on: program), info.run_cnt > 0 else { return nil }
-      return Cost(name: String(cString: bpf_program__name(program)), runs: info.run_cnt, ns: info.run_time_ns)
+      return Cost(name: name, runs: info.run_cnt, ns: info.run_time_ns)
     }
   }
 
   /// How often the kernel did not run a probe of the target, or of the host, because an interrupt had come while the
-  /// same probe ran: events that no ring buffer knows of.
+  /// same probe ran, or because too many threads were in the function: events that no ring buffer knows of.
   func skipped() -> [Origin.Role: UInt64] {
-    var counts: [Origin.Role: UInt64] = [.target: 0, .host: 0]
-    for (program, role) in zip(programs, roles) {
-      if let role, let misses = information(on: program)?.recursion_misses { counts[role]! += misses }
+    var counts = links.isEmpty ? missedByFormer : missedByKprobes()
+    for (name, program) in object.programs {
+      if let role = roles[name], let misses = information(on: program)?.recursion_misses {
+        counts[role, default: 0] += misses
+      }
     }
     return counts
+  }
+
+  private func missedByKprobes() -> [Origin.Role: UInt64] {
+    var counts: [Origin.Role: UInt64] = [:]
+    for link in links where link.isKprobe {
+      if let role = link.role { counts[role, default: 0] += Probes.missed(link.pointer) }
+    }
+    return counts
+  }
+
+  /// What the kernel counts of a kprobe since 6.7. Not every <linux/bpf.h> has that: `struct bpf_link_info` in 64-bit
+  /// words, of which the third has the kind of perf event and the seventh the count.
+  private static func missed(_ link: OpaquePointer) -> UInt64 {
+    var words = [UInt64](repeating: 0, count: 8)
+    var length = UInt32(words.count * 8)
+    guard bpf_obj_get_info_by_fd(bpf_link__fd(link), &words, &length) == 0, length >= 56 else { return 0 }
+    let (linkIsPerfEvent, kind) = (UInt32(truncatingIfNeeded: words[0]) == 7, UInt32(truncatingIfNeeded: words[2]))
+    return linkIsPerfEvent && (kind == 3 || kind == 4) ? words[6] : 0
   }
 
   private func information(on program: OpaquePointer) -> bpf_prog_info? {
@@ -242,17 +246,16 @@ public final class Probes: @unchecked Sendable {
   public init(measuring bufferBytes: Int) throws(ProbeError) {
     libbpf_set_print(LibraryLog.take)
     points = []
-    cpus = Int(max(libbpf_num_possible_cpus(), 1))
-    let bytes = base64Bytes(bpfObject)
-    let opened = bytes.withUnsafeBytes { bpf_object__open_mem($0.baseAddress!, $0.count, nil) }
-    guard let opened else { throw ProbeError("the probes that were built into this program cannot be opened") }
-    object = opened
-    for program in allPrograms() {
-      let isMeasure = String(cString: bpf_program__name(program)) == "measure"
-      bpf_program__set_autoload(program, isMeasure)
-      if isMeasure { programs.append(program) }
+    do throws(ProbeObject.Failure) {
+      object = try ProbeObject(
+        ProbeObject.Options(programs: [Probes.measure], cpus: Probes.possibleCPUs, bufferBytes: bufferBytes))
+    } catch {
+      switch error {
+      case .fatal(let error): throw error
+      case .refused(let refusal): throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
+      }
     }
-    try loadMaps(bufferBytes)
+    try object.record(true)
     countCosts()
   }
 
@@ -260,21 +263,24 @@ public final class Probes: @unchecked Sendable {
   public func emitForMeasurement() {
     var options = bpf_test_run_opts()
     options.sz = MemoryLayout<bpf_test_run_opts>.size
-    _ = bpf_prog_test_run_opts(bpf_program__fd(programs[0]), &options)
+    _ = bpf_prog_test_run_opts(bpf_program__fd(object.programs[Probes.measure]), &options)
   }
   public static let measuredEvents = 1000
+  private static let measure = "measure"
 
   // MARK: What they say
 
-  var ringDescriptors: [Int32] { rings }
+  var ringDescriptors: [Int32] { object.rings }
 
-  /// The NQN of the subsystem that a controller belongs to, and its identifier; nil where it has not said.
+  /// The NQN of the subsystem that a controller belongs to, and its identifier; nil where it has not said, or where
+  /// another has its number by now.
   func name(of origin: Origin) -> (nqn: String, cntlid: UInt16)? {
-    guard let map = bpf_object__find_map_by_name(object, "names") else { return nil }
-    var key = UInt32(origin.role.rawValue) << 16 | UInt32(origin.controller)
-    // struct name: the NQN, then the identifier.
-    var bytes = [UInt8](repeating: 0, count: 232)
-    guard bpf_map_lookup_elem(bpf_map__fd(map), &key, &bytes) == 0 else { return nil }
+    // struct name: the NQN, the identifier, the generation; then whose name it is.
+    var bytes = [UInt8](repeating: 0, count: 248)
+    let key = UInt32(origin.role.rawValue) << 16 | UInt32(origin.controller)
+    guard object.read("names", key: key, into: &bytes), bytes[0] != 0, bytes[226] == origin.generation else {
+      return nil
+    }
     return (
       String(decoding: bytes[..<224].prefix { $0 != 0 }, as: UTF8.self), UInt16(bytes[224]) | UInt16(bytes[225]) << 8
     )
@@ -282,21 +288,22 @@ public final class Probes: @unchecked Sendable {
 
   /// Events that each CPU had no room for.
   func lost() -> [UInt64] {
-    var counts = [UInt64](repeating: 0, count: cpus)
-    guard let map = bpf_object__find_map_by_name(object, "lost") else { return counts }
-    var key: UInt32 = 0
-    _ = bpf_map_lookup_elem(bpf_map__fd(map), &key, &counts)
-    return counts
-  }
-
-  static func missing(_ plans: [ProbePlan]) -> String {
-    var modules: [String] = []
-    for plan in plans {
-      if let module = plan.missingModule, !modules.contains(module) { modules.append(module) }
+    var bytes = [UInt8](repeating: 0, count: 8 * object.rings.count)
+    guard object.read("lost", key: 0, into: &bytes) else { return object.rings.map { _ in 0 } }
+    return bytes.withUnsafeBytes { bytes in
+      object.rings.indices.map { bytes.loadUnaligned(fromByteOffset: 8 * $0, as: UInt64.self) }
     }
-    return modules.isEmpty
-      ? "none of its functions can be probed"
-      : "modprobe \(modules.map { $0.replacing("_", with: "-") }.joined(separator: " "))"
+  }
+}
+
+extension ProbeGroup {
+  /// Whose events its probes emit; nil where they emit none.
+  var role: Origin.Role? {
+    switch self {
+    case .nvmet, .endpoint, .window: .target
+    case .host, .block: .host
+    case .work: nil
+    }
   }
 }
 

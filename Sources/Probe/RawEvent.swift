@@ -27,7 +27,7 @@ struct RawEvent {
     time = load(0, as: UInt64.self)
     lost = load(8, as: UInt64.self)
     let role: Origin.Role = raw[44] == 0 ? .target : .host
-    origin = Origin(role: role, controller: load(36, as: UInt16.self))
+    origin = Origin(role: role, controller: load(36, as: UInt16.self), generation: raw[45])
     var record = Record(
       kind: kind, flags: raw[39], qid: load(32, as: UInt16.self), cid: load(34, as: UInt16.self),
       a: load(16, as: UInt64.self), b: load(24, as: UInt64.self))
@@ -53,6 +53,8 @@ struct Origin: Hashable, Sendable {
   let role: Role
   /// A target's controller identifier, or the instance of the host's driver.
   let controller: UInt16
+  /// Which of those that have had the number.
+  var generation: UInt8 = 0
 
   /// Before a Connect command has given it an identifier.
   static let noController: UInt16 = 0xffff

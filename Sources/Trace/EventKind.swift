@@ -42,6 +42,8 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case dropped = 62
   case block = 63
   case probe = 64
+  case entry = 65
+  case queueState = 66
   // What the recorder says of itself.
   case checkpoint = 40
   case clock = 41

@@ -81,6 +81,24 @@ private let qid = EventField("qid", .qid, "Queue identifier.")
 private let cid = EventField("cid", .cid, "Command identifier.")
 private let failed = "0x02: the host's memory could not be reached."
 
+/// The 64 bytes of a submission queue entry behind an event.
+private let entryFields: [EventField] = [
+  EventField("opcode", .tail(offset: 0, width: 1), .hexadecimal, "Opcode (CDW0 7:0)."),
+  EventField("cdw0flags", .tail(offset: 1, width: 1), .hexadecimal, "PSDT and FUSE (CDW0 15:8)."),
+  EventField("sqecid", .tail(offset: 2, width: 2), .number, "CID (CDW0 31:16)."),
+  EventField("nsid", .tail(offset: 4, width: 4), .number, "Namespace identifier."),
+  EventField("cdw2", .tail(offset: 8, width: 4), .hexadecimal, "Command Dword 2."),
+  EventField("cdw3", .tail(offset: 12, width: 4), .hexadecimal, "Command Dword 3."),
+  EventField("mptr", .tail(offset: 16, width: 8), .hexadecimal, "Metadata pointer."),
+  EventField("prp1", .tail(offset: 24, width: 8), .hexadecimal, "DPTR 63:0."),
+  EventField("prp2", .tail(offset: 32, width: 8), .hexadecimal, "DPTR 127:64."),
+  EventField("slba", .tail(offset: 40, width: 8), .number, "Command Dwords 10 and 11."),
+  EventField("cdw12", .tail(offset: 48, width: 4), .hexadecimal, "Command Dword 12."),
+  EventField("cdw13", .tail(offset: 52, width: 4), .hexadecimal, "Command Dword 13."),
+  EventField("cdw14", .tail(offset: 56, width: 4), .hexadecimal, "Command Dword 14."),
+  EventField("cdw15", .tail(offset: 60, width: 4), .hexadecimal, "Command Dword 15."),
+]
+
 extension EventField {
   fileprivate init(_ name: String, _ place: FieldPlace, _ meaning: String) {
     self.init(name, place, .number, meaning)
@@ -119,21 +137,7 @@ private let eventDescriptions: [EventDescription] = [
       cid,
       EventField("slot", .aLow, "Entry of the submission queue."),
       EventField("span", .bLow, .span, "Duration of the transfer."),
-      EventField("opcode", .tail(offset: 0, width: 1), .hexadecimal, "Opcode (CDW0 7:0)."),
-      EventField("cdw0flags", .tail(offset: 1, width: 1), .hexadecimal, "PSDT and FUSE (CDW0 15:8)."),
-      EventField("sqecid", .tail(offset: 2, width: 2), .number, "CID (CDW0 31:16)."),
-      EventField("nsid", .tail(offset: 4, width: 4), .number, "Namespace identifier."),
-      EventField("cdw2", .tail(offset: 8, width: 4), .hexadecimal, "Command Dword 2."),
-      EventField("cdw3", .tail(offset: 12, width: 4), .hexadecimal, "Command Dword 3."),
-      EventField("mptr", .tail(offset: 16, width: 8), .hexadecimal, "Metadata pointer."),
-      EventField("prp1", .tail(offset: 24, width: 8), .hexadecimal, "DPTR 63:0."),
-      EventField("prp2", .tail(offset: 32, width: 8), .hexadecimal, "DPTR 127:64."),
-      EventField("slba", .tail(offset: 40, width: 8), .number, "Command Dwords 10 and 11."),
-      EventField("cdw12", .tail(offset: 48, width: 4), .hexadecimal, "Command Dword 12."),
-      EventField("cdw13", .tail(offset: 52, width: 4), .hexadecimal, "Command Dword 13."),
-      EventField("cdw14", .tail(offset: 56, width: 4), .hexadecimal, "Command Dword 14."),
-      EventField("cdw15", .tail(offset: 60, width: 4), .hexadecimal, "Command Dword 15."),
-    ]),
+    ] + entryFields),
   EventDescription(
     .read, "read", "Bytes that the engine interprets were read from host memory: a PRP list, a small payload.",
     carriesBytes: true,
@@ -190,6 +194,7 @@ private let eventDescriptions: [EventDescription] = [
       EventField("cqid", .qid, "Completion queue identifier."),
       EventField("vector", .aLow, "Interrupt vector."),
       EventField("entries", .bLow, "Completion queue entries that it announces."),
+      EventField("type", .cid, "Kernel's target: 1 INTx, 2 MSI, 4 MSI-X; 0 where it is not known."),
     ]),
   EventDescription(
     .reset, "reset", "The controller was taken back to its initial state from outside its registers.",
@@ -295,7 +300,7 @@ private let eventDescriptions: [EventDescription] = [
       qid,
       cid,
       EventField("slba", .a, "I/O commands: first logical block."),
-      EventField("blocks", .bLow, "Read and Write: logical blocks."),
+      EventField("blocks", .bLow, "Commands with a range of blocks: logical blocks."),
       EventField("nsid", .bHigh, "Namespace identifier."),
     ]),
   EventDescription(
@@ -325,7 +330,7 @@ private let eventDescriptions: [EventDescription] = [
   EventDescription(
     .window, "window", "Host memory was mapped into an outbound window of the endpoint, or unmapped.",
     [
-      EventField("flags", .flags, .hexadecimal, "0x01: unmapped. \(failed)"),
+      EventField("flags", .flags, .hexadecimal, "0x01: unmapped. \(failed) 0x04: a completion queue's, of this qid."),
       qid,
       cid,
       EventField("address", .a, .hexadecimal, "PCI address; 0 where it was unmapped."),
@@ -344,21 +349,35 @@ private let eventDescriptions: [EventDescription] = [
     ]),
   EventDescription(
     .status, "status", "The controller's status has changed.",
-    [EventField("csts", .a, .hexadecimal, "CSTS.")]),
+    [
+      EventField("csts", .a, .hexadecimal, "CSTS, as the host reads it."),
+      EventField("driver", .b, .hexadecimal, "CSTS, as the driver will write it."),
+    ]),
   EventDescription(
     .link, "link", "The PCI link went up or down.", [EventField("up", .flags, "1: up, 0: down.")]),
   EventDescription(
     .asynchronousEvent, "asynchronous-event", "The target core reports an asynchronous event.",
     [EventField("result", .a, .hexadecimal, "Completion Dword 0.")]),
   EventDescription(
-    .dropped, "dropped", "A command was given up without a completion.", [qid, cid]),
+    .dropped, "dropped", "A command was given up without a completion.",
+    [
+      qid,
+      cid,
+      EventField(
+        "flags", .flags, .hexadecimal, "0x02: its entry could not be fetched: the command identifier is none."),
+    ]),
   EventDescription(
     .block, "block", "A request of the block layer was issued to a driver, or completed by it.",
     [
-      EventField("flags", .flags, .hexadecimal, "0x01: completed."),
+      EventField(
+        "flags", .flags, .hexadecimal,
+        "0x01: completed. 0x02: it joins several. Its operation, times 4: 0 read, 1 write, 2 flush, 3 discard, and so on."
+      ),
       EventField("sector", .a, "First sector of 512 bytes."),
       EventField("length", .bLow, .bytes, "Bytes."),
       EventField("error", .bHigh, "Completed: the block layer's status, 0 is success."),
+      EventField("major", .qid, "Of the device's number; 0 where it is not known."),
+      EventField("minor", .cid, "Of the device's number, its lower 16 bits."),
     ]),
   EventDescription(
     .probe, "probe", "What a probe cost while it recorded, by the kernel's own count.", carriesBytes: true,
@@ -367,6 +386,19 @@ private let eventDescriptions: [EventDescription] = [
       EventField("runs", .a, "How often it ran."),
       EventField("length", .bLow, .bytes, "Bytes: its name."),
       EventField("mean", .bHigh, "Nanoseconds that it took in the mean."),
+    ]),
+  EventDescription(
+    .entry, "entry",
+    "Kernel's host: the entry of the command that is submitted, as far as the driver has filled it in.",
+    fixedTailBytes: 64, [qid, cid] + entryFields),
+  EventDescription(
+    .queueState, "queue-state",
+    "Kernel's host: a completion was found; how far both sides are with its submission queue.",
+    [
+      qid,
+      cid,
+      EventField("head", .aLow, "SQ head pointer, as the controller told."),
+      EventField("tail", .aHigh, "Submission queue tail, of the driver."),
     ]),
   EventDescription(
     .checkpoint, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
@@ -380,14 +412,18 @@ private let eventDescriptions: [EventDescription] = [
     [
       EventField("monotonic", .a, .nanoseconds, "CLOCK_MONOTONIC_RAW."),
       EventField("realtime", .b, .nanoseconds, "CLOCK_REALTIME, since 1970."),
+      EventField(
+        "residual", .cid,
+        "Kernel: nanoseconds by which the times of its events were off those of the trace by then, at most 65535."),
     ]),
   EventDescription(
     .gap, "gap", "Events are missing here.",
     [
       EventField(
         "flags", .flags, .hexadecimal,
-        "0x01: the kernel did not run a probe that an interrupt found running; in the last tenth of a second."),
+        "0x01: the kernel did not run a probe that an interrupt found running, or had no room to see a return."),
       EventField("events", .a, "How many were lost."),
+      EventField("since", .bLow, .span, "The stretch of time in which they were; 0: those just before this event."),
     ]),
   EventDescription(
     .ringWait, "ring-wait", "The recorded thread waited for room in its ring; its time is not the engine's.",

@@ -61,11 +61,11 @@ public enum EventFlag {
   public static let completionQueue: UInt8 = 0x01
   /// segment, payload: from the host to the controller; without it to the host.
   public static let fromHost: UInt8 = 0x01
-  /// fetch, read, write, segment, completion: the host's memory could not be reached.
+  /// fetch, read, write, segment, completion, dropped: the host's memory could not be reached.
   public static let failed: UInt8 = 0x02
   /// fetch: it came with the entry before. execute-end: not at once.
   public static let later: UInt8 = 0x04
-  /// gap: a probe was not run, some time in the tenth of a second before.
+  /// gap: a probe was not run, some time in the stretch of time that it tells.
   public static let notRun: UInt8 = 0x01
   /// namespace: attached; without it detached.
   public static let attached: UInt8 = 0x01

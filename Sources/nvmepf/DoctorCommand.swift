@@ -57,7 +57,7 @@ struct DoctorCommand: ParsableCommand {
     let probes: Probes
     do throws(ProbeError) {
       var options = Probes.Options()
-      options.bufferBytes = 4096
+      options.bufferBytes = Int(getpagesize())
       probes = try Probes(options)
     } catch {
       let isAbsent = error.description.contains("modprobe")
@@ -68,19 +68,58 @@ struct DoctorCommand: ParsableCommand {
           remedy: error.description)
       ]
     }
-    return ProbeGroup.allCases.map { group in
-      let points = probes.points.filter { $0.group == group }
-      let missing = points.filter { if case .none = $0.attachment { true } else { false } }
-      let state: Finding.State = missing.isEmpty ? .green : .yellow
-      return Finding(
-        what: "kernel \(kernelRelease()), \(group.title)", state: state,
-        found: missing.isEmpty
-          ? "all \(points.count) probes attach"
-          : missing.count == points.count
-            ? "nothing can be recorded" : "\(points.count - missing.count) of \(points.count) probes attach",
-        remedy: missing.isEmpty ? nil : group.remedy(missing.count == points.count),
-        details: missing.count == points.count ? [] : points.map(\.line))
-    }
+    return [types()] + ProbeGroup.allCases.map { group(probes, $0) } + [transports(), stages(probes)]
+  }
+
+  /// The probes would not have been loaded without them.
+  private func types() -> Finding {
+    let modules = (try? FileManager.default.contentsOfDirectory(atPath: "/sys/kernel/btf"))?.count ?? 1
+    return Finding(
+      what: "BTF", state: .green, found: "of the kernel" + (modules > 1 ? ", and of \(modules - 1) modules" : ""))
+  }
+
+  private func group(_ probes: Probes, _ group: ProbeGroup) -> Finding {
+    let points = probes.points.filter { $0.group == group }
+    let missing = points.filter { !$0.isAttached }
+    let isAll = missing.count == points.count
+    // One reason for all of them need not be said of each.
+    let reasons = Set(missing.compactMap { point in if case .none(let why) = point.attachment { why } else { nil } })
+    return Finding(
+      what: "kernel \(kernelRelease()), \(group.title)", state: missing.isEmpty ? .green : .yellow,
+      found: missing.isEmpty
+        ? "all \(points.count) probes attach"
+        : isAll
+          ? "nothing can be recorded" + (reasons.count == 1 ? ": \(reasons.first!)" : "")
+          : "\(points.count - missing.count) of \(points.count) probes attach; what is missing costs its events, not the recording",
+      remedy: probes.remedy(group), details: isAll && reasons.count == 1 ? [] : points.map(\.line))
+  }
+
+  private func transports() -> Finding {
+    let loaded = [
+      ("nvmet_pci_epf", "PCI endpoint"), ("nvme_loop", "loop"), ("nvmet_tcp", "TCP"), ("nvmet_rdma", "RDMA"),
+      ("nvmet_fc", "Fibre Channel"),
+    ].filter { FileManager.default.fileExists(atPath: "/sys/module/\($0.0)") }.map(\.1)
+    return Finding(
+      what: "transports of the kernel's target", state: loaded.isEmpty ? .yellow : .green,
+      found: loaded.isEmpty ? "none is loaded" : loaded.joined(separator: ", "),
+      remedy: loaded.isEmpty ? "modprobe nvmet-tcp" : nil)
+  }
+
+  private func stages(_ probes: Probes) -> Finding {
+    let what = "stages that a recording of the kernel has"
+    let recorded = KernelStage.allCases.filter { $0.isRecorded(by: probes.points) }
+    let missing = KernelStage.allCases.filter { !recorded.contains($0) }
+    func names(_ stages: [KernelStage]) -> String { stages.map(\.rawValue).joined(separator: ", ") }
+    let hosts = missing.allSatisfy { [.detect, .reap].contains($0) }
+    return Finding(
+      what: what, state: missing.isEmpty || (hosts && !recorded.isEmpty) ? .green : .yellow,
+      found: (recorded.isEmpty ? "none" : names(recorded)) + (missing.isEmpty ? "" : "; not \(names(missing))")
+        + (hosts && !missing.isEmpty ? ", which the host beside it tells (nvmepf merge)" : ""),
+      details: [
+        probes.engineTracepoints.isEmpty
+          ? "DMA engines have no tracepoints in this kernel: a transfer is timed around the driver's own functions"
+          : "DMA engines have tracepoints, which are not recorded: \(probes.engineTracepoints.joined(separator: " "))"
+      ])
   }
 
   // MARK: fio and our engine
@@ -182,18 +221,6 @@ extension ProbeGroup {
     case .work: "work items"
     case .host: "host driver (nvme)"
     case .block: "block layer"
-    }
-  }
-
-  func remedy(_ isAll: Bool) -> String {
-    switch self {
-    case .nvmet: isAll ? "modprobe nvmet" : "what is missing costs its events, not the recording"
-    case .endpoint, .window, .work:
-      isAll
-        ? "modprobe nvmet-pci-epf, on a machine whose PCI controller is an endpoint"
-        : "what is missing costs its stage, not the recording"
-    case .host: isAll ? "modprobe nvme" : "what is missing costs its events, not the recording"
-    case .block: "what is missing costs its events, not the recording"
     }
   }
 }

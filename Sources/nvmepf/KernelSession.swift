@@ -46,11 +46,16 @@ struct KernelOptions: ParsableArguments {
     guard measureOverhead.map({ kernel && $0 >= 2 }) ?? true else {
       throw ValidationError("--measure-overhead: 2 pairs at least, with --kernel")
     }
+    guard !engine || measureOverhead == nil else {
+      throw ValidationError(
+        "--measure-overhead and --engine exclude each other: what the engine takes is no probe's cost")
+    }
     guard kernel || (!engine && subsystem == nil && qid == nil && events.isEmpty && kernelBuffer == nil) else {
       throw ValidationError("--engine, --subsystem, --qid, --events and --kernel-buffer go with --kernel")
     }
-    if let bytes = kernelBuffer?.bytes, bytes < 4096 || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
-      throw ValidationError("--kernel-buffer is a power of two of 4 KiB to 1 GiB")
+    let page = UInt64(getpagesize())
+    if let bytes = kernelBuffer?.bytes, bytes < page || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
+      throw ValidationError("--kernel-buffer is a power of two of \(page >> 10) KiB to 1 GiB")
     }
   }
 
@@ -71,17 +76,19 @@ final class KernelSession {
   private let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
 
-  /// The rings of some CPUs.
-  private static let ringBytes: UInt64 = 64 << 20
-
   /// - Parameter notes: for the trace, besides.
   init(_ options: KernelOptions, output: String, command: [String], notes: [(String, String)] = []) throws(Failure) {
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
     let id = TraceID.random()
     let directory = try Failure.wrap { () throws(TraceError) in
-      try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelSession.ringBytes)
+      try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
     }
     self.directory = directory
+    if !directory.path.hasPrefix("/dev/shm/") {
+      tell(
+        "nvmepf: shared memory has no room for the recording's rings (\(byteText(KernelRecorder.Budget().bytes))), which "
+          + "lie in \(directory.path) instead: mount -o remount,size=1G /dev/shm if events are lost")
+    }
     do throws(Failure) {
       var writing = TraceWriter.Options()
       writing.ticks = .monotonic
@@ -108,6 +115,7 @@ final class KernelSession {
   /// End the recording and close the trace.
   func finish() throws(Failure) {
     kernel.stop()
+    if let problem = kernel.problem { complain(problem) }
     let summary = recorder.stop()
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(description: error.description, status: 1) }
@@ -118,7 +126,17 @@ final class KernelSession {
     let progress = recorder.progress
     return String(
       format: "%.0f s, %@ kernel events, %@%@", seconds, grouped(kernel.events), byteText(progress.bytes),
-      kernel.lost > 0 ? ", \(grouped(kernel.lost)) LOST: a larger --kernel-buffer" : "")
+      kernel.shortcomings)
+  }
+}
+
+extension KernelRecorder {
+  /// What a recording lacks, for the end of a line; empty where it lacks nothing.
+  var shortcomings: String {
+    var text = ""
+    if lost > 0 { text += ", \(grouped(lost)) LOST" + (overrun > 0 ? ": a larger --kernel-buffer" : "") }
+    if clockErrorNs > 1000 { text += ", clocks \(grouped(clockErrorNs)) ns apart" }
+    return text
   }
 }
 

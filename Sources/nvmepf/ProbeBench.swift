@@ -44,7 +44,7 @@ struct ProbeBench {
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(measuring: 8 << 20) }
     let id = TraceID.random()
     let directory = try Failure.wrap { () throws(TraceError) in
-      try RecordingDirectory(creating: id, tracePath: path, ringBytes: 64 << 20)
+      try RecordingDirectory(creating: id, tracePath: path, ringBytes: KernelRecorder.Budget().bytes)
     }
     defer { directory.remove() }
     var writing = TraceWriter.Options()

@@ -62,10 +62,46 @@ struct RecordCommand: ParsableCommand {
           ? "nothing to record: give a command after --, or --rw for the built-in workload"
           : "a command and --rw exclude each other")
     }
+    if kernel.kernel && !kernel.engine { try validateKernel() }
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
     guard iodepth >= 1, numjobs >= 1, numjobs <= endpoint.queues, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
       throw ValidationError("--iodepth, --numjobs, --runtime and --number are at least 1; a job needs a queue")
     }
+  }
+
+  /// What is the endpoint's and its workload's means nothing without it.
+  private func validateKernel() throws {
+    let given = [
+      ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
+      ("--rw", rw != nil), ("--number", number != nil),
+    ]
+    if let (name, _) = given.first(where: \.1) {
+      throw ValidationError("\(name) is for the endpoint, which record --kernel has only with --engine")
+    }
+    if kernel.measureOverhead != nil, let why = timed {
+      throw ValidationError(
+        "--measure-overhead compares how long the command takes, and \(why): give fio a number of commands "
+          + "(--number_ios or --size) instead")
+    }
+  }
+
+  /// Why the command takes the same time whatever it costs; nil where that is not known.
+  private var timed: String? {
+    guard isFio else { return nil }
+    func isTimed(_ option: Substring) -> Bool {
+      let parts = option.split(separator: "=", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
+      return parts.first == "time_based" && !["0"].contains(parts.dropFirst().first)
+    }
+    for word in command.dropFirst() {
+      if word.hasPrefix("-") {
+        if isTimed(word.drop { $0 == "-" }) { return "\(word) says how long" }
+      } else if let text = try? String(contentsOfFile: word, encoding: .utf8),
+        text.split(separator: "\n").contains(where: isTimed)
+      {
+        return "time_based in \(word) says how long"
+      }
+    }
+    return nil
   }
 
   func run() throws {

@@ -136,7 +136,7 @@ final class Session {
 
   /// Record the kernel too, in streams of its own; `finish` ends that.
   func record(_ kernel: KernelOptions) throws(Failure) {
-    let clock = KernelRecorder.ClockLine(ticksPerSecond: ticksPerSecond)
+    let clock = KernelClock(ticksPerSecond: ticksPerSecond)
     kernelRecorder = try Failure.wrap { () throws(ProbeError) in
       let probes = try Probes(kernel.probes)
       probes.countCosts()
@@ -155,6 +155,7 @@ final class Session {
     serving?.join()
     function.stop()
     kernelRecorder?.stop()
+    if let problem = kernelRecorder?.problem { complain(problem) }
     defer { directory.remove() }
     discarder?.join()
     guard let recorder else { return }
@@ -171,9 +172,9 @@ final class Session {
     guard let progress = recorder?.progress else { return String(format: "%.0f s", seconds) }
     let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
     return String(
-      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), ring %.0f %% full", seconds,
+      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), ring %.0f %% full%@", seconds,
       grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent,
-      100 * progress.ringFill)
+      100 * progress.ringFill, kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
   }
 }
 
