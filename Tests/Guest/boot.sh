@@ -3,7 +3,7 @@
 #
 # Boots a guest under emulation, runs SCRIPT in it, powers it off and exits with SCRIPT's status (124: it took too long,
 # 125: the guest died). FOLDER is /host in the guest: the script finds there what it needs, and leaves there what it made.
-# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (300 seconds).
+# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (600 seconds).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 kernel=$1 initrd=$2 folder=$3 script=$4
@@ -12,7 +12,7 @@ shift 4
 rm -f "$folder/rc"
 install -m 755 "$script" "$folder/script"
 status=0
-timeout --foreground "${LIMIT:-300}" "$guest/qemu.sh" \
+timeout --foreground "${LIMIT:-600}" "$guest/qemu.sh" \
   -accel tcg,thread=multi -cpu max -smp "${SMP:-2}" -m "${MEM:-1G}" -machine q35 \
   -nodefaults -no-user-config -display none -serial stdio -no-reboot -kernel "$kernel" -initrd "$initrd" \
   -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable $*" \
