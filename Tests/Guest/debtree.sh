@@ -40,9 +40,11 @@ apt_opts=(
   -oAcquire::Retries=3 -oDebug::NoLocking=true
 )
 mv "$state/sources.list.new" "$state/sources.list"
-# Always: what old lists name may have left the mirror.
-apt-get "${apt_opts[@]}" -qq update ||
-  compgen -G "$state/lists/*_Packages*" >/dev/null || unable "the lists of $suites cannot be downloaded"
+# Always: what old lists name may have left the mirror. Where that fails, which apt does not tell, the old ones must do.
+apt-get "${apt_opts[@]}" -qq update || true
+for s in $suites; do
+  compgen -G "$state/lists/*_dists_${s}_main_binary-amd64_Packages*" >/dev/null || unable "the lists of $s cannot be downloaded"
+done
 
 # Resolve against an empty archive folder, else apt leaves out what is cached.
 mkdir -p "$state/none/partial"
