@@ -3,7 +3,7 @@
 #
 # Boots a guest under emulation, runs SCRIPT in it, powers it off and exits with SCRIPT's status (124: it took too long,
 # 125: the guest died). FOLDER is /host in the guest: the script finds there what it needs, and leaves there what it made.
-# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (300 seconds), OPTIONS (more of QEMU's).
+# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (600 seconds), OPTIONS (more of QEMU's).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 kernel=$1 initrd=$2 folder=$3 script=$4
@@ -13,7 +13,7 @@ rm -f "$folder/rc"
 install -m 755 "$script" "$folder/script"
 read -ra options <<<"${OPTIONS:-}"
 status=0
-timeout --foreground "${LIMIT:-300}" "$guest/qemu.sh" \
+timeout --foreground "${LIMIT:-600}" "$guest/qemu.sh" \
   -accel tcg,thread=multi -cpu max -smp "${SMP:-2}" -m "${MEM:-1G}" \
   -object "memory-backend-memfd,id=ram,size=${MEM:-1G},share=on" -machine q35,memory-backend=ram \
   -nodefaults -no-user-config -display none -serial stdio -no-reboot -kernel "$kernel" -initrd "$initrd" \

@@ -9,6 +9,12 @@ fail() {
   echo "guest: $*" >&2
   exit 1
 }
+# What this machine or its network does not allow is no failure of what is tested: a status of its own (EX_TEMPFAIL).
+unable=75
+unable() {
+  echo "guest: $*" >&2
+  exit $unable
+}
 
 # need PACKAGE... - install Debian packages of this machine that are missing.
 need() {
@@ -17,10 +23,11 @@ need() {
     [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} -gt 0 ] || return 0
-  [ "$(id -u)" = 0 ] || fail "as root: apt-get install ${missing[*]}"
+  [ "$(id -u)" = 0 ] || unable "as root: apt-get install ${missing[*]}"
   say "installing ${missing[*]}"
   apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null ||
-    { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null; }
+    { apt-get update -qq && apt-get install -qq --no-install-recommends "${missing[@]}" >/dev/null; } ||
+    unable "${missing[*]} cannot be installed"
 }
 
 # once NAME KEY COMMAND... - run COMMAND unless it has succeeded for this KEY before. Other scripts wait for it meanwhile.

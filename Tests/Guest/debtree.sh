@@ -9,6 +9,8 @@
 # Environment: DEB_STATE  apt lists and downloaded .debs (default: apt in the cache)
 #              SUITES     default "trixie trixie-backports"
 #              DEB_MIRROR default: this machine's own Debian mirror, from apt
+#
+# Exits with 75 where the network is what fails.
 set -euo pipefail
 . "$(dirname "$0")/common.sh"
 state=${DEB_STATE:-$cache/apt}
@@ -21,7 +23,7 @@ root=${1:?usage: debtree.sh [--no-deps] ROOT PACKAGE...}; shift
 mirror=${DEB_MIRROR:-$(. /etc/os-release
   apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
     awk -v c="$VERSION_CODENAME" '$1 == c { print $2; exit }')}
-[ -n "$mirror" ] || { echo "debtree: no Debian mirror in apt's configuration" >&2; exit 1; }
+[ -n "$mirror" ] || unable "no Debian mirror in apt's configuration"
 
 mkdir -p "$state"/{lists/partial,cache/archives/partial,parts} "$root"
 : > "$state/status"
@@ -37,10 +39,12 @@ apt_opts=(
   -oAPT::Default-Release="${suites##* }" -oAPT::Install-Recommends=false -oAPT::Sandbox::User=root -oAcquire::Languages=none
   -oAcquire::Retries=3 -oDebug::NoLocking=true
 )
-if ! cmp -s "$state/sources.list.new" "$state/sources.list" || [ -n "${DEB_UPDATE:-}" ]; then
-  mv "$state/sources.list.new" "$state/sources.list"
-  apt-get "${apt_opts[@]}" -qq update
-fi
+mv "$state/sources.list.new" "$state/sources.list"
+# Always: what old lists name may have left the mirror. Where that fails, which apt does not tell, the old ones must do.
+apt-get "${apt_opts[@]}" -qq update || true
+for s in $suites; do
+  compgen -G "$state/lists/*_dists_${s}_main_binary-amd64_Packages*" >/dev/null || unable "the lists of $s cannot be downloaded"
+done
 
 # Resolve against an empty archive folder, else apt leaves out what is cached.
 mkdir -p "$state/none/partial"
@@ -48,11 +52,11 @@ if [ -n "$nodeps" ]; then get=(download); else get=(-y install); fi
 mapfile -t debs < <(cd "$state/none" &&
   apt-get "${apt_opts[@]}" -oDir::Cache::archives="$state/none" -qq --print-uris "${get[@]}" "$@" |
   sed -n "s|^'[^']*' \([^ ]*\.deb\) .*|$state/cache/archives/\1|p")
-[ ${#debs[@]} -gt 0 ] || { echo "debtree: apt resolved nothing for: $*" >&2; exit 1; }
+[ ${#debs[@]} -gt 0 ] || fail "apt resolved nothing for: $*"
 
 # Download (apt verifies the checksums); what is already cached costs nothing.
 (cd "$state/cache/archives" &&
-  apt-get "${apt_opts[@]}" -qq --download-only "${get[@]}" "$@" > /dev/null)
+  apt-get "${apt_opts[@]}" -qq --download-only "${get[@]}" "$@" > /dev/null) || unable "cannot be downloaded: $*"
 
 # base-files first: it brings the /bin, /lib, /sbin -> usr links.
 skip=(--exclude='./usr/share/doc/*' --exclude='./usr/share/man/*' --exclude='./usr/share/locale/*')

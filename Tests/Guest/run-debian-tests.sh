@@ -8,11 +8,10 @@ tests=("$@")
 [ $# -gt 0 ] || mapfile -t tests < <(cd "$guest/debian/tests" && ls -- *.sh | sed 's/\.sh$//')
 
 build_nvmepf
-for suite in trixie trixie-backports; do
-  if ! "$guest/debian/build.sh" "$suite"; then
-    not_run "Debian's kernel of $suite: it could not be downloaded"
-    continue
-  fi
+suites=(trixie trixie-backports)
+prepared "QEMU" "$guest/qemu.sh" --version || suites=()
+for suite in "${suites[@]}"; do
+  prepared "Debian's kernel of $suite" "$guest/debian/build.sh" "$suite" || continue
   for test in "${tests[@]}"; do
     run_test "$(cut -d+ -f1 "$cache/$suite/version") $test" "$cache/$suite" "$guest/debian/tests/$test.sh" \
       "$guest/debian/nvmet.inc" "$guest"/debian/tests/*.sh

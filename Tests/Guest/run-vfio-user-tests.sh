@@ -60,28 +60,20 @@ vanish() { # SYSTEM
 }
 
 run() { # NAME SYSTEM WHAT
-  local begin=$SECONDS
   rm -rf "$work/host"
   mkdir -p "$work/host"
   cp "$guest/guest.inc" "$work/host/"
-  if "$1" "$2" >"$work/log" 2>&1; then
-    passed=$((passed + 1))
-    echo "passed: $3 ($((SECONDS - begin)) s)"
-    [ -z "${VERBOSE:-}" ] || cat "$work/log"
-  else
-    failed=$((failed + 1))
-    echo "FAILED: $3 ($((SECONDS - begin)) s)"
-    tail -n 60 "$work/log" "$work/serve.log"
-  fi
+  tell "$3" "$1" "$2"
   kill -KILL ${server:-} 2>/dev/null
   wait ${server:-} 2>/dev/null
 }
 
 [ $# -gt 0 ] || set -- trixie trixie-backports
 for suite; do
-  "$guest/debian/build.sh" "$suite" || { not_run "a guest of $suite: its kernel could not be had"; continue; }
-  version=$(cut -d+ -f1 "$cache/$suite/version")
-  run attach "$cache/$suite" "$version: a guest's driver reads, writes, trims and resets our controller"
+  prepared "a guest of $suite" "$guest/debian/build.sh" "$suite" || continue
+  system=$cache/$suite
+  version=$(cut -d+ -f1 "$system/version")
+  run attach "$system" "$version: a guest's driver reads, writes, trims and resets our controller"
 done
-run vanish "$cache/$suite" "$version: a guest that is killed in the middle leaves the controller to the next"
+[ -z "${system:-}" ] || run vanish "$system" "$version: a guest that is killed in the middle leaves the controller to the next"
 summary

@@ -1,4 +1,4 @@
-# Sourced by run-debian-tests.sh and run-kernel-tests.sh: run tests in guests and tell how they ended.
+# Sourced by the run-…-tests.sh: run tests in guests and tell how they ended.
 
 passed=0 failed=0 missing=0
 work=$(mktemp -d)
@@ -17,14 +17,47 @@ build_nvmepf() {
   }
 }
 
-not_run() {
-  missing=$((missing + 1))
-  echo "NOT RUN: $*"
+# prepared WHAT COMMAND... - make what tests need. Where this machine or its network does not allow that, they are not
+# run; that it cannot be built is a failure like any other.
+prepared() {
+  local what=$1 status=0
+  shift
+  "$@" || status=$?
+  case $status in
+    0) return 0 ;;
+    "$unable")
+      missing=$((missing + 1))
+      echo "NOT RUN: $what: this machine or its network does not allow it"
+      ;;
+    *)
+      failed=$((failed + 1))
+      echo "FAILED: $what: it could not be made"
+      ;;
+  esac
+  return 1
 }
 
+# tell TITLE COMMAND... - run a test, and tell how it ended; of one that failed, what it printed.
+tell() {
+  local title=$1 begin=$SECONDS
+  shift
+  if "$@" >"$work/log" 2>&1; then
+    passed=$((passed + 1))
+    echo "passed: $title ($((SECONDS - begin)) s)"
+    [ -z "${VERBOSE:-}" ] || cat "$work/log"
+  else
+    failed=$((failed + 1))
+    echo "FAILED: $title ($((SECONDS - begin)) s)"
+    # Each line that says so, and the end.
+    grep -a 'FAILED' "$work/log"
+    tail -n 60 "$work/log"
+  fi
+}
+
+# KEEP=FOLDER in the environment keeps there what the tests recorded.
 # run_test NAME FOLDER-OF-KERNEL SCRIPT FILE... - with the files in /host.
 run_test() {
-  local name=$1 system=$2 script=$3 begin=$SECONDS folder=$work/host
+  local name=$1 system=$2 script=$3 folder=$work/host
   shift 3
   rm -rf "$folder"
   mkdir -p "$folder"
@@ -34,19 +67,20 @@ run_test() {
   what=$(sed -n '1s/^# //p' "$script")
   # Words of the kernel's command line.
   local parameters
-  read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script")"
-  if "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}" >"$work/log" 2>&1; then
-    passed=$((passed + 1))
-    echo "passed: $name: $what ($((SECONDS - begin)) s)"
-    [ -z "${VERBOSE:-}" ] || cat "$work/log"
-  else
-    failed=$((failed + 1))
-    echo "FAILED: $name: $what ($((SECONDS - begin)) s)"
-    tail -n 60 "$work/log"
+  read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script") ${KEEP:+KEEP=1}"
+  tell "$name: $what" "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}"
+  if [ -n "${KEEP:-}" ]; then
+    mkdir -p "$KEEP"
+    find "$folder" -name '*.nvpt' -exec sh -c 'cp "$1" "$2-$(basename "$1")"' sh {} "$KEEP/${name//[ \/]/-}" \;
   fi
 }
 
+# Continuous integration is not content with nothing.
 summary() {
   echo "$passed passed, $failed failed, $missing not run"
+  if [ "${CI:-}" = true ] && [ $((passed + failed)) = 0 ]; then
+    echo "FAILED: not one test was run"
+    return 1
+  fi
   [ "$failed" = 0 ]
 }

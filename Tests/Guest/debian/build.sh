@@ -1,12 +1,12 @@
 #!/bin/bash
 # build.sh SUITE - a guest from Debian packages alone: the kernel of trixie (6.12) or of trixie-backports (7.x), busybox,
-# fio, nvme-cli, bpftool and the NVMe modules. Writes vmlinuz and initrd.cpio into the cache, a minute and 300 MB once.
+# fio, nvme-cli, bpftool, setpriv and the NVMe modules. Writes vmlinuz and initrd.cpio into the cache, a minute and 300 MB once.
 # No privilege is needed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 suite=${1:?usage: build.sh trixie|trixie-backports}
 root=$cache/$suite/root out=$cache/$suite
-tools=(/usr/bin/fio /usr/sbin/nvme /usr/sbin/bpftool)
+tools=(/usr/bin/fio /usr/sbin/nvme /usr/sbin/bpftool /usr/bin/setpriv)
 modules=(nvme nvme-core nvme-fabrics nvme-tcp nvmet nvme-loop nvmet-tcp null_blk configfs 9p 9pnet_virtio virtio_net)
 export DEB_STATE=$cache/apt-$suite SUITES=trixie
 [ "$suite" = trixie ] || SUITES="trixie $suite"
@@ -25,7 +25,7 @@ in_tree() {
 download() {
   say "downloading Debian's $suite guest (250 MB)"
   rm -rf "$root"
-  "$guest/debtree.sh" "$root" base-files busybox-static kmod fio nvme-cli bpftool >/dev/null
+  "$guest/debtree.sh" "$root" base-files busybox-static kmod util-linux fio nvme-cli bpftool >/dev/null
   # What linux-image-amd64 depends on is the kernel's package: one in 6.12, three in 7.x.
   "$guest/debtree.sh" --no-deps "$root" linux-image-amd64 >/dev/null
   local meta version packages

@@ -1,14 +1,14 @@
 #!/bin/bash
 # build.sh - a small kernel with nvme, nvmet, the real nvmet-pci-epf, the PCI endpoint framework and BTF, from Debian's
-# kernel source package, and a guest for it: about 12 minutes on 2 cores and 4 GB once, kept in the cache. Then the
-# module vepc is built for it, a second.
+# kernel source package, and a guest for it: about 12 minutes on 2 cores and 4 GB once, kept in the cache. Then vepc and a
+# copy of the driver with faults are built for it, ten seconds.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 here=$guest/kernel package=linux-source-7.3 out=$cache/kernel
 build=$out/build
 
 compile() {
-  need gcc make flex bison bc libelf-dev libssl-dev pahole kmod rsync xz-utils
+  need gcc make binutils flex bison bc libelf-dev libssl-dev pahole kmod rsync xz-utils
   rm -rf "$out/source" "$build"
   mkdir -p "$out/source"
   say "downloading $package (160 MB)"
@@ -25,15 +25,32 @@ compile() {
     { tail -20 "$out/build.err" >&2; fail "the kernel does not compile"; }
 }
 
+# break_driver - a copy of the driver in which broken/plant.sed has made a place for each fault of broken/fault.h.
+break_driver() {
+  local folder=$out/broken
+  rm -rf "$folder"
+  mkdir -p "$folder"
+  cp "$here/broken/Makefile" "$here/broken/fault.h" "$folder/"
+  sed -f "$here/broken/plant.sed" "$out/source/drivers/nvme/target/pci-epf.c" >"$folder/pci-epf.c"
+  [ "$(grep -c 'strikes\|silenced' "$folder/pci-epf.c")" = 9 ] || fail "plant.sed does not find all its places in this driver"
+  make -s -C "$build" M="$folder" modules >"$out/broken.log" 2>&1 ||
+    { cat "$out/broken.log" >&2; fail "the broken driver does not compile"; }
+  strip --strip-debug "$folder/nvmet-pci-epf.ko"
+}
+
 assemble() {
   local version fs=$out/modules
   version=$(cat "$build/include/config/kernel.release")
+  break_driver
   make -s -C "$guest/kernel/vepc" KDIR="$build" MO="$out/vepc" >"$out/vepc.log" 2>&1 ||
     { cat "$out/vepc.log" >&2; fail "vepc does not compile"; }
   rm -rf "$fs"
   make -s -C "$build" modules_install INSTALL_MOD_PATH="$fs/usr" INSTALL_MOD_STRIP=1 >/dev/null
   mkdir -p "$fs/usr/lib/modules/$version/extra"
   cp "$out/vepc/vepc.ko" "$fs/usr/lib/modules/$version/extra/"
+  # Where modprobe does not find it.
+  mkdir -p "$fs/usr/lib/broken"
+  cp "$out/broken/nvmet-pci-epf.ko" "$fs/usr/lib/broken/"
   rm -f "$fs/usr/lib/modules/$version"/{build,source}
   depmod -b "$fs/usr" "$version"
   # An initramfs may be several archives: Debian's guest, and this kernel's modules.
@@ -45,4 +62,4 @@ assemble() {
 "$guest/debian/build.sh" trixie-backports
 mkdir -p "$out"
 once kernel-build "$(key_of "$here/kernel.config" <(echo "$package"))" compile
-once kernel "$(key_of "$here/build.sh" "$here/vepc/vepc.c" "$cache/trixie-backports.done" "$cache/kernel-build.done")" assemble
+once kernel "$(key_of "$here/build.sh" "$here/vepc/vepc.c" "$here"/broken/* "$cache/trixie-backports.done" "$cache/kernel-build.done")" assemble

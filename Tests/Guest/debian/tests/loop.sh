@@ -4,9 +4,9 @@
 transport=$(basename "${TRANSPORT:-loop}")
 target_up $transport
 host_up $transport
-# Whoever looks at a new disk has done so by now, or the count would not be fio's alone.
-attached >/tmp/before
-$nvmepf record --kernel -o /tmp/t.nvpt -- fio --name=t --filename=/dev/nvme0n1 --rw=randrw --bsrange=4k-64k --blockalign=4k \
+# Whoever looks at a new disk has done so when it can be opened, or the count would not be fio's alone.
+dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct 2>/dev/null
+$nvmepf record --kernel --events nvmet host block -o /tmp/t.nvpt -- fio --name=t --filename=/dev/nvme0n1 --rw=randrw --bsrange=4k-64k --blockalign=4k \
   --ioengine=libaio --iodepth=8 --direct=1 --number_ios=2000 --size=256M --write_lat_log=/tmp/fio --log_offset=1 --output=/tmp/fio.out ||
   { cat /tmp/fio.out; exit 1; }
 fio_commands /tmp/fio_clat.1.log >/tmp/expected
@@ -35,7 +35,11 @@ if [ "$skipped" = 0 ]; then
   expect "bytes in the report" "$(($(number bytes_from_host /tmp/report) + $(number bytes_to_host /tmp/report)))" \
     "$(awk '{ s += $3 * 512 } END { printf "%d", s }' /tmp/expected)"
 fi
-holds "nothing is left attached" until_true detached
+# The block layer saw each of them twice, on its way into the host's driver and on its way out of the target.
+of_events 'v["event"] == "block" && v["flags"] == 0 && v["length"] { print v["sector"], v["length"] / 512 }' /tmp/t.nvpt >/tmp/block
+awk '{ print $2, $3; print $2, $3 }' /tmp/expected >/tmp/twice
+same "place and length of what fio did, twice, and of the block layer's requests" /tmp/twice /tmp/block "$skipped"
+exact_sums /tmp/t.nvpt
 $nvmepf report /tmp/t.nvpt
 host_down
 finish

@@ -3,13 +3,14 @@
 . ./vepc.inc
 target_up
 cat >/tmp/job <<X
+set -e
 . /host/guest.inc
 . /host/vepc.inc
 link_up
 disk_up
 dd if=$disk of=/dev/null bs=4k count=4 iflag=direct 2>/dev/null
-! nvme read /dev/nvme0 -n 1 -s 0xfffffff -c 0 -z 512 -d /tmp/back >/dev/null 2>&1
-# Long enough for a worker to come back that does.
+refused nvme read /dev/nvme0n1 --start-block=0xfffffff --block-count=0 --data-size=512 --data=/tmp/back
+# It is time that shows it: a worker that has not come back a second later will not.
 sleep 2
 X
 holds "the host's work" recorded /tmp/t.nvpt sh /tmp/job
