@@ -69,6 +69,7 @@ run() { # NAME SYSTEM WHAT
 }
 
 [ $# -gt 0 ] || set -- trixie trixie-backports
+prepared "QEMU" "$guest/qemu.sh" --version || set --
 for suite; do
   prepared "a guest of $suite" "$guest/debian/build.sh" "$suite" || continue
   system=$cache/$suite
