@@ -46,7 +46,8 @@ let package = Package(
       swiftSettings: settings),
     .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
     .target(
-      name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket"], swiftSettings: settings),
+      name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket", "Trace"],
+      swiftSettings: settings),
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(
       name: "Probe", dependencies: ["CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),

@@ -12,7 +12,7 @@ public struct ConfigurationError: Error, CustomStringConvertible, Sendable {
 /// function. docs/configuration.md describes every key.
 public struct ConfigurationFile: Sendable {
   public let endpoint: EndpointConfiguration
-  /// Keys that were understood and have no effect here.
+  /// What whoever reads the file should be told, a line each: which keys have no effect here.
   public let notes: [String]
 
   /// More is no configuration.
@@ -46,7 +46,8 @@ public struct ConfigurationFile: Sendable {
     let problems = Problems(name: name)
     let endpoint = EndpointReader(problems).read(Section(value, path: "", problems))
     guard let endpoint, problems.lines.isEmpty else { throw ConfigurationError(problems: problems.lines) }
-    return ConfigurationFile(endpoint: endpoint, notes: problems.notes)
+    let keys = problems.withoutEffect.sorted().joined(separator: ", ")
+    return ConfigurationFile(endpoint: endpoint, notes: keys.isEmpty ? [] : ["\(name): without effect here: \(keys)"])
   }
 }
 
@@ -82,13 +83,21 @@ private struct EndpointReader {
     }
     let functions = root.sections("functions").map(FunctionSection.init)
     let ports = root.sections("ports").map(PortSection.init)
-    let subsystems = root.sections("subsystems").map(SubsystemSection.init)
+    let subsystems = root.sections("subsystems", apart: true).map(SubsystemSection.init)
+    root.skip(["discovery"])
     root.end()
+    complainOfTwins(ports.map { ($0.section.place("portid"), $0.number.map(String.init)) })
+    complainOfTwins(subsystems.map { ($0.section.place("nqn"), $0.nqn) })
     if functions.count > 1 {
       root.complain("functions", "one endpoint serves one function, these are \(functions.count)")
     }
     let function = functions.first
-    guard let nqn = chooseSubsystem(root, function, ports), problems.lines.isEmpty else { return nil }
+    let nqn = chooseSubsystem(root, function, ports)
+    // Others may be what they like, but for one without a name: who knows which it is?
+    for subsystem in subsystems where subsystem.nqn == nil || subsystem.nqn == nqn {
+      problems.add(contentsOf: subsystem.problems)
+    }
+    guard let nqn, problems.lines.isEmpty else { return nil }
     guard let subsystem = subsystems.first(where: { $0.nqn == nqn }) else {
       root.complain("subsystems", "there is no subsystem \(nqn)")
       return nil
@@ -96,15 +105,25 @@ private struct EndpointReader {
     var endpoint = EndpointConfiguration()
     subsystem.apply(to: &endpoint)
     function?.apply(to: &endpoint)
-    if endpoint.namespaces.isEmpty { subsystem.section.complain("namespaces", "none is enabled") }
+    if endpoint.namespaces.isEmpty {
+      problems.add(subsystem.section.place("namespaces"), "none is enabled")
+      return nil
+    }
     return endpoint
   }
 
-  /// The subsystem that the function names, or the only one of the only PCI port.
+  private func complainOfTwins(_ names: [(place: String, name: String?)]) {
+    var seen: Set<String> = []
+    for case (let place, let name?) in names where !seen.insert(name).inserted {
+      problems.add(place, "\(name) stands twice")
+    }
+  }
+
+  /// The subsystem that the function names, or the only one of the port that it names, or of the only PCI port.
   private func chooseSubsystem(_ root: Section, _ function: FunctionSection?, _ ports: [PortSection]) -> String? {
+    if let function, let number = function.port { return chooseSubsystem(function, number, ports) }
     if let nqn = function?.subsystem { return nqn }
-    var candidates = ports.filter(\.isPCI)
-    if let port = function?.port { candidates = candidates.filter { $0.number == port } }
+    let candidates = ports.filter(\.isPCI)
     guard let port = candidates.first, candidates.count == 1 else {
       let remedy = "functions[0].nvme.portid or subsysnqn chooses"
       root.complain(
@@ -113,6 +132,26 @@ private struct EndpointReader {
           ? "there is no port whose addr.trtype is pci" : "\(candidates.count) ports are of type pci: \(remedy)")
       return nil
     }
+    return onlySubsystem(of: port)
+  }
+
+  /// The port that the function names must be there, of type pci, and link the subsystem.
+  private func chooseSubsystem(_ function: FunctionSection, _ number: UInt32, _ ports: [PortSection]) -> String? {
+    let port = ports.first { $0.number == number }
+    guard let port, port.isPCI else {
+      function.section.complain(
+        "nvme.portid", port == nil ? "there is no port \(number)" : "addr.trtype of port \(number) is not pci")
+      return nil
+    }
+    guard let nqn = function.subsystem else { return onlySubsystem(of: port) }
+    guard port.subsystems.contains(nqn) else {
+      function.section.complain("nvme.subsysnqn", "port \(number) does not have the subsystem \(nqn)")
+      return nil
+    }
+    return nqn
+  }
+
+  private func onlySubsystem(of port: PortSection) -> String? {
     guard let nqn = port.subsystems.first, port.subsystems.count == 1 else {
       port.section.complain("subsystems", "a PCI port has one subsystem, this one \(port.subsystems.count)")
       return nil

@@ -1,9 +1,9 @@
 /// Everything that is wrong with a configuration, up to a limit, so that it can be mended in one go.
 final class Problems {
   private(set) var lines: [String] = []
-  /// What was understood and has no effect here.
-  private(set) var notes: [String] = []
   private let name: String
+  /// Keys that were given, understood, and have no effect here.
+  private(set) var withoutEffect: Set<String> = []
   private static let linesMax = 20
 
   init(name: String) { self.name = name }
@@ -12,26 +12,43 @@ final class Problems {
     if lines.count < Problems.linesMax { lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)") }
   }
 
-  func note(_ path: String, _ text: String) { notes.append("\(name): \(path): \(text)") }
+  func addWithoutEffect(_ key: String) { withoutEffect.insert(key) }
+
+  /// Nothing of it matters any more.
+  func forget() { lines = [] }
+
+  /// An empty list of the same name.
+  func apart() -> Problems { Problems(name: name) }
+
+  func add(contentsOf other: Problems) {
+    lines += other.lines.prefix(max(0, Problems.linesMax - lines.count))
+    withoutEffect.formUnion(other.withoutEffect)
+  }
 }
 
 /// One object of a configuration: its members are asked for by name, and what nobody asked for is unknown.
 final class Section {
   let path: String
+  /// What its values cannot be.
   let problems: Problems
+  /// What no section can be, whether it is used or not: not an object, with a key twice or one that is unknown.
+  private let mistakes: Problems
   private var members: [String: JSONValue] = [:]
   private var known: Set<String> = []
 
-  /// - Parameter value: anything; what is no object is a problem, and reads as an empty one.
-  init(_ value: JSONValue, path: String, _ problems: Problems) {
+  /// - Parameters:
+  ///   - value: anything; what is no object is a problem, and reads as an empty one.
+  ///   - apart: where problems of values go that do not matter unless the section is used.
+  init(_ value: JSONValue, path: String, _ problems: Problems, apart: Problems? = nil) {
     self.path = path
-    self.problems = problems
+    self.problems = apart ?? problems
+    mistakes = problems
     guard case .object(let all) = value else {
-      problems.add(path, "an object is expected, this is \(value.kind)")
+      mistakes.add(path, "an object is expected, this is \(value.kind)")
       return
     }
     for member in all {
-      if members[member.key] != nil { problems.add(place(member.key), "stands twice") }
+      if members[member.key] != nil { mistakes.add(place(member.key), "stands twice") }
       members[member.key] = member.value
     }
   }
@@ -70,6 +87,14 @@ final class Section {
     return text
   }
 
+  /// An NVMe Qualified Name (Base 2.1, 4.7).
+  func nqn(_ key: String) -> String? {
+    let name = text(key, limit: 223)
+    guard name?.isEmpty == true else { return name }
+    complain(key, "a name is expected, this is empty")
+    return nil
+  }
+
   /// Decimal, or hexadecimal behind `0x`.
   func integer<Value: FixedWidthInteger & Sendable>(_ key: String, _ range: ClosedRange<Value>) -> Value? {
     guard let text = string(key) else { return nil }
@@ -104,11 +129,14 @@ final class Section {
 
   func section(_ key: String) -> Section? {
     guard let value = take(key), value != .null else { return nil }
-    return Section(value, path: place(key), problems)
+    return Section(value, path: place(key), mistakes, apart: problems)
   }
 
-  func sections(_ key: String) -> [Section] {
-    list(key).enumerated().map { Section($0.element, path: "\(place(key))[\($0.offset)]", problems) }
+  /// - Parameter apart: problems of each one's values stay in its own list.
+  func sections(_ key: String, apart: Bool = false) -> [Section] {
+    list(key).enumerated().map {
+      Section($0.element, path: "\(place(key))[\($0.offset)]", mistakes, apart: apart ? problems.apart() : problems)
+    }
   }
 
   func strings(_ key: String) -> [String] {
@@ -131,9 +159,13 @@ final class Section {
 
   // MARK: The rest
 
-  /// Keys that are right, and of no consequence here.
+  /// Keys that every configuration has, and that have nothing to do with PCI.
+  func skip(_ keys: [String]) { known.formUnion(keys) }
+
+  /// Keys that are right, and of no consequence here. Whoever gave them something to hold is told.
   func ignore(_ keys: [String]) {
-    for key in keys where take(key) != nil { problems.note(place(key), "has no effect") }
+    let nothing: [JSONValue] = [.null, .array([]), .object([]), .string("")]
+    for key in keys { if let value = take(key), !nothing.contains(value) { problems.addWithoutEffect(key) } }
   }
 
   /// Name what nobody has asked for.
@@ -141,7 +173,7 @@ final class Section {
     for key in members.keys.sorted() where !known.contains(key) {
       let near = known.min { distance($0, key) < distance($1, key) }
       let hint = near.flatMap { distance($0, key) <= 2 ? "; did you mean \($0)?" : nil } ?? ""
-      complain(key, "unknown key\(hint)")
+      mistakes.add(place(key), "unknown key\(hint)")
     }
   }
 

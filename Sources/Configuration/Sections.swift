@@ -11,12 +11,13 @@ struct PortSection {
   init(_ section: Section) {
     self.section = section
     number = section.integer("portid", 0...UInt32(UInt16.max))
+    if number == nil, !section.has("portid") { section.complain("portid", "is missing") }
     let address = section.section("addr")
     isPCI = address?.string("trtype") == "pci"
-    address?.ignore(["adrfam", "traddr", "treq", "trsvcid", "tsas"])
+    address?.skip(["adrfam", "traddr", "treq", "trsvcid", "tsas"])
     address?.end()
     subsystems = section.strings("subsystems")
-    section.ignore(["referrals", "ana_groups", "param"])
+    section.skip(["referrals", "ana_groups", "param"])
     section.end()
   }
 }
@@ -27,32 +28,52 @@ struct SubsystemSection {
   let nqn: String?
   private var subsystem = Subsystem()
   private var namespaces: [NamespaceConfiguration] = []
+  /// What is wrong with its values, which does not matter unless it is served.
+  var problems: Problems { section.problems }
 
   /// What nvmet gives a subsystem that says nothing.
   private static let ioQueuesDefault: UInt16 = 128
 
   init(_ section: Section) {
     self.section = section
-    nqn = section.text("nqn", limit: 223)
-    if let nqn { subsystem.nqn = nqn } else { section.complain("nqn", "is missing") }
+    nqn = section.nqn("nqn")
+    if let nqn { subsystem.nqn = nqn } else if !section.has("nqn") { section.complain("nqn", "is missing") }
     subsystem.ioQueuesMax = SubsystemSection.ioQueuesDefault
     if let attributes = section.section("attr") { read(attributes) }
     var seen: Set<UInt32> = []
-    for part in section.sections("namespaces") {
-      guard let namespace = SubsystemSection.namespace(part) else { continue }
-      if !seen.insert(namespace.nsid).inserted { part.complain("nsid", "\(namespace.nsid) stands twice") }
-      namespaces.append(namespace)
+    for part in section.sections("namespaces", apart: true) {
+      if let namespace = SubsystemSection.namespace(part) {
+        if !seen.insert(namespace.nsid).inserted { part.complain("nsid", "\(namespace.nsid) stands twice") }
+        namespaces.append(namespace)
+      }
+      section.problems.add(contentsOf: part.problems)
     }
-    section.ignore(["allowed_hosts", "passthru"])
+    for part in section.sections("passthru") { SubsystemSection.passthrough(part) }
+    section.ignore(["allowed_hosts"])
     section.end()
+  }
+
+  /// nvmet's `passthru` is a whole controller, admin commands and all. Here admin commands stay with the engine.
+  private static func passthrough(_ part: Section) {
+    let isEnabled = part.flag("enable") ?? false
+    let device = part.section("device")
+    let path = device?.string("path") ?? ""
+    device?.end()
+    part.skip(["clear_ids", "admin_timeout", "io_timeout"])
+    part.end()
+    guard isEnabled else { return }
+    part.complain(
+      "enable",
+      "the controller \(path) cannot be passed through as a whole: give its namespaces, such as /dev/ng0n1, as device.path"
+    )
   }
 
   private mutating func read(_ attributes: Section) {
     if let value = attributes.text("serial", limit: 20) { subsystem.serial = value }
     if let value = attributes.text("model", limit: 40) { subsystem.model = value }
     if let value = attributes.text("firmware", limit: 8) { subsystem.firmwareRevision = value }
-    if let value = attributes.integer("vendor_id", 0...UInt16.max) { subsystem.vendorID = value }
-    if let value = attributes.integer("subsys_vendor_id", 0...UInt16.max) { subsystem.subsystemVendorID = value }
+    if let value = attributes.vendor("vendor_id") { subsystem.vendorID = value }
+    if let value = attributes.vendor("subsys_vendor_id") { subsystem.subsystemVendorID = value }
     if let value = attributes.integer("ieee_oui", 0...UInt32(0xff_ffff)) { subsystem.ieeeOUI = value }
     if let value = attributes.integer("cntlid_min", 1...UInt16(0xffef)) { subsystem.controllerID = value }
     if let value = attributes.integer("qid_max", 1...UInt16.max) {
@@ -61,10 +82,12 @@ struct SubsystemSection {
     if attributes.flag("pi_enable") == true {
       attributes.complain("pi_enable", "protection information is not supported over PCI")
     }
-    attributes.ignore(["allow_any_host", "cntlid_max", "version"])
+    if attributes.flag("allow_any_host") == false { attributes.ignore(["allow_any_host"]) }
+    attributes.skip(["cntlid_max", "version"])
     attributes.end()
   }
 
+  /// Values of one that is not enabled may be anything: nvmetcli saves `(null)` as a path that was never set.
   /// - Returns: nil where it is not enabled, or wrong.
   static func namespace(_ part: Section) -> NamespaceConfiguration? {
     let nsid = part.integer("nsid", 1...Subsystem.namespacesMax)
@@ -83,17 +106,22 @@ struct SubsystemSection {
     let nguid = device.flatMap { SubsystemSection.uuid($0, "nguid") }
     device?.end()
     let isBuffered = part.flag("buffered_io") ?? false
-    let hasReservations = part.flag("resv_enable") ?? false
+    // As nvmetcli saves what configfs calls resv_enable.
+    let reservations = part.section("resv")
+    let (saved, own) = (reservations?.flag("enable"), part.flag("resv_enable"))
+    reservations?.end()
     let isReadOnly = part.flag("readonly") ?? false
     let blockShift = part.choice("block_size", [("512", UInt8(9)), ("4096", UInt8(12))])
-    part.ignore(["ana_grpid", "ana", "p2pmem", "revalidate_size"])
+    part.skip(["ana_grpid", "ana"])
+    part.ignore(["p2pmem", "revalidate_size"])
     part.end()
+    if !isEnabled { part.problems.forget() }
     guard isEnabled, let nsid, var backend else { return nil }
     if case .file(let path, _) = backend { backend = .file(path: path, buffered: isBuffered) }
     var namespace = NamespaceConfiguration(nsid: nsid, backend: backend)
     namespace.uuid = uuid
     namespace.nguid = nguid
-    namespace.hasReservations = hasReservations
+    namespace.hasReservations = own ?? saved ?? false
     namespace.isReadOnly = isReadOnly
     namespace.blockShift = blockShift
     return namespace
@@ -122,25 +150,28 @@ struct SubsystemSection {
 
 /// The PCI endpoint function: what configfs has of it, and what only this endpoint has.
 struct FunctionSection {
+  let section: Section
   let port: UInt32?
   let subsystem: String?
   private let changes: [(inout EndpointConfiguration) -> Void]
 
   init(_ section: Section) {
+    self.section = section
     var changes: [(inout EndpointConfiguration) -> Void] = []
     func set<Value>(_ value: Value?, _ change: @escaping (inout EndpointConfiguration, Value) -> Void) {
       if let value { changes.append { change(&$0, value) } }
     }
-    set(section.integer("vendorid", 0...UInt16.max)) { $0.subsystem.vendorID = $1 }
+    set(section.vendor("vendorid")) { $0.subsystem.vendorID = $1 }
     set(section.integer("deviceid", 0...UInt16.max)) { $0.deviceID = $1 }
-    set(section.integer("subsys_vendor_id", 0...UInt16.max)) { $0.subsystem.subsystemVendorID = $1 }
+    set(section.vendor("subsys_vendor_id")) { $0.subsystem.subsystemVendorID = $1 }
     set(section.integer("subsys_id", 0...UInt16.max)) { $0.subsystemID = $1 }
     set(section.integer("msix_interrupts", 1...UInt16(2048))) { $0.subsystem.vectors = $1 }
-    section.ignore(["name", "msi_interrupts", "baseclass_code", "subclass_code", "progif_code", "revid"])
+    section.skip(["name"])
+    section.ignore(["msi_interrupts", "baseclass_code", "subclass_code", "progif_code", "revid"])
     section.ignore(["cache_line_size", "interrupt_pin"])
     let nvme = section.section("nvme")
     port = nvme?.integer("portid", 0...UInt32(UInt16.max))
-    subsystem = nvme?.text("subsysnqn", limit: 223)
+    subsystem = nvme?.nqn("subsysnqn")
     let mdts = nvme?.integer("mdts_kb", 8...UInt32(2048))
     if let mdts, mdts.nonzeroBitCount != 1 {
       nvme?.complain("mdts_kb", "\(mdts) is not possible: a power of two from 8 to 2048")
@@ -155,7 +186,11 @@ struct FunctionSection {
       set(own.integer("queue_entries", 2...UInt32(65536))) { $0.subsystem.queueEntriesMax = $1 }
       set(own.integer("arbitration_burst", 0...UInt8(7))) { $0.subsystem.arbitrationBurst = $1 }
       set(own.integer("coalescing_threshold", 1...UInt16(256))) { $0.subsystem.coalescingThreshold = $1 }
-      set(own.integer("coalescing_time_us", 0...UInt32(25_500))) { $0.subsystem.coalescingTime = UInt8($1 / 100) }
+      let coalescing = own.integer("coalescing_time_us", 0...UInt32(25_500))
+      if let coalescing, coalescing % 100 != 0 {
+        own.complain("coalescing_time_us", "\(coalescing) is not possible: a multiple of 100")
+      }
+      set(coalescing) { $0.subsystem.coalescingTime = UInt8($1 / 100) }
       set(own.integer("core", 0...Int(4095))) { $0.core = $1 }
       own.end()
     }
@@ -164,4 +199,11 @@ struct FunctionSection {
   }
 
   func apply(to endpoint: inout EndpointConfiguration) { for change in changes { change(&endpoint) } }
+}
+
+extension Section {
+  /// A PCI vendor identifier; 0, which an untouched target has, is none.
+  fileprivate func vendor(_ key: String) -> UInt16? {
+    integer(key, 0...UInt16.max).flatMap { $0 == 0 ? nil : $0 }
+  }
 }

@@ -7,7 +7,6 @@ import LocalSocket
 /// Listens beside the vfio-user socket for who wants to change the endpoint while it runs: a line a request, a line an
 /// answer. What clients send is not trusted.
 public final class ControlServer: @unchecked Sendable {
-  private let listener: LocalListener
   private let wake: Int32
   private var thread: WorkerThread?
 
@@ -17,13 +16,18 @@ public final class ControlServer: @unchecked Sendable {
   /// Where the endpoint behind a vfio-user socket is controlled.
   public static func path(socket: String) -> String { "\(socket).control" }
 
-  public init(path: String, endpoint: some ControlledEndpoint) throws(ControlError) {
+  /// - Parameter patienceMs: how long a client may neither ask nor read: others want its place.
+  public init(
+    path: String, endpoint: some ControlledEndpoint, patienceMs: UInt64 = 10_000
+  ) throws(ControlError) {
+    let listener: LocalListener
     do throws(LocalSocketError) {
       listener = try LocalListener(path: path, isPrivate: true)
     } catch { throw ControlError(description: error.description) }
     wake = nvmepf_eventfd()
-    thread = WorkerThread(name: "nvmepf-control") { [listener, wake] in
-      ControlServer.serve(endpoint, listener, wake)
+    // The thread alone holds the listener: nobody connects to one that has ended.
+    thread = WorkerThread(name: "nvmepf-control") { [wake] in
+      ControlServer.serve(endpoint, listener, wake, patienceMs)
     }
   }
 
@@ -32,7 +36,7 @@ public final class ControlServer: @unchecked Sendable {
     close(wake)
   }
 
-  /// End it.
+  /// End it; its socket is gone then.
   public func stop() {
     guard let thread else { return }
     var one: UInt64 = 1
@@ -41,58 +45,35 @@ public final class ControlServer: @unchecked Sendable {
     self.thread = nil
   }
 
-  private struct Client {
-    let descriptor: Int32
-    var received = Data()
-  }
-
-  private static func serve(_ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: Int32) {
-    var clients: [Client] = []
-    defer { for client in clients { close(client.descriptor) } }
+  private static func serve(
+    _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: Int32, _ patienceMs: UInt64
+  ) {
+    var clients: [ControlConnection] = []
+    defer { for client in clients { client.end() } }
     while true {
-      var polled = [pollfd(fd: wake, events: Int16(POLLIN), revents: 0)]
       let accepts = clients.count < ControlServer.clientsMax
-      polled.append(pollfd(fd: accepts ? listener.descriptor : -1, events: Int16(POLLIN), revents: 0))
-      polled += clients.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
-      guard poll(&polled, nfds_t(polled.count), -1) > 0 else { continue }
+      var polled = [
+        pollfd(fd: wake, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: accepts ? listener.descriptor : -1, events: Int16(POLLIN), revents: 0),
+      ]
+      polled += clients.map { pollfd(fd: $0.descriptor, events: $0.events, revents: 0) }
+      let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, patienceMs))
+      guard count >= 0 else { continue }
       if polled[0].revents != 0 { return }
-      for index in clients.indices.reversed() where polled[2 + index].revents != 0 {
-        if !attend(&clients[index], endpoint) {
-          close(clients[index].descriptor)
-          clients.remove(at: index)
-        }
+      for index in clients.indices.reversed() {
+        let isAwaited =
+          polled[2 + index].revents != 0
+          ? clients[index].attend(endpoint) : clients[index].silenceMs < patienceMs
+        if !isAwaited { clients.remove(at: index).end() }
       }
       if polled[1].revents != 0, let descriptor = try? listener.accept() {
-        clients.append(Client(descriptor: descriptor))
+        clients.append(ControlConnection(descriptor))
       }
     }
   }
 
-  /// Take what a client has sent, and answer its lines.
-  /// - Returns: false when it is to go.
-  private static func attend(_ client: inout Client, _ endpoint: some ControlledEndpoint) -> Bool {
-    var piece = [UInt8](repeating: 0, count: 4096)
-    let count = recv(client.descriptor, &piece, piece.count, Int32(MSG_DONTWAIT))
-    guard count > 0 else { return count < 0 && (errno == EAGAIN || errno == EINTR) }
-    client.received += piece[..<count]
-    while let end = client.received.firstIndex(of: UInt8(ascii: "\n")) {
-      let line = client.received[..<end]
-      client.received = Data(client.received[(end + 1)...])
-      guard answer(Data(line), client.descriptor, endpoint) else { return false }
-    }
-    return client.received.count <= ControlServer.lineMax
-  }
-
-  private static func answer(_ line: Data, _ descriptor: Int32, _ endpoint: some ControlledEndpoint) -> Bool {
-    let result: ControlAnswer
-    do throws(ControlError) {
-      result = try ControlRequest(line: line).execute(on: endpoint)
-    } catch { result = ControlAnswer(error: error.description) }
-    guard var data = try? JSONEncoder().encode(result) else { return false }
-    data.append(UInt8(ascii: "\n"))
-    // A client that does not read its answers has to go: nobody waits for it.
-    return data.withUnsafeBytes {
-      send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)) == $0.count
-    }
+  /// How long until somebody's patience with a client ends; -1 where there is none.
+  private static func waitMs(for clients: [ControlConnection], _ patienceMs: UInt64) -> Int32 {
+    clients.map { Int32(clamping: patienceMs - min(patienceMs, $0.silenceMs)) }.min() ?? -1
   }
 }

@@ -31,9 +31,6 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private var configuration: PCIConfigurationSpace
   private let initialConfiguration: PCIConfigurationSpace
   private var table: [UInt8]
-  /// The descriptors behind the interrupt lines, for `trigger`.
-  private var descriptors: [UInt32: Int32] = [:]
-  private var pin: Int32 = -1
   private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
   private let linkWasDown = Atomic<Bool>(false)
@@ -249,21 +246,18 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) {
     switch kind {
-    case .msix:
-      descriptors[index] = descriptor
-      shard.setInterrupt(vector: Int(index), descriptor: descriptor)
-    case .intx:
-      pin = descriptor
-      shard.setInterrupt(vector: nil, descriptor: descriptor)
+    case .msix: shard.setInterrupt(vector: Int(index), descriptor: descriptor)
+    case .intx: shard.setInterrupt(vector: nil, descriptor: descriptor)
     case .msi, .error, .request: return
     }
   }
 
   public func trigger(_ kind: InterruptKind, index: UInt32) {
-    let descriptor = kind == .msix ? descriptors[index] ?? -1 : kind == .intx ? pin : -1
-    guard descriptor >= 0 else { return }
-    var one: UInt64 = 1
-    _ = Glibc.write(descriptor, &one, 8)
+    switch kind {
+    case .msix: shard.triggerInterrupt(vector: Int(index))
+    case .intx: shard.triggerInterrupt(vector: nil)
+    case .msi, .error, .request: return
+    }
   }
 
   public func reset() { resetController(.device) }
@@ -272,8 +266,6 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     resetController(.disconnect)
     shard.unmap(address: 0, length: .max)
     shard.removeInterrupts()
-    descriptors = [:]
-    pin = -1
   }
 
   private func resetController(_ reason: ResetReason) {

@@ -31,11 +31,16 @@ struct InterruptLines: ~Copyable {
     pin = -1
   }
 
-  func raise(_ vector: UInt16) {
-    let descriptor = vectors[Int(vector)] >= 0 ? vectors[Int(vector)] : pin
+  func raise(_ vector: UInt16) { signal(vectors[Int(vector)] >= 0 ? vectors[Int(vector)] : pin) }
+
+  /// Signal this vector, nil for INTx, and no other in its place.
+  func trigger(_ vector: Int?) { signal(vector.map { vectors[$0] } ?? pin) }
+
+  private func signal(_ descriptor: Int32) {
     guard descriptor >= 0 else { return }
     var one: UInt64 = 1
-    // An eventfd that is already signalled to the brim has told the host enough.
+    // An eventfd that is already signalled to the brim has told the host enough. Where the host has left it blocking the
+    // write waits, until `Shard` interrupts it.
     _ = write(descriptor, &one, 8)
   }
 }

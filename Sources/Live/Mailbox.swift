@@ -11,6 +11,8 @@ enum ShardRequest {
   case unmap(address: UInt64, length: UInt64)
   /// `vector` nil is INTx.
   case setInterrupt(vector: Int?, descriptor: Int32)
+  /// `vector` nil is INTx.
+  case triggerInterrupt(vector: Int?)
   case removeInterrupts
   case reset(ResetReason)
   case attach(Namespace, NamespaceBackend)
@@ -42,15 +44,22 @@ final class Mailbox: @unchecked Sendable {
     pthread_mutex_destroy(&asking)
   }
 
+  /// How long an answer takes at most where nothing is amiss.
+  private static let silenceMs = 1000
+
   /// Ask, and wait for the answer.
-  func ask(_ request: ShardRequest) -> UInt64 {
+  /// - Parameter onSilence: called as often as a second has passed without one.
+  func ask(_ request: ShardRequest, onSilence: () -> Void) -> UInt64 {
     pthread_mutex_lock(&asking)
     defer { pthread_mutex_unlock(&asking) }
     self.request = request
     full.store(true, ordering: .releasing)
     sem_post(&posted)
-    while sem_wait(&answered) != 0 {}
-    return answer
+    while true {
+      var until = Mailbox.time(inMilliseconds: Mailbox.silenceMs)
+      if sem_timedwait(&answered, &until) == 0 { return answer }
+      if errno == ETIMEDOUT { onSilence() }
+    }
   }
 
   @inline(__always)
@@ -69,12 +78,17 @@ final class Mailbox: @unchecked Sendable {
 
   /// Sleep until there is a request, at most `milliseconds`.
   func wait(milliseconds: Int) {
-    var until = timespec()
-    clock_gettime(CLOCK_REALTIME, &until)
-    until.tv_nsec += milliseconds * 1_000_000
-    until.tv_sec += until.tv_nsec / 1_000_000_000
-    until.tv_nsec %= 1_000_000_000
+    var until = Mailbox.time(inMilliseconds: milliseconds)
     // A request found this way is noticed through `isFull`; the count is put back for `reply`.
     if sem_timedwait(&posted, &until) == 0 { sem_post(&posted) }
+  }
+
+  private static func time(inMilliseconds milliseconds: Int) -> timespec {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    time.tv_nsec += milliseconds * 1_000_000
+    time.tv_sec += time.tv_nsec / 1_000_000_000
+    time.tv_nsec %= 1_000_000_000
+    return time
   }
 }

@@ -58,41 +58,48 @@ final class Shard: @unchecked Sendable {
   /// Stop the engine and end its thread; its ring is finished then.
   func stop() {
     guard let thread else { return }
-    _ = mailbox.ask(.stop)
+    _ = ask(.stop)
     thread.join()
     self.thread = nil
   }
 
   // MARK: Requests
 
+  /// A client whose event descriptor is full, and blocking, has the engine's thread wait in a write. It costs that client
+  /// its interrupt, and nobody else the answer.
+  private func ask(_ request: ShardRequest) -> UInt64 { mailbox.ask(request) { thread?.interrupt() } }
+
   func readRegister(offset: UInt64, width: Int) -> UInt64 {
-    mailbox.ask(.readRegister(offset: offset, width: width))
+    ask(.readRegister(offset: offset, width: width))
   }
 
   func writeRegister(offset: UInt64, width: Int, value: UInt64) {
-    _ = mailbox.ask(.writeRegister(offset: offset, width: width, value: value))
+    _ = ask(.writeRegister(offset: offset, width: width, value: value))
   }
 
-  func map(_ range: MemoryMap.Range) -> Bool { mailbox.ask(.map(range)) != 0 }
+  func map(_ range: MemoryMap.Range) -> Bool { ask(.map(range)) != 0 }
 
   /// Once this returns, nothing in the range is touched any more.
-  func unmap(address: UInt64, length: UInt64) { _ = mailbox.ask(.unmap(address: address, length: length)) }
+  func unmap(address: UInt64, length: UInt64) { _ = ask(.unmap(address: address, length: length)) }
 
   /// Once this returns, the descriptor before is not signalled any more.
   func setInterrupt(vector: Int?, descriptor: Int32) {
-    _ = mailbox.ask(.setInterrupt(vector: vector, descriptor: descriptor))
+    _ = ask(.setInterrupt(vector: vector, descriptor: descriptor))
   }
 
-  func removeInterrupts() { _ = mailbox.ask(.removeInterrupts) }
+  /// Raise the interrupt as if the device had; `vector` nil is INTx.
+  func triggerInterrupt(vector: Int?) { _ = ask(.triggerInterrupt(vector: vector)) }
 
-  func reset(_ reason: ResetReason) { _ = mailbox.ask(.reset(reason)) }
+  func removeInterrupts() { _ = ask(.removeInterrupts) }
+
+  func reset(_ reason: ResetReason) { _ = ask(.reset(reason)) }
 
   /// - Returns: false while commands of a namespace that had this identifier are under way.
   func attach(_ namespace: Namespace, _ backend: NamespaceBackend) -> Bool {
-    mailbox.ask(.attach(namespace, backend)) != 0
+    ask(.attach(namespace, backend)) != 0
   }
 
-  func detach(_ nsid: UInt32) { _ = mailbox.ask(.detach(nsid)) }
+  func detach(_ nsid: UInt32) { _ = ask(.detach(nsid)) }
 
   // MARK: The engine's thread
 
@@ -172,6 +179,7 @@ final class Shard: @unchecked Sendable {
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
     case .setInterrupt(let vector, let descriptor): port.interrupts.set(vector: vector, descriptor: descriptor)
+    case .triggerInterrupt(let vector): port.interrupts.trigger(vector)
     case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):

@@ -16,11 +16,31 @@ public final class WorkerThread: @unchecked Sendable {
         let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
         nvmepf_name_thread(String(start.name.prefix(15)))
         if let core = start.core { nvmepf_pin_thread(Int32(core)) }
+        WorkerThread.allowInterruptions()
         start.body()
         return nil
       }, Unmanaged.passRetained(start).toOpaque())
     precondition(error == 0, "no thread can be made: \(String(cString: strerror(error)))")
   }
+
+  /// Make a system call that the thread may be stuck in fail with EINTR.
+  public func interrupt() { pthread_kill(handle, SIGURG) }
+
+  /// The signal is one that nothing else means anything by. The thread that made this one may have blocked it.
+  private static func allowInterruptions() {
+    _ = handlesInterruptions
+    var set = sigset_t()
+    sigemptyset(&set)
+    sigaddset(&set, SIGURG)
+    pthread_sigmask(SIG_UNBLOCK, &set, nil)
+  }
+
+  /// A handler that does nothing but be there.
+  private static let handlesInterruptions: Void = {
+    var action = sigaction()
+    action.__sigaction_handler.sa_handler = { _ in }
+    sigaction(SIGURG, &action, nil)
+  }()
 
   /// Wait until the closure has returned.
   public func join() { pthread_join(handle, nil) }

@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// Listens on a socket in the file system, and removes it at its end.
 public final class LocalListener: Sendable {
@@ -7,6 +8,8 @@ public final class LocalListener: Sendable {
   /// What the socket file was when it was made: another's is not removed.
   private let device: dev_t
   private let inode: ino_t
+  /// Given up to turn a client away when there is no other descriptor: it would wait, and wake the listener, for ever.
+  private let spare: Atomic<Int32>
 
   /// A socket file that nobody listens on any more is replaced.
   /// - Parameter isPrivate: only its owner may connect.
@@ -25,10 +28,14 @@ public final class LocalListener: Sendable {
     var status = stat()
     stat(path, &status)
     (device, inode) = (status.st_dev, status.st_ino)
+    spare = Atomic(LocalListener.openSpare())
   }
+
+  private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
 
   deinit {
     close(descriptor)
+    close(spare.load(ordering: .relaxed))
     var status = stat()
     if stat(path, &status) == 0, status.st_dev == device, status.st_ino == inode { unlink(path) }
   }
@@ -38,10 +45,22 @@ public final class LocalListener: Sendable {
   public func accept() throws(LocalSocketError) -> Int32? {
     let socket = Glibc.accept(descriptor, nil, nil)
     if socket >= 0 { return socket }
+    if errno == EMFILE || errno == ENFILE {
+      let error = errno
+      turnAway()
+      throw .system("a client was turned away", error)
+    }
     guard errno == ECONNABORTED || errno == EINTR || errno == EAGAIN else {
       throw .system("cannot accept a client", errno)
     }
     return nil
+  }
+
+  /// Close the connection of the next who wants one.
+  private func turnAway() {
+    close(spare.load(ordering: .relaxed))
+    close(Glibc.accept(descriptor, nil, nil))
+    spare.store(LocalListener.openSpare(), ordering: .relaxed)
   }
 
   private static func bind(_ listener: Int32, _ path: String) throws(LocalSocketError) {

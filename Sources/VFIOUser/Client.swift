@@ -160,5 +160,16 @@ public final class Client {
     _ = try request(.deviceSetIRQs, payload, descriptors: descriptors)
   }
 
+  /// Have the device raise an interrupt.
+  public func triggerInterrupt(_ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
+    var payload = PayloadWriter()
+    payload.put(UInt32(20))
+    payload.put(InterruptAction.trigger.rawValue | InterruptAction.dataNone)
+    payload.put(kind.rawValue)
+    payload.put(index)
+    payload.put(UInt32(1))
+    _ = try request(.deviceSetIRQs, payload)
+  }
+
   public func reset() throws(VFIOUserError) { _ = try request(.deviceReset, PayloadWriter()) }
 }

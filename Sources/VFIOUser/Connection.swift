@@ -27,10 +27,33 @@ struct ReceivedMessage: ~Copyable {
 /// One end of a connected socket, with messages instead of bytes.
 struct Connection: ~Copyable {
   let socket: Int32
+  private let wake: Int32
+  private let patienceMs: Int32
 
-  init(_ socket: Int32) { self.socket = socket }
+  /// - Parameters:
+  ///   - socket: connected; the connection closes it.
+  ///   - wake: readable when nothing is to be waited for any more; -1 for none.
+  ///   - patienceMs: how long a peer may leave a message half sent or a reply unread; -1 for ever.
+  init(_ socket: Int32, wake: Int32 = -1, patienceMs: Int32 = -1) {
+    self.socket = socket
+    self.wake = wake
+    self.patienceMs = patienceMs
+    // Waiting is done where `wake` is seen too.
+    _ = fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK)
+  }
 
   deinit { close(socket) }
+
+  /// Wait until the socket can be read or written.
+  private func wait(for events: Int32) throws(VFIOUserError) {
+    var polled = [
+      pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: socket, events: Int16(events), revents: 0),
+    ]
+    var count: Int32
+    repeat { count = poll(&polled, 2, patienceMs) } while count < 0 && errno == EINTR
+    guard polled[0].revents == 0 else { throw .init(.disconnected, "the connection is given up") }
+    guard count > 0 else { throw .init(.protocolViolation, "the peer left a message half sent or unread") }
+  }
 
   /// Header and payload leave in one piece: some peers read the payload with a single `read`.
   func send(_ header: MessageHeader, _ payload: [UInt8], descriptors: [Int32] = []) throws(VFIOUserError) {
@@ -43,6 +66,10 @@ struct Connection: ~Copyable {
       let count = bytes.withUnsafeBytes {
         nvmepf_send_with_fds(
           socket, $0.baseAddress! + sent, bytes.count - sent, descriptors, sent == 0 ? descriptors.count : 0)
+      }
+      if count == -Int(EAGAIN) {
+        try wait(for: POLLOUT)
+        continue
       }
       guard count > 0 else { throw Connection.error("cannot send", Int32(-count)) }
       sent += count
@@ -79,6 +106,10 @@ struct Connection: ~Copyable {
       let count = nvmepf_receive_with_fds(
         socket, bytes.baseAddress! + filled, bytes.count - filled, &fresh, fresh.count, &freshCount)
       descriptors.append(contentsOf: fresh[..<freshCount])
+      if count == -Int(EAGAIN) {
+        do throws(VFIOUserError) { try wait(for: POLLIN) } catch { return .failure(error) }
+        continue
+      }
       if count == 0 || count == -Int(ECONNRESET) { return .success(filled) }
       guard count > 0 else { return .failure(Connection.error("cannot receive", Int32(-count))) }
       guard descriptors.count <= MessageLimit.descriptors else {

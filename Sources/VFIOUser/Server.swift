@@ -8,6 +8,9 @@ public final class Server: @unchecked Sendable {
   /// Signalled to end the serving.
   private let wake: Int32
 
+  /// How long a client may leave a message half sent or a reply unread: it sends a message at once, or it is stuck.
+  private static let patienceMs: Int32 = 10_000
+
   /// Listen at `path`. A socket file that nobody listens on any more is replaced.
   public init(path: String) throws(VFIOUserError) {
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
@@ -32,7 +35,7 @@ public final class Server: @unchecked Sendable {
     guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else {
       return true
     }
-    var session = Session(Connection(socket))
+    var session = Session(Connection(socket, wake: wake, patienceMs: Server.patienceMs))
     // The device lets go of the client's memory before the session unmaps it.
     defer { device.disconnected() }
     while waitReadable(socket) {

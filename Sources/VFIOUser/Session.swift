@@ -226,6 +226,10 @@ struct Session: ~Copyable {
     case (.trigger, InterruptAction.dataEventfd):
       guard message.descriptorCount <= Int(count) else { return .error(EINVAL) }
       let descriptors = message.takeDescriptors()
+      guard descriptors.allSatisfy(EventDescriptor.isValid) else {
+        for descriptor in descriptors { close(descriptor) }
+        return .error(EINVAL)
+      }
       for offset in 0..<count {
         let descriptor = Int(offset) < descriptors.count ? descriptors[Int(offset)] : -1
         setInterrupt(InterruptSlot(kind: kind, index: start + offset), descriptor, device)

@@ -101,9 +101,11 @@ struct EndpointOptions: ParsableArguments {
   /// What the configuration file says, else the options.
   func configuration() throws(Failure) -> EndpointConfiguration {
     if let config {
-      do throws(ConfigurationError) { return try ConfigurationFile.read(path: config).endpoint } catch {
-        throw Failure(lines: error.problems)
-      }
+      do throws(ConfigurationError) {
+        let file = try ConfigurationFile.read(path: config)
+        for note in file.notes { complain(note) }
+        return file.endpoint
+      } catch { throw Failure(lines: error.problems) }
     }
     var all = EndpointConfiguration(
       backend: try Failure.wrap { () throws(QuantityError) in try parseBackend(backend, bytesDefault: size.bytes) },

@@ -1,26 +1,38 @@
 import Glibc
 
+/// What a process that serves is to others of its machine.
+enum OwnProcess {
+  /// Signals that the main thread waits for instead of being interrupted by them.
+  static let awaited = [SIGINT, SIGTERM, SIGCHLD]
+
+  /// To be called before any thread is made: threads inherit the mask.
+  static func prepare() {
+    var set = signals(awaited)
+    pthread_sigmask(SIG_BLOCK, &set, nil)
+    // Whoever reads what is told here may leave before the host does.
+    signal(SIGPIPE, SIG_IGN)
+    var limit = rlimit()
+    guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return }
+    // The soft limit is for programs that use select(2); a namespace on a file takes two descriptors.
+    limit.rlim_cur = limit.rlim_max
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+  }
+}
+
+private func signals(_ numbers: [Int32]) -> sigset_t {
+  var set = sigset_t()
+  sigemptyset(&set)
+  for number in numbers { sigaddset(&set, number) }
+  return set
+}
+
 /// A command that runs under the recording, and the signals that concern it.
 struct Child {
   let pid: pid_t
 
-  /// Signals that the main thread waits for instead of being interrupted by them. To be called before any thread is
-  /// made: threads inherit it.
-  static func blockSignals() {
-    var set = signals()
-    pthread_sigmask(SIG_BLOCK, &set, nil)
-  }
-
-  private static func signals() -> sigset_t {
-    var set = sigset_t()
-    sigemptyset(&set)
-    for signal in [SIGINT, SIGTERM, SIGCHLD] { sigaddset(&set, signal) }
-    return set
-  }
-
-  /// The next such signal, nil when none came within the time.
+  /// The next of the signals that the main thread waits for, nil when none came within the time.
   static func nextSignal(withinMs milliseconds: Int) -> Int32? {
-    var set = signals()
+    var set = signals(OwnProcess.awaited)
     var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
     let signal = sigtimedwait(&set, nil, &limit)
     return signal > 0 ? signal : nil
@@ -41,10 +53,11 @@ struct Child {
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
-    var none = sigset_t()
-    sigemptyset(&none)
+    var none = signals([])
     posix_spawnattr_setsigmask(&attributes, &none)
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK))
+    var ignored = signals([SIGPIPE])
+    posix_spawnattr_setsigdefault(&attributes, &ignored)
+    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }

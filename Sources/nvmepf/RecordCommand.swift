@@ -64,8 +64,8 @@ struct RecordCommand: ParsableCommand {
     }
     if kernel.kernel && !kernel.engine { try validateKernel() }
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
-    guard iodepth >= 1, numjobs >= 1, numjobs <= endpoint.queues, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
-      throw ValidationError("--iodepth, --numjobs, --runtime and --number are at least 1; a job needs a queue")
+    guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
+      throw ValidationError("--iodepth, --numjobs, --runtime and --number are at least 1")
     }
   }
 
@@ -108,9 +108,14 @@ struct RecordCommand: ParsableCommand {
     if let name = command.first { try Child.check(name) }
     if kernel.kernel && !kernel.engine { return try recordKernel() }
     let engine = try isFio ? RecordCommand.fioEngine() : nil
-    Child.blockSignals()
+    let configuration = try endpoint.configuration()
+    let queues = Int(configuration.subsystem.ioQueuesMax)
+    guard numjobs <= queues else {
+      throw Failure(description: "--numjobs \(numjobs): a job needs a queue, and the endpoint has \(queues)")
+    }
+    OwnProcess.prepare()
     let session = try Session(
-      endpoint.configuration(), keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
+      configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
       command: command.isEmpty ? CommandLine.arguments : command)
     try session.start()
     var status: Int32 = 0
@@ -130,7 +135,7 @@ struct RecordCommand: ParsableCommand {
   // MARK: The kernel
 
   private func recordKernel() throws {
-    Child.blockSignals()
+    OwnProcess.prepare()
     var notes: [(String, String)] = []
     if let pairs = kernel.measureOverhead {
       let overhead = try measureOverhead(pairs)

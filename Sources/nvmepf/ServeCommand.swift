@@ -26,7 +26,7 @@ struct ServeCommand: ParsableCommand {
   @OptionGroup var endpoint: EndpointOptions
 
   func run() throws {
-    Child.blockSignals()
+    OwnProcess.prepare()
     let session = try Session(
       endpoint.configuration(), keeping: endpoint.keeping, socketPath: socket,
       output: record.map { .trace($0) } ?? .none,

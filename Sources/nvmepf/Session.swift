@@ -63,6 +63,7 @@ final class Session {
       if case .none = output {
         recorder = nil
         function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(configuration) }
+        tellOfDeniedWrites(configuration)
         return
       }
       let scale = TickScale.measure()
@@ -94,9 +95,18 @@ final class Session {
       function = try Failure.wrap { [recording] () throws(EndpointError) in
         try EndpointFunction(configuration, recording: recording)
       }
+      tellOfDeniedWrites(configuration)
     } catch {
       directory.remove()
       throw error
+    }
+  }
+
+  /// What was to be written, and can only be read, is served as it is; but not without a word.
+  private func tellOfDeniedWrites(_ configuration: EndpointConfiguration) {
+    let meant = Set(configuration.namespaces.filter(\.isReadOnly).map(\.nsid))
+    for state in function.namespaceStates where state.isReadOnly && !meant.contains(state.nsid) {
+      complain("namespace \(state.nsid) is read only: \(state.backend) may not be written by this user")
     }
   }
 

@@ -71,6 +71,40 @@ struct ControlSocketTests {
     var status = stat()
     #expect(stat(path, &status) == 0 && status.st_mode & 0o777 == 0o600)
     server.stop()
+    #expect(stat(path, &status) != 0 && errno == ENOENT)
+  }
+
+  /// A list of these is longer than what a socket holds.
+  private func endpointWithLongList() throws -> RecordingEndpoint {
+    let endpoint = RecordingEndpoint()
+    let path = "/" + String(repeating: "x", count: 2000)
+    for nsid in 1...1000 { try endpoint.add(.init(nsid: UInt32(nsid), backend: .file(path: path, buffered: false))) }
+    return endpoint
+  }
+
+  @Test("an answer arrives whole however long it is, and a client that does not read it holds nobody up")
+  func answersAtLength() throws {
+    let server = try ControlServer(path: path, endpoint: endpointWithLongList())
+    defer { server.stop() }
+    let silent = try LocalSocket.connect(path)
+    defer { close(silent) }
+    let requests = String(repeating: #"{"command": "list"}"# + "\n", count: 100)
+    #expect(send(silent, requests, requests.utf8.count, Int32(MSG_NOSIGNAL)) == requests.utf8.count)
+    for _ in 0..<3 { #expect(try ControlClient.ask(.list, path: path).namespaces?.count == 1000) }
+  }
+
+  @Test("clients that neither ask nor read lose their places to those who wait for one")
+  func losesPatience() throws {
+    let server = try ControlServer(path: path, endpoint: endpointWithLongList(), patienceMs: 20)
+    defer { server.stop() }
+    var silent: [Int32] = []
+    defer { for descriptor in silent { close(descriptor) } }
+    for index in 0..<ControlServer.clientsMax {
+      silent.append(try LocalSocket.connect(path))
+      let request = index % 2 == 0 ? #"{"command": "list"}"# + "\n" : "{"
+      send(silent[index], request, request.utf8.count, Int32(MSG_NOSIGNAL))
+    }
+    #expect(try ControlClient.ask(.list, path: path).namespaces?.count == 1000)
   }
 
   @Test("says that nobody is there")

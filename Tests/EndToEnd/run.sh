@@ -230,6 +230,77 @@ test_namespaces_at_run_time() {
   expect_refused 'is nvmepf serving there' "$nvmepf" ns list --socket nowhere
 }
 
+test_namespaces_under_load() {
+  export engine=$release/nvmepf-fio.so
+  expect_status 0 "$nvmepf" record --backend memory --size 64MiB -- sh -ec '
+    ns() { verb=$1; shift; "$NVMEPF" ns "$verb" --socket "$NVMEPF_SOCKET" "$@"; }
+    fio --name=t --ioengine=external:"$engine" --thread=1 --rw=randrw --verify=crc32c --bs=4k --iodepth=8 --size=16M \
+      --runtime=3 --time_based --output-format=json --output=fio.json &
+    fio=$!
+    while kill -0 $fio 2>/dev/null; do
+      ns add --backend memory:1MiB --nsid 7
+      ns list --json >list.json
+      ns remove 7
+    done
+    wait $fio'
+  [ "$(json 'd["jobs"][0]["error"]' <fio.json)" = 0 ] || die "fio found errors"
+  [ "$(json '[n["nsid"] for n in d]' <list.json)" = "[1, 7]" ] || die "$(cat list.json)"
+  # Namespaces came and went between two commands of the load, not only before the first and after the last.
+  { "$nvmepf" dump --json --event namespace; "$nvmepf" dump --json --event fetch --qid 1; } | python3 -c '
+import json, sys
+events = sorted((json.loads(line) for line in sys.stdin), key=lambda e: e["time_ns"])
+names = "".join("n" if e["event"] == "namespace" else "f" for e in events)
+changes = names.strip("n").count("n")
+print(f"    {changes} changes between commands")
+assert changes >= 2, names[:200]' || die "no change under load"
+  expect_identical
+}
+
+test_descriptors_run_out() {
+  local serving number
+  for number in $(seq 40); do
+    truncate --size 1M "image$number"
+    echo "{\"nsid\": $number, \"device\": {\"path\": \"./image$number\"}}"
+  done | paste -sd, >namespaces
+  echo "{\"ports\": [{\"portid\": 1, \"addr\": {\"trtype\": \"pci\"}, \"subsystems\": [\"n\"]}],
+    \"subsystems\": [{\"nqn\": \"n\", \"namespaces\": [$(cat namespaces)]}]}" >many.json
+  expect_status 0 sh -c 'ulimit -Sn 60; exec "$0" "$@"' "$nvmepf" record --config many.json --rw randread --number 10
+  expect_refused 'no file descriptors are left for namespace' \
+    sh -c 'ulimit -n 60; exec "$0" "$@"' "$nvmepf" record --config many.json --rw randread --number 10
+
+  # A client that there is no descriptor for is turned away, and costs nothing.
+  "$nvmepf" serve --socket s.sock 2>err &
+  serving=$!
+  until grep -q 'serving on' err; do :; done
+  python3 - $serving <<'P' || die "nobody was turned away"
+import os, resource, socket, sys
+pid = int(sys.argv[1])
+limit = 3 + max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
+clients = []
+for _ in range(16):
+    clients.append(socket.socket(socket.AF_UNIX))
+    clients[-1].settimeout(10)
+    clients[-1].connect("s.sock.control")
+assert clients[-1].recv(1) == b""
+P
+  expect_status 0 "$nvmepf" ns list --socket s.sock
+  kill $serving
+  wait $serving || die "exit status $?: $(cat err)"
+}
+
+test_denied_writes_are_told_of() {
+  if [ "$(id -u)" != 0 ]; then
+    echo "    NOT RUN: a file that may not be written (needs root to become somebody else)"
+    return 0
+  fi
+  chmod 755 "$work"
+  mkdir -m 777 open
+  truncate --size 1M open/image
+  (cd open && expect_status 0 setpriv --reuid=65534 --regid=65534 --clear-groups "$nvmepf" record --backend ./image \
+    --rw randread --number 10 && grep -q 'namespace 1 is read only: ./image' err) || die "no word: $(cat open/err)"
+}
+
 test_configuration() {
   sed -n '/^```json/,/^```/p' "$here/../../docs/configuration.md" | sed '1d;$d' >example.json
   expect_status 0 "$nvmepf" record --config example.json --rw randread --number 100
@@ -239,6 +310,10 @@ test_configuration() {
   [ "$(wc -l <err)" = 2 ] || die "not a line for each problem: $(cat err)"
   grep -q 'subsystems\[0\].attr.seriall: unknown key; did you mean serial?' err || die "$(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --config nowhere.json
+  expect_refused 'a job needs a queue, and the endpoint has 4' "$nvmepf" record --config example.json --rw randread --numjobs 5
+  sed 's/"qid_max": "4"/"qid_max": "40"/; s/"msix_interrupts": 5/"msi_interrupts": 8/' example.json >wide.json
+  expect_status 0 "$nvmepf" record --config wide.json --rw randread --number 10 --numjobs 20
+  [ "$(grep -c 'without effect here: msi_interrupts' err)" = 1 ] || die "not one line of what has no effect: $(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --backend ./nowhere
   expect_refused 'a path' "$nvmepf" serve --socket s --backend nothing
 }

@@ -100,10 +100,23 @@ extension EngineBench {
       ? EngineBench.address + UInt64(EngineBench.lists) + (second & 0x3fff)
       : second & 0xfffff | UInt64(input.take(UInt8.self) & 0xf1) << 56
     sqe.cdw10 = input.take()
-    sqe.cdw11 = UInt32(input.take(UInt16.self))
+    // A size or flags below, and above the CQID or the vector of a queue that is created.
+    sqe.cdw11 = UInt32(input.take(UInt16.self)) | UInt32(input.take(UInt8.self) % 8) << 16
     sqe.cdw12 = input.take()
     sqe.cdw13 = UInt32(input.take(UInt8.self))
+    if flags & 0x10 != 0 { widen(&sqe, &input) }
+    if flags & 0x20 != 0 { sqe.nsid = .max }
     return sqe
+  }
+
+  /// Let every field take any value that it can hold.
+  private func widen(_ sqe: inout SubmissionEntry, _ input: inout Input) {
+    for field in [
+      \SubmissionEntry.nsid, \.cdw2, \.cdw3, \.cdw11, \.cdw12, \.cdw13, \.cdw14, \.cdw15,
+    ] {
+      let isHighest = input.take(UInt8.self) & 3 == 0
+      sqe[keyPath: field] = isHighest ? .max : input.take()
+    }
   }
 
   /// What must hold whatever the host did.

@@ -12,6 +12,7 @@ final class Served {
   private let server: Server
   private let function: EndpointFunction
   private let thread: WorkerThread
+  private var hasStopped = false
 
   init() throws {
     let server = try Server(path: path)
@@ -25,9 +26,16 @@ final class Served {
   }
 
   deinit {
+    stop()
+    function.stop()
+  }
+
+  /// Returns when the serving has ended.
+  func stop() {
+    guard !hasStopped else { return }
+    hasStopped = true
     server.stop()
     thread.join()
-    function.stop()
   }
 
   func connect() throws -> Int32 {
@@ -181,6 +189,63 @@ struct ServerTests {
     try client.setInterrupts(.msix, start: 2, descriptors: [event])
     try client.setInterrupts(.msix, start: 0, descriptors: [])
     #expect(throws: VFIOUserError.self) { try client.setInterrupts(.msix, start: 5, descriptors: [event]) }
+  }
+
+  @Test("takes eventfds for interrupts, and nothing that could kill it or hold it up")
+  func refusesOthers() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    var ends: [Int32] = [-1, -1]
+    pipe(&ends)
+    let others = [
+      ends[1], nvmepf_memfd("test"), socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0), open("/dev/null", O_WRONLY),
+    ]
+    defer { for descriptor in others + [ends[0]] { close(descriptor) } }
+    let event = nvmepf_eventfd()
+    defer { close(event) }
+    for other in others {
+      let refusal = #expect(throws: VFIOUserError.self) {
+        try client.setInterrupts(.msix, start: 0, descriptors: [event, other])
+      }
+      #expect(refusal?.kind == .refused(EINVAL))
+    }
+    try client.setInterrupts(.msix, start: 0, descriptors: [event])
+  }
+
+  @Test("an eventfd that is full and blocking costs its client the interrupt, and nobody an answer")
+  func outlastsFullEventfd() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let event = nvmepf_eventfd()
+    _ = fcntl(event, F_SETFL, 0)
+    defer { close(event) }
+    try client.setInterrupts(.msix, start: 0, descriptors: [event])
+    var most = UInt64.max - 1
+    #expect(write(event, &most, 8) == 8)
+    try client.triggerInterrupt(.msix, index: 0)
+    #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0002_0100)
+    var count: UInt64 = 0
+    #expect(read(event, &count, 8) == 8 && count == most)
+    try client.triggerInterrupt(.msix, index: 0)
+    #expect(read(event, &count, 8) == 8 && count == 1)
+  }
+
+  @Test("ends when it is told to, whatever its client has half sent or not read")
+  func endsMidMessage() throws {
+    let half = message(1, 10) { $0.put(UInt64(0)) }
+    let ask = message(2, 9) {
+      $0.put(UInt64(0))
+      $0.put(PCIRegion.configuration)
+      $0.put(UInt32(4096))
+    }
+    for bytes in [Array(half.dropLast(4)), Array(repeating: ask, count: 200).flatMap { $0 }] {
+      let served = try Served()
+      let socket = try served.connect()
+      _ = exchange(socket, version(0, json: nil))
+      #expect(send(socket, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count)
+      served.stop()
+      close(socket)
+    }
   }
 
   @Test("the configuration space is an NVMe function whose BAR can be sized")
