@@ -52,6 +52,8 @@ struct Command {
   var workBegin: UInt64 = 0
   var requested: UInt64 = 0
   var ready: UInt64 = 0
+  /// The completion queue that its completion was posted to.
+  var cqid: UInt16 = 0
   var expectedBytes: UInt64 = 0
   var hops = Hops()
 

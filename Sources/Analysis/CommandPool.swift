@@ -58,6 +58,15 @@ struct CommandPool {
   }
 }
 
+extension CommandPool {
+  /// Begin anew, so that whoever looks at all indices pays for what has come since.
+  /// - Precondition: no command is in flight.
+  mutating func restart() {
+    precondition(liveCount == 0)
+    self = CommandPool()
+  }
+}
+
 /// From a 32-bit key to a 32-bit index: open addressing, linear probing, at most half full.
 struct CommandTable {
   /// Key in the upper half, index + 1 in the lower; 0 is an empty place.

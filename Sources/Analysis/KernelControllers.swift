@@ -18,7 +18,8 @@ public struct KernelController: Sendable {
         try reader.decode(index, into: &decoded)
         guard let first = decoded.slots.first, first.event == .origin, first.flags & 1 == 0 else { continue }
         origins[stream] = first.cid
-        let bytes = UnsafeRawBufferPointer(decoded.slots)[Record.size...].prefix(Int(first.bLow))
+        let bytes = UnsafeRawBufferPointer(decoded.slots)[Record.size...].prefix(
+          min(Int(first.bLow), KernelView.nameMax))
         let nqn = first.flags & EventFlag.bytes == 0 ? "" : String(decoding: bytes, as: UTF8.self)
         if controllers[first.cid]?.nqn.isEmpty ?? true {
           controllers[first.cid] = KernelController(

@@ -23,29 +23,58 @@ struct KernelView {
   var origins: [Int: Origin] = [:]
   /// Of the controller that is looked at.
   var nqn: String?
+  /// The trace has a stream of the driver that drives the controller: every command begins and ends there.
+  var hasHost = false
+  /// The controller is nvmet-pci-epf's: its commands show all their stages.
+  var isEndpoint = false
   /// What the host's driver has submitted and the target has not taken up: by queue and command identifier.
   var submits: [UInt32: UInt64] = [:]
-  /// Commands whose completion is posted and not announced, by completion queue.
+  /// The doorbells that the host has written, by submission queue.
+  var doorbells: [UInt16: HostDoorbells] = [:]
+  /// Commands whose completion is posted and not announced, by completion queue, and how many they are.
   var posted: [UInt16: [UInt32]] = [:]
+  var postedCount = 0
   /// When the completion queue's work began that runs now.
   var completionWork: [UInt16: UInt64] = [:]
+  /// Fetches that failed, whose descriptors the driver drops.
+  var failedFetches: Set<UInt32> = []
+
+  var completedTwice: UInt64 = 0
+  var probes: ProbeCosts?
 
   static let submitsMax = 1 << 17
+  static let postedMax = CommandPool.countMax
+  /// Subsystems' names are no longer (Base 2.1, 4.6).
+  static let nameMax = 223
+}
+
+/// The last doorbells that a host wrote for one submission queue.
+struct HostDoorbells {
+  private var recent: [SubmissionQueue.Doorbell] = []
+  private static let countMax = 64
+
+  mutating func add(_ tail: UInt32, at time: UInt64) {
+    if recent.count == HostDoorbells.countMax { recent.removeFirst() }
+    let to = Int32(truncatingIfNeeded: min(tail, 0xffff))
+    recent.append(SubmissionQueue.Doorbell(from: recent.last?.to ?? -1, to: to, time: time, pollSpan: 0))
+  }
+
+  /// When the host told of a command that it submitted at `time` into entry `slot`.
+  func first(since time: UInt64, covering slot: UInt32) -> UInt64? {
+    recent.first { $0.time >= time && $0.covers(Int32(truncatingIfNeeded: min(slot, 0xffff))) }?.time
+  }
 }
 
 extension StageAnalyzer {
   mutating func takeKernel(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     kernelEvents &+= 1
-    guard case .controller(let controller) = subject else { return }
-    if kind == .origin {
-      let length = min(Int(record.bLow), tail.count)
-      let origin = KernelView.Origin(
-        isHost: record.flags & 1 != 0, controller: record.cid, cntlid: UInt16(truncatingIfNeeded: record.aLow),
-        nqn: record.flags & EventFlag.bytes == 0 ? "" : String(decoding: tail[..<length], as: UTF8.self))
-      kernel.origins[stream] = origin
-      if !origin.isHost, origin.controller == controller, !origin.nqn.isEmpty { kernel.nqn = origin.nqn }
-      return
+    if kind == .probe {
+      let name = String(decoding: tail.prefix(min(Int(record.bLow), 128)), as: UTF8.self)
+      kernel.probes = kernel.probes ?? ProbeCosts()
+      kernel.probes?.add(name, runs: record.a, meanNs: record.bHigh)
     }
+    guard case .controller(let controller) = subject else { return }
+    if kind == .origin { return takeOrigin(record, stream, tail, controller) }
     // Whatever CPU lost events, any command in flight may miss some.
     if kind == .gap {
       takeGap(record, source: .kernel, stream: stream)
@@ -57,14 +86,53 @@ extension StageAnalyzer {
       guard origin.cntlid == controller, origin.nqn == kernel.nqn else { return }
       takeKernelHost(record, kind)
     } else if origin.controller == controller {
+      if kind.isOfEndpoint { becomeEndpoint() }
       takeKernelTarget(record, kind, tail)
+    }
+  }
+
+  private mutating func takeOrigin(
+    _ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer, _ controller: UInt16
+  ) {
+    let length = record.flags & EventFlag.bytes == 0 ? 0 : min(Int(record.bLow), tail.count, KernelView.nameMax)
+    let origin = KernelView.Origin(
+      isHost: record.flags & 1 != 0, controller: record.cid, cntlid: UInt16(truncatingIfNeeded: record.aLow),
+      nqn: String(decoding: tail.prefix(length), as: UTF8.self))
+    kernel.origins[stream] = origin
+    func isHost(_ origin: KernelView.Origin) -> Bool {
+      origin.isHost && origin.cntlid == controller && origin.nqn == kernel.nqn
+    }
+    if !origin.isHost, origin.controller == controller, !origin.nqn.isEmpty, kernel.nqn == nil {
+      kernel.nqn = origin.nqn
+      kernel.hasHost = kernel.origins.values.contains(where: isHost)
+    } else if isHost(origin) {
+      kernel.hasHost = true
+    }
+  }
+
+  /// An event that only nvmet-pci-epf has: what the target core alone showed before were pieces of its commands, those
+  /// that were under way when the recording began.
+  private mutating func becomeEndpoint() {
+    guard !kernel.isEndpoint else { return }
+    kernel.isEndpoint = true
+    disownFinished()
+    for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && commands[index].isRequestOnly {
+      commands[index].isRequestOnly = false
+      commands[index].isWhole = false
     }
   }
 
   private mutating func loseCommands() {
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) { abandon(named: index) }
+    if commands.indexEnd > 0 { commands.restart() }
     kernel.submits = [:]
+    kernel.doorbells = [:]
+    forgetPosted()
+  }
+
+  private mutating func forgetPosted() {
     kernel.posted = [:]
+    kernel.postedCount = 0
   }
 
   // MARK: The host's driver
@@ -75,6 +143,9 @@ extension StageAnalyzer {
     case .submit:
       if kernel.submits.count >= KernelView.submitsMax { kernel.submits = [:] }
       kernel.submits[key] = now
+    case .doorbell where record.flags & EventFlag.completionQueue == 0:
+      if kernel.doorbells.count >= KernelView.submitsMax { kernel.doorbells = [:] }
+      kernel.doorbells[record.qid, default: HostDoorbells()].add(record.aLow, at: now)
     case .completion:
       kernel.submits[key] = nil
       let index = commands.find(record.qid, record.cid)
@@ -88,37 +159,14 @@ extension StageAnalyzer {
 
   private mutating func takeKernelTarget(_ record: Record, _ kind: EventKind, _ tail: UnsafeRawBufferPointer) {
     switch kind {
-    case .fetch:
-      guard record.flags & EventFlag.failed == 0 else { return }
-      var command = Command(qid: record.qid, cid: record.cid)
-      command.fetch.add(end: now, span: UInt64(record.bLow))
-      if let opcode = tail.first { (command.opcode, command.opcodeIsKnown) = (opcode, true) }
-      enter(&command, since: command.fetch.begin)
+    case .fetch: takeKernelFetch(record, tail)
     case .work where record.flags == KernelWork.command.rawValue:
-      if commands.find(record.qid, record.cid) == Command.none {
-        // Fetched before the recording began.
-        var command = Command(qid: record.qid, cid: record.cid)
-        command.isWhole = false
-        enter(&command, since: now)
-        commands[commands.find(record.qid, record.cid)].isWhole = false
-      }
+      if commands.find(record.qid, record.cid) == Command.none { enterCut(record) }
       change(record) { command, now in
         command.hops.dispatch = UInt64(record.bLow)
         command.workBegin = now
       }
-    case .request:
-      if commands.find(record.qid, record.cid) == Command.none
-        || commands[commands.find(record.qid, record.cid)].requested != 0
-      {
-        var command = Command(qid: record.qid, cid: record.cid)
-        (command.opcode, command.opcodeIsKnown) = (record.flags, true)
-        command.isRequestOnly = true
-        enter(&command, since: now)
-      }
-      change(record) { command, now in
-        command.requested = now
-        (command.opcode, command.opcodeIsKnown) = (record.flags, true)
-      }
+    case .request: takeRequest(record)
     case .read: change(record) { command, now in command.map.add(end: now, span: UInt64(record.bHigh)) }
     case .segment: takeKernelSegment(record)
     case .executeBegin:
@@ -136,9 +184,7 @@ extension StageAnalyzer {
       // What no interrupt has announced by now, none will.
       announce(record.qid, byInterrupt: false)
       kernel.completionWork[record.qid] = nil
-    case .dropped:
-      let index = commands.find(record.qid, record.cid)
-      if index != Command.none { abandon(named: index) }
+    case .dropped: takeDropped(record)
     case .registerWrite: takeKernelRegister(record)
     case .link:
       if record.flags == 0 {
@@ -149,8 +195,56 @@ extension StageAnalyzer {
     }
   }
 
+  private mutating func takeKernelFetch(_ record: Record, _ tail: UnsafeRawBufferPointer) {
+    let key = UInt32(record.qid) << 16 | UInt32(record.cid)
+    guard record.flags & EventFlag.failed == 0 else {
+      // No command came, so its identifier is nobody's.
+      if kernel.failedFetches.count >= KernelView.submitsMax { kernel.failedFetches = [] }
+      kernel.failedFetches.insert(key)
+      return
+    }
+    kernel.failedFetches.remove(key)
+    var command = Command(qid: record.qid, cid: record.cid)
+    command.fetch.add(end: now, span: UInt64(record.bLow))
+    if let opcode = tail.first { (command.opcode, command.opcodeIsKnown) = (opcode, true) }
+    enter(&command, since: command.fetch.begin, slot: record.aLow)
+  }
+
+  private mutating func takeDropped(_ record: Record) {
+    let isFailedFetch = kernel.failedFetches.remove(UInt32(record.qid) << 16 | UInt32(record.cid)) != nil
+    guard !isFailedFetch, record.flags & EventFlag.failed == 0 else { return }
+    let index = commands.find(record.qid, record.cid)
+    if index != Command.none { abandon(named: index) }
+  }
+
+  private mutating func takeRequest(_ record: Record) {
+    let known = commands.find(record.qid, record.cid)
+    if known == Command.none || commands[known].requested != 0 {
+      if kernel.isEndpoint { enterCut(record) } else { enterRequest(record) }
+    }
+    change(record) { command, now in
+      command.requested = now
+      (command.opcode, command.opcodeIsKnown) = (record.flags, true)
+    }
+  }
+
+  /// A command of a transport of which no more is seen than this.
+  private mutating func enterRequest(_ record: Record) {
+    var command = Command(qid: record.qid, cid: record.cid)
+    (command.opcode, command.opcodeIsKnown) = (record.flags, true)
+    command.isRequestOnly = true
+    enter(&command, since: now)
+  }
+
+  /// A command that was fetched before the recording began, or in a gap.
+  private mutating func enterCut(_ record: Record) {
+    var command = Command(qid: record.qid, cid: record.cid)
+    command.isWhole = false
+    enter(&command, since: now)
+  }
+
   /// A command comes into sight: it began with the host's submission where that is known, else at `time`.
-  private mutating func enter(_ command: inout Command, since time: UInt64) {
+  private mutating func enter(_ command: inout Command, since time: UInt64, slot: UInt32? = nil) {
     command.begin = time
     command.isFromKernel = true
     command.hostEpoch = hostEpoch
@@ -158,6 +252,14 @@ extension StageAnalyzer {
       command.isFromHost = true
       if submit > time { inversions &+= 1 }
       command.begin = min(submit, time)
+      if let slot, !kernel.doorbells.isEmpty {
+        // The host's stamp may come late, but not the doorbell: it was written before the fetch began.
+        let rung = kernel.doorbells[command.qid]?.first(since: submit, covering: slot) ?? time
+        command.hops.doorbell = min(rung, time) - command.begin
+      }
+    } else if kernel.hasHost, !command.isAdmin {
+      // A latency from here would be of another kind than the others'.
+      command.isWhole = false
     }
     _ = begin(command)
   }
@@ -207,18 +309,27 @@ extension StageAnalyzer {
     let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
     let index = commands.find(sqid, record.cid)
     guard index != Command.none else { return }
-    commands[index].posted = now
+    guard commands[index].posted == 0 else {
+      kernel.completedTwice &+= 1
+      return
+    }
+    commands[index].posted = max(now, 1)
+    commands[index].cqid = record.qid
     commands[index].hasFailed = !Status(rawValue: UInt16(record.bHigh >> 17)).isSuccess
     if let began = kernel.completionWork[record.qid], commands[index].ready != 0 {
       commands[index].hops.completion = began - min(commands[index].ready, began)
     }
+    // Commands that were given up since keep their places here until the queue's next interrupt.
+    if kernel.postedCount >= KernelView.postedMax { forgetPosted() }
     kernel.posted[record.qid, default: []].append(index)
+    kernel.postedCount += 1
   }
 
   /// The completions posted so far are the host's: by an interrupt, or without one.
   private mutating func announce(_ cqid: UInt16, byInterrupt: Bool) {
     guard let indices = kernel.posted.removeValue(forKey: cqid) else { return }
-    for index in indices where commands.isLive(index) && commands[index].posted != 0 {
+    kernel.postedCount -= indices.count
+    for index in indices where commands.isLive(index) && commands[index].posted != 0 && commands[index].cqid == cqid {
       if byInterrupt { commands[index].announced = now }
       if !commands[index].isFromHost { end(index, at: byInterrupt ? now : commands[index].posted) }
     }
@@ -236,6 +347,7 @@ extension StageAnalyzer {
     if let isEnabled, isEnabled != enable {
       if !enable { resets &+= 1 }
       takeReset()
+      kernel.doorbells = [:]
     }
     isEnabled = enable
   }
@@ -251,10 +363,22 @@ enum KernelWork: UInt8 {
 public struct Hops: Sendable {
   /// From the queueing of its work item until it runs.
   public var dispatch: UInt64 = 0
+  /// From the host's submission until its doorbell; 0 where that is not known.
+  public var doorbell: UInt64 = 0
   /// From the end of its execution until its data is on the way.
   public var wakeUp: UInt64 = 0
   /// From ready until the completion queue's work runs.
   public var completion: UInt64 = 0
+}
+
+extension EventKind {
+  /// Of the kernel's targets, only nvmet-pci-epf has it.
+  fileprivate var isOfEndpoint: Bool {
+    switch self {
+    case .fetch, .work, .workEnd, .response, .completionQueued, .segment, .completion: true
+    default: false
+    }
+  }
 }
 
 extension Command {

@@ -42,23 +42,13 @@ public struct StageAnalyzer: ~Copyable {
   var kernel = KernelView()
 
   private var depth = DepthMeter()
-  private var io = Statistics()
-  private var adminCommands: UInt64 = 0
-  private var turn = DistributionRecorder()
-  private var queueFull = DistributionRecorder()
-  private var hostSubmit = DistributionRecorder()
-  private var undetected = DistributionRecorder()
-  private var dispatchHop = DistributionRecorder()
-  private var wakeUpHop = DistributionRecorder()
-  private var completionHop = DistributionRecorder()
-  private var tail = TailTable()
-  private var groups: Groups?
+  private var tally: Tally
 
   /// - Parameters:
   ///   - grouping: what the summary's groups are told apart by; nil for none.
   ///   - subject: whose commands are looked at; the events of others are counted.
   public init(grouping: Grouping? = nil, subject: Subject = .endpoint) {
-    groups = grouping.map(Groups.init)
+    tally = Tally(grouping)
     self.subject = subject
   }
 
@@ -101,7 +91,7 @@ public struct StageAnalyzer: ~Copyable {
     let times = command.times(end: time ?? now)
     leave(index)
     guard !command.isEventRequest else { return }
-    count(times)
+    tally.record(times)
     onCommand?(times)
   }
 
@@ -127,23 +117,10 @@ public struct StageAnalyzer: ~Copyable {
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) { abandon(named: index) }
   }
 
-  private mutating func count(_ times: borrowing CommandTimes) {
-    groups?.record(times)
-    guard times.qid != .admin else {
-      adminCommands += 1
-      return
-    }
-    io.record(times)
-    tail.record(times)
-    turn.record(times.turn)
-    queueFull.record(times.queueFull)
-    if let submit = times.hostSubmit { hostSubmit.record(submit) }
-    if let bound = times.undetectedMax { undetected.record(bound) }
-    if let hops = times.hops {
-      dispatchHop.record(hops.dispatch)
-      wakeUpHop.record(hops.wakeUp)
-      completionHop.record(hops.completion)
-    }
+  /// What was counted so far were pieces of commands.
+  mutating func disownFinished() {
+    partial &+= tally.io.commands
+    tally = Tally(tally.groups?.grouping)
   }
 
   // MARK: Losing sight
@@ -189,21 +166,17 @@ public struct StageAnalyzer: ~Copyable {
       let queue = submissionQueues[index]
       if queue.qid != 0, queue.hostEpoch == hostEpoch { unfinished += UInt64(queue.waiting) }
     }
-    let statistics = io.breakdown
-    let begin = io.firstBegin
+    let statistics = tally.io.breakdown
+    let begin = tally.io.firstBegin
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
-    let host = hostSubmit.distribution
-    let bound = undetected.distribution
     return Summary(
-      io: statistics, adminCommands: adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
+      io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
       partial: partial + lostSight, unfinished: unfinished, inversions: inversions,
-      queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: turn.distribution,
-      queueFull: queueFull.distribution, hostSubmit: host.count == 0 ? nil : host,
-      undetected: bound.count == 0 ? nil : bound, tail: tail.slowest(of: statistics.commands), ringWaits: ringWaits,
-      ringWaitNs: ringWaitNs, kernelEvents: kernelEvents, subject: subject,
-      hops: dispatchHop.distribution.count == 0
-        ? nil : (dispatchHop.distribution, wakeUpHop.distribution, completionHop.distribution),
-      grouping: groups?.grouping, groups: groups?.values ?? [])
+      queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
+      queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
+      tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
+      kernelEvents: kernelEvents, subject: subject, hops: tally.hops, completedTwice: kernel.completedTwice,
+      probes: kernel.probes, grouping: tally.groups?.grouping, groups: tally.groups?.values ?? [])
   }
 
   /// Nothing has happened since the command was fetched that may have lost events of it.

@@ -41,7 +41,13 @@ public struct Summary: Sendable {
   public let kernelEvents: UInt64
   public let subject: Subject
   /// Of commands of the kernel's PCI endpoint driver: how long they waited for a thread to run.
-  public let hops: (dispatch: Distribution, wakeUp: Distribution, completion: Distribution)?
+  public let hops: HopDistributions?
+  /// Commands of the kernel's PCI endpoint driver for which it posted a second completion.
+  public let completedTwice: UInt64
+  /// What recording the kernel cost; nil where the trace does not say.
+  public let probes: ProbeCosts?
+  /// The host's times in a merged trace are off by at most this, in nanoseconds; whoever read the trace's header says so.
+  public var hostClockBoundNs: Double?
 
   public let grouping: Grouping?
   public let groups: [Group]
@@ -77,4 +83,30 @@ public struct Breakdown: Sendable {
 public struct Group: Sendable {
   public let key: GroupKey
   public let breakdown: Breakdown
+}
+
+/// How long commands of the kernel's target waited for their host's doorbell and for threads to run.
+public struct HopDistributions: Sendable {
+  public let doorbell: Distribution
+  public let dispatch: Distribution
+  public let wakeUp: Distribution
+  public let completion: Distribution
+}
+
+/// What probes cost while they recorded, by the kernel's own count.
+public struct ProbeCosts: Sendable {
+  public internal(set) var runs: UInt64 = 0
+  /// In all, nanoseconds.
+  public internal(set) var ns: UInt64 = 0
+  /// The probe that cost the most in all.
+  public internal(set) var dearest = ""
+  public internal(set) var dearestNs: UInt64 = 0
+
+  mutating func add(_ name: String, runs: UInt64, meanNs: UInt32) {
+    let cost = runs.multipliedReportingOverflow(by: UInt64(meanNs))
+    let ns = cost.overflow ? .max : cost.partialValue
+    self.runs = self.runs.addingReportingOverflow(runs).overflow ? .max : self.runs + runs
+    self.ns = self.ns.addingReportingOverflow(ns).overflow ? .max : self.ns + ns
+    if ns > dearestNs { (dearest, dearestNs) = (name, ns) }
+  }
 }

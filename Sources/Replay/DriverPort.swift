@@ -16,19 +16,23 @@ struct DriverPort: Port, ~Copyable {
 
   private var command: DriverCommand?
   private(set) var deed = Deed()
-  /// The tail to be seen next, by submission queue; completion queues are emptied at once.
+  /// The engine's next entry, and the tail to be seen, by submission queue; completion queues are emptied at once.
+  private var heads: [UInt16: UInt32] = [:]
   private var tails: [UInt16: UInt32] = [:]
   private var posted: [UInt16: UInt32] = [:]
+  /// Entries, by completion queue.
   var depths: [UInt16: UInt32] = [:]
 
-  /// The driver fetched `command`: the engine is to see the doorbell for it.
-  mutating func present(_ command: DriverCommand, tail: UInt32) {
+  /// The driver fetched `command`: the engine is to see the doorbell for it, in whichever entry is its next.
+  mutating func present(_ command: DriverCommand, depth: UInt32) {
     self.command = command
     deed = Deed()
-    tails[command.qid] = tail
+    let next = (heads[command.qid] ?? 0) + 1
+    tails[command.qid] = next >= depth ? 0 : next
   }
 
   mutating func forgetQueues() {
+    heads = [:]
     tails = [:]
     posted = [:]
     command = nil
@@ -45,16 +49,16 @@ struct DriverPort: Port, ~Copyable {
   }
 
   mutating func clear(_ doorbell: Doorbell) {
-    if doorbell.isCompletionHead { posted[doorbell.qid.rawValue] = 0 } else { tails[doorbell.qid.rawValue] = 0 }
+    let qid = doorbell.qid.rawValue
+    if doorbell.isCompletionHead { posted[qid] = 0 } else { (heads[qid], tails[qid]) = (0, 0) }
   }
 
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
-    guard let command, count == 1, qid.rawValue == command.qid, slot == command.slot, !command.fetchFailed else {
-      return false
-    }
+    guard let command, count == 1, qid.rawValue == command.qid, !deed.fetched else { return false }
     deed.fetched = true
+    heads[command.qid] = tails[command.qid]
     entries[0] = command.sqe
     return true
   }
@@ -69,12 +73,19 @@ struct DriverPort: Port, ~Copyable {
       bytes.copyBytes(from: list.bytes.prefix(bytes.count))
       return true
     }
-    if let sgl = command?.sqe, sgl.psdt != 0 || command!.lists.isEmpty == false, command!.segments.isEmpty {
+    if readsList(at: address.rawValue) {
       deed.lists.append((address.rawValue, bytes.count))
       return true
     }
     moved(fromHost: true, address, bytes.count)
     return true
+  }
+
+  /// The driver has not read it. Is it a list all the same?
+  private func readsList(at address: UInt64) -> Bool {
+    guard let command else { return false }
+    if command.segments.contains(where: { $0.fromHost && $0.contains(address) }) { return false }
+    return command.sqe.psdt != 0 || (!command.lists.isEmpty && command.segments.isEmpty)
   }
 
   mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID) -> Bool {
@@ -88,10 +99,7 @@ struct DriverPort: Port, ~Copyable {
 
   /// The driver could not reach it.
   private func failed(_ address: PCIAddress) -> Bool {
-    command?.segments.contains {
-      $0.failed && $0.address <= address.rawValue && address.rawValue < $0.address + $0.length
-    }
-      ?? false
+    command?.segments.contains { $0.failed && $0.contains(address.rawValue) } ?? false
   }
 
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}

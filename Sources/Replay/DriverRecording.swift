@@ -1,44 +1,6 @@
 import NVMe
 import Trace
 
-/// One command as the kernel's nvmet-pci-epf dealt with it, by its events.
-struct DriverCommand {
-  let qid: UInt16
-  let cid: UInt16
-  /// Nanoseconds since the trace began: fetched.
-  let time: UInt64
-  /// Entry of the submission queue.
-  let slot: UInt32
-  let sqe: SubmissionEntry
-  var fetchFailed = false
-  /// PRP lists and SGL segments.
-  var lists: [(address: UInt64, bytes: [UInt8], isWhole: Bool)] = []
-  var segments: [DriverSegment] = []
-  /// What the target core answered, and the bytes that it expected to be moved.
-  var executed: (status: Status, bytes: UInt32)?
-  var completion: (cqid: UInt16, entry: CompletionEntry)?
-  /// More completions than one.
-  var extraCompletions = 0
-  /// The controller was disabled or reset, or the link went down, before it was completed.
-  var wasInterrupted = false
-  /// The driver gave it up.
-  var wasDropped = false
-  /// An event of it may be missing.
-  var isDoubtful = false
-  /// A worker took it, and has come back.
-  var work: (began: Bool, ended: Bool) = (false, false)
-  /// Nanoseconds since the trace began: its completion was posted.
-  var completedAt: UInt64 = 0
-}
-
-/// A contiguous piece of data that was moved.
-struct DriverSegment: Equatable {
-  var fromHost: Bool
-  var address: UInt64
-  var length: UInt64
-  var failed = false
-}
-
 /// What happened to a controller of the kernel's target, in order: what a replay feeds to the engine.
 enum DriverStep {
   case registerWrite(offset: UInt64, width: Int, value: UInt64)
@@ -47,7 +9,8 @@ enum DriverStep {
   case command(Int)
 }
 
-/// A recording of nvmet-pci-epf, command by command. Nothing in it is trusted.
+/// A recording of nvmet-pci-epf, command by command. Nothing in it is trusted, and no more of it is kept than there is
+/// room for.
 struct DriverRecording {
   private(set) var steps: [DriverStep] = []
   private(set) var commands: [DriverCommand] = []
@@ -56,77 +19,199 @@ struct DriverRecording {
   private(set) var end: UInt64 = 0
   /// Events are missing from here on: what follows cannot be judged.
   private(set) var endsAtGap = false
+  /// Commands that came after such a gap, or when there was no more room.
+  private(set) var unseen: UInt64 = 0
   /// Completions, data and answers for which no command was fetched.
   private(set) var strays: UInt64 = 0
+  /// The controller was enabled before the recording began: it is known only from when it is next enabled.
+  private(set) var wasRunning = false
+  /// What the controller's registers say that is wrong, and when.
+  private(set) var faults: [(time: UInt64, what: String)] = []
+
   /// By queue and command identifier: what is in flight, and what was completed last under that name.
   private var live: [UInt32: Int] = [:]
   private var last: [UInt32: Int] = [:]
+  /// Fetches that failed, whose descriptors the driver drops.
+  private var failedFetches: Set<UInt32> = []
+  private var queues: [UInt16: Queue] = [:]
+  /// Entries posted since the completion queue was created.
+  private var posted: [UInt16: UInt64] = [:]
+  private var doubts: UInt32 = 0
   private var streams: Set<UInt16> = []
+  /// Bytes that lists and segments take.
+  private var room = DriverRecording.bytesMax
+  /// Looks that gaps and deleted queues may still take at commands: no recorder makes a trace that needs more.
+  private var looks = 1 << 28
+  private var enabling = Enabling.unknown
+  private var isEnabled = false
+  private var csts: UInt64?
   private let controller: UInt16
 
-  /// Commands beyond this many are not replayed.
+  /// Commands beyond this many are not replayed, nor what comes when lists and segments have taken so many bytes.
   static let commandsMax = 4_000_000
+  static let bytesMax = 512 << 20
+  private static let faultsMax = 100
+
+  /// What has come from a submission queue.
+  private struct Queue {
+    var fetched: UInt64 = 0
+    var executed: UInt64 = 0
+    /// Behind the newest.
+    var head: UInt32 = 0
+    /// Commands that the driver gave up since it last fetched one.
+    var dropped: [Int] = []
+  }
+
+  /// Whether the first CC with EN set was the host's enabling, or what the first look found.
+  private enum Enabling {
+    /// No CC has come.
+    case unknown
+    /// It had EN set. Queues that commands since then have created.
+    case suspect(created: Set<UInt16>, sawAdmin: Bool)
+    case certain
+  }
 
   init(controller: UInt16) { self.controller = controller }
 
+  private var isFull: Bool { commands.count >= Self.commandsMax || steps.count >= 2 * Self.commandsMax || room <= 0 }
+
   mutating func take(_ record: UnsafePointer<Record>, stream: UInt16) {
-    guard !endsAtGap, commands.count < DriverRecording.commandsMax else { return }
     let event = record.pointee
     end = max(end, event.time)
     if event.event == .origin {
       if event.flags & 1 == 0, event.cid == controller { streams.insert(stream) } else { streams.remove(stream) }
       return
     }
+    // Whichever stream a gap stands in, what is missing may be of this controller.
+    if event.event == .gap { return missing(event) }
     guard streams.contains(stream) else { return }
-    if event.event == .gap {
-      if event.flags & EventFlag.notRun != 0 { doubt(since: event.time) } else { endsAtGap = true }
+    guard !endsAtGap, !isFull else {
+      if event.event == .fetch { unseen += 1 }
       return
     }
     events += 1
     switch event.event {
-    case .registerWrite:
-      steps.append(.registerWrite(offset: event.a, width: Int(event.flags), value: event.b))
-      if event.a == 0x14, event.bLow & 1 == 0 { interrupt() }
+    case .registerWrite: registerWritten(event)
+    case .status: csts = event.a
     case .link where event.flags == 0:
       steps.append(.linkDown)
       interrupt()
+    case .queue where event.flags & 0x02 != 0 && event.bHigh == 0: queueDeleted(event.qid)
+    default: takeCommand(record)
+    }
+  }
+
+  private mutating func takeCommand(_ record: UnsafePointer<Record>) {
+    let event = record.pointee
+    switch event.event {
     case .fetch: fetched(record)
-    case .read:
-      let bytes = record.bytes.map(Array.init) ?? []
-      change(event) { $0.lists.append((event.a, bytes, event.flags & 0x10 == 0)) }
-    case .segment:
-      change(event) {
-        $0.segments.append(
-          DriverSegment(
-            fromHost: event.flags & EventFlag.fromHost != 0, address: event.a, length: UInt64(event.bLow),
-            failed: event.flags & EventFlag.failed != 0))
-      }
-    case .executeEnd:
-      change(event) { $0.executed = (Status(rawValue: UInt16(truncatingIfNeeded: event.aLow)), event.aHigh) }
+    case .read: listRead(record)
+    case .segment: moved(event)
+    case .executeEnd: executed(event)
     case .completion: completed(event)
     case .work where event.flags == 0: change(event) { $0.work.began = true }
     case .workEnd where event.flags == 0:
       // Its completion may have been posted by another thread meanwhile.
-      if let index = live[key(event.qid, event.cid)] ?? last[key(event.qid, event.cid)] {
-        commands[index].work.ended = true
-      }
-    case .dropped:
-      change(event) { $0.wasDropped = true }
-      live[key(event.qid, event.cid)] = nil
+      let key = key(event.qid, event.cid)
+      if let index = live[key] ?? last[key] { commands[index].work.ended = true }
+    case .dropped: dropped(event)
     default: break
     }
   }
 
-  /// Some event before `time` is missing: any command under way then may lack it.
-  private mutating func doubt(since time: UInt64) {
-    let from = time - min(time, 100_000_000)
-    var index = commands.count
-    // Fetched in order; one that was completed before that has all its events.
-    while index > 0, commands.count - index < 1 << 16 {
-      index -= 1
-      if commands[index].completedAt == 0 || commands[index].completedAt >= from { commands[index].isDoubtful = true }
+  /// The trace is at its end.
+  mutating func finish() {
+    if !isEnabled, case .certain = enabling { checkDisabled(at: end) }
+  }
+
+  // MARK: Missing events
+
+  private mutating func missing(_ gap: Record) {
+    if gap.flags & EventFlag.notRun != 0, looks > 0 {
+      doubt(since: gap.time - min(gap.gapDoubtNs, gap.time))
+    } else if !steps.isEmpty {
+      // Before the controller's first event nothing of it can be missing that a replay builds on.
+      endsAtGap = true
     }
   }
+
+  /// Some event since then is missing: any command under way may lack it.
+  private mutating func doubt(since time: UInt64) {
+    doubts &+= 1
+    posted = [:]
+    looks -= live.count + min(commands.count, 1 << 16)
+    for index in live.values { commands[index].isDoubtful = true }
+    // Of the others, one that was completed before has all its events.
+    var index = commands.count
+    while index > 0, commands.count - index < 1 << 16 {
+      index -= 1
+      if commands[index].completion?.time ?? .max >= time { commands[index].isDoubtful = true }
+    }
+  }
+
+  // MARK: Controller and queues
+
+  private mutating func registerWritten(_ event: Record) {
+    steps.append(.registerWrite(offset: event.a, width: Int(event.flags), value: event.b))
+    guard event.a == Register.cc else { return }
+    let enables = event.bLow & 1 != 0
+    switch enabling {
+    case .unknown where enables:
+      enabling = .suspect(created: [], sawAdmin: false)
+      wasRunning = !commands.isEmpty || strays > 0
+    case .unknown, .suspect: if !enables { enabling = .certain }
+    case .certain: break
+    }
+    if enables, !isEnabled, case .certain = enabling { checkDisabled(at: event.time) }
+    if !enables || !isEnabled { interrupt() }
+    isEnabled = enables
+  }
+
+  /// A controller that was disabled is not ready (Base 2.1, 3.1.4.6).
+  private mutating func checkDisabled(at time: UInt64) {
+    guard let csts, csts & 1 != 0, faults.count < Self.faultsMax else { return }
+    faults.append((time, "CSTS is \(hex(csts)), still ready, though the host has cleared CC.EN"))
+  }
+
+  /// Whatever is in flight is not completed, and that is right; every queue is gone.
+  private mutating func interrupt() {
+    for index in live.values { commands[index].wasInterrupted = true }
+    for queue in queues.values { for index in queue.dropped { commands[index].wasInterrupted = true } }
+    live = [:]
+    last = [:]
+    queues = [:]
+    posted = [0: 0]
+    doubts = 0
+  }
+
+  /// The same for one queue.
+  private mutating func queueDeleted(_ qid: UInt16) {
+    looks -= live.count
+    guard looks > 0 else {
+      endsAtGap = true
+      return
+    }
+    for (key, index) in live where key >> 16 == UInt32(qid) {
+      commands[index].wasInterrupted = true
+      live[key] = nil
+    }
+    for index in queues[qid]?.dropped ?? [] { commands[index].wasInterrupted = true }
+    queues[qid] = nil
+  }
+
+  /// A command of a controller that was running before the recording began?
+  private mutating func suspect(_ command: DriverCommand) {
+    guard case .suspect(var created, let sawAdmin) = enabling else { return }
+    if command.qid != 0 {
+      if !created.contains(command.qid) { wasRunning = true }
+    } else {
+      if !sawAdmin, command.slot != 0 { wasRunning = true }
+      if command.adminOpcode == .createIOSubmissionQueue { created.insert(command.queueInQuestion) }
+      enabling = .suspect(created: created, sawAdmin: true)
+    }
+  }
+
+  // MARK: Commands
 
   private func key(_ qid: UInt16, _ cid: UInt16) -> UInt32 { UInt32(qid) << 16 | UInt32(cid) }
 
@@ -135,29 +220,109 @@ struct DriverRecording {
     guard event.tail == 2 else { return }
     var command = DriverCommand(
       qid: event.qid, cid: event.cid, time: event.time, slot: event.aLow,
-      sqe: UnsafeRawPointer(record + 1).loadUnaligned(as: SubmissionEntry.self))
+      sqe: UnsafeRawPointer(record + 1).loadUnaligned(as: SubmissionEntry.self), doubts: doubts)
     command.fetchFailed = event.flags & EventFlag.failed != 0
-    let key = key(event.qid, event.cid)
-    live[key] = commands.count
-    last[key] = nil
     steps.append(.command(commands.count))
     commands.append(command)
+    let key = key(event.qid, event.cid)
+    guard !command.fetchFailed else {
+      // No command came, so its identifier is nobody's.
+      failedFetches.insert(key)
+      return
+    }
+    failedFetches.remove(key)
+    suspect(command)
+    live[key] = commands.count - 1
+    last[key] = nil
+    var queue = queues[event.qid] ?? Queue()
+    queue.fetched += 1
+    queue.head = command.slot &+ 1
+    queue.dropped = []
+    queues[event.qid] = queue
+  }
+
+  private mutating func listRead(_ record: UnsafePointer<Record>) {
+    let event = record.pointee
+    let bytes = record.bytes.map(Array.init) ?? []
+    room -= bytes.count + MemoryLayout<DriverList>.size
+    change(event) {
+      guard $0.lists.count < DriverCommand.listsMax else {
+        $0.isCut = true
+        return
+      }
+      $0.lists.append(DriverList(address: event.a, bytes: bytes, isWhole: event.flags & 0x10 == 0))
+    }
+  }
+
+  private mutating func moved(_ event: Record) {
+    room -= MemoryLayout<DriverSegment>.size
+    change(event) {
+      guard $0.segments.count < DriverCommand.segmentsMax else {
+        $0.isCut = true
+        return
+      }
+      $0.segments.append(
+        DriverSegment(
+          fromHost: event.flags & EventFlag.fromHost != 0, address: event.a, length: UInt64(event.bLow),
+          failed: event.flags & EventFlag.failed != 0))
+    }
+  }
+
+  private mutating func executed(_ event: Record) {
+    queues[event.qid]?.executed += 1
+    let queue = queues[event.qid] ?? Queue()
+    change(event) {
+      $0.executed = (Status(rawValue: UInt16(truncatingIfNeeded: event.aLow)), event.aHigh)
+      $0.queueThen = (queue.fetched, queue.fetched - min(queue.executed, queue.fetched))
+    }
   }
 
   private mutating func completed(_ event: Record) {
-    var entry = CompletionEntry()
-    (entry.dw0, entry.dw1, entry.dw2, entry.dw3) = (event.aLow, event.aHigh, event.bLow, event.bHigh)
+    let ordinal = posted[event.qid]
+    posted[event.qid] = ordinal.map { $0 + 1 }
     // By the submission queue that the driver took it from: the entry itself may be wrong.
     let key = key(event.qid, event.cid)
     if let index = live.removeValue(forKey: key) {
-      commands[index].completion = (event.qid, entry)
-      commands[index].completedAt = event.time
+      commands[index].completion = completion(event, of: commands[index], ordinal)
       last[key] = index
+      noteQueues(commands[index])
     } else if let index = last[key] {
       commands[index].extraCompletions += 1
     } else {
       strays += 1
     }
+  }
+
+  private func completion(_ event: Record, of command: DriverCommand, _ ordinal: UInt64?) -> DriverCompletion {
+    var entry = CompletionEntry()
+    (entry.dw0, entry.dw1, entry.dw2, entry.dw3) = (event.aLow, event.aHigh, event.bLow, event.bHigh)
+    let queue = queues[command.qid] ?? Queue()
+    // Whether the head is that of the driver or counts what the target core has executed, it is this old at most.
+    let then = command.queueThen ?? (queue.fetched, queue.fetched - min(queue.executed, queue.fetched))
+    return DriverCompletion(
+      cqid: event.qid, entry: entry, time: event.time, ordinal: ordinal, head: queue.head,
+      lagMax: queue.fetched - min(then.fetched, queue.fetched) + then.open)
+  }
+
+  private mutating func noteQueues(_ command: DriverCommand) {
+    guard command.completion?.entry.status.isSuccess ?? false else { return }
+    switch command.adminOpcode {
+    case .createIOCompletionQueue: posted[command.queueInQuestion] = 0
+    case .deleteIOSubmissionQueue: queueDeleted(command.queueInQuestion)
+    default: break
+    }
+  }
+
+  private mutating func dropped(_ event: Record) {
+    let key = key(event.qid, event.cid)
+    let isFailedFetch = failedFetches.remove(key) != nil
+    guard !isFailedFetch, event.flags & EventFlag.failed == 0 else { return }
+    guard let index = live.removeValue(forKey: key) else {
+      strays += 1
+      return
+    }
+    commands[index].wasDropped = true
+    queues[event.qid]?.dropped.append(index)
   }
 
   private mutating func change(_ event: Record, _ change: (inout DriverCommand) -> Void) {
@@ -166,12 +331,5 @@ struct DriverRecording {
       return
     }
     change(&commands[index])
-  }
-
-  /// Whatever is in flight is not completed, and that is right.
-  private mutating func interrupt() {
-    for index in live.values { commands[index].wasInterrupted = true }
-    live = [:]
-    last = [:]
   }
 }

@@ -3,45 +3,6 @@ import NVMe
 import Target
 import Trace
 
-/// A difference between what nvmet-pci-epf did with a command and what the engine does with the same bytes.
-public struct DriverDifference: Sendable {
-  /// Why it is one.
-  public enum Class: Equatable, Sendable {
-    /// The engine departs from the driver here on purpose, as the text says.
-    case knownDeparture(String)
-    /// A finding about one of the two.
-    case new
-  }
-
-  public let timeNs: UInt64
-  /// Which command: queue, identifier, opcode, place.
-  public let command: String
-  /// What the driver did, and what the engine did.
-  public let what: String
-  public let kind: Class
-}
-
-/// What a replay of the kernel's driver through the engine found.
-public struct DriverReplayResult: Sendable {
-  public var commands: UInt64 = 0
-  public var events: UInt64 = 0
-  public var differences: [DriverDifference] = []
-  /// Commands that were in flight when the controller or the link went down, or when the recording ended.
-  public var interrupted: UInt64 = 0
-  /// Commands that cannot be replayed: their queues were created before the recording began.
-  public var before: UInt64 = 0
-  /// Segments and bytes that were compared.
-  public var segments: UInt64 = 0
-  public var bytes: UInt64 = 0
-  public var endsAtGap = false
-  /// Commands that were not compared because a probe was not run while they were under way.
-  public var doubtful: UInt64 = 0
-
-  public var newDifferences: Int { differences.count { $0.kind == .new } }
-
-  public init() {}
-}
-
 /// Replays a recording of nvmet-pci-epf: the engine gets the registers, submission queue entries and lists that the
 /// driver got, and its segments and completions are compared with the driver's. What a backend answers is taken from the
 /// recording.
@@ -50,12 +11,33 @@ public struct DriverReplay: ~Copyable {
   private var controller: Controller
   private var port = DriverPort()
   private var result = DriverReplayResult()
-  /// Entries, by submission queue that there is.
-  private var depths: [UInt16: UInt32] = [:]
+  /// By submission queue that there is.
+  private var queues: [UInt16: Queue] = [:]
+  /// Create commands that the driver refused because the queue was not contiguous.
+  private var refusedCreates: Set<RefusedCreate> = []
+  /// The controller is what the recording has made it.
+  private var isFromBegin: Bool
 
-  private static let differencesMax = 1000
+  /// A submission queue as the driver has it.
+  private struct Queue {
+    let depth: UInt32
+    /// The entry that it fetches next.
+    var next: UInt32 = 0
+    /// A fetch of that entry failed: the driver may go on behind it.
+    var nextFailed = false
+    /// `DriverCommand.doubts` of the command before.
+    var doubts: UInt32 = 0
+  }
+
+  private struct RefusedCreate: Hashable {
+    let isCompletionQueue: Bool
+    let qid: UInt16
+  }
+
   /// A worker that has not come back so long after its command's completion will not, nanoseconds.
   private static let workerPatience: UInt64 = 1_000_000_000
+  /// The target core counts the head on and stamps its event in two steps: others may come between.
+  private static let headSlack: UInt64 = 4
 
   /// - Parameter controller: its identifier.
   public init(_ reader: TraceReader, controller id: UInt16) throws(TraceError) {
@@ -64,7 +46,9 @@ public struct DriverReplay: ~Copyable {
     while let (record, stream) = try events.next() {
       if stream.source == .kernel { recording.take(record, stream: stream.stream) }
     }
+    recording.finish()
     self.recording = recording
+    isFromBegin = !recording.wasRunning
     controller = Controller(
       DriverReplay.subsystem(recording, id), namespaces: DriverReplay.namespaces(recording))
   }
@@ -104,133 +88,213 @@ public struct DriverReplay: ~Copyable {
   public consuming func run() -> DriverReplayResult {
     result.events = recording.events
     result.endsAtGap = recording.endsAtGap
+    result.unseen = recording.unseen
+    for fault in recording.faults {
+      result.add(DriverDifference(timeNs: fault.time, command: "the controller", what: fault.what, kind: .new))
+    }
     for step in recording.steps {
       switch step {
-      case .registerWrite(let offset, let width, let value):
-        guard width == 4 || width == 8, offset < 0x1000 else { continue }
-        if offset == 0x24 {
-          depths = [0: UInt32(truncatingIfNeeded: value & 0xfff) + 1]
-          port.forgetQueues()
-          port.depths = [0: UInt32(truncatingIfNeeded: value >> 16 & 0xfff) + 1]
-        }
-        controller.writeRegister(offset: offset, width: width, value: value, &port)
-        if offset == 0x14, value & 1 == 0 { depths = [:] }
+      case .registerWrite(let offset, let width, let value): write(value, to: offset, width)
       case .linkDown:
         controller.reset(.linkDown, &port)
-        port.forgetQueues()
-        depths = [:]
+        forgetQueues()
       case .command(let index): replay(recording.commands[index])
       }
     }
     return result
   }
 
+  private mutating func write(_ value: UInt64, to offset: UInt64, _ width: Int) {
+    guard width == 4 || width == 8, offset < 0x1000 else { return }
+    let isConfiguration = offset == Register.cc
+    if isConfiguration, value & 1 == 0 { isFromBegin = true }
+    // A controller that was running when the recording began has a past that the engine cannot have.
+    guard isFromBegin || !isConfiguration else { return }
+    if offset == Register.aqa {
+      forgetQueues()
+      queues[0] = Queue(depth: UInt32(truncatingIfNeeded: value & 0xfff) + 1)
+      port.depths[0] = UInt32(truncatingIfNeeded: value >> 16 & 0xfff) + 1
+    }
+    controller.writeRegister(offset: offset, width: width, value: value, &port)
+    if isConfiguration, value & 1 == 0 { forgetQueues() }
+  }
+
+  private mutating func forgetQueues() {
+    queues = [:]
+    refusedCreates = []
+    port.forgetQueues()
+    port.depths = [:]
+  }
+
   private mutating func replay(_ command: DriverCommand) {
-    guard let depth = depths[command.qid], controller.csts.ready, !controller.csts.fatal else {
+    guard var queue = queues[command.qid], controller.csts.ready, !controller.csts.fatal else {
       result.before += 1
       return
     }
     result.commands += 1
-    port.present(command, tail: command.slot + 1 >= depth ? 0 : command.slot + 1)
+    defer { queues[command.qid] = queues[command.qid] == nil ? nil : queue }
+    guard checkPlace(of: command, in: &queue) else { return }
+    port.present(command, depth: queue.depth)
     controller.poll(&port)
-    compare(command)
+    guard port.deed.fetched else {
+      return differ(command, "the driver fetched it, the engine, which has no such queue, did not")
+    }
+    compare(command, queue.depth)
     noteQueues(command)
+  }
+
+  /// Is it the entry whose turn it was?
+  /// - Returns: whether a command came from there that the host has written.
+  private mutating func checkPlace(of command: DriverCommand, in queue: inout Queue) -> Bool {
+    guard command.slot < queue.depth else {
+      differ(
+        command, "the driver fetched entry \(command.slot) of a queue of \(queue.depth)",
+        known: "a doorbell value beyond the queue makes the driver fetch outside it")
+      return false
+    }
+    let isAfterDoubt = command.isDoubtful || command.doubts != queue.doubts
+    queue.doubts = command.doubts
+    if command.slot != queue.next, !isAfterDoubt, !queue.nextFailed {
+      differ(command, "the driver fetched entry \(command.slot) of its queue, though entry \(queue.next) came next")
+    }
+    queue.nextFailed = command.fetchFailed
+    guard !command.fetchFailed else {
+      queue.next = command.slot
+      differ(
+        command,
+        "the driver could not fetch it and dropped it in silence; the engine declares itself failed (CSTS.CFS)",
+        known: "a failed command fetch is dropped silently")
+      return false
+    }
+    queue.next = command.slot + 1 == queue.depth ? 0 : command.slot + 1
+    return true
   }
 
   /// Queues come and go as the driver's do.
   private mutating func noteQueues(_ command: DriverCommand) {
-    guard command.qid == 0, let opcode = AdminOpcode(rawValue: command.sqe.opcode),
-      command.completion?.entry.status.isSuccess ?? false
-    else { return }
-    let qid = UInt16(truncatingIfNeeded: command.sqe.cdw10)
+    guard let opcode = command.adminOpcode, let status = command.completion?.entry.status else { return }
+    let qid = command.queueInQuestion
     let entries = (command.sqe.cdw10 >> 16) + 1
     switch opcode {
-    case .createIOSubmissionQueue: depths[qid] = entries
-    case .createIOCompletionQueue: port.depths[qid] = entries
-    case .deleteIOSubmissionQueue: depths[qid] = nil
+    case .createIOSubmissionQueue, .createIOCompletionQueue:
+      let isCompletionQueue = opcode == .createIOCompletionQueue
+      if !status.isSuccess {
+        let refused = RefusedCreate(isCompletionQueue: isCompletionQueue, qid: qid)
+        if !command.isContiguous { refusedCreates.insert(refused) }
+      } else if isCompletionQueue {
+        port.depths[qid] = entries
+      } else if qid != 0 {
+        queues[qid] = Queue(depth: entries, doubts: command.doubts)
+      }
+    case .deleteIOSubmissionQueue where status.isSuccess && qid != 0: queues[qid] = nil
     default: break
     }
   }
 
   // MARK: Comparing
 
-  private mutating func compare(_ command: DriverCommand) {
-    let deed = port.deed
-    guard !command.fetchFailed else {
-      return differ(
-        command,
-        "the driver could not fetch it and dropped it in silence; the engine declares itself failed (CSTS.CFS)",
-        known: "a failed command fetch is dropped silently")
-    }
-    guard deed.fetched else {
-      return differ(command, "the driver fetched entry \(command.slot) of its queue, the engine is at another")
-    }
-    if command.isDoubtful {
+  private mutating func compare(_ command: DriverCommand, _ depth: UInt32) {
+    guard !command.isDoubtful, !command.isCut, command.lists.allSatisfy(\.isWhole) else {
       result.doubtful += 1
       return
     }
     if command.extraCompletions > 0 {
       differ(command, "the driver completed it \(command.extraCompletions + 1) times")
     }
-    if command.wasInterrupted || (command.completion == nil && !command.isEventRequest) {
-      result.interrupted += 1
+    guard !command.wasInterrupted, let completion = command.completion else {
+      if !command.isEventRequest || command.wasInterrupted { result.interrupted += 1 }
       if !command.wasInterrupted, command.wasDropped {
         differ(command, "the driver gave it up without a completion while its queue and the link were there")
       }
       return
     }
-    if command.completion != nil, command.work.began, !command.work.ended,
-      recording.end - command.completedAt > DriverReplay.workerPatience
-    {
+    if command.work.began, !command.work.ended, recording.end - completion.time > DriverReplay.workerPatience {
       differ(
         command,
         "the driver completed it, but its worker never came back: it holds up the deletion of the queue, and with it "
           + "every disable and reset of the controller")
     }
-    compareLists(command, deed)
-    let agrees = compareCompletion(command, deed)
+    checkEntry(command, completion, depth)
+    let deed = port.deed
+    guard let own = deed.completion else {
+      if !command.isEventRequest {
+        differ(
+          command, "the driver completed it with status \(hex(completion.entry.status.rawValue)), the engine did not")
+      }
+      return
+    }
+    result.compared += 1
+    compareLists(command, deed, own.entry.status)
+    let agrees = compareCompletion(command, completion, own)
     // After an error what has been moved is nobody's business, except that it is never more than asked for.
     if agrees { compareSegments(command, deed) }
   }
 
-  private mutating func compareLists(_ command: DriverCommand, _ deed: DriverPort.Deed) {
-    let driver = command.lists.map { ($0.address, $0.bytes.count) }
-    guard command.lists.allSatisfy(\.isWhole) else { return }
-    if driver.count != deed.lists.count || zip(driver, deed.lists).contains(where: { $0 != ($1.address, $1.length) }) {
-      differ(
-        command,
-        "the driver read lists \(DriverReplay.text(driver)), the engine \(DriverReplay.text(deed.lists.map { ($0.address, $0.length) }))",
-        known: command.sqe.psdt != 0 ? "an SGL segment's length is trusted by the driver" : nil)
-    }
-  }
-
-  /// - Returns: both completed it, and with the same status.
-  private mutating func compareCompletion(_ command: DriverCommand, _ deed: DriverPort.Deed) -> Bool {
-    guard let driver = command.completion else { return false }
-    let (entry, status) = (driver.entry, driver.entry.status)
-    if entry.cid.rawValue != command.cid || entry.sqid.rawValue != command.qid || (command.qid == 0 && driver.cqid != 0)
-    {
+  /// What a completion queue entry must be, whatever the command.
+  private mutating func checkEntry(_ command: DriverCommand, _ completion: DriverCompletion, _ depth: UInt32) {
+    let entry = completion.entry
+    if entry.cid.rawValue != command.cid || entry.sqid.rawValue != command.qid {
       differ(
         command,
         "the driver's completion queue entry is for command \(hex(entry.cid.rawValue)) of queue \(entry.sqid.rawValue)")
     }
-    guard let own = deed.completion else {
-      if !command.isEventRequest {
-        differ(command, "the driver completed it with status \(hex(status.rawValue)), the engine did not")
-      }
-      return false
+    if entry.dw1 != 0 {
+      differ(command, "the driver's completion queue entry has \(hex(entry.dw1)) in Dword 1, which is reserved")
     }
-    guard own.entry.status.code == status.code else {
+    let sqhd = UInt32(entry.sqhd)
+    let age = UInt64((completion.head + depth - min(sqhd, depth)) % depth)
+    if sqhd >= depth || (command.doubts == 0 && age > completion.lagMax + DriverReplay.headSlack) {
       differ(
         command,
-        "the driver completed it with status \(hex(status.rawValue)), the engine with \(hex(own.entry.status.rawValue))",
-        known: departure(command, status))
+        "the driver's completion queue entry has \(sqhd) for the head of the submission queue, of whose \(depth) entries "
+          + "it had fetched those before \(completion.head % depth)")
+    }
+    if let ordinal = completion.ordinal, let size = port.depths[completion.cqid],
+      entry.phase != (ordinal / UInt64(size) % 2 == 0)
+    {
+      differ(
+        command,
+        "the driver's completion queue entry has the phase tag of "
+          + "\(entry.phase ? "an odd" : "an even") pass through its queue, and is entry \(ordinal) of \(size)")
+    }
+  }
+
+  private mutating func compareLists(_ command: DriverCommand, _ deed: DriverPort.Deed, _ own: Status) {
+    let driver = DriverReplay.joined(command.lists.map { ($0.address, $0.bytes.count) })
+    let engine = DriverReplay.joined(deed.lists)
+    guard driver.count != engine.count || zip(driver, engine).contains(where: { $0 != $1 }) else { return }
+    differ(
+      command, "the driver read lists \(DriverReplay.text(driver)), the engine \(DriverReplay.text(engine))",
+      known: trustsSegmentLength(command, own) ? DriverReplay.trustedLength : nil)
+  }
+
+  /// - Returns: both completed it with the same status.
+  private mutating func compareCompletion(
+    _ command: DriverCommand, _ completion: DriverCompletion, _ own: (cqid: UInt16, entry: CompletionEntry)
+  ) -> Bool {
+    let (entry, status, ownStatus) = (completion.entry, completion.entry.status, own.entry.status)
+    if completion.cqid != own.cqid {
+      differ(command, "the driver posted it to completion queue \(completion.cqid), the engine to \(own.cqid)")
+    }
+    guard ownStatus.code == status.code else {
+      differ(
+        command,
+        "the driver completed it with status \(hex(status.rawValue)), the engine with \(hex(ownStatus.rawValue))",
+        known: departure(command, status, ownStatus))
       return false
     }
-    if status.isSuccess, own.entry.dw0 != entry.dw0, !command.hasOwnResult {
+    if status.rawValue != ownStatus.rawValue {
+      let differsInDNR = (status.rawValue ^ ownStatus.rawValue) == 1 << 14
+      differ(
+        command,
+        "the driver's status is \(hex(status.rawValue)), the engine's \(hex(ownStatus.rawValue)): the same code, but not "
+          + "Do Not Retry, More and Command Retry Delay",
+        known: differsInDNR ? "whether to try again may help is each one's judgement" : nil)
+    }
+    if own.entry.dw0 != entry.dw0, !command.hasOwnResult {
       differ(
         command, "the driver's result is \(hex(entry.dw0)), the engine's \(hex(own.entry.dw0))",
-        known: command.setsFeature
+        known: status.isSuccess && command.echoesFeature(entry.dw0)
           ? "the kernel's target answers Set Features with the value; it is not asked for" : nil)
     }
     return true
@@ -253,25 +317,37 @@ public struct DriverReplay: ~Copyable {
     }
   }
 
+  private static let trustedLength = "an SGL segment's length is trusted by the driver"
+
+  /// The engine refused a segment for its length, which the driver trusts.
+  private func trustsSegmentLength(_ command: DriverCommand, _ own: Status) -> Bool {
+    let refusals = [Status.invalidSGLSegmentDescriptor.code, Status.invalidNumberOfSGLDescriptors.code]
+    return refusals.contains(own.code) && command.hasSGLSegmentOfBadLength
+  }
+
   /// Where the engine answers with another status on purpose.
-  private func departure(_ command: DriverCommand, _ status: Status) -> String? {
-    if command.sqe.psdt != 0 { return "an SGL segment's length is trusted by the driver" }
-    if status.code == Status.invalidNamespaceOrFormat.code, (1...Subsystem.namespacesMax).contains(command.sqe.nsid) {
+  private func departure(_ command: DriverCommand, _ status: Status, _ own: Status) -> String? {
+    if trustsSegmentLength(command, own) { return DriverReplay.trustedLength }
+    if status.code == Status.invalidNamespaceOrFormat.code, own.code == Status.invalidField.code,
+      (1...Subsystem.namespacesMax).contains(command.sqe.nsid)
+    {
       return "the kernel's target answers Invalid Namespace for an identifier that is merely not in use"
     }
-    if command.qid == 0, let opcode = AdminOpcode(rawValue: command.sqe.opcode) {
-      switch opcode {
-      case .createIOSubmissionQueue, .createIOCompletionQueue:
+    if command.adminOpcode == .createIOSubmissionQueue || command.adminOpcode == .createIOCompletionQueue {
+      if !status.isSuccess, !own.isSuccess, !command.isContiguous {
+        return "a queue that is not contiguous is refused for its size by the driver, for the field by the engine"
+      }
+      let refused = RefusedCreate(
+        isCompletionQueue: command.adminOpcode == .createIOCompletionQueue, qid: command.queueInQuestion)
+      if status.code == Status.invalidQueueIdentifier.code, refusedCreates.contains(refused) {
         return "a rejected Create I/O CQ/SQ leaves the queue marked live in the driver"
-      default: break
       }
     }
     return nil
   }
 
   private mutating func differ(_ command: DriverCommand, _ what: String, known: String? = nil) {
-    guard result.differences.count < DriverReplay.differencesMax else { return }
-    result.differences.append(
+    result.add(
       DriverDifference(
         timeNs: command.time, command: command.text, what: what, kind: known.map { .knownDeparture($0) } ?? .new))
   }
@@ -291,6 +367,18 @@ public struct DriverReplay: ~Copyable {
     return joined
   }
 
+  private static func joined(_ lists: [(UInt64, Int)]) -> [(UInt64, Int)] {
+    var joined: [(UInt64, Int)] = []
+    for list in lists where list.1 > 0 {
+      if let last = joined.last, last.0 &+ UInt64(last.1) == list.0 {
+        joined[joined.count - 1].1 += list.1
+      } else {
+        joined.append(list)
+      }
+    }
+    return joined
+  }
+
   private static func text(_ segments: [DriverSegment]) -> String {
     segments.isEmpty
       ? "nothing"
@@ -304,26 +392,7 @@ public struct DriverReplay: ~Copyable {
   }
 }
 
-private func hex(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }
-
 extension DriverCommand {
-  /// It waits in the controller for something to happen, by design.
-  var isEventRequest: Bool { qid == 0 && sqe.opcode == AdminOpcode.asynchronousEventRequest.rawValue }
-
-  var setsFeature: Bool { qid == 0 && sqe.opcode == AdminOpcode.setFeatures.rawValue }
-
-  /// Its result is the controller's own, which the recording does not know beforehand.
-  var hasOwnResult: Bool {
-    guard qid == 0, let opcode = AdminOpcode(rawValue: sqe.opcode) else { return false }
-    return opcode == .getFeatures || opcode == .abort || isEventRequest
-  }
-
-  var text: String {
-    let name =
-      qid == 0
-      ? AdminOpcode(rawValue: sqe.opcode).map { "\($0)" } : IOOpcode(rawValue: sqe.opcode).map(\.name)
-    var text = "queue \(qid) command \(hex(cid)) \(name ?? "opcode \(hex(sqe.opcode))")"
-    if qid != 0 { text += " slba \(sqe.slba) blocks \(sqe.cdw12 & 0xffff + 1)" }
-    return text
-  }
+  /// Of a Create command: the queue is physically contiguous (PC).
+  fileprivate var isContiguous: Bool { sqe.cdw11 & 1 != 0 }
 }

@@ -11,7 +11,8 @@ struct Findings {
   var sentences: [String] {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
-    return (what + parts + [completeness, recorder, inversions, resets, kernel]).compactMap { $0 }
+    return (what + parts + [completeness, recorder, probes, hostClock, inversions, resets, completedTwice, kernel])
+      .compactMap { $0 }
   }
 
   // MARK: What is so
@@ -184,6 +185,27 @@ struct Findings {
       io.durationNs > 0 ? " (\(Quantity.percent(Double(summary.ringWaitNs) / Double(io.durationNs))) of the time)" : ""
     return "The recording slowed what it recorded: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
       + "\(Quantity.time(summary.ringWaitNs)) in all\(share), are part of the times below."
+  }
+
+  private var probes: String? {
+    guard let probes = summary.probes, probes.runs > 0 else { return nil }
+    return
+      "The probes ran \(Quantity.count(probes.runs, "time")) and took \(Quantity.time(probes.ns)) in all, "
+      + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest) the most, "
+      + "\(Quantity.time(probes.dearestNs)). That is part of the times below."
+  }
+
+  private var hostClock: String? {
+    guard let bound = summary.hostClockBoundNs else { return nil }
+    return
+      "The host's times are on the target's clock to within \(Quantity.time(bound)): so far detect and reap may be off."
+  }
+
+  private var completedTwice: String? {
+    guard summary.completedTwice > 0 else { return nil }
+    return
+      "A second completion was posted for \(Quantity.count(summary.completedTwice, "command")) that the driver had "
+      + "completed already: nvmepf replay names them."
   }
 
   private var inversions: String? {

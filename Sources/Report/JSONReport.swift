@@ -23,6 +23,11 @@ struct JSONReport {
       ("queue_depth_counted", .number(summary.queueDepthTimeWeighted)),
       ("queue_depth_max", .integer(summary.queueDepthMax)),
     ]
+    if let probes = summary.probes {
+      members += [("probe_runs", .integer(probes.runs)), ("probe_ns", .integer(probes.ns))]
+    }
+    if let bound = summary.hostClockBoundNs { members.append(("host_clock_bound_ns", .number(bound))) }
+    if summary.completedTwice > 0 { members.append(("completed_twice", .integer(summary.completedTwice))) }
     members += breakdown(summary.io, stageExtras)
     if let submit = summary.hostSubmit { members.append(("host_submit", .object(distribution(submit)))) }
     if let undetected = summary.undetected { members.append(("undetected", .object(distribution(undetected)))) }

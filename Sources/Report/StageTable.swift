@@ -20,6 +20,7 @@ struct StageTable {
     let latency = summary.io.latency
     insert(after: .complete, "no room in CQ", summary.queueFull, latency)
     if let hops = summary.hops {
+      insert(after: .detect, "submit → doorbell", hops.doorbell, latency)
       insert(after: .dispatch, "queued → runs", hops.dispatch, latency)
       insert(after: .complete, "queued → runs", hops.completion, latency)
       if hops.wakeUp.maxNs > 0 {

@@ -3,8 +3,10 @@ import Glibc
 
 /// What a producer does when its ring is full.
 public enum FullRing: Sendable {
-  /// Wait for room and record the wait.
+  /// Wait for room, and record the wait; a ring of the kernel is filled by a copier, whose waits nobody sees.
   case wait
+  /// Wait for room, as one who copies events does: it keeps nobody waiting, and its clock is not theirs.
+  case waitUnseen
   /// Drop events, count them, and resume at the next checkpoint.
   case drop
 }
@@ -23,7 +25,7 @@ public struct RingProducer: ~Copyable {
 
   public init(_ ring: Ring, whenFull: FullRing) {
     self.ring = ring
-    self.whenFull = whenFull
+    self.whenFull = whenFull == .wait && ring.source == .kernel ? .waitUnseen : whenFull
     slots = ring.slots
     mask = ring.capacity - 1
     head = ring.head.pointee.load(ordering: .relaxed)
@@ -117,6 +119,10 @@ public struct RingProducer: ~Copyable {
       if dropped == 0 && freeSlots() >= count { return true }
       dropped += 1
       return false
+    }
+    if whenFull == .waitUnseen {
+      while freeSlots() < count { sched_yield() }
+      return true
     }
     // One slot more than asked for, for the event that tells of the wait.
     if freeSlots() > count { return true }

@@ -19,7 +19,8 @@ public final class TraceWriter {
   static let slotsMax = ChunkHeader.slotsMax - Int(UInt16.max) - 1
   /// Events wait no longer for their chunk, nanoseconds.
   private static let waitMax: UInt64 = 1_000_000_000
-  static let streamsMax = 256
+  /// Rings that are recorded at a time.
+  public static let streamsMax = 256
 
   public let progress = RecordingProgress()
   let options: Options

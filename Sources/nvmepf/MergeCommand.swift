@@ -38,6 +38,7 @@ struct MergeCommand: ParsableCommand {
     }
     let path = output
     let summary = try Failure.wrap { () throws(TraceError) in try merge.write(to: path) }
+    for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(description: error.description, status: 1) }
     let fit = merge.match.fit
     if json {
@@ -45,7 +46,7 @@ struct MergeCommand: ParsableCommand {
         try JSON.text([
           "commands": fit.commands, "offset_ns": fit.offsetNs, "drift": fit.drift, "bound_ns": fit.boundNs,
           "controller": Int(merge.match.controller), "host_instance": Int(merge.match.instance),
-          "events": summary.events,
+          "events": summary.events, "outliers": fit.outliers,
         ]))
     } else {
       print(
@@ -53,6 +54,9 @@ struct MergeCommand: ParsableCommand {
           format:
             "%@ commands seen by both: the host's clock is %.0f ns behind the target's, and %.3f ppm slow; known to %.0f ns",
           grouped(UInt64(fit.commands)), fit.offsetNs, fit.drift * 1e6, fit.boundNs))
+      if fit.outliers > 0 {
+        print("\(fit.outliers) times contradicted all others and were left out: commands taken for one another")
+      }
       print("wrote \(output); now: nvmepf report \(output)")
     }
   }

@@ -13,7 +13,7 @@ struct ReplayCommand: ParsableCommand {
       that the driver got; the driver's segments and completions are compared with the engine's, command by command.
       Where the engine departs from the driver on purpose, the difference says so and is none.
 
-      Exit status: 0 identical, 1 diverged, 2 the trace cannot be replayed.
+      Exit status: 0 identical, 1 diverged, 2 the trace cannot be replayed, or not all of it.
       """)
 
   @OptionGroup var file: TraceFile
@@ -64,14 +64,18 @@ struct ReplayCommand: ParsableCommand {
           "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
     }
     let result = try Failure.wrap { () throws(TraceError) in try DriverReplay(reader, controller: chosen).run() }
-    guard result.commands > 0 else {
+    if result.verdict == .nothingToCompare, result.commands == 0 {
       throw Failure(
         description:
           "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
           + "controller (nvme reset makes it do so)")
     }
     print(json ? try jsonText(result) : text(result))
-    if result.newDifferences > 0 { throw ExitCode(1) }
+    switch result.verdict {
+    case .identical: break
+    case .diverged: throw ExitCode(1)
+    case .incomplete, .nothingToCompare: throw ExitCode(2)
+    }
   }
 
   private func text(_ result: DriverReplayResult) -> String {
@@ -81,27 +85,38 @@ struct ReplayCommand: ParsableCommand {
       lines.append("  \(difference.what)")
       if case .knownDeparture(let why) = difference.kind { lines.append("  known: \(why)") }
     }
-    let known = result.differences.count - result.newDifferences
-    let count =
-      "\(grouped(result.commands)) commands, \(grouped(result.segments)) segments, \(grouped(result.bytes)) bytes"
-    lines.append(
-      result.newDifferences == 0
-        ? "identical: the engine does what the driver did: \(count)"
-        : "different: \(result.newDifferences) findings in \(count)")
-    if known > 0 { lines.append("\(known) known departures of the engine from the driver") }
-    if result.interrupted > 0 {
-      lines.append(
-        "\(grouped(result.interrupted)) of them never completed: a reset, the link or the recording's end came first")
+    let left = result.newDifferences + result.knownDifferences - result.differences.count
+    if left > 0 { lines.append("and \(grouped(UInt64(left))) differences more") }
+    lines.append(verdict(result))
+    func tell(_ count: UInt64, _ what: String) {
+      if count > 0 { lines.append("\(grouped(count)) \(what)") }
     }
-    if result.before > 0 {
-      lines.append("\(grouped(result.before)) more were not replayed: their queues are older than the recording")
-    }
-    if result.doubtful > 0 {
-      lines.append(
-        "\(grouped(result.doubtful)) of them were not compared: the kernel left out a probe while they were under way")
-    }
+    tell(UInt64(result.knownDifferences), "known departures of the engine from the driver")
+    tell(result.interrupted, "of them never completed: a reset, the link or the recording's end came first")
+    tell(
+      result.before, "more were not replayed: the controller was enabled, or their queues created, before the recording"
+    )
+    tell(
+      result.doubtful,
+      "of them were not compared: the kernel left out a probe while they were under way, or their lists were too long")
     if result.endsAtGap { lines.append("events are missing: what comes after them was not replayed") }
+    tell(
+      result.unseen,
+      "commands were not looked at: they came after \(result.endsAtGap ? "missing events" : "more than a replay takes")"
+    )
     return lines.joined(separator: "\n")
+  }
+
+  private func verdict(_ result: DriverReplayResult) -> String {
+    let count =
+      "\(grouped(result.compared)) of \(grouped(result.commands)) commands compared, "
+      + "\(grouped(result.segments)) segments, \(grouped(result.bytes)) bytes"
+    return switch result.verdict {
+    case .identical: "identical: the engine does what the driver did: \(count)"
+    case .diverged: "different: \(grouped(UInt64(result.newDifferences))) findings: \(count)"
+    case .nothingToCompare: "nothing to compare: \(count)"
+    case .incomplete: "identical as far as it was looked at, which is not to the end: \(count)"
+    }
   }
 
   private func jsonText(_ result: DriverReplayResult) throws -> String {
@@ -113,7 +128,8 @@ struct ReplayCommand: ParsableCommand {
       return object
     }
     return try JSON.text([
-      "result": result.newDifferences == 0 ? "identical" : "diverged", "commands": result.commands,
+      "result": result.verdict.rawValue, "commands": result.commands, "compared": result.compared,
+      "new_differences": result.newDifferences, "known_differences": result.knownDifferences, "unseen": result.unseen,
       "segments": result.segments, "bytes": result.bytes, "interrupted": result.interrupted,
       "not_replayed": result.before, "doubtful": result.doubtful, "ends_at_gap": result.endsAtGap,
       "differences": differences,

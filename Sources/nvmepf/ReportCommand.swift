@@ -60,6 +60,9 @@ struct ReportCommand: ParsableCommand {
       let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
       analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
     }
-    return analyzer.summary()
+    var summary = analyzer.summary()
+    let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }
+    summary.hostClockBoundNs = bound.flatMap { Double($0.value) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }
+    return summary
   }
 }

@@ -1,8 +1,9 @@
 import Analysis
 import NVMe
-import Replay
 import Testing
 import Trace
+
+@testable import Replay
 
 @Suite("Recordings of the kernel's driver")
 struct DriverReplayTests {
@@ -21,13 +22,16 @@ struct DriverReplayTests {
     #expect(result.differences.map(\.what) == [])
     #expect(result.commands == 12 && result.segments == 10 && result.bytes == 40_960)
     #expect(result.before == 0 && result.interrupted == 0)
+    #expect(result.compared == 12 && result.verdict == .identical)
   }
 
   @Test(
     "Each fault of a driver is found, and named",
     arguments: [
       (KernelTrace.Fault.noSegment, "the driver moved nothing"), (KernelTrace.Fault.twice, "completed it 2 times"),
-      (KernelTrace.Fault.workerIsGone, "its worker never came back"),
+      (.workerIsGone, "its worker never came back"), (.staleHead, "the head of the submission queue"),
+      (.wrongPhase, "phase tag"), (.reservedDword, "0xdead in Dword 1"), (.wrongQueue, "of queue 7"),
+      (.retry, "the same code, but not"),
     ] as [(KernelTrace.Fault, String)])
   func faults(fault: KernelTrace.Fault, words: String) throws {
     let result = try replay {
@@ -63,23 +67,186 @@ struct DriverReplayTests {
       $0.add(.gap, a: 3)
       $0.read(1, slot: 0)
     }
-    #expect(result.endsAtGap && result.commands == 2)
+    #expect(result.endsAtGap && result.commands == 2 && result.unseen == 1)
+    #expect(result.verdict == .incomplete)
+  }
+
+  @Test("A gap in any of the kernel's streams counts, for what is missing may be of this controller")
+  func foreignGap() throws {
+    let trace = try KernelTrace()
+    try trace.origin(stream: 1, controller: 9)
+    trace.bringUp()
+    trace.add(.gap, a: 1, stream: 1)
+    trace.read(1, slot: 0)
+    let result = try DriverReplay(trace.finish(), controller: 1).run()
+    #expect(result.endsAtGap && result.unseen == 1)
+  }
+
+  @Test("The doubt of a probe that was not run begins where the recorder says")
+  func doubt() {
+    for (b, doubtful) in [(0, 2), (1000, 1)] as [(UInt64, Int)] {
+      var recording = DriverRecording(controller: 1)
+      func take(_ record: Record, sqe: SubmissionEntry? = nil) {
+        var slots = [record, Record(kind: .fetch), Record(kind: .fetch)]
+        if sqe != nil { slots[0].tail = 2 }
+        slots.withUnsafeBufferPointer { recording.take($0.baseAddress!, stream: 0) }
+      }
+      take(Record(kind: .origin, cid: 1))
+      for cid in 0..<2 as Range<UInt16> {
+        take(Record(time: UInt64(cid) * 50_000, kind: .fetch, qid: 1, cid: cid), sqe: SubmissionEntry())
+        take(Record(time: UInt64(cid) * 50_000 + 10, kind: .completion, qid: 1, cid: cid))
+      }
+      take(Record(time: 50_500, kind: .gap, flags: EventFlag.notRun, a: 1, b: b))
+      #expect(recording.commands.count { $0.isDoubtful } == doubtful)
+    }
+  }
+
+  @Test("Where no command can be compared, nothing is called identical")
+  func nothing() throws {
+    let result = try replay {
+      $0.register(0x24, 0x1f_001f)
+      $0.register(0x14, 0x46_0001)
+      $0.add(.fetch, cid: 1, b: 10, bytes: [UInt8](repeating: 0, count: 64))
+    }
+    #expect(result.commands == 1 && result.compared == 0 && result.verdict == .nothingToCompare)
+  }
+
+  @Test("However many known departures there are, a finding behind them is found")
+  func knownDepartures() throws {
+    let trace = try KernelTrace(slots: 1 << 16)
+    trace.bringUp()
+    for index in 0..<1100 as Range<UInt32> {
+      var set = SubmissionEntry(opcode: AdminOpcode.setFeatures.rawValue, cid: CommandID(UInt16(index)))
+      (set.cdw10, set.cdw11) = (0x0b, 0x900)
+      trace.command(set, qid: 0, slot: (index + 2) % 32, dw0: 0x900)
+    }
+    trace.read(0x100, slot: 0, .noSegment)
+    let result = try DriverReplay(trace.finish(), controller: 1).run()
+    #expect(result.knownDifferences == 1100 && result.newDifferences >= 1 && result.verdict == .diverged)
+    #expect(result.differences.contains { $0.kind == .new })
+  }
+
+  @Test("Another status is a known departure only where the engine departs on purpose")
+  func departures() throws {
+    func classOf(_ build: (KernelTrace) -> Void) throws -> [DriverDifference.Class] {
+      try replay {
+        $0.bringUp()
+        build($0)
+      }.differences.map(\.kind)
+    }
+    var create = SubmissionEntry(opcode: AdminOpcode.createIOCompletionQueue.rawValue, cid: CommandID(3))
+    (create.prp1, create.cdw10, create.cdw11) = (0x50000, 3 << 16 | 2, 3)
+    // A queue that is contiguous, of a size that is allowed.
+    #expect(try classOf { $0.command(create, qid: 0, slot: 2, status: Status.invalidQueueSize.rawValue) } == [.new])
+    var scattered = create
+    scattered.cdw11 = 2
+    let known = try classOf {
+      $0.command(scattered, qid: 0, slot: 2, status: Status.invalidQueueSize.rawValue)
+      $0.command(create, qid: 0, slot: 3, status: Status.invalidQueueIdentifier.rawValue)
+    }
+    #expect(known.count == 2 && !known.contains(.new))
+
+    var read = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(9), nsid: 1)
+    read.cdw0 |= 1 << 14
+    read.cdw12 = 7
+    read.sgl1 = SGLDescriptor(.dataBlock, address: 0x80000, length: 4096)
+    #expect(
+      try classOf { $0.command(read, qid: 1, slot: 0, .noExecuteEnd, status: Status.invalidField.rawValue) } == [.new])
+    read.sgl1 = SGLDescriptor(.lastSegment, address: 0x80000, length: 24)
+    let trusted = try classOf { $0.command(read, qid: 1, slot: 0, .noExecuteEnd, status: Status.invalidField.rawValue) }
+    #expect(trusted.count == 1 && trusted != [.new])
+  }
+
+  @Test("A controller that was running when the recording began is known from when it is next enabled")
+  func running() throws {
+    let result = try replay {
+      $0.register(0x24, 0x1f_001f)
+      $0.register(0x28, 0x10000, width: 8)
+      $0.register(0x30, 0x20000, width: 8)
+      $0.register(0x14, 0x46_0001)
+      var identify = SubmissionEntry(opcode: AdminOpcode.identify.rawValue, cid: CommandID(1))
+      identify.cdw10 = 1
+      $0.command(identify, qid: 0, slot: 5)
+      $0.read(3, slot: 2)
+      $0.register(0x14, 0x46_0000)
+      $0.bringUp()
+      $0.read(4, slot: 0)
+    }
+    #expect(result.differences.map(\.what) == [])
+    #expect(result.before == 2 && result.compared == 3 && result.verdict == .identical)
+  }
+
+  @Test("A command that is dropped with its queue is no finding; one that is dropped for nothing is")
+  func dropped() throws {
+    for isDeleted in [true, false] {
+      let result = try replay {
+        $0.bringUp()
+        $0.read(1, slot: 0)
+        $0.fetch(5, slot: 1)
+        $0.add(.dropped, qid: 1, cid: 5)
+        if isDeleted { $0.add(.queue, flags: 0x02, qid: 1) }
+      }
+      #expect(result.newDifferences == (isDeleted ? 0 : 1) && result.interrupted == 1)
+    }
+  }
+
+  @Test("A fetch that failed has no command, and so takes nobody's identifier")
+  func failedFetch() throws {
+    let result = try replay {
+      $0.bringUp()
+      $0.fetch(0, slot: 0)
+      $0.add(.fetch, flags: EventFlag.failed, qid: 1, cid: 0, a: 1, bytes: [UInt8](repeating: 0, count: 64))
+      $0.add(.dropped, qid: 1, cid: 0)
+      $0.finishRead(0, slot: 0)
+      $0.read(7, slot: 1)
+    }
+    #expect(result.newDifferences == 0 && result.knownDifferences == 1 && result.compared == 4)
+  }
+
+  @Test("A tag that is used again in another generation is another command")
+  func generations() throws {
+    let result = try replay {
+      $0.bringUp()
+      $0.fetch(0x1005, slot: 0)
+      $0.fetch(0x2005, slot: 1)
+      $0.finishRead(0x1005, slot: 0, head: 2)
+      $0.finishRead(0x2005, slot: 1)
+    }
+    #expect(result.differences.map(\.what) == [] && result.compared == 4)
+  }
+
+  @Test("A controller that stays ready though it was disabled is a finding")
+  func staysReady() throws {
+    for isCleared in [true, false] {
+      let result = try replay {
+        $0.bringUp()
+        $0.add(.status, a: 1)
+        $0.register(0x14, 0x46_0000)
+        if isCleared { $0.add(.status, a: 0) }
+        $0.bringUp()
+      }
+      #expect(result.differences.contains { $0.what.contains("still ready") } != isCleared)
+    }
+  }
+
+  @Test("An entry outside of its queue and data at the end of all addresses are borne")
+  func extremes() throws {
+    let result = try replay {
+      $0.bringUp()
+      $0.fetch(1, slot: .max)
+      $0.fetch(2, slot: 0)
+      $0.add(.segment, flags: EventFlag.failed, qid: 1, cid: 2, a: .max - 1, b: UInt64(UInt32.max))
+      $0.finishRead(2, slot: 0)
+    }
+    #expect(result.knownDifferences == 1 && result.commands == 4)
   }
 
   @Test("Whatever the order of the events, a replay ends", arguments: 0..<50 as Range<UInt64>)
   func hostile(seed: UInt64) throws {
     var random = Seeded(state: seed)
-    let kinds = EventKind.allCases.filter { !$0.description.carriesBytes }
     _ = try replay { trace in
       trace.bringUp()
-      for _ in 0..<200 {
-        let kind = kinds.randomElement(using: &random)!
-        let bytes = (0..<kind.description.fixedTailBytes).map { _ in UInt8.random(in: 0...255, using: &random) }
-        trace.add(
-          kind, flags: .random(in: 0...255, using: &random), qid: .random(in: 0...2, using: &random),
-          cid: .random(in: 0...5, using: &random), a: .random(in: 0...0x60, using: &random), b: random.next(),
-          bytes: bytes)
-      }
+      for _ in 0..<200 { trace.addAny(&random) }
     }
   }
 }
@@ -89,6 +256,10 @@ struct KernelStagesTests {
   private func analyse(_ build: (KernelTrace) -> Void) throws -> (Summary, [CommandTimes]) {
     let trace = try KernelTrace()
     build(trace)
+    return try analyse(trace)
+  }
+
+  private func analyse(_ trace: KernelTrace) throws -> (Summary, [CommandTimes]) {
     let reader = try trace.finish()
     var analyzer = StageAnalyzer(subject: .controller(1))
     var commands: [CommandTimes] = []
@@ -142,5 +313,74 @@ struct KernelStagesTests {
     }
     #expect(commands.map(\.cid.rawValue) == [9])
     #expect(summary.partial + summary.unfinished == 2)
+  }
+
+  @Test("What the target core shows of nvmet-pci-epf's commands alone is never a command, at the begin or after a gap")
+  func pieces() throws {
+    let (summary, _) = try analyse {
+      $0.add(.request, flags: 2, qid: 1, cid: 3)
+      $0.add(.executeEnd, qid: 1, cid: 3)
+      $0.add(.response, qid: 1, cid: 3)
+      $0.read(8, slot: 1)
+      $0.add(.gap, a: 1)
+      $0.add(.request, flags: 2, qid: 1, cid: 4)
+      $0.add(.executeEnd, qid: 1, cid: 4)
+    }
+    #expect(summary.io.commands == 1 && summary.partial == 2)
+  }
+
+  @Test("Where the host is in the trace, a command without its submission is partial")
+  func forgottenSubmit() throws {
+    let trace = try KernelTrace()
+    try trace.origin(stream: 1, controller: 0, isHost: true)
+    for cid in 1...3 as ClosedRange<UInt16> {
+      if cid != 2 { trace.add(.submit, flags: 2, qid: 1, cid: cid, stream: 1) }
+      trace.add(.request, flags: 2, qid: 1, cid: cid)
+      trace.add(.executeEnd, qid: 1, cid: cid)
+      trace.add(.completion, qid: 1, cid: cid, b: 1 << 16, stream: 1)
+    }
+    let (summary, commands) = try analyse(trace)
+    #expect(commands.map(\.cid.rawValue) == [1, 3] && summary.partial == 1)
+  }
+
+  @Test("A second completion is told, and a fetch that failed takes nobody's identifier")
+  func faults() throws {
+    let (summary, commands) = try analyse {
+      $0.bringUp()
+      $0.read(7, slot: 0, .twice)
+      $0.fetch(0, slot: 1)
+      $0.add(.fetch, flags: EventFlag.failed, qid: 1, bytes: [UInt8](repeating: 0, count: 64))
+      $0.add(.dropped, qid: 1)
+    }
+    #expect(summary.completedTwice == 1 && commands.map(\.cid.rawValue) == [7])
+    #expect(summary.partial == 0 && summary.unfinished == 1)
+  }
+
+  @Test("The host's doorbell parts what came before the fetch")
+  func doorbell() throws {
+    let trace = try KernelTrace()
+    try trace.origin(stream: 1, controller: 0, isHost: true)
+    trace.add(.doorbell, qid: 1, a: 0, stream: 1)
+    trace.add(.submit, flags: 2, qid: 1, cid: 7, stream: 1)
+    trace.add(.doorbell, qid: 1, a: 1, after: 25, stream: 1)
+    trace.read(7, slot: 0)
+    trace.add(.completion, qid: 1, cid: 7, b: 1 << 16, stream: 1)
+    let (_, commands) = try analyse(trace)
+    #expect(commands.first?.hops?.doorbell == 25 && commands.first?.stages[.detect] == 35)
+  }
+
+  @Test("What the probes cost is summed up")
+  func probes() throws {
+    let (summary, _) = try analyse {
+      $0.add(.probe, flags: EventFlag.bytes, a: 10, b: 1 | 5 << 32, bytes: [0x61])
+      $0.add(.probe, flags: EventFlag.bytes, a: 2, b: 1 | 50 << 32, bytes: [0x62])
+    }
+    #expect(summary.probes?.runs == 12 && summary.probes?.ns == 150 && summary.probes?.dearest == "b")
+  }
+
+  @Test("Whatever the order of the events, they are analysed", arguments: 0..<20 as Range<UInt64>)
+  func hostile(seed: UInt64) throws {
+    var random = Seeded(state: seed)
+    _ = try analyse { trace in for _ in 0..<500 { trace.addAny(&random) } }
   }
 }

@@ -1,8 +1,9 @@
-import Analysis
 import Foundation
 import NVMe
 import Testing
 import Trace
+
+@testable import Analysis
 
 @Suite("A host's and a target's trace") struct MergeTests {
   /// What nvmet-pci-epf and the nvme driver did in one kernel, taken apart: the host's clock is set off.
@@ -92,5 +93,111 @@ import Trace
     trace.read(1, slot: 0)
     let reader = try trace.finish()
     #expect(try TraceMerge(host: reader, target: reader) == nil)
+  }
+
+  @Test("Commands taken for others do not spoil the fit, and its bound holds the truth")
+  func outliers() throws {
+    var bounds = ClockFit.Bounds()
+    var random = Seeded(state: 3)
+    func truth(_ time: Double) -> Double { 5e6 + 20e-6 * time }
+    for index in 0..<1000 {
+      let time = Double(index) * 1e6
+      let (before, after) = (
+        Double.random(in: 2000...50_000, using: &random), Double.random(in: 2000...50_000, using: &random)
+      )
+      bounds.upper.append(.init(time: time, difference: truth(time) + before - (index == 500 ? 1e6 : 0)))
+      bounds.lower.append(.init(time: time, difference: truth(time) - after + (index == 20 ? 3e6 : 0)))
+    }
+    let fit = try #require(ClockFit(bounds, commands: 1000))
+    #expect(fit.outliers == 2 && fit.boundNs < 100_000)
+    for time in [0.0, 999e6] {
+      #expect(abs(fit.offsetNs + fit.drift * time - truth(time)) <= fit.boundNs)
+    }
+    #expect(fit.targetTime(.max) > 0)
+  }
+
+  /// Commands of a host and, 1 µs within on either side, of a transport that shows no fetch.
+  private func pair(commands: UInt16, gapAt: UInt16? = nil) throws -> (host: KernelTrace, target: KernelTrace) {
+    let (host, target) = (try KernelTrace(controller: nil), try KernelTrace())
+    try host.origin(stream: 0, controller: 3, isHost: true)
+    try host.origin(stream: 1, controller: 8, isHost: true)
+    for cid in 0..<commands {
+      let place = UInt64(cid) * 8
+      host.add(.submit, flags: 2, qid: 1, cid: cid, a: place, after: 1000)
+      if cid == gapAt { host.add(.gap, a: 5, after: 0, stream: 1) }
+      host.add(.completion, qid: 1, cid: cid, b: 1 << 16, after: 4000)
+      target.add(.request, flags: 2, qid: 1, cid: cid, a: place, after: cid == 0 ? 77_000 : 3000)
+      target.add(.executeEnd, qid: 1, cid: cid, after: 2000)
+    }
+    return (host, target)
+  }
+
+  private func summary(of path: String) throws -> Summary {
+    let merged = try TraceReader(path: path)
+    var analyzer = StageAnalyzer(subject: .controller(1))
+    var events = try MergedEvents(merged)
+    while let (record, id) = try events.next() {
+      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
+    }
+    return analyzer.summary()
+  }
+
+  @Test("Transports that show no fetch merge by what the target core took")
+  func requests() throws {
+    let (host, target) = try pair(commands: 100)
+    let merge = try #require(try TraceMerge(host: host.finish(), target: target.finish()))
+    let path = host.path + ".merged"
+    defer { unlink(path) }
+    _ = try merge.write(to: path)
+    let summary = try summary(of: path)
+    #expect(merge.match.fit.commands == 100 && merge.match.fit.outliers == 0)
+    #expect(summary.io.commands == 100 && summary.partial == 0 && summary.io.latency.maxNs <= 4001)
+  }
+
+  @Test("A gap of a host's stream that is left out is kept")
+  func foreignGap() throws {
+    let (host, target) = try pair(commands: 100, gapAt: 50)
+    let merge = try #require(try TraceMerge(host: host.finish(), target: target.finish()))
+    let path = host.path + ".merged"
+    defer { unlink(path) }
+    _ = try merge.write(to: path)
+    let summary = try summary(of: path)
+    #expect(summary.gaps == 1 && summary.lost == 5 && summary.io.commands + summary.partial >= 99)
+  }
+
+  @Test("More streams than a trace is written with are refused, not waited for")
+  func streams() throws {
+    let (other, target) = try pair(commands: 100)
+    _ = other
+    let host = try KernelTrace(controller: nil, slots: 1 << 10)
+    for stream in 0..<256 as Range<UInt16> { try host.origin(stream: stream, controller: 3, isHost: true) }
+    for cid in 0..<100 as Range<UInt16> {
+      host.add(.submit, flags: 2, qid: 1, cid: cid, a: UInt64(cid) * 8, after: 1000)
+      host.add(.completion, qid: 1, cid: cid, b: 1 << 16, after: 4000)
+    }
+    let merge = try #require(try TraceMerge(host: host.finish(), target: target.finish()))
+    #expect(throws: TraceError.self) { try merge.write(to: host.path + ".merged") }
+  }
+
+  @Test("Who copies events leaves none of his own: the ticks of the machine are not the trace's")
+  func copierWaits() throws {
+    let path = NSTemporaryDirectory() + "wait-\(UUID().uuidString).nvpt"
+    defer { unlink(path) }
+    let id = TraceID.random()
+    let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 20)
+    defer { directory.remove() }
+    let recorder = try RecorderThread(TraceWriter(path: path, id: id, scale: .identity, directory: directory))
+    let ring = try Ring(
+      creating: "\(directory.path)/kernel.ring", capacity: 128, source: .kernel, stream: 0, traceID: id)
+    recorder.add(ring)
+    let producer = Producer(ring)
+    for time in 0..<5000 as Range<UInt64> {
+      producer.append(Record(time: time, kind: .response), UnsafeRawBufferPointer(start: nil, count: 0))
+    }
+    ring.finish()
+    _ = recorder.stop()
+    let totals = try TraceReader(path: path).totals
+    #expect(totals.events == 5000)
   }
 }
