@@ -47,7 +47,6 @@ public final class KernelRecorder: @unchecked Sendable {
   /// Nanoseconds between two looks at what was not run.
   private static let lookNs: UInt64 = 50_000_000
 
-  /// CPU, and role, controller and driver instance.
   private struct StreamKey: Hashable {
     let cpu: Int
     let origin: Origin
@@ -320,12 +319,11 @@ public final class KernelRecorder: @unchecked Sendable {
     }
   }
 
-  /// A number that was given to another controller is not used by the former one any more.
+  /// Whoever had the number of this controller before emits nothing any more.
   private func closeFormer(_ key: StreamKey) {
-    guard key.origin.generation > 0 else { return }
-    var former = key.origin
-    former.generation -= 1
-    streams[StreamKey(cpu: key.cpu, origin: former)] = nil
+    for other in streams.keys where other.cpu == key.cpu && other.origin.role == key.origin.role {
+      if other.origin.controller == key.origin.controller { streams[other] = nil }
+    }
   }
 
   /// Say whose events the stream has: at its begin, and once more when a host's driver has learnt whom it drives.

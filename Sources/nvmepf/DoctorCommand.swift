@@ -113,8 +113,10 @@ struct DoctorCommand: ParsableCommand {
     let hosts = missing.allSatisfy { [.detect, .reap].contains($0) }
     return Finding(
       what: what, state: missing.isEmpty || (hosts && !recorded.isEmpty) ? .green : .yellow,
-      found: (recorded.isEmpty ? "none" : names(recorded)) + (missing.isEmpty ? "" : "; not \(names(missing))")
-        + (hosts && !missing.isEmpty ? ", which the host beside it tells (nvmepf merge)" : ""),
+      found: recorded.isEmpty
+        ? "none"
+        : names(recorded) + (missing.isEmpty ? "" : "; not \(names(missing))")
+          + (hosts && !missing.isEmpty ? ", which the host beside it tells (nvmepf merge)" : ""),
       details: [
         probes.engineTracepoints.isEmpty
           ? "DMA engines have no tracepoints in this kernel: a transfer is timed around the driver's own functions"
