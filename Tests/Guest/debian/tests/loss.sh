@@ -6,7 +6,10 @@ host_up loop
 # Whoever looks at a new disk has done so when it can be opened.
 dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct 2>/dev/null
 # On one CPU the host uses one queue, and of the others nothing is looked at: three probes a command, and nothing else.
-$nvmepf record --kernel --events nvmet --qid 1 --kernel-buffer 4k -o /tmp/t.nvpt -- taskset 1 \
+$nvmepf record --kernel --events nvmet -o /tmp/q.nvpt -- \
+  taskset 1 dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct 2>/dev/null
+queue=$($nvmepf dump --event request /tmp/q.nvpt | field qid | grep -v '^0$' | sort -u)
+$nvmepf record --kernel --events nvmet --qid "$queue" --kernel-buffer 4k -o /tmp/t.nvpt -- taskset 1 \
   fio --name=t --filename=/dev/nvme0n1 --rw=randread --bs=4k --ioengine=libaio --iodepth=32 --direct=1 --number_ios=20000 \
   --size=256M --output=/tmp/fio.out 2>/tmp/said
 expect "status of the recording" $? 0

@@ -1,4 +1,4 @@
-# What a recording can be told to look at, each alone; doctor, bench, and the merge of a host's and a target's trace.
+# What a recording can be told to look at, each alone; a module that goes meanwhile; doctor, and bench.
 . ./guest.inc
 . ./vepc.inc
 $nvmepf doctor --json >/tmp/doctor
@@ -8,11 +8,11 @@ holds "it is JSON" is_json /tmp/doctor
 # A module that nothing uses goes while its functions are looked at. By fentry they hold it, by kprobes they do not.
 modprobe -a nvme nvmet-pci-epf
 for attach in fentry kprobe; do
-  $nvmepf record --kernel --attach $attach -o /tmp/u.nvpt -- sh -c 'rmmod nvmet-pci-epf 2>/dev/null; echo $? >/tmp/gone' 2>/tmp/said
+  $nvmepf record --kernel --events nvmet endpoint --attach $attach -o /tmp/u.nvpt -- sh -c 'rmmod nvmet-pci-epf 2>/dev/null; echo $? >/tmp/gone' 2>/tmp/said
   expect "status of a recording by $attach whose module was to go (rmmod: $(cat /tmp/gone))" $? 0
   cat /tmp/said
   holds "nothing but a line of what it recorded, one of where it is, and one at most of the module" test "$(wc -l </tmp/said)" -le 3
-  holds "the trace can be read" $nvmepf info /tmp/u.nvpt
+  holds "the trace can be read" sh -c "$nvmepf info /tmp/u.nvpt | grep -q '^complete *yes'"
 done
 expect "the module is gone under kprobes (status of rmmod)" "$(cat /tmp/gone)" 0
 
@@ -27,7 +27,7 @@ holds "it is JSON" is_json /tmp/doctor.json
 holds "and says the same" test "$(grep -o '"found":"all [0-9]* probes attach","state":"green"' /tmp/doctor.json | wc -l)" = 6
 [ "$failures" = 0 ] || cat /tmp/doctor
 
-# Forty reads through queue 1.
+# Forty reads by one CPU, through one queue.
 cat >/tmp/reads <<X
 taskset 1 dd if=$disk of=/dev/null bs=4k count=40 iflag=direct 2>/dev/null
 X
@@ -43,6 +43,7 @@ count() { awk -v k="$1" '$1 == k { n = $2 } END { print n + 0 }' /tmp/kinds; }
 look --events nvmet
 expect "kinds of events" "$(kinds)" "execute-begin execute-end request "
 expect "requests" "$(count request)" 40
+queue=$($nvmepf dump --event request /tmp/o.nvpt | field qid | sort -u)
 look --events host
 expect "kinds of events" "$(kinds)" "completion doorbell interrupt submit "
 expect "submissions" "$(count submit)" 40
@@ -64,71 +65,34 @@ expect "requests of another subsystem" "$(count request)" 0
 cat /tmp/said
 holds "a line says that there is no such subsystem" grep -q another /tmp/said
 
-look --qid 1
+look --qid "$queue"
 expect "events of other queues" \
-  "$(of_events '("qid" in v && v["event"] != "origin" && v["qid"] != 1) || ("cqid" in v && v["cqid"] != 1)' /tmp/o.nvpt | wc -l)" 0
-expect "commands of queue 1" "$(count fetch)" 40
-look --qid 2
+  "$(of_events '("qid" in v && v["qid"] != '"$queue"') || ("cqid" in v && v["cqid"] != '"$queue"')' /tmp/o.nvpt | wc -l)" 0
+expect "commands of that queue" "$(count fetch)" 40
+look --qid $((3 - queue)) --events nvmet endpoint
 expect "commands of a queue that nobody uses" "$(count fetch)" 0
 
-$nvmepf record --kernel --measure-overhead 2 -o /tmp/o.nvpt -- sh /tmp/reads 2>/tmp/said
+$nvmepf record --kernel --events nvmet --measure-overhead 2 -o /tmp/o.nvpt -- sh /tmp/reads 2>/tmp/said
 expect "status of record --measure-overhead" $? 0
 holds "it says what the probes cost" grep -q 'with probes the command takes .* longer' /tmp/said
 holds "so does the trace" sh -c "$nvmepf info /tmp/o.nvpt | grep -q '^overhead .*95 % of 2 pairs'"
 
-$nvmepf record --kernel --engine -o /tmp/e.nvpt --rw randread --number 100 2>/tmp/said
+# The disk is read meanwhile, so that there is something of the kernel's to record.
+(until [ -e /tmp/done ]; do sh /tmp/reads; done) &
+$nvmepf record --kernel --engine --events nvmet -o /tmp/e.nvpt --rw randread --number 100 2>/tmp/said
 expect "status of record --engine" $? 0
+touch /tmp/done
+wait
 $nvmepf info /tmp/e.nvpt >/tmp/info
 expect "commands of the engine" "$(sed -n 's/^commands *//p' /tmp/info)" 100
-holds "the engine's events and the kernel's" grep -q '^sources.*engine.*kernel' /tmp/info
+holds "the engine's events, and the kernel's" grep -q '^sources.*engine.*kernel' /tmp/info
 holds "it replays" $nvmepf replay /tmp/e.nvpt
 holds "the report is the engine's" sh -c "$nvmepf report /tmp/e.nvpt | grep -q '^100 commands'"
-holds "and the kernel's where it is asked for" sh -c "$nvmepf report --controller 1 /tmp/e.nvpt >/dev/null"
-
-# The one guest as two machines: a recording of each side. Both count nanoseconds from their own beginnings, and by the
-# clocks that each trace holds it is known how far these are apart.
-cat >/tmp/work <<X
-fio --name=m --filename=$disk --rw=randread --bs=4k --iodepth=4 --ioengine=libaio --direct=1 --number_ios=400 --size=32M --output=/dev/null
-X
-$nvmepf record --kernel --events nvmet endpoint window work -o /tmp/target.nvpt -- \
-  $nvmepf record --kernel --events host -o /tmp/host.nvpt -- sh /tmp/work 2>/tmp/said
-expect "status of both recordings" $? 0
-$nvmepf merge --json /tmp/host.nvpt /tmp/target.nvpt -o /tmp/both.nvpt >/tmp/merge
-expect "status of merge" $? 0
-cat /tmp/merge
-holds "it is JSON" is_json /tmp/merge
-holds "it found the commands" test "$(number commands /tmp/merge)" -ge 390
-# zero TRACE - its beginning by the kernel's clock.
-zero() { of_events 'v["event"] == "clock" { printf "%.0f", v["monotonic"] - v["time_ns"]; exit }' "$1" --event clock; }
-apart=$(awk -v host="$(zero /tmp/host.nvpt)" -v target="$(zero /tmp/target.nvpt)" 'BEGIN { printf "%.0f", host - target }')
-# Reading two clocks together is exact to some microseconds in an emulated guest.
-holds "the offset is within its bound of $apart ns" awk -v apart="$apart" -v merge="$(cat /tmp/merge)" 'BEGIN {
-  match(merge, /"offset_ns":[-0-9.e+]*/); offset = substr(merge, RSTART + 12, RLENGTH - 12)
-  match(merge, /"bound_ns":[-0-9.e+]*/); bound = substr(merge, RSTART + 11, RLENGTH - 11)
-  off = offset - apart
-  exit !(bound > 0 && bound < 50000000 && (off < 0 ? -off : off) <= bound + 100000) }'
-$nvmepf merge /tmp/host.nvpt /tmp/target.nvpt -o /tmp/both.nvpt
-$nvmepf report --json /tmp/both.nvpt >/tmp/report
-expect "commands that are whole, and those that are partial" "$(($(number commands /tmp/report) + $(number partial /tmp/report)))" 400
-holds "nearly all are whole" test "$(number commands /tmp/report)" -ge 390
-# From the host's submission and doorbell to its completion.
-for stage in detect fetch dispatch execute complete reap; do
-  holds "they have $stage" grep -q "\"stage\": \"$stage\", \"mean_ns\": [1-9]" /tmp/report
-done
-exact_sums /tmp/both.nvpt
-$nvmepf report --controller 1 /tmp/both.nvpt | head -n 3
-$nvmepf report --controller 9 /tmp/both.nvpt >/tmp/said 2>&1
-expect "status of a report on a controller that is not there" $? 2
-expect "lines that say so" "$(grep -c 'no controller 9' /tmp/said)" 1
+holds "and the kernel's where it is asked for" sh -c "$nvmepf report --controller 1 /tmp/e.nvpt | grep -q 'commands in'"
 
 timeout 60 $nvmepf bench --kernel --turns 1 --seconds 0.2 --json >/tmp/bench
 expect "status of bench --kernel" $? 0
 holds "it is JSON" is_json /tmp/bench
 holds "it has the cost of an event" grep -q 'kernel probe, in the kernel' /tmp/bench
 
-# As docs/rock5b.md has it: a reset brings what a replay needs into a recording that began too late.
-echo "set -e; . /host/guest.inc; . /host/vepc.inc; reset_host; sh /tmp/reads" >/tmp/job
-$nvmepf record --kernel -o /tmp/late.nvpt -- sh /tmp/job 2>/tmp/said
-holds "a recording from a reset on is replayed as identical" replay /tmp/late.nvpt
-[ -z "${KEEP:-}" ] || cp /tmp/*.nvpt /host/
 finish

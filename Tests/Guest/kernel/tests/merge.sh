@@ -1,0 +1,49 @@
+# A host's trace and a target's, recorded apart, become one, and their clocks agree as well as it is said.
+. ./guest.inc
+. ./vepc.inc
+target_up
+link_up
+disk_up
+
+# The one guest as two machines: a recording of each side. Both count nanoseconds from their own beginnings, which are
+# some seconds apart; how far, the header of each says, and merge does not look there.
+cat >/tmp/work <<X
+fio --name=m --filename=$disk --rw=randread --bs=4k --iodepth=4 --ioengine=libaio --direct=1 --number_ios=400 --size=32M --output=/dev/null
+X
+$nvmepf record --kernel --events nvmet endpoint window work -o /tmp/target.nvpt -- \
+  $nvmepf record --kernel --events host -o /tmp/host.nvpt -- sh /tmp/work 2>/tmp/said
+expect "status of both recordings" $? 0
+$nvmepf merge --json /tmp/host.nvpt /tmp/target.nvpt -o /tmp/both.nvpt >/tmp/merge
+expect "status of merge" $? 0
+cat /tmp/merge
+holds "it is JSON" is_json /tmp/merge
+holds "it found the commands" test "$(number commands /tmp/merge)" -ge 390
+# zero TRACE - its beginning by CLOCK_MONOTONIC, which the header has (docs/trace-format.md).
+zero() { od -A n -t u8 -j 32 -N 8 "$1"; }
+apart=$(awk -v host="$(zero /tmp/host.nvpt)" -v target="$(zero /tmp/target.nvpt)" 'BEGIN { printf "%.0f", host - target }')
+holds "they began at different times" test "$apart" -gt 100000000
+holds "the offset is within its bound of $apart ns" awk -v apart="$apart" -v merge="$(cat /tmp/merge)" 'BEGIN {
+  match(merge, /"offset_ns":[-0-9.e+]*/); offset = substr(merge, RSTART + 12, RLENGTH - 12) + 0
+  match(merge, /"bound_ns":[-0-9.e+]*/); bound = substr(merge, RSTART + 11, RLENGTH - 11) + 0
+  off = offset - apart
+  exit !(bound > 0 && bound < 50000000 && (off < 0 ? -off : off) <= bound) }'
+$nvmepf merge /tmp/host.nvpt /tmp/target.nvpt -o /tmp/both.nvpt
+$nvmepf report --json /tmp/both.nvpt >/tmp/report
+expect "commands that are whole, and those that are partial" "$(($(number commands /tmp/report) + $(number partial /tmp/report)))" 400
+holds "nearly all are whole" test "$(number commands /tmp/report)" -ge 390
+# From the host's submission and doorbell to its completion.
+for stage in detect fetch dispatch execute complete reap; do
+  holds "they have $stage" grep -q "\"stage\": \"$stage\", \"mean_ns\": [1-9]" /tmp/report
+done
+exact_sums /tmp/both.nvpt
+$nvmepf report --controller 1 /tmp/both.nvpt | head -n 3
+$nvmepf report --controller 9 /tmp/both.nvpt >/tmp/said 2>&1
+expect "status of a report on a controller that is not there" $? 2
+expect "lines that say so" "$(grep -c 'no controller 9' /tmp/said)" 1
+
+# As docs/rock5b.md has it: a reset brings what a replay needs into a recording that began too late.
+echo "set -e; . /host/guest.inc; . /host/vepc.inc; reset_host; dd if=$disk of=/dev/null bs=4k count=40 iflag=direct" >/tmp/job
+$nvmepf record --kernel --events nvmet endpoint -o /tmp/late.nvpt -- sh /tmp/job 2>/tmp/said
+holds "a recording from a reset on is replayed as identical" replay /tmp/late.nvpt
+[ -z "${KEEP:-}" ] || cp /tmp/*.nvpt /host/
+finish
