@@ -1,45 +1,15 @@
 import Foundation
 import Glibc
-import Host
-import NVMe
 
-// data-safety NVMEPF ROUNDS SEED
+// data-safety NVMEPF ROUNDS SEED [BACKEND FILE [CUT]]
 //
-// Serves a file with NVMEPF, writes it with and without Force Unit Access, flushes, kills the server with SIGKILL in the
-// middle of that, ROUNDS times, and looks each time whether the file holds what it must: every block that was
-// acknowledged before an acknowledged flush, or with Force Unit Access, or something newer; and no block in pieces.
-
-/// What a block may hold: the newest value that must have survived, and all that was written after it.
-struct BlockHistory {
-  var durable: UInt64 = 0
-  var acknowledged: UInt64 = 0
-  var newer: [UInt64] = []
-
-  mutating func write(_ tag: UInt64) { newer.append(tag) }
-
-  mutating func acknowledge(_ tag: UInt64, isDurable: Bool) {
-    acknowledged = max(acknowledged, tag)
-    if isDurable { settle(tag) }
-  }
-
-  /// A value, and with it everything older, need not be kept apart any more.
-  mutating func settle(_ tag: UInt64) {
-    guard tag > durable else { return }
-    durable = tag
-    newer.removeAll { $0 <= tag }
-  }
-
-  func permits(_ value: UInt64) -> Bool { value == durable || newer.contains(value) }
-}
-
-/// A write or a flush under way.
-struct Sent {
-  var block = -1
-  var tag: UInt64 = 0
-  var isDurable = false
-  /// Of a flush: by block what was acknowledged when it was submitted.
-  var covered: [UInt64] = []
-}
+// Serves a file, or BACKEND, with NVMEPF; writes it with and without Force Unit Access, makes it zero, deallocates and
+// flushes; kills the server with SIGKILL in the middle of that, ROUNDS times, and looks each time whether the file, or FILE,
+// holds what it must: every block that was acknowledged, or something newer; and no block in pieces.
+//
+// CUT is a command that makes the device behind BACKEND forget what it has not been told to keep, as a power cut does. Then
+// only what was acknowledged before an acknowledged flush, or with Force Unit Access, must be there; and in some round the
+// device must have forgotten something, or the test shows nothing.
 
 struct SplitMix64: RandomNumberGenerator {
   var state: UInt64
@@ -52,144 +22,82 @@ struct SplitMix64: RandomNumberGenerator {
   }
 }
 
-let blocks = 256
-let blockBytes = 4096
-let depth = 16
-
-struct Round: ~Copyable {
-  let controller: HostController
-  let buffer: SharedMemory
-  var queue: QueuePair
-  var sent: [Sent]
-  /// Blocks with a write under way: two at once would leave the order open.
-  var busy: Set<Int> = []
-
-  init(path: String) throws {
-    let controller = try HostController(path: path)
-    let buffer = try controller.share(depth * blockBytes)
-    let queue = try controller.makeQueuePair(depth: depth)
-    self.controller = controller
-    self.buffer = buffer
-    self.queue = queue
-    sent = Array(repeating: Sent(), count: depth)
-  }
-
-  mutating func run(_ history: inout [BlockHistory], _ tag: inout UInt64, _ random: inout SplitMix64, kill: pid_t) {
-    let end = 50 + Int(random.next() % 2000)
-    var done = 0
-    var free = Array(0..<depth)
-    while done < end {
-      while let place = free.popLast() {
-        guard submit(place, &history, &tag, &random) else {
-          free.append(place)
-          break
-        }
-      }
-      queue.ring()
-      var completed: [(Int, Status)] = []
-      _ = queue.reap { cqe, slot in completed.append((Int(bitPattern: slot) - 1, cqe.status)) }
-      for (place, status) in completed {
-        precondition(status.isSuccess, "a write or flush failed with status \(status)")
-        acknowledge(place, &history)
-        free.append(place)
-        done += 1
-      }
-    }
-    Glibc.kill(kill, SIGKILL)
-    // What the dead server completed before it died counts as acknowledged.
-    _ = queue.reap { _, _ in }
-  }
-
-  private mutating func submit(
-    _ place: Int, _ history: inout [BlockHistory], _ tag: inout UInt64, _ random: inout SplitMix64
-  ) -> Bool {
-    let slot = UnsafeMutableRawPointer(bitPattern: place + 1)
-    if random.next() % 20 == 0 {
-      sent[place] = Sent(covered: history.map(\.acknowledged))
-      return queue.submit(SubmissionEntry(opcode: IOOpcode.flush.rawValue, cid: CommandID(0), nsid: 1), tag: slot)
-    }
-    let block = Int(random.next() % UInt64(blocks))
-    guard busy.insert(block).inserted else { return false }
-    tag += 1
-    let isDurable = random.next() % 5 == 0
-    sent[place] = Sent(block: block, tag: tag, isDurable: isDurable)
-    history[block].write(tag)
-    let data = buffer.base + place * blockBytes
-    data.initializeMemory(as: UInt64.self, repeating: tag, count: blockBytes / 8)
-    var sqe = SubmissionEntry(opcode: IOOpcode.write.rawValue, cid: CommandID(0), nsid: 1)
-    sqe.slba = UInt64(block)
-    sqe.cdw12 = isDurable ? 1 << 30 : 0
-    return queue.submit(sqe, buffer: data, length: blockBytes, tag: slot)
-  }
-
-  private mutating func acknowledge(_ place: Int, _ history: inout [BlockHistory]) {
-    let command = sent[place]
-    guard command.block >= 0 else {
-      for (block, tag) in command.covered.enumerated() { history[block].settle(tag) }
-      return
-    }
-    busy.remove(command.block)
-    history[command.block].acknowledge(command.tag, isDurable: command.isDurable)
-  }
-}
-
-/// - Returns: what is wrong with the file.
-func check(_ path: String, _ history: inout [BlockHistory]) throws -> [String] {
-  let data = try Data(contentsOf: URL(fileURLWithPath: path))
+/// - Returns: what is wrong with the file, and how many units have lost what was acknowledged, as they may.
+func check(_ path: String, _ units: Units, _ model: inout Model) throws -> (problems: [String], lost: Int) {
+  guard let file = FileHandle(forReadingAtPath: path), let data = try file.read(upToCount: units.bytes),
+    data.count == units.bytes
+  else { return (["\(path) cannot be read"], 0) }
   var problems: [String] = []
+  var lost = 0
   data.withUnsafeBytes { bytes in
-    for block in 0..<blocks {
-      let words = UnsafeRawBufferPointer(rebasing: bytes[(block * blockBytes)...].prefix(blockBytes))
-        .bindMemory(to: UInt64.self)
+    for unit in 0..<Units.count {
+      let words = UnsafeRawBufferPointer(rebasing: bytes[units.range(unit)]).bindMemory(to: UInt64.self)
       let value = words[0]
-      if !words.allSatisfy({ $0 == value }) { problems.append("block \(block) is in pieces") }
-      if !history[block].permits(value) {
-        problems.append("block \(block) holds \(value), it must hold \(history[block].durable) or newer")
+      let history = model.history[unit]
+      if !words.allSatisfy({ $0 == value }) { problems.append("unit \(unit) is in pieces") }
+      if let tag = history.tag(of: value) {
+        if tag < history.acknowledged { lost += 1 }
+      } else {
+        problems.append("unit \(unit) holds \(value), it must hold \(history.durable) or newer")
       }
       // The next round begins with what is there.
-      history[block] = BlockHistory(durable: value, acknowledged: value)
+      model.history[unit] = BlockHistory(found: Version(tag: model.tag, value: value))
     }
   }
-  return problems
+  return (problems, lost)
+}
+
+/// Start a server, and connect as soon as it listens.
+func serve(_ nvmepf: String, _ backend: String, socket: String, log: String) throws -> Round {
+  try Data().write(to: URL(fileURLWithPath: log))
+  let server = Process()
+  server.executableURL = URL(fileURLWithPath: nvmepf)
+  server.arguments = ["serve", "--socket", socket, "--backend", backend]
+  server.standardError = FileHandle(forWritingAtPath: log)
+  try server.run()
+  // The socket is there a moment before anybody listens.
+  var refusal = ""
+  while server.isRunning {
+    do { return try Round(server, path: socket) } catch { refusal = "\(error)" }
+  }
+  print("the server ended by itself: \(refusal)\n\((try? String(contentsOfFile: log, encoding: .utf8)) ?? "")")
+  exit(1)
+}
+
+func cutPower(_ command: String) throws {
+  let shell = try Process.run(URL(fileURLWithPath: "/bin/sh"), arguments: ["-c", command])
+  shell.waitUntilExit()
+  guard shell.terminationStatus == 0 else {
+    print("the power could not be cut: \(command)")
+    exit(1)
+  }
 }
 
 let arguments = CommandLine.arguments
-guard arguments.count == 4, let rounds = Int(arguments[2]), let seed = UInt64(arguments[3]) else {
-  print("usage: data-safety NVMEPF ROUNDS SEED")
+guard [4, 6, 7].contains(arguments.count), let rounds = Int(arguments[2]), let seed = UInt64(arguments[3]) else {
+  print("usage: data-safety NVMEPF ROUNDS SEED [BACKEND FILE [CUT]]")
   exit(2)
 }
 let directory = NSTemporaryDirectory() + "/nvmepf-safety-\(getpid())"
 try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
 defer { try? FileManager.default.removeItem(atPath: directory) }
-let file = directory + "/namespace"
-try Data(count: blocks * blockBytes).write(to: URL(fileURLWithPath: file))
-var history = [BlockHistory](repeating: BlockHistory(), count: blocks)
-var tag: UInt64 = 0
-var random = SplitMix64(state: seed)
+let own = directory + "/namespace"
+let (backend, file) = arguments.count > 4 ? (arguments[4], arguments[5]) : (own, own)
+let cut = arguments.count > 6 ? arguments[6] : nil
+if backend == own { try Data(count: 1 << 20).write(to: URL(fileURLWithPath: own)) }
+var model = Model(random: SplitMix64(state: seed), keepsAcknowledged: cut == nil)
 var failures = 0
+var forgotten = 0
 for number in 1...rounds {
-  let socket = directory + "/socket\(number)"
-  let server = Process()
-  server.executableURL = URL(fileURLWithPath: arguments[1])
-  server.arguments = ["serve", "--socket", socket, "--backend", file, "--block-size", "\(blockBytes)"]
-  server.standardError = FileHandle.nullDevice
-  try server.run()
-  // The socket is there a moment before anybody listens.
-  var attempt: Round?
-  var refusal: (any Error)?
-  while attempt == nil, server.isRunning {
-    do { attempt = try Round(path: socket) } catch { refusal = error }
-  }
-  guard var round = attempt.take() else {
-    print("round \(number): the server ended by itself: \(refusal.map { "\($0)" } ?? "")")
-    exit(1)
-  }
-  round.run(&history, &tag, &random, kill: server.processIdentifier)
-  server.waitUntilExit()
-  for problem in try check(file, &history) {
-    print("round \(number): \(problem)")
-    failures += 1
-  }
+  var round = try serve(
+    arguments[1], backend, socket: directory + "/socket\(number)", log: directory + "/log")
+  round.run(&model)
+  if let cut { try cutPower(cut) }
+  let (problems, lost) = try check(file, round.units, &model)
+  for problem in problems { print("round \(number): \(problem)") }
+  failures += problems.count
+  forgotten += lost
 }
-print("\(rounds) rounds, \(tag) writes, \(failures) failures; seed \(seed)")
-exit(failures == 0 ? 0 : 1)
+print("\(rounds) rounds, \(model.tag) writes, \(forgotten) forgotten, \(failures) failures; seed \(seed)")
+if cut != nil, forgotten == 0 { print("nothing was ever forgotten: the power was not cut") }
+exit(failures == 0 && (cut == nil || forgotten > 0) ? 0 : 1)
