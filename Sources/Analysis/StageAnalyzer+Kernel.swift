@@ -40,6 +40,9 @@ struct KernelView {
   var failedFetches: Set<UInt32> = []
 
   var completedTwice: UInt64 = 0
+  /// Commands that were completed with no interrupt behind them.
+  var unannounced: UInt64 = 0
+  var sawInterrupt = false
   var probes: ProbeCosts?
 
   static let submitsMax = 1 << 17
@@ -179,6 +182,7 @@ extension StageAnalyzer {
     case .work where record.flags == KernelWork.completionQueue.rawValue: kernel.completionWork[record.qid] = now
     case .completion: takeKernelCompletion(record)
     case .interrupt:
+      kernel.sawInterrupt = true
       if record.flags & EventFlag.failed == 0 { announce(record.qid, byInterrupt: true) }
     case .workEnd where record.flags == KernelWork.completionQueue.rawValue:
       // What no interrupt has announced by now, none will.
@@ -330,7 +334,7 @@ extension StageAnalyzer {
     guard let indices = kernel.posted.removeValue(forKey: cqid) else { return }
     kernel.postedCount -= indices.count
     for index in indices where commands.isLive(index) && commands[index].posted != 0 && commands[index].cqid == cqid {
-      if byInterrupt { commands[index].announced = now }
+      if byInterrupt { commands[index].announced = now } else { kernel.unannounced &+= 1 }
       if !commands[index].isFromHost { end(index, at: byInterrupt ? now : commands[index].posted) }
     }
   }

@@ -176,6 +176,7 @@ public struct StageAnalyzer: ~Copyable {
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
       kernelEvents: kernelEvents, subject: subject, hops: tally.hops, completedTwice: kernel.completedTwice,
+      unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, grouping: tally.groups?.grouping, groups: tally.groups?.values ?? [])
   }
 

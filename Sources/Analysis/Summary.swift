@@ -44,6 +44,8 @@ public struct Summary: Sendable {
   public let hops: HopDistributions?
   /// Commands of the kernel's PCI endpoint driver for which it posted a second completion.
   public let completedTwice: UInt64
+  /// Commands of it that were completed with no interrupt behind them, though others had one.
+  public let unannounced: UInt64
   /// What recording the kernel cost; nil where the trace does not say.
   public let probes: ProbeCosts?
   /// The host's times in a merged trace are off by at most this, in nanoseconds; whoever read the trace's header says so.

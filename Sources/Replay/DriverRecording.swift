@@ -51,6 +51,8 @@ struct DriverRecording {
   static let commandsMax = 4_000_000
   static let bytesMax = 512 << 20
   private static let faultsMax = 100
+  /// The driver is done so soon with a queue that it deletes on its own, nanoseconds.
+  private static let deletionMax: UInt64 = 100_000_000
 
   /// What has come from a submission queue.
   private struct Queue {
@@ -58,8 +60,10 @@ struct DriverRecording {
     var executed: UInt64 = 0
     /// Behind the newest.
     var head: UInt32 = 0
-    /// Commands that the driver gave up since it last fetched one.
-    var dropped: [Int] = []
+    /// Commands that the driver gave up since it last fetched one, and when.
+    var dropped: [(index: Int, time: UInt64)] = []
+    /// When the host's command to delete it was fetched.
+    var deletedSince: UInt64?
   }
 
   /// Whether the first CC with EN set was the host's enabling, or what the first look found.
@@ -96,7 +100,7 @@ struct DriverRecording {
     case .link where event.flags == 0:
       steps.append(.linkDown)
       interrupt()
-    case .queue where event.flags & 0x02 != 0 && event.bHigh == 0: queueDeleted(event.qid)
+    case .queue where event.flags & 0x02 != 0 && event.bHigh == 0: queueDeleted(event.qid, at: event.time)
     default: takeCommand(record)
     }
   }
@@ -176,7 +180,6 @@ struct DriverRecording {
   /// Whatever is in flight is not completed, and that is right; every queue is gone.
   private mutating func interrupt() {
     for index in live.values { commands[index].wasInterrupted = true }
-    for queue in queues.values { for index in queue.dropped { commands[index].wasInterrupted = true } }
     live = [:]
     last = [:]
     queues = [:]
@@ -184,8 +187,9 @@ struct DriverRecording {
     doubts = 0
   }
 
-  /// The same for one queue.
-  private mutating func queueDeleted(_ qid: UInt16) {
+  /// The same for one queue, and for what the driver gave up to delete it: since the host asked for that, or, where the
+  /// driver does it on its own, just now.
+  private mutating func queueDeleted(_ qid: UInt16, at time: UInt64) {
     looks -= live.count
     guard looks > 0 else {
       endsAtGap = true
@@ -195,8 +199,9 @@ struct DriverRecording {
       commands[index].wasInterrupted = true
       live[key] = nil
     }
-    for index in queues[qid]?.dropped ?? [] { commands[index].wasInterrupted = true }
-    queues[qid] = nil
+    guard let queue = queues.removeValue(forKey: qid) else { return }
+    let since = queue.deletedSince ?? time - min(DriverRecording.deletionMax, time)
+    for dropped in queue.dropped where dropped.time >= since { commands[dropped.index].wasInterrupted = true }
   }
 
   /// A command of a controller that was running before the recording began?
@@ -239,6 +244,9 @@ struct DriverRecording {
     queue.head = command.slot &+ 1
     queue.dropped = []
     queues[event.qid] = queue
+    if command.adminOpcode == .deleteIOSubmissionQueue {
+      queues[command.queueInQuestion]?.deletedSince = event.time
+    }
   }
 
   private mutating func listRead(_ record: UnsafePointer<Record>) {
@@ -308,7 +316,7 @@ struct DriverRecording {
     guard command.completion?.entry.status.isSuccess ?? false else { return }
     switch command.adminOpcode {
     case .createIOCompletionQueue: posted[command.queueInQuestion] = 0
-    case .deleteIOSubmissionQueue: queueDeleted(command.queueInQuestion)
+    case .deleteIOSubmissionQueue: queueDeleted(command.queueInQuestion, at: command.completion?.time ?? 0)
     default: break
     }
   }
@@ -322,7 +330,7 @@ struct DriverRecording {
       return
     }
     commands[index].wasDropped = true
-    queues[event.qid]?.dropped.append(index)
+    queues[event.qid]?.dropped.append((index, event.time))
   }
 
   private mutating func change(_ event: Record, _ change: (inout DriverCommand) -> Void) {

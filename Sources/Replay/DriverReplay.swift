@@ -284,12 +284,14 @@ public struct DriverReplay: ~Copyable {
       return false
     }
     if status.rawValue != ownStatus.rawValue {
-      let differsInDNR = (status.rawValue ^ ownStatus.rawValue) == 1 << 14
+      let isAdvice = !status.isSuccess && (status.rawValue ^ ownStatus.rawValue) & ~DriverReplay.advice == 0
       differ(
         command,
         "the driver's status is \(hex(status.rawValue)), the engine's \(hex(ownStatus.rawValue)): the same code, but not "
           + "Do Not Retry, More and Command Retry Delay",
-        known: differsInDNR ? "whether to try again may help is each one's judgement" : nil)
+        known: isAdvice
+          ? "the kernel's target points to its error log with More, and judges itself whether to try again may help"
+          : nil)
     }
     if own.entry.dw0 != entry.dw0, !command.hasOwnResult {
       differ(
@@ -317,6 +319,8 @@ public struct DriverReplay: ~Copyable {
     }
   }
 
+  /// More and Do Not Retry.
+  private static let advice: UInt16 = 3 << 13
   private static let trustedLength = "an SGL segment's length is trusted by the driver"
 
   /// The engine refused a segment for its length, which the driver trusts.

@@ -11,7 +11,10 @@ struct Findings {
   var sentences: [String] {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
-    return (what + parts + [completeness, recorder, probes, hostClock, inversions, resets, completedTwice, kernel])
+    return
+      (what + parts + [
+        completeness, recorder, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
+      ])
       .compactMap { $0 }
   }
 
@@ -206,6 +209,13 @@ struct Findings {
     return
       "A second completion was posted for \(Quantity.count(summary.completedTwice, "command")) that the driver had "
       + "completed already: nvmepf replay names them."
+  }
+
+  private var unannounced: String? {
+    guard summary.unannounced > 0 else { return nil }
+    return
+      "\(Quantity.count(summary.unannounced, "command")) completed without an interrupt: the host polls that queue, or "
+      + "was not told."
   }
 
   private var inversions: String? {

@@ -184,7 +184,8 @@ struct DriverReplayTests {
         $0.read(1, slot: 0)
         $0.fetch(5, slot: 1)
         $0.add(.dropped, qid: 1, cid: 5)
-        if isDeleted { $0.add(.queue, flags: 0x02, qid: 1) }
+        // Long before, it had nothing to do with the queue's end.
+        $0.add(.queue, flags: 0x02, qid: 1, after: isDeleted ? 10 : 200_000_000)
       }
       #expect(result.newDifferences == (isDeleted ? 0 : 1) && result.interrupted == 1)
     }
@@ -354,6 +355,16 @@ struct KernelStagesTests {
     }
     #expect(summary.completedTwice == 1 && commands.map(\.cid.rawValue) == [7])
     #expect(summary.partial == 0 && summary.unfinished == 1)
+  }
+
+  @Test("A completion that no interrupt told of is told")
+  func unannounced() throws {
+    let (summary, _) = try analyse {
+      $0.bringUp()
+      $0.read(7, slot: 0)
+      $0.read(8, slot: 1, .noInterrupt)
+    }
+    #expect(summary.unannounced == 1 && summary.io.commands == 2)
   }
 
   @Test("The host's doorbell parts what came before the fetch")

@@ -97,6 +97,7 @@ final class KernelTrace {
     static let wrongPhase = Fault(rawValue: 64)
     static let reservedDword = Fault(rawValue: 128)
     static let wrongQueue = Fault(rawValue: 256)
+    static let noInterrupt = Fault(rawValue: 1024)
     static let retry = Fault(rawValue: 512)
   }
 
@@ -124,7 +125,7 @@ final class KernelTrace {
     for _ in 0..<(fault.contains(.twice) ? 2 : 1) {
       complete(sqe, qid: qid, slot: slot, status: status, dw0: dw0, fault)
     }
-    add(.interrupt, qid: qid, b: 1, after: 12)
+    if !fault.contains(.noInterrupt) { add(.interrupt, qid: qid, b: 1, after: 12) }
     add(.workEnd, flags: 1, qid: qid)
   }
 
