@@ -280,8 +280,8 @@ resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
 clients = []
 for _ in range(16):
     clients.append(socket.socket(socket.AF_UNIX))
-    clients[-1].settimeout(10)
     clients[-1].connect("s.sock.control")
+clients[-1].settimeout(10)
 assert clients[-1].recv(1) == b""
 P
   expect_status 0 "$nvmepf" ns list --socket s.sock
