@@ -235,7 +235,7 @@ test_namespaces_under_load() {
   expect_status 0 "$nvmepf" record --backend memory --size 64MiB -- sh -ec '
     ns() { verb=$1; shift; "$NVMEPF" ns "$verb" --socket "$NVMEPF_SOCKET" "$@"; }
     fio --name=t --ioengine=external:"$engine" --thread=1 --rw=randrw --verify=crc32c --bs=4k --iodepth=8 --size=16M \
-      --runtime=3 --time_based --output-format=json --output=fio.json &
+      --runtime=5 --time_based --output-format=json --output=fio.json &
     fio=$!
     while kill -0 $fio 2>/dev/null; do
       ns add --backend memory:1MiB --nsid 7
