@@ -235,7 +235,7 @@ test_namespaces_under_load() {
   expect_status 0 "$nvmepf" record --backend memory --size 64MiB -- sh -ec '
     ns() { verb=$1; shift; "$NVMEPF" ns "$verb" --socket "$NVMEPF_SOCKET" "$@"; }
     fio --name=t --ioengine=external:"$engine" --thread=1 --rw=randrw --verify=crc32c --bs=4k --iodepth=8 --size=16M \
-      --runtime=3 --time_based --output-format=json --output=fio.json &
+      --runtime=5 --time_based --output-format=json --output=fio.json &
     fio=$!
     while kill -0 $fio 2>/dev/null; do
       ns add --backend memory:1MiB --nsid 7
@@ -280,8 +280,8 @@ resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
 clients = []
 for _ in range(16):
     clients.append(socket.socket(socket.AF_UNIX))
-    clients[-1].settimeout(10)
     clients[-1].connect("s.sock.control")
+clients[-1].settimeout(10)
 assert clients[-1].recv(1) == b""
 P
   expect_status 0 "$nvmepf" ns list --socket s.sock
