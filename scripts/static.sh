@@ -1,9 +1,10 @@
 #!/bin/bash
-# static.sh OUTPUT - build nvmepf so that it runs on a machine with no Swift and none of its libraries: of shared
-# libraries it needs only the C and C++ ones that every Linux has.
+# static.sh OUTPUT [PROGRAM] - build nvmepf, or another program of the package, so that it runs on a machine with no Swift
+# and none of its libraries: of shared libraries it needs only the C and C++ ones that every Linux has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-output=${1:?usage: static.sh OUTPUT}
+output=${1:?usage: static.sh OUTPUT [PROGRAM]}
+program=${2:-nvmepf}
 
 # A folder with the archives alone, where the linker looks first: it prefers a shared library only where it finds both.
 archives=$PWD/.build/archives
@@ -19,10 +20,10 @@ for library in bpf zstd; do
 done
 
 # The version of nvmepf in .build that others use stays linked as it was.
-PKG_CONFIG_PATH=$archives swift build -c release --scratch-path .build-static --product nvmepf --static-swift-stdlib \
+PKG_CONFIG_PATH=$archives swift build -c release --scratch-path .build-static --product "$program" --static-swift-stdlib \
   -Xlinker -lelf -Xlinker -lz
 mkdir -p "$(dirname "$output")"
-cp .build-static/release/nvmepf "$output.new"
+cp ".build-static/release/$program" "$output.new"
 strip "$output.new"
 mv "$output.new" "$output"
 echo "$output: $(du -h "$output" | cut -f1), needs $(ldd "$output" | awk '{ print $1 }' | grep -v -e vdso -e ld-linux | xargs)"

@@ -51,6 +51,8 @@ struct Model {
 /// One life of a server: commands at random until it is killed.
 struct Round: ~Copyable {
   private static let depth = 16
+  /// Commands at the end that make nothing durable, so that there is something to forget.
+  private static let lastCommands = 64
   let units: Units
   private let server: Process
   private let controller: HostController
@@ -59,6 +61,7 @@ struct Round: ~Copyable {
   private var sent = [Sent](repeating: Sent(), count: Round.depth)
   /// Units with a command under way: two at once would leave the order open.
   private var busy: Set<Int> = []
+  private var makesDurable = true
 
   init(_ server: Process, path: String) throws {
     let controller = try HostController(path: path)
@@ -72,10 +75,11 @@ struct Round: ~Copyable {
   }
 
   mutating func run(_ model: inout Model) {
-    let end = 50 + Int(model.random.next() % 2000)
+    let end = Round.lastCommands + Int(model.random.next() % 2000)
     var done = 0
     var free = Array(0..<Round.depth)
     while done < end {
+      makesDurable = done + Round.lastCommands < end
       while let place = free.popLast() {
         guard submit(place, &model) else {
           free.append(place)
@@ -107,7 +111,7 @@ struct Round: ~Copyable {
 
   private mutating func submit(_ place: Int, _ model: inout Model) -> Bool {
     let dice = model.random.next() % 100
-    if dice < 5 { return submitFlush(place, model) }
+    if dice < 5, makesDurable { return submitFlush(place, model) }
     let unit = Int(model.random.next() % UInt64(Units.count))
     guard busy.insert(unit).inserted else { return false }
     model.tag += 1
@@ -133,7 +137,7 @@ struct Round: ~Copyable {
 
   private mutating func submitWrite(_ place: Int, _ unit: Int, isZero: Bool, _ model: inout Model) -> Bool {
     let range = units.range(unit)
-    let isDurable = model.random.next() % 5 == 0
+    let isDurable = model.random.next() % 5 == 0 && makesDurable
     sent[place] = Sent(kind: .write, unit: unit, tag: model.tag, isDurable: isDurable)
     model.history[unit].write(Version(tag: model.tag, value: isZero ? 0 : model.tag))
     let opcode = isZero ? IOOpcode.writeZeroes : .write

@@ -3,7 +3,7 @@
 #
 # Boots a guest under emulation, runs SCRIPT in it, powers it off and exits with SCRIPT's status (124: it took too long,
 # 125: the guest died). FOLDER is /host in the guest: the script finds there what it needs, and leaves there what it made.
-# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (600 seconds), OPTIONS (more of QEMU's).
+# The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (600 seconds), DEVICES (more options of QEMU).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 kernel=$1 initrd=$2 folder=$3 script=$4
@@ -11,14 +11,14 @@ shift 4
 
 rm -f "$folder/rc"
 install -m 755 "$script" "$folder/script"
-read -ra options <<<"${OPTIONS:-}"
+read -ra devices <<<"${DEVICES:-}"
 status=0
 timeout --foreground "${LIMIT:-600}" "$guest/qemu.sh" \
   -accel tcg,thread=multi -cpu max -smp "${SMP:-2}" -m "${MEM:-1G}" \
   -object "memory-backend-memfd,id=ram,size=${MEM:-1G},share=on" -machine q35,memory-backend=ram \
   -nodefaults -no-user-config -display none -serial stdio -no-reboot -kernel "$kernel" -initrd "$initrd" \
   -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check $*" \
-  -virtfs "local,path=$folder,mount_tag=host,security_model=none" "${options[@]}" </dev/null || status=$?
+  -virtfs "local,path=$folder,mount_tag=host,security_model=none" "${devices[@]}" </dev/null || status=$?
 [ "$status" = 0 ] || exit "$status"
 [ -f "$folder/rc" ] || exit 125
 exit "$(cat "$folder/rc")"

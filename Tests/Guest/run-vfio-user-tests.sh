@@ -26,7 +26,7 @@ stop() {
 
 # boot SYSTEM SCRIPT - a guest with the controller attached.
 boot() {
-  OPTIONS="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$work/socket\"}}" \
+  DEVICES="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$work/socket\"}}" \
     "$guest/boot.sh" "$1/vmlinuz" "$1/initrd.cpio" "$work/host" "$guest/vfio-user/$2.sh"
 }
 

@@ -6,14 +6,16 @@ trap 'rm -rf "$work"' EXIT
 
 # The nvmepf that runs in the guests: NVMEPF_STATIC, or built now.
 build_nvmepf() {
-  if [ -n "${NVMEPF_STATIC:-}" ]; then
-    cp "$NVMEPF_STATIC" "$work/nvmepf"
-    return
-  fi
-  say "building nvmepf for the guests"
-  "$guest/../../scripts/static.sh" "$work/nvmepf" >"$work/build.log" 2>&1 || {
+  if [ -n "${NVMEPF_STATIC:-}" ]; then cp "$NVMEPF_STATIC" "$work/nvmepf"; else build_program nvmepf; fi
+}
+
+# build_program NAME - for the guests, once.
+build_program() {
+  [ ! -e "$work/$1" ] || return 0
+  say "building $1 for the guests"
+  "$guest/../../scripts/static.sh" "$work/$1" "$1" >"$work/build.log" 2>&1 || {
     tail -20 "$work/build.log" >&2
-    fail "nvmepf does not build"
+    fail "$1 does not build"
   }
 }
 
@@ -65,10 +67,19 @@ run_test() {
   cp "$guest/guest.inc" "$@" "$folder/"
   local what
   what=$(sed -n '1s/^# //p' "$script")
+  # Other programs of the package that it runs.
+  local program
+  for program in $(sed -n 's/^# PROGRAMS=//p' "$script"); do
+    build_program "$program"
+    ln "$work/$program" "$folder/$program"
+  done
+  # Options of QEMU: devices that the guest has beside the usual ones.
+  local devices
+  devices=$(sed -n 's/^# DEVICES=//p' "$script" | tr '\n' ' ')
   # Words of the kernel's command line.
   local parameters
   read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script") ${KEEP:+KEEP=1}"
-  tell "$name: $what" "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}"
+  DEVICES=$devices tell "$name: $what" "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}"
   if [ -n "${KEEP:-}" ]; then
     mkdir -p "$KEEP"
     find "$folder" -name '*.nvpt' -exec sh -c 'cp "$1" "$2-$(basename "$1")"' sh {} "$KEEP/${name//[ \/]/-}" \;

@@ -1,0 +1,59 @@
+# Commands are passed through to NVMe devices: the data lands there, what a device lacks is had without it, metadata is refused.
+# PROGRAMS=data-safety
+# DEVICES=-device nvme,id=pci,serial=pci
+# DEVICES=-blockdev driver=null-co,node-name=zeros,size=67108864,read-zeroes=on -device nvme-ns,bus=pci,drive=zeros,nsid=1,ms=8,pi=1
+# DEVICES=-drive if=none,id=kept,driver=null-co,size=67108864,read-zeroes=on,snapshot=on -device nvme-ns,bus=pci,drive=kept,nsid=2
+. ./guest.inc
+. ./nvmet.inc
+
+# Behind nvme-loop a file on tmpfs, which cannot make a range zero, so that Write Zeroes is an invalid opcode; and a disk.
+modprobe null_blk nr_devices=0
+disk=/sys/kernel/config/nullb/nullb0
+mkdir $disk
+echo 1 >$disk/memory_backed
+echo 64 >$disk/size
+echo 1 >$disk/power
+truncate -s 64M /tmp/file
+target_up loop
+namespace_up 2 /tmp/file
+host_up loop
+# QEMU's NVMe device has all commands, a namespace with metadata, and one that keeps its data as long as QEMU lives.
+modprobe nvme
+for device in ng0n1 ng0n2 ng1n1 ng1n2; do until_true test -c /dev/$device; done
+
+for device in /dev/ng0n1 /dev/ng0n2 /dev/ng1n2; do
+  $nvmepf record --backend $device -o /tmp/t.nvpt --rw randrw --bs 16k --iodepth 8 --number 100
+  expect "status of a recording of $device" $? 0
+  expect "executions that failed" "$($nvmepf dump --event execute-end /tmp/t.nvpt | grep -vc ' status=0x0 ')" 0
+  $nvmepf replay /tmp/t.nvpt
+  expect "status of its replay" $? 0
+  $nvmepf record --backend $device -o /tmp/t.nvpt -- \
+    sh -c "$nvmepf ns list --socket \$NVMEPF_SOCKET --json >/tmp/list"
+  expect "bytes of $device, as it says" "$(number bytes /tmp/list)" $((64 << 20))
+  expect "bytes of its blocks" "$(number block_bytes /tmp/list)" "$(blockdev --getss /dev/nvme${device#/dev/ng})"
+done
+holds "data is in the file" test "$(du -k /tmp/file | cut -f1)" -gt 300
+# Read where the kernel keeps no copy of what was there before.
+holds "a disk holds what was written, zeroed and deallocated" \
+  /host/data-safety $nvmepf 1 7 /dev/ng0n1 /dev/nvme0n1
+holds "so does a file, with a device that has no Write Zeroes" \
+  /host/data-safety $nvmepf 1 8 /dev/ng0n2 /tmp/file
+holds "so does QEMU's device, which deallocates" \
+  /host/data-safety $nvmepf 1 9 /dev/ng1n2 /dev/nvme1n2
+
+# refused WHAT DEVICE WORDS - a line says why.
+refused() {
+  $nvmepf record --backend "$2" -o /tmp/t.nvpt --rw randread --number 1 2>/tmp/said
+  expect "status with $1" $? 2
+  holds "it says so" grep -q "$3" /tmp/said
+  cat /tmp/said
+}
+$nvmepf serve --backend /dev/nvme0n1 --socket /tmp/socket 2>/tmp/serving &
+until_true test -S /tmp/socket || cat /tmp/serving
+refused "a device whose block device is in use" /dev/ng0n1 '/dev/nvme0n1 is in use'
+kill $!
+wait $!
+refused "a format with metadata" /dev/ng1n1 '8 bytes of metadata'
+refused "a block device with protection information" /dev/nvme1n1 'T10-DIF-TYPE1-CRC'
+host_down
+finish
