@@ -41,8 +41,8 @@ holds "so does a file, with a device that has no Write Zeroes" \
 holds "so does QEMU's device, which deallocates" \
   /host/data-safety $nvmepf 1 9 /dev/ng1n2 /dev/nvme1n2
 
-# refused WHAT DEVICE WORDS - a line says why.
-refused() {
+# turned_down WHAT DEVICE WORDS - a line says why.
+turned_down() {
   $nvmepf record --backend "$2" -o /tmp/t.nvpt --rw randread --number 1 2>/tmp/said
   expect "status with $1" $? 2
   holds "it says so" grep -q "$3" /tmp/said
@@ -50,10 +50,10 @@ refused() {
 }
 $nvmepf serve --backend /dev/nvme0n1 --socket /tmp/socket 2>/tmp/serving &
 until_true test -S /tmp/socket || cat /tmp/serving
-refused "a device whose block device is in use" /dev/ng0n1 '/dev/nvme0n1 is in use'
+turned_down "a device whose block device is in use" /dev/ng0n1 '/dev/nvme0n1 is in use'
 kill $!
 wait $!
-refused "a format with metadata" /dev/ng1n1 '8 bytes of metadata'
-refused "a block device with protection information" /dev/nvme1n1 'T10-DIF-TYPE1-CRC'
+turned_down "a format with metadata" /dev/ng1n1 '8 bytes of metadata'
+turned_down "a block device with protection information" /dev/nvme1n1 'T10-DIF-TYPE1-CRC'
 host_down
 finish
