@@ -13,7 +13,8 @@ public final class KernelRecorder: @unchecked Sendable {
   public var overrun: UInt64 { withoutRoom.load(ordering: .relaxed) }
   /// The most by which the kernel's times were off the recording's, nanoseconds.
   public var clockErrorNs: UInt64 { clockError.load(ordering: .relaxed) }
-  /// Why there was no stream for some events, which are counted as lost; to be asked after `stop`.
+  /// Why there was no stream for some events, which are counted as lost, or nothing of what was asked for; to be asked
+  /// after `stop`.
   public private(set) var problem: String?
 
   private let directory: String
@@ -35,6 +36,7 @@ public final class KernelRecorder: @unchecked Sendable {
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
   private var streamsMade: UInt16 = 0
+  private var sawSubsystem = false
   private var skipped: [Origin.Role: UInt64]
   private var looked: UInt64
   private var snapshotted: UInt64 = 0
@@ -228,6 +230,9 @@ public final class KernelRecorder: @unchecked Sendable {
 
   /// What was lost at the very end, and what the probes cost.
   private func finish() {
+    if let subsystem, !sawSubsystem {
+      problem = problem ?? "no controller of the subsystem \(subsystem) has done anything: is it called so?"
+    }
     let now = TickSource.monotonic.now()
     for (cpu, count) in zip(cpus, probes.lost()) where count > cpu.lost {
       let stream = streams.first { $0.key.cpu == cpu.number }?.value
@@ -267,7 +272,9 @@ public final class KernelRecorder: @unchecked Sendable {
     guard let subsystem, origin.role == .target, streams[StreamKey(cpu: cpu.number, origin: origin)] == nil else {
       return true
     }
-    return probes.name(of: origin)?.nqn == subsystem
+    guard probes.name(of: origin)?.nqn == subsystem else { return false }
+    sawSubsystem = true
+    return true
   }
 
   private func append(

@@ -332,6 +332,9 @@ public struct DriverReplay: ~Copyable {
   /// Where the engine answers with another status on purpose.
   private func departure(_ command: DriverCommand, _ status: Status, _ own: Status) -> String? {
     if trustsSegmentLength(command, own) { return DriverReplay.trustedLength }
+    if command.qid != 0, status.code == Status.invalidQueueIdentifier.code {
+      return "the driver aborts what is under way in a queue that is deleted, the engine completes it"
+    }
     if status.code == Status.invalidNamespaceOrFormat.code, own.code == Status.invalidField.code,
       (1...Subsystem.namespacesMax).contains(command.sqe.nsid)
     {
