@@ -28,7 +28,7 @@ struct ProbeBench {
       BenchRow("kernel probe, in the kernel", "ns an event", cost, goal: "<= 200"),
       BenchRow("kernel events into a file, at 2 M/s", "events/s", throughput, goal: ">= 2,000,000"),
       BenchRow("  events lost", "events", Samples([Double(lost)]), goal: "0"),
-      BenchRow("  as fast as they come, the rest counted as lost", "events/s", unpaced),
+      BenchRow("  as fast as they come, the rest is lost", "events/s", unpaced),
     ]
   }
 

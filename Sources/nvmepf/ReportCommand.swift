@@ -44,8 +44,10 @@ struct ReportCommand: ParsableCommand {
     }
     if reader.chunks.contains(where: { $0.header.id.source == .engine }) { return .endpoint }
     guard let busiest = controllers.first else { return .endpoint }
-    if !json, controllers.count > 1 {
-      let others = controllers.dropFirst().map { "\($0.controller) (\($0.nqn))" }.joined(separator: ", ")
+    // What belongs to no controller has no name.
+    let others = controllers.dropFirst().filter { !$0.nqn.isEmpty }
+    if !json, !others.isEmpty {
+      let others = others.map { "\($0.controller) (\($0.nqn))" }.joined(separator: ", ")
       tell("nvmepf: this is about controller \(busiest.controller) (\(busiest.nqn)); --controller for \(others)")
     }
     return .controller(busiest.controller)
