@@ -20,8 +20,17 @@ host_up loop
 # QEMU's NVMe device has all commands, a namespace with metadata, and one that keeps its data as long as QEMU lives.
 modprobe nvme
 for device in ng0n1 ng0n2 ng1n1 ng1n2; do until_true test -c /dev/$device; done
+for device in nvme0n1 nvme0n2 nvme1n1 nvme1n2; do until_true test -b /dev/$device; done
 
-for device in /dev/ng0n1 /dev/ng0n2 /dev/ng1n2; do
+# named CONTROLLER NSID - 1n2 of nvme1n2: the kernel numbers namespaces as it finds them.
+named() {
+  for name in /sys/block/nvme$1n*; do
+    [ "$(cat $name/nsid)" != "$2" ] || echo "${name#*/nvme}"
+  done
+}
+protected=$(named 1 1)
+
+for device in /dev/ng0n1 /dev/ng0n2 /dev/ng$(named 1 2); do
   block=/dev/nvme${device#/dev/ng}
   $nvmepf record --backend $device -o /tmp/t.nvpt --rw randrw --bs 16k --iodepth 8 --number 100
   expect "status of a recording of $device" $? 0
@@ -49,7 +58,7 @@ until_true test -S /tmp/socket || cat /tmp/serving
 refused "a device whose block device is in use" /dev/ng0n1 '/dev/nvme0n1 is in use'
 kill $!
 wait $!
-refused "a format with metadata" /dev/ng1n1 '8 bytes of metadata'
-refused "a block device with protection information" /dev/nvme1n1 'T10-DIF-TYPE1-CRC'
+refused "a format with metadata" /dev/ng$protected '8 bytes of metadata'
+refused "a block device with protection information" /dev/nvme$protected 'T10-DIF-TYPE1-CRC'
 host_down
 finish
