@@ -80,7 +80,6 @@ guard [4, 6, 7].contains(arguments.count), let rounds = Int(arguments[2]), let s
 }
 let directory = NSTemporaryDirectory() + "/nvmepf-safety-\(getpid())"
 try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-defer { try? FileManager.default.removeItem(atPath: directory) }
 let own = directory + "/namespace"
 let (backend, file) = arguments.count > 4 ? (arguments[4], arguments[5]) : (own, own)
 let cut = arguments.count > 6 ? arguments[6] : nil
@@ -100,4 +99,5 @@ for number in 1...rounds {
 }
 print("\(rounds) rounds, \(model.tag) writes, \(forgotten) forgotten, \(failures) failures; seed \(seed)")
 if cut != nil, forgotten == 0 { print("nothing was ever forgotten: the power was not cut") }
+try? FileManager.default.removeItem(atPath: directory)
 exit(failures == 0 && (cut == nil || forgotten > 0) ? 0 : 1)

@@ -20,8 +20,18 @@ host_up loop
 # QEMU's NVMe device has all commands, a namespace with metadata, and one that keeps its data as long as QEMU lives.
 modprobe nvme
 for device in ng0n1 ng0n2 ng1n1 ng1n2; do until_true test -c /dev/$device; done
+for device in nvme0n1 nvme0n2 nvme1n1 nvme1n2; do until_true test -b /dev/$device; done
 
-for device in /dev/ng0n1 /dev/ng0n2 /dev/ng1n2; do
+# named CONTROLLER NSID - 1n2 of nvme1n2: the kernel numbers namespaces as it finds them.
+named() {
+  for name in /sys/block/nvme$1n*; do
+    [ "$(cat $name/nsid)" != "$2" ] || echo "${name#*/nvme}"
+  done
+}
+protected=$(named 1 1)
+
+for device in /dev/ng0n1 /dev/ng0n2 /dev/ng$(named 1 2); do
+  block=/dev/nvme${device#/dev/ng}
   $nvmepf record --backend $device -o /tmp/t.nvpt --rw randrw --bs 16k --iodepth 8 --number 100
   expect "status of a recording of $device" $? 0
   expect "executions that failed" "$($nvmepf dump --event execute-end /tmp/t.nvpt | grep -vc ' status=0x0 ')" 0
@@ -30,16 +40,11 @@ for device in /dev/ng0n1 /dev/ng0n2 /dev/ng1n2; do
   $nvmepf record --backend $device -o /tmp/t.nvpt -- \
     sh -c "$nvmepf ns list --socket \$NVMEPF_SOCKET --json >/tmp/list"
   expect "bytes of $device, as it says" "$(number bytes /tmp/list)" $((64 << 20))
-  expect "bytes of its blocks" "$(number block_bytes /tmp/list)" "$(blockdev --getss /dev/nvme${device#/dev/ng})"
+  expect "bytes of its blocks" "$(number block_bytes /tmp/list)" "$(blockdev --getss $block)"
+  # Read where the kernel keeps no copy of what was there before.
+  holds "it holds what was written, zeroed and deallocated" /host/data-safety $nvmepf 1 7 $device $block
 done
 holds "data is in the file" test "$(du -k /tmp/file | cut -f1)" -gt 300
-# Read where the kernel keeps no copy of what was there before.
-holds "a disk holds what was written, zeroed and deallocated" \
-  /host/data-safety $nvmepf 1 7 /dev/ng0n1 /dev/nvme0n1
-holds "so does a file, with a device that has no Write Zeroes" \
-  /host/data-safety $nvmepf 1 8 /dev/ng0n2 /tmp/file
-holds "so does QEMU's device, which deallocates" \
-  /host/data-safety $nvmepf 1 9 /dev/ng1n2 /dev/nvme1n2
 
 # turned_down WHAT DEVICE WORDS - a line says why.
 turned_down() {
@@ -53,7 +58,7 @@ until_true test -S /tmp/socket || cat /tmp/serving
 turned_down "a device whose block device is in use" /dev/ng0n1 '/dev/nvme0n1 is in use'
 kill $!
 wait $!
-turned_down "a format with metadata" /dev/ng1n1 '8 bytes of metadata'
-turned_down "a block device with protection information" /dev/nvme1n1 'T10-DIF-TYPE1-CRC'
+turned_down "a format with metadata" /dev/ng$protected '8 bytes of metadata'
+turned_down "a block device with protection information" /dev/nvme$protected 'T10-DIF-TYPE1-CRC'
 host_down
 finish
