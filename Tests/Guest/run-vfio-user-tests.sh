@@ -9,7 +9,7 @@ nvmepf=$work/nvmepf
 
 # A server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
 serve() {
-  rm -f "$work/socket"
+  rm -f "$work/socket" "$work/socket.control"
   truncate --size 64M "$work/image"
   "$nvmepf" serve --socket "$work/socket" --backend null:1GiB --record "$work/t.nvpt" 2>"$work/serve.log" &
   server=$!
@@ -24,10 +24,12 @@ stop() {
   "$nvmepf" info --json "$work/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$work/t.nvpt"
 }
 
-# boot SYSTEM SCRIPT - a guest with the controller attached.
+# boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - a guest with the controller attached.
 boot() {
+  local system=$1 script=$2
+  shift 2
   DEVICES="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$work/socket\"}}" \
-    "$guest/boot.sh" "$1/vmlinuz" "$1/initrd.cpio" "$work/host" "$guest/vfio-user/$2.sh"
+    "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$work/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
 # until_there FILE - the guest has come so far.
@@ -36,8 +38,10 @@ until_there() {
 }
 
 # A guest at work, for which a namespace comes and goes.
-work_in() { # SYSTEM
-  boot "$1" attach &
+work_in() { # SYSTEM [KERNEL-PARAMETER...]
+  local system=$1
+  shift
+  boot "$system" attach "$@" &
   guest_pid=$!
   until_there "$work/host/wants-namespace" && "$nvmepf" ns add --socket "$work/socket" --backend memory:16MiB
   until_there "$work/host/wants-none" && "$nvmepf" ns remove --socket "$work/socket" 3
@@ -46,6 +50,10 @@ work_in() { # SYSTEM
 
 attach() { # SYSTEM
   serve && work_in "$1" && stop
+}
+
+pin() { # SYSTEM
+  serve && work_in "$1" pci=nomsi && grep -q 'interrupts by the pin' "$work/log" && stop
 }
 
 vanish() { # SYSTEM
@@ -75,6 +83,7 @@ for suite; do
   system=$cache/$suite
   version=$(cut -d+ -f1 "$system/version")
   run attach "$system" "$version: a guest's driver reads, writes, trims and resets our controller"
+  run pin "$system" "$version: the same without MSI-X, by INTx"
 done
 [ -z "${system:-}" ] || run vanish "$system" "$version: a guest that is killed in the middle leaves the controller to the next"
 summary
