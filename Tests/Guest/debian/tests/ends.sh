@@ -8,16 +8,22 @@ holds "it names what to load" grep -q 'modprobe nvmet' /tmp/said
 target_up loop
 host_up loop
 
-$nvmepf record --kernel -o /tmp/int.nvpt 2>/dev/null &
-until_true sh -c 'bpftool link list | grep -q nvmet_req'
+# It says when all probes are attached: what comes before is not recorded.
+is_recording() { grep -q 'recording the kernel' /tmp/said; }
+record() { # OPTION...
+  rm -f /tmp/said
+  exec $nvmepf record --kernel "$@" 2>/tmp/said
+}
+record -o /tmp/int.nvpt &
+until_true is_recording
 dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
 kill -INT $!
 wait $!
 holds "nothing is attached after Ctrl-C" until_true detached
 expect "commands in the trace" "$(request_commands /tmp/int.nvpt | wc -l)" 10
 
-$nvmepf record --kernel -o /tmp/kill.nvpt 2>/dev/null &
-until_true sh -c 'bpftool link list | grep -q nvmet_req'
+record -o /tmp/kill.nvpt &
+until_true is_recording
 dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
 # Half a second is what the recorder may keep to itself; what the rings hold is not lost with it.
 until_true sh -c 'ls /dev/shm/nvmepf-*/kernel-*.ring'
@@ -31,8 +37,8 @@ holds "and read" sh -c "$nvmepf dump /tmp/kill.nvpt >/dev/null"
 # fentry they hold it, by kprobes they do not: either way the recording goes on.
 unloaded() {
   modprobe nvme
-  $nvmepf record --kernel --attach "$1" -o /tmp/unload.nvpt 2>/tmp/said &
-  until_true sh -c 'bpftool link list | grep -q nvmet_req'
+  record --attach "$1" -o /tmp/unload.nvpt &
+  until_true is_recording
   dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
   if rmmod nvme 2>/dev/null; then gone=yes; else gone=no; fi
   dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
