@@ -12,9 +12,9 @@ host_up loop
 is_recording() { grep -q 'recording the kernel' /tmp/said; }
 record() { # OPTION...
   rm -f /tmp/said
-  exec $nvmepf record --kernel "$@" 2>/tmp/said
+  $nvmepf record --kernel "$@" 2>/tmp/said &
 }
-record -o /tmp/int.nvpt &
+record -o /tmp/int.nvpt
 until_true is_recording
 dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
 kill -INT $!
@@ -22,7 +22,7 @@ wait $!
 holds "nothing is attached after Ctrl-C" until_true detached
 expect "commands in the trace" "$(request_commands /tmp/int.nvpt | wc -l)" 10
 
-record -o /tmp/kill.nvpt &
+record -o /tmp/kill.nvpt
 until_true is_recording
 dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
 # Half a second is what the recorder may keep to itself; what the rings hold is not lost with it.
@@ -37,7 +37,7 @@ holds "and read" sh -c "$nvmepf dump /tmp/kill.nvpt >/dev/null"
 # fentry they hold it, by kprobes they do not: either way the recording goes on.
 unloaded() {
   modprobe nvme
-  record --attach "$1" -o /tmp/unload.nvpt &
+  record --attach "$1" -o /tmp/unload.nvpt
   until_true is_recording
   dd if=/dev/nvme0n1 of=/dev/null bs=4k count=10 iflag=direct 2>/dev/null
   if rmmod nvme 2>/dev/null; then gone=yes; else gone=no; fi
