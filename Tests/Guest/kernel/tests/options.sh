@@ -37,7 +37,7 @@ look() {
   expect "status of record --kernel $*" $? 0
   of_events '{ n[v["event"]]++ } END { for (k in n) print k, n[k] }' /tmp/o.nvpt >/tmp/kinds
 }
-kinds() { awk '{ print $1 }' /tmp/kinds | grep -v '^origin$\|^probe$\|^gap$' | sort | tr '\n' ' '; }
+kinds() { awk '{ print $1 }' /tmp/kinds | grep -v '^origin$\|^probe$\|^clock$\|^gap$' | sort | tr '\n' ' '; }
 count() { awk -v k="$1" '$1 == k { n = $2 } END { print n + 0 }' /tmp/kinds; }
 
 look --events nvmet
@@ -45,7 +45,7 @@ expect "kinds of events" "$(kinds)" "execute-begin execute-end request "
 expect "requests" "$(count request)" 40
 queue=$($nvmepf dump --event request /tmp/o.nvpt | field qid | sort -u)
 look --events host
-expect "kinds of events" "$(kinds)" "completion doorbell interrupt submit "
+expect "kinds of events" "$(kinds)" "completion doorbell entry interrupt queue-state submit "
 expect "submissions" "$(count submit)" 40
 look --events block
 expect "kinds of events" "$(kinds)" "block "
