@@ -177,7 +177,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
-    guard memory.read(address, into: entries, count: count * SubmissionEntry.size) else {
+    guard copyEntries(address, count, into: entries) else {
       if R.isOn {
         let record = Record(
           time: last, kind: .fetch, flags: EventFlag.failed, qid: qid.rawValue, a: UInt64(slot))
@@ -195,6 +195,18 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
         span = 0
       }
     }
+    return true
+  }
+
+  /// One entry, which is most of them, needs no call.
+  @inline(__always)
+  private mutating func copyEntries(
+    _ address: PCIAddress, _ count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
+  ) -> Bool {
+    guard count == 1, let source = memory.translate(address, SubmissionEntry.size, forWriting: false) else {
+      return memory.read(address, into: entries, count: count * SubmissionEntry.size)
+    }
+    entries.pointee = source.loadUnaligned(as: SubmissionEntry.self)
     return true
   }
 
