@@ -63,7 +63,7 @@ public final class KernelRecorder: @unchecked Sendable {
     /// Events until its name is looked for again.
     var patience = 0
 
-    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .wait) }
+    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitUnseen) }
   }
 
   private final class CPU {

@@ -3,7 +3,7 @@ import Glibc
 
 /// What a producer does when its ring is full.
 public enum FullRing: Sendable {
-  /// Wait for room, and record the wait; a ring of the kernel is filled by a copier, whose waits nobody sees.
+  /// Wait for room, and record the wait.
   case wait
   /// Wait for room, as one who copies events does: it keeps nobody waiting, and its clock is not theirs.
   case waitUnseen
@@ -25,7 +25,7 @@ public struct RingProducer: ~Copyable {
 
   public init(_ ring: Ring, whenFull: FullRing) {
     self.ring = ring
-    self.whenFull = whenFull == .wait && ring.source == .kernel ? .waitUnseen : whenFull
+    self.whenFull = whenFull
     slots = ring.slots
     mask = ring.capacity - 1
     head = ring.head.pointee.load(ordering: .relaxed)

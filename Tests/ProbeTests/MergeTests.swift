@@ -46,7 +46,7 @@ import Trace
 
   private final class Producer {
     private var producer: RingProducer
-    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .wait) }
+    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitUnseen) }
     func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {
       if bytes.isEmpty { producer.append(record) } else { producer.append(record, bytes) }
     }
