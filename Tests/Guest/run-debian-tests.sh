@@ -9,7 +9,7 @@ tests=("$@")
 
 build_nvmepf
 suites=(trixie trixie-backports)
-prepared "QEMU" "$guest/qemu.sh" --version || suites=()
+prepared "QEMU" has_qemu || suites=()
 for suite in "${suites[@]}"; do
   prepared "Debian's kernel of $suite" "$guest/debian/build.sh" "$suite" || continue
   for test in "${tests[@]}"; do

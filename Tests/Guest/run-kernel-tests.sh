@@ -7,7 +7,7 @@ set -uo pipefail
 tests=("$@")
 [ $# -gt 0 ] || mapfile -t tests < <(cd "$guest/kernel/tests" && ls -- *.sh | sed 's/\.sh$//')
 
-if prepared "QEMU" "$guest/qemu.sh" --version && prepared "nvmet-pci-epf's kernel" "$guest/kernel/build.sh"; then
+if prepared "QEMU" has_qemu && prepared "nvmet-pci-epf's kernel" "$guest/kernel/build.sh"; then
   build_nvmepf
   for test in "${tests[@]}"; do
     script=$guest/kernel/tests/$test.sh

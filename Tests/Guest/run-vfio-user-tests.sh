@@ -77,7 +77,7 @@ run() { # NAME SYSTEM WHAT
 }
 
 [ $# -gt 0 ] || set -- trixie trixie-backports
-prepared "QEMU" "$guest/qemu.sh" --version || set --
+prepared "QEMU" has_qemu || set --
 for suite; do
   prepared "a guest of $suite" "$guest/debian/build.sh" "$suite" || continue
   system=$cache/$suite

@@ -39,6 +39,9 @@ prepared() {
   return 1
 }
 
+# Whether the emulator can be had, and runs.
+has_qemu() { "$guest/qemu.sh" --version >/dev/null; }
+
 # tell TITLE COMMAND... - run a test, and tell how it ended; of one that failed, what it printed.
 tell() {
   local title=$1 begin=$SECONDS
