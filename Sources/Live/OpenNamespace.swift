@@ -72,21 +72,13 @@ final class OpenNamespace: @unchecked Sendable {
       guard try storage.get().canPassThrough || !device.isPassedThrough else {
         throw StorageError(description: "\(device.path): passing commands through needs Linux 5.19")
       }
-      // Without a second descriptor a device would go through the page cache, and nobody would know.
-      if !device.isDirect, descriptorsAreExhausted { throw StorageError(description: device.path) }
       return device
     } catch {
-      guard descriptorsAreExhausted else { throw EndpointError(description: error.description) }
+      guard error.isOutOfDescriptors else { throw EndpointError(description: error.description) }
       throw EndpointError(
         description: "no file descriptors are left for namespace \(configuration.nsid), \(configuration.backend): "
           + "one on a file or device needs two, and ulimit -Hn sets how many there are")
     }
-  }
-
-  private static var descriptorsAreExhausted: Bool {
-    let probe = nvmepf_eventfd()
-    if probe >= 0 { close(probe) }
-    return probe == -EMFILE || probe == -ENFILE
   }
 
   private static func open(_ configuration: NamespaceConfiguration) throws(StorageError) -> StorageDevice {

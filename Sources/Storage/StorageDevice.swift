@@ -5,8 +5,15 @@ import Synchronization
 /// Why storage cannot be used: one line with the path and what to do.
 public struct StorageError: Error, CustomStringConvertible, Sendable {
   public let description: String
+  /// The process has, or the system has, no file descriptors left.
+  public let isOutOfDescriptors: Bool
 
-  public init(description: String) { self.description = description }
+  public init(description: String) { self.init(description: description, isOutOfDescriptors: false) }
+
+  init(description: String, isOutOfDescriptors: Bool) {
+    self.description = description
+    self.isOutOfDescriptors = isOutOfDescriptors
+  }
 }
 
 /// An open regular file, block device or NVMe character device.
@@ -42,17 +49,15 @@ public final class StorageDevice: Sendable {
     bufferedDescriptor = opened.descriptor
     isReadOnly = opened.isReadOnly
     var access: StorageAccess
+    let direct: Int32
     do throws(StorageError) {
       (kind, bytes, logicalBlockBytes, access) = try StorageDevice.inspect(path, opened.descriptor)
       let isClaimed = access.isPassedThrough && !opened.isReadOnly
       claim = isClaimed ? try StorageDevice.claim(path, opened.descriptor) : -1
+      direct = buffered || access.isPassedThrough ? -1 : try StorageDevice.openDirect(path, opened.isReadOnly)
     } catch {
       close(opened.descriptor)
       throw error
-    }
-    var direct: Int32 = -1
-    if !buffered, !access.isPassedThrough {
-      direct = Glibc.open(path, (opened.isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | nvmepf_open_direct())
     }
     access.isDirect = direct >= 0
     self.access = access
@@ -108,6 +113,14 @@ public final class StorageDevice: Sendable {
     return (try lock(path, descriptor, LOCK_SH), true)
   }
 
+  /// - Returns: -1 where only the page cache leads to it.
+  private static func openDirect(_ path: String, _ isReadOnly: Bool) throws(StorageError) -> Int32 {
+    let descriptor = Glibc.open(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | nvmepf_open_direct())
+    // What is only for want of a descriptor would go through the page cache, and nobody would know.
+    guard descriptor >= 0 || errno != EMFILE && errno != ENFILE else { throw failure(path, errno) }
+    return descriptor
+  }
+
   private static func lock(_ path: String, _ descriptor: Int32, _ kind: Int32) throws(StorageError) -> Int32 {
     guard flock(descriptor, kind | LOCK_NB) == 0 else {
       close(descriptor)
@@ -123,6 +136,7 @@ public final class StorageDevice: Sendable {
       let block = DeviceFolder(status.st_rdev, isBlock: false)?.blockDevice
     else { return -1 }
     let claim = Glibc.open(block, O_RDONLY | O_CLOEXEC | O_EXCL)
+    guard claim >= 0 || errno != EMFILE && errno != ENFILE else { throw failure(block, errno) }
     guard claim >= 0 || errno != EBUSY else {
       throw StorageError(description: "cannot open \(path): \(block) is in use; is it mounted?")
     }
@@ -134,10 +148,12 @@ public final class StorageDevice: Sendable {
       switch error {
       case ENOENT: "; truncate --size 1G \(path) makes one"
       case EBUSY: "; is it mounted?"
-      case EMFILE: "; each namespace needs two of them: ulimit -n 4096"
+      case EMFILE: "; each needs two of them, and ulimit -Hn sets how many there are"
       default: ""
       }
-    return StorageError(description: "cannot open \(path): \(text(of: error))\(remedy)")
+    return StorageError(
+      description: "cannot open \(path): \(text(of: error))\(remedy)",
+      isOutOfDescriptors: error == EMFILE || error == ENFILE)
   }
 
   private typealias Facts = (kind: Kind, bytes: UInt64, blockBytes: UInt32, access: StorageAccess)

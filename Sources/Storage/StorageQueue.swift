@@ -75,7 +75,9 @@ public struct StorageQueue: ~Copyable {
       let remedy =
         error == EPERM || error == ENOSYS
         ? "; files and devices need it: sysctl kernel.io_uring_disabled=0, or a sandbox that allows it" : ""
-      throw StorageError(description: "io_uring is not available: \(String(cString: strerror(error)))\(remedy)")
+      throw StorageError(
+        description: "io_uring is not available: \(String(cString: strerror(error)))\(remedy)",
+        isOutOfDescriptors: error == EMFILE || error == ENFILE)
     }
     self.ring = ring
     buffers = UnsafeMutableRawBufferPointer(start: base, count: size)
