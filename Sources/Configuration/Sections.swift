@@ -143,7 +143,7 @@ struct SubsystemSection {
 
   func apply(to endpoint: inout EndpointConfiguration) {
     endpoint.subsystem = subsystem
-    endpoint.subsystem.vectors = subsystem.ioQueuesMax + 1
+    endpoint.offerInterrupts(msix: subsystem.ioQueuesMax + 1)
     endpoint.namespaces = namespaces
   }
 }
@@ -165,9 +165,10 @@ struct FunctionSection {
     set(section.integer("deviceid", 0...UInt16.max)) { $0.deviceID = $1 }
     set(section.vendor("subsys_vendor_id")) { $0.subsystem.subsystemVendorID = $1 }
     set(section.integer("subsys_id", 0...UInt16.max)) { $0.subsystemID = $1 }
-    set(section.integer("msix_interrupts", 1...UInt16(2048))) { $0.subsystem.vectors = $1 }
+    set(section.integer("msix_interrupts", 0...UInt16(2048))) { $0.offerInterrupts(msix: $1, msi: $0.msiInterrupts) }
+    set(section.integer("msi_interrupts", 0...UInt16(32))) { $0.offerInterrupts(msix: $0.msixInterrupts, msi: $1) }
     section.skip(["name"])
-    section.ignore(["msi_interrupts", "baseclass_code", "subclass_code", "progif_code", "revid"])
+    section.ignore(["baseclass_code", "subclass_code", "progif_code", "revid"])
     section.ignore(["cache_line_size", "interrupt_pin"])
     let nvme = section.section("nvme")
     port = nvme?.integer("portid", 0...UInt32(UInt16.max))

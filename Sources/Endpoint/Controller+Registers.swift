@@ -61,15 +61,33 @@ extension Controller {
     }
   }
 
-  /// What was held back while a vector was masked is announced now.
+  /// Whether INTx is asserted: a completion queue has entries that were announced and that the host has not freed, and
+  /// its vector is not masked (PCIe Transport 1.1).
+  public var assertsPin: Bool {
+    guard csts.ready, !csts.fatal else { return false }
+    for place in 0..<liveCompletion.count {
+      let queue = completionQueues + Int(liveCompletion[place].rawValue)
+      let isMasked = queue.pointee.vector < 32 && intms & 1 << UInt32(queue.pointee.vector) != 0
+      if queue.pointee.interruptsEnabled, !isMasked, queue.pointee.hasAnnouncedEntries { return true }
+    }
+    return false
+  }
+
+  /// What was held back while a vector was masked is announced now, and what was announced before and still lies there
+  /// once more.
   private mutating func unmask<P: Port & ~Copyable>(_ bits: UInt32, _ port: inout P) {
+    let bits = bits & intms
     intms &= ~bits
-    guard !csts.fatal else { return }
+    guard csts.ready, !csts.fatal else { return }
     for place in 0..<liveCompletion.count {
       let cqid = liveCompletion[place]
       let queue = completionQueues + Int(cqid.rawValue)
+      guard queue.pointee.vector < 32, bits & 1 << UInt32(queue.pointee.vector) != 0 else { continue }
+      _ = takeHead(of: cqid, &port)
       let isDue = !queue.pointee.isAggregating || queue.pointee.unannounced >= queue.pointee.threshold
-      if queue.pointee.unannounced > 0, isDue { raiseInterrupt(queue, cqid, &port) }
+      if queue.pointee.hasAnnouncedEntries || queue.pointee.unannounced > 0 && isDue {
+        raiseInterrupt(queue, cqid, &port)
+      }
     }
   }
 

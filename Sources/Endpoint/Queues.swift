@@ -57,6 +57,8 @@ struct CompletionQueue: BitwiseCopyable {
   var isFull: Bool { (tail + 1 == size ? 0 : tail + 1) == head }
   /// Entries that the host has not freed.
   var outstanding: UInt32 { tail >= head ? tail - head : tail + size - head }
+  /// Whether an interrupt was raised for any of them.
+  var hasAnnouncedEntries: Bool { outstanding > unannounced }
 }
 
 /// A command from its fetch until its completion is posted.

@@ -366,11 +366,16 @@ public final class HostController: @unchecked Sendable {
   /// Nanoseconds of the clock that time-outs are measured with.
   public static func nowNs() -> UInt64 { Clock.monotonicNs() }
 
-  /// Signal `descriptors` for the vectors from 0 on.
-  public func setInterrupts(_ descriptors: [Int32]) throws(HostError) {
+  /// Signal `descriptors` for the vectors from 0 on; for INTx there is one.
+  public func setInterrupts(_ descriptors: [Int32], of kind: InterruptKind = .msix) throws(HostError) {
     do throws(VFIOUserError) {
-      try client.setInterrupts(.msix, start: 0, descriptors: descriptors)
+      try client.setInterrupts(kind, start: 0, descriptors: descriptors)
     } catch { throw HostError(error.description) }
+  }
+
+  /// INTx, which was signalled, has been dealt with: signal it anew if it is asserted.
+  public func unmaskPin() throws(HostError) {
+    do throws(VFIOUserError) { try client.unmaskPin() } catch { throw HostError(error.description) }
   }
 
   /// A device reset, as the bus would do it; the controller is disabled after it.

@@ -65,6 +65,9 @@ public struct EndpointConfiguration: Equatable, Sendable {
   public var deviceID: UInt16 = 1
   /// PCI subsystem identifier.
   public var subsystemID: UInt16 = 0
+  /// MSI-X and MSI interrupts that the host is offered beside INTx; 0 for none.
+  public private(set) var msixInterrupts: UInt16 = 0
+  public private(set) var msiInterrupts: UInt16 = 0
   /// Without a command for this long the engine's thread naps between polls.
   public var idleMs: UInt32 = 5000
   /// How long such a nap is.
@@ -72,13 +75,23 @@ public struct EndpointConfiguration: Equatable, Sendable {
   /// The core that the engine's thread is tied to; nil for any.
   public var core: Int?
 
-  public init() {}
+  public init() { offerInterrupts(msix: subsystem.ioQueuesMax + 1) }
 
   /// One namespace.
   public init(backend: BackendConfiguration, ioQueuesMax: UInt16) {
     subsystem.ioQueuesMax = ioQueuesMax
-    subsystem.vectors = ioQueuesMax + 1
     namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]
+    offerInterrupts(msix: ioQueuesMax + 1)
+  }
+
+  /// Offer the host these interrupts, and the controller as many vectors as the larger count.
+  /// - Parameters:
+  ///   - msix: at most 2048.
+  ///   - msi: at most 32; becomes a power of two (PCIe Base 6.0, 7.7.1).
+  public mutating func offerInterrupts(msix: UInt16, msi: UInt16 = 0) {
+    msixInterrupts = msix
+    msiInterrupts = msi.nonzeroBitCount <= 1 ? msi : 1 << (UInt16.bitWidth - msi.leadingZeroBitCount)
+    subsystem.vectors = max(msixInterrupts, msiInterrupts, 1)
   }
 }
 

@@ -28,6 +28,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// By namespace identifier; the engine's thread has its own table of their backends.
   private var namespaces: [UInt32: OpenNamespace] = [:]
   private let subsystem: Subsystem
+  private let msixInterrupts: UInt16
+  private let msiInterrupts: UInt16
   private var configuration: PCIConfigurationSpace
   private let initialConfiguration: PCIConfigurationSpace
   private var table: [UInt8]
@@ -39,6 +41,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public init(_ configuration: EndpointConfiguration, recording: EndpointRecording? = nil) throws(EndpointError) {
     subsystem = configuration.subsystem
+    msixInterrupts = configuration.msixInterrupts
+    msiInterrupts = configuration.msiInterrupts
     doorbellFile = nvmepf_memfd("nvmepf-doorbells")
     // An area of a region lies in its file where it lies in the region.
     let place = off_t(Register.doorbells)
@@ -61,7 +65,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     initialConfiguration = PCIConfigurationSpace(
       vendorID: subsystem.vendorID, deviceID: configuration.deviceID, subsystemVendorID: subsystem.subsystemVendorID,
       subsystemID: configuration.subsystemID, barBytes: UInt32(EndpointFunction.barBytes),
-      vectors: subsystem.vectors, tableOffset: UInt32(EndpointFunction.tableOffset),
+      msix: configuration.msixInterrupts, msi: configuration.msiInterrupts,
+      tableOffset: UInt32(EndpointFunction.tableOffset),
       pendingOffset: UInt32(EndpointFunction.pendingOffset))
     self.configuration = initialConfiguration
     table = [UInt8](repeating: 0, count: Int(EndpointFunction.barBytes - EndpointFunction.tableOffset))
@@ -158,8 +163,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   public func interruptCount(_ kind: InterruptKind) -> UInt32 {
     switch kind {
     case .intx, .error, .request: 1
-    case .msi: 0
-    case .msix: UInt32(subsystem.vectors)
+    case .msi: UInt32(msiInterrupts)
+    case .msix: UInt32(msixInterrupts)
     }
   }
 
@@ -245,19 +250,13 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   public func unmap(address: UInt64, size: UInt64) { shard.unmap(address: address, length: size) }
 
   public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) {
-    switch kind {
-    case .msix: shard.setInterrupt(vector: Int(index), descriptor: descriptor)
-    case .intx: shard.setInterrupt(vector: nil, descriptor: descriptor)
-    case .msi, .error, .request: return
-    }
+    if let line = InterruptLine(kind, index) { shard.setInterrupt(line, descriptor: descriptor) }
   }
 
+  public func setPinMask(isMasked: Bool) { isMasked ? shard.maskPin() : shard.unmaskPin() }
+
   public func trigger(_ kind: InterruptKind, index: UInt32) {
-    switch kind {
-    case .msix: shard.triggerInterrupt(vector: Int(index))
-    case .intx: shard.triggerInterrupt(vector: nil)
-    case .msi, .error, .request: return
-    }
+    if let line = InterruptLine(kind, index) { shard.triggerInterrupt(line) }
   }
 
   public func reset() { resetController(.device) }
@@ -276,5 +275,17 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private func resetConfiguration() {
     configuration = initialConfiguration
     for index in table.indices { table[index] = 0 }
+  }
+}
+
+extension InterruptLine {
+  /// nil for what the endpoint never raises.
+  fileprivate init?(_ kind: InterruptKind, _ index: UInt32) {
+    switch kind {
+    case .intx: self = .pin
+    case .msi: self = .msi(Int(index))
+    case .msix: self = .msix(Int(index))
+    case .error, .request: return nil
+    }
   }
 }

@@ -1,40 +1,89 @@
 import Glibc
 
-/// The event descriptors through which the host hears of interrupts: MSI-X vectors, and INTx for who uses no MSI-X.
+/// One of a function's interrupts.
+enum InterruptLine {
+  /// INTx.
+  case pin
+  case msi(Int)
+  case msix(Int)
+}
+
+/// The event descriptors through which the host hears of interrupts. Which it has given says which kind it uses.
+///
 /// The engine's thread owns them, so that a descriptor is never signalled after it was taken away.
 struct InterruptLines: ~Copyable {
-  /// A vector's descriptor; -1 for none.
-  private let vectors: UnsafeMutablePointer<Int32>
-  private let count: Int
-  private var pin: Int32 = -1
+  static let msiMax = 32
 
-  init(vectors count: Int) {
-    self.count = count
-    vectors = .allocate(capacity: count)
-    vectors.initialize(repeating: -1, count: count)
+  /// A vector's descriptor; -1 for none: those of MSI-X, then those of MSI.
+  private let vectors: UnsafeMutablePointer<Int32>
+  private let msixCount: Int
+  private var pin: Int32 = -1
+  /// The host has been told, or does not want to be, and says when it wants to hear again.
+  private var pinIsMasked = false
+
+  init(vectors msixCount: Int) {
+    self.msixCount = msixCount
+    vectors = .allocate(capacity: msixCount + InterruptLines.msiMax)
+    vectors.initialize(repeating: -1, count: msixCount + InterruptLines.msiMax)
   }
 
   deinit { vectors.deallocate() }
 
-  /// - Parameter vector: nil for INTx.
-  mutating func set(vector: Int?, descriptor: Int32) {
-    if let vector {
-      precondition(vector < count)
-      vectors[vector] = descriptor
+  /// An interrupt is signalled through this descriptor from now on; -1 for none.
+  mutating func set(_ line: InterruptLine, _ descriptor: Int32) {
+    if let place = place(line) {
+      vectors[place] = descriptor
     } else {
       pin = descriptor
+      pinIsMasked = false
     }
   }
 
   mutating func removeAll() {
-    vectors.update(repeating: -1, count: count)
-    pin = -1
+    vectors.update(repeating: -1, count: msixCount + InterruptLines.msiMax)
+    set(.pin, -1)
   }
 
-  func raise(_ vector: UInt16) { signal(vectors[Int(vector)] >= 0 ? vectors[Int(vector)] : pin) }
+  mutating func raise(_ vector: UInt16) {
+    let vector = Int(vector)
+    if vector < msixCount, vectors[vector] >= 0 {
+      signal(vectors[vector])
+    } else if vector < InterruptLines.msiMax, vectors[msixCount + vector] >= 0 {
+      signal(vectors[msixCount + vector])
+    } else {
+      raisePin()
+    }
+  }
 
-  /// Signal this vector, nil for INTx, and no other in its place.
-  func trigger(_ vector: Int?) { signal(vector.map { vectors[$0] } ?? pin) }
+  /// INTx is a level: it is signalled once, and again only when the host has unmasked it and it is still asserted.
+  private mutating func raisePin() {
+    guard pin >= 0, !pinIsMasked else { return }
+    pinIsMasked = true
+    signal(pin)
+  }
+
+  mutating func maskPin() { pinIsMasked = true }
+
+  mutating func unmaskPin(isAsserted: Bool) {
+    pinIsMasked = false
+    if isAsserted { raisePin() }
+  }
+
+  /// Signal this interrupt, and no other in its place.
+  func trigger(_ line: InterruptLine) { signal(place(line).map { vectors[$0] } ?? pin) }
+
+  /// nil for the pin.
+  private func place(_ line: InterruptLine) -> Int? {
+    switch line {
+    case .pin: return nil
+    case .msi(let index):
+      precondition(index < InterruptLines.msiMax)
+      return msixCount + index
+    case .msix(let index):
+      precondition(index < msixCount)
+      return index
+    }
+  }
 
   private func signal(_ descriptor: Int32) {
     guard descriptor >= 0 else { return }

@@ -9,10 +9,10 @@ enum ShardRequest {
   case writeRegister(offset: UInt64, width: Int, value: UInt64)
   case map(MemoryMap.Range)
   case unmap(address: UInt64, length: UInt64)
-  /// `vector` nil is INTx.
-  case setInterrupt(vector: Int?, descriptor: Int32)
-  /// `vector` nil is INTx.
-  case triggerInterrupt(vector: Int?)
+  case setInterrupt(InterruptLine, descriptor: Int32)
+  case triggerInterrupt(InterruptLine)
+  case maskPin
+  case unmaskPin
   case removeInterrupts
   case reset(ResetReason)
   case attach(Namespace, NamespaceBackend)

@@ -1,7 +1,7 @@
 import NVMe
 
 /// The configuration space of a PCI Express endpoint that is an NVMe controller: a type 0 header, power management,
-/// PCI Express and MSI-X capabilities (PCIe Base 6.0, 7.5 and 7.7; PCIe Transport 1.1, 3).
+/// PCI Express, MSI-X and MSI capabilities (PCIe Base 6.0, 7.5 and 7.7; PCIe Transport 1.1, 3).
 struct PCIConfigurationSpace {
   static let size = 4096
 
@@ -12,6 +12,7 @@ struct PCIConfigurationSpace {
     static let power = 0x40
     static let express = 0x48
     static let msix = 0x84
+    static let msi = 0x90
   }
 
   private var bytes = [UInt8](repeating: 0, count: size)
@@ -20,12 +21,13 @@ struct PCIConfigurationSpace {
 
   /// - Parameters:
   ///   - barBytes: size of BAR 0, a power of two of at least 16 KiB.
+  ///   - msix, msi: how many of these interrupts there are; 0 for none. Of MSI a power of two.
   ///   - tableOffset, pendingOffset: where MSI-X table and pending bits lie in BAR 0.
   init(
     vendorID: UInt16, deviceID: UInt16, subsystemVendorID: UInt16, subsystemID: UInt16, barBytes: UInt32,
-    vectors: UInt16, tableOffset: UInt32, pendingOffset: UInt32
+    msix: UInt16, msi: UInt16, tableOffset: UInt32, pendingOffset: UInt32
   ) {
-    precondition(barBytes.nonzeroBitCount == 1 && vectors >= 1 && vectors <= 2048)
+    precondition(barBytes.nonzeroBitCount == 1 && msix <= 2048 && msi <= 32 && msi.nonzeroBitCount <= 1)
     put(vendorID, 0x00)
     put(deviceID, 0x02)
     put(UInt16(0x0010), 0x06)  // status: capabilities list
@@ -33,26 +35,40 @@ struct PCIConfigurationSpace {
     put(UInt32(0x0000_0004), Offset.bar0)  // memory, 64 bits
     put(subsystemVendorID, 0x2c)
     put(subsystemID, 0x2e)
-    put(UInt8(Offset.power), Offset.capabilities)
     put(UInt8(1), 0x3d)  // INTA
     allow(UInt16(0x0547), Offset.command)  // I/O, memory, bus master, parity, SERR, INTx disable
     allow(UInt8(0xff), 0x0c)
     allow(UInt8(0xff), 0x3c)
     allow(~(UInt64(barBytes) - 1), Offset.bar0)
+    var link = Offset.capabilities
+    put(capability: 0x01, Offset.power, &link)
     putPower()
+    put(capability: 0x10, Offset.express, &link)
     putExpress()
-    putMSIX(vectors, tableOffset, pendingOffset)
+    if msix > 0 {
+      put(capability: 0x11, Offset.msix, &link)
+      putMSIX(msix, tableOffset, pendingOffset)
+    }
+    if msi > 0 {
+      put(capability: 0x05, Offset.msi, &link)
+      putMSI(msi)
+    }
+  }
+
+  /// - Parameter link: where the offset of this capability goes; becomes where that of the next does.
+  private mutating func put(capability id: UInt8, _ offset: Int, _ link: inout Int) {
+    put(id, offset)
+    put(UInt8(offset), link)
+    link = offset + 1
   }
 
   private mutating func putPower() {
-    put(UInt16(0x01) | UInt16(Offset.express) << 8, Offset.power)
     put(UInt16(0x0003), Offset.power + 2)  // version 3
     put(UInt16(0x0008), Offset.power + 4)  // no soft reset
     allow(UInt16(0x0003), Offset.power + 4)
   }
 
   private mutating func putExpress() {
-    put(UInt16(0x10) | UInt16(Offset.msix) << 8, Offset.express)
     put(UInt16(0x0002), Offset.express + 2)  // version 2, endpoint
     put(UInt32(0x1000_8000), Offset.express + 4)  // function level reset, role-based error reporting
     allow(UInt16(0xffff) & ~0x8000, Offset.express + 8)
@@ -60,12 +76,18 @@ struct PCIConfigurationSpace {
     put(UInt16(0x0041), Offset.express + 0x12)
   }
 
-  private mutating func putMSIX(_ vectors: UInt16, _ tableOffset: UInt32, _ pendingOffset: UInt32) {
-    put(UInt16(0x11), Offset.msix)
-    put(vectors - 1, Offset.msix + 2)
+  private mutating func putMSIX(_ count: UInt16, _ tableOffset: UInt32, _ pendingOffset: UInt32) {
+    put(count - 1, Offset.msix + 2)
     allow(UInt16(0xc000), Offset.msix + 2)  // enable, function mask
     put(tableOffset, Offset.msix + 4)
     put(pendingOffset, Offset.msix + 8)
+  }
+
+  private mutating func putMSI(_ count: UInt16) {
+    put(UInt16(count.trailingZeroBitCount) << 1 | 0x80, Offset.msi + 2)  // addresses of 64 bits
+    allow(UInt16(0x0071), Offset.msi + 2)  // enable, how many are enabled
+    allow(~UInt64(3), Offset.msi + 4)
+    allow(UInt16.max, Offset.msi + 12)
   }
 
   private mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value, _ offset: Int) {

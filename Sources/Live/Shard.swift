@@ -83,12 +83,17 @@ final class Shard: @unchecked Sendable {
   func unmap(address: UInt64, length: UInt64) { _ = ask(.unmap(address: address, length: length)) }
 
   /// Once this returns, the descriptor before is not signalled any more.
-  func setInterrupt(vector: Int?, descriptor: Int32) {
-    _ = ask(.setInterrupt(vector: vector, descriptor: descriptor))
+  func setInterrupt(_ line: InterruptLine, descriptor: Int32) {
+    _ = ask(.setInterrupt(line, descriptor: descriptor))
   }
 
-  /// Raise the interrupt as if the device had; `vector` nil is INTx.
-  func triggerInterrupt(vector: Int?) { _ = ask(.triggerInterrupt(vector: vector)) }
+  /// Raise the interrupt as if the device had.
+  func triggerInterrupt(_ line: InterruptLine) { _ = ask(.triggerInterrupt(line)) }
+
+  func maskPin() { _ = ask(.maskPin) }
+
+  /// The host wants to hear of INTx again, at once if it is asserted.
+  func unmaskPin() { _ = ask(.unmaskPin) }
 
   func removeInterrupts() { _ = ask(.removeInterrupts) }
 
@@ -178,8 +183,15 @@ final class Shard: @unchecked Sendable {
     case .unmap(let address, let length):
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
-    case .setInterrupt(let vector, let descriptor): port.interrupts.set(vector: vector, descriptor: descriptor)
-    case .triggerInterrupt(let vector): port.interrupts.trigger(vector)
+    case .setInterrupt(let line, let descriptor): port.interrupts.set(line, descriptor)
+    case .triggerInterrupt(let line): port.interrupts.trigger(line)
+    case .maskPin: port.interrupts.maskPin()
+    case .unmaskPin:
+      // What the host has taken in the meantime asserts nothing any more.
+      _ = port.beginPass()
+      controller.poll(&port)
+      port.endPass()
+      port.interrupts.unmaskPin(isAsserted: controller.assertsPin)
     case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):

@@ -162,9 +162,17 @@ public final class Client {
 
   /// Have the device raise an interrupt.
   public func triggerInterrupt(_ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
+    try act(.trigger, kind, index: index)
+  }
+
+  /// Hear again of INTx, which is signalled once and masked by that.
+  public func unmaskPin() throws(VFIOUserError) { try act(.unmask, .intx, index: 0) }
+
+  /// Something that needs no data is done with one interrupt.
+  func act(_ action: InterruptAction, _ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
     var payload = PayloadWriter()
     payload.put(UInt32(20))
-    payload.put(InterruptAction.trigger.rawValue | InterruptAction.dataNone)
+    payload.put(action.rawValue | InterruptAction.dataNone)
     payload.put(kind.rawValue)
     payload.put(index)
     payload.put(UInt32(1))

@@ -30,6 +30,9 @@ public protocol Device: AnyObject {
   /// Signal this descriptor for an interrupt; -1 for nothing. The device must be done with the one before when this
   /// returns.
   func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32)
+  /// INTx is a level that is signalled once. A client that has dealt with it unmasks it, and is signalled again if it is
+  /// asserted still.
+  func setPinMask(isMasked: Bool)
   /// Raise the interrupt, as if the device had.
   func trigger(_ kind: InterruptKind, index: UInt32)
 

@@ -210,8 +210,15 @@ struct Session: ~Copyable {
     let total = device.interruptCount(kind)
     guard start <= total, count <= total - start else { return .error(EINVAL) }
     switch (action, flags & 7) {
-    // What is masked is masked by the client's own means: for INTx QEMU counts on no more than that we accept it.
-    case (.mask, _), (.unmask, _): return .done
+    // By a descriptor of the client's nothing is masked here: it is told so, and sends messages instead.
+    case (.mask, InterruptAction.dataNone), (.unmask, InterruptAction.dataNone):
+      guard kind == .intx else { return .error(EINVAL) }
+      if count > 0 { device.setPinMask(isMasked: action == .mask) }
+      return .done
+    case (.mask, InterruptAction.dataBool), (.unmask, InterruptAction.dataBool):
+      guard kind == .intx, reader.rest.count >= Int(count) else { return .error(EINVAL) }
+      if count > 0, reader.rest[0] != 0 { device.setPinMask(isMasked: action == .mask) }
+      return .done
     case (.trigger, InterruptAction.dataNone):
       if count == 0 {
         disableInterrupts(kind, device)

@@ -102,13 +102,24 @@ extension Conformance {
       return read(descriptor, &value, 8) == 8 ? value : 0
     }
 
+    private func withDescriptors(_ count: Int, _ body: ([Int32]) throws -> Void) rethrows {
+      let descriptors = (0..<count).map { _ in nvmepf_eventfd() }
+      defer { for descriptor in descriptors { close(descriptor) } }
+      for descriptor in descriptors { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
+      try body(descriptors)
+    }
+
     private func withVector(
       _ coalescing: UInt32?, disabled: Bool = false, _ body: (Rig, SubmissionRing, Int32) throws -> Void,
       inspect: (TraceReader) throws -> Void = { _ in }
     ) throws {
-      let descriptors = (0..<5).map { _ in nvmepf_eventfd() }
-      defer { for descriptor in descriptors { close(descriptor) } }
-      for descriptor in descriptors { _ = fcntl(descriptor, F_SETFL, O_NONBLOCK) }
+      try withDescriptors(5) { try withVector(coalescing, disabled, $0, body, inspect) }
+    }
+
+    private func withVector(
+      _ coalescing: UInt32?, _ disabled: Bool, _ descriptors: [Int32],
+      _ body: (Rig, SubmissionRing, Int32) throws -> Void, _ inspect: (TraceReader) throws -> Void
+    ) throws {
       let test = { (rig: Rig) throws in
         try rig.host.setInterrupts(descriptors)
         try rig.enable()
@@ -194,6 +205,85 @@ extension Conformance {
         #expect(count(vector) == 0)
         try rig.write32(Register.intmc, 2)
         #expect(count(vector) == 1)
+      }
+    }
+
+    /// A command is completed, and its entry not freed.
+    private func post(_ rig: Rig, _ queue: SubmissionRing) throws {
+      queue.submit(.io(.flush).with { $0.cid = rig.cid() })
+      let end = Clock.monotonicNs() + 10_000_000_000
+      while queue.completion.look() == nil, Clock.monotonicNs() < end {}
+      try rig.drain()
+    }
+
+    @Test("Base 3.1.4.4: what the host has not freed is announced once more when its mask goes, and nothing else")
+    func unmasksPending() throws {
+      try withVector(nil) { rig, queue, vector in
+        try post(rig, queue)
+        #expect(count(vector) == 1)
+        try rig.write32(Register.intms, 2)
+        try rig.write32(Register.intmc, 1)
+        #expect(count(vector) == 0, "another vector's mask")
+        try rig.write32(Register.intmc, 2)
+        #expect(count(vector) == 1)
+        try rig.write32(Register.intmc, 2)
+        #expect(count(vector) == 0, "it was not masked")
+        _ = try rig.wait(for: queue.completion)
+        try rig.write32(Register.intms, 2)
+        try rig.write32(Register.intmc, 2)
+        #expect(count(vector) == 0)
+      }
+    }
+
+    @Test("PCIe: INTx is signalled once, and again after it was unmasked while entries wait")
+    func signalsPin() throws {
+      try withDescriptors(1) { descriptors in
+        try withEndpoint { rig in
+          let pin = descriptors[0]
+          try rig.host.setInterrupts(descriptors, of: .intx)
+          try rig.enable()
+          let queue = try rig.createPair(vector: 1)
+          #expect(count(pin) == 1, "the admin queue's first entry")
+          try rig.host.unmaskPin()
+          #expect(count(pin) == 0, "all entries are freed")
+          try post(rig, queue)
+          #expect(count(pin) == 1)
+          try execute(1, rig, queue)
+          try post(rig, queue)
+          #expect(count(pin) == 0, "masked by the signal")
+          try rig.host.unmaskPin()
+          #expect(count(pin) == 1, "still asserted")
+          try rig.write32(Register.intms, 2)
+          try rig.host.unmaskPin()
+          #expect(count(pin) == 0, "the vector is masked")
+          try rig.write32(Register.intmc, 2)
+          #expect(count(pin) == 1)
+          while queue.completion.take() != nil {}
+          try rig.host.unmaskPin()
+          try rig.host.unmaskPin()
+          #expect(count(pin) == 0)
+        }
+      }
+    }
+
+    @Test("PCIe: MSI is offered in powers of two, and a queue's vector is its message")
+    func signalsMessages() throws {
+      try withDescriptors(4) { descriptors in
+        try withEndpoint(endpoint { $0.offerInterrupts(msix: 0, msi: 3) }) { rig in
+          #expect(throws: HostError.self) { try rig.host.setInterrupts(descriptors) }
+          try rig.host.setInterrupts(descriptors, of: .msi)
+          try rig.enable()
+          let queue = try rig.createPair(vector: 3)
+          try execute(1, rig, queue)
+          try rig.drain()
+          #expect(count(descriptors[0]) > 0 && count(descriptors[3]) == 1)
+          #expect(count(descriptors[1]) == 0 && count(descriptors[2]) == 0)
+          let refused = try rig.admin(.createIOCompletionQueue) {
+            $0.prp1 = queue.completion.memory.address
+            ($0.cdw10, $0.cdw11) = (2 | 15 << 16, 3 | 4 << 16)
+          }
+          expect(refused.status, .invalidInterruptVector)
+        }
       }
     }
 

@@ -272,6 +272,27 @@ extension Conformance {
       }
     }
 
+    @Test(
+      "PCIe Base 7.5.1.1.11: the list of capabilities holds the interrupts that are offered",
+      arguments: [(5, 0, [1, 0x10, 0x11]), (0, 4, [1, 0x10, 5]), (5, 32, [1, 0x10, 0x11, 5]), (0, 0, [1, 0x10])])
+    func listsCapabilities(msix: UInt16, msi: UInt16, expected: [UInt32]) throws {
+      try withEndpoint(endpoint { $0.offerInterrupts(msix: msix, msi: msi) }) { rig in
+        var found: [UInt32] = []
+        var place = UInt64(try rig.host.readConfiguration(0x34) & 0xff)
+        while place != 0, found.count < 16 {
+          let header = try rig.host.readConfiguration(place)
+          found.append(header & 0xff)
+          if header & 0xff == 5 {
+            #expect(1 << (header >> 17 & 7) == msi, "Multiple Message Capable")
+            #expect(header >> 23 & 1 == 1, "addresses of 64 bits")
+          }
+          if header & 0xff == 0x11 { #expect(header >> 16 & 0x7ff == msix - 1, "Table Size") }
+          place = UInt64(header >> 8 & 0xff)
+        }
+        #expect(found == expected)
+      }
+    }
+
     @Test("A host that leaves finds a new controller when it comes back")
     func losesHost() throws {
       try withEndpoint { rig in

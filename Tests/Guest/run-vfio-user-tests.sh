@@ -7,11 +7,12 @@ set -uo pipefail
 build_nvmepf
 nvmepf=$work/nvmepf
 
-# A server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
+# serve [OPTION...] - a server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
 serve() {
+  [ $# -gt 0 ] || set -- --backend null:1GiB
   rm -f "$work/socket" "$work/socket.control"
   truncate --size 64M "$work/image"
-  "$nvmepf" serve --socket "$work/socket" --backend null:1GiB --record "$work/t.nvpt" 2>"$work/serve.log" &
+  "$nvmepf" serve --socket "$work/socket" "$@" --record "$work/t.nvpt" 2>"$work/serve.log" &
   server=$!
   until [ -S "$work/socket" ] && [ -S "$work/socket.control" ]; do kill -0 $server 2>/dev/null || return 1; done
   "$nvmepf" ns add --socket "$work/socket" --backend "$work/image" >/dev/null
@@ -56,6 +57,17 @@ pin() { # SYSTEM
   serve && work_in "$1" pci=nomsi && grep -q 'interrupts by the pin' "$work/log" && stop
 }
 
+messages() { # SYSTEM
+  cat >"$work/msi.json" <<'J'
+{
+  "functions": [{"msix_interrupts": 0, "msi_interrupts": 4, "nvme": {"portid": 1, "subsysnqn": "n"}}],
+  "ports": [{"portid": 1, "addr": {"trtype": "pci"}, "subsystems": ["n"]}],
+  "subsystems": [{"nqn": "n", "namespaces": [{"nsid": 1, "device": {"path": "null:1GiB"}}]}]
+}
+J
+  serve --config "$work/msi.json" && work_in "$1" && grep -q 'interrupts by MSI' "$work/log" && stop
+}
+
 vanish() { # SYSTEM
   serve || return 1
   boot "$1" vanish &
@@ -84,6 +96,7 @@ for suite; do
   version=$(cut -d+ -f1 "$system/version")
   run attach "$system" "$version: a guest's driver reads, writes, trims and resets our controller"
   run pin "$system" "$version: the same without MSI-X, by INTx"
+  run messages "$system" "$version: the same without MSI-X, by MSI"
 done
 [ -z "${system:-}" ] || run vanish "$system" "$version: a guest that is killed in the middle leaves the controller to the next"
 summary

@@ -191,6 +191,18 @@ struct ServerTests {
     #expect(throws: VFIOUserError.self) { try client.setInterrupts(.msix, start: 5, descriptors: [event]) }
   }
 
+  @Test("masks and unmasks INTx by messages, and refuses what else there could be masked")
+  func masks() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    try client.act(.mask, .intx, index: 0)
+    try client.unmaskPin()
+    for (action, kind) in [(.mask, .msix), (.unmask, .msix), (.unmask, .error)] as [(InterruptAction, InterruptKind)] {
+      let refusal = #expect(throws: VFIOUserError.self) { try client.act(action, kind, index: 0) }
+      #expect(refusal?.kind == .refused(EINVAL))
+    }
+  }
+
   @Test("takes eventfds for interrupts, and nothing that could kill it or hold it up")
   func refusesOthers() throws {
     let served = try Served()

@@ -34,6 +34,8 @@ gone() { ! has 3; }
 until_true gone
 holds "SMART counts what was read" test "$(nvme smart-log /dev/nvme0 | sed -n 's/^host_read_commands[^0-9]*//p' | tr -d ,)" -gt 2000
 ! grep -q "IO-APIC.*nvme0q0" /proc/interrupts || echo "interrupts by the pin"
+! grep -qE "MSI( |-[^X]).*nvme0q0" /proc/interrupts || echo "interrupts by MSI"
+dmesg | grep -E 'nvme.*(I/O Cmd|error|timeout|fatal)'
 expect "errors that the driver reported" "$(dmesg | grep -cE 'nvme.*(I/O Cmd|error|timeout|fatal)')" 0
 holds "the driver lets go" rmmod nvme
 finish
