@@ -71,12 +71,16 @@ let package = Package(
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
-      dependencies: ["Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser"],
+      dependencies: [
+        "Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "TestDisks", "Trace", "VFIOUser",
+      ],
       swiftSettings: settings),
+    // Disks that fail, fill up or hang, for tests.
+    .target(name: "TestDisks", path: "Tests/TestDisks", swiftSettings: settings),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
-    .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage"], swiftSettings: settings),
+    .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage", "TestDisks"], swiftSettings: settings),
     .testTarget(
       name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
     .executableTarget(

@@ -4,7 +4,7 @@ import Target
 /// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
 /// events and the commands that it holds. Two engines with the same bytes behave the same from there on.
 extension Controller {
-  private static let stateVersion: UInt16 = 3
+  private static let stateVersion: UInt16 = 4
 
   /// Room that `encode` needs at most.
   public static let checkpointBytesMax =
@@ -22,7 +22,7 @@ extension Controller {
     state.put(acq)
     state.put(pendingConfiguration != nil)
     state.put(pendingConfiguration?.rawValue ?? 0)
-    for value in [keepAliveIsArmed, sawTraffic] { state.put(value) }
+    for value in [keepAliveIsArmed, sawTraffic, isSettling] { state.put(value) }
     encodeNamespaces(&state)
     encode(target.features, &state)
     encode(target.events, &state)
@@ -59,6 +59,8 @@ extension Controller {
     pendingConfiguration = isPending ? pending : nil
     keepAliveIsArmed = try state.getBool()
     sawTraffic = try state.getBool()
+    isSettling = try state.getBool()
+    executing = isSettling ? 1 : 0
     timers = (isPending ? 1 : 0) + (keepAliveIsArmed ? 1 : 0)
     try decodeNamespaces(&state)
     target.features = try Features(&state, target.subsystem)

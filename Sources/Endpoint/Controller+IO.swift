@@ -156,9 +156,13 @@ extension Controller {
   mutating func takeCompletions<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     var taken = 0
     while taken < Controller.batchMax, let (slot, status) = port.completion() {
-      guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing else { continue }
+      if slot == Controller.abandonedSlot, isSettling {
+        endSettling(&port)
+      } else {
+        guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing else { continue }
+        takeCompletion(slot, status, &port)
+      }
       taken += 1
-      takeCompletion(slot, status, &port)
     }
     guard taken > 0 else { return false }
     guard csts.ready, !csts.fatal else { return true }

@@ -126,8 +126,10 @@ extension Controller {
     }
   }
 
-  /// CC.EN rises (Base 2.1, 3.5.1).
+  /// CC.EN rises (Base 2.1, 3.5.1). Whoever writes after a reset must not be overtaken by what was written before: the
+  /// controller gets ready when that has settled.
   private mutating func enable<P: Port & ~Copyable>(_ port: inout P) {
+    guard !isSettling else { return }
     let submissionEntries = (aqa & 0xfff) + 1
     let completionEntries = (aqa >> 16 & 0xfff) + 1
     // The NVM command set alone, or all that are supported, which is the same; entry sizes may be set later.
@@ -139,8 +141,16 @@ extension Controller {
       completion: .admin,
       CompletionQueue(base: acq, size: completionEntries, interruptsEnabled: true), &port)
     create(submission: .admin, SubmissionQueue(base: asq, size: submissionEntries, cqid: .admin), &port)
-    csts.shutdown = 0
+    // What failed while the controller was disabled, where no reset could follow, is over too.
+    csts = ControllerStatus(rawValue: 0)
     csts.ready = true
+  }
+
+  /// Nothing that a reset dropped can happen any more.
+  mutating func endSettling<P: Port & ~Copyable>(_ port: inout P) {
+    isSettling = false
+    executing -= 1
+    if cc.enable { enable(&port) }
   }
 
   /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). Of the registers AQA, ASQ and ACQ keep their values.

@@ -12,6 +12,8 @@ public struct Controller: ~Copyable {
   static let shutdownSlot = Int32(commandsMax)
   /// Slots that a request may have: 0 up to here.
   public static let slots = commandsMax + 1
+  /// What completes in place of all that was abandoned.
+  public static let abandonedSlot = Int32(slots)
   /// Commands that the admin queue can have whatever the others hold: its event requests, and some that do something.
   static let adminShare: UInt32 = 16
   /// Commands fetched in one turn of a queue where Arbitration Burst sets no limit.
@@ -56,6 +58,8 @@ public struct Controller: ~Copyable {
   /// By slot: what backends have been given and have not completed.
   let executions: UnsafeMutablePointer<Execution>
   public internal(set) var executing = 0
+  /// A reset has dropped what backends were given; it counts as one that executes until none of it can happen any more.
+  var isSettling = false
   var segmentsInFlight = 0
   /// The Set Features that waits for writes which came before it, or none; there are no other admin commands meanwhile.
   var fence = Command.none
@@ -252,8 +256,9 @@ public struct Controller: ~Copyable {
 
   /// Forget every command, wherever it is.
   mutating func dropCommands<P: Port & ~Copyable>(_ port: inout P) {
-    if executing > 0 { port.abandonRequests() }
-    executing = 0
+    isSettling = executing > 0
+    if isSettling { port.abandonRequests() }
+    executing = isSettling ? 1 : 0
     segmentsInFlight = 0
     (fence, fenced) = (Command.none, 0)
     for slot in 0..<Controller.slots { commands[slot].state = .free }

@@ -73,11 +73,13 @@ public protocol Port: ~Copyable {
   /// Hand a request to its backend.
   /// - Returns: nil when it is not done at once: `completion` brings it later.
   mutating func execute(_ request: IORequest) -> Status?
-  /// The next request that its backend has completed since: its slot, and how it went. nil where there is none yet.
+  /// The next request that its backend has completed since: its slot, and how it went; `Controller.abandonedSlot` for
+  /// all that was abandoned. nil where there is none yet.
   mutating func completion() -> (slot: Int32, status: Status)?
   /// The engine is done with a request, executed or not.
   mutating func release(_ request: IORequest)
-  /// Whatever was handed over is forgotten: no completion of it may come.
+  /// Whatever was handed over is forgotten: no completion of it may come, but one in its place when nothing of it can
+  /// happen any more.
   mutating func abandonRequests()
 
   /// Milliseconds since 1970.

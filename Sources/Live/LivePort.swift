@@ -31,6 +31,8 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private let deferrals: UnsafeMutablePointer<UInt32>
   /// What the host sent to be compared.
   private var compared: UnsafeMutableRawPointer?
+  /// The engine waits for what it has abandoned.
+  private var isSettling = false
 
   /// The newest time stamp of this thread; a stretch of work begins where the one before ended.
   private var last: UInt64 = 0
@@ -390,7 +392,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     } else if let completion = storage?.pointee.completion() {
       next = completion
     } else {
-      return nil
+      return isSettling ? settle() : nil
     }
     let request = deferred[Int(next.slot)]
     if request.nsid != .max { deferrals[Int(request.nsid)] -= 1 }
@@ -405,6 +407,21 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     delays.removeAll()
     deferrals.update(repeating: 0, count: Int(Subsystem.namespacesMax) + 1)
     storage?.pointee.abandonAll()
+    isSettling = true
+  }
+
+  /// Everything that was abandoned has settled: nil until then.
+  @inline(never)
+  private mutating func settle() -> (slot: Int32, status: Status)? {
+    if let storage, !storage.pointee.settle() { return nil }
+    isSettling = false
+    if R.isOn {
+      var all = IORequest(
+        opcode: .flush, nsid: .max, qid: .admin, cid: CommandID(.max), slba: 0, blocks: 0, blockShift: 0)
+      all.slot = Controller.abandonedSlot
+      noteEnd(all, .success, flags: EventFlag.later)
+    }
+    return (Controller.abandonedSlot, .success)
   }
 
   // MARK: Time

@@ -147,8 +147,9 @@ final class Shard: @unchecked Sendable {
   private func rest<R: Recorder & ~Copyable>(
     _ controller: inout Controller, _ port: inout LivePort<R>, _ idlePasses: inout Int, _ idleSince: inout UInt64
   ) {
-    guard controller.csts.ready, !controller.csts.fatal else {
-      return mailbox.wait(milliseconds: controller.timers > 0 ? 1 : 100)
+    // What was dropped by a reset is waited for like what is under way.
+    guard controller.csts.ready || controller.executing > 0, !controller.csts.fatal else {
+      return mailbox.wait(milliseconds: controller.timers > 0 || controller.executing > 0 ? 1 : 100)
     }
     idlePasses += 1
     if idlePasses % Shard.passesPerLook == 0 { restLonger(&controller, &port, idlePasses, &idleSince) }

@@ -147,8 +147,7 @@ struct StorageRequests: ~Copyable {
     free(request)
   }
 
-  /// No completion of what is under way may come, and nothing of it may happen any more: whoever writes after a reset must
-  /// not be overtaken by what was written before. So this waits for the kernel.
+  /// No completion of what is under way may come. The kernel goes on with it: `settle` says until when.
   mutating func abandonAll() {
     flushes = [:]
     for request in 0..<StorageRequests.requestsMax where slotOfRequest[request] >= 0 {
@@ -156,8 +155,13 @@ struct StorageRequests: ~Copyable {
       slotOfRequest[request] = -1
       queue.abandon(Int32(request))
     }
-    queue.waitForAbandoned()
-    detached = []
+  }
+
+  /// Whether nothing that was abandoned can happen any more.
+  mutating func settle() -> Bool {
+    guard queue.abandoned == 0 else { return false }
+    detached.removeAll { queue.inFlight(on: $0) == 0 }
+    return true
   }
 
   /// A device is no namespace's any more: nothing new is submitted to it, but what a flush of all has yet to flush, and

@@ -51,7 +51,7 @@ public struct StorageQueue: ~Copyable {
   /// Requests that are submitted, and not yet returned by `completion`.
   public private(set) var inFlight = 0
   /// Requests that nobody waits for any more.
-  private var abandoned = 0
+  public private(set) var abandoned = 0
   /// Operations so far that make durable what was written: syncs, and writes that go through to the medium.
   private(set) var syncs = 0
   private(set) var writesThrough = 0
@@ -130,16 +130,6 @@ public struct StorageQueue: ~Copyable {
     requests[Int(request)].isAbandoned = true
     inFlight -= 1
     abandoned += 1
-  }
-
-  /// Wait until the kernel is done with all that was abandoned. What is still wanted keeps its completion.
-  public mutating func waitForAbandoned() {
-    precondition(inFlight == 0, "a completion that is wanted would be lost")
-    kick()
-    while abandoned > 0 {
-      nvmepf_uring_wait(ring)
-      _ = completion()
-    }
   }
 
   /// Begin; `kick` tells the kernel.

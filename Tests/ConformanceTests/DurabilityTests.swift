@@ -3,6 +3,7 @@ import Glibc
 import Host
 import NVMe
 import Target
+import TestDisks
 import Testing
 
 @testable import Live
@@ -100,6 +101,76 @@ extension Conformance {
           #expect(overtaken == 0)
           try rig.disable()
           try rig.enable()
+        }
+      }
+    }
+
+    @Test("Base 3.5.1: storage that hangs holds up the controller's next life until it is done, and no register")
+    func resetOutlastsStorage() throws {
+      let directory = try TemporaryDirectory()
+      guard let disk = FreezableFileSystem(in: directory.path) else {
+        return print("NOT RUN: storage that hangs needs the privilege to mount a file system, and mkfs.ext4")
+      }
+      let path = disk.path + "/namespace"
+      try Data(count: 1 << 20).write(to: URL(fileURLWithPath: path))
+      var configuration = endpoint()
+      configuration.namespaces = [NamespaceConfiguration(nsid: 1, backend: .file(path: path, buffered: false))]
+      try withEndpoint(configuration) { rig in
+        try rig.enable()
+        let (old, new) = (try rig.buffer(), try rig.buffer())
+        old.fill(0xaa, count: 4096)
+        new.fill(0xbb, count: 4096)
+        var ring = try rig.createPair(1)
+        #expect(disk.freeze())
+        defer { disk.thaw() }
+        ring.submit(.io(.write, blocks: 8, old))
+        try rig.drain()
+        try rig.disable()
+        try rig.configure()
+        for _ in 0..<100 {
+          #expect(try rig.status().rawValue == 0, "what was written may still arrive")
+          #expect(try rig.read32(Register.vs) == 0x0002_0100)
+        }
+        // The host gives up, and tries again.
+        try rig.disable()
+        try rig.configure()
+        #expect(try rig.status().rawValue == 0)
+        disk.thaw()
+        _ = try rig.waitForStatus { $0.ready }
+        ring = try rig.createPair(1)
+        expect(try rig.execute(.io(.write, blocks: 8, new), on: ring).status, .success)
+        expect(try rig.execute(.io(.read, blocks: 8, old), on: ring).status, .success)
+        #expect(old.bytes(4096).allSatisfy { $0 == 0xbb })
+      }
+    }
+
+    @Test("Base 3.6.1: a shutdown that cannot write what is cached does not look like one that has")
+    func shutdownFails() throws {
+      // A disk that has blocks, and no room for any.
+      guard let small = MountedFileSystem("tmpfs", "size=64k") else {
+        return print("NOT RUN: a disk that loses data needs the privilege to mount")
+      }
+      let image = small.path + "/image"
+      try Data().write(to: URL(fileURLWithPath: image))
+      #expect(truncate(image, 1 << 20) == 0)
+      try Data(count: 64 << 10).write(to: URL(fileURLWithPath: small.path + "/rest"))
+      guard let disk = LoopDevice(image) else {
+        return print("NOT RUN: a disk that loses data needs the privilege to set up a loop device")
+      }
+      var configuration = endpoint()
+      configuration.namespaces = [NamespaceConfiguration(nsid: 1, backend: .file(path: disk.path, buffered: true))]
+      for enabled in [true, false] {
+        try withEndpoint(configuration) { rig in
+          try rig.enable()
+          let data = try rig.buffer()
+          data.fill(1, count: 4096)
+          expect(try rig.execute(.io(.write, blocks: 8, data), on: try rig.createPair()).status, .success)
+          if !enabled { try rig.disable() }
+          try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue & (enabled ? .max : ~1) | 1 << 14)
+          #expect(try rig.waitForStatus { $0.shutdown == 2 }.fatal)
+          try rig.disable()
+          try rig.enable()
+          #expect(try rig.logPage(2).bytes.integer(UInt64.self, at: 160) > 0, "Media and Data Integrity Errors")
         }
       }
     }

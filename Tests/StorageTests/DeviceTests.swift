@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import NVMe
+import TestDisks
 import Testing
 
 @testable import Storage
@@ -19,49 +20,6 @@ final class TemporaryFile {
   }
 
   deinit { try? FileManager.default.removeItem(atPath: directory) }
-}
-
-/// A file system of its own, where that is allowed; it goes with its last file.
-final class MountedFileSystem {
-  let path: String
-
-  init?(_ type: String, _ options: String = "") {
-    path = NSTemporaryDirectory() + "/nvmepf-mount-\(UUID().uuidString)"
-    guard mkdir(path, 0o700) == 0, mount(type, path, type, 0, options) == 0 else {
-      rmdir(path)
-      return nil
-    }
-  }
-
-  deinit {
-    umount2(path, Int32(MNT_DETACH))
-    rmdir(path)
-  }
-}
-
-/// A block device on a file, where that is allowed.
-final class LoopDevice {
-  let path: String
-
-  init?(_ file: String) {
-    path = LoopDevice.losetup("--find", "--show", file)
-    guard path.hasPrefix("/dev/") else { return nil }
-  }
-
-  deinit { _ = LoopDevice.losetup("--detach", path) }
-
-  private static func losetup(_ arguments: String...) -> String {
-    let pipe = Pipe()
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/sbin/losetup")
-    process.arguments = arguments
-    process.standardOutput = pipe
-    process.standardError = FileHandle.nullDevice
-    guard (try? process.run()) != nil else { return "" }
-    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    return output.trimmingCharacters(in: .whitespacesAndNewlines)
-  }
 }
 
 /// A queue and a device, and one request after the other.

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import NVMe
+import TestDisks
 import Testing
 
 @testable import Storage
