@@ -1,6 +1,6 @@
 import Trace
 
-/// An event as bpf/nvmepf.bpf.c puts it into a ring buffer: `struct event`, and the bytes behind it. Whatever the bytes
+/// An event as bpf/emit.h puts it into a ring buffer: `struct event`, and the bytes behind it. Whatever the bytes
 /// are, it is an event of the trace or nil.
 struct RawEvent {
   /// CLOCK_MONOTONIC, nanoseconds.

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What an event is, how it is emitted, and what is remembered between two probes. */
+
+/* Set before loading. */
+const volatile u32 only_qid = ~0u;
+/* Work functions, as work_struct.func has them; 0 where unknown. */
+const volatile u64 exec_iod_work = 0;
+const volatile u64 cq_work = 0;
+
+/* Set once every probe is attached: events of before would be of half a recording. */
+volatile u32 recording;
+
+/* Kinds of events: EventKind of Sources/Trace. */
+enum kind {
+	REGISTER_WRITE = 2,
+	DOORBELL = 3,
+	FETCH = 4,
+	READ = 5,
+	SEGMENT = 7,
+	COMPLETION = 8,
+	INTERRUPT = 9,
+	SUBMIT = 20,
+	EXECUTE_BEGIN = 22,
+	EXECUTE_END = 23,
+	REQUEST = 51,
+	WORK = 52,
+	WORK_END = 53,
+	RESPONSE = 54,
+	COMPLETION_QUEUED = 55,
+	INTERRUPT_REQUEST = 56,
+	WINDOW = 57,
+	QUEUE = 58,
+	STATUS = 59,
+	LINK = 60,
+	EVENT = 61,
+	DROPPED = 62,
+	BLOCK = 63,
+	ENTRY = 65,
+	QUEUE_STATE = 66,
+};
+
+enum role { TARGET = 0, HOST = 1 };
+enum work { WORK_COMMAND = 0, WORK_COMPLETION_QUEUE = 1 };
+
+/* Values of the kernel's enums, which its interface has fixed. */
+#define DMA_TO_DEVICE 1
+#define DMA_FROM_DEVICE 2
+
+#define FLAG_FROM_HOST 0x01
+#define FLAG_FAILED 0x02
+#define FLAG_MMIO 0x08
+#define FLAG_CUT 0x10
+#define FLAG_BYTES 0x80
+
+#define WINDOW_UNMAPPED 0x01
+#define WINDOW_COMPLETION_QUEUE 0x04
+
+/* A controller in the programs: its identifier, and in bits 23:16 which of those that have had it. */
+#define NO_CONTROLLER 0xffff
+#define LIST_MAX 4096
+
+/* As Sources/Probe/RawEvent.swift reads it. */
+struct event {
+	u64 time;	/* CLOCK_MONOTONIC, ns */
+	u64 lost;	/* events that this CPU had no room for, ever */
+	u64 a;
+	u64 b;
+	u16 qid;
+	u16 cid;
+	u16 controller;
+	u8 kind;
+	u8 flags;
+	u32 length;	/* of the bytes that follow */
+	u8 role;
+	u8 generation;	/* of the controller */
+	u8 padding[2];
+};
+
+struct event_sqe {
+	struct event event;
+	u8 bytes[64];
+};
+
+struct event_list {
+	struct event event;
+	u8 bytes[LIST_MAX];
+};
+
+struct ring {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+};
+
+/* By CPU; sized and filled by whoever loads this. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__array(values, struct ring);
+} rings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u64);
+} lost SEC(".maps");
+
+/* What a thread of the driver is at. */
+struct task {
+	u64 iod;	/* in exec_iod_work */
+	u64 cq;		/* in cq_work */
+	u64 ctrl;	/* in poll_cc_work */
+	u64 failed;	/* the descriptor whose entry could not be fetched */
+	u32 controller;
+	u16 qid;
+	u16 cid;
+	/* the transfer, window or queue function that it has entered */
+	u64 begin;
+	u64 buf;
+	u64 address;
+	u32 size;
+	u32 direction;
+	u64 is_list;	/* not one of the command's data segments */
+	u64 window_begin;
+	u64 window_address;
+	u64 window_size;
+	u64 queue_address;
+	u16 queue_id;
+	u16 queue_size;
+	u16 queue_other;
+	u16 irq_cqid;
+	u16 in_queue;	/* in create_cq or delete_cq */
+	u16 irq_type;
+	u32 irq_number;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, u32);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+/* When a work item was queued. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, u64);
+	__type(value, u64);
+} queued SEC(".maps");
+
+/* Registers as they were last seen, by controller: CSTS as the host reads it and as the driver means it. */
+struct registers {
+	u32 cc;
+	u32 csts;
+	u32 csts_driver;
+	u32 padding;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 64);
+	__type(key, u64);
+	__type(value, struct registers);
+} registers SEC(".maps");
+
+/* What a controller is called, by role << 16 | its number here; numbers are used again by others. As Probes.swift reads it. */
+struct name {
+	char nqn[224];
+	u16 cntlid;
+	u8 generation;
+	u8 padding[5];
+	u64 ctrl;	/* whose name it is */
+	u64 subsys;	/* 0 until it is known */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, u32);
+	__type(value, struct name);
+} names SEC(".maps");
+
+static const struct task no_task = { .controller = NO_CONTROLLER };
+
+/* ------------------------------------------------------------------ */
+/* Emitting                                                            */
+
+static __always_inline void *reserve(u64 size)
+{
+	u32 cpu = bpf_get_smp_processor_id(), zero = 0;
+	void *ring = bpf_map_lookup_elem(&rings, &cpu);
+	u64 *missing = bpf_map_lookup_elem(&lost, &zero);
+	struct event *e;
+
+	if (!recording || !ring || !missing)
+		return 0;
+	e = 0;
+	if (size == sizeof(struct event))
+		e = bpf_ringbuf_reserve(ring, sizeof(struct event), 0);
+	else if (size == sizeof(struct event_sqe))
+		e = bpf_ringbuf_reserve(ring, sizeof(struct event_sqe), 0);
+	else
+		e = bpf_ringbuf_reserve(ring, sizeof(struct event_list), 0);
+	if (!e) {
+		/* An interrupt may come between reading and writing. */
+		__sync_fetch_and_add(missing, 1);
+		return 0;
+	}
+	e->lost = *missing;
+	e->time = bpf_ktime_get_ns();
+	e->length = 0;
+	return e;
+}
+
+static __always_inline void name(struct event *e, u8 kind, u8 flags, u8 role,
+				 u32 controller, u16 qid, u16 cid)
+{
+	e->kind = kind;
+	e->flags = flags;
+	e->role = role;
+	e->controller = (u16)controller;
+	e->generation = (u8)(controller >> 16);
+	e->qid = qid;
+	e->cid = cid;
+}
+
+static __always_inline u32 span(u64 end, u64 begin)
+{
+	u64 ns = end - begin;
+
+	if (!begin || end < begin)
+		return 0;
+	return ns > ~0u ? ~0u : (u32)ns;
+}
+
+static __always_inline u64 pair(u32 low, u32 high)
+{
+	return (u64)high << 32 | low;
+}
+
+static __always_inline bool wanted(u16 qid)
+{
+	return only_qid == ~0u || only_qid == qid;
+}
+
+/* An event without further bytes, of whatever queue. */
+static __always_inline int emit_any(u8 role, u8 kind, u8 flags, u32 controller,
+				    u16 qid, u16 cid, u64 a, u64 b)
+{
+	struct event *e = reserve(sizeof(*e));
+
+	if (!e)
+		return 0;
+	name(e, kind, flags, role, controller, qid, cid);
+	e->a = a;
+	e->b = b;
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u32 controller,
+				   u16 qid, u16 cid, u64 a, u64 b)
+{
+	return wanted(qid) ? emit_any(role, kind, flags, controller, qid, cid, a, b) : 0;
+}
+
+static __always_inline int emit(u8 kind, u8 flags, u32 controller, u16 qid,
+				u16 cid, u64 a, u64 b)
+{
+	return emit_as(TARGET, kind, flags, controller, qid, cid, a, b);
+}
