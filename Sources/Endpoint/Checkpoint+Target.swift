@@ -51,7 +51,9 @@ extension Controller {
     state.put(UInt32(errors.entries.count))
     for entry in errors.entries {
       state.put(entry.count)
-      for value in [entry.qid.rawValue, entry.cid.rawValue, entry.status.rawValue] { state.put(value) }
+      for value in [entry.qid.rawValue, entry.cid.rawValue] { state.put(value) }
+      state.put(entry.opcode)
+      for value in [entry.status.rawValue, entry.location] { state.put(value) }
       state.put(entry.lba)
       state.put(entry.nsid)
     }
@@ -234,7 +236,8 @@ extension ErrorLog {
       entries.append(
         Entry(
           count: try state.get(), qid: QueueID(try state.get(UInt16.self)), cid: CommandID(try state.get(UInt16.self)),
-          status: Status(rawValue: try state.get()), lba: try state.get(), nsid: try state.get()))
+          opcode: try state.get(), status: Status(rawValue: try state.get()), location: try state.get(),
+          lba: try state.get(), nsid: try state.get()))
     }
     self.init(count: count, entries: entries)
   }

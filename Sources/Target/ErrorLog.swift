@@ -9,17 +9,52 @@ public struct ErrorLog: Equatable, Sendable {
     public var count: UInt64
     public var qid: QueueID
     public var cid: CommandID
+    public var opcode: UInt8
     public var status: Status
+    /// The field at fault: byte of the command 7:0, bit 10:8; FFFFh where that is not known.
+    public var location: UInt16
     public var lba: UInt64
     public var nsid: UInt32
 
-    public init(count: UInt64, qid: QueueID, cid: CommandID, status: Status, lba: UInt64, nsid: UInt32) {
+    public init(
+      count: UInt64, qid: QueueID, cid: CommandID, opcode: UInt8, status: Status, location: UInt16, lba: UInt64,
+      nsid: UInt32
+    ) {
       self.count = count
       self.qid = qid
       self.cid = cid
+      self.opcode = opcode
       self.status = status
+      self.location = location
       self.lba = lba
       self.nsid = nsid
+    }
+  }
+
+  static let unknownLocation = UInt16.max
+
+  /// The field that a status is about, where it is always the same one.
+  static func location(_ status: Status, _ sqe: SubmissionEntry) -> UInt16 {
+    let (nsid, prp1, prp2, cdw10, cdw11): (UInt16, UInt16, UInt16, UInt16, UInt16) = (4, 24, 32, 40, 44)
+    return switch status.code {
+    case Status.invalidOpcode.code: 0
+    case Status.commandIDConflict.code: 2
+    case Status.invalidNamespaceOrFormat.code, Status.featureNotNamespaceSpecific.code: nsid
+    case Status.prpOffsetInvalid.code:
+      sqe.prp1 & 3 != 0 ? prp1 : sqe.prp2 & 0xfff != 0 ? prp2 : unknownLocation
+    // Where a command brings ranges they are in its data.
+    case Status.lbaOutOfRange.code:
+      [IOOpcode.copy.rawValue, IOOpcode.datasetManagement.rawValue].contains(sqe.opcode) ? unknownLocation : cdw10
+    // A submission queue is created with two of them.
+    case Status.invalidQueueIdentifier.code:
+      sqe.opcode == AdminOpcode.createIOSubmissionQueue.rawValue ? unknownLocation : cdw10
+    case Status.invalidQueueDeletion.code, Status.invalidLogPage.code,
+      Status.featureNotChangeable.code:
+      cdw10
+    case Status.invalidQueueSize.code: cdw10 + 2
+    case Status.featureIdentifierNotSaveable.code: cdw10 + 3 | 7 << 8
+    case Status.completionQueueInvalid.code, Status.invalidInterruptVector.code: cdw11 + 2
+    default: unknownLocation
     }
   }
 
@@ -41,12 +76,14 @@ extension Target {
     errors.count += 1
     if errors.entries.count == ErrorLog.entriesMax { errors.entries.removeLast() }
     errors.entries.insert(
-      .init(count: errors.count, qid: qid, cid: sqe.cid, status: status, lba: sqe.slba, nsid: sqe.nsid), at: 0)
+      .init(
+        count: errors.count, qid: qid, cid: sqe.cid, opcode: sqe.opcode, status: status,
+        location: ErrorLog.location(status, sqe), lba: sqe.slba, nsid: sqe.nsid), at: 0)
   }
 
   /// Remember an error that no command made: its queue and command identifier read FFFFh.
   public mutating func noteError(_ status: Status) {
-    var sqe = SubmissionEntry(opcode: 0, cid: CommandID(.max))
+    var sqe = SubmissionEntry(opcode: .max, cid: CommandID(.max))
     sqe.slba = 0
     noteError(sqe, qid: QueueID(.max), status: status)
   }

@@ -79,9 +79,11 @@ extension Target {
       layout.put(entry.qid.rawValue, at: at + 8)
       layout.put(entry.cid.rawValue, at: at + 10)
       layout.put(entry.status.rawValue << 1, at: at + 12)
-      layout.put(UInt16.max, at: at + 14)  // the field at fault is not known
+      layout.put(entry.location, at: at + 14)
       layout.put(entry.lba, at: at + 16)
       layout.put(entry.nsid, at: at + 24)
+      layout.put(entry.opcode, at: at + 31)
+      layout.put(UInt8(1), at: at + 63)  // Log Page Version: with the opcode
     }
   }
 

@@ -270,6 +270,40 @@ extension Conformance {
         #expect(data.integer(UInt16.self, at: 8) == 1, "SQID")
         #expect(data.integer(UInt16.self, at: 12) >> 1 & 0x7ff == Status.lbaOutOfRange.code)
         #expect(data.integer(UInt64.self, at: 16) == 1 << 40 + 19 && data.integer(UInt32.self, at: 24) == 1)
+        #expect(data[31] == IOOpcode.read.rawValue && data[63] == 1, "OPC, and that it is there")
+      }
+    }
+
+    @Test("Base 5.1.12.1.2: an error's entry names the field at fault where its status is about one")
+    func locates() throws {
+      try withEndpoint { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let data = try rig.buffer(8192)
+        func location() throws -> UInt16 { try rig.logPage(1).bytes.integer(UInt16.self, at: 14) }
+        func io(_ location: UInt16?, _ sqe: SubmissionEntry) throws {
+          #expect(try !rig.execute(sqe, on: queue).status.isSuccess)
+          #expect(try location == nil || rig.logPage(1).bytes.integer(UInt16.self, at: 14) == location)
+        }
+        try io(40, .io(.read, slba: 1 << 40, data))
+        try io(4, .io(.read, nsid: 2000, data))
+        try io(24, .io(.read, data).with { $0.prp1 += 1 })
+        try io(32, .io(.read, blocks: 16, data).with { $0.prp2 = data.address + 4096 + 8 })
+        try io(.max, .io(.read, data).with { $0.cdw0 |= 3 << 14 })
+        _ = try rig.admin(.abort) { $0.cdw0 = $0.cdw0 & ~0xff | 0x7f }
+        #expect(try location() == 0, "Opcode")
+        _ = try rig.admin(.getLogPage) { $0.cdw10 = 0x77 }
+        #expect(try location() == 40, "Log Page Identifier")
+        _ = try rig.admin(.createIOCompletionQueue) {
+          ($0.prp1, $0.cdw10, $0.cdw11) = (data.address, 2 | 15 << 16, 3 | 5 << 16)
+        }
+        #expect(try location() == 46, "Interrupt Vector")
+        _ = try rig.admin(.createIOSubmissionQueue) {
+          ($0.prp1, $0.cdw10, $0.cdw11) = (data.address, 2 | 15 << 16, 1 | 3 << 16)
+        }
+        #expect(try location() == 46, "Completion Queue Identifier")
+        _ = try rig.setFeature(0x07, 1 | 1 << 16, save: true)
+        #expect(try location() == 43 | 7 << 8, "Save")
       }
     }
 
