@@ -36,6 +36,8 @@ struct SubmissionQueue {
   var rung = 0
   /// The host's stream tells of this queue.
   var hasHost = false
+  /// So does the engine's.
+  var hasFetches = false
 
   var life: Life
   var hostEpoch: UInt32 = 0

@@ -115,6 +115,7 @@ extension StageAnalyzer {
   private mutating func takeFetch(_ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     guard record.flags & EventFlag.failed == 0 else { return }
     let queue = submissionQueue(record.qid, stream)
+    submissionQueues[queue].hasFetches = true
     var command = Command(qid: record.qid, cid: record.cid)
     command.queueEpoch = submissionQueues[queue].epoch
     command.hostEpoch = hostEpoch
@@ -145,8 +146,10 @@ extension StageAnalyzer {
   /// The doorbell that told the engine of this slot. Those before it have been served, for slots are fetched in order.
   private mutating func doorbell(for slot: Int32, of queue: Int) -> SubmissionQueue.Doorbell? {
     while let doorbell = submissionQueues[queue].doorbells.first {
-      if doorbell.covers(slot) { return doorbell }
-      if doorbell.from < 0, !submissionQueues[queue].nextDoorbellCovers(slot) { return nil }
+      let isNext = submissionQueues[queue].nextDoorbellCovers(slot)
+      // Of one whose begin is not known the next tells where it ends.
+      if doorbell.covers(slot), doorbell.from >= 0 || !isNext { return doorbell }
+      if doorbell.from < 0, !isNext { return nil }
       submissionQueues[queue].doorbells.removeFirst()
     }
     return nil

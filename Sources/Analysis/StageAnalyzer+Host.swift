@@ -82,7 +82,7 @@ extension StageAnalyzer {
   /// The host has seen a completion queue entry. It sees them in the order in which they were posted.
   private mutating func takeSeen(_ record: Record) {
     let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
-    guard let queue = completionQueues.find(record.qid) else { return }
+    guard let queue = completionQueues.find(record.qid) else { return dropUnfetched(sqid, record.cid) }
     var position = max(completionQueues[queue].seen, completionQueues[queue].entries.start)
     let end = min(completionQueues[queue].entries.end, position + StageAnalyzer.searchMax)
     while position < end {
@@ -95,9 +95,20 @@ extension StageAnalyzer {
       position += 1
     }
     let index = commands.find(sqid, record.cid)
-    guard index != Command.none, commands[index].isFromHost else { return }
+    guard index != Command.none, commands[index].isFromHost else { return dropUnfetched(sqid, record.cid) }
     commands[index].isSeenEarly = true
     inversions &+= 1
+  }
+
+  /// A command is complete whose fetch the trace does not have: it was fetched, and so was whatever was submitted before it.
+  private mutating func dropUnfetched(_ qid: UInt16, _ cid: UInt16) {
+    guard let queue = submissionQueues.find(qid) else { return }
+    let start = submissionQueues[queue].submits.start
+    let end = min(submissionQueues[queue].submits.end, start + StageAnalyzer.searchMax)
+    guard let position = (start..<end).first(where: { submissionQueues[queue].submits[$0].cid == cid }) else { return }
+    for _ in start...position { submissionQueues[queue].submits.removeFirst() }
+    // What was fetched before the trace has anything of the queue is not missed.
+    if submissionQueues[queue].hasFetches { partial &+= UInt64(position + 1 - start) }
   }
 
   /// The host gives back the entries that it has seen: its commands end here.

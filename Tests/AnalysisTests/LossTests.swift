@@ -53,6 +53,62 @@ struct LossTests {
     #expect(summary.partial == 1)
   }
 
+  @Test("a host's events that begin before the engine's do not shift whose commands they are")
+  func hostBeginsFirst() {
+    var script = Script()
+    var time: UInt64 = 1000
+    for number in UInt16(0)..<200 {
+      var whole = Script()
+      let end = Way(cid: number % 8, slot: UInt32(number)).play(at: time, into: &whole)
+      // A flight recorder has kept less of the engine.
+      for event in whole.events where number >= 100 || event.source == .host {
+        script.add(event.record, event.source, stream: event.stream, tail: event.tail)
+      }
+      time = end + 1000
+    }
+    let run = script.run()
+    #expect(run.commands.count == 100 && run.summary.queueDepthMax == 1)
+    #expect(run.commands.allSatisfy { $0.total < 10_000 })
+    #expect(run.summary.partial == 0 && run.summary.unfinished == 0)
+  }
+
+  @Test("of a host's commands whose fetches are lost only they are left out")
+  func lostFetches() {
+    var script = Script.enabled()
+    var time: UInt64 = 1000
+    for number in UInt16(0)..<200 {
+      var whole = Script()
+      let end = Way(cid: number % 8, slot: UInt32(number)).play(at: time, into: &whole)
+      let isLost = (80..<120).contains(number)
+      for event in whole.events where !isLost || event.source == .host {
+        script.add(event.record, event.source, stream: event.stream, tail: event.tail)
+      }
+      if number == 119 { script.add(Record(time: end, kind: .gap, a: 400)) }
+      time = end + 1000
+    }
+    let run = script.run()
+    #expect(run.commands.count + Int(run.summary.partial) == 200)
+    #expect(run.summary.partial == 40)
+    #expect(run.commands.allSatisfy { $0.total < 10_000 })
+  }
+
+  @Test("a doorbell of which only the end is known, where the queue wraps, covers no command of the next")
+  func wrapsAfterGap() {
+    var script = Script.enabled()
+    script.add(Record(time: 10, kind: .gap, a: 100))
+    var time: UInt64 = 1000
+    for number in UInt32(7)..<40 {
+      let slot = number % 8
+      script.tail(at: time, (slot + 1) % 8)
+      script.fetch(at: time + 20, cid: UInt16(slot), slot: slot)
+      script.completion(at: time + 50, cid: UInt16(slot), phase: number / 8 % 2 == 1)
+      script.head(at: time + 100, (slot + 1) % 8)
+      time += 1000
+    }
+    let run = script.run()
+    #expect(run.commands.count >= 30 && run.commands.allSatisfy { $0.total == 100 })
+  }
+
   @Test("a reset makes commands in flight partial", arguments: [EventKind.reset, .registerWrite])
   func reset(kind: EventKind) {
     var script = Script.enabled()

@@ -6,31 +6,33 @@ set -uo pipefail
 . "$guest/runner.sh"
 build_nvmepf
 nvmepf=$work/nvmepf
+# The thread that serves spins, and so do the guest's processors.
+at_once=1
 
 # serve [OPTION...] - a server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
 serve() {
   [ $# -gt 0 ] || set -- --backend null:1GiB
-  rm -f "$work/socket" "$work/socket.control"
-  truncate --size 64M "$work/image"
-  "$nvmepf" serve --socket "$work/socket" "$@" --record "$work/t.nvpt" 2>"$work/serve.log" &
+  rm -f "$folder/socket" "$folder/socket.control"
+  truncate --size 64M "$folder/image"
+  "$nvmepf" serve --socket "$folder/socket" "$@" --record "$folder/t.nvpt" 2>"$folder/serve.log" &
   server=$!
-  until [ -S "$work/socket" ] && [ -S "$work/socket.control" ]; do kill -0 $server 2>/dev/null || return 1; done
-  "$nvmepf" ns add --socket "$work/socket" --backend "$work/image" >/dev/null
+  until [ -S "$folder/socket" ] && [ -S "$folder/socket.control" ]; do kill -0 $server 2>/dev/null || return 1; done
+  "$nvmepf" ns add --socket "$folder/socket" --backend "$folder/image" >/dev/null
 }
 
 # Every test's end: the server leaves, nothing is lost, and the engine does again what it did.
 stop() {
   kill -INT $server
   wait $server || return 1
-  "$nvmepf" info --json "$work/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$work/t.nvpt"
+  "$nvmepf" info --json "$folder/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$folder/t.nvpt"
 }
 
 # boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - a guest with the controller attached.
 boot() {
   local system=$1 script=$2
   shift 2
-  DEVICES="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$work/socket\"}}" \
-    "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$work/host" "$guest/vfio-user/$script.sh" "$@"
+  DEVICES="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$folder/socket\"}}" \
+    "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
 # until_there FILE - the guest has come so far.
@@ -44,8 +46,8 @@ work_in() { # SYSTEM [KERNEL-PARAMETER...]
   shift
   boot "$system" attach "$@" &
   guest_pid=$!
-  until_there "$work/host/wants-namespace" && "$nvmepf" ns add --socket "$work/socket" --backend memory:16MiB
-  until_there "$work/host/wants-none" && "$nvmepf" ns remove --socket "$work/socket" 3
+  until_there "$folder/host/wants-namespace" && "$nvmepf" ns add --socket "$folder/socket" --backend memory:16MiB
+  until_there "$folder/host/wants-none" && "$nvmepf" ns remove --socket "$folder/socket" 3
   wait $guest_pid
 }
 
@@ -54,38 +56,39 @@ attach() { # SYSTEM
 }
 
 pin() { # SYSTEM
-  serve && work_in "$1" pci=nomsi && grep -q 'interrupts by the pin' "$work/log" && stop
+  serve && work_in "$1" pci=nomsi && grep -q 'interrupts by the pin' "$folder/log" && stop
 }
 
 messages() { # SYSTEM
-  cat >"$work/msi.json" <<'J'
+  cat >"$folder/msi.json" <<'J'
 {
   "functions": [{"msix_interrupts": 0, "msi_interrupts": 4, "nvme": {"portid": 1, "subsysnqn": "n"}}],
   "ports": [{"portid": 1, "addr": {"trtype": "pci"}, "subsystems": ["n"]}],
   "subsystems": [{"nqn": "n", "namespaces": [{"nsid": 1, "device": {"path": "null:1GiB"}}]}]
 }
 J
-  serve --config "$work/msi.json" && work_in "$1" && grep -q 'interrupts by MSI' "$work/log" && stop
+  serve --config "$folder/msi.json" && work_in "$1" && grep -q 'interrupts by MSI' "$folder/log" && stop
 }
 
 vanish() { # SYSTEM
   serve || return 1
   boot "$1" vanish &
   guest_pid=$!
-  until_there "$work/host/is-busy" || return 1
-  pkill -KILL -f "vfio-user-pci.*$work/socket"
+  until_there "$folder/host/is-busy" || return 1
+  pkill -KILL -f "vfio-user-pci.*$folder/socket"
   wait $guest_pid
   # Whoever comes next finds a controller.
   work_in "$1" && stop
 }
 
-run() { # NAME SYSTEM WHAT
-  rm -rf "$work/host"
-  mkdir -p "$work/host"
-  cp "$guest/guest.inc" "$work/host/"
-  tell "$3" "$1" "$2"
+# run NAME SYSTEM WHAT - one of the tests above; its server goes, whatever happened.
+run() { begin "$3" ended "$1" "$2"; }
+ended() {
+  local status=0
+  "$@" || status=$?
   kill -KILL ${server:-} 2>/dev/null
   wait ${server:-} 2>/dev/null
+  return $status
 }
 
 [ $# -gt 0 ] || set -- trixie trixie-backports

@@ -1,8 +1,10 @@
 # Sourced by the run-…-tests.sh: run tests in guests and tell how they ended.
 
-passed=0 failed=0 missing=0
+failed=0 missing=0 begun=0
+# A guest keeps one core busy, most of the time.
+at_once=$(nproc)
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$work"' EXIT
 
 # The nvmepf that runs in the guests: NVMEPF_STATIC, or built now.
 build_nvmepf() {
@@ -42,39 +44,43 @@ prepared() {
 # Whether the emulator can be had, and runs.
 has_qemu() { "$guest/qemu.sh" --version >/dev/null; }
 
-# tell TITLE COMMAND... - run a test, and tell how it ended; of one that failed, what it printed.
-tell() {
-  local title=$1 begin=$SECONDS
+# begin TITLE COMMAND... - run a test in a folder of its own ($folder, for the guest $folder/host) beside others that are
+# under way. When it ends it tells how; of one that failed, what it printed.
+begin() {
+  local title=$1
   shift
-  if "$@" >"$work/log" 2>&1; then
-    passed=$((passed + 1))
-    echo "passed: $title ($((SECONDS - begin)) s)"
-    [ -z "${VERBOSE:-}" ] || cat "$work/log"
-  else
-    failed=$((failed + 1))
-    echo "FAILED: $title ($((SECONDS - begin)) s)"
-    # Each line that says so, and the end.
-    grep -a 'FAILED' "$work/log"
-    tail -n 60 "$work/log"
-  fi
+  until [ "$(jobs -rp | wc -l)" -lt "$at_once" ]; do wait -n; done
+  begun=$((begun + 1))
+  local folder=$work/$begun begin=$SECONDS
+  mkdir -p "$folder/host"
+  cp "$guest/guest.inc" "$folder/host/"
+  (
+    trap - EXIT
+    outcome=passed
+    "$@" >"$folder/log" 2>&1 || outcome=FAILED
+    flock 8
+    echo "$outcome: $title ($((SECONDS - begin)) s)" | tee "$folder/outcome"
+    if [ $outcome = FAILED ]; then
+      # Each line that says so, and the end.
+      grep -a 'FAILED' "$folder/log"
+      tail -n 60 "$folder/log"
+    elif [ -n "${VERBOSE:-}" ]; then
+      cat "$folder/log"
+    fi
+  ) 8>"$work/telling" &
 }
 
-# KEEP=FOLDER in the environment keeps there what the tests recorded.
 # run_test NAME FOLDER-OF-KERNEL SCRIPT FILE... - with the files in /host.
 run_test() {
-  local name=$1 system=$2 script=$3 folder=$work/host
+  local name=$1 system=$2 script=$3
   shift 3
-  rm -rf "$folder"
-  mkdir -p "$folder"
-  ln "$work/nvmepf" "$folder/nvmepf"
-  cp "$guest/guest.inc" "$@" "$folder/"
   local what
   what=$(sed -n '1s/^# //p' "$script")
   # Other programs of the package that it runs.
   local program
   for program in $(sed -n 's/^# PROGRAMS=//p' "$script"); do
     build_program "$program"
-    ln "$work/$program" "$folder/$program"
+    set -- "$@" "$work/$program"
   done
   # Options of QEMU: devices that the guest has beside the usual ones.
   local devices
@@ -82,15 +88,29 @@ run_test() {
   # Words of the kernel's command line.
   local parameters
   read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script") ${KEEP:+KEEP=1}"
-  DEVICES=$devices tell "$name: $what" "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder" "$script" "${parameters[@]}"
-  if [ -n "${KEEP:-}" ]; then
-    mkdir -p "$KEEP"
-    find "$folder" -name '*.nvpt' -exec sh -c 'cp "$1" "$2-$(basename "$1")"' sh {} "$KEEP/${name//[ \/]/-}" \;
-  fi
+  DEVICES=$devices FILES="$work/nvmepf $*" begin "$name: $what" in_guest "$name" "$system" "$script" "${parameters[@]}"
 }
 
-# Continuous integration is not content with nothing.
+# in_guest NAME FOLDER-OF-KERNEL SCRIPT KERNEL-PARAMETER... - with FILES in /host. KEEP=FOLDER in the environment keeps
+# there what was recorded.
+in_guest() {
+  local name=$1 system=$2 script=$3 file status=0
+  shift 3
+  for file in $FILES; do ln "$file" "$folder/host/" 2>/dev/null || cp "$file" "$folder/host/"; done
+  "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$script" "$@" || status=$?
+  if [ -n "${KEEP:-}" ]; then
+    mkdir -p "$KEEP"
+    find "$folder/host" -name '*.nvpt' -exec sh -c 'cp "$1" "$2-$(basename "$1")"' sh {} "$KEEP/${name//[ \/]/-}" \;
+  fi
+  return $status
+}
+
+# How all the tests have ended. Continuous integration is not content with nothing.
 summary() {
+  wait
+  local passed
+  passed=$(cat "$work"/*/outcome 2>/dev/null | grep -c ^passed)
+  failed=$((failed + begun - passed))
   echo "$passed passed, $failed failed, $missing not run"
   if [ "${CI:-}" = true ] && [ $((passed + failed)) = 0 ]; then
     echo "FAILED: not one test was run"
