@@ -95,7 +95,8 @@ struct LossTests {
   @Test("a doorbell of which only the end is known, where the queue wraps, covers no command of the next")
   func wrapsAfterGap() {
     var script = Script.enabled()
-    script.add(Record(time: 10, kind: .gap, a: 100))
+    script.tail(at: 100, 1)
+    script.add(Record(time: 500, kind: .gap, a: 100))
     var time: UInt64 = 1000
     for number in UInt32(7)..<40 {
       let slot = number % 8
@@ -106,7 +107,8 @@ struct LossTests {
       time += 1000
     }
     let run = script.run()
-    #expect(run.commands.count >= 30 && run.commands.allSatisfy { $0.total == 100 })
+    // Where the first completion lies is not known yet.
+    #expect(run.commands.count >= 30 && run.commands.dropFirst().allSatisfy { $0.total == 100 })
   }
 
   @Test("a reset makes commands in flight partial", arguments: [EventKind.reset, .registerWrite])
