@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -92,6 +93,8 @@ void nvmepf_pin_thread(int core) {
   CPU_SET(core, &set);
   sched_setaffinity(0, sizeof set, &set);
 }
+
+bool nvmepf_flush_output(void) { return fflush(stdout) == 0 && !ferror(stdout); }
 
 int nvmepf_eventfd(void) {
   int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -70,6 +70,9 @@ public final class LocalListener: Sendable {
       result = try LocalSocket.withAddress(path) { Glibc.bind(listener, $0, $1) == 0 ? 0 : errno }
     }
     if result == EADDRINUSE {
+      guard isSocket(path) else {
+        throw LocalSocketError(kind: .inUse, description: "\(path) is there, and no socket: choose another path")
+      }
       throw LocalSocketError(
         kind: .inUse, description: "socket \(path) is in use: stop who serves there, or choose another path")
     }
@@ -77,10 +80,14 @@ public final class LocalListener: Sendable {
     guard listen(listener, 8) == 0 else { throw .system("cannot listen at \(path)", errno) }
   }
 
+  private static func isSocket(_ path: String) -> Bool {
+    var status = stat()
+    return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
+  }
+
   /// Whether `path` is a socket that nobody listens on.
   private static func isStale(_ path: String) throws(LocalSocketError) -> Bool {
-    var status = stat()
-    guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return false }
+    guard isSocket(path) else { return false }
     let probe = try LocalSocket.make()
     defer { close(probe) }
     return try LocalSocket.withAddress(path) { connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }

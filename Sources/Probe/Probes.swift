@@ -143,6 +143,10 @@ public final class Probes: @unchecked Sendable {
   /// Why there is nothing to load.
   private static func nothing(_ plans: [ProbePlan]) -> String {
     if let lacking = Capability.lacking { return privilege(lacking: lacking) }
+    if !hasModules, plans.contains(where: { $0.missingModule != nil }) {
+      return "this kernel has neither an NVMe target nor a driver to record, and no modules that modprobe could load: "
+        + "another kernel is needed"
+    }
     return "nothing of what is to be recorded is there: "
       + (remedy(plans.compactMap(\.missingModule)) ?? plans.lazy.compactMap(\.obstacle).first
         ?? "none of its functions can be probed")
@@ -159,6 +163,14 @@ public final class Probes: @unchecked Sendable {
     return isHidden && Capability.lacking == nil ? "sysctl kernel.kptr_restrict=0" : nil
   }
 
+  /// Whether there are modules for the kernel that runs.
+  private static var hasModules: Bool {
+    var name = utsname()
+    uname(&name)
+    let release = withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+    return access("/lib/modules/\(release)", F_OK) == 0
+  }
+
   /// The command that loads modules, those that make sense on this machine; nil where there are none.
   private static func remedy(_ missing: [String]) -> String? {
     var modules: [String] = []
@@ -166,7 +178,7 @@ public final class Probes: @unchecked Sendable {
       let name = module == "nvme_core" ? "nvme" : module.replacing("_", with: "-")
       if !modules.contains(name) { modules.append(name) }
     }
-    if modules.isEmpty { return nil }
+    if modules.isEmpty || !hasModules { return nil }
     return "modprobe \(modules.count > 1 ? "-a " : "")\(modules.joined(separator: " "))"
   }
 

@@ -14,8 +14,10 @@ public final class RecordingProgress: Sendable {
   /// How full the fullest ring was at the last look, 0...1000.
   public var ringFillPermille: UInt64 { counters.ringFillPermille.load(ordering: .relaxed) }
 
-  /// The same, 0...1.
-  public var ringFill: Double { Double(ringFillPermille) / 1000 }
+  /// How full any ring ever was at a look, 0...1000.
+  public var ringPeakPermille: UInt64 { counters.ringPeakPermille.load(ordering: .relaxed) }
+  /// Why nothing is written any more, as soon as that is so.
+  public var error: TraceError? { failure.withLock { $0 } }
 
   struct Counters: ~Copyable {
     let events = Atomic<UInt64>(0)
@@ -24,9 +26,11 @@ public final class RecordingProgress: Sendable {
     let bytes = Atomic<UInt64>(0)
     let lost = Atomic<UInt64>(0)
     let ringFillPermille = Atomic<UInt64>(0)
+    let ringPeakPermille = Atomic<UInt64>(0)
   }
 
   let counters = Counters()
+  let failure = Mutex<TraceError?>(nil)
   /// Rings that the writer has not taken on yet.
   let newRings = Mutex<[Ring]>([])
 }

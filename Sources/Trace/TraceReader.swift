@@ -94,6 +94,19 @@ public final class TraceReader: Sendable {
     return missing
   }
 
+  /// Read every chunk and hold it against its checksum, which opening a closed trace does not.
+  /// - Returns: the first that is not what it should be; nil where all are intact.
+  public func findDamage() throws(TraceError) -> TraceError? {
+    if let damage { return damage }
+    let scan = try TraceScan(descriptor, path)
+    var buffer = ByteBuffer(capacity: 1 << 20)
+    buffer.advance(1 << 20)
+    for (index, place) in chunks.enumerated() where !scan.isIntact(place, &buffer) {
+      return TraceScan.damaged(path, chunk: index, at: place.offset, Malformed("fails its checksum"))
+    }
+    return nil
+  }
+
   /// Decode one of `chunks`.
   public func decode(_ index: Int, into decoded: inout DecodedChunk) throws(TraceError) {
     let place = chunks[index]

@@ -155,7 +155,7 @@ private final class Repaired {
 
 extension TraceScan {
   /// The chunk is what the index says of it.
-  fileprivate func isIntact(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
+  func isIntact(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
     guard (try? readFully(descriptor, buffer.base, ChunkHeader.size, at: place.offset, path: path)) == true else {
       return false
     }

@@ -80,6 +80,7 @@ public final class TraceWriter {
     }
     retireExhausted()
     progress.counters.ringFillPermille.store(fullest, ordering: .relaxed)
+    progress.counters.ringPeakPermille.store(max(fullest, progress.ringPeakPermille), ordering: .relaxed)
     return fullest > 125
   }
 
@@ -228,5 +229,6 @@ extension TraceWriter {
       cause.kind,
       "\(cause.description): the recording stops at \(TraceError.grouped(progress.events)) events; what was written stays readable"
     )
+    progress.failure.withLock { [error] in $0 = error }
   }
 }

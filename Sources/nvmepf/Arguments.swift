@@ -77,7 +77,16 @@ struct EndpointOptions: ParsableArguments {
     case digest, full
   }
 
+  /// What a configuration file says itself.
+  private static let replaced = [
+    "--backend", "--size", "--block-size", "--mdts", "--fetch", "--cc-poll", "--idle", "--nap", "--queues",
+  ]
+
   func validate() throws {
+    let given = CommandLine.arguments.prefix { $0 != "--" }.map { $0.prefix { $0 != "=" } }
+    if config != nil, let other = EndpointOptions.replaced.first(where: { given.contains(Substring($0)) }) {
+      throw ValidationError("--config says what the endpoint is: \(other) has no place beside it")
+    }
     guard (1...128).contains(queues) else { throw ValidationError("--queues \(queues): 1 to 128 are possible") }
     guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
       throw ValidationError("--size \(size.bytes): 4KiB to 64TiB are possible")

@@ -3,11 +3,15 @@ import Glibc
 /// What a process that serves is to others of its machine.
 enum OwnProcess {
   /// Signals that the main thread waits for instead of being interrupted by them.
-  static let awaited = [SIGINT, SIGTERM, SIGCHLD]
+  static let awaited = [SIGINT, SIGTERM, SIGHUP, SIGCHLD]
 
   /// To be called before any thread is made: threads inherit the mask.
   static func prepare() {
-    var set = signals(awaited)
+    // Who was started with nohup is to stay.
+    var hangup = sigaction()
+    sigaction(SIGHUP, nil, &hangup)
+    let ignoresHangup = unsafeBitCast(hangup.__sigaction_handler.sa_handler, to: Int.self) == 1
+    var set = signals(awaited.filter { $0 != SIGHUP || !ignoresHangup })
     pthread_sigmask(SIG_BLOCK, &set, nil)
     // Whoever reads what is told here may leave before the host does.
     signal(SIGPIPE, SIG_IGN)
@@ -31,11 +35,15 @@ struct Child {
   let pid: pid_t
 
   /// The next of the signals that the main thread waits for, nil when none came within the time.
-  static func nextSignal(withinMs milliseconds: Int) -> Int32? {
+  static func nextSignal(withinMs milliseconds: Int) -> Int32? { nextArrival(withinMs: milliseconds)?.signal }
+
+  /// The same, and whether a process sent it to this one: what the terminal sends, all that run in it get.
+  static func nextArrival(withinMs milliseconds: Int) -> (signal: Int32, isSent: Bool)? {
     var set = signals(OwnProcess.awaited)
     var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
-    let signal = sigtimedwait(&set, nil, &limit)
-    return signal > 0 ? signal : nil
+    var info = siginfo_t()
+    let signal = sigtimedwait(&set, &info, &limit)
+    return signal > 0 ? (signal, info.si_code <= 0) : nil
   }
 
   /// Whether there is such a command, before anything is begun for it.
@@ -55,7 +63,8 @@ struct Child {
     defer { posix_spawnattr_destroy(&attributes) }
     var none = signals([])
     posix_spawnattr_setsigmask(&attributes, &none)
-    var ignored = signals([SIGPIPE])
+    // A script that runs this in the background has its Ctrl-C ignored; what is sent on is not.
+    var ignored = signals([SIGPIPE, SIGINT])
     posix_spawnattr_setsigdefault(&attributes, &ignored)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) }

@@ -16,8 +16,10 @@ struct DumpCommand: ParsableCommand {
   @Option(help: "Only events of this command identifier.")
   var cid: UInt16?
 
-  @Option(help: ArgumentHelp("Only events of this kind: fetch, doorbell…", valueName: "name"))
-  var event: EventKind?
+  @Option(
+    name: .customLong("event"),
+    help: ArgumentHelp("Only events of this kind: fetch, doorbell…; may be given several times.", valueName: "name"))
+  var kinds: [EventKind] = []
 
   @Option(help: "Only events from this time on.")
   var from: TraceTime?
@@ -36,6 +38,10 @@ struct DumpCommand: ParsableCommand {
     try Failure.wrap { () throws(TraceError) in try dump(reader) }
   }
 
+  func validate() throws {
+    if let from, let to, from.ns >= to.ns { throw ValidationError("--from is not before --to") }
+  }
+
   private func dump(_ reader: TraceReader) throws(TraceError) {
     var events = try MergedEvents(reader)
     var left = limit ?? .max
@@ -50,21 +56,36 @@ struct DumpCommand: ParsableCommand {
     let fields = record.event?.description.fields ?? []
     if let qid, record.qid != qid || !fields.contains(where: { $0.place == .qid }) { return false }
     if let cid, record.cid != cid || !fields.contains(where: { $0.place == .cid }) { return false }
-    if let event, record.event != event { return false }
+    if !kinds.isEmpty, !kinds.contains(where: { record.event == $0 }) { return false }
     if let from, record.time < from.ns { return false }
     if let to, record.time >= to.ns { return false }
     return true
   }
 
-  private func values(_ record: UnsafePointer<Record>) -> [(field: EventField, value: UInt64)] {
-    (record.pointee.event?.description.fields ?? []).compactMap { field in
-      record.value(of: field).map { (field, $0) }
+  private func values(_ record: UnsafePointer<Record>, _ source: Source) -> [(
+    name: String, text: String, value: UInt64
+  )] {
+    var values: [(name: String, text: String, value: UInt64)] = []
+    for field in record.pointee.event?.description.fields ?? [] {
+      guard let value = record.value(of: field) else { continue }
+      if field.name != "slba" {
+        values.append((field.name, field.text(value), value))
+      } else if record.pointee.qid == 0 {
+        // Admin commands have no blocks; what is in their place is as they mean it.
+        for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {
+          values.append((name, "0x" + String(part, radix: 16), part))
+        }
+      } else if source != .host {
+        // A host of ours does not say which blocks it asks for.
+        values.append((field.name, field.text(value), value))
+      }
     }
+    return values
   }
 
   private func line(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
     let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
-    let fields = values(record).map { "\($0.field.name)=\($0.field.text($0.value))" }
+    let fields = values(record, id.source).map { "\($0.name)=\($0.text)" }
     let time = String(record.pointee.time)
     let padding = String(repeating: " ", count: max(0, 13 - time.count))
     return "\(padding)\(time) \(id.source)/\(id.stream) \(([name] + fields).joined(separator: " "))"
@@ -76,7 +97,7 @@ struct DumpCommand: ParsableCommand {
       "\"time_ns\":\(record.pointee.time)", "\"source\":\"\(id.source)\"", "\"stream\":\(id.stream)",
       "\"event\":\"\(name)\"",
     ]
-    for (field, value) in values(record) { members.append("\"\(field.name)\":\(value)") }
+    for (name, _, value) in values(record, id.source) { members.append("\"\(name)\":\(value)") }
     return "{\(members.joined(separator: ","))}"
   }
 }

@@ -4,7 +4,8 @@ import Trace
 
 struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "info", abstract: "Say what a trace holds, and whether all of it is there.")
+    commandName: "info", abstract: "Say what a trace holds, and whether all of it is there.",
+    discussion: "Every byte is held against its checksum.")
 
   @OptionGroup var file: TraceFile
 
@@ -13,6 +14,13 @@ struct InfoCommand: ParsableCommand {
 
   func run() throws {
     let reader = try file.open()
+    let damage = try Failure.wrap { () throws(TraceError) in try reader.findDamage() }
+    let isComplete = reader.isComplete && damage == nil
+    if let damage {
+      complain(damage.description)
+    } else if !isComplete {
+      complain("\(file.path) was not closed: nvmepf repair closes it")
+    }
     let totals = reader.totals
     let perEvent = Double(reader.bytes) / Double(max(totals.events, 1))
     let perCommand = Double(reader.bytes) / Double(max(totals.commands, 1))
@@ -22,7 +30,7 @@ struct InfoCommand: ParsableCommand {
         try JSON.text([
           "commands": totals.commands, "events": totals.events, "lost": totals.lost, "chunks": reader.chunks.count,
           "bytes": reader.bytes, "bytes_per_event": perEvent, "bytes_per_command": perCommand,
-          "complete": reader.isComplete, "sources": sources, "id": "\(reader.header.id)",
+          "complete": isComplete, "repaired": isRepaired(reader), "sources": sources, "id": "\(reader.header.id)",
         ]))
       return
     }
@@ -33,11 +41,13 @@ struct InfoCommand: ParsableCommand {
     row("duration", String(format: "%.3f s", Double(reader.chunks.map(\.header.lastTime).max() ?? 0) / 1e9))
     row("chunks", "\(reader.chunks.count)")
     row("size", String(format: "%@: %.2f B an event, %.1f B a command", byteText(reader.bytes), perEvent, perCommand))
-    row("complete", reader.isComplete ? "yes" : "no")
-    if let damage = reader.damage { complain(damage.description) }
+    row("complete", isComplete ? isRepaired(reader) ? "as far as a repair could make it" : "yes" : "no")
   }
 
+  /// Who closes a recording has seen its end, a repair has not.
+  private func isRepaired(_ reader: TraceReader) -> Bool { reader.isComplete && reader.end == nil }
+
   private func row(_ name: String, _ value: String) {
-    print(name.padding(toLength: 10, withPad: " ", startingAt: 0), value)
+    print(name.padding(toLength: max(10, name.count), withPad: " ", startingAt: 0), value)
   }
 }

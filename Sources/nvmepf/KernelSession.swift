@@ -70,11 +70,12 @@ struct KernelOptions: ParsableArguments {
 }
 
 /// A recording of this machine's kernel, without an endpoint of ours.
-final class KernelSession {
+final class KernelSession: Watched {
   private let recorder: RecorderThread
   private let directory: RecordingDirectory
   private let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
+  private var hasToldTrouble = false
 
   /// - Parameter notes: for the trace, besides.
   init(_ options: KernelOptions, output: String, command: [String], notes: [(String, String)] = []) throws(Failure) {
@@ -118,10 +119,16 @@ final class KernelSession {
     if let problem = kernel.problem { complain(problem) }
     let summary = recorder.stop()
     for problem in summary.problems { complain(problem.description) }
-    if let error = summary.error { throw Failure(description: error.description, status: 1) }
+    if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
   }
 
-  func progressLine() -> String {
+  func takeTrouble() -> String? {
+    guard !hasToldTrouble, let error = recorder.progress.error else { return nil }
+    hasToldTrouble = true
+    return error.description
+  }
+
+  var progressLine: String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let progress = recorder.progress
     return String(

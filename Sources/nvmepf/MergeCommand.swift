@@ -30,7 +30,12 @@ struct MergeCommand: ParsableCommand {
   func run() throws {
     let (hostPath, targetPath) = (host, target)
     let merge = try Failure.wrap { () throws(TraceError) in
-      try TraceMerge(host: TraceReader(path: hostPath), target: TraceReader(path: targetPath))
+      let readers = (try TraceReader(path: hostPath), try TraceReader(path: targetPath))
+      for reader in [readers.0, readers.1] where !reader.streams.contains(where: { $0.id.source == .kernel }) {
+        throw TraceError(
+          .notATrace, "\(reader.path) is no recording of a kernel (record --kernel): merge takes two of them")
+      }
+      return try TraceMerge(host: readers.0, target: readers.1)
     }
     guard let merge else {
       throw Failure(

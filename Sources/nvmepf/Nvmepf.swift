@@ -1,4 +1,5 @@
 import ArgumentParser
+import CPlatform
 import Glibc
 
 @main
@@ -27,9 +28,26 @@ struct Nvmepf: ParsableCommand {
     do {
       var command = try parseAsRoot()
       try command.run()
+      try flush()
     } catch {
+      try? flush()
       exit(error)
     }
+  }
+
+  /// A message of several lines ends with what there is to choose from.
+  private static func oneLine(_ message: String, else other: String) -> String {
+    let lines = message.split(whereSeparator: \.isNewline).map { $0.drop { $0 == " " } }
+    if lines.isEmpty { return other }
+    let choices = lines.filter { $0.hasPrefix("- ") }.map { $0.dropFirst(2) }
+    let text = lines.filter { !$0.hasPrefix("- ") }.joined(separator: " ")
+    return choices.isEmpty ? text : "\(text) \(choices.joined(separator: ", "))"
+  }
+
+  /// What was printed must have arrived.
+  private static func flush() throws(Failure) {
+    guard !nvmepf_flush_output() else { return }
+    throw Failure(description: "cannot write what there is to say: \(String(cString: strerror(errno)))", status: 1)
   }
 
   /// Help goes to standard output; everything else is one line on standard error, and status 2 unless the error knows
@@ -44,8 +62,7 @@ struct Nvmepf: ParsableCommand {
       print(fullMessage(for: error), terminator: code.isSuccess ? "\n" : "")
       Glibc.exit(code.rawValue)
     }
-    let text = message(for: error)
-    complain(text.isEmpty ? "\(error)" : text)
+    complain(oneLine(message(for: error), else: "\(error)"))
     Glibc.exit(2)
   }
 }

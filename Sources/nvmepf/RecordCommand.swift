@@ -2,6 +2,8 @@ import ArgumentParser
 import Foundation
 import Host
 import Live
+import Probe
+import Target
 import Trace
 
 extension Workload.Pattern: ExpressibleByArgument {}
@@ -12,7 +14,8 @@ struct RecordCommand: ParsableCommand {
     abstract: "Record everything that crosses the endpoint's PCI boundary while a workload runs.",
     discussion: """
       With a COMMAND, usually fio, the endpoint is served while the command runs; a fio command line needs no change:
-      nvmepf supplies the I/O engine and thread mode. Other commands find the endpoint's vfio-user socket in
+      nvmepf supplies the I/O engine and thread mode, also where fio comes behind taskset, env or the like, but not
+      where a script calls it. Other commands find the endpoint's vfio-user socket in
       NVMEPF_SOCKET. Without a COMMAND the built-in workload runs, as --rw says.
 
         nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
@@ -45,7 +48,7 @@ struct RecordCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Built-in workload: threads, each with a queue pair.", valueName: "number"))
   var numjobs = 1
 
-  @Option(help: ArgumentHelp("Built-in workload: how long it runs.", valueName: "seconds"))
+  @Option(help: ArgumentHelp("Built-in workload: how long it runs. (default: 5)", valueName: "seconds"))
   var runtime: Double?
 
   @Option(help: ArgumentHelp("Built-in workload: how many commands a thread executes.", valueName: "commands"))
@@ -65,7 +68,7 @@ struct RecordCommand: ParsableCommand {
     if kernel.kernel && !kernel.engine { try validateKernel() }
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
     guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
-      throw ValidationError("--iodepth, --numjobs, --runtime and --number are at least 1")
+      throw ValidationError("--iodepth, --numjobs and --number are at least 1, and --runtime is more than 0")
     }
   }
 
@@ -87,12 +90,12 @@ struct RecordCommand: ParsableCommand {
 
   /// Why the command takes the same time whatever it costs; nil where that is not known.
   private var timed: String? {
-    guard isFio else { return nil }
+    guard let fio else { return nil }
     func isTimed(_ option: Substring) -> Bool {
       let parts = option.split(separator: "=", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
       return parts.first == "time_based" && !["0"].contains(parts.dropFirst().first)
     }
-    for word in command.dropFirst() {
+    for word in command[(fio + 1)...] {
       if word.hasPrefix("-") {
         if isTimed(word.drop { $0 == "-" }) { return "\(word) says how long" }
       } else if let text = try? String(contentsOfFile: word, encoding: .utf8),
@@ -107,12 +110,11 @@ struct RecordCommand: ParsableCommand {
   func run() throws {
     if let name = command.first { try Child.check(name) }
     if kernel.kernel && !kernel.engine { return try recordKernel() }
-    let engine = try isFio ? RecordCommand.fioEngine() : nil
+    let engine = try fio == nil ? nil : RecordCommand.fioEngine()
     let configuration = try endpoint.configuration()
-    let queues = Int(configuration.subsystem.ioQueuesMax)
-    guard numjobs <= queues else {
-      throw Failure(description: "--numjobs \(numjobs): a job needs a queue, and the endpoint has \(queues)")
-    }
+    // What cannot be begun leaves the trace before as it is.
+    if rw != nil { try checkWorkload(configuration.subsystem) }
+    let probes = try !kernel.kernel ? nil : Failure.wrap { () throws(ProbeError) in try Probes(kernel.probes) }
     OwnProcess.prepare()
     let session = try Session(
       configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
@@ -121,15 +123,35 @@ struct RecordCommand: ParsableCommand {
     var status: Int32 = 0
     var failure: Failure?
     do throws(Failure) {
-      if kernel.kernel { try session.record(kernel) }
+      if let probes { try session.record(probes, subsystem: kernel.subsystem) }
       status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
     } catch { failure = error }
-    let watch = Watch(session.progressLine)
-    watch.end()
+    Watch(session).end()
     do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
-    summarise(session.progressLine())
+    summarise(session.progressLine(isEnd: true))
+    if !command.isEmpty, failure == nil, session.recorder?.progress.commands == 0 {
+      complain(
+        "no command has reached the endpoint: only a fio in the command line itself is given our engine, and others find "
+          + "the socket in NVMEPF_SOCKET; what \(command[0]) did, it did elsewhere")
+    }
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
+  }
+
+  /// The workload fits the endpoint, as far as that is known before there is one.
+  private func checkWorkload(_ subsystem: Subsystem) throws(Failure) {
+    let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
+    guard numjobs <= queues else {
+      throw Failure(description: "--numjobs \(numjobs): a job needs a queue, and the endpoint has \(queues)")
+    }
+    guard iodepth < entries else {
+      throw Failure(description: "--iodepth \(iodepth): a queue has room for \(entries - 1) commands")
+    }
+    guard bs.bytes > 0, bs.bytes % 512 == 0, bs.bytes <= subsystem.maxTransferBytes else {
+      throw Failure(
+        description:
+          "--bs \(bs.bytes): a command moves a multiple of 512 bytes, \(subsystem.maxTransferBytes) at most (--mdts)")
+    }
   }
 
   // MARK: The kernel
@@ -146,7 +168,7 @@ struct RecordCommand: ParsableCommand {
       kernel, output: output, command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
     var status: Int32 = 0
     var failure: Failure?
-    let watch = Watch(session.progressLine)
+    let watch = Watch(session)
     do throws(Failure) {
       if command.isEmpty {
         let end = runtime.map { Clock.monotonicNs() + UInt64($0 * 1e9) }
@@ -161,7 +183,7 @@ struct RecordCommand: ParsableCommand {
     } catch { failure = error }
     watch.end()
     do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
-    summarise(session.progressLine())
+    summarise(session.progressLine)
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
   }
@@ -175,7 +197,7 @@ struct RecordCommand: ParsableCommand {
       let session = try isRecorded ? KernelSession(kernel, output: path, command: command) : nil
       let begin = Clock.monotonicNs()
       let status: Int32
-      do { status = try run(Child(command, environment: [:]), Watch { "measuring what the probes cost" }) } catch {
+      do { status = try run(Child(command, environment: [:]), Watch("measuring what the probes cost")) } catch {
         try? session?.finish()
         throw error
       }
@@ -199,23 +221,28 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: A command
 
-  private var isFio: Bool { command.first.map { ($0 as NSString).lastPathComponent } == "fio" }
+  /// Which word of the command is fio: the first, or one behind taskset, env and the like.
+  private var fio: Int? { command.firstIndex { ($0 as NSString).lastPathComponent == "fio" } }
 
   /// - Parameter engine: the fio engine, where the command is fio.
   private func runCommand(_ session: Session, _ engine: String?) throws(Failure) -> Int32 {
     var arguments = command
-    if let engine {
-      arguments = try FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }.rewrite(command)
+    if let engine, let fio {
+      var rewriting = FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }
+      arguments = try Array(command[..<fio]) + rewriting.rewrite(Array(command[fio...]))
+      if let device = rewriting.device {
+        tell("nvmepf: \(device) is not touched: fio works on the endpoint's namespace (--backend, --config)")
+      }
     }
-    return try run(Child(arguments, environment: session.environment), Watch(session.progressLine))
+    return try run(Child(arguments, environment: session.environment), Watch(session))
   }
 
   /// Wait until the command has ended. Returns its exit status.
   private func run(_ child: Child, _ watch: Watch) throws(Failure) -> Int32 {
     while true {
       if let status = child.exitStatus() { return status }
-      // The terminal has told the command of a Ctrl-C too: it ends by itself, and the recording after it.
-      if Child.nextSignal(withinMs: 200) == SIGTERM { kill(child.pid, SIGTERM) }
+      // The terminal tells the command of a Ctrl-C too: it ends by itself, and the recording after it.
+      if let (signal, isSent) = Child.nextArrival(withinMs: 200), isSent, signal != SIGCHLD { kill(child.pid, signal) }
       watch.show()
     }
   }
@@ -238,7 +265,7 @@ struct RecordCommand: ParsableCommand {
       length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
     let jobs = Jobs(workload, count: numjobs)
     try jobs.start(session)
-    let watch = Watch(session.progressLine)
+    let watch = Watch(session)
     while !jobs.areDone {
       if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { jobs.stop() }
       watch.show()
@@ -255,17 +282,31 @@ struct RecordCommand: ParsableCommand {
   }
 }
 
-/// Shows how a recording comes on, where somebody looks.
+/// What is being recorded, to whom looks on.
+protocol Watched: AnyObject {
+  var progressLine: String { get }
+  /// Why nothing is recorded any more; told once.
+  func takeTrouble() -> String?
+}
+
+/// Shows how a recording comes on, where somebody looks, and tells of its trouble at once.
 struct Watch {
-  private let line: () -> String
+  private let watched: (any Watched)?
+  private let text: String
   private let isTerminal = isatty(STDERR_FILENO) == 1
 
-  /// - Parameter line: says how far the recording is.
-  init(_ line: @escaping () -> String) { self.line = line }
+  init(_ watched: any Watched) { (self.watched, text) = (watched, "") }
+
+  /// There is nothing to see but that something is done.
+  init(_ text: String) { (watched, self.text) = (nil, text) }
 
   func show() {
+    if let trouble = watched?.takeTrouble() {
+      end()
+      complain(trouble)
+    }
     guard isTerminal else { return }
-    tell("\r\u{1b}[K\(line())", terminator: "")
+    tell("\r\u{1b}[K\(watched?.progressLine ?? text)", terminator: "")
   }
 
   func end() {

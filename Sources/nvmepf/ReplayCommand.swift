@@ -48,20 +48,25 @@ struct ReplayCommand: ParsableCommand {
       total.divergence = result.divergence
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    print(json ? try jsonText(total, seconds) : text(total, seconds))
+    print(json ? try jsonText(total, seconds, reader) : text(total, seconds, reader))
     if total.divergence != nil { throw ExitCode(1) }
+    if !reader.isComplete { throw ExitCode(2) }
   }
 
   // MARK: The kernel's driver
 
   private func replayDriver(_ reader: TraceReader) throws {
     let controllers = try Failure.wrap { () throws(TraceError) in try KernelController.all(in: reader) }
-    guard let chosen = controller ?? controllers.first?.controller,
-      controllers.contains(where: { $0.controller == chosen })
-    else {
+    guard let busiest = controllers.first else {
       throw Failure(
-        description:
-          "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
+        description: controller == nil
+          ? "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay"
+          : "\(file.path) is no recording of the kernel: its one engine is replayed without --controller")
+    }
+    let chosen = controller ?? busiest.controller
+    guard controllers.contains(where: { $0.controller == chosen }) else {
+      let all = controllers.map { "\($0.controller)" }.joined(separator: ", ")
+      throw Failure(description: "there is no controller \(chosen) in \(file.path), only \(all)")
     }
     let result = try Failure.wrap { () throws(TraceError) in try DriverReplay(reader, controller: chosen).run() }
     if result.verdict == .nothingToCompare, result.commands == 0 {
@@ -162,15 +167,17 @@ struct ReplayCommand: ParsableCommand {
     return total
   }
 
-  private func text(_ result: ReplayResult, _ seconds: Double) -> String {
+  private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
     let count = "\(grouped(result.commands)) commands, \(grouped(result.events)) events"
     if let divergence = result.divergence { return "\(divergence)\nreplayed \(count) before it" }
     let speed = grouped(UInt64(Double(result.commands) / max(seconds, 1e-9)))
     return String(format: "identical: %@ in %.2f s (%@ commands/s)", count, seconds, speed)
+      + (reader.isComplete ? "" : "\nthe trace was not closed: what is missing of it was not replayed (nvmepf repair)")
   }
 
-  private func jsonText(_ result: ReplayResult, _ seconds: Double) throws -> String {
+  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) throws -> String {
     var object: [String: Any] = [
+      "complete": reader.isComplete,
       "result": result.divergence == nil ? "identical" : "diverged", "commands": result.commands,
       "events": result.events, "seconds": seconds,
       "commands_per_second": Double(result.commands) / max(seconds, 1e-9),

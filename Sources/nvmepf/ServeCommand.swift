@@ -33,7 +33,7 @@ struct ServeCommand: ParsableCommand {
       command: CommandLine.arguments)
     try session.start()
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
-    let watch = Watch(session.progressLine)
+    let watch = Watch(session)
     while true {
       let signal = Child.nextSignal(withinMs: 500)
       if signal == SIGINT || signal == SIGTERM { break }

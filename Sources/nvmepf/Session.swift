@@ -8,7 +8,7 @@ import Trace
 import VFIOUser
 
 /// An endpoint that is being served, and recorded where it is asked for: everything that `record` and `serve` share.
-final class Session {
+final class Session: Watched {
   /// What becomes of the endpoint's events.
   enum Output {
     case none
@@ -37,6 +37,7 @@ final class Session {
   private let begin = Clock.monotonicNs()
   private var kernelRecorder: KernelRecorder?
   private var ticksPerSecond: UInt64 = 0
+  private var hasToldTrouble = false
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
@@ -145,13 +146,11 @@ final class Session {
   }
 
   /// Record the kernel too, in streams of its own; `finish` ends that.
-  func record(_ kernel: KernelOptions) throws(Failure) {
+  func record(_ probes: Probes, subsystem: String?) throws(Failure) {
     let clock = KernelClock(ticksPerSecond: ticksPerSecond)
     kernelRecorder = try Failure.wrap { () throws(ProbeError) in
-      let probes = try Probes(kernel.probes)
       probes.countCosts()
-      return try KernelRecorder(
-        probes, directory: directory.path, traceID: id, clock: clock, subsystem: kernel.subsystem)
+      return try KernelRecorder(probes, directory: directory.path, traceID: id, clock: clock, subsystem: subsystem)
     }
   }
 
@@ -171,20 +170,30 @@ final class Session {
     guard let recorder else { return }
     let summary = recorder.stop()
     for problem in summary.problems { complain(problem.description) }
-    if let error = summary.error { throw Failure(description: error.description, status: 1) }
+    if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
+  }
+
+  func takeTrouble() -> String? {
+    guard !hasToldTrouble, let error = recorder?.progress.error else { return nil }
+    hasToldTrouble = true
+    return error.description
   }
 
   // MARK: What the user sees
 
+  var progressLine: String { progressLine(isEnd: false) }
+
   /// One line that says how far the recording is.
-  func progressLine() -> String {
+  /// - Parameter isEnd: it has ended; of the rings it is told how full they ever were.
+  func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     guard let progress = recorder?.progress else { return String(format: "%.0f s", seconds) }
+    let ring = isEnd ? "ring up to \(progress.ringPeakPermille / 10) %" : "ring \(progress.ringFillPermille / 10) %"
     let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
     return String(
-      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), ring %.0f %% full%@", seconds,
-      grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent,
-      100 * progress.ringFill, kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
+      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), %@ full%@", seconds,
+      grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent, ring,
+      kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
   }
 }
 

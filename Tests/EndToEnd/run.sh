@@ -94,12 +94,31 @@ test_flight_recorder() {
   expect_status 0 "$nvmepf" record --flight-recorder 2MiB --rw randread --iodepth 32 --runtime 2
   [ "$(stat -c %s nvmepf.nvpt)" -lt 4000000 ] || die "the file is not small: $(stat -c %s nvmepf.nvpt)"
   expect_identical
+  # Of the host more is kept than of the engine, or less: nothing is taken for something else.
+  expect_status 0 "$nvmepf" record --flight-recorder 1MiB -- fio --name=t --rw=randread --bs=4k --iodepth=4 --time_based \
+    --runtime=2 --output=/dev/null
+  "$nvmepf" report --json >report.json
+  [ "$(json 'd["commands"] > 1000 and d["queue_depth_max"] <= 4' <report.json)" = True ] || die "$(head -c 600 report.json)"
+}
+
+test_fio_behind_others() {
+  expect_status 0 "$nvmepf" record -- env A=1 nice fio --name=t --rw=read --bs=4k --size=4M --filename=/dev/null --output=/dev/null
+  grep -q '/dev/null is not touched' err || die "no word of the file name: $(cat err)"
+  [ "$("$nvmepf" info --json | json 'd["commands"]')" = 1024 ] || die "fio did not work on the endpoint"
+  expect_status 0 "$nvmepf" record -- sh -c 'true'
+  grep -q 'no command has reached the endpoint' err || die "no word of what was not recorded: $(cat err)"
 }
 
 test_dump() {
   "$nvmepf" record --rw randread --number 100 2>/dev/null
   [ "$("$nvmepf" dump --event fetch --qid 1 | wc -l)" = 100 ] || die "not 100 fetches"
   "$nvmepf" dump --json --limit 200 | python3 -c 'import json,sys; [json.loads(l) for l in sys.stdin]' || die "not JSON"
+  [ "$("$nvmepf" dump --event fetch --event completion --qid 1 | grep -c ' engine/0 ')" = 200 ] || die "not both kinds"
+  local command
+  for command in info report dump "report --json"; do
+    "$nvmepf" $command >/dev/full 2>err && die "$command says that all is well on a full disk"
+    grep -q 'No space left' err || die "$command: $(cat err)"
+  done
 }
 
 test_exit_status_of_the_command() {
@@ -117,6 +136,31 @@ test_interrupt() {
   wait $pid || die "exit status $?: $(cat err)"
   [ "$("$nvmepf" info --json | json 'd["complete"]')" = True ] || die "not complete"
   expect_identical
+}
+
+test_interrupt_is_passed_on() {
+  local pid
+  (trap - INT; exec "$nvmepf" record -- sleep 1000) 2>err &
+  pid=$!
+  until pgrep -P $pid sleep >/dev/null; do :; done
+  kill -INT $pid
+  wait $pid
+  [ $? = 130 ] || die "not the status of who is interrupted: $(cat err)"
+}
+
+test_damage() {
+  expect_status 0 "$nvmepf" record -o whole.nvpt --rw randread --number 100000
+  cp whole.nvpt damaged.nvpt
+  printf '\xff\x00\xff' | dd of=damaged.nvpt bs=1 seek="$(($(stat -c %s whole.nvpt) / 2))" conv=notrunc status=none
+  [ "$("$nvmepf" info --json whole.nvpt | json 'd["complete"]')" = True ] || die "it is whole"
+  [ "$("$nvmepf" info --json damaged.nvpt 2>err | json 'd["complete"]')" = False ] || die "damage is not seen"
+  grep -q 'fails its checksum.*nvmepf repair' err || die "no word of the damage: $(cat err)"
+  head -c "$(($(stat -c %s whole.nvpt) / 2))" whole.nvpt >half.nvpt
+  expect_status 2 "$nvmepf" replay half.nvpt
+  grep -q '^identical' out && grep -q 'not closed' out || die "not what is to be said of a half: $(cat out)"
+  expect_status 0 "$nvmepf" repair half.nvpt
+  "$nvmepf" info half.nvpt | grep -q '^complete *as far as a repair' || die "$("$nvmepf" info half.nvpt)"
+  expect_identical half.nvpt
 }
 
 test_killed_recorder() {
@@ -163,6 +207,18 @@ test_refusals() {
   expect_refused 'No such file' "$nvmepf" replay missing.nvpt
   expect_refused 'not a trace' "$nvmepf" report /bin/ls
   expect_refused 'not a file' "$nvmepf" info /
+  expect_refused 'dma-map, dma-unmap' "$nvmepf" dump --event nonsense
+  expect_refused 'not before' "$nvmepf" dump --from 2ms --to 1ms
+  expect_refused 'no place beside' "$nvmepf" record --config c.json --queues 4 --rw read
+  "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
+  cp n.nvpt before.nvpt
+  expect_refused 'multiple of 512' "$nvmepf" record -o n.nvpt --rw randread --bs 3000
+  expect_refused 'has room for 1023' "$nvmepf" record -o n.nvpt --rw randread --iodepth 1024
+  cmp -s n.nvpt before.nvpt || die "what could not begin has cost the trace before"
+  expect_refused 'its one engine is replayed without' "$nvmepf" replay --controller 1 n.nvpt
+  expect_refused 'only 1$' "$nvmepf" replay --controller 7 "$here/../../traces/nvmet-pci-epf.nvpt"
+  expect_refused 'no recording of a kernel' "$nvmepf" merge n.nvpt n.nvpt
+  expect_refused 'no socket' "$nvmepf" serve --socket n.nvpt
   "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
   printf '\x02' | dd of=n.nvpt bs=1 seek=8 conv=notrunc status=none
   expect_refused 'newer nvmepf' "$nvmepf" replay n.nvpt

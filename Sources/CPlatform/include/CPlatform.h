@@ -3,6 +3,7 @@
 #ifndef NVMEPF_CPLATFORM_H
 #define NVMEPF_CPLATFORM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -68,6 +69,9 @@ int64_t nvmepf_next_data(int fd, uint64_t offset);
 
 // An event counter, non-blocking, close-on-exec; a descriptor or -errno.
 int nvmepf_eventfd(void);
+
+// Whether all that was written to standard output has arrived.
+bool nvmepf_flush_output(void);
 
 // An anonymous shared memory file, close-on-exec; a descriptor or -errno.
 int nvmepf_memfd(const char *name);
