@@ -108,6 +108,11 @@ extension StageAnalyzer {
     let from = submissionQueues[queue].tail
     submissionQueues[queue].tail = to
     guard from != to else { return }
+    // A poll is a matter of nanoseconds, and of what it finds to do.
+    if record.bLow >= StageAnalyzer.absenceMin, now - streamTimes[stream] >= UInt64(record.bLow) * 9 / 10 {
+      absences &+= 1
+      absentNs &+= UInt64(record.bLow)
+    }
     let doorbell = SubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: record.bLow)
     _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
   }

@@ -8,6 +8,8 @@ import Trace
 public struct StageAnalyzer: ~Copyable {
   /// Times beyond this many nanoseconds, 146 years, count as this.
   public static let timeMax: UInt64 = 1 << 62
+  /// Who has polled nothing for so long, with nothing to do, was not there, nanoseconds.
+  static let absenceMin: UInt32 = 100_000
   /// Streams beyond this share their gaps with others.
   static let streamsMax = 256
 
@@ -24,6 +26,8 @@ public struct StageAnalyzer: ~Copyable {
   var inversions: UInt64 = 0
   var ringWaits: UInt64 = 0
   var ringWaitNs: UInt64 = 0
+  var absences: UInt64 = 0
+  var absentNs: UInt64 = 0
 
   var commands = CommandPool()
   var submissionQueues = QueueTable<SubmissionQueue>()
@@ -34,6 +38,8 @@ public struct StageAnalyzer: ~Copyable {
   /// Times that the controller went back to its initial state.
   var resetEpoch: UInt32 = 0
   var streamGaps = [UInt32](repeating: 0, count: streamsMax)
+  /// When an engine's stream last had an event.
+  var streamTimes = [UInt64](repeating: 0, count: streamsMax)
   var hostEpoch: UInt32 = 0
   var isEnabled: Bool?
   var queuesHaveBeenFull = false
@@ -66,7 +72,10 @@ public struct StageAnalyzer: ~Copyable {
     guard let kind = record.event else { return }
     switch source {
     case .kernel: takeKernel(record, kind, stream, tail)
-    case .engine where subject == .endpoint: takeEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail)
+    case .engine where subject == .endpoint:
+      let stream = Int(UInt8(truncatingIfNeeded: stream))
+      takeEngine(record, kind, stream, tail)
+      streamTimes[stream] = now
     case .host where subject == .endpoint: takeHost(record, kind)
     case .engine, .host: break
     }
@@ -175,6 +184,7 @@ public struct StageAnalyzer: ~Copyable {
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
+      absences: absences, absentNs: absentNs,
       kernelEvents: kernelEvents, subject: subject, hops: tally.hops, completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, grouping: tally.groups?.grouping, groups: tally.groups?.values ?? [])

@@ -37,6 +37,9 @@ public struct Summary: Sendable {
   public let tail: Tail?
   public let ringWaits: UInt64
   public let ringWaitNs: UInt64
+  /// Times that the engine polled nothing for long though it had nothing else to do: it had no core, or it napped.
+  public let absences: UInt64
+  public let absentNs: UInt64
   /// Events of kernel probes; not looked at where our endpoint is the subject.
   public let kernelEvents: UInt64
   public let subject: Subject

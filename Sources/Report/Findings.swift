@@ -13,7 +13,7 @@ struct Findings {
     let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
     return
       (what + parts + [
-        completeness, recorder, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
+        completeness, recorder, absences, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
   }
@@ -188,6 +188,15 @@ struct Findings {
       io.durationNs > 0 ? " (\(Quantity.percent(Double(summary.ringWaitNs) / Double(io.durationNs))) of the time)" : ""
     return "The recording slowed what it recorded: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
       + "\(Quantity.time(summary.ringWaitNs)) in all\(share), are part of the times below."
+  }
+
+  private var absences: String? {
+    let share = io.durationNs > 0 ? Double(summary.absentNs) / Double(io.durationNs) : 0
+    guard share >= 0.001 else { return nil }
+    return
+      "The engine was away from its polling \(Quantity.count(summary.absences, "time")), \(Quantity.time(summary.absentNs)) "
+      + "in all (\(Quantity.percent(share)) of the time), which is in detect: another thread had its core, or it napped. "
+      + "Engine and host need a core each."
   }
 
   private var probes: String? {

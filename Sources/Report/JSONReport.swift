@@ -20,6 +20,8 @@ struct JSONReport {
       ("resets", .integer(summary.resets)),
       ("ring_waits", .integer(summary.ringWaits)),
       ("ring_wait_ns", .integer(summary.ringWaitNs)),
+      ("absences", .integer(summary.absences)),
+      ("absent_ns", .integer(summary.absentNs)),
       ("queue_depth_counted", .number(summary.queueDepthTimeWeighted)),
       ("queue_depth_max", .integer(summary.queueDepthMax)),
     ]

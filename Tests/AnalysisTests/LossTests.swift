@@ -111,6 +111,22 @@ struct LossTests {
     #expect(run.commands.count >= 30 && run.commands.dropFirst().allSatisfy { $0.total == 100 })
   }
 
+  @Test("an engine that had no core is told apart from one that had work, or waited for room in its ring")
+  func absent() {
+    var script = Script.enabled()
+    script.tail(at: 1000, 1)
+    script.fetch(at: 1100, cid: 1, slot: 0)
+    script.tail(at: 901_100, 2, poll: 900_000)
+    script.fetch(at: 901_200, cid: 2, slot: 1)
+    // It was at work for long, or it waited.
+    script.completion(at: 1_700_000, cid: 1)
+    script.tail(at: 1_800_000, 3, poll: 850_000)
+    script.add(Record(time: 2_700_000, kind: .ringWait, a: 890_000))
+    script.tail(at: 2_700_100, 4, poll: 900_000)
+    let summary = script.run().summary
+    #expect(summary.absences == 1 && summary.absentNs == 900_000)
+  }
+
   @Test("a reset makes commands in flight partial", arguments: [EventKind.reset, .registerWrite])
   func reset(kind: EventKind) {
     var script = Script.enabled()
