@@ -277,6 +277,11 @@ struct RecordCommand: ParsableCommand {
 
   private func summarise(_ line: String) {
     tell("nvmepf: recorded \(line)")
+    if endpoint.flightRecorder != nil,
+      let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64
+    {
+      tell("nvmepf: of that the newest \(byteText(bytes)) are kept: nvmepf info says what they are")
+    }
     let file = output == Nvmepf.defaultTrace ? "" : " \(output)"
     tell("nvmepf: wrote \(output); now: nvmepf report\(file)")
   }
