@@ -69,6 +69,9 @@ extension Controller {
     target.health = try Health(&state)
     target.reservations = try Reservations(&state)
     try decodeQueues(&state)
+    // Queues are there while the controller is ready, and it is not while what went before settles.
+    let hasQueues = liveCompletion.count > 0 || liveSubmission.count > 0
+    guard csts.ready ? cc.enable && !isSettling : !hasQueues else { throw .invalid }
     for _ in 0..<(try state.getCount(AsynchronousEvents.requestsMax)) {
       eventRequests.append(try decodeCommand(&state, .held))
     }
@@ -159,7 +162,7 @@ extension Controller {
   }
 
   private func encodeExecutions(_ state: inout StateWriter) {
-    state.put(UInt32(executing))
+    state.put(UInt32(executing - (isSettling ? 1 : 0)))
     for slot in 0..<Controller.slots where commands[slot].state == .executing {
       let execution = executions[slot]
       encode(Int32(slot), &state)

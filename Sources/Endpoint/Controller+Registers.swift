@@ -84,6 +84,8 @@ extension Controller {
       let queue = completionQueues + Int(cqid.rawValue)
       guard queue.pointee.vector < 32, bits & 1 << UInt32(queue.pointee.vector) != 0 else { continue }
       _ = takeHead(of: cqid, &port)
+      // What the host has found without being told needs no interrupt.
+      queue.pointee.unannounced = min(queue.pointee.unannounced, queue.pointee.outstanding)
       let isDue = !queue.pointee.isAggregating || queue.pointee.unannounced >= queue.pointee.threshold
       if queue.pointee.hasAnnouncedEntries || queue.pointee.unannounced > 0 && isDue {
         raiseInterrupt(queue, cqid, &port)
@@ -150,7 +152,8 @@ extension Controller {
   mutating func endSettling<P: Port & ~Copyable>(_ port: inout P) {
     isSettling = false
     executing -= 1
-    if cc.enable { enable(&port) }
+    // Who has asked for a shutdown meanwhile wants no controller any more.
+    if cc.enable, !cc.isShutdown { enable(&port) }
   }
 
   /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). Of the registers AQA, ASQ and ACQ keep their values.

@@ -373,6 +373,11 @@ public final class HostController: @unchecked Sendable {
     } catch { throw HostError(error.description) }
   }
 
+  /// Do not signal INTx until it is unmasked.
+  public func maskPin() throws(HostError) {
+    do throws(VFIOUserError) { try client.maskPin() } catch { throw HostError(error.description) }
+  }
+
   /// INTx, which was signalled, has been dealt with: signal it anew if it is asserted.
   public func unmaskPin() throws(HostError) {
     do throws(VFIOUserError) { try client.unmaskPin() } catch { throw HostError(error.description) }

@@ -32,6 +32,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let msiInterrupts: UInt16
   private var configuration: PCIConfigurationSpace
   private let initialConfiguration: PCIConfigurationSpace
+  /// As the engine's thread knows it.
+  private var pinIsDisabled = false
   private var table: [UInt8]
   private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
@@ -175,11 +177,18 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       return true
     }
     switch region {
-    case PCIRegion.configuration: configuration.read(Int(offset), into: bytes)
+    case PCIRegion.configuration: readConfiguration(Int(offset), into: bytes)
     case PCIRegion.bar0: readBAR(offset, into: bytes)
     default: return false
     }
     return true
+  }
+
+  private func readConfiguration(_ offset: Int, into bytes: UnsafeMutableRawBufferPointer) {
+    configuration.read(offset, into: bytes)
+    let status = PCIConfigurationSpace.interruptStatus
+    guard offset <= status.offset, status.offset < offset + bytes.count, !configuration.usesMessages else { return }
+    if shard.readPin() { bytes[status.offset - offset] |= status.bit }
   }
 
   /// Registers are read as 32 or 64 bits; other widths get the bytes of the 32 bits that hold them.
@@ -208,6 +217,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     switch region {
     case PCIRegion.configuration:
       if configuration.write(Int(offset), bytes) { resetController(.function) }
+      noteInterruptDisable()
       return true
     case PCIRegion.bar0: return writeBAR(offset, bytes)
     default: return false
@@ -259,6 +269,13 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     if let line = InterruptLine(kind, index) { shard.triggerInterrupt(line) }
   }
 
+  /// What the engine's thread has to know of the command register.
+  private func noteInterruptDisable() {
+    guard configuration.disablesPin != pinIsDisabled else { return }
+    pinIsDisabled = configuration.disablesPin
+    shard.disablePin(pinIsDisabled)
+  }
+
   public func reset() { resetController(.device) }
 
   public func disconnected() {
@@ -274,6 +291,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   private func resetConfiguration() {
     configuration = initialConfiguration
+    noteInterruptDisable()
     for index in table.indices { table[index] = 0 }
   }
 }

@@ -20,6 +20,8 @@ struct InterruptLines: ~Copyable {
   private var pin: Int32 = -1
   /// The host has been told, or does not want to be, and says when it wants to hear again.
   private var pinIsMasked = false
+  /// Interrupt Disable of the command register (PCIe Base 6.0, 7.5.1.1.3).
+  var pinIsDisabled = false
 
   init(vectors msixCount: Int) {
     self.msixCount = msixCount
@@ -56,18 +58,15 @@ struct InterruptLines: ~Copyable {
   }
 
   /// INTx is a level: it is signalled once, and again only when the host has unmasked it and it is still asserted.
-  private mutating func raisePin() {
-    guard pin >= 0, !pinIsMasked else { return }
+  mutating func raisePin() {
+    guard pin >= 0, !pinIsMasked, !pinIsDisabled else { return }
     pinIsMasked = true
     signal(pin)
   }
 
   mutating func maskPin() { pinIsMasked = true }
 
-  mutating func unmaskPin(isAsserted: Bool) {
-    pinIsMasked = false
-    if isAsserted { raisePin() }
-  }
+  mutating func unmaskPin() { pinIsMasked = false }
 
   /// Signal this interrupt, and no other in its place.
   func trigger(_ line: InterruptLine) { signal(place(line).map { vectors[$0] } ?? pin) }

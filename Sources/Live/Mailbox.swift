@@ -13,6 +13,8 @@ enum ShardRequest {
   case triggerInterrupt(InterruptLine)
   case maskPin
   case unmaskPin
+  case disablePin(Bool)
+  case readPin
   case removeInterrupts
   case reset(ResetReason)
   case attach(Namespace, NamespaceBackend)

@@ -102,6 +102,18 @@ struct PCIConfigurationSpace {
     }
   }
 
+  /// Interrupt Disable: INTx is not to be used.
+  var disablesPin: Bool { bytes[Offset.command + 1] & 0x04 != 0 }
+
+  /// Where Interrupt Status is, and its bit (PCIe Base 6.0, 7.5.1.1.4).
+  static let interruptStatus: (offset: Int, bit: UInt8) = (0x06, 0x08)
+
+  /// MSI or MSI-X is enabled: there is no INTx then.
+  var usesMessages: Bool {
+    let hasMSIX = bytes[Offset.msix] == 0x11 && bytes[Offset.msix + 3] & 0x80 != 0
+    return hasMSIX || bytes[Offset.msi] == 0x05 && bytes[Offset.msi + 2] & 0x01 != 0
+  }
+
   /// The host reads; the range lies within the space.
   func read(_ offset: Int, into target: UnsafeMutableRawBufferPointer) {
     target.copyBytes(from: bytes[offset..<offset + target.count])

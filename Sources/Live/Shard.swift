@@ -95,6 +95,12 @@ final class Shard: @unchecked Sendable {
   /// The host wants to hear of INTx again, at once if it is asserted.
   func unmaskPin() { _ = ask(.unmaskPin) }
 
+  /// INTx is not to be signalled, whatever asserts it.
+  func disablePin(_ isDisabled: Bool) { _ = ask(.disablePin(isDisabled)) }
+
+  /// Whether INTx is asserted.
+  func readPin() -> Bool { ask(.readPin) != 0 }
+
   func removeInterrupts() { _ = ask(.removeInterrupts) }
 
   func reset(_ reason: ResetReason) { _ = ask(.reset(reason)) }
@@ -184,15 +190,18 @@ final class Shard: @unchecked Sendable {
     case .unmap(let address, let length):
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
-    case .setInterrupt(let line, let descriptor): port.interrupts.set(line, descriptor)
+    case .setInterrupt(let line, let descriptor):
+      port.interrupts.set(line, descriptor)
+      if case .pin = line, descriptor >= 0 { settlePin(&controller, &port) }
     case .triggerInterrupt(let line): port.interrupts.trigger(line)
     case .maskPin: port.interrupts.maskPin()
     case .unmaskPin:
-      // What the host has taken in the meantime asserts nothing any more.
-      _ = port.beginPass()
-      controller.poll(&port)
-      port.endPass()
-      port.interrupts.unmaskPin(isAsserted: controller.assertsPin)
+      port.interrupts.unmaskPin()
+      settlePin(&controller, &port)
+    case .disablePin(let isDisabled):
+      port.interrupts.pinIsDisabled = isDisabled
+      settlePin(&controller, &port)
+    case .readPin: answer = settlePin(&controller, &port) ? 1 : 0
     case .removeInterrupts: port.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):
@@ -207,5 +216,17 @@ final class Shard: @unchecked Sendable {
     }
     mailbox.reply(answer)
     return goesOn
+  }
+
+  /// Signal INTx if it is asserted and has not been: what the host has taken in the meantime asserts nothing any more.
+  /// - Returns: whether it is asserted.
+  @discardableResult
+  private func settlePin<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LivePort<R>) -> Bool {
+    _ = port.beginPass()
+    controller.poll(&port)
+    port.endPass()
+    let isAsserted = controller.assertsPin
+    if isAsserted { port.interrupts.raisePin() }
+    return isAsserted
   }
 }

@@ -40,8 +40,9 @@ public struct ErrorLog: Equatable, Sendable {
     case Status.invalidOpcode.code: 0
     case Status.commandIDConflict.code: 2
     case Status.invalidNamespaceOrFormat.code, Status.featureNotNamespaceSpecific.code: nsid
+    // What is wrong with one in a list is in the list.
     case Status.prpOffsetInvalid.code:
-      sqe.prp1 & 3 != 0 ? prp1 : sqe.prp2 & 0xfff != 0 ? prp2 : unknownLocation
+      sqe.prp1 & 3 != 0 ? prp1 : sqe.prp2 & 7 != 0 ? prp2 : unknownLocation
     // Where a command brings ranges they are in its data.
     case Status.lbaOutOfRange.code:
       [IOOpcode.copy.rawValue, IOOpcode.datasetManagement.rawValue].contains(sqe.opcode) ? unknownLocation : cdw10

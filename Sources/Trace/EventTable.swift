@@ -257,7 +257,9 @@ private let eventDescriptions: [EventDescription] = [
       cid,
       EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success."),
       EventField("bytes", .aHigh, .bytes, "Kernel: the length of the command's data."),
-      EventField("slot", .bLow, "Not at once: the command's place in the engine."),
+      EventField(
+        "slot", .bLow,
+        "Not at once: the command's place in the engine; 1024 a shutdown's flush, 1025 all that a reset has dropped."),
     ]),
   EventDescription(
     .payload, "payload", "The data that a command moved, as a digest and, where the recording keeps it, whole.",

@@ -98,6 +98,8 @@ public final class TraceReader: Sendable {
   /// - Returns: the first that is not what it should be; nil where all are intact.
   public func findDamage() throws(TraceError) -> TraceError? {
     if let damage { return damage }
+    // Without an index they were when it was opened.
+    guard isComplete else { return nil }
     let scan = try TraceScan(descriptor, path)
     var buffer = ByteBuffer(capacity: 1 << 20)
     buffer.advance(1 << 20)

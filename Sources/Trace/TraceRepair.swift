@@ -128,7 +128,9 @@ private final class Repaired {
   }
 
   func close() throws(TraceError) {
-    try file.append(TraceIndex.encoded(chunks, at: file.end, end: scan.end))
+    // Who closed the recording vouches for all of it, and this is not all.
+    let isWhole = bytesDropped == 0 && eventsRecovered == 0
+    try file.append(TraceIndex.encoded(chunks, at: file.end, end: isWhole ? scan.end : nil))
     try file.sync()
   }
 

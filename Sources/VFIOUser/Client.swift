@@ -165,6 +165,9 @@ public final class Client {
     try act(.trigger, kind, index: index)
   }
 
+  /// Hear nothing of INTx for now.
+  public func maskPin() throws(VFIOUserError) { try act(.mask, .intx, index: 0) }
+
   /// Hear again of INTx, which is signalled once and masked by that.
   public func unmaskPin() throws(VFIOUserError) { try act(.unmask, .intx, index: 0) }
 

@@ -71,7 +71,8 @@ struct DumpCommand: ParsableCommand {
       if field.name != "slba" {
         values.append((field.name, field.text(value), value))
       } else if record.pointee.qid == 0 {
-        // Admin commands have no blocks; what is in their place is as they mean it.
+        // Admin commands have no blocks; what an entry has in their place is as they mean it.
+        guard case .tail = field.place else { continue }
         for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {
           values.append((name, "0x" + String(part, radix: 16), part))
         }

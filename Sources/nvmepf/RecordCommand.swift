@@ -113,7 +113,7 @@ struct RecordCommand: ParsableCommand {
     let engine = try fio == nil ? nil : RecordCommand.fioEngine()
     let configuration = try endpoint.configuration()
     // What cannot be begun leaves the trace before as it is.
-    if rw != nil { try checkWorkload(configuration.subsystem) }
+    if rw != nil { try checkWorkload(configuration) }
     let probes = try !kernel.kernel ? nil : Failure.wrap { () throws(ProbeError) in try Probes(kernel.probes) }
     OwnProcess.prepare()
     let session = try Session(
@@ -139,18 +139,21 @@ struct RecordCommand: ParsableCommand {
   }
 
   /// The workload fits the endpoint, as far as that is known before there is one.
-  private func checkWorkload(_ subsystem: Subsystem) throws(Failure) {
+  private func checkWorkload(_ configuration: EndpointConfiguration) throws(Failure) {
+    let subsystem = configuration.subsystem
     let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
+    let block: UInt64 = 1 << UInt64(configuration.namespaces.first?.blockShift ?? 9)
     guard numjobs <= queues else {
       throw Failure(description: "--numjobs \(numjobs): a job needs a queue, and the endpoint has \(queues)")
     }
     guard iodepth < entries else {
       throw Failure(description: "--iodepth \(iodepth): a queue has room for \(entries - 1) commands")
     }
-    guard bs.bytes > 0, bs.bytes % 512 == 0, bs.bytes <= subsystem.maxTransferBytes else {
+    guard bs.bytes > 0, bs.bytes % block == 0, bs.bytes <= subsystem.maxTransferBytes else {
       throw Failure(
         description:
-          "--bs \(bs.bytes): a command moves a multiple of 512 bytes, \(subsystem.maxTransferBytes) at most (--mdts)")
+          "--bs \(bs.bytes): a command moves a multiple of \(block) bytes, \(subsystem.maxTransferBytes) at most (--mdts)"
+      )
     }
   }
 
@@ -221,8 +224,20 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: A command
 
+  /// Commands that run the one behind them.
+  private static let launchers: Set = [
+    "chrt", "env", "ionice", "nice", "nohup", "numactl", "perf", "prlimit", "setpriv", "setsid", "stdbuf", "strace",
+    "sudo", "taskset", "time", "timeout",
+  ]
+
   /// Which word of the command is fio: the first, or one behind taskset, env and the like.
-  private var fio: Int? { command.firstIndex { ($0 as NSString).lastPathComponent == "fio" } }
+  private var fio: Int? {
+    func name(_ word: String) -> String { (word as NSString).lastPathComponent }
+    guard let first = command.first, name(first) == "fio" || RecordCommand.launchers.contains(name(first)) else {
+      return nil
+    }
+    return command.firstIndex { name($0) == "fio" }
+  }
 
   /// - Parameter engine: the fio engine, where the command is fio.
   private func runCommand(_ session: Session, _ engine: String?) throws(Failure) -> Int32 {

@@ -75,15 +75,15 @@ struct ReplayCommand: ParsableCommand {
           "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
           + "controller (nvme reset makes it do so)")
     }
-    print(json ? try jsonText(result) : text(result))
+    print(json ? try jsonText(result, reader) : text(result, reader))
     switch result.verdict {
-    case .identical: break
+    case .identical: if !reader.isComplete { throw ExitCode(2) }
     case .diverged: throw ExitCode(1)
     case .incomplete, .nothingToCompare: throw ExitCode(2)
     }
   }
 
-  private func text(_ result: DriverReplayResult) -> String {
+  private func text(_ result: DriverReplayResult, _ reader: TraceReader) -> String {
     var lines: [String] = []
     for difference in result.differences {
       lines.append("\(difference.command), \(difference.timeNs) ns into the trace:")
@@ -109,8 +109,12 @@ struct ReplayCommand: ParsableCommand {
       result.unseen,
       "commands were not looked at: they came after \(result.endsAtGap ? "missing events" : "more than a replay takes")"
     )
+    if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
     return lines.joined(separator: "\n")
   }
+
+  private static let notClosed =
+    "the trace was not closed: what is missing of it was not replayed (nvmepf repair)"
 
   private func verdict(_ result: DriverReplayResult) -> String {
     let count =
@@ -124,7 +128,7 @@ struct ReplayCommand: ParsableCommand {
     }
   }
 
-  private func jsonText(_ result: DriverReplayResult) throws -> String {
+  private func jsonText(_ result: DriverReplayResult, _ reader: TraceReader) throws -> String {
     let differences = result.differences.map { difference -> [String: Any] in
       var object: [String: Any] = [
         "time_ns": difference.timeNs, "command": difference.command, "what": difference.what,
@@ -133,7 +137,8 @@ struct ReplayCommand: ParsableCommand {
       return object
     }
     return try JSON.text([
-      "result": result.verdict.rawValue, "commands": result.commands, "compared": result.compared,
+      "result": result.verdict.rawValue, "complete": reader.isComplete, "commands": result.commands,
+      "compared": result.compared,
       "new_differences": result.newDifferences, "known_differences": result.knownDifferences, "unseen": result.unseen,
       "segments": result.segments, "bytes": result.bytes, "interrupted": result.interrupted,
       "not_replayed": result.before, "doubtful": result.doubtful, "ends_at_gap": result.endsAtGap,
@@ -172,7 +177,7 @@ struct ReplayCommand: ParsableCommand {
     if let divergence = result.divergence { return "\(divergence)\nreplayed \(count) before it" }
     let speed = grouped(UInt64(Double(result.commands) / max(seconds, 1e-9)))
     return String(format: "identical: %@ in %.2f s (%@ commands/s)", count, seconds, speed)
-      + (reader.isComplete ? "" : "\nthe trace was not closed: what is missing of it was not replayed (nvmepf repair)")
+      + (reader.isComplete ? "" : "\n\(ReplayCommand.notClosed)")
   }
 
   private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) throws -> String {

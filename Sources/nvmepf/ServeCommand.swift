@@ -35,8 +35,7 @@ struct ServeCommand: ParsableCommand {
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
     let watch = Watch(session)
     while true {
-      let signal = Child.nextSignal(withinMs: 500)
-      if signal == SIGINT || signal == SIGTERM { break }
+      if let signal = Child.nextSignal(withinMs: 500), signal != SIGCHLD { break }
       if record != nil { watch.show() }
     }
     watch.end()

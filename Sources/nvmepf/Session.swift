@@ -77,6 +77,10 @@ final class Session: Watched {
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
       recording.whenFull = keeping.bytes == nil ? .wait : .drop
       recording.keepsPayload = keeping.payload
+      // First: what cannot be served leaves the trace before as it is.
+      function = try Failure.wrap { [recording] () throws(EndpointError) in
+        try EndpointFunction(configuration, recording: recording)
+      }
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
         writing.keepBytes = keeping.bytes
@@ -92,9 +96,6 @@ final class Session: Watched {
       } else {
         recorder = nil
         discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
-      }
-      function = try Failure.wrap { [recording] () throws(EndpointError) in
-        try EndpointFunction(configuration, recording: recording)
       }
       tellOfDeniedWrites(configuration)
     } catch {

@@ -288,7 +288,7 @@ extension Conformance {
         try io(40, .io(.read, slba: 1 << 40, data))
         try io(4, .io(.read, nsid: 2000, data))
         try io(24, .io(.read, data).with { $0.prp1 += 1 })
-        try io(32, .io(.read, blocks: 16, data).with { $0.prp2 = data.address + 4096 + 8 })
+        try io(32, .io(.read, blocks: 16, data).with { $0.prp2 = data.address + 4096 + 4 })
         try io(.max, .io(.read, data).with { $0.cdw0 |= 3 << 14 })
         _ = try rig.admin(.abort) { $0.cdw0 = $0.cdw0 & ~0xff | 0x7f }
         #expect(try location() == 0, "Opcode")

@@ -131,7 +131,17 @@ extension Conformance {
           #expect(try rig.status().rawValue == 0, "what was written may still arrive")
           #expect(try rig.read32(Register.vs) == 0x0002_0100)
         }
-        // The host gives up, and tries again.
+        // The host gives up, and shuts the controller down that never got ready.
+        try rig.write32(Register.cc, ControllerConfiguration.enabled.rawValue | 1 << 14)
+        #expect(try rig.status().shutdown == 1)
+        disk.thaw()
+        #expect(try rig.waitForStatus { $0.shutdown == 2 }.rawValue == 2 << 2, "and not ready for that")
+        try rig.disable()
+        try rig.enable()
+        ring = try rig.createPair(1)
+        #expect(disk.freeze())
+        ring.submit(.io(.write, blocks: 8, old))
+        try rig.drain()
         try rig.disable()
         try rig.configure()
         #expect(try rig.status().rawValue == 0)

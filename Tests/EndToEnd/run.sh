@@ -105,6 +105,8 @@ test_fio_behind_others() {
   expect_status 0 "$nvmepf" record -- env A=1 nice fio --name=t --rw=read --bs=4k --size=4M --filename=/dev/null --output=/dev/null
   grep -q '/dev/null is not touched' err || die "no word of the file name: $(cat err)"
   [ "$("$nvmepf" info --json | json 'd["commands"]')" = 1024 ] || die "fio did not work on the endpoint"
+  mkdir -p fio
+  expect_status 0 "$nvmepf" record -- ls -d "$PWD" fio
   expect_status 0 "$nvmepf" record -- sh -c 'true'
   grep -q 'no command has reached the endpoint' err || die "no word of what was not recorded: $(cat err)"
 }
@@ -142,7 +144,7 @@ test_interrupt_is_passed_on() {
   local pid
   (trap - INT; exec "$nvmepf" record -- sleep 1000) 2>err &
   pid=$!
-  until pgrep -P $pid sleep >/dev/null; do :; done
+  until pgrep -P $pid sleep >/dev/null; do kill -0 $pid 2>/dev/null || die "it has ended: $(cat err)"; done
   kill -INT $pid
   wait $pid
   [ $? = 130 ] || die "not the status of who is interrupted: $(cat err)"
@@ -161,6 +163,10 @@ test_damage() {
   expect_status 0 "$nvmepf" repair half.nvpt
   "$nvmepf" info half.nvpt | grep -q '^complete *as far as a repair' || die "$("$nvmepf" info half.nvpt)"
   expect_identical half.nvpt
+  expect_status 0 "$nvmepf" repair damaged.nvpt
+  [ "$("$nvmepf" info --json damaged.nvpt | json 'd["repaired"] and d["lost"] > 0')" = True ] || die "$("$nvmepf" info damaged.nvpt)"
+  head -c 90000 "$here/../../traces/nvmet-pci-epf.nvpt" >kernel.nvpt
+  expect_status 2 "$nvmepf" replay kernel.nvpt
 }
 
 test_killed_recorder() {
@@ -214,6 +220,8 @@ test_refusals() {
   cp n.nvpt before.nvpt
   expect_refused 'multiple of 512' "$nvmepf" record -o n.nvpt --rw randread --bs 3000
   expect_refused 'has room for 1023' "$nvmepf" record -o n.nvpt --rw randread --iodepth 1024
+  expect_refused 'multiple of 4096' "$nvmepf" record -o n.nvpt --rw randread --bs 512 --block-size 4096
+  expect_refused 'No such file' "$nvmepf" record -o n.nvpt --rw randread --backend ./nowhere
   cmp -s n.nvpt before.nvpt || die "what could not begin has cost the trace before"
   expect_refused 'its one engine is replayed without' "$nvmepf" replay --controller 1 n.nvpt
   expect_refused 'only 1$' "$nvmepf" replay --controller 7 "$here/../../traces/nvmet-pci-epf.nvpt"

@@ -1,3 +1,4 @@
+import Glibc
 import NVMe
 import Target
 import Testing
@@ -51,11 +52,22 @@ struct SharingTests {
     try expectIdentical(bench.recorded)
   }
 
+  /// What is written of an engine's state can be read, and is the same state.
+  private func expectDecodes(_ controller: borrowing Controller) throws {
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Controller.checkpointBytesMax, alignment: 16)
+    defer { bytes.deallocate() }
+    let count = controller.encode(into: bytes)
+    let again = try Controller.decode(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[count...])
+    #expect(again.encode(into: rest) == count && memcmp(bytes.baseAddress!, rest.baseAddress!, count) == 0)
+    #expect(again.executing == controller.executing)
+  }
+
   @Test("a thousand lives of a controller, each with commands dropped on the way, leave every slot free")
   func leaksNothing() throws {
     let bench = try EngineBench(keepsRecording: false, serviceTime: SharingTests.forEver)
     bench.attach(2)
-    for _ in 0..<1000 {
+    for life in 0..<1000 {
       bench.enable()
       #expect(bench.createPair(1) == .success)
       for cid in 0..<32 { bench.submit(1, read(cid, nsid: UInt32(1 + cid % 2))) }
@@ -63,6 +75,8 @@ struct SharingTests {
       #expect(bench.controller.executing == 16)
       bench.write(Register.cc, 0)
       #expect(bench.controller.slots.freeCount == Controller.commandsMax)
+      // A recording may be looked at from here on.
+      if life % 100 == 0 { try expectDecodes(bench.controller) }
       bench.settle()
       #expect(bench.controller.executing == 0)
     }

@@ -4,7 +4,8 @@ failed=0 missing=0 begun=0
 # A guest keeps one core busy, most of the time.
 at_once=$(nproc)
 work=$(mktemp -d)
-trap 'kill $(jobs -p) 2>/dev/null; wait; rm -rf "$work"' EXIT
+# Each test is a process group of its own: an emulator, a server, what they have begun.
+trap 'for job in $(jobs -p); do kill -- -"$job" 2>/dev/null; done; wait; rm -rf "$work"' EXIT
 
 # The nvmepf that runs in the guests: NVMEPF_STATIC, or built now.
 build_nvmepf() {
@@ -54,10 +55,12 @@ begin() {
   local folder=$work/$begun begin=$SECONDS
   mkdir -p "$folder/host"
   cp "$guest/guest.inc" "$folder/host/"
+  set -m
   (
+    set +m
     trap - EXIT
     outcome=passed
-    "$@" >"$folder/log" 2>&1 || outcome=FAILED
+    "$@" >"$folder/log" 2>&1 8>&- || outcome=FAILED
     flock 8
     echo "$outcome: $title ($((SECONDS - begin)) s)" | tee "$folder/outcome"
     if [ $outcome = FAILED ]; then
@@ -68,6 +71,7 @@ begin() {
       cat "$folder/log"
     fi
   ) 8>"$work/telling" &
+  set +m
 }
 
 # run_test NAME FOLDER-OF-KERNEL SCRIPT FILE... - with the files in /host.
@@ -77,10 +81,10 @@ run_test() {
   local what
   what=$(sed -n '1s/^# //p' "$script")
   # Other programs of the package that it runs.
-  local program
+  local program programs=(nvmepf) files=("$@")
   for program in $(sed -n 's/^# PROGRAMS=//p' "$script"); do
     build_program "$program"
-    set -- "$@" "$work/$program"
+    programs+=("$program")
   done
   # Options of QEMU: devices that the guest has beside the usual ones.
   local devices
@@ -88,15 +92,16 @@ run_test() {
   # Words of the kernel's command line.
   local parameters
   read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script") ${KEEP:+KEEP=1}"
-  DEVICES=$devices FILES="$work/nvmepf $*" begin "$name: $what" in_guest "$name" "$system" "$script" "${parameters[@]}"
+  DEVICES=$devices begin "$name: $what" in_guest "$name" "$system" "$script" "${parameters[@]}"
 }
 
-# in_guest NAME FOLDER-OF-KERNEL SCRIPT KERNEL-PARAMETER... - with FILES in /host. KEEP=FOLDER in the environment keeps
-# there what was recorded.
+# in_guest NAME FOLDER-OF-KERNEL SCRIPT KERNEL-PARAMETER... - with `files` and `programs` in /host. KEEP=FOLDER in the
+# environment keeps there what was recorded.
 in_guest() {
-  local name=$1 system=$2 script=$3 file status=0
+  local name=$1 system=$2 script=$3 program status=0
   shift 3
-  for file in $FILES; do ln "$file" "$folder/host/" 2>/dev/null || cp "$file" "$folder/host/"; done
+  cp "${files[@]}" "$folder/host/"
+  for program in "${programs[@]}"; do ln "$work/$program" "$folder/host/"; done
   "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$script" "$@" || status=$?
   if [ -n "${KEEP:-}" ]; then
     mkdir -p "$KEEP"
