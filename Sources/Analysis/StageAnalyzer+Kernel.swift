@@ -46,6 +46,8 @@ struct KernelView {
   var probes: ProbeCosts?
 
   static let submitsMax = 1 << 17
+  /// Clocks of one machine's CPUs differ by less, nanoseconds.
+  static let clocksApart: UInt64 = 100_000
   static let postedMax = CommandPool.countMax
   /// Subsystems' names are no longer (Base 2.1, 4.6).
   static let nameMax = 223
@@ -144,6 +146,7 @@ extension StageAnalyzer {
     let key = UInt32(record.qid) << 16 | UInt32(record.cid)
     switch kind {
     case .submit:
+      if takeLateSubmit(record) { return }
       if kernel.submits.count >= KernelView.submitsMax { kernel.submits = [:] }
       kernel.submits[key] = now
     case .doorbell where record.flags & EventFlag.completionQueue == 0:
@@ -153,9 +156,27 @@ extension StageAnalyzer {
       kernel.submits[key] = nil
       let index = commands.find(record.qid, record.cid)
       guard index != Command.none, commands[index].isFromHost else { return }
-      end(index, at: now)
+      // Another CPU's clock may be behind: what the target has to say of its execution comes yet.
+      if commands[index].isRequestOnly, commands[index].requested != 0, commands[index].execute.end == 0 {
+        if !commands[index].isSeenEarly { inversions &+= 1 }
+        commands[index].isSeenEarly = true
+      } else {
+        end(index, at: now)
+      }
     default: break
     }
+  }
+
+  /// The host's word of a command that the target has only just told of, by another CPU's clock.
+  private mutating func takeLateSubmit(_ record: Record) -> Bool {
+    let index = commands.find(record.qid, record.cid)
+    guard index != Command.none, commands[index].isRequestOnly, !commands[index].isFromHost, !commands[index].isWhole,
+      now - commands[index].begin <= KernelView.clocksApart
+    else { return false }
+    inversions &+= 1
+    commands[index].isFromHost = true
+    commands[index].isWhole = true
+    return true
   }
 
   // MARK: The target
@@ -306,7 +327,7 @@ extension StageAnalyzer {
     guard commands[index].isRequestOnly else { return }
     if commands[index].opcode & 3 == 1 { commands[index].bytesFromHost = UInt64(record.aHigh) }
     if commands[index].opcode & 3 == 2 { commands[index].bytesToHost = UInt64(record.aHigh) }
-    if !commands[index].isFromHost { end(index, at: now) }
+    if !commands[index].isFromHost || commands[index].isSeenEarly { end(index, at: now) }
   }
 
   private mutating func takeKernelCompletion(_ record: Record) {
