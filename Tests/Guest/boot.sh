@@ -12,10 +12,9 @@ shift 4
 rm -f "$folder/rc"
 install -m 755 "$script" "$folder/script"
 read -ra devices <<<"${DEVICES:-}"
-# Without the fast string instructions: the emulator goes byte by byte through what they move.
 status=0
 timeout --foreground "${LIMIT:-600}" "$guest/qemu.sh" \
-  -accel tcg,thread=multi -cpu max,-erms,-fsrm -smp "${SMP:-2}" -m "${MEM:-1G}" \
+  -accel tcg,thread=multi -cpu max -smp "${SMP:-2}" -m "${MEM:-1G}" \
   -object "memory-backend-memfd,id=ram,size=${MEM:-1G},share=on" -machine q35,memory-backend=ram \
   -nodefaults -no-user-config -display none -serial stdio -no-reboot -kernel "$kernel" -initrd "$initrd" \
   -append "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable no_timer_check $*" \
