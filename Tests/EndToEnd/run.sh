@@ -170,17 +170,18 @@ test_damage() {
 }
 
 test_killed_recorder() {
-  local seed=${NVMEPF_SEED:-$RANDOM} turn pid id chunks
+  local seed=${NVMEPF_SEED:-$RANDOM} turn pid id chunks bytes
   echo "    seed $seed"
   RANDOM=$seed
   for turn in $(seq 50); do
     rm -f k.nvpt
     "$nvmepf" record -o k.nvpt --rw randrw --backend memory --size 64MiB --iodepth $((1 + RANDOM % 32)) --runtime 60 2>/dev/null &
     pid=$!
-    # The moment is random; that it is somewhere within the recording is not left to chance.
-    until [ -s k.nvpt ]; do :; done
-    python3 -c "import time; time.sleep($((RANDOM % 400)) / 1000)"
-    kill -9 $pid
+    # When the trace has grown so far, before its first chunk or somewhere behind it.
+    bytes=$((1 + RANDOM * 4))
+    until [ -e k.nvpt ]; do :; done
+    tail --pid=$pid -c +1 -f k.nvpt 2>/dev/null | head -c $bytes >/dev/null
+    kill -9 $pid || die "turn $turn: it has ended by itself"
     wait $pid 2>/dev/null
     id=$("$nvmepf" info --json k.nvpt 2>/dev/null | json 'd["id"]') || die "turn $turn: not readable"
     expect_status 0 "$nvmepf" repair k.nvpt
