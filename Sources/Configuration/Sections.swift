@@ -90,7 +90,7 @@ struct SubsystemSection {
   /// Values of one that is not enabled may be anything: nvmetcli saves `(null)` as a path that was never set.
   /// - Returns: nil where it is not enabled, or wrong.
   static func namespace(_ part: Section) -> NamespaceConfiguration? {
-    let nsid = part.integer("nsid", 1...Subsystem.namespacesMax)
+    let nsid = part.integer("nsid", 1...Subsystem.namespacesLimit)
     if nsid == nil, !part.has("nsid") { part.complain("nsid", "is missing") }
     let isEnabled = part.flag("enable") ?? true
     var backend: BackendConfiguration?

@@ -11,6 +11,7 @@ extension Controller {
     ] { state.put(value) }
     for value in [
       subsystem.queueEntriesMax, subsystem.maxTransferBytes, subsystem.ieeeOUI, subsystem.configurationPollMs,
+      subsystem.namespacesMax,
     ] { state.put(value) }
     for value in [subsystem.arbitrationBurst, subsystem.coalescingTime] { state.put(value) }
     state.put(subsystem.fetchesBatches)
@@ -23,6 +24,7 @@ extension Controller {
       features.arbitration, features.powerManagement, features.overTemperature, features.underTemperature,
       features.volatileWriteCache, features.numberOfQueues, features.interruptCoalescing,
       features.writeAtomicity, features.asynchronousEventConfiguration, features.keepAliveTimer,
+      features.hostBehavior,
     ] { state.put(value) }
     for values in [features.errorRecovery, features.reservationMask] {
       state.put(UInt32(values.count))
@@ -137,6 +139,7 @@ extension Subsystem {
     maxTransferBytes = try state.get()
     ieeeOUI = try state.get()
     configurationPollMs = try state.get()
+    namespacesMax = try state.get()
     arbitrationBurst = try state.get()
     coalescingTime = try state.get()
     fetchesBatches = try state.getBool()
@@ -157,6 +160,7 @@ extension Features {
     writeAtomicity = try state.get()
     asynchronousEventConfiguration = try state.get()
     keepAliveTimer = try state.get()
+    hostBehavior = try state.get()
     errorRecovery = try Features.byNamespace(&state)
     reservationMask = try Features.byNamespace(&state)
     let timestampIsSet = try state.getBool()
@@ -169,7 +173,7 @@ extension Features {
 
   private static func byNamespace(_ state: inout StateReader) throws(CheckpointError) -> [UInt32: UInt32] {
     var values: [UInt32: UInt32] = [:]
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
       values[try state.get(UInt32.self)] = try state.get(UInt32.self)
     }
     return values
@@ -194,7 +198,7 @@ extension Health {
 extension Reservations {
   init(_ state: inout StateReader) throws(CheckpointError) {
     var all: [UInt32: Reservation] = [:]
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
       let nsid = try state.get(UInt32.self)
       all[nsid] = try Reservation(&state)
     }

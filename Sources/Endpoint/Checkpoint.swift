@@ -4,11 +4,11 @@ import Target
 /// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
 /// events and the commands that it holds. Two engines with the same bytes behave the same from there on.
 extension Controller {
-  private static let stateVersion: UInt16 = 4
+  private static let stateVersion: UInt16 = 5
 
   /// Room that `encode` needs at most.
   public static let checkpointBytesMax =
-    8192 + Int(Subsystem.namespacesMax) * (64 + 64 + 16 + Reservation.registrantsMax * 24) + 2048 * 4
+    8192 + Int(Subsystem.namespacesLimit) * (64 + 64 + 16 + Reservation.registrantsMax * 24) + 2048 * 4
     + (Int(Subsystem.ioQueuesLimit) + 1) * 128 + slots * 144 + segmentsInFlightMax * 12
 
   /// - Returns: bytes written.
@@ -33,8 +33,11 @@ extension Controller {
     state.put(UInt32(eventRequests.count))
     for index in eventRequests { encode(index, &state) }
     encodeExecutions(&state)
-    state.put(fence != Command.none)
-    if fence != Command.none { encode(fence, &state) }
+    // A controller that has failed waits for nothing.
+    let isFenced = fence != Command.none && !csts.fatal
+    state.put(isFenced)
+    if isFenced { encode(fence, &state) }
+    encodeFusion(&state)
     return state.count
   }
 
@@ -77,6 +80,7 @@ extension Controller {
     }
     try decodeExecutions(&state)
     if try state.getBool() { fence = try decodeCommand(&state, .held) }
+    try decodeFusion(&state)
     guard state.isAtEnd, (fenced > 0) == (fence != Command.none) else { throw .invalid }
     for slot in 0..<Controller.commandsMax where commands[slot].state != .free {
       submissionQueues[Int(commands[slot].qid.rawValue)].held += 1
@@ -99,12 +103,12 @@ extension Controller {
   }
 
   private mutating func decodeNamespaces(_ state: inout StateReader) throws(CheckpointError) {
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
       let namespace = try Namespace(&state)
       guard target.namespace(namespace.nsid) == nil else { throw .invalid }
       target.namespaces.insert(namespace)
     }
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesMax))) {
+    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
       target.changedNamespaces.append(try state.get())
     }
   }
@@ -129,8 +133,10 @@ extension Controller {
       for value in [qid.rawValue, queue.cqid.rawValue] { state.put(value) }
       state.put(queue.base)
       for value in [queue.size, queue.head, queue.tail, queue.doorbell] { state.put(value) }
-      state.put(queue.isBeingDeleted)
-      if queue.isBeingDeleted { encode(queue.deletion, &state) }
+      for index in [queue.deletion, queue.first] {
+        state.put(index != Command.none)
+        if index != Command.none { encode(index, &state) }
+      }
     }
     for place in 0..<liveCompletion.count { encodeWaiting(liveCompletion[place], &state) }
   }
@@ -173,7 +179,8 @@ extension Controller {
       state.put(request.slba)
       state.put(request.blocks)
       state.put(request.blockShift)
-      for value in [request.forcesUnitAccess, request.deallocates, execution.isFenced] { state.put(value) }
+      for value in [request.forcesUnitAccess, request.deallocates] { state.put(value) }
+      state.put(csts.fatal ? 0 : execution.awaitedBy.rawValue)
       state.put(UInt32(execution.segments))
       for index in 0..<execution.segments {
         let segment = held(slot)[index]
@@ -181,6 +188,18 @@ extension Controller {
         state.put(segment.length | (segment.isBitBucket ? 1 << 31 : 0))
       }
     }
+  }
+
+  /// The commands of the pair that have not begun, and those behind it.
+  private func encodeFusion(_ state: inout StateWriter) {
+    let phase = csts.fatal ? .none : fusion.phase
+    state.put(phase.rawValue)
+    guard phase != .none else { return }
+    state.put(fusion.qid.rawValue)
+    if phase == .waiting { encode(fusion.compare, &state) } else { state.put(fusion.compare) }
+    if phase != .writing { encode(fusion.write, &state) } else { state.put(fusion.write) }
+    state.put(UInt32(fusion.end - fusion.next))
+    for place in fusion.next..<fusion.end { encode(batch[place], &state) }
   }
 
   private mutating func decodeQueues(_ state: inout StateReader) throws(CheckpointError) {
@@ -229,6 +248,10 @@ extension Controller {
       (2...65536).contains(queue.size), queue.head < queue.size, queue.tail < queue.size
     else { throw .invalid }
     if try state.getBool() { queue.deletion = try decodeCommand(&state, .held) }
+    if try state.getBool() {
+      queue.first = try decodeCommand(&state, .held)
+      guard qid != .admin, commands[Int(queue.first)].qid == qid else { throw .invalid }
+    }
     submissionQueues[Int(qid.rawValue)] = queue
     completionQueues[Int(cqid.rawValue)].users += 1
     liveSubmission.insert(qid)
@@ -282,8 +305,9 @@ extension Controller {
         blocks: try state.get(), blockShift: try state.get())
       request.forcesUnitAccess = try state.getBool()
       request.deallocates = try state.getBool()
-      let isFenced = try state.getBool()
-      if isFenced { fenced += 1 }
+      let awaitedBy = Execution.Waiters(rawValue: try state.get())
+      guard awaitedBy.isSubset(of: .all) else { throw .invalid }
+      if awaitedBy.contains(.fence) { fenced += 1 }
       request.slot = slot
       // What moves data fits the largest transfer; its bytes must be countable.
       guard request.blockShift <= 16, request.blocks <= 1 << 16,
@@ -296,7 +320,42 @@ extension Controller {
         held(Int(slot))[index] = Segment(
           address: PCIAddress(address), length: length & ~(1 << 31), isBitBucket: length >> 31 == 1)
       }
-      keep(Execution(request: request, segments: count, isFenced: isFenced))
+      keep(Execution(request: request, segments: count, awaitedBy: awaitedBy))
     }
+  }
+
+  private mutating func decodeFusion(_ state: inout StateReader) throws(CheckpointError) {
+    guard let phase = Fusion.Phase(rawValue: try state.get()) else { throw .invalid }
+    var awaited: UInt32 = 0
+    for slot in 0..<Controller.commandsMax
+    where commands[slot].state == .executing && executions[slot].awaitedBy.contains(.fusion) {
+      awaited += 1
+    }
+    // It waits for commands before it, or for one of its own.
+    guard phase == .none ? awaited == 0 : phase == .waiting ? awaited > 0 : awaited == 1 else { throw .invalid }
+    guard phase != .none else { return }
+    var made = Fusion(phase: phase, qid: try decodeQueueID(&state), awaited: awaited)
+    guard made.qid != .admin, submissionQueues[Int(made.qid.rawValue)].exists else { throw .invalid }
+    made.compare = phase == .waiting ? try decodeHeld(&state, of: made.qid) : try state.get()
+    made.write = phase == .writing ? try state.get() : try decodeHeld(&state, of: made.qid)
+    // Of one that is done nothing is known any more.
+    let begun = phase == .comparing ? made.compare : phase == .writing ? made.write : Command.none
+    if begun != Command.none {
+      guard (0..<Int32(Controller.commandsMax)).contains(begun), commands[Int(begun)].state == .executing,
+        commands[Int(begun)].qid == made.qid, executions[Int(begun)].awaitedBy.contains(.fusion)
+      else { throw .invalid }
+    }
+    made.end = try state.getCount(Controller.batchMax)
+    for place in 0..<made.end { batch[place] = try decodeHeld(&state, of: made.qid, .fetched) }
+    fusion = made
+  }
+
+  /// A command of that queue which waits for its turn.
+  private mutating func decodeHeld(
+    _ state: inout StateReader, of qid: QueueID, _ kind: Command.State = .held
+  ) throws(CheckpointError) -> Int32 {
+    let index = try decodeCommand(&state, kind)
+    guard commands[Int(index)].qid == qid else { throw .invalid }
+    return index
   }
 }

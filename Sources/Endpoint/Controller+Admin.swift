@@ -25,7 +25,7 @@ extension Controller {
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
       case .deleteIOSubmissionQueue: return try deleteSubmissionQueue(index, &port)
       case .deleteIOCompletionQueue: try deleteCompletionQueue(sqe, &port)
-      case .abort: dw0 = abort(sqe)
+      case .abort: dw0 = abort(sqe, &port) ? 0 : 1
       case .asynchronousEventRequest: return try requestEvent(index, &port)
       case .keepAlive: armKeepAlive(&port)
       }
@@ -43,7 +43,7 @@ extension Controller {
     for slot in 0..<Controller.commandsMax where commands[slot].state == .executing {
       let request = executions[slot].request
       guard request.writes, nsid == .max || request.nsid == nsid else { continue }
-      executions[slot].isFenced = true
+      executions[slot].awaitedBy.insert(.fence)
       fenced += 1
     }
     guard fenced > 0 else { return flush(for: index, &port) }
@@ -173,7 +173,8 @@ extension Controller {
     guard queue.pointee.exists, !queue.pointee.isBeingDeleted else { throw .invalidQueueIdentifier }
     queue.pointee.deletion = index
     commands[Int(index)].state = .held
-    if queue.pointee.executing == 0 { delete(submission: qid, &port) }
+    giveUpFirst(of: queue, &port)
+    deleteIfDone(qid, &port)
   }
 
   /// Delete I/O Completion Queue (Base 2.1, 5.2.3).
@@ -195,15 +196,30 @@ extension Controller {
     deliverEvents(&port)
   }
 
-  /// Abort (Base 2.1, 5.1.1). Only an Asynchronous Event Request can be: what a backend has will be done.
-  /// - Returns: Dword 0, whose bit 0 is set where nothing was aborted.
-  private mutating func abort(_ sqe: SubmissionEntry) -> UInt32 {
+  /// Abort (Base 2.1, 5.1.1): at once, or not at all. What a backend has begun, or has done, cannot be undone.
+  /// - Returns: whether the command was aborted; its completion comes first.
+  private mutating func abort<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) -> Bool {
     let sqid = QueueID(UInt16(truncatingIfNeeded: sqe.cdw10))
     let cid = CommandID(UInt16(sqe.cdw10 >> 16))
-    guard sqid == .admin, let place = eventRequests.firstIndex(where: { commands[Int($0)].sqe.cid == cid }) else {
-      return 1
+    if sqid == .admin {
+      guard let place = eventRequests.firstIndex(where: { commands[Int($0)].sqe.cid == cid }) else { return false }
+      finish(eventRequests.remove(at: place), .abortRequested)
+      return true
     }
-    finish(eventRequests.remove(at: place), .abortRequested)
-    return 0
+    guard Int(sqid.rawValue) < queuesMax, submissionQueues[Int(sqid.rawValue)].exists,
+      let slot = (0..<Controller.commandsMax).first(where: {
+        commands[$0].state != .free && commands[$0].qid == sqid && commands[$0].sqe.cid == cid
+      })
+    else { return false }
+    let cqid = submissionQueues[Int(sqid.rawValue)].cqid
+    switch commands[slot].state {
+    case .executing:
+      guard port.cancel(executions[slot].request) else { return false }
+      takeCompletion(Int32(slot), .abortRequested, &port)
+    case .fetched, .held: guard abortUnbegun(Int32(slot), &port) else { return false }
+    case .free, .finished: return false
+    }
+    postWaiting(cqid, &port)
+    return true
   }
 }

@@ -16,7 +16,7 @@ extension Controller {
   private func readOrWrite(_ sqe: SubmissionEntry, _ qid: QueueID, _ slot: Int32) -> IORequest? {
     let isRead = sqe.opcode == IOOpcode.read.rawValue
     guard isRead || sqe.opcode == IOOpcode.write.rawValue, sqe.fuse == 0, sqe.psdt != 3, sqe.nsid >= 1,
-      sqe.nsid <= Subsystem.namespacesMax
+      sqe.nsid <= Subsystem.namespacesLimit
     else { return nil }
     let namespace = namespaces + Int(sqe.nsid)
     let blocks = (sqe.cdw12 & 0xffff) + 1
@@ -41,7 +41,7 @@ extension Controller {
 
   /// A request whose data pointer describes blocks of the namespace.
   @inline(__always)
-  private mutating func executeData<P: Port & ~Copyable>(
+  mutating func executeData<P: Port & ~Copyable>(
     _ request: IORequest, _ sqe: SubmissionEntry, _ port: inout P
   ) {
     let length = UInt32(truncatingIfNeeded: request.byteCount)
@@ -171,7 +171,7 @@ extension Controller {
     return true
   }
 
-  private mutating func takeCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
+  mutating func takeCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
     let execution = executions[Int(slot)]
     let request = execution.request
     executing -= 1
@@ -192,8 +192,11 @@ extension Controller {
     } else {
       conclude(request, status, held(Int(slot)), execution.segments, &port)
     }
-    if execution.isFenced { passFence(&port) }
-    if queue.pointee.executing == 0, queue.pointee.isBeingDeleted { delete(submission: request.qid, &port) }
+    if !execution.awaitedBy.isEmpty {
+      if execution.awaitedBy.contains(.fence) { passFence(&port) }
+      if execution.awaitedBy.contains(.fusion) { continueFusion(&port) }
+    }
+    if queue.pointee.isBeingDeleted { deleteIfDone(request.qid, &port) }
   }
 
   /// One of the writes that the fence waits for is done.

@@ -41,6 +41,15 @@ extension Controller {
     finish(queue.deletion, .success)
   }
 
+  /// A submission queue that is to go does so when all that it fetched is complete.
+  mutating func deleteIfDone<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) {
+    let queue = submissionQueues + Int(qid.rawValue)
+    guard queue.pointee.isBeingDeleted, queue.pointee.executing == 0, !(fusion.isActive && fusion.qid == qid) else {
+      return
+    }
+    delete(submission: qid, &port)
+  }
+
   mutating func delete<P: Port & ~Copyable>(completion qid: QueueID, _ port: inout P) {
     let queue = completionQueues[Int(qid.rawValue)]
     var waiting = queue.firstWaiting
@@ -153,23 +162,41 @@ extension Controller {
     var worked = takeTail(of: qid, &port)
     // Completions that the host makes no room for hold back the queue that they come from, not the others.
     guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
-      !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked, qid != .admin || fence == Command.none
+      !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked,
+      qid == .admin ? fence == Command.none : !fusion.isActive
     else { return worked }
-    let fetched = fetchBurst(qid, &port)
+    let batch = batch(of: qid)
+    let (fetched, areFused) = fetchBurst(qid, into: batch, &port)
     let cqid = queue.pointee.cqid
-    for turn in 0..<fetched {
-      execute(batch[turn], &port)
+    if areFused {
       worked = true
-      // The command may have failed the controller.
+      executeFused(qid, from: 0, to: fetched, &port)
       if csts.fatal { return true }
+    } else {
+      for turn in 0..<fetched {
+        execute(batch[turn], &port)
+        worked = true
+        // The command may have failed the controller.
+        if csts.fatal { return true }
+      }
     }
     if fetched > 0 { postWaiting(cqid, &port) }
     return worked
   }
 
-  /// - Returns: how many commands are in `batch`.
-  private mutating func fetchBurst<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) -> Int {
+  /// Where a queue's commands are while they have their turn: admin commands come while others wait for a fused
+  /// operation.
+  @inline(__always)
+  private func batch(of qid: QueueID) -> UnsafeMutablePointer<Int32> {
+    qid == .admin ? batch + Controller.batchMax : batch
+  }
+
+  /// - Returns: how many commands are in `batch`, and whether any I/O command among them, or the one before, is fused.
+  private mutating func fetchBurst<P: Port & ~Copyable>(
+    _ qid: QueueID, into batch: UnsafeMutablePointer<Int32>, _ port: inout P
+  ) -> (count: Int, areFused: Bool) {
     let queue = submissionQueues + Int(qid.rawValue)
+    var words: UInt32 = queue.pointee.first == Command.none ? 0 : .max
     let segmentRoom = (Controller.segmentsInFlightMax - segmentsInFlight) / Controller.segmentsMax
     // Deleting a queue must not leave later commands of the same burst behind: admin commands come one by one.
     let most = min(qid == .admin ? 1 : min(burst, segmentRoom), room(qid, held: queue.pointee.held))
@@ -186,12 +213,13 @@ extension Controller {
       for place in 0..<run {
         let index = takeSlot(queue, qid)
         commands[Int(index)] = Command(sqe: entries[place], qid: qid, state: .fetched)
+        words |= entries[place].cdw0
         batch[fetched + place] = index
       }
       fetched += run
     }
     sawTraffic = true
-    return fetched
+    return (fetched, words & SubmissionEntry.fuseMask != 0 && qid != .admin)
   }
 
   /// Entries between head and tail that lie side by side.

@@ -48,7 +48,7 @@ public struct Controller: ~Copyable {
   private var share: UInt32 = 0
   /// Free slots that are kept for the queues which hold less than their share.
   private var reserved = 0
-  /// Commands fetched in the current turn.
+  /// Commands fetched in the current turn; behind those of an I/O queue the one of the admin queue.
   let batch: UnsafeMutablePointer<Int32>
   /// Where a batch of entries arrives.
   let entries: UnsafeMutablePointer<SubmissionEntry>
@@ -65,6 +65,8 @@ public struct Controller: ~Copyable {
   var fence = Command.none
   /// How many of them are under way.
   var fenced: UInt32 = 0
+  /// The fused operation that is under way; there are no other I/O commands meanwhile.
+  var fusion = Fusion()
   /// Segments of the command being mapped.
   let segments: UnsafeMutablePointer<Segment>
   /// By slot: the segments of the reads whose backends have them; made when the slot first needs them.
@@ -107,8 +109,8 @@ public struct Controller: ~Copyable {
     liveCompletion = QueueList(capacity: queuesMax)
     commands = .allocate(capacity: Controller.slots)
     commands.initialize(repeating: Command(), count: Controller.slots)
-    batch = .allocate(capacity: Controller.batchMax)
-    batch.initialize(repeating: Command.none, count: Controller.batchMax)
+    batch = .allocate(capacity: Controller.batchMax + 1)
+    batch.initialize(repeating: Command.none, count: Controller.batchMax + 1)
     entries = .allocate(capacity: Controller.batchMax)
     entries.initialize(repeating: SubmissionEntry(), count: Controller.batchMax)
     executions = .allocate(capacity: Controller.slots)
@@ -261,6 +263,7 @@ public struct Controller: ~Copyable {
     executing = isSettling ? 1 : 0
     segmentsInFlight = 0
     (fence, fenced) = (Command.none, 0)
+    fusion = Fusion()
     for slot in 0..<Controller.slots { commands[slot].state = .free }
     slots.freeAll()
     eventRequests.removeAll(keepingCapacity: true)

@@ -76,6 +76,10 @@ public protocol Port: ~Copyable {
   /// The next request that its backend has completed since: its slot, and how it went; `Controller.abandonedSlot` for
   /// all that was abandoned. nil where there is none yet.
   mutating func completion() -> (slot: Int32, status: Status)?
+  /// Take a request back that its backend was handed and that is not done.
+  /// - Returns: whether nothing of it can happen any more; then no completion of it comes. A backend that has begun it
+  ///   goes on.
+  mutating func cancel(_ request: IORequest) -> Bool
   /// The engine is done with a request, executed or not.
   mutating func release(_ request: IORequest)
   /// Whatever was handed over is forgotten: no completion of it may come, but one in its place when nothing of it can

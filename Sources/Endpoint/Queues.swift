@@ -17,6 +17,8 @@ struct SubmissionQueue: BitwiseCopyable {
   var held: UInt32 = 0
   /// Commands of it whose backends have not completed them.
   var executing: UInt32 = 0
+  /// The first command of a fused operation whose second has not been fetched.
+  var first = Command.none
   /// The Delete I/O Submission Queue command that waits for those; nothing is fetched any more.
   var deletion = Command.none
 
@@ -71,7 +73,8 @@ struct Command: BitwiseCopyable {
     case fetched
     /// Its backend has it.
     case executing
-    /// A Delete I/O Submission Queue, a Set Features or an Asynchronous Event Request that waits for its time.
+    /// A Delete I/O Submission Queue, a Set Features, an Asynchronous Event Request or a fused command that waits for
+    /// its time.
     case held
     /// It waits to be posted.
     case finished
@@ -94,8 +97,17 @@ struct Execution {
   var request: IORequest
   /// Segments of its data, in the slot's place.
   var segments: Int
-  /// The `fence` waits for it.
-  var isFenced = false
+  /// Who waits for it.
+  var awaitedBy: Waiters = []
+
+  struct Waiters: OptionSet, BitwiseCopyable {
+    let rawValue: UInt8
+    /// The `fence`.
+    static let fence = Waiters(rawValue: 1)
+    /// The fused operation.
+    static let fusion = Waiters(rawValue: 2)
+    static let all: Waiters = [.fence, .fusion]
+  }
 }
 
 /// Which slots of a pool are free. The lowest is taken first, so what is in flight alone says which comes next.

@@ -30,5 +30,13 @@ struct DelayQueue: ~Copyable {
     return first.slot
   }
 
+  /// - Returns: whether the request had not been done.
+  mutating func remove(_ slot: Int32) -> Bool {
+    let others = heap.unordered.filter { $0.slot != slot }
+    guard others.count < heap.count else { return false }
+    heap = Heap(others)
+    return true
+  }
+
   mutating func removeAll() { heap = Heap() }
 }

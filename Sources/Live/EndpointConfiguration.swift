@@ -37,7 +37,7 @@ public enum ServiceTime: Equatable, Sendable {
 
 /// One namespace that hosts see.
 public struct NamespaceConfiguration: Equatable, Sendable {
-  /// 1 to `Subsystem.namespacesMax`.
+  /// 1 to `Subsystem.namespacesLimit`.
   public var nsid: UInt32
   public var backend: BackendConfiguration
   /// Logical block size as a power of two of bytes: 9 or 12; nil for what the backend prefers.
@@ -61,6 +61,8 @@ public struct EndpointConfiguration: Equatable, Sendable {
   /// What the controller is, but for its namespaces.
   public var subsystem = Subsystem()
   public var namespaces: [NamespaceConfiguration] = []
+  /// The largest namespace identifier that there may be; nil for 32, or the largest that is configured.
+  public var namespacesMax: UInt32?
   /// PCI device identifier.
   public var deviceID: UInt16 = 1
   /// PCI subsystem identifier.
@@ -82,6 +84,19 @@ public struct EndpointConfiguration: Equatable, Sendable {
     subsystem.ioQueuesMax = ioQueuesMax
     namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]
     offerInterrupts(msix: ioQueuesMax + 1)
+  }
+
+  /// The subsystem with room for its namespaces.
+  func subsystemWithRoom() throws(EndpointError) -> Subsystem {
+    var subsystem = subsystem
+    let highest = namespaces.map(\.nsid).max() ?? 1
+    subsystem.namespacesMax = namespacesMax ?? max(subsystem.namespacesMax, highest)
+    guard highest <= subsystem.namespacesMax, subsystem.namespacesMax <= Subsystem.namespacesLimit else {
+      throw EndpointError(
+        description: "namespace \(highest) is beyond --namespaces-max \(subsystem.namespacesMax) (1 to "
+          + "\(Subsystem.namespacesLimit))")
+    }
+    return subsystem
   }
 
   /// Offer the host these interrupts, and the controller as many vectors as the larger count.

@@ -42,7 +42,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private var changing = pthread_mutex_t()
 
   public init(_ configuration: EndpointConfiguration, recording: EndpointRecording? = nil) throws(EndpointError) {
-    subsystem = configuration.subsystem
+    subsystem = try configuration.subsystemWithRoom()
     msixInterrupts = configuration.msixInterrupts
     msiInterrupts = configuration.msiInterrupts
     doorbellFile = nvmepf_memfd("nvmepf-doorbells")
@@ -110,8 +110,11 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
-    guard (1...Subsystem.namespacesMax).contains(configuration.nsid) else {
-      throw EndpointError(description: "namespace \(configuration.nsid): 1 to \(Subsystem.namespacesMax) are possible")
+    guard (1...subsystem.namespacesMax).contains(configuration.nsid) else {
+      throw EndpointError(
+        description: "namespace \(configuration.nsid) cannot be added: hosts were told of 1 to "
+          + "\(subsystem.namespacesMax); serve with --namespaces-max \(max(configuration.nsid, 1)), at most "
+          + "\(Subsystem.namespacesLimit), for more")
     }
     guard namespaces[configuration.nsid] == nil else {
       throw EndpointError(description: "namespace \(configuration.nsid) exists already")

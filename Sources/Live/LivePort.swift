@@ -52,12 +52,12 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     }
     self.recorder = recorder
     self.doorbells = doorbells
-    backends = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
-    backends.initialize(repeating: .null, count: Int(Subsystem.namespacesMax) + 1)
+    backends = .allocate(capacity: Int(Subsystem.namespacesLimit) + 1)
+    backends.initialize(repeating: .null, count: Int(Subsystem.namespacesLimit) + 1)
     interrupts = InterruptLines(vectors: vectors)
     deferred = .allocate(capacity: Controller.slots)
-    deferrals = .allocate(capacity: Int(Subsystem.namespacesMax) + 1)
-    deferrals.initialize(repeating: 0, count: Int(Subsystem.namespacesMax) + 1)
+    deferrals = .allocate(capacity: Int(Subsystem.namespacesLimit) + 1)
+    deferrals.initialize(repeating: 0, count: Int(Subsystem.namespacesLimit) + 1)
     last = nvmepf_ticks()
     passBegin = last
     previousPassBegin = last
@@ -400,12 +400,22 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     return next
   }
 
+  /// A request whose service time runs has not begun; one that storage has is the kernel's.
+  mutating func cancel(_ request: IORequest) -> Bool {
+    guard request.nsid != .max, case .slow = backends[Int(request.nsid)], delays.remove(request.slot) else {
+      return false
+    }
+    deferrals[Int(request.nsid)] -= 1
+    if R.isOn { noteEnd(request, .abortRequested, flags: EventFlag.later) }
+    return true
+  }
+
   @inline(__always)
   func release(_ request: IORequest) { storage?.pointee.release(request.slot) }
 
   mutating func abandonRequests() {
     delays.removeAll()
-    deferrals.update(repeating: 0, count: Int(Subsystem.namespacesMax) + 1)
+    deferrals.update(repeating: 0, count: Int(Subsystem.namespacesLimit) + 1)
     storage?.pointee.abandonAll()
     isSettling = true
   }

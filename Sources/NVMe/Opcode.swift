@@ -54,6 +54,14 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     }
   }
 
+  /// Whether CDW10 and CDW11 are a logical block: the first that it is about, or that a copy writes.
+  public var hasStartingBlock: Bool {
+    switch self {
+    case .read, .write, .compare, .writeZeroes, .verify, .copy: true
+    default: false
+    }
+  }
+
   public var isReservation: Bool {
     switch self {
     case .reservationRegister, .reservationReport, .reservationAcquire, .reservationRelease: true
@@ -76,6 +84,7 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case asynchronousEventConfiguration = 0x0b
   case timestamp = 0x0e
   case keepAliveTimer = 0x0f
+  case hostBehaviorSupport = 0x16
   case hostIdentifier = 0x81
   case reservationNotificationMask = 0x82
   case reservationPersistence = 0x83

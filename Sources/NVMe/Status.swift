@@ -25,6 +25,8 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let dataTransferError = Status(type: 0, code: 0x04, retry: true)
   public static let internalError = Status(type: 0, code: 0x06, retry: true)
   public static let abortRequested = Status(type: 0, code: 0x07, retry: true)
+  public static let failedFusedCommand = Status(type: 0, code: 0x09, retry: true)
+  public static let missingFusedCommand = Status(type: 0, code: 0x0a)
   public static let invalidNamespaceOrFormat = Status(type: 0, code: 0x0b)
   public static let commandSequenceError = Status(type: 0, code: 0x0c)
   public static let invalidSGLSegmentDescriptor = Status(type: 0, code: 0x0d)
@@ -52,6 +54,7 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let featureIdentifierNotSaveable = Status(type: 1, code: 0x0d)
   public static let featureNotChangeable = Status(type: 1, code: 0x0e)
   public static let featureNotNamespaceSpecific = Status(type: 1, code: 0x0f)
+  public static let ioCommandSetNotSupported = Status(type: 1, code: 0x29)
   /// NVM Command Set 1.1, figure "Command Specific Status Values".
   public static let commandSizeLimitExceeded = Status(type: 1, code: 0x83)
 

@@ -24,8 +24,10 @@ public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
   }
 
   public var opcode: UInt8 { UInt8(truncatingIfNeeded: cdw0) }
-  /// Fused Operation.
+  /// Fused Operation: 0 none, 1 the first command of one, 2 the second.
   public var fuse: UInt8 { UInt8(cdw0 >> 8 & 3) }
+  /// Where `fuse` lies in Command Dword 0.
+  public static let fuseMask: UInt32 = 3 << 8
   /// PRP or SGL for Data Transfer: 0 is PRP.
   public var psdt: UInt8 { UInt8(cdw0 >> 14 & 3) }
   public var cid: CommandID {

@@ -116,6 +116,7 @@ struct DriverPort: Port, ~Copyable {
   /// As the kernel's backend answered.
   mutating func execute(_ request: IORequest) -> Status? { command?.executed?.status ?? .success }
   mutating func completion() -> (slot: Int32, status: Status)? { nil }
+  mutating func cancel(_ request: IORequest) -> Bool { false }
   mutating func release(_ request: IORequest) {}
   mutating func abandonRequests() {}
 

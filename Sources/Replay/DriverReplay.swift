@@ -60,6 +60,7 @@ public struct DriverReplay: ~Copyable {
     subsystem.maxTransferBytes = Subsystem.maxTransferLimit
     subsystem.ioQueuesMax = Subsystem.ioQueuesLimit
     subsystem.vectors = 2048
+    subsystem.namespacesMax = Subsystem.namespacesLimit
     subsystem.queueEntriesMax = 65536
     for command in recording.commands where command.qid == 0 {
       let isQueueCount = command.sqe.opcode == AdminOpcode.setFeatures.rawValue && command.sqe.cdw10 & 0xff == 7
@@ -336,7 +337,7 @@ public struct DriverReplay: ~Copyable {
       return "the driver aborts what is under way in a queue that is deleted, the engine completes it"
     }
     if status.code == Status.invalidNamespaceOrFormat.code, own.code == Status.invalidField.code,
-      (1...Subsystem.namespacesMax).contains(command.sqe.nsid)
+      (1...Subsystem.namespacesLimit).contains(command.sqe.nsid)
     {
       return "the kernel's target answers Invalid Namespace for an identifier that is merely not in use"
     }

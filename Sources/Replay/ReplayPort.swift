@@ -233,6 +233,16 @@ struct ReplayPort: Port, ~Copyable {
     return (Int32(bitPattern: next.pointee.bLow), Status(rawValue: UInt16(truncatingIfNeeded: next.pointee.aLow)))
   }
 
+  /// A request that could be taken back has its end here, with the status for that.
+  mutating func cancel(_ request: IORequest) -> Bool {
+    guard isComparing, let next = cursor.peek(), next.pointee.kind == EventKind.executeEnd.rawValue,
+      next.pointee.flags & EventFlag.later != 0, Int32(bitPattern: next.pointee.bLow) == request.slot,
+      next.pointee.aLow == UInt32(Status.abortRequested.rawValue)
+    else { return false }
+    cursor.advance()
+    return true
+  }
+
   func release(_ request: IORequest) {}
   func abandonRequests() {}
 

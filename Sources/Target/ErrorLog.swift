@@ -13,7 +13,9 @@ public struct ErrorLog: Equatable, Sendable {
     public var status: Status
     /// The field at fault: byte of the command 7:0, bit 10:8; FFFFh where that is not known.
     public var location: UInt16
+    /// The command's first logical block; 0 where it has none.
     public var lba: UInt64
+    /// The namespace that the command names; 0 where it names none.
     public var nsid: UInt32
 
     public init(
@@ -59,6 +61,21 @@ public struct ErrorLog: Equatable, Sendable {
     }
   }
 
+  /// The namespace and the logical block that a command names. An unknown command says nothing of either.
+  static func place(of sqe: SubmissionEntry, qid: QueueID) -> (nsid: UInt32, lba: UInt64) {
+    guard qid == .admin else {
+      guard let opcode = IOOpcode(rawValue: sqe.opcode) else { return (0, 0) }
+      return (sqe.nsid, opcode.hasStartingBlock ? sqe.slba : 0)
+    }
+    let namesNamespace =
+      switch AdminOpcode(rawValue: sqe.opcode) {
+      case .identify: IdentifyCNS(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10))?.namesNamespace ?? false
+      case .some(let opcode): opcode.namesNamespace
+      case nil: false
+      }
+    return (namesNamespace ? sqe.nsid : 0, 0)
+  }
+
   /// Errors since the controller was made.
   public package(set) var count: UInt64 = 0
   /// Newest first.
@@ -76,16 +93,15 @@ extension Target {
   public mutating func noteError(_ sqe: SubmissionEntry, qid: QueueID, status: Status) {
     errors.count += 1
     if errors.entries.count == ErrorLog.entriesMax { errors.entries.removeLast() }
+    let place = ErrorLog.place(of: sqe, qid: qid)
     errors.entries.insert(
       .init(
         count: errors.count, qid: qid, cid: sqe.cid, opcode: sqe.opcode, status: status,
-        location: ErrorLog.location(status, sqe), lba: sqe.slba, nsid: sqe.nsid), at: 0)
+        location: ErrorLog.location(status, sqe), lba: place.lba, nsid: place.nsid), at: 0)
   }
 
   /// Remember an error that no command made: its queue and command identifier read FFFFh.
   public mutating func noteError(_ status: Status) {
-    var sqe = SubmissionEntry(opcode: .max, cid: CommandID(.max))
-    sqe.slba = 0
-    noteError(sqe, qid: QueueID(.max), status: status)
+    noteError(SubmissionEntry(opcode: .max, cid: CommandID(.max)), qid: QueueID(.max), status: status)
   }
 }

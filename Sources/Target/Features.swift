@@ -28,6 +28,8 @@ public struct Features: Equatable, Sendable {
   public var timestampMs: UInt64?
   /// When it was set, by the clock of the port.
   public var timestampSetMs: UInt64 = 0
+  /// The first bytes of Host Behavior Support, the first in bits 7:0: ACRE, ETDAS, LBAFEE, HDISNS.
+  public var hostBehavior: UInt32 = 0
   /// Zero where the host has not named itself.
   public var hostIdentifier = HostIdentifier()
 
@@ -84,10 +86,14 @@ extension Target {
   /// Keep Alive timeouts are counted in steps of this.
   static let keepAliveGranularityMs: UInt32 = 100
 
+  /// Bytes of the Host Behavior Support data structure (Base 2.1, 5.1.25.1.14).
+  static let hostBehaviorBytes = 512
+
   /// Bytes of data that come with a Get or Set Features command.
   public func featureBytes(_ sqe: SubmissionEntry) -> Int {
     switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
     case .timestamp: 8
+    case .hostBehaviorSupport: Target.hostBehaviorBytes
     case .hostIdentifier: sqe.cdw11 & 1 != 0 ? 16 : 8
     default: 0
     }
@@ -117,7 +123,12 @@ extension Target {
     guard let id = FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)),
       let select = FeatureSelect(rawValue: sqe.cdw10 >> 8 & 7)
     else { throw .invalidField }
-    if id.isOfNamespace { try checkFeatureNamespace(id, sqe.nsid) }
+    var sqe = sqe
+    if id.isOfNamespace {
+      // Hosts of older specifications name none: they are answered for the first.
+      if sqe.nsid == 0 { sqe.nsid = namespaces.first(from: 1)?.nsid ?? 0 }
+      if sqe.nsid != 0 { try checkFeatureNamespace(id, sqe.nsid) }
+    }
     switch select {
     case .supportedCapabilities:
       // Bit 1, of a namespace; bit 2, changeable; none can be saved.
@@ -152,6 +163,10 @@ extension Target {
     case .keepAliveTimer: return features.keepAliveTimer
     case .timestamp:
       Layout(data).put(features.timestamp(nowMs: nowMs, enabledMs: health.enabledMs), at: 0)
+      return 0
+    case .hostBehaviorSupport:
+      let layout = Layout(data)
+      layout.put(features.hostBehavior, at: 0)
       return 0
     case .hostIdentifier:
       let layout = Layout(data)
@@ -225,6 +240,7 @@ extension Target {
     case .timestamp:
       features.timestampMs = data.loadUnaligned(as: UInt64.self) & 0xffff_ffff_ffff
       features.timestampSetMs = nowMs
+    case .hostBehaviorSupport: try setHostBehavior(data)
     case .hostIdentifier: try setHostIdentifier(data)
     case .reservationNotificationMask: set(\.reservationMask, sqe.nsid, value & 0xe)
     case .reservationPersistence:
@@ -303,6 +319,15 @@ extension Target {
   var criticalWarning: UInt8 {
     let temperature = UInt32(Health.temperature)
     return temperature >= features.overTemperature || temperature <= features.underTemperature ? 1 << 1 : 0
+  }
+
+  /// What a host says that it copes with binds the controller to nothing (Base 2.1, 5.1.25.1.14). Each field is 0 or 1;
+  /// Copy Descriptor Formats Enable may name only formats that CDFS has besides the first two, which are none.
+  private mutating func setHostBehavior(_ data: UnsafeRawBufferPointer) throws(Status) {
+    let fields = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
+    let copyFormats = data.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
+    guard fields & 0xfefe_fefe == 0, copyFormats == 0 else { throw .invalidField }
+    features.hostBehavior = fields
   }
 
   /// Once a host has named itself it cannot become another (Base 2.1, 5.1.25.1.28).

@@ -76,11 +76,11 @@ extension Target {
   static let copyBlocksMax: UInt32 = 1024
   static let copyRangesMax: UInt32 = 16
 
-  /// Check an I/O command's fields, but for the data that it points to.
+  /// Check an I/O command's fields, but for the data that it points to. Whether it is fused is the engine's business.
   /// - Throws: the status that the specification gives the first field found wrong (NVM Command Set 1.1, 3.3).
   public func request(_ sqe: SubmissionEntry, qid: QueueID) throws(Status) -> IORequest {
     guard let opcode = IOOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
-    guard sqe.fuse == 0, sqe.psdt != 3 else { throw .invalidField }
+    guard sqe.psdt != 3 else { throw .invalidField }
     guard let namespace = namespace(sqe.nsid) else { return try requestForAll(opcode, sqe, qid) }
     let request = try request(opcode, sqe, qid, namespace)
     if request.writes, namespace.refusesWrites { throw .namespaceIsWriteProtected }
@@ -124,7 +124,7 @@ extension Target {
   /// Why a namespace cannot be used: an identifier that could be in use but is not, or all at once where one is meant,
   /// is another mistake than one that can never be (Base 2.1, 3.2.1 and 4.1.1).
   func missingNamespace(_ nsid: UInt32) -> Status {
-    (1...Subsystem.namespacesMax).contains(nsid) || nsid == .max ? .invalidField : .invalidNamespaceOrFormat
+    (1...subsystem.namespacesMax).contains(nsid) || nsid == .max ? .invalidField : .invalidNamespaceOrFormat
   }
 
   /// Whether what is written may wait to be flushed.

@@ -76,7 +76,8 @@ extension Target {
     layout.put(subsystem.controllerID, at: 78)
     layout.put(Target.version, at: 80)
     layout.put(UInt32(1 << 8), at: 92)  // OAES: Attached Namespace Attribute Notices
-    layout.put(UInt32(1 | 1 << 6), at: 96)  // CTRATT: 128-bit host identifier, traffic based keep alive
+    // CTRATT: 128-bit host identifier, traffic based keep alive, reservations need a host identifier
+    layout.put(UInt32(1 | 1 << 6 | 1 << 18), at: 96)
     layout.put(UInt8(1), at: 111)  // CNTRLTYPE: I/O controller
     layout.put(UInt8(3), at: 258)  // ACL, 0's based
     layout.put(UInt8(AsynchronousEvents.requestsMax - 1), at: 259)  // AERL, 0's based
@@ -88,20 +89,23 @@ extension Target {
     layout.put(UInt16(Target.keepAliveGranularityMs / 100), at: 320)  // KAS, in 100 ms
     layout.put(UInt8(0x66), at: 512)  // SQES: 64 bytes
     layout.put(UInt8(0x44), at: 513)  // CQES: 16 bytes
-    layout.put(Subsystem.namespacesMax, at: 516)  // NN
+    layout.put(subsystem.namespacesMax, at: 516)  // NN
     // ONCS: Compare, Dataset Management, Write Zeroes, Save and Select, Reservations, Timestamp, Verify, Copy
     layout.put(UInt16(0b1_1111_1101), at: 520)
+    layout.put(UInt16(1), at: 522)  // FUSES: Compare and Write
     layout.put(UInt8(7), at: 525)  // VWC: present, Flush may name all namespaces
     layout.put(UInt8(1), at: 531)  // NWPC: write protection
+    // ACWU, 0's based: the largest transfer, in the larger of the logical blocks that there are
+    layout.put(UInt16(truncatingIfNeeded: subsystem.maxTransferBytes >> 12 - 1), at: 532)
     layout.put(UInt16(1), at: 534)  // CDFS: copy descriptor format 0
     layout.put(UInt32(1 | 1 << 16 | 1 << 18), at: 536)  // SGLS: any alignment, Bit Bucket, longer than the data
-    layout.put(Subsystem.namespacesMax, at: 540)  // MNAN
+    layout.put(subsystem.namespacesMax, at: 540)  // MNAN
     layout.put(subsystem.nqn, at: 768, width: 256, padding: 0)
     layout.put(UInt16(2500), at: 2048)  // PSD0.MP, in 10 mW
   }
 
   private func checkNamespace(_ nsid: UInt32) throws(Status) {
-    guard nsid >= 1, nsid <= Subsystem.namespacesMax else { throw .invalidNamespaceOrFormat }
+    guard nsid >= 1, nsid <= subsystem.namespacesMax else { throw .invalidNamespaceOrFormat }
   }
 
   /// NVM Command Set 1.1, figure "Identify Namespace Data Structure". An inactive namespace reads as zeros; all of them
@@ -165,11 +169,6 @@ extension Target {
 }
 
 extension NamespaceUUID {
-  /// The same for the same subsystem and namespace: FNV-1a over the NQN; version 8, variant 1 (RFC 9562, 5.8).
-  static func derived(from nqn: String, _ nsid: UInt32) -> NamespaceUUID {
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for byte in nqn.utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-    return NamespaceUUID(
-      high: hash & 0xffff_ffff_ffff_0fff | 0x8000, low: UInt64(nsid) & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000)
-  }
+  /// The same for the same subsystem and namespace.
+  static func derived(from nqn: String, _ nsid: UInt32) -> NamespaceUUID { .derived(from: "\(nqn)#\(nsid)") }
 }

@@ -40,7 +40,7 @@ extension Target {
       changedNamespaceList(layout)
       return 4096
     case .commandsSupportedAndEffects:
-      guard sqe.cdw14 >> 24 == 0 else { throw .invalidField }  // CSI: the NVM command set
+      guard sqe.cdw14 >> 24 == 0 else { throw .ioCommandSetNotSupported }  // CSI: the NVM command set
       commandEffects(layout)
       return 4096
     case .featuresSupportedAndEffects:
@@ -109,8 +109,8 @@ extension Target {
     for (index, nsid) in changedNamespaces.enumerated() { layout.put(nsid, at: 4 * index) }
   }
 
-  /// Figure "Commands Supported and Effects Log Page": CSUPP, LBCC where blocks may change, and in CSP the scope: the
-  /// controller (bit 21) or a namespace (bit 20).
+  /// Figure "Commands Supported and Effects Log Page": CSUPP, LBCC where blocks may change. CSP has the scope of admin
+  /// commands, the controller (bit 21), and reports none of I/O commands, which Linux would take for unusual effects.
   private func commandEffects(_ layout: Layout) {
     for opcode in AdminOpcode.allCases { layout.put(UInt32(1 | 1 << 21), at: 4 * Int(opcode.rawValue)) }
     for opcode in IOOpcode.allCases {
@@ -119,7 +119,7 @@ extension Target {
         case .write, .writeZeroes, .datasetManagement, .copy: true
         default: false
         }
-      layout.put(1 | 1 << 20 | UInt32(changesBlocks ? 2 : 0), at: 1024 + 4 * Int(opcode.rawValue))
+      layout.put(1 | UInt32(changesBlocks ? 2 : 0), at: 1024 + 4 * Int(opcode.rawValue))
     }
   }
 }

@@ -42,7 +42,7 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
 
   /// Whether every value lies within what the controller can show.
   public var isValid: Bool {
-    (1...Subsystem.namespacesMax).contains(nsid) && (9...16).contains(blockShift)
+    (1...Subsystem.namespacesLimit).contains(nsid) && (9...16).contains(blockShift)
       // Its bytes must be countable.
       && (1...UInt64.max >> 17).contains(blocks)
   }
@@ -50,7 +50,7 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
 
 /// What the controller is: the settings that never change while it runs.
 public struct Subsystem: Equatable, Sendable {
-  public static let namespacesMax: UInt32 = 1024
+  public static let namespacesLimit: UInt32 = 1024
   public static let ioQueuesLimit: UInt16 = 128
   /// Bytes that the largest data transfer may be limited to; Identify cannot tell of one page (MDTS 0 is no limit).
   public static let maxTransferRange: ClosedRange<UInt32> = 8 << 10...maxTransferLimit
@@ -70,6 +70,9 @@ public struct Subsystem: Equatable, Sendable {
   public var ieeeOUI: UInt32 = 0
   /// Controller identifier.
   public var controllerID: UInt16 = 1
+  /// The largest namespace identifier (NN), at most `namespacesLimit`: firmware that knows no list of active namespaces
+  /// asks for each of them.
+  public var namespacesMax: UInt32 = 32
   /// I/O queue pairs that the host may create.
   public var ioQueuesMax: UInt16 = 16
   /// Entries of the largest I/O queue.
@@ -94,6 +97,7 @@ public struct Subsystem: Equatable, Sendable {
   /// Whether every value lies within what the controller can show.
   public var isValid: Bool {
     nqn.utf8.count <= 223 && serial.utf8.count <= 20 && model.utf8.count <= 40 && firmwareRevision.utf8.count <= 8
+      && (1...Subsystem.namespacesLimit).contains(namespacesMax)
       && (1...Subsystem.ioQueuesLimit).contains(ioQueuesMax) && (2...65536).contains(queueEntriesMax)
       && (1...2048).contains(vectors) && maxTransferBytes.nonzeroBitCount == 1
       && Subsystem.maxTransferRange.contains(maxTransferBytes) && ieeeOUI < 1 << 24

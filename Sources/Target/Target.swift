@@ -65,7 +65,7 @@ public struct NamespaceTable: ~Copyable {
   public private(set) var count = 0
 
   init() {
-    let places = Int(Subsystem.namespacesMax) + 1
+    let places = Int(Subsystem.namespacesLimit) + 1
     table = .allocate(capacity: places)
     table.initialize(repeating: Namespace(nsid: 0, blocks: 0, blockShift: 9), count: places)
   }
@@ -73,14 +73,14 @@ public struct NamespaceTable: ~Copyable {
   deinit { table.deallocate() }
 
   public subscript(nsid: UInt32) -> Namespace? {
-    guard nsid >= 1, nsid <= Subsystem.namespacesMax, table[Int(nsid)].nsid == nsid else { return nil }
+    guard nsid >= 1, nsid <= Subsystem.namespacesLimit, table[Int(nsid)].nsid == nsid else { return nil }
     return table[Int(nsid)]
   }
 
   /// The first namespace with an identifier of at least `nsid`.
   public func first(from nsid: UInt32) -> Namespace? {
     var next = max(nsid, 1)
-    while next <= Subsystem.namespacesMax {
+    while next <= Subsystem.namespacesLimit {
       if table[Int(next)].nsid == next { return table[Int(next)] }
       next += 1
     }

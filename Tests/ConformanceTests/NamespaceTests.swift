@@ -62,6 +62,35 @@ extension Conformance {
       }
     }
 
+    @Test("NN is what is configured or can be added; what is beyond it is refused by the option that sets it")
+    func namespacesMax() throws {
+      for (configured, given, wanted) in [(1, nil, 32), (900, nil, 900), (3, 3, 3), (1, 1024, 1024)]
+        as [(UInt32, UInt32?, UInt32)]
+      {
+        let all = endpoint {
+          $0.namespaces[0].nsid = configured
+          $0.namespacesMax = given
+        }
+        try withEndpoint(all) { rig in
+          try rig.enable()
+          let data = try rig.identify(1).bytes
+          #expect(data.integer(UInt32.self, at: 516) == wanted && data.integer(UInt32.self, at: 540) == wanted)
+          let function = rig.endpoint.function
+          if wanted < 1024 {
+            #expect { try function.add(.init(nsid: wanted + 1, backend: .memory(bytes: 1 << 20))) } throws: {
+              "\($0)".contains("--namespaces-max \(wanted + 1)")
+            }
+          }
+          if configured < wanted { try function.add(.init(nsid: wanted, backend: .memory(bytes: 1 << 20))) }
+          expect(try rig.identify(0, nsid: wanted).status, .success)
+          expect(try rig.identify(0, nsid: wanted + 1).status, .invalidNamespaceOrFormat)
+        }
+      }
+      var small = endpoint { $0.namespaces[0].nsid = 4 }
+      small.namespacesMax = 3
+      #expect { _ = try EndpointFunction(small) } throws: { "\($0)".contains("--namespaces-max") }
+    }
+
     @Test("An identifier is not given to another namespace while commands of the old one are under way")
     func waitsForCommands() throws {
       let slow = BackendConfiguration.null(bytes: 1 << 20, serviceTime: .constant(ns: 3_600_000_000_000))

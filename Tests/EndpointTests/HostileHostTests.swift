@@ -68,9 +68,20 @@ struct HostileHostTests {
     guard bench.queueExists(qid) else { return }
     for _ in 0..<(random.next() % 60) {
       while bench.reap(qid) != nil {}
-      bench.submit(qid, entry(&random, isAdmin: qid == 0))
+      let sqe = entry(&random, isAdmin: qid == 0)
+      bench.submit(qid, sqe)
+      if qid != 0, sqe.fuse == 1, random.next() % 2 == 0 { bench.submit(qid, second(of: sqe, &random)) }
       if random.next() % 8 == 0 { bench.settle() }
     }
+  }
+
+  /// What may follow the first command of a fused operation; most are a Write of the same blocks.
+  private func second(of first: SubmissionEntry, _ random: inout Seeded) -> SubmissionEntry {
+    var sqe = first
+    sqe.cdw0 = first.cdw0 & ~(0xff | SubmissionEntry.fuseMask) | 2 << 8 | UInt32(IOOpcode.write.rawValue)
+    if random.next() % 8 == 0 { sqe.slba = random.next() % 2048 }
+    sqe.cid = CommandID(UInt16(truncatingIfNeeded: random.next()))
+    return sqe
   }
 
   private func entry(_ random: inout Seeded, isAdmin: Bool) -> SubmissionEntry {
@@ -78,6 +89,9 @@ struct HostileHostTests {
     sqe.cdw0 = UInt32(truncatingIfNeeded: random.next())
     let opcodes: [UInt8] = isAdmin ? AdminOpcode.allCases.map(\.rawValue) : IOOpcode.allCases.map(\.rawValue)
     if random.next() % 8 != 0 { sqe.cdw0 = sqe.cdw0 & 0xffff_0000 | UInt32(opcodes.randomElement(using: &random)!) }
+    if !isAdmin, random.next() % 8 == 0 {
+      sqe.cdw0 = sqe.cdw0 & ~0xff | UInt32(random.next() % 4) << 8 | UInt32(IOOpcode.compare.rawValue)
+    }
     sqe.nsid = random.next() % 8 == 0 ? UInt32(truncatingIfNeeded: random.next() % 6) : 1
     sqe.prp1 = pointer(&random)
     sqe.prp2 = pointer(&random)

@@ -78,12 +78,12 @@ struct IOTests {
     add(.invalidOpcode) { $0.cdw0 = $0.cdw0 & ~0xff | 0x7f }
     add(.invalidField) { $0.nsid = 2 }
     add(.invalidField) { $0.nsid = .max }
-    add(.invalidNamespaceOrFormat) { $0.nsid = 1025 }
+    add(.invalidNamespaceOrFormat) { $0.nsid = 33 }
     add(.lbaOutOfRange) { $0.slba = EngineBench.namespaceBlocks - 7 }
     add(.lbaOutOfRange) { $0.slba = .max }
     add(.invalidField) { $0.cdw12 = 1024 }  // one block over MDTS
     add(.invalidField) { $0.cdw0 |= 3 << 14 }  // PSDT 11b
-    add(.invalidField) { $0.cdw0 |= 1 << 8 }  // fused
+    add(.missingFusedCommand) { $0.cdw0 |= 1 << 8 }
     add(.prpOffsetInvalid) { $0.prp1 += 2 }
     add(.prpOffsetInvalid) {
       $0.cdw12 = 15

@@ -33,7 +33,8 @@ private struct ModelRun: ~Copyable {
   private static let laneBlocks = EngineBench.namespaceBlocks / UInt64(lanes)
   private static let lanePages = 24
   private static let blocksMax = 64
-  private static let entries: UInt32 = 13
+  /// More than two commands a lane.
+  private static let entries: UInt32 = 19
 
   var bench: EngineBench
   private var random: Seeded
@@ -71,10 +72,11 @@ private struct ModelRun: ~Copyable {
   mutating func round() -> Int {
     var sent: [UInt16: Sent] = [:]
     for lane in 0..<(1 + Int(random.next() % UInt64(ModelRun.lanes))) {
-      let command = make(lane)
-      bench.submit(command.qid, command.sqe)
-      tails[command.qid] = (tails[command.qid]! + 1) % UInt16(ModelRun.entries)
-      sent[UInt16(lane)] = command
+      for command in random.next() % 8 == 0 ? makePair(lane) : [make(lane)] {
+        bench.submit(command.qid, command.sqe)
+        tails[command.qid] = (tails[command.qid]! + 1) % UInt16(ModelRun.entries)
+        sent[command.sqe.cid.rawValue] = command
+      }
     }
     let count = sent.count
     bench.settle()
@@ -98,7 +100,7 @@ private struct ModelRun: ~Copyable {
     #expect(cqe.status.code == command.status.code, "opcode \(command.sqe.opcode)")
     // The head never goes back.
     let passed = (cqe.sqhd &+ UInt16(ModelRun.entries) &- heads[command.qid]!) % UInt16(ModelRun.entries)
-    #expect(passed <= UInt16(ModelRun.lanes))
+    #expect(passed <= UInt16(2 * ModelRun.lanes))
     heads[command.qid] = cqe.sqhd
     guard !command.expected.isEmpty else { return }
     let bytes = gather(command.pieces)
@@ -136,6 +138,38 @@ private struct ModelRun: ~Copyable {
     default: break
     }
     return sent
+  }
+
+  /// A fused Compare and Write.
+  private mutating func makePair(_ lane: Int) -> [Sent] {
+    let blocks = 1 + Int(random.next() % 8)
+    let slba = UInt64(lane) * ModelRun.laneBlocks + random.next() % (ModelRun.laneBlocks - UInt64(blocks))
+    let range = Int(slba)..<(Int(slba) + blocks)
+    let qid = UInt16(1 + random.next() % 2)
+    var pair = [IOOpcode.compare, .write].enumerated().map { place, opcode in
+      var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(UInt16(lane + place * ModelRun.lanes)), nsid: 1)
+      sqe.cdw0 |= UInt32(place + 1) << 8
+      sqe.slba = slba
+      sqe.cdw12 = UInt32(blocks - 1)
+      // A page of the lane's own each, in the middle of its others: they are not used by any other command now.
+      let begin = page(lane, 1 + 2 * place)
+      sqe.prp1 = EngineBench.address + UInt64(begin)
+      return Sent(sqe: sqe, qid: qid, pieces: [Piece(offset: begin, count: blocks * 512)])
+    }
+    var words = model[range].flatMap { [UInt64](repeating: $0, count: 64) }
+    if random.next() & 1 == 0 {
+      words[Int(random.next() % UInt64(words.count))] ^= 1 << (random.next() % 64)
+      (pair[0].status, pair[1].status) = (.compareFailure, .failedFusedCommand)
+      scatter([UInt64](repeating: nextTag, count: words.count), pair[1].pieces)
+    } else {
+      for block in range {
+        model[block] = nextTag
+        nextTag += 1
+      }
+      scatter(model[range].flatMap { [UInt64](repeating: $0, count: 64) }, pair[1].pieces)
+    }
+    scatter(words, pair[0].pieces)
+    return pair
   }
 
   private mutating func read(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {

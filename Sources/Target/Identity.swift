@@ -1,0 +1,53 @@
+/// What tells endpoints of one machine apart, made of a text that is theirs: the same text, the same identity.
+extension Subsystem {
+  /// Take NQN, serial number and controller identifier from a seed, such as the path where the endpoint is served.
+  public mutating func identify(by seed: String) {
+    nqn = "nqn.2014-08.org.nvmexpress:uuid:\(NamespaceUUID.derived(from: seed))"
+    serial = "NVMEPF" + hexadecimal(StableHash.of("serial", seed), digits: 14)
+    deriveController(from: seed)
+  }
+
+  /// Take the controller identifier from a seed: one that a host can tell from the others of its subsystem.
+  /// - Parameter range: what the subsystem may give.
+  public mutating func deriveController(from seed: String, in range: ClosedRange<UInt16> = 1...0xffef) {
+    let count = UInt64(range.upperBound - range.lowerBound) + 1
+    controllerID = range.lowerBound + UInt16(StableHash.of("controller", seed) % count)
+  }
+}
+
+extension NamespaceUUID {
+  /// Made of a text: version 8, variant 1 (RFC 9562, 5.8).
+  public static func derived(from text: String) -> NamespaceUUID {
+    NamespaceUUID(
+      high: StableHash.of("high", text) & 0xffff_ffff_ffff_0fff | 0x8000,
+      low: StableHash.of("low", text) & 0x3fff_ffff_ffff_ffff | 0x8000_0000_0000_0000)
+  }
+}
+
+extension NamespaceUUID: CustomStringConvertible {
+  /// As RFC 9562 writes it.
+  public var description: String {
+    let (first, second) = (hexadecimal(high, digits: 16), hexadecimal(low, digits: 16))
+    return [
+      first.prefix(8), first.dropFirst(8).prefix(4), first.suffix(4), second.prefix(4), second.suffix(12),
+    ].joined(separator: "-")
+  }
+}
+
+/// Hashes that are the same in every process and version, as Swift's own are not.
+private enum StableHash {
+  /// FNV-1a over both texts, its bits mixed as SplitMix64 does: alike texts must not have alike hashes.
+  static func of(_ purpose: String, _ text: String) -> UInt64 {
+    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+    for byte in "\(purpose):\(text)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+    hash = (hash ^ hash >> 30) &* 0xbf58_476d_1ce4_e5b9
+    hash = (hash ^ hash >> 27) &* 0x94d0_49bb_1331_11eb
+    return hash ^ hash >> 31
+  }
+}
+
+/// The lowest digits, with zeros in front.
+private func hexadecimal(_ value: UInt64, digits: Int) -> String {
+  let text = String(value, radix: 16)
+  return String(repeating: "0", count: max(0, digits - text.utf8.count)) + text.suffix(digits)
+}

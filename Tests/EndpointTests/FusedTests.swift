@@ -1,0 +1,203 @@
+import Glibc
+import NVMe
+import Target
+import Testing
+import Trace
+
+@testable import Endpoint
+@testable import Live
+
+/// Fused operations whose backend takes its time, and what can be done to them meanwhile.
+@Suite("Fused operations under way")
+struct FusedTests {
+  private static let forEver = ServiceTime.constant(ns: 3_600_000_000_000)
+
+  private func enabled(_ time: ServiceTime = FusedTests.forEver, batches: Bool = false) throws -> EngineBench {
+    let bench = try EngineBench(serviceTime: time) {
+      $0.fetchesBatches = batches
+      $0.arbitrationBurst = 7
+    }
+    bench.enable()
+    for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid) == .success) }
+    return bench
+  }
+
+  private func pair(_ cid: UInt16) -> [SubmissionEntry] {
+    var compare = EngineBench.io(.compare, cid: cid, slba: 8, blocks: 8)
+    compare.cdw0 |= 1 << 8
+    var write = EngineBench.io(.write, cid: cid + 1, slba: 8, blocks: 8)
+    write.cdw0 |= 2 << 8
+    return [compare, write]
+  }
+
+  /// Everything so far replays, from a checkpoint in this very state too.
+  private func expectReplays(_ bench: EngineBench) throws {
+    bench.checkpoint()
+    try expectIdentical(bench.recorded)
+    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Controller.checkpointBytesMax, alignment: 16)
+    defer { bytes.deallocate() }
+    let count = bench.controller.encode(into: bytes)
+    let again = try Controller.decode(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    let rest = UnsafeMutableRawBufferPointer(rebasing: bytes[count...])
+    #expect(again.encode(into: rest) == count && memcmp(bytes.baseAddress!, rest.baseAddress!, count) == 0)
+    #expect(again.fusion.phase == bench.controller.fusion.phase)
+  }
+
+  @Test("nothing comes between the two, nor between them and what is under way", arguments: [false, true])
+  func isAtomic(batches: Bool) throws {
+    let bench = try enabled(.uniform(ns: 20_000...400_000, seed: 3), batches: batches)
+    bench.submit(1, EngineBench.io(.write, cid: 1, slba: 8, blocks: 8))
+    bench.settle()
+    for sqe in [EngineBench.io(.read, cid: 2, slba: 8, blocks: 8)] + pair(3)
+      + [EngineBench.io(.read, cid: 5, slba: 8, blocks: 8)] + pair(6)
+    {
+      bench.submit(1, sqe)
+    }
+    bench.settle()
+    bench.submit(2, EngineBench.io(.write, cid: 20, slba: 8, blocks: 8))
+    var seen: [UInt16] = []
+    while seen.count < 8 {
+      bench.settle()
+      if seen.count == 2 { try expectReplays(bench) }
+      for qid in [1, 2] as [UInt16] {
+        while let cqe = bench.reap(qid) {
+          #expect(cqe.status == .success)
+          seen.append(cqe.cid.rawValue)
+        }
+      }
+    }
+    // Between the beginning of a comparison and the end of its write only the two stand.
+    let work = (bench.events(of: .executeBegin) + bench.events(of: .executeEnd)).sorted { $0.time < $1.time }
+    for first in [3, 6] as [UInt16] {
+      let begin = try #require(work.firstIndex { $0.cid == first && $0.event == .executeBegin })
+      #expect(work[begin..<begin + 4].map(\.cid) == [first, first, first + 1, first + 1])
+      let under = work[..<begin].reduce(0) { $0 + ($1.event == .executeBegin ? 1 : -1) }
+      #expect(under == 0, "nothing was under way")
+    }
+    try expectReplays(bench)
+  }
+
+  @Test("a recording can begin in every phase of a pair")
+  func beginsAnywhere() throws {
+    for time in [FusedTests.forEver, .constant(ns: 50_000)] {
+      let bench = try enabled(time)
+      bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
+      bench.settle()
+      for sqe in pair(2) + [EngineBench.io(.read, cid: 4, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
+      var phases: Set<Fusion.Phase> = []
+      var open = 4
+      for _ in 0..<200_000 where open > 0 {
+        _ = bench.port.beginPass()
+        bench.controller.poll(&bench.port)
+        while bench.reap(1) != nil { open -= 1 }
+        guard phases.insert(bench.controller.fusion.phase).inserted else { continue }
+        bench.checkpoint()
+        if time == FusedTests.forEver, phases.contains(.waiting) { break }
+      }
+      bench.settle()
+      bench.checkpoint()
+      try expectIdentical(bench.recorded)
+      #expect(phases.isSuperset(of: time == FusedTests.forEver ? [.waiting] : [.waiting, .comparing, .writing]))
+      // From each checkpoint on.
+      var place = 0
+      while place < bench.recorded.count {
+        if bench.recorded[place].event == .checkpoint { try expectIdentical(Array(bench.recorded[place...])) }
+        place += 1 + Int(bench.recorded[place].tail)
+      }
+    }
+  }
+
+  private func abort(_ bench: EngineBench, _ cid: UInt16) -> Bool {
+    bench.admin(.abort) { $0.cdw10 = 1 | UInt32(cid) << 16 }?.dw0 == 0
+  }
+
+  private func statuses(_ bench: EngineBench) -> [UInt16: UInt16] {
+    var seen: [UInt16: UInt16] = [:]
+    bench.settle()
+    while let cqe = bench.reap(1) { seen[cqe.cid.rawValue] = cqe.status.code }
+    bench.settle()
+    return seen
+  }
+
+  @Test("Abort ends a pair that waits, one that compares, and commands behind it")
+  func aborts() throws {
+    let bench = try enabled()
+    bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
+    bench.settle()
+    for sqe in pair(2) + (4...6).map({ EngineBench.io(.read, cid: $0, slba: 8, blocks: 8) }) { bench.submit(1, sqe) }
+    bench.settle()
+    #expect(bench.controller.fusion.phase == .waiting)
+    try expectReplays(bench)
+    #expect(abort(bench, 5) && statuses(bench) == [5: Status.abortRequested.code])
+    #expect(abort(bench, 3))
+    let both = statuses(bench)
+    #expect(both == [2: Status.failedFusedCommand.code, 3: Status.abortRequested.code])
+    #expect(!bench.controller.fusion.isActive && bench.controller.executing == 3, "4 and 6 have their turn")
+    for cid in [1, 4, 6] as [UInt16] { #expect(abort(bench, cid)) }
+    #expect(statuses(bench).count == 3)
+    for sqe in pair(10) + [EngineBench.io(.read, cid: 12, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
+    bench.settle()
+    #expect(bench.controller.fusion.phase == .comparing)
+    try expectReplays(bench)
+    #expect(!abort(bench, 11), "it belongs to one that has begun")
+    #expect(abort(bench, 10))
+    #expect(statuses(bench) == [10: Status.abortRequested.code, 11: Status.failedFusedCommand.code])
+    #expect(abort(bench, 12) && !abort(bench, 12) && !abort(bench, 99))
+    try expectReplays(bench)
+    #expect(bench.controller.slots.freeCount + 1 >= Controller.commandsMax)
+  }
+
+  @Test("a queue with a pair under way is deleted when the pair and what it fetched are done")
+  func deletes() throws {
+    let bench = try enabled()
+    for sqe in pair(1) + [EngineBench.io(.read, cid: 3, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
+    bench.settle()
+    var delete = SubmissionEntry(opcode: AdminOpcode.deleteIOSubmissionQueue.rawValue, cid: CommandID(9))
+    delete.cdw10 = 1
+    bench.submit(0, delete)
+    bench.settle()
+    #expect(bench.reap(0) == nil, "not yet")
+    #expect(abort(bench, 1))
+    #expect(bench.reap(0) == nil, "the command behind the pair is under way")
+    try expectReplays(bench)
+    #expect(abort(bench, 3))
+    #expect(bench.reap(0)?.status == .success, "the deletion, or the Abort that let it go on")
+    #expect(statuses(bench).count == 3)
+    try expectReplays(bench)
+  }
+
+  @Test("a pair that a reset drops is gone, and the next begins anew")
+  func resets() throws {
+    let bench = try enabled()
+    for life in 0..<3 {
+      if life > 0 {
+        bench.enable()
+        bench.settle()
+        #expect(bench.createPair(1) == .success)
+      }
+      if life == 1 { bench.submit(1, EngineBench.io(.read, cid: 9, slba: 8, blocks: 8)) }
+      bench.settle()
+      for sqe in pair(1) + pair(3) { bench.submit(1, sqe) }
+      bench.settle()
+      #expect(bench.controller.fusion.phase == (life == 1 ? .waiting : .comparing))
+      bench.write(Register.cc, 0)
+      bench.settle()
+      #expect(!bench.controller.fusion.isActive && bench.controller.slots.freeCount == Controller.commandsMax)
+    }
+    try expectReplays(bench)
+  }
+
+  @Test("a pair whose namespace goes meanwhile fails")
+  func detaches() throws {
+    let bench = try enabled()
+    bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
+    bench.settle()
+    for sqe in pair(2) { bench.submit(1, sqe) }
+    bench.settle()
+    bench.controller.detach(1, &bench.port)
+    #expect(abort(bench, 1))
+    let seen = statuses(bench)
+    #expect(seen[2] == Status.invalidField.code && seen[3] == Status.failedFusedCommand.code)
+    try expectReplays(bench)
+  }
+}
