@@ -12,13 +12,29 @@ public struct ConfigurationError: Error, CustomStringConvertible, Sendable {
 /// function. docs/configuration.md describes every key.
 public struct ConfigurationFile: Sendable {
   public let endpoint: EndpointConfiguration
-  /// What whoever reads the file should be told, a line each: which keys have no effect here.
+  /// What whoever reads the file should be told, a line each: keys that are unknown, or have no effect here.
   public let notes: [String]
+
+  /// What the file need not say itself.
+  public struct Choice: Sendable {
+    /// The port whose subsystem is served, whatever its transport.
+    public var port: UInt32?
+    /// The subsystem that is served, whether a port has it or not.
+    public var subsystem: String?
+    /// What tells this endpoint from others of the machine, where the file does not: a text of its own.
+    public var seed: String?
+
+    public init(port: UInt32? = nil, subsystem: String? = nil, seed: String? = nil) {
+      self.port = port
+      self.subsystem = subsystem
+      self.seed = seed
+    }
+  }
 
   /// More is no configuration.
   static let bytesMax = 16 << 20
 
-  public static func read(path: String) throws(ConfigurationError) -> ConfigurationFile {
+  public static func read(path: String, choice: Choice = Choice()) throws(ConfigurationError) -> ConfigurationFile {
     guard let file = fopen(path, "r") else {
       throw ConfigurationError(problems: ["cannot open \(path): \(String(cString: strerror(errno)))"])
     }
@@ -31,11 +47,13 @@ public struct ConfigurationFile: Sendable {
       bytes += piece[..<count]
     }
     guard ferror(file) == 0 else { throw ConfigurationError(problems: ["\(path) cannot be read: is it a file?"]) }
-    return try parse(bytes, name: path)
+    return try parse(bytes, name: path, choice: choice)
   }
 
   /// - Parameter name: stands before every problem.
-  public static func parse(_ bytes: [UInt8], name: String) throws(ConfigurationError) -> ConfigurationFile {
+  public static func parse(
+    _ bytes: [UInt8], name: String, choice: Choice = Choice()
+  ) throws(ConfigurationError) -> ConfigurationFile {
     guard bytes.count <= bytesMax else {
       throw ConfigurationError(problems: ["\(name) is too long for a configuration: \(bytes.count) bytes"])
     }
@@ -44,10 +62,9 @@ public struct ConfigurationFile: Sendable {
       throw ConfigurationError(problems: ["\(name):\(error.line):\(error.column): \(error.what)"])
     }
     let problems = Problems(name: name)
-    let endpoint = EndpointReader(problems).read(Section(value, path: "", problems))
-    guard let endpoint, problems.lines.isEmpty else { throw ConfigurationError(problems: problems.lines) }
-    let keys = problems.withoutEffect.sorted().joined(separator: ", ")
-    return ConfigurationFile(endpoint: endpoint, notes: keys.isEmpty ? [] : ["\(name): without effect here: \(keys)"])
+    let endpoint = EndpointReader(problems, choice).read(Section(value, path: "", problems))
+    guard let endpoint, problems.lines.isEmpty else { throw ConfigurationError(problems: problems.all) }
+    return ConfigurationFile(endpoint: endpoint, notes: problems.notes)
   }
 }
 
@@ -62,7 +79,7 @@ extension NamespaceConfiguration {
     let problems = Problems(name: name)
     let namespace = SubsystemSection.namespace(Section(value, path: "", problems))
     guard let namespace, problems.lines.isEmpty else {
-      throw ConfigurationError(problems: problems.lines.isEmpty ? ["\(name): it is not enabled"] : problems.lines)
+      throw ConfigurationError(problems: problems.lines.isEmpty ? ["\(name): it is not enabled"] : problems.all)
     }
     return namespace
   }
@@ -71,19 +88,19 @@ extension NamespaceConfiguration {
 /// Makes an endpoint of a configuration's sections.
 private struct EndpointReader {
   private let problems: Problems
+  private let choice: ConfigurationFile.Choice
 
-  init(_ problems: Problems) { self.problems = problems }
+  init(_ problems: Problems, _ choice: ConfigurationFile.Choice) {
+    self.problems = problems
+    self.choice = choice
+  }
 
   /// - Returns: nil when there is nothing that can be served; a problem says why.
   func read(_ root: Section) -> EndpointConfiguration? {
-    _ = root.sections("hosts").map { host in
-      _ = host.string("nqn")
-      host.ignore(["dhchap_key", "dhchap_ctrl_key", "dhchap_hash", "dhchap_dhgroup"])
-      host.end()
-    }
+    root.sections("hosts").forEach(EndpointReader.skipHost)
     let functions = root.sections("functions").map(FunctionSection.init)
     let ports = root.sections("ports").map(PortSection.init)
-    let subsystems = root.sections("subsystems", apart: true).map(SubsystemSection.init)
+    let subsystems = root.sections("subsystems", apart: true).map { SubsystemSection($0, seed: choice.seed) }
     root.skip(["discovery"])
     root.end()
     complainOfTwins(ports.map { ($0.section.place("portid"), $0.number.map(String.init)) })
@@ -92,14 +109,16 @@ private struct EndpointReader {
       root.complain("functions", "one endpoint serves one function, these are \(functions.count)")
     }
     let function = functions.first
-    let nqn = chooseSubsystem(root, function, ports)
+    let names = subsystems.compactMap(\.nqn)
+    let nqn = Selection(root: root, ports: ports, names: names).choose(choice, function)
     // Others may be what they like, but for one without a name: who knows which it is?
     for subsystem in subsystems where subsystem.nqn == nil || subsystem.nqn == nqn {
       problems.add(contentsOf: subsystem.problems)
     }
     guard let nqn, problems.lines.isEmpty else { return nil }
     guard let subsystem = subsystems.first(where: { $0.nqn == nqn }) else {
-      root.complain("subsystems", "there is no subsystem \(nqn)")
+      root.complain(
+        "subsystems", "there is no subsystem \(nqn)" + (names.isEmpty ? "" : ", only \(names.joined(separator: ", "))"))
       return nil
     }
     var endpoint = EndpointConfiguration()
@@ -112,31 +131,56 @@ private struct EndpointReader {
     return endpoint
   }
 
+  /// Who may connect to a network transport means nothing to a PCI function; a secret is not even looked at.
+  private static func skipHost(_ host: Section) {
+    host.skip(["nqn"])
+    host.ignore(["dhchap_key", "dhchap_ctrl_key", "dhchap_hash", "dhchap_dhgroup"])
+    if let dhchap = host.section("dhchap") {
+      dhchap.ignore(["key", "ctrl_key"], prefix: "dhchap.")
+      // They have a value whether there is a key or not.
+      dhchap.skip(["hash", "dhgroup"])
+      dhchap.end()
+    }
+    host.end()
+  }
+
   private func complainOfTwins(_ names: [(place: String, name: String?)]) {
     var seen: Set<String> = []
     for case (let place, let name?) in names where !seen.insert(name).inserted {
       problems.add(place, "\(name) stands twice")
     }
   }
+}
 
-  /// The subsystem that the function names, or the only one of the port that it names, or of the only PCI port.
-  private func chooseSubsystem(_ root: Section, _ function: FunctionSection?, _ ports: [PortSection]) -> String? {
-    if let function, let number = function.port { return chooseSubsystem(function, number, ports) }
-    if let nqn = function?.subsystem { return nqn }
-    let candidates = ports.filter(\.isPCI)
-    guard let port = candidates.first, candidates.count == 1 else {
-      let remedy = "functions[0].nvme.portid or subsysnqn chooses"
-      root.complain(
-        "ports",
-        candidates.isEmpty
-          ? "there is no port whose addr.trtype is pci" : "\(candidates.count) ports are of type pci: \(remedy)")
-      return nil
+/// Finds the subsystem that the endpoint serves.
+private struct Selection {
+  let root: Section
+  let ports: [PortSection]
+  /// NQNs of the subsystems that there are.
+  let names: [String]
+
+  /// What was chosen beside the file counts first, then what the function names, then the only PCI port.
+  /// - Returns: nil where nothing can be chosen; a problem says why.
+  func choose(_ choice: ConfigurationFile.Choice, _ function: FunctionSection?) -> String? {
+    if let number = choice.port {
+      guard let port = ports.first(where: { $0.number == number }) else {
+        root.complain("ports", "there is no port \(number)")
+        return nil
+      }
+      guard let nqn = choice.subsystem else { return onlySubsystem(of: port) }
+      guard port.subsystems.contains(nqn) else {
+        port.section.complain("subsystems", "port \(number) does not have the subsystem \(nqn)")
+        return nil
+      }
+      return nqn
     }
-    return onlySubsystem(of: port)
+    if let nqn = choice.subsystem { return nqn }
+    if let function, let number = function.port { return choose(function, number) }
+    return function?.subsystem ?? onlySubsystemOfPCI()
   }
 
   /// The port that the function names must be there, of type pci, and link the subsystem.
-  private func chooseSubsystem(_ function: FunctionSection, _ number: UInt32, _ ports: [PortSection]) -> String? {
+  private func choose(_ function: FunctionSection, _ number: UInt32) -> String? {
     let port = ports.first { $0.number == number }
     guard let port, port.isPCI else {
       function.section.complain(
@@ -151,11 +195,41 @@ private struct EndpointReader {
     return nqn
   }
 
-  private func onlySubsystem(of port: PortSection) -> String? {
-    guard let nqn = port.subsystems.first, port.subsystems.count == 1 else {
-      port.section.complain("subsystems", "a PCI port has one subsystem, this one \(port.subsystems.count)")
+  private func onlySubsystemOfPCI() -> String? {
+    let candidates = ports.filter(\.isPCI)
+    if let port = candidates.first, candidates.count == 1 { return onlySubsystem(of: port) }
+    guard candidates.isEmpty else {
+      root.complain(
+        "ports", "\(candidates.count) ports have addr.trtype pci: choose one with --port\(given(candidates))")
       return nil
     }
-    return nqn
+    let others = ports.map { "port \($0.number.map(String.init) ?? "") is \($0.transport ?? "of none")" }
+    root.complain(
+      "ports",
+      "the endpoint is a PCI function, and no port has addr.trtype pci"
+        + (others.isEmpty ? "" : " (\(others.prefix(4).joined(separator: ", ")))")
+        + ": choose what it serves with \(remedy), or set addr.trtype to pci")
+    return nil
+  }
+
+  private func onlySubsystem(of port: PortSection) -> String? {
+    if let nqn = port.subsystems.first, port.subsystems.count == 1 { return nqn }
+    let number = port.number.map(String.init) ?? ""
+    port.section.complain(
+      "subsystems",
+      "a PCI function serves one subsystem, but port \(number) has "
+        + (port.subsystems.isEmpty ? "none" : "\(port.subsystems.count)") + ": choose with "
+        + remedy(port.subsystems.isEmpty ? names : port.subsystems))
+    return nil
+  }
+
+  private func given(_ ports: [PortSection]) -> String {
+    ports.compactMap(\.number).prefix(4).map { " \($0)" }.joined(separator: " or --port")
+  }
+
+  private var remedy: String { remedy(names) }
+
+  private func remedy(_ names: [String]) -> String {
+    names.isEmpty ? "--subsystem NQN" : names.prefix(4).map { "--subsystem \($0)" }.joined(separator: " or ")
   }
 }

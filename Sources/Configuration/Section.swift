@@ -2,17 +2,40 @@
 final class Problems {
   private(set) var lines: [String] = []
   private let name: String
+  /// Keys that mean nothing to nvmepf, with their place.
+  private var unknown: [String] = []
+  private var lacksKey = false
   /// Keys that were given, understood, and have no effect here.
-  private(set) var withoutEffect: Set<String> = []
+  private var withoutEffect: Set<String> = []
   private static let linesMax = 20
 
   init(name: String) { self.name = name }
 
-  func add(_ path: String, _ text: String) {
-    if lines.count < Problems.linesMax { lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)") }
+  /// What should be told of a configuration that can be used, a line each.
+  var notes: [String] {
+    let keys = withoutEffect.sorted().joined(separator: ", ")
+    return unknown + (keys.isEmpty ? [] : ["\(name): without effect here: \(keys)"])
   }
 
+  /// Why a configuration cannot be used: what is missing may stand there under a name that is unknown.
+  var all: [String] { lines + (lacksKey ? unknown : []) }
+
+  func add(_ path: String, _ text: String) { add(path, text, to: &lines) }
+
+  func addMissing(_ path: String) {
+    lacksKey = true
+    add(path, "is missing")
+  }
+
+  /// nvmetcli ignores what it does not know; here it is told.
+  func addUnknown(_ path: String, _ hint: String) { add(path, "unknown key, ignored\(hint)", to: &unknown) }
+
   func addWithoutEffect(_ key: String) { withoutEffect.insert(key) }
+
+  private func add(_ path: String, _ text: String, to lines: inout [String]) {
+    guard lines.count < Problems.linesMax else { return }
+    lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)".printable)
+  }
 
   /// Nothing of it matters any more.
   func forget() { lines = [] }
@@ -23,6 +46,16 @@ final class Problems {
   func add(contentsOf other: Problems) {
     lines += other.lines.prefix(max(0, Problems.linesMax - lines.count))
     withoutEffect.formUnion(other.withoutEffect)
+    lacksKey = lacksKey || other.lacksKey
+  }
+}
+
+extension String {
+  /// Without anything that a terminal would act on: a configuration is what others wrote.
+  fileprivate var printable: String {
+    unicodeScalars.contains { $0.properties.generalCategory == .control }
+      ? unicodeScalars.map { $0.properties.generalCategory == .control ? $0.escaped(asASCII: true) : String($0) }
+        .joined() : self
   }
 }
 
@@ -31,7 +64,7 @@ final class Section {
   let path: String
   /// What its values cannot be.
   let problems: Problems
-  /// What no section can be, whether it is used or not: not an object, with a key twice or one that is unknown.
+  /// What no section can be, whether it is used or not: not an object, or with a key twice; and its unknown keys.
   private let mistakes: Problems
   private var members: [String: JSONValue] = [:]
   private var known: Set<String> = []
@@ -56,6 +89,8 @@ final class Section {
   func place(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   func complain(_ key: String, _ text: String) { problems.add(place(key), text) }
+
+  func miss(_ key: String) { problems.addMissing(place(key)) }
 
   private func take(_ key: String) -> JSONValue? {
     known.insert(key)
@@ -162,18 +197,18 @@ final class Section {
   /// Keys that every configuration has, and that have nothing to do with PCI.
   func skip(_ keys: [String]) { known.formUnion(keys) }
 
-  /// Keys that are right, and of no consequence here. Whoever gave them something to hold is told.
-  func ignore(_ keys: [String]) {
+  /// Keys that are right, and of no consequence here. Whoever gave them something to hold is told, by the name alone.
+  func ignore(_ keys: [String], prefix: String = "") {
     let nothing: [JSONValue] = [.null, .array([]), .object([]), .string("")]
-    for key in keys { if let value = take(key), !nothing.contains(value) { problems.addWithoutEffect(key) } }
+    for key in keys { if let value = take(key), !nothing.contains(value) { problems.addWithoutEffect(prefix + key) } }
   }
 
-  /// Name what nobody has asked for.
+  /// Tell of what nobody has asked for.
   func end() {
     for key in members.keys.sorted() where !known.contains(key) {
       let near = known.min { distance($0, key) < distance($1, key) }
       let hint = near.flatMap { distance($0, key) <= 2 ? "; did you mean \($0)?" : nil } ?? ""
-      mistakes.add(place(key), "unknown key\(hint)")
+      mistakes.addUnknown(place(key), hint)
     }
   }
 

@@ -5,21 +5,24 @@ import Target
 struct PortSection {
   let section: Section
   let number: UInt32?
-  let isPCI: Bool
+  /// Transport Type, as `pci` or `tcp`.
+  let transport: String?
   let subsystems: [String]
 
   init(_ section: Section) {
     self.section = section
     number = section.integer("portid", 0...UInt32(UInt16.max))
-    if number == nil, !section.has("portid") { section.complain("portid", "is missing") }
+    if number == nil, !section.has("portid") { section.miss("portid") }
     let address = section.section("addr")
-    isPCI = address?.string("trtype") == "pci"
+    transport = address?.string("trtype")
     address?.skip(["adrfam", "traddr", "treq", "trsvcid", "tsas"])
     address?.end()
     subsystems = section.strings("subsystems")
     section.skip(["referrals", "ana_groups", "param"])
     section.end()
   }
+
+  var isPCI: Bool { transport == "pci" }
 }
 
 /// A subsystem as nvmetcli saves it.
@@ -34,12 +37,14 @@ struct SubsystemSection {
   /// What nvmet gives a subsystem that says nothing.
   private static let ioQueuesDefault: UInt16 = 128
 
-  init(_ section: Section) {
+  /// - Parameter seed: what tells the endpoint from others where the file does not; nil for the same of all.
+  init(_ section: Section, seed: String?) {
     self.section = section
     nqn = section.nqn("nqn")
-    if let nqn { subsystem.nqn = nqn } else if !section.has("nqn") { section.complain("nqn", "is missing") }
+    if let seed { subsystem.identify(by: seed) }
+    if let nqn { subsystem.nqn = nqn } else if !section.has("nqn") { section.miss("nqn") }
     subsystem.ioQueuesMax = SubsystemSection.ioQueuesDefault
-    if let attributes = section.section("attr") { read(attributes) }
+    if let attributes = section.section("attr") { read(attributes, seed) }
     var seen: Set<UInt32> = []
     for part in section.sections("namespaces", apart: true) {
       if let namespace = SubsystemSection.namespace(part) {
@@ -68,14 +73,18 @@ struct SubsystemSection {
     )
   }
 
-  private mutating func read(_ attributes: Section) {
+  private mutating func read(_ attributes: Section, _ seed: String?) {
     if let value = attributes.text("serial", limit: 20) { subsystem.serial = value }
     if let value = attributes.text("model", limit: 40) { subsystem.model = value }
     if let value = attributes.text("firmware", limit: 8) { subsystem.firmwareRevision = value }
     if let value = attributes.vendor("vendor_id") { subsystem.vendorID = value }
     if let value = attributes.vendor("subsys_vendor_id") { subsystem.subsystemVendorID = value }
     if let value = attributes.integer("ieee_oui", 0...UInt32(0xff_ffff)) { subsystem.ieeeOUI = value }
-    if let value = attributes.integer("cntlid_min", 1...UInt16(0xffef)) { subsystem.controllerID = value }
+    let least = attributes.integer("cntlid_min", 1...UInt16(0xffef)) ?? 1
+    let most = attributes.integer("cntlid_max", 1...UInt16(0xffef)) ?? 0xffef
+    if least > most { attributes.complain("cntlid_min", "\(least) is more than cntlid_max, \(most)") }
+    subsystem.controllerID = least
+    if let seed, least <= most { subsystem.deriveController(from: seed, in: least...most) }
     if let value = attributes.integer("qid_max", 1...UInt16.max) {
       subsystem.ioQueuesMax = min(value, Subsystem.ioQueuesLimit)
     }
@@ -83,7 +92,7 @@ struct SubsystemSection {
       attributes.complain("pi_enable", "protection information is not supported over PCI")
     }
     if attributes.flag("allow_any_host") == false { attributes.ignore(["allow_any_host"]) }
-    attributes.skip(["cntlid_max", "version"])
+    attributes.skip(["version"])
     attributes.end()
   }
 
@@ -91,7 +100,7 @@ struct SubsystemSection {
   /// - Returns: nil where it is not enabled, or wrong.
   static func namespace(_ part: Section) -> NamespaceConfiguration? {
     let nsid = part.integer("nsid", 1...Subsystem.namespacesLimit)
-    if nsid == nil, !part.has("nsid") { part.complain("nsid", "is missing") }
+    if nsid == nil, !part.has("nsid") { part.miss("nsid") }
     let isEnabled = part.flag("enable") ?? true
     var backend: BackendConfiguration?
     let device = part.section("device")
@@ -100,7 +109,7 @@ struct SubsystemSection {
         device?.complain("path", error.description)
       }
     } else {
-      part.complain("device.path", "is missing")
+      part.miss("device.path")
     }
     let uuid = device.flatMap { SubsystemSection.uuid($0, "uuid") }
     let nguid = device.flatMap { SubsystemSection.uuid($0, "nguid") }

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Configuration
 import Live
+import Target
 
 /// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
 struct ByteCount: ExpressibleByArgument {
@@ -28,6 +29,36 @@ struct EndpointOptions: ParsableArguments {
       "Configuration of the endpoint, as nvmetcli saves it (docs/configuration.md), instead of the options below.",
       valueName: "file"))
   var config: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --config: serve the subsystem of this port, whatever its transport (default: the only PCI port).",
+      valueName: "number"))
+  var port: UInt32?
+
+  @Option(
+    help: ArgumentHelp(
+      "With --config: serve this subsystem (default: the port's). With record --kernel: record only this subsystem of the target.",
+      valueName: "NQN"))
+  var subsystem: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Derive NQN, serial number, controller identifier and namespace UUIDs from this text, unless given otherwise (default: where serve listens).",
+      valueName: "text"))
+  var id: String?
+
+  @Option(help: ArgumentHelp("NVMe Qualified Name of the subsystem (default: derived, see --id).", valueName: "NQN"))
+  var nqn: String?
+
+  @Option(help: ArgumentHelp("Serial number, at most 20 characters (default: derived, see --id).", valueName: "text"))
+  var serial: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Highest namespace identifier that can be added later, at most 1024 (default: 32, or the highest configured).",
+      valueName: "number"))
+  var namespacesMax: UInt32?
 
   @Option(
     help: ArgumentHelp(
@@ -79,7 +110,8 @@ struct EndpointOptions: ParsableArguments {
 
   /// What a configuration file says itself.
   private static let replaced = [
-    "--backend", "--size", "--block-size", "--mdts", "--fetch", "--cc-poll", "--idle", "--nap", "--queues",
+    "--backend", "--size", "--block-size", "--mdts", "--fetch", "--cc-poll", "--idle", "--nap", "--queues", "--nqn",
+    "--serial",
   ]
 
   func validate() throws {
@@ -100,6 +132,16 @@ struct EndpointOptions: ParsableArguments {
     guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
       throw ValidationError("--cc-poll and --nap: up to 60000 ms are possible, and a nap takes 1 at least")
     }
+    guard (1...Subsystem.namespacesLimit).contains(namespacesMax ?? 1) else {
+      throw ValidationError("--namespaces-max must be between 1 and \(Subsystem.namespacesLimit)")
+    }
+    guard config != nil || port == nil else { throw ValidationError("--port chooses from a --config") }
+    for (option, text, limit) in [("--nqn", nqn, 223), ("--serial", serial, 20)] {
+      guard let text else { continue }
+      guard (1...limit).contains(text.utf8.count), text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
+        throw ValidationError("\(option) must be 1 to \(limit) printable characters of ASCII")
+      }
+    }
     guard (flightRecorder?.bytes ?? .max) >= 1 << 20 else {
       throw ValidationError("--flight-recorder: 1MiB at least")
     }
@@ -108,17 +150,31 @@ struct EndpointOptions: ParsableArguments {
   var keeping: Session.Keeping { Session.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full) }
 
   /// What the configuration file says, else the options.
-  func configuration() throws(Failure) -> EndpointConfiguration {
-    if let config {
-      do throws(ConfigurationError) {
-        let file = try ConfigurationFile.read(path: config)
-        for note in file.notes { complain(note) }
-        return file.endpoint
-      } catch { throw Failure(lines: error.problems) }
-    }
+  /// - Parameter place: what tells the endpoint from others of the machine without `--id`; nil where there are none.
+  func configuration(place: String? = nil) throws(Failure) -> EndpointConfiguration {
+    let seed = id ?? place
+    var all: EndpointConfiguration
+    if let config { all = try read(config, seed: seed) } else { all = try own(seed: seed) }
+    all.namespacesMax = namespacesMax
+    return all
+  }
+
+  private func read(_ path: String, seed: String?) throws(Failure) -> EndpointConfiguration {
+    do throws(ConfigurationError) {
+      let choice = ConfigurationFile.Choice(port: port, subsystem: subsystem, seed: seed)
+      let file = try ConfigurationFile.read(path: path, choice: choice)
+      for note in file.notes { complain(note) }
+      return file.endpoint
+    } catch { throw Failure(lines: error.problems) }
+  }
+
+  private func own(seed: String?) throws(Failure) -> EndpointConfiguration {
     var all = EndpointConfiguration(
       backend: try Failure.wrap { () throws(QuantityError) in try parseBackend(backend, bytesDefault: size.bytes) },
       ioQueuesMax: UInt16(queues))
+    if let seed { all.subsystem.identify(by: seed) }
+    if let nqn { all.subsystem.nqn = nqn }
+    if let serial { all.subsystem.serial = serial }
     all.namespaces[0].blockShift = blockSize.map { UInt8($0.bytes.trailingZeroBitCount) }
     all.subsystem.maxTransferBytes = UInt32(mdts.bytes)
     all.subsystem.fetchesBatches = fetch == .batch

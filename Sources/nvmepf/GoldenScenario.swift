@@ -186,6 +186,7 @@ struct GoldenScenario {
       }
       execute(sqe, on: &queue)
     }
+    playFused(&queue, buffer)
     for page in LogPageID.allCases {
       try admin(.getLogPage) {
         $0.cdw10 = UInt32(page.rawValue) | 127 << 16
@@ -200,6 +201,22 @@ struct GoldenScenario {
       }
     }
     try controller.delete(queue)
+  }
+
+  /// A Compare and Write that succeeds, and one that does not.
+  private func playFused(_ queue: inout QueuePair, _ buffer: SharedMemory) {
+    for value in [0, 1] as [UInt8] {
+      buffer.base.initializeMemory(as: UInt8.self, repeating: value, count: 4096)
+      for (fuse, opcode) in [IOOpcode.compare, .write].enumerated() {
+        var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+        sqe.cdw0 |= UInt32(fuse + 1) << 8
+        sqe.slba = 64
+        sqe.cdw12 = 7
+        _ = queue.submit(sqe, buffer: buffer.base + fuse * 4096, length: 4096)
+      }
+      queue.ring()
+      while queue.outstanding > 0 { _ = queue.reap { _, _ in } }
+    }
   }
 
   /// Interrupts after four entries, or 200 µs after the first.

@@ -13,9 +13,6 @@ struct KernelOptions: ParsableArguments {
   @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace.")
   var engine = false
 
-  @Option(help: ArgumentHelp("With --kernel: only this subsystem of the target.", valueName: "NQN"))
-  var subsystem: String?
-
   @Option(help: ArgumentHelp("With --kernel: only this queue.", valueName: "number"))
   var qid: UInt16?
 
@@ -50,8 +47,8 @@ struct KernelOptions: ParsableArguments {
       throw ValidationError(
         "--measure-overhead and --engine exclude each other: what the engine takes is no probe's cost")
     }
-    guard kernel || (!engine && subsystem == nil && qid == nil && events.isEmpty && kernelBuffer == nil) else {
-      throw ValidationError("--engine, --subsystem, --qid, --events and --kernel-buffer go with --kernel")
+    guard kernel || (!engine && qid == nil && events.isEmpty && kernelBuffer == nil) else {
+      throw ValidationError("--engine, --qid, --events and --kernel-buffer go with --kernel")
     }
     let page = UInt64(getpagesize())
     if let bytes = kernelBuffer?.bytes, bytes < page || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
@@ -77,8 +74,12 @@ final class KernelSession: Watched {
   private let begin = Clock.monotonicNs()
   private var hasToldTrouble = false
 
-  /// - Parameter notes: for the trace, besides.
-  init(_ options: KernelOptions, output: String, command: [String], notes: [(String, String)] = []) throws(Failure) {
+  /// - Parameters:
+  ///   - subsystem: NQN of the only one that is recorded; nil for all.
+  ///   - notes: for the trace, besides.
+  init(
+    _ options: KernelOptions, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
+  ) throws(Failure) {
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
     let id = TraceID.random()
     let directory = try Failure.wrap { () throws(TraceError) in
@@ -105,7 +106,7 @@ final class KernelSession: Watched {
       probes.countCosts()
       kernel = try Failure.wrap { () throws(ProbeError) in
         try KernelRecorder(
-          probes, directory: directory.path, traceID: id, clock: .same, subsystem: options.subsystem)
+          probes, directory: directory.path, traceID: id, clock: .same, subsystem: subsystem)
       }
     } catch {
       directory.remove()

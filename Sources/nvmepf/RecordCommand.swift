@@ -66,6 +66,9 @@ struct RecordCommand: ParsableCommand {
           : "a command and --rw exclude each other")
     }
     if kernel.kernel && !kernel.engine { try validateKernel() }
+    guard kernel.kernel || endpoint.config != nil || endpoint.subsystem == nil else {
+      throw ValidationError("--subsystem chooses from a --config, or from the target with --kernel")
+    }
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
     guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
       throw ValidationError("--iodepth, --numjobs and --number are at least 1, and --runtime is more than 0")
@@ -123,7 +126,7 @@ struct RecordCommand: ParsableCommand {
     var status: Int32 = 0
     var failure: Failure?
     do throws(Failure) {
-      if let probes { try session.record(probes, subsystem: kernel.subsystem) }
+      if let probes { try session.record(probes, subsystem: endpoint.subsystem) }
       status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
     } catch { failure = error }
     Watch(session).end()
@@ -168,7 +171,8 @@ struct RecordCommand: ParsableCommand {
       notes = [("overhead", overhead)]
     }
     let session = try KernelSession(
-      kernel, output: output, command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
+      kernel, subsystem: endpoint.subsystem, output: output, command: command.isEmpty ? CommandLine.arguments : command,
+      notes: notes)
     var status: Int32 = 0
     var failure: Failure?
     let watch = Watch(session)
@@ -197,7 +201,8 @@ struct RecordCommand: ParsableCommand {
     let path = "/dev/shm/nvmepf-overhead-\(getpid()).nvpt"
     defer { unlink(path) }
     func seconds(_ isRecorded: Bool) throws -> Double {
-      let session = try isRecorded ? KernelSession(kernel, output: path, command: command) : nil
+      let session =
+        try isRecorded ? KernelSession(kernel, subsystem: endpoint.subsystem, output: path, command: command) : nil
       let begin = Clock.monotonicNs()
       let status: Int32
       do { status = try run(Child(command, environment: [:]), Watch("measuring what the probes cost")) } catch {

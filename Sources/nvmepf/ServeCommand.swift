@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import Glibc
 
 struct ServeCommand: ParsableCommand {
@@ -25,10 +26,17 @@ struct ServeCommand: ParsableCommand {
 
   @OptionGroup var endpoint: EndpointOptions
 
+  func validate() throws {
+    guard endpoint.config != nil || endpoint.subsystem == nil else {
+      throw ValidationError("--subsystem chooses from a --config")
+    }
+  }
+
   func run() throws {
     OwnProcess.prepare()
     let session = try Session(
-      endpoint.configuration(), keeping: endpoint.keeping, socketPath: socket,
+      endpoint.configuration(place: URL(fileURLWithPath: socket).standardizedFileURL.path), keeping: endpoint.keeping,
+      socketPath: socket,
       output: record.map { .trace($0) } ?? .none,
       command: CommandLine.arguments)
     try session.start()

@@ -87,6 +87,7 @@ final class Session: Watched {
         let metadata =
           [
             ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+            ("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial),
           ] + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
         recorder = try Failure.wrap { [writing] () throws(TraceError) in
           try RecorderThread(

@@ -63,14 +63,16 @@ private let saved = """
   }
   """
 
-private func parse(_ text: String) throws(ConfigurationError) -> ConfigurationFile {
-  try ConfigurationFile.parse(Array(text.utf8), name: "t.json")
+private func parse(_ text: String, _ choice: ConfigurationFile.Choice = .init()) throws(ConfigurationError)
+  -> ConfigurationFile
+{
+  try ConfigurationFile.parse(Array(text.utf8), name: "t.json", choice: choice)
 }
 
 /// The problems of a configuration that cannot be used.
-private func problems(_ text: String) -> [String] {
+private func problems(_ text: String, _ choice: ConfigurationFile.Choice = .init()) -> [String] {
   do throws(ConfigurationError) {
-    _ = try parse(text)
+    _ = try parse(text, choice)
     return []
   } catch { return error.problems }
 }
@@ -123,18 +125,18 @@ struct FileTests {
     #expect(subsystem.vendorID == Subsystem().vendorID && subsystem.subsystemVendorID == Subsystem().subsystemVendorID)
   }
 
-  @Test("a namespace that is not enabled may have any values, but no unknown key")
+  @Test("a namespace that is not enabled may have any values; its unknown keys are told")
   func ignoresDisabled() throws {
     let disabled = #"{"device": {"path": "(null)", "uuid": "none"}, "enable": 0, "nsid": 5000}"#
     func with(_ namespace: String) -> String {
       saved.replacingOccurrences(of: "\"namespaces\": [", with: "\"namespaces\": [\(namespace),")
     }
     #expect(try parse(with(disabled)).endpoint.namespaces == parse(saved).endpoint.namespaces)
-    let found = problems(with(disabled.replacingOccurrences(of: "uuid", with: "uid")))
-    #expect(found == ["t.json: subsystems[0].namespaces[0].device.uid: unknown key; did you mean uuid?"])
+    let notes = try parse(with(disabled.replacingOccurrences(of: "uuid", with: "uid"))).notes
+    #expect(notes[0] == "t.json: subsystems[0].namespaces[0].device.uid: unknown key, ignored; did you mean uuid?")
   }
 
-  @Test("a subsystem that is not served may have any values, but no unknown key and no empty name")
+  @Test("a subsystem that is not served may have any values, but no empty name; its unknown keys are told")
   func ignoresUnserved() throws {
     let other = """
       {"nqn": "other", "attr": {"pi_enable": "1", "model": "\(String(repeating: "m", count: 99))"},
@@ -146,8 +148,8 @@ struct FileTests {
     }
     #expect(try parse(with(other)).endpoint == parse(saved).endpoint)
     #expect(
-      problems(with(other.replacingOccurrences(of: "model", with: "modle")))
-        == ["t.json: subsystems[0].attr.modle: unknown key; did you mean model?"])
+      try parse(with(other.replacingOccurrences(of: "model", with: "modle"))).notes[0]
+        == "t.json: subsystems[0].attr.modle: unknown key, ignored; did you mean model?")
     let nameless = problems(with(other.replacingOccurrences(of: "\"other\"", with: "\"\"")))
     #expect(nameless.contains("t.json: subsystems[0].nqn: a name is expected, this is empty"), "\(nameless)")
   }
@@ -162,10 +164,6 @@ struct FileTests {
   @Test(
     "what is wrong is named with its place",
     arguments: [
-      (
-        "\"enable\": 1, \"nsid\": 1", "\"enabel\": 1, \"nsid\": 1",
-        "namespaces[0].enabel: unknown key; did you mean enable?"
-      ),
       ("\"nsid\": 3", "\"nsid\": 1", "namespaces[2].nsid: 1 stands twice"),
       ("\"nsid\": 3", "\"nsid\": 5000", "namespaces[2].nsid: 5000 is not possible: 1 to 1024"),
       (
@@ -213,6 +211,117 @@ struct FileTests {
     // A second PCI port is no problem where the function names one.
     if problem == "portid" { return #expect(found.isEmpty) }
     #expect(found.contains { $0.contains(problem) }, "\(found)")
+  }
+
+  @Test("unknown keys are told, as nvmetcli ignores them; what they hold is not")
+  func tellsUnknown() throws {
+    let text = saved.replacingOccurrences(
+      of: "\"enable\": 1, \"nsid\": 1", with: "\"enabel\": \"secret\", \"\\u001b[2J\": 1, \"nsid\": 1")
+    let file = try parse(text)
+    #expect(file.endpoint == (try parse(saved).endpoint))
+    #expect(
+      file.notes == [
+        "t.json: subsystems[0].namespaces[0].\\u{1B}[2J: unknown key, ignored",
+        "t.json: subsystems[0].namespaces[0].enabel: unknown key, ignored; did you mean enable?",
+        "t.json: without effect here: revid",
+      ])
+    let many = saved.replacingOccurrences(
+      of: "\"hosts\"", with: (0..<50).map { "\"unknown\($0)\": 1," }.joined() + "\"hosts\"")
+    #expect(try parse(many).notes.count == 21)
+  }
+
+  @Test("hosts' keys are not looked at, and never shown")
+  func keepsSecrets() throws {
+    for (key, notes) in [
+      ("", [String]()), ("DHHC-1:00:secret:", ["t.json: without effect here: dhchap.ctrl_key, dhchap.key, revid"]),
+    ] {
+      let host = """
+        "nqn": "host-a",
+        "dhchap": {"ctrl_key": "\(key)", "dhgroup": "null", "hash": "hmac(sha256)", "key": "\(key)"}}, {"nqn":
+        """
+      let file = try parse(saved.replacingOccurrences(of: "\"hosts\": [{\"nqn\":", with: "\"hosts\": [{\(host)"))
+      #expect(file.notes == (notes.isEmpty ? ["t.json: without effect here: revid"] : notes))
+      #expect(!"\(file)".contains("secret"))
+    }
+  }
+
+  /// A target without a function, as published for other transports.
+  private func published(_ ports: String, subsystems: [String] = ["sub-a", "sub-b"]) -> String {
+    let all = subsystems.map { #"{"nqn": "\#($0)", "namespaces": [{"nsid": 1, "device": {"path": "null:1GiB"}}]}"# }
+    return #"{"ports": [\#(ports)], "subsystems": [\#(all.joined(separator: ","))]}"#
+  }
+
+  @Test("a file for another transport says what the function needs, and is served by a choice beside it")
+  func choosesBeside() throws {
+    let tcp = #"{"portid": 4, "addr": {"trtype": "tcp", "trsvcid": 4420}, "subsystems": ["sub-b"]}"#
+    let both = #"{"portid": 5, "addr": {"trtype": "rdma"}, "subsystems": ["sub-a", "sub-b"]}"#
+    let text = published("\(tcp), \(both)")
+    #expect(
+      problems(text) == [
+        "t.json: ports: the endpoint is a PCI function, and no port has addr.trtype pci (port 4 is tcp, port 5 is rdma): "
+          + "choose what it serves with --subsystem sub-a or --subsystem sub-b, or set addr.trtype to pci"
+      ])
+    #expect(try parse(text, .init(subsystem: "sub-a")).endpoint.subsystem.nqn == "sub-a")
+    #expect(try parse(text, .init(port: 4)).endpoint.subsystem.nqn == "sub-b")
+    #expect(try parse(text, .init(port: 5, subsystem: "sub-b")).endpoint.subsystem.nqn == "sub-b")
+    #expect(
+      problems(text, .init(port: 4, subsystem: "sub-a")) == [
+        "t.json: ports[0].subsystems: port 4 does not have the subsystem sub-a"
+      ])
+    #expect(problems(text, .init(port: 6)) == ["t.json: ports: there is no port 6"])
+    #expect(
+      problems(text, .init(subsystem: "sub-c")) == [
+        "t.json: subsystems: there is no subsystem sub-c, only sub-a, sub-b"
+      ])
+    // What is chosen beside the file counts before what its function says.
+    let named = String(text.dropLast()) + #", "functions": [{"nvme": {"portid": 4}}]}"#
+    #expect(problems(named) == ["t.json: functions[0].nvme.portid: addr.trtype of port 4 is not pci"])
+    #expect(try parse(named, .init(subsystem: "sub-a")).endpoint.subsystem.nqn == "sub-a")
+  }
+
+  @Test("a port without a subsystem, with two, and two PCI ports: one line each with the remedy")
+  func choosesNothing() throws {
+    func pci(_ number: Int, _ subsystems: String) -> String {
+      #"{"portid": \#(number), "addr": {"trtype": "pci"}, "subsystems": [\#(subsystems)]}"#
+    }
+    #expect(
+      problems(published(pci(1, ""))) == [
+        "t.json: ports[0].subsystems: a PCI function serves one subsystem, but port 1 has none: "
+          + "choose with --subsystem sub-a or --subsystem sub-b"
+      ])
+    #expect(
+      problems(published(pci(1, #""sub-a", "sub-b""#))) == [
+        "t.json: ports[0].subsystems: a PCI function serves one subsystem, but port 1 has 2: "
+          + "choose with --subsystem sub-a or --subsystem sub-b"
+      ])
+    let two = published("\(pci(1, #""sub-a""#)), \(pci(2, #""sub-b""#))")
+    #expect(problems(two) == ["t.json: ports: 2 ports have addr.trtype pci: choose one with --port 1 or --port 2"])
+    #expect(try parse(two, .init(port: 2)).endpoint.subsystem.nqn == "sub-b")
+    let none = problems(published("", subsystems: []))
+    #expect(none.count == 1 && none[0].contains("with --subsystem NQN"), "\(none)")
+    // No port, no addr, a subsystem's key where nvmetcli has none: still served by name.
+    let bare =
+      #"{"subsystems": [{"nqn": "a", "allow_any_host": "1", "namespaces": [{"nsid": 1, "device": {"path": "null:1M"}}]}],"#
+      + #" "ports": [{"portid": 1}]}"#
+    #expect(problems(bare)[0].contains("(port 1 is of none): choose what it serves with --subsystem a"))
+    let file = try parse(bare, .init(subsystem: "a"))
+    #expect(file.notes == ["t.json: subsystems[0].allow_any_host: unknown key, ignored"])
+  }
+
+  @Test("what a file leaves open is derived from the endpoint's seed, and stays the same")
+  func derivesIdentity() throws {
+    let plain = published(#"{"portid": 1, "addr": {"trtype": "pci"}, "subsystems": ["sub-a"]}"#)
+    let (first, second) = (try parse(plain, .init(seed: "/run/a")), try parse(plain, .init(seed: "/run/b")))
+    #expect(try first.endpoint == parse(plain, .init(seed: "/run/a")).endpoint)
+    #expect(first.endpoint.subsystem.nqn == "sub-a" && second.endpoint.subsystem.nqn == "sub-a")
+    #expect(first.endpoint.subsystem.serial != second.endpoint.subsystem.serial)
+    #expect(first.endpoint.subsystem.controllerID != second.endpoint.subsystem.controllerID)
+    let given = try parse(saved, .init(seed: "/run/a")).endpoint.subsystem
+    #expect(given.serial == "0123456789" && (7...0xffef).contains(given.controllerID))
+    let one = saved.replacingOccurrences(of: "\"cntlid_max\": \"65519\"", with: "\"cntlid_max\": \"7\"")
+    #expect(try parse(one, .init(seed: "/run/a")).endpoint.subsystem.controllerID == 7)
+    let none = saved.replacingOccurrences(of: "\"cntlid_max\": \"65519\"", with: "\"cntlid_max\": \"6\"")
+    #expect(problems(none) == ["t.json: subsystems[0].attr.cntlid_min: 7 is more than cntlid_max, 6"])
   }
 
   @Test("all problems are told at once, but no more than twenty")

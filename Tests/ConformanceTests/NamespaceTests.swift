@@ -91,6 +91,29 @@ extension Conformance {
       #expect { _ = try EndpointFunction(small) } throws: { "\($0)".contains("--namespaces-max") }
     }
 
+    @Test("Endpoints with different seeds differ in all that a host tells them apart by; the same seed is the same")
+    func identities() throws {
+      func identity(_ seed: String) throws -> [String] {
+        var all: [String] = []
+        try withEndpoint(endpoint { $0.subsystem.identify(by: seed) }) { rig in
+          try rig.enable()
+          let data = try rig.identify(1).bytes
+          let list = try rig.identify(3, nsid: 1).bytes
+          #expect(list[0] == 3 && list[1] == 16, "a UUID")
+          all = [
+            data.text(at: 4, width: 20), data.text(at: 768, width: 256), "\(data.integer(UInt16.self, at: 78))",
+            "\(list[4..<20])",
+          ]
+          #expect(all[0].utf8.count == 20 && all[1].hasPrefix("nqn.2014-08.org.nvmexpress:uuid:"))
+          #expect((1...0xffef).contains(data.integer(UInt16.self, at: 78)))
+        }
+        return all
+      }
+      let (first, second) = try (identity("/tmp/nvme0.sock"), identity("/tmp/nvme1.sock"))
+      #expect(zip(first, second).allSatisfy { $0 != $1 }, "\(first) \(second)")
+      #expect(try identity("/tmp/nvme0.sock") == first)
+    }
+
     @Test("An identifier is not given to another namespace while commands of the old one are under way")
     func waitsForCommands() throws {
       let slow = BackendConfiguration.null(bytes: 1 << 20, serviceTime: .constant(ns: 3_600_000_000_000))

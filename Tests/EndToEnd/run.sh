@@ -376,10 +376,11 @@ test_configuration() {
   sed -n '/^```json/,/^```/p' "$here/../../docs/configuration.md" | sed '1d;$d' >example.json
   expect_status 0 "$nvmepf" record --config example.json --rw randread --number 100
   expect_identical
-  sed 's/"serial"/"seriall"/; s/"batch"/"bulk"/' example.json >wrong.json
+  sed 's/"path": "null/"paht": "null/; s/"batch"/"bulk"/' example.json >wrong.json
   expect_status 2 "$nvmepf" record --config wrong.json --rw randread
-  [ "$(wc -l <err)" = 2 ] || die "not a line for each problem: $(cat err)"
-  grep -q 'subsystems\[0\].attr.seriall: unknown key; did you mean serial?' err || die "$(cat err)"
+  [ "$(wc -l <err)" = 3 ] || die "not a line for each problem: $(cat err)"
+  grep -q 'namespaces\[0\].device.path: is missing' err || die "$(cat err)"
+  grep -q 'namespaces\[0\].device.paht: unknown key, ignored; did you mean path?' err || die "$(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --config nowhere.json
   expect_refused 'a job needs a queue, and the endpoint has 4' "$nvmepf" record --config example.json --rw randread --numjobs 5
   sed 's/"qid_max": "4"/"qid_max": "40"/; s/"msix_interrupts": 5/"msi_interrupts": 8/' example.json >wide.json
@@ -389,6 +390,66 @@ test_configuration() {
   [ "$(grep -c 'without effect here: revid' err)" = 1 ] || die "not one line of what has no effect: $(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --backend ./nowhere
   expect_refused 'a path' "$nvmepf" serve --socket s --backend nothing
+}
+
+# What is published for other transports is served by a choice beside the file.
+test_configuration_of_others() {
+  truncate --size 1M disk
+  cat >tcp.json <<J
+{"hosts": [{"nqn": "host-a", "dhchap": {"key": "DHHC-1:00:secret:", "ctrl_key": "", "hash": "hmac(sha256)", "dhgroup": "null"}}],
+ "ports": [{"portid": 3, "addr": {"trtype": "tcp", "trsvcid": 4420}, "subsystems": ["sub-a", "sub-b"]}],
+ "subsystems": [
+   {"nqn": "sub-a", "allow_any_host": "1", "namespaces": [{"nsid": 1, "enable": 1, "device": {"path": "$PWD/disk"}}]},
+   {"nqn": "sub-b", "allowed_hosts": ["host-a"], "namespaces": [{"nsid": 40, "enable": 1, "device": {"path": "null:1GiB"}}]}]}
+J
+  expect_refused '--subsystem sub-a or --subsystem sub-b' "$nvmepf" record --config tcp.json --rw read
+  expect_refused 'port 3 has 2: choose' "$nvmepf" record --config tcp.json --port 3 --rw read
+  expect_refused 'chooses from a --config' "$nvmepf" record --subsystem sub-a --rw read
+  expect_refused '--port chooses' "$nvmepf" record --port 3 --rw read
+  expect_status 0 "$nvmepf" record --config tcp.json --subsystem sub-a --rw write --number 10
+  grep -q 'subsystems\[0\].allow_any_host: unknown key, ignored' err || die "$(cat err)"
+  expect_identical
+  ! grep -qr secret . --include=out --include=err --include='*.nvpt' || die "a host's key was shown"
+  expect_status 2 "$nvmepf" record --config tcp.json --port 3 --subsystem sub-b --namespaces-max 39 --rw read
+  grep -q 'namespace 40 is beyond --namespaces-max 39' err || die "$(cat err)"
+}
+
+# Two endpoints are two for a host, and each is the same when it is served again.
+test_identities() {
+  identity() { # TRACE OPTION...: into $identity
+    local trace=$1 pid
+    shift
+    "$nvmepf" serve --record "$trace" "$@" 2>serve.err &
+    pid=$!
+    until grep -q 'serving on' serve.err; do kill -0 $pid || die "$(cat serve.err)"; done
+    kill -TERM $pid
+    wait $pid
+    identity=$("$nvmepf" info "$trace" | grep -E '^(subsystem|serial) ')
+    [ "$(echo "$identity" | wc -l)" = 2 ] || die "no identity: $("$nvmepf" info "$trace")"
+  }
+  local identity first
+  identity a.nvpt --socket a.sock && first=$identity
+  identity b.nvpt --socket b.sock
+  [ "$(echo "$first" "$identity" | tr ' ' '\n' | sort | uniq -d | grep -c '[0-9]')" = 0 ] || die "alike: $first $identity"
+  identity a.nvpt --socket "$PWD/a.sock"
+  [ "$identity" = "$first" ] || die "another identity: $first, then $identity"
+  identity a.nvpt --socket a.sock --id other
+  [ "$identity" != "$first" ] || die "--id changes nothing"
+  identity a.nvpt --socket a.sock --nqn nqn.2025-01.org.example:a --serial S1
+  echo "$identity" | grep -q 'nqn.2025-01.org.example:a' && echo "$identity" | grep -q 'S1$' || die "$identity"
+}
+
+# A host may be told of as many namespaces as were asked for, and no more.
+test_namespaces_max() {
+  local pid
+  "$nvmepf" serve --socket s 2>serve.err &
+  pid=$!
+  until grep -q 'serving on' serve.err; do kill -0 $pid || die "$(cat serve.err)"; done
+  expect_status 0 "$nvmepf" ns add --socket s --nsid 32 --backend null:1MiB
+  expect_refused 'serve with --namespaces-max 33' "$nvmepf" ns add --socket s --nsid 33 --backend null:1MiB
+  kill -TERM $pid
+  wait $pid
+  expect_refused 'between 1 and 1024' "$nvmepf" serve --socket s --namespaces-max 1025
 }
 
 # An endpoint that sleeps finds commands late, and the report says so.
