@@ -51,6 +51,7 @@ let package = Package(
     .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(
       name: "Probe", dependencies: ["CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
+    .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(
@@ -62,12 +63,13 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
-        "Analysis", "Report", "Probe",
+        "Analysis", "Report", "Probe", "FioGuard",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ], swiftSettings: settings),
     .testTarget(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
+    .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",

@@ -85,7 +85,8 @@ compile() {
   # fio's headers count as the system's, so that every warning is about the engine. BITS_PER_LONG is what fio's Makefile
   # adds to its config-host.h.
   "$compiler" -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -DBITS_PER_LONG=64 \
-    -include "$tree/config-host.h" -isystem "$tree" -o "$partial" "$here/nvmepf.c" -ldl -lpthread
+    "-DFIO_VERSION=\"$(fio --version)\"" \
+    -include "$tree/config-host.h" -isystem "$tree" -o "$partial" "$here"/*.c -ldl -lpthread
   mv "$partial" "$engine"
   echo "$version" >"$built_for"
 }

@@ -10,14 +10,20 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fio.h>
 #include <optgroup.h>
+#include <verify.h>
 
 #include "nvmepf_host.h"
+#include "take_over.h"
 
 #define HOST_LIBRARY "libnvmepf-host.so"
 
@@ -48,11 +54,22 @@ static struct {
 #undef DECLARE
 } library;
 
-// The controller that all jobs share.
+// A part of the namespace that stands for one file of fio's jobs.
+struct region {
+  const char *file_name;
+  uint64_t wanted;  // the size that a job names, 0 for none
+  uint64_t base;
+  uint64_t size;
+};
+
+// The controller that all jobs share, and how their files share its namespace.
 static struct {
   pthread_mutex_t lock;
   nvmepf_host *controller;
   unsigned users;
+  struct region *regions;  // by file name; NULL until the first job is set up
+  size_t region_count;
+  bool overlaps;  // and a job would verify that they do not
 } shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 // fio writes the thread_data at the start of an engine's options.
@@ -98,17 +115,32 @@ struct job {
   bool reported_failure;
 };
 
+// fio's own log may be the file that a script parses; what nvmepf has to say goes to standard error.
+void nvmepf_note(const char *format, ...) {
+  char line[1024];
+  va_list arguments;
+
+  va_start(arguments, format);
+  vsnprintf(line, sizeof(line), format, arguments);
+  va_end(arguments);
+  dprintf(STDERR_FILENO, "nvmepf: %s\n", line);
+}
+
 static int load_library(void) {
-  char path[PATH_MAX];
+  char path[PATH_MAX], real[PATH_MAX];
   Dl_info engine;
 
   if (library.host_abi)
     return 0;
 
-  dladdr(&library, &engine);
-  const char *slash = strrchr(engine.dli_fname, '/');
-  int folder = slash ? (int)(slash + 1 - engine.dli_fname) : 0;
-  snprintf(path, sizeof(path), "%.*s" HOST_LIBRARY, folder, engine.dli_fname);
+  // The engine may be loaded by a link; the library lies beside the file.
+  if (!dladdr(&library, &engine) || !realpath(engine.dli_fname, real)) {
+    log_err("nvmepf: cannot find the folder of the engine: %s\n", strerror(errno));
+    return 1;
+  }
+  const int folder = (int)(strrchr(real, '/') + 1 - real);
+  if (snprintf(path, sizeof(path), "%.*s" HOST_LIBRARY, folder, real) >= (int)sizeof(path))
+    return 1;
 
   // Stays until the process ends: fio unloads an engine with its last job, and a language runtime cannot be unloaded.
   void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
@@ -138,7 +170,7 @@ static int load_library(void) {
 
 // Opens the controller for the first job; caller holds the lock.
 static int open_controller(const struct options *o) {
-  const char *socket = o->socket ? o->socket : getenv("NVMEPF_SOCKET");
+  const char *socket = o && o->socket ? o->socket : getenv("NVMEPF_SOCKET");
   char error[256] = "";
 
   if (shared.controller)
@@ -172,7 +204,8 @@ static int attach(struct thread_data *td) {
     return 1;
 
   pthread_mutex_lock(&shared.lock);
-  int failed = open_controller(td->eo);
+  // An engine that nvmepf has taken over keeps its own options.
+  int failed = open_controller(td->io_ops->options == options ? td->eo : NULL);
   if (!failed)
     shared.users++;
   pthread_mutex_unlock(&shared.lock);
@@ -187,21 +220,225 @@ static int attach(struct thread_data *td) {
   return 0;
 }
 
+static int by_name(const void *left, const void *right) {
+  return strcmp(((const struct region *)left)->file_name, ((const struct region *)right)->file_name);
+}
+
+static bool is_ours(const struct thread_data *td) {
+  return td->io_ops && td->io_ops->setup == ioengine.setup;
+}
+
+// How far into the file the job reaches; 0 where it takes what there is.
+static uint64_t reach(const struct thread_data *td) {
+  const struct thread_options *o = &td->o;
+  const uint64_t size = o->file_size_high ? o->file_size_high : o->nr_files ? o->size / o->nr_files : o->size;
+
+  return size ? size + o->start_offset + (uint64_t)td->subjob_number * o->offset_increment : 0;
+}
+
+// Every file of every job, once, in the order of their names. Caller holds the lock.
+static int collect_files(void) {
+  struct thread_data *td;
+  struct fio_file *file;
+  unsigned int number, index;
+  size_t count = 0, kept = 0;
+
+  for_each_td(td, number)
+    count += is_ours(td) ? td->o.nr_files : 0;
+  struct region *regions = calloc(count + 1, sizeof(*regions));
+  if (!regions)
+    return 1;
+  count = 0;
+  for_each_td(td, number) {
+    if (!is_ours(td))
+      continue;
+    for_each_file(td, file, index)
+      regions[count++] = (struct region){.file_name = file->file_name, .wanted = reach(td)};
+  }
+  qsort(regions, count, sizeof(*regions), by_name);
+  for (size_t i = 0; i < count; i++) {
+    if (kept && !by_name(&regions[kept - 1], &regions[i]))
+      regions[kept - 1].wanted = max(regions[kept - 1].wanted, regions[i].wanted);
+    else
+      regions[kept++] = regions[i];
+  }
+  shared.regions = regions;
+  shared.region_count = kept;
+  return 0;
+}
+
+static bool any_job_verifies(void) {
+  struct thread_data *td;
+  unsigned int number;
+
+  for_each_td(td, number) {
+    if (is_ours(td) && td->o.verify != VERIFY_NONE)
+      return true;
+  }
+  return false;
+}
+
+// Give every file a part of the namespace: equal ones, or, where these are too small for what the jobs ask, as much as
+// each asks and the rest to those that ask for nothing. False when there is not enough for all.
+static bool divide_namespace(uint64_t total) {
+  const uint64_t unit = max((uint64_t)library.host_block_size(shared.controller), (uint64_t)4096);
+  const size_t count = shared.region_count;
+  uint64_t share = total / count / unit * unit;
+  uint64_t largest = 0, sum = 0, base = 0;
+  size_t modest = 0;
+
+  for (size_t i = 0; i < count; i++) {
+    struct region *region = &shared.regions[i];
+    // No file is larger than the namespace; the sum of such sizes does not wrap.
+    region->wanted = region->wanted > total ? total + 1 : (region->wanted + unit - 1) / unit * unit;
+    largest = max(largest, region->wanted);
+    sum = sum > total ? sum : sum + region->wanted;
+    modest += region->wanted == 0;
+  }
+  const bool equal = largest <= share;
+  if (!equal && sum > total)
+    return false;
+  if (!equal && modest)
+    share = (total - sum) / modest / unit * unit;
+  if (share == 0)
+    return false;
+  for (size_t i = 0; i < count; i++) {
+    struct region *region = &shared.regions[i];
+    region->base = base;
+    region->size = equal || !region->wanted ? share : region->wanted;
+    base += region->size;
+  }
+  return true;
+}
+
+// One line that names the first few files, as `describe` has them.
+static void note_files(const char *lead, const char *tail, bool (*describe)(const struct region *, char *, size_t)) {
+  enum { SHOWN = 4 };
+  char list[700] = "", one[160];
+  size_t found = 0;
+
+  for (size_t i = 0; i < shared.region_count; i++) {
+    if (!describe(&shared.regions[i], one, sizeof(one)))
+      continue;
+    if (found++ < SHOWN) {
+      strncat(list, found > 1 ? ", " : "", sizeof(list) - strlen(list) - 1);
+      strncat(list, one, sizeof(list) - strlen(list) - 1);
+    }
+  }
+  if (found > SHOWN)
+    snprintf(list + strlen(list), sizeof(list) - strlen(list), " and %zu more", found - SHOWN);
+  if (found)
+    nvmepf_note("%s%s%s", lead, list, tail);
+}
+
+static bool describe_place(const struct region *region, char *text, size_t size) {
+  snprintf(text, size, "%.80s at %llu KiB (%llu KiB)", region->file_name, (unsigned long long)(region->base >> 10),
+           (unsigned long long)(region->size >> 10));
+  return true;
+}
+
+static bool describe_existing(const struct region *region, char *text, size_t size) {
+  struct stat status;
+
+  snprintf(text, size, "%.120s", region->file_name);
+  return stat(region->file_name, &status) == 0 && !S_ISDIR(status.st_mode);
+}
+
+// Where each file lies in the namespace. One file has all of it; so has each of many that do not fit beside each other,
+// as long as nobody reads back what was written. Caller holds the lock.
+static int place_files(void) {
+  const uint64_t total = library.host_size(shared.controller);
+
+  if (shared.regions)
+    return shared.overlaps;
+  if (collect_files())
+    return 1;
+  note_files("", " is not touched: fio works on the endpoint's namespace (--backend, --config)", describe_existing);
+  if (shared.region_count > 1 && divide_namespace(total)) {
+    note_files("each file has its part of the namespace: ", "", describe_place);
+    return 0;
+  }
+  for (size_t i = 0; i < shared.region_count; i++) {
+    shared.regions[i].base = 0;
+    shared.regions[i].size = total;
+  }
+  if (shared.region_count <= 1)
+    return 0;
+  shared.overlaps = any_job_verifies();
+  if (shared.overlaps) {
+    nvmepf_note("%zu files do not fit into a namespace of %llu KiB, and verify would find one's data in another: "
+                "make it larger (record --size) or the jobs smaller", shared.region_count,
+                (unsigned long long)(total >> 10));
+    return 1;
+  }
+  nvmepf_note("%zu files do not fit into a namespace of %llu KiB beside each other: each stands for all of it",
+              shared.region_count, (unsigned long long)(total >> 10));
+  return 0;
+}
+
 static int engine_get_file_size(struct thread_data *td, struct fio_file *file) {
   struct job *job = td->io_ops_data;
+  const struct region key = {.file_name = file->file_name};
+  const struct region *region = NULL;
 
+  pthread_mutex_lock(&shared.lock);
+  if (shared.region_count)
+    region = bsearch(&key, shared.regions, shared.region_count, sizeof(key), by_name);
+  // A file that only a replayed log names is not known beforehand.
+  FILE_SET_ENG_DATA(file, (void *)(uintptr_t)(region ? region->base : 0));
   file->filetype = FIO_TYPE_BLOCK;
-  file->real_file_size = library.host_size(job->controller);
+  file->real_file_size = region ? region->size : library.host_size(job->controller);
+  pthread_mutex_unlock(&shared.lock);
   fio_file_set_size_known(file);
   return 0;
 }
 
-// Every file name stands for the same namespace.
+// Options that have no effect on the endpoint, but that fio would fail or differ for.
+static void settle_options(struct thread_data *td) {
+  static atomic_bool told_of_offload, told_of_memory;
+  struct thread_options *o = &td->o;
+
+  // Threads of one process can share the controller. A job that is set up in its own process is one already.
+  if (o->create_serialize)
+    o->use_thread = 1;
+  if (o->io_submit_mode == IO_MODE_OFFLOAD) {
+    o->io_submit_mode = IO_MODE_INLINE;
+    if (!atomic_exchange(&told_of_offload, true))
+      nvmepf_note("io_submit_mode=offload has no effect: each job submits to its own queue pair");
+  }
+  if (fio_option_is_set(o, mem_type)) {
+    nvmepf_unset_option(td, offsetof(struct thread_options, mem_type));
+    o->mem_type = MEM_MALLOC;
+    if (!atomic_exchange(&told_of_memory, true))
+      nvmepf_note("mem= has no effect: buffers lie in memory that the device can reach");
+  }
+  o->pre_read = 0;
+  nvmepf_note_foreign_options(td);
+}
+
+// The server says in the environment when the namespace keeps no data.
+static bool refuses_verify(const struct thread_data *td) {
+  static atomic_bool told;
+  const char *keeps = getenv("NVMEPF_KEEPS_DATA");
+
+  if (td->o.verify == VERIFY_NONE || !keeps || strcmp(keeps, "0"))
+    return false;
+  if (!atomic_exchange(&told, true))
+    nvmepf_note("%s: verify needs a backend that keeps what is written: nvmepf record --backend memory", td->o.name);
+  return true;
+}
+
 static int engine_setup(struct thread_data *td) {
   struct fio_file *file;
   unsigned int i;
 
-  if (attach(td))
+  settle_options(td);
+  if (refuses_verify(td) || attach(td))
+    return 1;
+  pthread_mutex_lock(&shared.lock);
+  const int failed = place_files();
+  pthread_mutex_unlock(&shared.lock);
+  if (failed)
     return 1;
   for_each_file(td, file, i)
     engine_get_file_size(td, file);
@@ -293,6 +530,9 @@ static void engine_cleanup(struct thread_data *td) {
   if (--shared.users == 0) {
     library.host_close(shared.controller);
     shared.controller = NULL;
+    free(shared.regions);
+    shared.regions = NULL;
+    shared.region_count = 0;
   }
   pthread_mutex_unlock(&shared.lock);
 
@@ -346,6 +586,15 @@ static int engine_open_file(struct thread_data *td fio_unused, struct fio_file *
 
 static int engine_close_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
 
+// unlink=1 is about a file that fio made; a file of that name that exists here is none of them.
+static int engine_unlink_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
+
+static int engine_get_zoned_model(struct thread_data *td fio_unused, struct fio_file *file fio_unused,
+                                  enum zbd_zoned_model *model) {
+  *model = ZBD_NONE;
+  return 0;
+}
+
 static enum fio_q_status completed_with(struct io_u *io_u, int error) {
   io_u->error = error;
   return FIO_Q_COMPLETED;
@@ -354,7 +603,7 @@ static enum fio_q_status completed_with(struct io_u *io_u, int error) {
 static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u) {
   struct job *job = td->io_ops_data;
   struct request *request = io_u->engine_data;
-  uint64_t offset = io_u->offset;
+  uint64_t offset = io_u->offset + (uintptr_t)FILE_ENG_DATA(io_u->file);
   uint64_t left = io_u->xfer_buflen;
   uint64_t limit = job->max_transfer;
   char *buffer = io_u->xfer_buf;
@@ -487,11 +736,11 @@ static struct io_u *engine_event(struct thread_data *td, int event) {
   return job->completed[event];
 }
 
-// fio looks for this name. No offload: fio forgets the path of an external engine before its workers load it.
+// fio looks for this name.
 __attribute__((visibility("default"))) struct ioengine_ops ioengine = {
   .name = "nvmepf",
   .version = FIO_IOOPS_VERSION,
-  .flags = FIO_DISKLESSIO | FIO_RAWIO | FIO_NOEXTEND | FIO_NODISKUTIL | FIO_MEMALIGN | FIO_NO_OFFLOAD |
+  .flags = FIO_DISKLESSIO | FIO_RAWIO | FIO_NOEXTEND | FIO_NODISKUTIL | FIO_MEMALIGN |
            FIO_ASYNCIO_SETS_ISSUE_TIME,
   .setup = engine_setup,
   .init = engine_init,
@@ -503,6 +752,8 @@ __attribute__((visibility("default"))) struct ioengine_ops ioengine = {
   .get_file_size = engine_get_file_size,
   .open_file = engine_open_file,
   .close_file = engine_close_file,
+  .unlink_file = engine_unlink_file,
+  .get_zoned_model = engine_get_zoned_model,
   .queue = engine_queue,
   .commit = engine_commit,
   .getevents = engine_getevents,

@@ -80,6 +80,11 @@ public struct EndpointConfiguration: Equatable, Sendable {
   public init() { offerInterrupts(msix: subsystem.ioQueuesMax + 1) }
 
   /// One namespace.
+  /// Whether the namespace that a host finds first gives back what is written to it.
+  public var keepsData: Bool {
+    if case .null = namespaces.min(by: { $0.nsid < $1.nsid })?.backend { false } else { true }
+  }
+
   public init(backend: BackendConfiguration, ioQueuesMax: UInt16) {
     subsystem.ioQueuesMax = ioQueuesMax
     namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]

@@ -55,9 +55,19 @@ struct Child {
     throw Failure(description: "cannot run \(name), there is no such command: \(remedy)")
   }
 
-  /// - Parameter environment: added to this process's own.
-  init(_ command: [String], environment: [String: String]) throws(Failure) {
+  /// - Parameters:
+  ///   - command: the words, as bytes.
+  ///   - environment: added to this process's own.
+  ///   - descriptor: one that the command inherits.
+  init(
+    _ command: [[UInt8]], environment: [String: String] = [:], inheriting descriptor: Int32? = nil
+  ) throws(Failure) {
     for (key, value) in environment { setenv(key, value, 1) }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    // Onto itself: that clears its close-on-exec.
+    if let descriptor { posix_spawn_file_actions_adddup2(&actions, descriptor, descriptor) }
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -67,13 +77,16 @@ struct Child {
     var ignored = signals([SIGPIPE, SIGINT])
     posix_spawnattr_setsigdefault(&attributes, &ignored)
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF))
-    var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) }
+    var arguments: [UnsafeMutablePointer<CChar>?] = command.map { word in
+      strdup(word.map { CChar(bitPattern: $0) } + [0])
+    }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
     var pid = pid_t()
-    let error = posix_spawnp(&pid, command[0], nil, &attributes, arguments, environ)
+    let error = posix_spawnp(&pid, arguments[0]!, &actions, &attributes, arguments, environ)
     guard error == 0 else {
-      throw Failure(description: "cannot run \(command[0]): \(String(cString: strerror(error)))")
+      throw Failure(
+        description: "cannot run \(String(cString: arguments[0]!)): \(String(cString: strerror(error)))")
     }
     self.pid = pid
   }

@@ -136,7 +136,7 @@ struct DoctorCommand: ParsableCommand {
 
   private func engine() -> Finding {
     let what = "fio engine"
-    guard let path = try? RecordCommand.fioEngine() else {
+    guard let path = RecordedCommand.enginePath else {
       return Finding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
     }
     // fio looks at the engine's version itself, and says where it does not match.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import CPlatform
+import FioGuard
 import Glibc
 
 @main
@@ -25,6 +26,9 @@ struct Nvmepf: ParsableCommand {
   static let defaultTrace = "nvmepf.nvpt"
 
   static func main() {
+    // nvmepf is also what a recorded command runs as its fio, and what watches the command.
+    FioSession.becomeFio()
+    ExecGuard.runIfAsked()
     do {
       var command = try parseAsRoot()
       try command.run()

@@ -13,20 +13,23 @@ struct RecordCommand: ParsableCommand {
     commandName: "record",
     abstract: "Record everything that crosses the endpoint's PCI boundary while a workload runs.",
     discussion: """
-      With a COMMAND, usually fio, the endpoint is served while the command runs; a fio command line needs no change:
-      nvmepf supplies the I/O engine and thread mode, also where fio comes behind taskset, env or the like, but not
-      where a script calls it. Other commands find the endpoint's vfio-user socket in
-      NVMEPF_SOCKET. Without a COMMAND the built-in workload runs, as --rw says.
+      With a COMMAND, the endpoint is served while the command runs. Every fio that the command runs works on the
+      endpoint's namespace, whatever engine and files its jobs name; a fio that cannot be redirected does not run. Other
+      hosts find the endpoint's vfio-user socket in NVMEPF_SOCKET. QEMU as the COMMAND gets the endpoint as a device.
+      Without a COMMAND, the built-in workload runs.
 
         nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
         nvmepf record --rw randread --bs 4k --iodepth 32 --runtime 5
+        nvmepf record --backend memory -- fio job.fio
+        nvmepf record -- qemu-system-x86_64 -machine memory-backend=ram -m 2G
+          -object memory-backend-memfd,id=ram,size=2G,share=on disk.img
 
-      With --kernel it is this machine's own kernel that is recorded, its NVMe target (nvmet) and its NVMe driver,
-      while the COMMAND runs, or for --runtime seconds, or until Ctrl-C:
+      With --kernel, record this machine's kernel, its NVMe target (nvmet) and its NVMe driver, while the COMMAND runs,
+      or for --runtime seconds, or until Ctrl-C. A fio then works on the files and devices that it names:
 
         nvmepf record --kernel -- fio --name=test --filename=/dev/nvme0n1 --rw=randread --bs=4k --runtime=5 --time_based
 
-      Ctrl-C ends the recording; what was recorded is kept. The exit status is the command's own.
+      Ctrl-C ends the recording and keeps it. The exit status is the command's own.
       """)
 
   @Option(name: [.short, .customLong("output")], help: "The trace to write.")
@@ -53,6 +56,9 @@ struct RecordCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Built-in workload: how many commands a thread executes.", valueName: "commands"))
   var number: UInt64?
+
+  @Flag(help: "Run also a fio that cannot be redirected to the endpoint, and may write real files and devices.")
+  var allowRealDevices = false
 
   @Argument(parsing: .postTerminator, help: "The command to run, after --.")
   var command: [String] = []
@@ -84,36 +90,20 @@ struct RecordCommand: ParsableCommand {
     if let (name, _) = given.first(where: \.1) {
       throw ValidationError("\(name) is for the endpoint, which record --kernel has only with --engine")
     }
-    if kernel.measureOverhead != nil, let why = timed {
+    if kernel.measureOverhead != nil, let why = recorded.timed {
       throw ValidationError(
         "--measure-overhead compares how long the command takes, and \(why): give fio a number of commands "
           + "(--number_ios or --size) instead")
     }
   }
 
-  /// Why the command takes the same time whatever it costs; nil where that is not known.
-  private var timed: String? {
-    guard let fio else { return nil }
-    func isTimed(_ option: Substring) -> Bool {
-      let parts = option.split(separator: "=", maxSplits: 1).map { $0.trimmingCharacters(in: .whitespaces) }
-      return parts.first == "time_based" && !["0"].contains(parts.dropFirst().first)
-    }
-    for word in command[(fio + 1)...] {
-      if word.hasPrefix("-") {
-        if isTimed(word.drop { $0 == "-" }) { return "\(word) says how long" }
-      } else if let text = try? String(contentsOfFile: word, encoding: .utf8),
-        text.split(separator: "\n").contains(where: isTimed)
-      {
-        return "time_based in \(word) says how long"
-      }
-    }
-    return nil
-  }
-
   func run() throws {
-    if let name = command.first { try Child.check(name) }
-    if kernel.kernel && !kernel.engine { return try recordKernel() }
-    let engine = try fio == nil ? nil : RecordCommand.fioEngine()
+    let recorded = recorded
+    if kernel.kernel && !kernel.engine {
+      if let name = command.first { try Child.check(name) }
+      return try recordKernel()
+    }
+    try recorded.check()
     let configuration = try endpoint.configuration()
     // What cannot be begun leaves the trace before as it is.
     if rw != nil { try checkWorkload(configuration) }
@@ -127,15 +117,18 @@ struct RecordCommand: ParsableCommand {
     var failure: Failure?
     do throws(Failure) {
       if let probes { try session.record(probes, subsystem: endpoint.subsystem) }
-      status = command.isEmpty ? try runWorkload(session) : try runCommand(session, engine)
+      status =
+        command.isEmpty
+        ? try runWorkload(session)
+        : try run(recorded.start(session, keepsData: configuration.keepsData), Watch(session))
     } catch { failure = error }
     Watch(session).end()
     do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
     summarise(session.progressLine(isEnd: true))
-    if !command.isEmpty, failure == nil, session.recorder?.progress.commands == 0 {
+    if !command.isEmpty, status == 0, failure == nil, session.recorder?.progress.commands == 0 {
       complain(
-        "no command has reached the endpoint: only a fio in the command line itself is given our engine, and others find "
-          + "the socket in NVMEPF_SOCKET; what \(command[0]) did, it did elsewhere")
+        "the endpoint received no commands: fio is redirected to it, other hosts connect to the vfio-user socket in "
+          + "NVMEPF_SOCKET")
     }
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
@@ -185,7 +178,7 @@ struct RecordCommand: ParsableCommand {
           watch.show()
         }
       } else {
-        status = try run(Child(command, environment: [:]), watch)
+        status = try run(Child(recorded.words), watch)
       }
     } catch { failure = error }
     watch.end()
@@ -205,7 +198,7 @@ struct RecordCommand: ParsableCommand {
         try isRecorded ? KernelSession(kernel, subsystem: endpoint.subsystem, output: path, command: command) : nil
       let begin = Clock.monotonicNs()
       let status: Int32
-      do { status = try run(Child(command, environment: [:]), Watch("measuring what the probes cost")) } catch {
+      do { status = try run(Child(recorded.words), Watch("measuring what the probes cost")) } catch {
         try? session?.finish()
         throw error
       }
@@ -229,32 +222,9 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: A command
 
-  /// Commands that run the one behind them.
-  private static let launchers: Set = [
-    "chrt", "env", "ionice", "nice", "nohup", "numactl", "perf", "prlimit", "setpriv", "setsid", "stdbuf", "strace",
-    "sudo", "taskset", "time", "timeout",
-  ]
-
-  /// Which word of the command is fio: the first, or one behind taskset, env and the like.
-  private var fio: Int? {
-    func name(_ word: String) -> String { (word as NSString).lastPathComponent }
-    guard let first = command.first, name(first) == "fio" || RecordCommand.launchers.contains(name(first)) else {
-      return nil
-    }
-    return command.firstIndex { name($0) == "fio" }
-  }
-
-  /// - Parameter engine: the fio engine, where the command is fio.
-  private func runCommand(_ session: Session, _ engine: String?) throws(Failure) -> Int32 {
-    var arguments = command
-    if let engine, let fio {
-      var rewriting = FioArguments(enginePath: engine) { session.temporaryFile("job-\($0)") }
-      arguments = try Array(command[..<fio]) + rewriting.rewrite(Array(command[fio...]))
-      if let device = rewriting.device {
-        tell("nvmepf: \(device) is not touched: fio works on the endpoint's namespace (--backend, --config)")
-      }
-    }
-    return try run(Child(arguments, environment: session.environment), Watch(session))
+  /// The command, as it was typed.
+  private var recorded: RecordedCommand {
+    RecordedCommand(lastWords: command.count, allowsRealDevices: allowRealDevices)
   }
 
   /// Wait until the command has ended. Returns its exit status.
@@ -265,16 +235,6 @@ struct RecordCommand: ParsableCommand {
       if let (signal, isSent) = Child.nextArrival(withinMs: 200), isSent, signal != SIGCHLD { kill(child.pid, signal) }
       watch.show()
     }
-  }
-
-  /// The engine that lies beside this executable.
-  static func fioEngine() throws(Failure) -> String {
-    let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
-    let path = (own as NSString).deletingLastPathComponent + "/nvmepf-fio.so"
-    guard FileManager.default.fileExists(atPath: path) else {
-      throw Failure(description: "the fio engine \(path) is not built: make build")
-    }
-    return path
   }
 
   // MARK: The built-in workload

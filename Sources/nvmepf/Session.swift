@@ -156,8 +156,8 @@ final class Session: Watched {
     }
   }
 
-  /// A place for files that go with the recording.
-  func temporaryFile(_ name: String) -> String { "\(directory.path)/\(name)" }
+  /// For files that go when the recording ends.
+  var folder: String { directory.path }
 
   /// End the serving and the engine, and close the trace.
   func finish() throws(Failure) {

@@ -108,7 +108,35 @@ test_fio_behind_others() {
   mkdir -p fio
   expect_status 0 "$nvmepf" record -- ls -d "$PWD" fio
   expect_status 0 "$nvmepf" record -- sh -c 'true'
-  grep -q 'no command has reached the endpoint' err || die "no word of what was not recorded: $(cat err)"
+  grep -q 'the endpoint received no commands' err || die "no word of what was not recorded: $(cat err)"
+}
+
+test_fio_ways() { "$here/fio-ways.sh" "$nvmepf" || exit 1; }
+
+# Each file has blocks of its own, so verify finds what was written to it.
+test_fio_several_files() {
+  printf '[global]\nrw=randwrite\nbs=4k\nsize=2m\niodepth=8\nverify=crc32c\n[a]\nfilename=/dev/a:/dev/b\n[c]\nnrfiles=3\n[d]\nfilename=/dev/b\noffset=2m\n' >job.fio
+  expect_status 0 "$nvmepf" record --backend memory --size 16MiB -- fio job.fio --output-format=json --output=fio.json
+  [ "$(json 'sum(j["error"] for j in d["jobs"])' <fio.json)" = 0 ] || die "fio found errors"
+  grep -q 'each file has its part of the namespace: /dev/a at 0 KiB' err || die "no mapping: $(cat err)"
+  expect_identical
+  ! "$nvmepf" record --backend memory --size 4MiB -- fio job.fio >out 2>err || die "files that overlap were verified"
+  grep -q 'files do not fit into a namespace of 4096 KiB' err && ! grep -q 'bad header' err || die "no word of what does not fit: $(cat err)"
+}
+
+test_fio_verify_needs_data() {
+  local status=0
+  "$nvmepf" record -- fio --name=t --rw=write --verify=crc32c --size=1M >out 2>err || status=$?
+  [ $status != 0 ] && grep -q 'nvmepf record --backend memory' err || die "status $status: $(cat err)"
+  ! grep -q multibyte out err || die "fio's own words: $(cat out)"
+}
+
+test_qemu_gets_its_device() {
+  printf '#!/bin/sh\necho "$@"\n' >qemu-system-test
+  chmod +x qemu-system-test
+  expect_status 0 "$nvmepf" record -- ./qemu-system-test -m 1G
+  grep -q -- '^-m 1G -device {"driver":"vfio-user-pci","socket":{"type":"unix","path":"/dev/shm/nvmepf-' out || die "$(cat out)"
+  grep -q 'memory must be shared' err || die "no word of the memory: $(cat err)"
 }
 
 test_dump() {

@@ -4,6 +4,8 @@
 #define NVMEPF_CPLATFORM_H
 
 #include <stdbool.h>
+#include "ExecGuard.h"
+
 #include <stddef.h>
 #include <stdint.h>
 

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#ifndef NVMEPF_TAKE_OVER_H
+#define NVMEPF_TAKE_OVER_H
+
+#include <stddef.h>
+
+struct thread_data;
+struct ioengine_ops;
+
+/// The engine, in nvmepf.c.
+extern struct ioengine_ops ioengine;
+
+/// One line for the user, on standard error.
+void nvmepf_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/// As if the job did not set the option that lies at `offset` in struct thread_options.
+void nvmepf_unset_option(struct thread_data *td, size_t offset);
+
+/// Say once which options of its own engine a job sets, to no effect.
+void nvmepf_note_foreign_options(struct thread_data *td);
+
+#endif

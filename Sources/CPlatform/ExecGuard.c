@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include "ExecGuard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/openat2.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+// Skip `count` instructions unless the value is `value`.
+#define UNLESS(value, count) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, count)
+#define NOTIFY_IF(value) UNLESS(value, 1), RETURN(SECCOMP_RET_USER_NOTIF)
+
+// The system calls by architecture; a second one is what 32-bit programs use.
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#define COMPAT_ARCH AUDIT_ARCH_I386
+#define COMPAT_EXECVEAT 358
+// The calls of x32 have numbers of their own.
+#define X32_EXECVE 0x40000208
+#define X32_EXECVEAT 0x40000221
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#define COMPAT_ARCH AUDIT_ARCH_ARM
+#define COMPAT_EXECVEAT 387
+#define X32_EXECVE 0xfffffffe
+#define X32_EXECVEAT 0xffffffff
+#endif
+#define COMPAT_EXECVE 11
+
+static struct sock_filter filter[] = {
+  LOAD(arch),
+  UNLESS(NATIVE_ARCH, 10),
+  LOAD(nr),
+  NOTIFY_IF(__NR_execve),
+  NOTIFY_IF(__NR_execveat),
+  NOTIFY_IF(X32_EXECVE),
+  NOTIFY_IF(X32_EXECVEAT),
+  RETURN(SECCOMP_RET_ALLOW),
+  UNLESS(COMPAT_ARCH, 5),
+  LOAD(nr),
+  NOTIFY_IF(COMPAT_EXECVE),
+  NOTIFY_IF(COMPAT_EXECVEAT),
+  RETURN(SECCOMP_RET_ALLOW),
+};
+
+int nvmepf_guard_install(bool *privileges_kept) {
+  struct sock_fprog program = {.len = sizeof(filter) / sizeof(*filter), .filter = filter};
+  const unsigned flags = SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_SPEC_ALLOW;
+
+  *privileges_kept = true;
+  long listener = syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  if (listener < 0 && errno == EACCES) {
+    *privileges_kept = false;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+      return -1;
+    listener = syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+  }
+  return (int)listener;
+}
+
+int nvmepf_guard_receive(int listener, struct nvmepf_exec *exec) {
+  struct seccomp_notif request;
+
+  for (;;) {
+    struct pollfd wait = {.fd = listener, .events = POLLIN};
+    if (poll(&wait, 1, -1) < 0) {
+      if (errno == EINTR)
+        continue;
+      return -1;
+    }
+    if (!(wait.revents & POLLIN))
+      return 0;
+    memset(&request, 0, sizeof(request));
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request) == 0)
+      break;
+    // Whoever asked was killed meanwhile.
+    if (errno != EINTR && errno != ENOENT)
+      return -1;
+  }
+  const unsigned number = (unsigned)request.data.nr;
+  *exec = (struct nvmepf_exec){.id = request.id, .pid = (int32_t)request.pid};
+  if (request.data.arch == NATIVE_ARCH) {
+    exec->is_at = number == __NR_execveat || number == X32_EXECVEAT;
+    exec->is_32_bit = number == X32_EXECVE || number == X32_EXECVEAT;
+  } else {
+    exec->is_at = number == COMPAT_EXECVEAT;
+    exec->is_32_bit = true;
+  }
+  for (int i = 0; i < 6; i++)
+    exec->arguments[i] = request.data.args[i];
+  return 1;
+}
+
+void nvmepf_guard_answer(int listener, uint64_t id, int error) {
+  struct seccomp_notif_resp answer = {.id = id, .error = -error};
+
+  if (!error)
+    answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+  ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
+}
+
+int nvmepf_open_in_root(int root, const char *path) {
+  const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_IN_ROOT};
+
+  return (int)syscall(__NR_openat2, root, path, &how, sizeof(how));
+}
+
+bool nvmepf_contains(const void *bytes, size_t length, const void *mark, size_t mark_length) {
+  return memmem(bytes, length, mark, mark_length) != NULL;
+}
+
+bool nvmepf_gives_capabilities(int fd) { return fgetxattr(fd, "security.capability", NULL, 0) > 0; }
+
+const char *nvmepf_executed_path(void) {
+  const char *path = (const char *)getauxval(AT_EXECFN);
+
+  return path ? path : "";
+}

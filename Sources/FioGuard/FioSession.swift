@@ -1,0 +1,116 @@
+import CPlatform
+import Glibc
+
+/// What makes fio run on a recorded endpoint: a folder, first in PATH, whose `fio` is nvmepf itself, which then starts the
+/// real fio with the engine loaded before it. The folder alone says which endpoint it is, so neither the environment nor
+/// the options of whoever starts fio matter.
+public struct FioSession: Sendable {
+  /// The recording's folder.
+  public let folder: String
+  /// What the engine finds in its environment.
+  private let settings: [String: String]
+
+  private static let settingsName = "fio-settings"
+  private static let engineName = "fio-engine.so"
+  private static let realSuffix = ".real"
+
+  /// - Parameters:
+  ///   - enginePath: the engine for fio; nil where it is not built.
+  ///   - searchPath: the PATH in which fio is looked for.
+  public init(folder: String, enginePath: String?, settings: [String: String], searchPath: String) throws(FioProblem) {
+    guard !folder.contains(where: { $0 == ":" || $0 == " " }) else {
+      throw FioProblem("fio cannot load its engine from \(folder), whose name has a space or colon: free /dev/shm")
+    }
+    (self.folder, self.settings) = (folder, settings)
+    let lines = settings.map { "\($0)=\($1)\n" }.sorted().joined()
+    try FioSession.write(lines, to: "\(folder)/\(FioSession.settingsName)")
+    guard let enginePath else { return }
+    try FioSession.link(enginePath, "\(folder)/\(FioSession.engineName)")
+    for path in searchPath.split(separator: ":").map({ Array("\($0)/fio".utf8) }) where Program(path: path) == .fio {
+      _ = try addProgram(path, name: "fio")
+      break
+    }
+  }
+
+  /// A name under which the fio at `path` runs on the endpoint.
+  public func addProgram(_ path: [UInt8], name: String) throws(FioProblem) -> String {
+    let own = "\(folder)/\(name)"
+    guard let real = realpath(path.map { CChar(bitPattern: $0) } + [0], nil) else {
+      throw FioProblem("\(path.text): \(String(cString: strerror(errno)))")
+    }
+    defer { free(real) }
+    guard symlink(real, own + FioSession.realSuffix) == 0 else {
+      throw FioProblem("cannot write \(own): \(String(cString: strerror(errno)))")
+    }
+    guard let executable = realpath("/proc/self/exe", nil) else { throw FioProblem("/proc is not mounted") }
+    defer { free(executable) }
+    try FioSession.link(String(cString: executable), own)
+    return own
+  }
+
+  /// The preloaded engine, as it stands first in a fio's environment.
+  public static func preload(_ folder: String) -> String { "LD_PRELOAD=\(folder)/\(engineName)" }
+
+  /// Whether the recording is still there.
+  public static func exists(_ folder: String) -> Bool { access("\(folder)/\(settingsName)", F_OK) == 0 }
+
+  /// Where this process was started under the name of such a fio: become the real one. Returns otherwise.
+  public static func becomeFio() {
+    let path = Array(String(cString: nvmepf_executed_path()).utf8)
+    guard path.baseName.starts(with: Array("fio".utf8)), let slash = path.lastIndex(of: 0x2f) else { return }
+    let folder = path[..<slash].map { $0 }.text
+    guard access(path.text + realSuffix, X_OK) == 0, let target = realpath(path.text + realSuffix, nil) else { return }
+    guard let settings = read("\(folder)/\(settingsName)") else {
+      fail("the recording that this fio belongs to has ended")
+    }
+    for line in settings.split(separator: "\n") {
+      let parts = line.split(separator: "=", maxSplits: 1)
+      if parts.count == 2 { setenv(String(parts[0]), String(parts[1]), 1) }
+    }
+    let others = getenv("LD_PRELOAD").map { ":" + String(cString: $0) } ?? ""
+    setenv("LD_PRELOAD", "\(folder)/\(engineName)\(others)", 1)
+    execv(target, CommandLine.unsafeArgv)
+    fail("cannot run \(String(cString: target)): \(String(cString: strerror(errno)))")
+  }
+
+  static func fail(_ text: String) -> Never {
+    say(text)
+    exit(2)
+  }
+
+  /// One line to standard error.
+  static func say(_ text: String) {
+    let line = Array("nvmepf: \(text)\n".utf8)
+    _ = Glibc.write(STDERR_FILENO, line, line.count)
+  }
+
+  private static func link(_ target: String, _ path: String) throws(FioProblem) {
+    guard symlink(target, path) == 0 else {
+      throw FioProblem("cannot write \(path): \(String(cString: strerror(errno)))")
+    }
+  }
+
+  private static func write(_ text: String, to path: String) throws(FioProblem) {
+    let descriptor = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    defer { close(descriptor) }
+    let bytes = Array(text.utf8)
+    guard descriptor >= 0, Glibc.write(descriptor, bytes, bytes.count) == bytes.count else {
+      throw FioProblem("cannot write \(path): \(String(cString: strerror(errno)))")
+    }
+  }
+
+  private static func read(_ path: String) -> String? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 1 << 16)
+    let count = Glibc.read(descriptor, &bytes, bytes.count)
+    return count > 0 ? bytes[..<count].map { $0 }.text : nil
+  }
+}
+
+/// Why fio cannot be started on the endpoint, and what to do.
+public struct FioProblem: Error, CustomStringConvertible, Sendable {
+  public let description: String
+  init(_ description: String) { self.description = description }
+}

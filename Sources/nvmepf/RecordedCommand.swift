@@ -1,0 +1,140 @@
+import FioGuard
+import Foundation
+import Glibc
+
+/// The command of a recording: every fio in it runs on the endpoint, or not at all.
+struct RecordedCommand {
+  /// The words as bytes: a file's name need not be text.
+  private(set) var words: [[UInt8]]
+  /// Let a fio that cannot be redirected run.
+  private let allowsRealDevices: Bool
+  private let searchPath = getenv("PATH").map { String(cString: $0) } ?? ""
+  private let fio: (index: Int, path: [UInt8], program: Program)?
+
+  /// - Parameter count: words at the end of nvmepf's own command line.
+  init(lastWords count: Int, allowsRealDevices: Bool) {
+    let all = CommandLine.unsafeArgv
+    let first = Int(CommandLine.argc) - count
+    words = (first..<Int(CommandLine.argc)).map { Array(String.bytes(all[$0]!)) }
+    self.allowsRealDevices = allowsRealDevices
+    fio = CommandWords.findFio(words, searchPath: searchPath)
+  }
+
+  /// What can be said before anything is begun.
+  func check() throws(Failure) {
+    guard let name = words.first else { return }
+    try Child.check(name.text)
+    if fio != nil { try RecordedCommand.checkEngine() }
+    if case .sealedFio(let reason) = fio?.program, !allowsRealDevices {
+      throw Failure(
+        description: "the I/O of \(fio!.path.text) cannot be redirected, since \(reason): use the distribution's fio")
+    }
+    if fio == nil, !allowsRealDevices, !isWatchable {
+      throw Failure(
+        description: "\(name.text) raises its privileges, so a fio in it cannot be kept from real devices: record as "
+          + "root, name fio itself in the command, or add --allow-real-devices")
+    }
+  }
+
+  /// Programs of an ordinary user that are watched cannot raise their privileges.
+  private var isWatchable: Bool { geteuid() == 0 || !CommandWords.raisesPrivileges(words) }
+
+  /// Run it. What it needs lies in the recording's folder and goes with it.
+  /// - Parameter keepsData: whether the namespace gives back what is written to it.
+  func start(_ session: Session, keepsData: Bool) throws(Failure) -> Child {
+    let folder = session.folder
+    var settings = session.environment
+    settings["NVMEPF_KEEPS_DATA"] = keepsData ? "1" : "0"
+    var words = words
+    do throws(FioProblem) {
+      let fios = try FioSession(
+        folder: folder, enginePath: RecordedCommand.enginePath, settings: settings, searchPath: searchPath)
+      if let fio, fio.program == .fio { words[fio.index] = Array(try fios.addProgram(fio.path, name: "fio-1").utf8) }
+    } catch { throw Failure(description: error.description) }
+    addDevice(&words, session.socketPath)
+    var environment = settings
+    environment["PATH"] = "\(folder):\(searchPath)"
+    if allowsRealDevices { return try Child(words, environment: environment) }
+    guard isWatchable else {
+      tell("nvmepf: the command raises its privileges and cannot be watched: only the fio named in it is redirected")
+      return try Child(words, environment: environment)
+    }
+    return try watched(words, environment, folder)
+  }
+
+  private func watched(_ words: [[UInt8]], _ environment: [String: String], _ folder: String) throws(Failure) -> Child {
+    var pair: [Int32] = [-1, -1]
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
+      throw Failure(description: "cannot make a socket: \(String(cString: strerror(errno)))")
+    }
+    defer { for descriptor in pair { close(descriptor) } }
+    _ = try Child(
+      ExecGuard.watcherWords(socket: pair[0], folder: folder), inheriting: pair[0])
+    return try Child(
+      ExecGuard.watchedWords(socket: pair[1], isNeeded: fio == nil, command: words), environment: environment,
+      inheriting: pair[1])
+  }
+
+  /// QEMU gets the endpoint as a device, unless its command line has one already.
+  private func addDevice(_ words: inout [[UInt8]], _ socketPath: String) {
+    guard let name = words.first?.baseName.text, name.hasPrefix("qemu-system-") || name == "kvm",
+      !words.contains(where: { $0.text.contains("vfio-user-pci") })
+    else { return }
+    let device = #"{"driver":"vfio-user-pci","socket":{"type":"unix","path":"\#(socketPath)"}}"#
+    words += ["-device", device].map { Array($0.utf8) }
+    tell("nvmepf: added to \(name): -device '\(device)'")
+    if !words.contains(where: { $0.text.contains("share=on") }) {
+      tell(
+        "nvmepf: the guest's memory must be shared, for 2 GiB: -m 2G "
+          + "-object memory-backend-memfd,id=ram,size=2G,share=on -machine memory-backend=ram")
+    }
+  }
+
+  /// Why fio takes the same time whatever it costs; nil where that is not known.
+  var timed: String? {
+    guard let fio else { return nil }
+    func isTimed(_ word: Substring) -> Bool {
+      let parts = word.drop { $0 == "-" }.split(separator: "=", maxSplits: 1)
+      return word.hasPrefix("-") && (parts.first.map { $0.count > 5 && "time_based".hasPrefix($0) } ?? false)
+        && parts.dropFirst().first != "0"
+    }
+    let own = words[(fio.index + 1)...].map(\.text)
+    if let word = own.first(where: { isTimed(Substring($0)) }) { return "\(word) says how long" }
+    // fio itself says what its job files mean. It would take one on standard input from the command.
+    guard !own.contains("-") else { return nil }
+    let jobs = Process()
+    let output = Pipe()
+    jobs.executableURL = URL(fileURLWithPath: fio.path.text)
+    jobs.arguments = ["--showcmd"] + own
+    jobs.standardOutput = output
+    jobs.standardError = FileHandle.nullDevice
+    guard (try? jobs.run()) != nil, let bytes = try? output.fileHandleForReading.readToEnd() else { return nil }
+    let all = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+    return all.contains(where: isTimed) ? "time_based in the job file says how long" : nil
+  }
+
+  // MARK: The engine
+
+  /// The engine that lies beside this executable; nil where it is not built.
+  static let enginePath: String? = {
+    let path = ownFolder + "/nvmepf-fio.so"
+    return FileManager.default.fileExists(atPath: path) ? path : nil
+  }()
+
+  private static var ownFolder: String {
+    let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
+    return (own as NSString).deletingLastPathComponent
+  }
+
+  static func checkEngine() throws(Failure) {
+    guard enginePath == nil else { return }
+    throw Failure(description: "the fio engine \(ownFolder)/nvmepf-fio.so is not built: make build")
+  }
+}
+
+extension String {
+  /// A C string's bytes, whether or not they are text.
+  fileprivate static func bytes(_ pointer: UnsafePointer<CChar>) -> UnsafeBufferPointer<UInt8> {
+    UnsafeRawBufferPointer(start: pointer, count: strlen(pointer)).bindMemory(to: UInt8.self)
+  }
+}

@@ -1,0 +1,172 @@
+#!/bin/bash
+# fio-ways.sh NVMEPF
+#
+# Starts fio under `nvmepf record` in every way that a user might, with jobs that write a victim file. Each way runs on the
+# endpoint or is refused with a line that says so, and the victim stays as it was. Prints a line for each that fails, and a
+# count.
+set -uo pipefail
+nvmepf=$(realpath "${1:?usage: fio-ways.sh NVMEPF}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit
+real=$(command -v fio)
+victim=$work/victim
+ran=0 refused=0 failed=0
+
+head -c 262144 /dev/urandom >victim
+before=$(sha256sum <victim)
+job="--name=j --rw=write --bs=4k --size=64k --filename=$victim"
+
+# The same job in files of every kind.
+lines="rw=write\nbs=4k\nsize=64k\nfilename=$victim\n"
+printf "[j]\n$lines" >plain.fio
+printf "[j]\nioengine=libaio\n$lines" >engine.fio
+printf "[global]\nioengine=libaio\n[j]\n$lines" >global.fio
+printf "[global]\nioengine=libaio\n[j]\n$lines" | sed 's/$/\r/' >crlf.fio
+printf "ioengine=libaio\n" >engine.inc
+printf "[global]\ninclude engine.inc\n[j]\n$lines" >include.fio
+mkdir -p sub read 64k
+printf "ioengine=io_uring\nthread=0\n" >sub/engine.inc
+printf "[j]\ninclude engine.inc\n$lines" >sub/include.fio
+printf "; d\xe9bit\n[j]\nioengine=libaio\n$lines" >latin1.fio
+printf "[\xe9t\xe9]\n  ioengine = psync ; why not\n$lines" >latin1-name.fio
+printf "[j]\nioengine=libaio\n%b" "$lines" >"name with space.fio"
+printf "[j]\nioengine=io_uring\nhipri\nfixedbufs\nregisterfiles\nsqthread_poll\nnonvectored=1\n$lines" >io_uring.fio
+printf "[j]\nioengine=libaio\nuserspace_reap\ncmdprio_percentage=10\n$lines" >libaio.fio
+printf "[j]\nmem=mmaphuge\n$lines" >mem.fio
+printf "[j]\niomem=shmhuge\nhugepage-size=2m\n$lines" >iomem.fio
+printf "[j]\nioengine=sync\nio_submit_mode=offload\n$lines" >offload.fio
+printf "[cpu]\nioengine=cpuio\ncpuload=5\nruntime=1\ntime_based\nexit_on_io_done=1\n[j]\n$lines" >cpuio.fio
+printf "[j]\nioengine=mmap\nthread=0\nunlink=1\noverwrite=1\npre_read=1\ncreate_serialize=1\n$lines" >processes.fio
+printf "[j]\ncreate_serialize=0\n$lines" >parallel.fio
+printf "[j]\nioengine=filedelete\nfilesize=64k\nnrfiles=1\nfilename=$victim\n" >delete.fio
+printf "[j]\nioengine=falloc\n$lines" >falloc.fio
+printf "[j]\nioengine=external:/usr/lib/none.so\n$lines" >external.fio
+printf "[j]\nioengine=\${ENGINE}\n$lines" >variable.fio
+printf '#!%s\n[j]\n%b' "$real" "$lines" >shebang.fio
+printf '#!/usr/bin/env fio\n[j]\n%b' "$lines" >shebang-env.fio
+printf '#!/bin/sh\nexec fio "$@"\n' >script
+printf '#!/bin/sh\nexec %s "$@"\n' "$real" >absolute-script
+printf '#!/bin/sh\nPATH=/usr/bin:/bin\nfio "$@"\n' >path-script
+cp script docker
+chmod +x docker shebang.fio shebang-env.fio script absolute-script path-script
+cp "$real" renamed
+mkdir -p linked && ln -s "$real" linked/benchmark
+echo "$job" >plain.args
+export ENGINE=libaio job real victim
+
+fail() {
+  echo "    FAILED: $1: $2"
+  sed 's/^/      /' out | tail -n 8
+  failed=$((failed + 1))
+}
+
+# way runs|refused NAME COMMAND...
+way() {
+  local wanted=$1 name=$2 status commands
+  shift 2
+  rm -f t.nvpt*
+  timeout 60 "$nvmepf" record --backend memory --size 16MiB -o t.nvpt -- "$@" >out 2>&1 </dev/null
+  status=$?
+  commands=$("$nvmepf" info --json t.nvpt 2>/dev/null | sed -n 's/.*"commands" *: *\([0-9]*\).*/\1/p' | head -n 1)
+  if [ "$(sha256sum <victim)" != "$before" ]; then
+    fail "$name" "the victim was written"
+    head -c 262144 /dev/urandom >victim
+    before=$(sha256sum <victim)
+  elif [ "$wanted" = runs ]; then
+    if [ "$status" = 0 ] && [ "${commands:-0}" -ge 16 ]; then ran=$((ran + 1)); else
+      fail "$name" "did not run on the endpoint: status $status, ${commands:-no} commands"
+    fi
+  elif [ "${commands:-0}" -gt 0 ] || ! grep -q '^nvmepf: .*\(not run\|run this job without\|record as root\|runs its jobs on\)' out; then
+    fail "$name" "not refused with a line: status $status"
+  else
+    refused=$((refused + 1))
+  fi
+}
+
+way runs "options" fio $job
+way runs "options with an engine" fio $job --ioengine=libaio
+way runs "an engine in two words" fio $job --ioengine libaio
+way runs "an abbreviated engine" fio $job --ioeng=libaio
+way runs "one dash" fio $job -ioengine=libaio
+way runs "an engine in front" fio --ioengine=psync $job
+way runs "everything in two words" fio --name j --rw write --bs 64k --size 64k --size 64k --filename "$victim" --bs 4k --output res.txt
+way runs "a file that is named as a value" fio --name j --rw write --bs 4k --size 64k --filename "$victim" --directory /
+way runs "thread 0" fio $job --thread=0
+way runs "an absolute path" "$real" $job --ioengine=libaio
+way runs "a renamed copy" ./renamed $job
+way runs "a link with another name" linked/benchmark $job
+way runs "a job file" fio plain.fio
+way runs "a job file with an engine" fio engine.fio
+way runs "an engine in [global]" fio global.fio
+way runs "CRLF" fio crlf.fio
+way runs "an include" fio include.fio
+way runs "an include of an included folder" fio sub/include.fio
+way runs "a comment in Latin-1" fio latin1.fio
+way runs "a section in Latin-1" fio latin1-name.fio
+way runs "a job file with a space in its name" fio "name with space.fio"
+way runs "two job files" fio plain.fio engine.fio
+way runs "options and a job file" fio --ioengine=libaio engine.fio --output=res.txt
+way runs "io_uring's options" fio io_uring.fio
+way runs "libaio's options" fio libaio.fio
+way runs "mem" fio mem.fio
+way runs "iomem" fio iomem.fio
+way runs "offload" fio offload.fio
+way runs "cpuio beside" fio cpuio.fio
+way runs "processes, unlink and pre_read" fio processes.fio
+way runs "jobs set up side by side" fio parallel.fio
+way runs "another external engine" fio external.fio
+way runs "a variable as engine" fio variable.fio
+way runs "one section" fio --section=j engine.fio
+way refused "files deleted" fio delete.fio
+way refused "files allocated" fio falloc.fio
+way runs "standard input" sh -c 'fio - <engine.fio'
+way runs "standard input from a pipe" sh -c 'cat crlf.fio | fio -'
+way runs "a process substitution" bash -c 'fio <(cat engine.fio)'
+way runs "a here document" sh -c 'fio /dev/stdin <engine.fio'
+way runs "sh -c" sh -c 'fio $job --ioengine=libaio'
+way refused "sh -c with an absolute path" sh -c '$real $job'
+way refused "sh -c with a renamed copy" sh -c './renamed $job'
+way runs "a script" ./script $job
+way refused "a script with an absolute path" ./absolute-script $job
+way refused "a script with a PATH of its own" ./path-script $job
+way refused "a job file that names fio as its interpreter" ./shebang.fio
+way runs "a job file whose interpreter is env fio" ./shebang-env.fio
+way runs "env" env A=1 fio $job
+way runs "env -i" env -i fio $job
+way runs "env -i with an absolute path" env -i "$real" $job
+way runs "env -u PATH" env -u PATH -u NVMEPF_SOCKET fio $job
+way refused "env -i in a shell" sh -c 'env -i $real $job'
+way runs "nice and nohup" nice nohup fio $job
+way runs "timeout" timeout 30 fio $job
+way runs "setsid" setsid -w fio $job
+way runs "taskset" taskset -c 0 fio $job
+way runs "setarch" setarch "$(uname -m)" fio $job
+way runs "setarch with an absolute path" setarch "$(uname -m)" -R "$real" $job
+way runs "stdbuf, which preloads too" stdbuf -oL fio $job
+way runs "ionice" ionice -c 3 fio $job
+way runs "chrt" chrt -o 0 fio $job
+way runs "xargs" xargs -a plain.args fio
+way runs "xargs in a shell" sh -c 'echo $job | xargs fio'
+way runs "script" script -qec "fio $job" /dev/null
+way refused "the loader" sh -c '$(ls /lib64/ld-linux* /lib/ld-linux* 2>/dev/null | head -n 1) $real $job'
+way runs "python" python3 -c 'import os, subprocess; subprocess.check_call(["fio"] + os.environ["job"].split())'
+way refused "python with a descriptor" python3 -c 'import os
+os.execve(os.open(os.environ["real"], os.O_RDONLY), ["fio"] + os.environ["job"].split(), os.environ)'
+way runs "find -exec" find plain.fio -exec fio {} ';'
+way runs "make" make -s -f <(printf 'all:\n\tfio $$job\n')
+way runs "in the background" sh -c 'fio $job & wait'
+way runs "a profile" fio --profile=tiobench --size=1m --numruns=1 --dir="$work"
+way refused "a client" fio --client=localhost engine.fio
+way refused "a container" sh -c './docker run debian fio'
+if [ "$(id -u)" = 0 ]; then
+  way runs "unshare" unshare -m fio $job
+  way runs "unshare with an absolute path" unshare -mp --fork "$real" $job
+  way refused "unshare in a shell" sh -c 'unshare -mp --fork $real $job'
+  way refused "another root" sh -c 'mkdir -p root && unshare -m sh -c "mount --rbind / root && chroot root $real $job"'
+  way runs "setpriv" setpriv --no-new-privs fio $job
+else
+  echo "    NOT RUN: five ways that need root"
+fi
+echo "    $((ran + refused + failed)) ways of starting fio: $ran on the endpoint, $refused refused, $failed failed"
+[ $failed = 0 ]
