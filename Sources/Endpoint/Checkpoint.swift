@@ -336,8 +336,8 @@ extension Controller {
     guard phase != .none else { return }
     var made = Fusion(phase: phase, qid: try decodeQueueID(&state), awaited: awaited)
     guard made.qid != .admin, submissionQueues[Int(made.qid.rawValue)].exists else { throw .invalid }
-    made.compare = phase == .waiting ? try decodeHeld(&state, of: made.qid) : try state.get()
-    made.write = phase == .writing ? try state.get() : try decodeHeld(&state, of: made.qid)
+    made.compare = phase == .waiting ? try decodeFused(&state, .compare, of: made.qid) : try state.get()
+    made.write = phase == .writing ? try state.get() : try decodeFused(&state, .write, of: made.qid)
     // Of one that is done nothing is known any more.
     let begun = phase == .comparing ? made.compare : phase == .writing ? made.write : Command.none
     if begun != Command.none {
@@ -348,6 +348,15 @@ extension Controller {
     made.end = try state.getCount(Controller.batchMax)
     for place in 0..<made.end { batch[place] = try decodeHeld(&state, of: made.qid, .fetched) }
     fusion = made
+  }
+
+  /// One of a pair that has not begun.
+  private mutating func decodeFused(
+    _ state: inout StateReader, _ opcode: IOOpcode, of qid: QueueID
+  ) throws(CheckpointError) -> Int32 {
+    let index = try decodeHeld(&state, of: qid)
+    guard commands[Int(index)].sqe.opcode == opcode.rawValue else { throw .invalid }
+    return index
   }
 
   /// A command of that queue which waits for its turn.

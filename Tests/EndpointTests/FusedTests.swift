@@ -77,32 +77,60 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
+  /// A pair from its fetch to its end, with a checkpoint in every phase.
+  private func recordPhases() throws -> [Record] {
+    let bench = try enabled(.constant(ns: 50_000))
+    bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
+    bench.settle()
+    for sqe in pair(2) + [EngineBench.io(.read, cid: 4, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
+    var phases: Set<Fusion.Phase> = []
+    var open = 4
+    while open > 0 {
+      _ = bench.port.beginPass()
+      bench.controller.poll(&bench.port)
+      while bench.reap(1) != nil { open -= 1 }
+      if phases.insert(bench.controller.fusion.phase).inserted { bench.checkpoint() }
+    }
+    bench.settle()
+    bench.checkpoint()
+    #expect(phases.isSuperset(of: [.waiting, .comparing, .writing]))
+    return bench.recorded
+  }
+
+  /// Where the recording's checkpoints are.
+  private func checkpoints(_ slots: [Record]) -> [Int] {
+    var found: [Int] = []
+    var place = 0
+    while place < slots.count {
+      if slots[place].event == .checkpoint { found.append(place) }
+      place += 1 + Int(slots[place].tail)
+    }
+    return found
+  }
+
   @Test("a recording can begin in every phase of a pair")
   func beginsAnywhere() throws {
-    for time in [FusedTests.forEver, .constant(ns: 50_000)] {
-      let bench = try enabled(time)
-      bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
-      bench.settle()
-      for sqe in pair(2) + [EngineBench.io(.read, cid: 4, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
-      var phases: Set<Fusion.Phase> = []
-      var open = 4
-      for _ in 0..<200_000 where open > 0 {
-        _ = bench.port.beginPass()
-        bench.controller.poll(&bench.port)
-        while bench.reap(1) != nil { open -= 1 }
-        guard phases.insert(bench.controller.fusion.phase).inserted else { continue }
-        bench.checkpoint()
-        if time == FusedTests.forEver, phases.contains(.waiting) { break }
-      }
-      bench.settle()
-      bench.checkpoint()
-      try expectIdentical(bench.recorded)
-      #expect(phases.isSuperset(of: time == FusedTests.forEver ? [.waiting] : [.waiting, .comparing, .writing]))
-      // From each checkpoint on.
-      var place = 0
-      while place < bench.recorded.count {
-        if bench.recorded[place].event == .checkpoint { try expectIdentical(Array(bench.recorded[place...])) }
-        place += 1 + Int(bench.recorded[place].tail)
+    let slots = try recordPhases()
+    for place in checkpoints(slots) { try expectIdentical(Array(slots[place...])) }
+  }
+
+  @Test("a checkpoint of any bytes is refused or begins a replay, which ends")
+  func survivesCheckpoints() throws {
+    let slots = try recordPhases()
+    var random = Seeded(11)
+    for place in checkpoints(slots) {
+      let tail = Array(slots[place...])
+      let bytes = Record.size..<Record.size + Int(tail[0].bLow)
+      for _ in 0..<1500 {
+        var changed = tail
+        for _ in 0...random.next() % 3 {
+          // The commands and what is done with them come last.
+          let back = random.next() % 2 == 0 ? random.next() % 600 : random.next() % UInt64(bytes.count)
+          let index = max(bytes.lowerBound, bytes.upperBound - 1 - Int(back))
+          let value = UInt8(truncatingIfNeeded: random.next() % 4 == 0 ? random.next() : random.next() % 16)
+          changed.withUnsafeMutableBytes { $0[index] = value }
+        }
+        _ = try? replay(changed)
       }
     }
   }

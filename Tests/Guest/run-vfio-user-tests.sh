@@ -27,11 +27,14 @@ stop() {
   "$nvmepf" info --json "$folder/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$folder/t.nvpt"
 }
 
+# device SOCKET - QEMU's option that attaches the controller behind it.
+device() { echo "-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$1\"}}"; }
+
 # boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - a guest with the controller attached.
 boot() {
   local system=$1 script=$2
   shift 2
-  DEVICES="-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$folder/socket\"}}" \
+  DEVICES="$(device "$folder/socket") ${also:-}" \
     "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
@@ -70,6 +73,18 @@ J
   serve --config "$folder/msi.json" && work_in "$1" && grep -q 'interrupts by MSI' "$folder/log" && stop
 }
 
+two() { # SYSTEM
+  local also other status=0
+  serve || return 1
+  rm -f "$folder/other" "$folder/other.control"
+  "$nvmepf" serve --socket "$folder/other" --backend memory:16MiB 2>"$folder/other.log" &
+  other=$!
+  until [ -S "$folder/other.control" ]; do kill -0 $other 2>/dev/null || return 1; done
+  also=$(device "$folder/other") boot "$1" two || status=$?
+  kill -INT $other
+  wait $other && stop && return $status
+}
+
 vanish() { # SYSTEM
   serve || return 1
   boot "$1" vanish &
@@ -99,6 +114,7 @@ for suite; do
   version=$(cut -d+ -f1 "$system/version")
   run attach "$system" "$version: a guest's driver reads, writes, trims and resets our controller"
   run pin "$system" "$version: the same without MSI-X, by INTx"
+  run two "$system" "$version: two controllers of one machine are two, and answer what the driver and nvme-cli ask"
   run messages "$system" "$version: the same without MSI-X, by MSI"
 done
 [ -z "${system:-}" ] || run vanish "$system" "$version: a guest that is killed in the middle leaves the controller to the next"
