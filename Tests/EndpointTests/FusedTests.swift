@@ -67,7 +67,7 @@ struct FusedTests {
       }
     }
     // Between the beginning of a comparison and the end of its write only the two stand.
-    let work = (bench.events(of: .executeBegin) + bench.events(of: .executeEnd)).sorted { $0.time < $1.time }
+    let work = bench.events { $0 == .executeBegin || $0 == .executeEnd }
     for first in [3, 6] as [UInt16] {
       let begin = try #require(work.firstIndex { $0.cid == first && $0.event == .executeBegin })
       #expect(work[begin..<begin + 4].map(\.cid) == [first, first, first + 1, first + 1])
@@ -77,23 +77,40 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
-  /// A pair from its fetch to its end, with a checkpoint in every phase.
+  /// A pair from its fetch to its end, with a checkpoint in every phase. What a backend has ends when the test wants it
+  /// to: by an Abort, or because its time is over at once.
   private func recordPhases() throws -> [Record] {
-    let bench = try enabled(.constant(ns: 50_000))
+    let bench = try enabled()
+    let state = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+    defer { state.deallocate() }
+    func serve(_ time: ServiceTime) throws {
+      bench.port.setBackend(1, .slow(try #require(ServiceTimer(time, state: state))))
+    }
+    func poll() {
+      _ = bench.port.beginPass()
+      bench.controller.poll(&bench.port)
+    }
     bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
     bench.settle()
     for sqe in pair(2) + [EngineBench.io(.read, cid: 4, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
-    var phases: Set<Fusion.Phase> = []
-    var open = 4
-    while open > 0 {
-      _ = bench.port.beginPass()
-      bench.controller.poll(&bench.port)
-      while bench.reap(1) != nil { open -= 1 }
-      if phases.insert(bench.controller.fusion.phase).inserted { bench.checkpoint() }
-    }
     bench.settle()
+    #expect(bench.controller.fusion.phase == .waiting)
     bench.checkpoint()
-    #expect(phases.isSuperset(of: [.waiting, .comparing, .writing]))
+    try serve(.constant(ns: 1))
+    var end = SubmissionEntry(opcode: AdminOpcode.abort.rawValue, cid: CommandID(8))
+    end.cdw10 = 1 | 1 << 16
+    bench.submit(0, end)
+    poll()
+    #expect(bench.controller.fusion.phase == .comparing)
+    bench.checkpoint()
+    try serve(FusedTests.forEver)
+    while bench.controller.fusion.phase == .comparing { poll() }
+    #expect(bench.controller.fusion.phase == .writing)
+    bench.checkpoint()
+    #expect(bench.reap(0)?.dw0 == 0)
+    for cid in [3, 4] as [UInt16] { #expect(abort(bench, cid)) }
+    #expect(statuses(bench).count == 4 && bench.controller.executing == 0)
+    bench.checkpoint()
     return bench.recorded
   }
 

@@ -142,11 +142,14 @@ struct ReplayTests {
 
 extension EngineBench {
   /// The recorded events of a kind.
-  func events(of kind: EventKind) -> [Record] {
+  func events(of kind: EventKind) -> [Record] { events { $0 == kind } }
+
+  /// The recorded events of some kinds, in their order.
+  func events(_ isWanted: (EventKind?) -> Bool) -> [Record] {
     var found: [Record] = []
     var index = 0
     while index < recorded.count {
-      if recorded[index].event == kind { found.append(recorded[index]) }
+      if isWanted(recorded[index].event) { found.append(recorded[index]) }
       index += 1 + Int(recorded[index].tail)
     }
     return found
