@@ -10,6 +10,7 @@ public final class RecorderThread: Sendable {
   /// What both threads see.
   private final class State: @unchecked Sendable {
     let stopping = Atomic<Bool>(false)
+    let hasFailed = Atomic<Bool>(false)
     /// The thread's until it has ended.
     let writer: TraceWriter
     var summary: RecordingSummary?
@@ -39,7 +40,9 @@ public final class RecorderThread: Sendable {
   public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
 
   /// Write what is left and close the trace. Producers must have ended. To be called once.
-  public func stop() -> RecordingSummary {
+  /// - Parameter hasFailed: see `TraceWriter.finish`.
+  public func stop(hasFailed: Bool = false) -> RecordingSummary {
+    state.hasFailed.store(hasFailed, ordering: .relaxed)
     state.stopping.store(true, ordering: .releasing)
     pthread_join(thread, nil)
     return state.summary!
@@ -55,6 +58,6 @@ public final class RecorderThread: Sendable {
       var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
       nanosleep(&pause, nil)
     }
-    state.summary = state.writer.finish()
+    state.summary = state.writer.finish(hasFailed: state.hasFailed.load(ordering: .relaxed))
   }
 }

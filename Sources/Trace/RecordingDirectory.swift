@@ -7,7 +7,11 @@ public struct RecordingDirectory: Sendable {
   public let id: TraceID
 
   private static func sharedPath(_ id: TraceID) -> String { "/dev/shm/nvmepf-\(id)" }
-  private static func fallbackPath(_ tracePath: String) -> String { tracePath + ".rings" }
+  private static func fallbackPath(_ tracePath: String) -> String {
+    // A recording that was killed before its first command left its trace under another name.
+    let suffix = TraceFile.unpublishedSuffix
+    return (tracePath.hasSuffix(suffix) ? String(tracePath.dropLast(suffix.count)) : tracePath) + ".rings"
+  }
 
   private init(path: String, id: TraceID) { (self.path, self.id) = (path, id) }
 

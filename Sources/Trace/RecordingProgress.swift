@@ -44,6 +44,8 @@ public struct RecordingSummary: Sendable {
   /// Length of the file.
   public let bytes: UInt64
   public let lost: UInt64
+  /// The recording failed without a command, and the trace before it was kept.
+  public let isDiscarded: Bool
   /// Why the recording ended early.
   public let error: TraceError?
   /// What else went wrong: rings that could not be read.

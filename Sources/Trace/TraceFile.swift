@@ -5,6 +5,8 @@ import Glibc
 struct TraceFile: ~Copyable {
   var path: String
   let descriptor: Int32
+  /// Where the file is until it is published.
+  private var unpublished: String?
   /// Bytes that are whole.
   private(set) var end: UInt64 = 0
 
@@ -12,6 +14,48 @@ struct TraceFile: ~Copyable {
   init(creating path: String) throws(TraceError) {
     descriptor = try TraceFile.openEmpty(path)
     self.path = path
+  }
+
+  /// What the name of a trace ends with until it has a command.
+  static let unpublishedSuffix = ".part"
+
+  /// Create the file beside the one that is there, which stays until `publish`.
+  init(replacing path: String) throws(TraceError) {
+    let isReplaceable = try TraceFile.isReplaceable(path)
+    let place = isReplaceable ? path + TraceFile.unpublishedSuffix : path
+    descriptor = try TraceFile.openEmpty(place)
+    self.path = path
+    unpublished = isReplaceable ? place : nil
+  }
+
+  /// Whether a regular file is at `path`, which nobody records to and which could be written. Nothing else has a
+  /// predecessor to keep: a device, a pipe, a link, a new file.
+  private static func isReplaceable(_ path: String) throws(TraceError) -> Bool {
+    var status = stat()
+    guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }
+    let previous = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW)
+    guard previous >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
+    defer { close(previous) }
+    try lock(previous, path: path)
+    let end = path.lastIndex(of: "/").map { path[..<$0] + "/" } ?? "."
+    return access(String(end), W_OK) == 0
+  }
+
+  /// Take the place of the file that was there, which is kept as `.old`.
+  mutating func publish() throws(TraceError) {
+    guard let unpublished else { return }
+    rename(path, path + ".old")
+    guard rename(unpublished, path) == 0 else { throw TraceError.system("cannot rename \(unpublished)", errno) }
+    self.unpublished = nil
+  }
+
+  /// Remove a file that was not published.
+  /// - Returns: whether there was one.
+  mutating func discard() -> Bool {
+    guard let unpublished else { return false }
+    unlink(unpublished)
+    self.unpublished = nil
+    return true
   }
 
   deinit { close(descriptor) }

@@ -10,6 +10,8 @@ public final class TraceWriter {
     public var engineSlotsPerChunk = 1 << 18
     /// A flight recorder: keep the newest chunks that fit in as many bytes.
     public var keepBytes: UInt64?
+    /// Leave a trace that is there alone until a command is recorded, then keep it as `.old`.
+    public var keepsPrevious = false
     /// What the ticks in the rings are.
     public var ticks = TickSource.cycles
     public init() {}
@@ -59,7 +61,7 @@ public final class TraceWriter {
     encoder = try ChunkEncoder()
     let bytes = try header.encoded()
     headerLength = UInt64(bytes.count)
-    file = try TraceFile(creating: path)
+    file = try options.keepsPrevious ? TraceFile(replacing: path) : TraceFile(creating: path)
     try file.append(bytes)
     if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
   }
@@ -86,7 +88,8 @@ public final class TraceWriter {
 
   /// Write everything that is left, the index and the footer, and remove the rings. Producers must have ended; what one
   /// still writes is lost.
-  public func finish() -> RecordingSummary {
+  /// - Parameter hasFailed: a recording without commands is not worth the trace before it.
+  public func finish(hasFailed: Bool = false) -> RecordingSummary {
     adoptRings(.max)
     for stream in streams {
       drain(stream, 0)
@@ -96,15 +99,18 @@ public final class TraceWriter {
       stream.ring.removeFile()
     }
     streams = []
-    if error == nil { close() }
+    let isDiscarded = (hasFailed || error != nil) && progress.commands == 0 && file.discard()
+    if error == nil, !isDiscarded { close() }
     directory?.remove()
     return RecordingSummary(
       path: file.path, events: progress.events, commands: progress.commands, chunks: progress.chunks,
-      bytes: file.end, lost: progress.lost, error: error, problems: problems)
+      bytes: file.end, lost: progress.lost, isDiscarded: isDiscarded,
+      error: error, problems: problems)
   }
 
   private func close() {
     do throws(TraceError) {
+      try file.publish()
       if options.keepBytes != nil { try compact() }
       try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now(options.ticks)))
       try file.sync()
@@ -204,6 +210,7 @@ extension TraceWriter {
       try encoder.append(builder, &header, to: &file)
       chunks.append(ChunkPlace(offset: offset, header: header))
       progress.count(header)
+      if progress.commands > 0 { try file.publish() }
       if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
     } catch {
       fail(error)

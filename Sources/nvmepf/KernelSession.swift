@@ -73,6 +73,8 @@ final class KernelSession: Watched {
   private let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
   private var hasToldTrouble = false
+  /// The recording failed without an event, and the trace before it was kept.
+  private(set) var isDiscarded = false
 
   /// - Parameters:
   ///   - subsystem: NQN of the only one that is recorded; nil for all.
@@ -94,6 +96,7 @@ final class KernelSession: Watched {
     do throws(Failure) {
       var writing = TraceWriter.Options()
       writing.ticks = .monotonic
+      writing.keepsPrevious = true
       let metadata =
         [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes
         + probes.metadata
@@ -115,10 +118,12 @@ final class KernelSession: Watched {
   }
 
   /// End the recording and close the trace.
-  func finish() throws(Failure) {
+  /// - Parameter hasFailed: without an event, the trace is not worth the one before it.
+  func finish(hasFailed: Bool = false) throws(Failure) {
     kernel.stop()
     if let problem = kernel.problem { complain(problem) }
-    let summary = recorder.stop()
+    let summary = recorder.stop(hasFailed: hasFailed && kernel.events == 0)
+    isDiscarded = summary.isDiscarded
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
   }

@@ -123,8 +123,10 @@ struct RecordCommand: ParsableCommand {
         : try run(recorded.start(session, keepsData: configuration.keepsData), Watch(session))
     } catch { failure = error }
     Watch(session).end()
-    do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
-    summarise(session.progressLine(isEnd: true))
+    do throws(Failure) { try session.finish(hasFailed: failure != nil || status != 0) } catch {
+      failure = failure ?? error
+    }
+    summarise(session.progressLine(isEnd: true), isDiscarded: session.isDiscarded)
     if !command.isEmpty, status == 0, failure == nil, session.recorder?.progress.commands == 0 {
       complain(
         "the endpoint received no commands: fio is redirected to it, other hosts connect to the vfio-user socket in "
@@ -182,8 +184,10 @@ struct RecordCommand: ParsableCommand {
       }
     } catch { failure = error }
     watch.end()
-    do throws(Failure) { try session.finish() } catch { failure = failure ?? error }
-    summarise(session.progressLine)
+    do throws(Failure) { try session.finish(hasFailed: failure != nil || status != 0) } catch {
+      failure = failure ?? error
+    }
+    summarise(session.progressLine, isDiscarded: session.isDiscarded)
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
   }
@@ -192,7 +196,10 @@ struct RecordCommand: ParsableCommand {
   private func measureOverhead(_ pairs: Int) throws -> String {
     guard !command.isEmpty else { throw Failure(description: "--measure-overhead needs a command after --") }
     let path = "/dev/shm/nvmepf-overhead-\(getpid()).nvpt"
-    defer { unlink(path) }
+    defer {
+      unlink(path)
+      unlink(path + ".old")
+    }
     func seconds(_ isRecorded: Bool) throws -> Double {
       let session =
         try isRecorded ? KernelSession(kernel, subsystem: endpoint.subsystem, output: path, command: command) : nil
@@ -255,7 +262,11 @@ struct RecordCommand: ParsableCommand {
 
   // MARK: The end
 
-  private func summarise(_ line: String) {
+  private func summarise(_ line: String, isDiscarded: Bool) {
+    guard !isDiscarded else {
+      tell("nvmepf: nothing was recorded; \(output) stays as it was")
+      return
+    }
     tell("nvmepf: recorded \(line)")
     if endpoint.flightRecorder != nil,
       let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64

@@ -38,6 +38,8 @@ final class Session: Watched {
   private var kernelRecorder: KernelRecorder?
   private var ticksPerSecond: UInt64 = 0
   private var hasToldTrouble = false
+  /// The recording failed without a command, and the trace before it was kept.
+  private(set) var isDiscarded = false
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
@@ -84,6 +86,7 @@ final class Session: Watched {
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
         writing.keepBytes = keeping.bytes
+        writing.keepsPrevious = true
         let metadata =
           [
             ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
@@ -119,7 +122,7 @@ final class Session: Watched {
     do throws(ControlError) {
       control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
     } catch {
-      try? finish()
+      try? finish(hasFailed: true)
       throw Failure(description: error.description)
     }
     serving = WorkerThread(name: "nvmepf-serve") {
@@ -160,7 +163,8 @@ final class Session: Watched {
   var folder: String { directory.path }
 
   /// End the serving and the engine, and close the trace.
-  func finish() throws(Failure) {
+  /// - Parameter hasFailed: without a command, the trace is not worth the one before it.
+  func finish(hasFailed: Bool = false) throws(Failure) {
     control?.stop()
     server.stop()
     serving?.join()
@@ -170,7 +174,8 @@ final class Session: Watched {
     defer { directory.remove() }
     discarder?.join()
     guard let recorder else { return }
-    let summary = recorder.stop()
+    let summary = recorder.stop(hasFailed: hasFailed)
+    isDiscarded = summary.isDiscarded
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
   }

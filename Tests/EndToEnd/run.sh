@@ -157,6 +157,44 @@ test_exit_status_of_the_command() {
   [ ! -e "/dev/shm/nvmepf-$("$nvmepf" info --json | json 'd["id"]')" ] || die "its rings are still there"
 }
 
+# Only a recording of something takes the place of the trace before it, which is kept.
+test_previous_trace_is_kept() {
+  local pid sleeping
+  "$nvmepf" record --rw randread --number 10 2>/dev/null
+  cp nvmepf.nvpt first
+  expect_status 1 "$nvmepf" record -- fio --name=t --rw=reed
+  grep -q 'nothing was recorded; nvmepf.nvpt stays as it was' err || die "no word of it: $(cat err)"
+  expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
+  expect_refused 'bytes: choose another\|No such file' "$nvmepf" record --backend ./nowhere --rw read
+  cmp -s nvmepf.nvpt first || die "the trace before was lost"
+  [ "$(ls | grep -c nvpt)" = 1 ] || die "something was left: $(ls)"
+  expect_status 0 "$nvmepf" record --rw randread --number 20
+  cmp -s nvmepf.nvpt.old first || die "the trace before was not kept"
+  [ "$("$nvmepf" info --json | json 'd["commands"], d["complete"]')" = "20 True" ] || die "$("$nvmepf" info)"
+  # Killed before and behind its first command.
+  "$nvmepf" record -- sleep 1000 2>err &
+  pid=$!
+  until sleeping=$(pgrep -P $pid sleep) && [ -s nvmepf.nvpt.part ]; do kill -0 $pid || die "$(cat err)"; done
+  kill -9 $pid $sleeping
+  wait $pid 2>/dev/null
+  [ "$("$nvmepf" info --json | json 'd["commands"]')" = 20 ] || die "the trace before was lost"
+  expect_status 0 "$nvmepf" repair nvmepf.nvpt.part
+  rm nvmepf.nvpt.part
+  "$nvmepf" record --rw randread --runtime 60 2>/dev/null &
+  pid=$!
+  while cmp -s nvmepf.nvpt.old first; do kill -0 $pid || die "it has ended"; done
+  until [ -e nvmepf.nvpt ]; do :; done
+  expect_refused 'is being recorded to' "$nvmepf" record --rw read --number 1
+  kill -9 $pid
+  wait $pid 2>/dev/null
+  expect_status 0 "$nvmepf" repair nvmepf.nvpt
+  expect_identical
+  # A link is written through.
+  ln -s elsewhere.nvpt link.nvpt
+  expect_status 0 "$nvmepf" record -o link.nvpt --rw read --number 1
+  [ -L link.nvpt ] && expect_identical elsewhere.nvpt
+}
+
 test_interrupt() {
   local pid
   (trap - INT; exec "$nvmepf" record --rw randread --runtime 60) 2>err &
