@@ -13,21 +13,23 @@ struct RecordCommand: ParsableCommand {
     commandName: "record",
     abstract: "Record everything that crosses the endpoint's PCI boundary while a workload runs.",
     discussion: """
-      With a COMMAND, the endpoint is served while the command runs. Every fio that the command runs works on the
-      endpoint's namespace, whatever engine and files its jobs name; a fio that cannot be redirected does not run. Other
-      hosts find the endpoint's vfio-user socket in NVMEPF_SOCKET. QEMU as the COMMAND gets the endpoint as a device.
-      Without a COMMAND, the built-in workload runs.
+      With a COMMAND, serve the endpoint while the command runs. Every fio that it
+      runs works on the endpoint's namespace, whatever engine and files its jobs
+      name; a fio that cannot be redirected does not run. Other hosts find the
+      vfio-user socket in NVMEPF_SOCKET. QEMU as the COMMAND gets the endpoint as a
+      device. Without a COMMAND, the built-in workload runs.
 
-        nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
+        nvmepf record -- fio --name=a --rw=randread --bs=4k --number_ios=100000
         nvmepf record --rw randread --bs 4k --iodepth 32 --runtime 5
         nvmepf record --backend memory -- fio job.fio
-        nvmepf record -- qemu-system-x86_64 -machine memory-backend=ram -m 2G
+        nvmepf record -- qemu-system-x86_64 -m 2G -machine memory-backend=ram \\
           -object memory-backend-memfd,id=ram,size=2G,share=on disk.img
 
-      With --kernel, record this machine's kernel, its NVMe target (nvmet) and its NVMe driver, while the COMMAND runs,
-      or for --runtime seconds, or until Ctrl-C. A fio then works on the files and devices that it names:
+      With --kernel, record this machine's kernel, its NVMe target (nvmet) and its
+      NVMe driver, while the COMMAND runs, or for --runtime seconds, or until
+      Ctrl-C. A fio then works on the files and devices that it names:
 
-        nvmepf record --kernel -- fio --name=test --filename=/dev/nvme0n1 --rw=randread --bs=4k --runtime=5 --time_based
+        nvmepf record --kernel -- fio --name=a --filename=/dev/nvme0n1 --rw=randread
 
       Ctrl-C ends the recording and keeps it. The exit status is the command's own.
       """)
