@@ -25,8 +25,8 @@ struct DriverRecording {
   private(set) var strays: UInt64 = 0
   /// The controller was enabled before the recording began: it is known only from when it is next enabled.
   private(set) var wasRunning = false
-  /// What the controller's registers say that is wrong, and when.
-  private(set) var faults: [(time: UInt64, what: String)] = []
+  /// What is wrong with the controller's registers and interrupts, whatever its commands.
+  private(set) var faults: [(time: UInt64, subject: String, what: String)] = []
 
   /// By queue and command identifier: what is in flight, and what was completed last under that name.
   private var live: [UInt32: Int] = [:]
@@ -36,6 +36,7 @@ struct DriverRecording {
   private var queues: [UInt16: Queue] = [:]
   /// Entries posted since the completion queue was created.
   private var posted: [UInt16: UInt64] = [:]
+  private var interrupts = DriverInterrupts()
   private var doubts: UInt32 = 0
   private var streams: Set<UInt16> = []
   /// Bytes that lists and segments take.
@@ -118,13 +119,20 @@ struct DriverRecording {
       // Its completion may have been posted by another thread meanwhile.
       let key = key(event.qid, event.cid)
       if let index = live[key] ?? last[key] { commands[index].work.ended = true }
+    case .interrupt: note(interrupts.raised(event), of: event.qid, at: event.time)
     case .dropped: dropped(event)
     default: break
     }
   }
 
+  private mutating func note(_ fault: String?, of cqid: UInt16, at time: UInt64) {
+    guard let fault, faults.count < Self.faultsMax else { return }
+    faults.append((time, "completion queue \(cqid)", fault))
+  }
+
   /// The trace is at its end.
   mutating func finish() {
+    for cqid in interrupts.queues { note(interrupts.overdue(cqid, at: end), of: cqid, at: end) }
     if !isEnabled, case .certain = enabling { checkDisabled(at: end) }
   }
 
@@ -143,6 +151,7 @@ struct DriverRecording {
   private mutating func doubt(since time: UInt64) {
     doubts &+= 1
     posted = [:]
+    interrupts.forgetEntries()
     looks -= live.count + min(commands.count, 1 << 16)
     for index in live.values { commands[index].isDoubtful = true }
     // Of the others, one that was completed before has all its events.
@@ -168,13 +177,14 @@ struct DriverRecording {
     }
     if enables, !isEnabled, case .certain = enabling { checkDisabled(at: event.time) }
     if !enables || !isEnabled { interrupt() }
+    if enables, !isEnabled { interrupts.create(0, vector: 0, isEnabled: true) }
     isEnabled = enables
   }
 
   /// A controller that was disabled is not ready (Base 2.1, 3.1.4.6).
   private mutating func checkDisabled(at time: UInt64) {
     guard let csts, csts & 1 != 0, faults.count < Self.faultsMax else { return }
-    faults.append((time, "CSTS is \(hex(csts)), still ready, though the host has cleared CC.EN"))
+    faults.append((time, "the controller", "CSTS is \(hex(csts)), still ready, though the host has cleared CC.EN"))
   }
 
   /// Whatever is in flight is not completed, and that is right; every queue is gone.
@@ -184,6 +194,7 @@ struct DriverRecording {
     last = [:]
     queues = [:]
     posted = [0: 0]
+    interrupts.deleteAll()
     doubts = 0
   }
 
@@ -293,6 +304,7 @@ struct DriverRecording {
     if let index = live.removeValue(forKey: key) {
       commands[index].completion = completion(event, of: commands[index], ordinal)
       last[key] = index
+      note(interrupts.posted(event), of: event.qid, at: event.time)
       noteQueues(commands[index])
     } else if let index = last[key] {
       commands[index].extraCompletions += 1
@@ -315,7 +327,12 @@ struct DriverRecording {
   private mutating func noteQueues(_ command: DriverCommand) {
     guard command.completion?.entry.status.isSuccess ?? false else { return }
     switch command.adminOpcode {
-    case .createIOCompletionQueue: posted[command.queueInQuestion] = 0
+    case .createIOCompletionQueue:
+      posted[command.queueInQuestion] = 0
+      interrupts.create(
+        command.queueInQuestion, vector: UInt16(truncatingIfNeeded: command.sqe.cdw11 >> 16),
+        isEnabled: command.sqe.cdw11 & 2 != 0)
+    case .deleteIOCompletionQueue: interrupts.delete(command.queueInQuestion)
     case .deleteIOSubmissionQueue: queueDeleted(command.queueInQuestion, at: command.completion?.time ?? 0)
     default: break
     }

@@ -15,8 +15,24 @@ public struct DriverReplay: ~Copyable {
   private var queues: [UInt16: Queue] = [:]
   /// Create commands that the driver refused because the queue was not contiguous.
   private var refusedCreates: Set<RefusedCreate> = []
+  /// Submission queues that the host has deleted.
+  private var deletedQueues: Set<UInt16> = []
   /// The controller is what the recording has made it.
   private var isFromBegin: Bool
+  /// Admin Queue Attributes as last written; an enabling takes them.
+  private var aqa: UInt32 = 0
+  private var state = State.unknown
+
+  /// How far the engine's controller follows the driver's.
+  private enum State {
+    /// No enabling has been replayed.
+    case unknown
+    case disabled
+    /// Enabled with this CC.
+    case enabled(cc: UInt32)
+    /// The engine failed where the driver went on, which has been reported.
+    case ended
+  }
 
   /// A submission queue as the driver has it.
   private struct Queue {
@@ -91,47 +107,59 @@ public struct DriverReplay: ~Copyable {
     result.endsAtGap = recording.endsAtGap
     result.unseen = recording.unseen
     for fault in recording.faults {
-      result.add(DriverDifference(timeNs: fault.time, command: "the controller", what: fault.what, kind: .new))
+      result.add(DriverDifference(timeNs: fault.time, command: fault.subject, what: fault.what, kind: .new))
     }
     for step in recording.steps {
       switch step {
       case .registerWrite(let offset, let width, let value): write(value, to: offset, width)
-      case .linkDown:
-        controller.reset(.linkDown, &port)
-        forgetQueues()
+      case .linkDown: linkDown()
       case .command(let index): replay(recording.commands[index])
       }
     }
     return result
   }
 
+  private mutating func linkDown() {
+    controller.reset(.linkDown, &port)
+    forgetQueues()
+    aqa = 0
+    if case .unknown = state { return }
+    state = .disabled
+  }
+
   private mutating func write(_ value: UInt64, to offset: UInt64, _ width: Int) {
     guard width == 4 || width == 8, offset < 0x1000 else { return }
     let isConfiguration = offset == Register.cc
-    if isConfiguration, value & 1 == 0 { isFromBegin = true }
+    let enables = value & 1 != 0
+    if isConfiguration, !enables { isFromBegin = true }
     // A controller that was running when the recording began has a past that the engine cannot have.
     guard isFromBegin || !isConfiguration else { return }
-    if offset == Register.aqa {
-      forgetQueues()
-      queues[0] = Queue(depth: UInt32(truncatingIfNeeded: value & 0xfff) + 1)
-      port.depths[0] = UInt32(truncatingIfNeeded: value >> 16 & 0xfff) + 1
-    }
+    if offset == Register.aqa { aqa = UInt32(truncatingIfNeeded: value) }
     controller.writeRegister(offset: offset, width: width, value: value, &port)
-    if isConfiguration, value & 1 == 0 { forgetQueues() }
+    guard isConfiguration else { return }
+    switch state {
+    case .unknown where enables, .disabled where enables:
+      forgetQueues()
+      queues[0] = Queue(depth: (aqa & 0xfff) + 1)
+      port.depths[0] = (aqa >> 16 & 0xfff) + 1
+      state = .enabled(cc: UInt32(truncatingIfNeeded: value))
+    case _ where !enables:
+      forgetQueues()
+      state = .disabled
+    default: break
+    }
   }
 
   private mutating func forgetQueues() {
     queues = [:]
+    deletedQueues = []
     refusedCreates = []
     port.forgetQueues()
     port.depths = [:]
   }
 
   private mutating func replay(_ command: DriverCommand) {
-    guard var queue = queues[command.qid], controller.csts.ready, !controller.csts.fatal else {
-      result.before += 1
-      return
-    }
+    guard isComparable(command), var queue = queues[command.qid] else { return }
     result.commands += 1
     defer { queues[command.qid] = queues[command.qid] == nil ? nil : queue }
     guard checkPlace(of: command, in: &queue) else { return }
@@ -142,6 +170,44 @@ public struct DriverReplay: ~Copyable {
     }
     compare(command, queue.depth)
     noteQueues(command)
+  }
+
+  /// Whether the engine can be given the command. One that it cannot is counted, and reported where that departs from the
+  /// driver.
+  private mutating func isComparable(_ command: DriverCommand) -> Bool {
+    switch state {
+    case .unknown:
+      result.before += 1
+      return false
+    case .enabled(let cc) where !controller.csts.ready || controller.csts.fatal:
+      reportEnd(command, cc)
+      state = .ended
+    case .enabled where queues[command.qid] != nil: return true
+    case .enabled where command.doubts == 0 && !command.isDoubtful && !deletedQueues.contains(command.qid):
+      differ(command, "the driver fetched it from a queue that no command has created")
+    case .disabled where command.completion == nil:
+      result.commands += 1
+      result.interrupted += 1
+      return false
+    case .enabled, .disabled, .ended: break
+    }
+    result.refused += 1
+    return false
+  }
+
+  /// The driver works on after the engine's controller has failed.
+  private mutating func reportEnd(_ command: DriverCommand, _ cc: UInt32) {
+    let configuration = ControllerConfiguration(rawValue: cc)
+    let what =
+      controller.csts.ready
+      ? "the engine declares itself failed (CSTS.CFS), the driver goes on with \(command.text)"
+      : "the driver accepts CC \(hex(cc)) (IOSQES \(configuration.iosqes), IOCQES \(configuration.iocqes), CSS "
+        + "\(configuration.css), MPS \(configuration.mps), AMS \(configuration.ams)) and AQA \(hex(aqa)), the engine "
+        + "refuses them (CSTS.CFS)"
+    result.add(
+      DriverDifference(
+        timeNs: command.time, command: "the controller",
+        what: "\(what); no command is compared until the host enables the controller again", kind: .new))
   }
 
   /// Is it the entry whose turn it was?
@@ -186,8 +252,11 @@ public struct DriverReplay: ~Copyable {
         port.depths[qid] = entries
       } else if qid != 0 {
         queues[qid] = Queue(depth: entries, doubts: command.doubts)
+        deletedQueues.remove(qid)
       }
-    case .deleteIOSubmissionQueue where status.isSuccess && qid != 0: queues[qid] = nil
+    case .deleteIOSubmissionQueue where status.isSuccess && qid != 0:
+      queues[qid] = nil
+      deletedQueues.insert(qid)
     default: break
     }
   }

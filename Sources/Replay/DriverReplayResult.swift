@@ -28,8 +28,10 @@ public struct DriverReplayResult: Sendable {
   public private(set) var knownDifferences = 0
   /// Commands that were in flight when their queue, the controller or the link went down, or when the recording ended.
   public internal(set) var interrupted: UInt64 = 0
-  /// Commands that cannot be replayed: the controller was enabled, or their queues created, before the recording began.
+  /// Commands that cannot be replayed, because the controller was enabled before the recording began.
   public internal(set) var before: UInt64 = 0
+  /// Commands that the engine was not given, because its controller had failed or was disabled, or their queue was deleted.
+  public internal(set) var refused: UInt64 = 0
   /// Commands that were not looked at: they came after a gap, or were more than a replay takes.
   public internal(set) var unseen: UInt64 = 0
   /// Segments and bytes that were compared.
@@ -44,18 +46,22 @@ public struct DriverReplayResult: Sendable {
 
   /// What may be said.
   public enum Verdict: String, Sendable {
+    /// Every command that the driver completed was compared.
     case identical
     case diverged
     /// No command could be compared.
     case nothingToCompare = "nothing to compare"
-    /// Identical as far as the replay went, but some commands were not looked at.
+    /// The compared commands agree, but others were not compared.
     case incomplete
   }
+
+  /// Commands that were not compared, though the driver may have completed them.
+  public var uncompared: UInt64 { before + refused + unseen + doubtful }
 
   public var verdict: Verdict {
     if newDifferences > 0 { return .diverged }
     if compared == 0 { return .nothingToCompare }
-    return unseen > 0 ? .incomplete : .identical
+    return uncompared > 0 || endsAtGap ? .incomplete : .identical
   }
 
   init() {}

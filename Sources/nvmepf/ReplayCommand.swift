@@ -10,10 +10,11 @@ struct ReplayCommand: ParsableCommand {
     abstract: "Feed a recording to the engine and compare everything it does with what it did.",
     discussion: """
       Of a recording of the kernel's nvmet-pci-epf (record --kernel), the engine gets the registers, commands and lists
-      that the driver got; the driver's segments and completions are compared with the engine's, command by command.
-      Where the engine departs from the driver on purpose, the difference says so and is none.
+      that the driver got; the driver's segments and completions are compared with the engine's, command by command,
+      and its interrupts with what the host asked for. A difference that the engine makes on purpose is marked as known
+      and is no finding.
 
-      Exit status: 0 identical, 1 diverged, 2 the trace cannot be replayed, or not all of it.
+      Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be replayed or compared.
       """)
 
   @OptionGroup var file: TraceFile
@@ -97,18 +98,18 @@ struct ReplayCommand: ParsableCommand {
       if count > 0 { lines.append("\(grouped(count)) \(what)") }
     }
     tell(UInt64(result.knownDifferences), "known departures of the engine from the driver")
-    tell(result.interrupted, "of them never completed: a reset, the link or the recording's end came first")
+    tell(result.interrupted, "commands never completed: a reset, the link or the recording's end came first")
+    tell(result.before, "commands were not compared: the controller was enabled before the recording began")
     tell(
-      result.before, "more were not replayed: the controller was enabled, or their queues created, before the recording"
-    )
+      result.refused,
+      "commands were not compared: the engine's controller had failed or was disabled, or their queue was deleted")
     tell(
       result.doubtful,
-      "of them were not compared: the kernel left out a probe while they were under way, or their lists were too long")
-    if result.endsAtGap { lines.append("events are missing: what comes after them was not replayed") }
+      "commands were not compared: the kernel skipped a probe while they ran, or their lists are too long")
+    if result.endsAtGap { lines.append("events are missing: nothing after them was replayed") }
     tell(
       result.unseen,
-      "commands were not looked at: they came after \(result.endsAtGap ? "missing events" : "more than a replay takes")"
-    )
+      "commands were not compared: they came after \(result.endsAtGap ? "missing events" : "more than a replay takes")")
     if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
     return lines.joined(separator: "\n")
   }
@@ -124,7 +125,7 @@ struct ReplayCommand: ParsableCommand {
     case .identical: "identical: the engine does what the driver did: \(count)"
     case .diverged: "different: \(grouped(UInt64(result.newDifferences))) findings: \(count)"
     case .nothingToCompare: "nothing to compare: \(count)"
-    case .incomplete: "identical as far as it was looked at, which is not to the end: \(count)"
+    case .incomplete: "no difference in what was compared, which is not everything: \(count)"
     }
   }
 
@@ -141,7 +142,8 @@ struct ReplayCommand: ParsableCommand {
       "compared": result.compared,
       "new_differences": result.newDifferences, "known_differences": result.knownDifferences, "unseen": result.unseen,
       "segments": result.segments, "bytes": result.bytes, "interrupted": result.interrupted,
-      "not_replayed": result.before, "doubtful": result.doubtful, "ends_at_gap": result.endsAtGap,
+      "not_replayed": result.before + result.refused, "not_compared": result.uncompared, "doubtful": result.doubtful,
+      "ends_at_gap": result.endsAtGap,
       "differences": differences,
     ])
   }

@@ -59,6 +59,118 @@ struct DriverReplayTests {
     #expect(result.interrupted == 1 && result.commands == 6)
   }
 
+  @Test(
+    "A configuration that only the driver accepts ends the comparison with one finding, until the next enabling",
+    arguments: [0x47_0001, 0x56_0001, 0x57_0001, 0x46_0081] as [UInt64])
+  func refusedConfiguration(cc: UInt64) throws {
+    let result = try replay {
+      $0.bringUp(cc: cc)
+      $0.read(3, slot: 0)
+    }
+    #expect(result.newDifferences == 1 && result.verdict == .diverged)
+    #expect(
+      result.differences.contains {
+        $0.command == "the controller" && $0.what.contains("CC 0x\(String(cc, radix: 16))")
+      })
+    #expect(result.before == 0 && result.compared == 0 && result.refused == 3)
+
+    // Commands that agree before and after do not hide it.
+    let among = try replay {
+      $0.bringUp()
+      $0.register(0x14, 0x46_0000)
+      $0.bringUp(cc: cc)
+      $0.read(3, slot: 0)
+      $0.register(0x14, cc & ~1)
+      $0.bringUp()
+    }
+    #expect(among.newDifferences == 1 && among.verdict == .diverged && among.compared == 4 && among.refused == 3)
+  }
+
+  @Test("A driver that refuses what the engine refuses departs from nothing")
+  func refusedByBoth() throws {
+    let result = try replay {
+      $0.register(0x24, 0x1f_001f)
+      $0.register(0x14, 0x47_0001)
+      $0.register(0x14, 0x47_0000)
+      $0.bringUp()
+    }
+    #expect(result.differences.map(\.what) == [] && result.verdict == .identical && result.compared == 2)
+  }
+
+  @Test("AQA holds until it is written again")
+  func attributesStay() throws {
+    let result = try replay {
+      $0.bringUp()
+      $0.register(0x14, 0x46_0000)
+      $0.register(0x14, 0x46_0001)
+      var identify = SubmissionEntry(opcode: AdminOpcode.identify.rawValue, cid: CommandID(1))
+      (identify.cdw10, identify.prp1) = (1, 0x80000)
+      $0.command(identify, qid: 0, slot: 0, bytes: 4096, .wrongPhase)
+    }
+    // Compared, as the planted phase shows.
+    #expect(result.compared == 3 && result.uncompared == 0)
+    #expect(result.differences.contains { $0.what.contains("phase tag") })
+  }
+
+  @Test("A fetch from a queue that nobody created is a finding")
+  func noQueue() throws {
+    let result = try replay {
+      $0.register(0x14, 0x46_0000)
+      $0.bringUp()
+      var read = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(3), nsid: 1)
+      (read.prp1, read.cdw12) = (0x80000, 7)
+      $0.command(read, qid: 5, slot: 0, bytes: 4096)
+    }
+    #expect(result.newDifferences == 1 && result.refused == 1 && result.verdict == .diverged)
+  }
+
+  @Test("Whatever was not compared keeps the verdict from being identical")
+  func uncompared() throws {
+    let doubtful = try replay {
+      $0.bringUp()
+      $0.read(3, slot: 0)
+      $0.add(.gap, flags: EventFlag.notRun, a: 1, b: 100)
+    }
+    #expect(doubtful.newDifferences == 0 && doubtful.compared > 0 && doubtful.doubtful > 0)
+    #expect(doubtful.verdict == .incomplete)
+    let deleted = try replay {
+      $0.bringUp()
+      var delete = SubmissionEntry(opcode: AdminOpcode.deleteIOSubmissionQueue.rawValue, cid: CommandID(3))
+      delete.cdw10 = 1
+      $0.command(delete, qid: 0, slot: 2)
+      $0.read(4, slot: 0)
+    }
+    #expect(deleted.newDifferences == 0 && deleted.refused == 1 && deleted.verdict == .incomplete)
+  }
+
+  @Test("Interrupts come on their queue's vector, and only where the host has enabled them")
+  func interrupts() throws {
+    func findings(
+      created: UInt32, ien: Bool, raised: UInt64?, type: UInt16 = 4, after: UInt64 = 10
+    ) throws -> [DriverDifference] {
+      try replay {
+        $0.bringUp(vector: created, ien: ien)
+        $0.read(3, slot: 0, .noInterrupt)
+        if let raised { $0.add(.interrupt, qid: 1, cid: type, a: raised, after: after) }
+        $0.add(.status, after: 2_000_000_000)
+      }.differences
+    }
+    #expect(try findings(created: 3, ien: true, raised: 3).isEmpty)
+    #expect(try findings(created: 3, ien: false, raised: nil).isEmpty)
+    // A pin has no vectors; neither do recordings that do not know the type of an interrupt.
+    #expect(try findings(created: 3, ien: true, raised: 0, type: 1).isEmpty)
+    #expect(try findings(created: 3, ien: true, raised: 0, type: 0).isEmpty)
+    // Coalescing may delay it.
+    #expect(try findings(created: 3, ien: true, raised: 3, after: 500_000_000).isEmpty)
+    for (ien, raised, words) in [
+      (false, 3, "IEN 0"), (true, 2, "vector 2, the queue's is 3"), (true, 0, "vector 0"), (true, nil, "no interrupt"),
+    ] as [(Bool, UInt64?, String)] {
+      let found = try findings(created: 3, ien: ien, raised: raised)
+      #expect(found.map(\.command) == ["completion queue 1"] && found.allSatisfy { $0.kind == .new })
+      #expect(found.contains { $0.what.contains(words) })
+    }
+  }
+
   @Test("Without the controller's begin nothing is replayed, and a gap ends the replay")
   func incomplete() throws {
     #expect(try replay { $0.read(1, slot: 0) }.before == 1)
@@ -173,7 +285,7 @@ struct DriverReplayTests {
       $0.read(4, slot: 0)
     }
     #expect(result.differences.map(\.what) == [])
-    #expect(result.before == 2 && result.compared == 3 && result.verdict == .identical)
+    #expect(result.before == 2 && result.compared == 3 && result.verdict == .incomplete)
   }
 
   @Test("A command that is dropped with its queue is no finding; one that is dropped for nothing is")

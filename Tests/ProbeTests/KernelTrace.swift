@@ -70,14 +70,18 @@ final class KernelTrace {
   }
 
   /// The host enables the controller and creates queue pair 1 of 4 entries.
-  func bringUp() {
+  /// - Parameters:
+  ///   - cc: what it enables it with.
+  ///   - vector: of the completion queue.
+  ///   - ien: the completion queue has interrupts.
+  func bringUp(cc: UInt64 = 0x46_0001, vector: UInt32 = 0, ien: Bool = true) {
     register(0x24, 0x1f_001f)
     register(0x28, 0x10000, width: 8)
     register(0x30, 0x20000, width: 8)
-    register(0x14, 0x46_0001)
+    register(0x14, cc)
     posted = [:]
     var create = SubmissionEntry(opcode: AdminOpcode.createIOCompletionQueue.rawValue, cid: CommandID(1))
-    (create.prp1, create.cdw10, create.cdw11) = (0x30000, 3 << 16 | 1, 3)
+    (create.prp1, create.cdw10, create.cdw11) = (0x30000, 3 << 16 | 1, vector << 16 | (ien ? 3 : 1))
     command(create, qid: 0, slot: 0)
     create = SubmissionEntry(opcode: AdminOpcode.createIOSubmissionQueue.rawValue, cid: CommandID(2))
     (create.prp1, create.cdw10, create.cdw11) = (0x40000, 3 << 16 | 1, 1 << 16 | 1)
