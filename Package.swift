@@ -58,7 +58,7 @@ let package = Package(
       name: "Analysis",
       dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
       swiftSettings: settings),
-    .target(name: "Report", dependencies: ["Analysis", "NVMe"], swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .executableTarget(
       name: "nvmepf",
       dependencies: [

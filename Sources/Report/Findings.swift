@@ -203,7 +203,7 @@ struct Findings {
     guard let probes = summary.probes, probes.runs > 0 else { return nil }
     return
       "The probes ran \(Quantity.count(probes.runs, "time")) and took \(Quantity.time(probes.ns)) in all, "
-      + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest) the most, "
+      + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest.printable(limit: 128)) the most, "
       + "\(Quantity.time(probes.dearestNs)). That is part of the times below."
   }
 

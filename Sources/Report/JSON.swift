@@ -1,3 +1,5 @@
+import Trace
+
 /// A JSON value whose objects keep their order (RFC 8259).
 enum JSON {
   case object([(String, JSON)])
@@ -39,14 +41,10 @@ enum JSON {
   private static func quoted(_ string: String) -> String {
     var text = "\""
     for scalar in string.unicodeScalars {
-      switch scalar {
-      case "\"", "\\": text += "\\\(scalar)"
-      case "\u{0}"..<"\u{20}":
-        let digits = String(scalar.value, radix: 16)
-        text += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: text.unicodeScalars.append(scalar)
-      }
+      if scalar == "\"" || scalar == "\\" { text += "\\" }
+      // Line feeds are the only control characters that JSON's own layout has.
+      text += scalar == "\n" ? "\\u000a" : String(scalar)
     }
-    return text + "\""
+    return text.printableJSON + "\""
   }
 }

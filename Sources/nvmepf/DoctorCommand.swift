@@ -27,7 +27,7 @@ struct DoctorCommand: ParsableCommand {
       }
       print(try JSON.text(["findings": list]))
     } else {
-      for finding in findings { print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
+      for finding in findings { Swift.print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
     }
     if findings.contains(where: { $0.state == .red }) { throw ExitCode(1) }
   }
@@ -40,13 +40,14 @@ struct DoctorCommand: ParsableCommand {
     var remedy: String?
     var details: [String] = []
 
+    /// What was found is the kernel's and other programs' text; the color alone is ours.
     func text(color: Bool) -> String {
       let paint = ["green": "32", "yellow": "33", "red": "31"][state.rawValue]!
       let mark = color ? "\u{1b}[\(paint)m\(state.rawValue)\u{1b}[0m" : state.rawValue
       let pad = String(repeating: " ", count: max(0, 6 - state.rawValue.count))
-      var lines = ["\(mark)\(pad)  \(what): \(found)"]
-      if let remedy { lines.append("        → \(remedy)") }
-      lines += details.map { "        \($0)" }
+      var lines = ["\(mark)\(pad)  \(what.printable()): \(found.printable())"]
+      if let remedy { lines.append("        → \(remedy.printable())") }
+      lines += details.map { "        \($0.printable())" }
       return lines.joined(separator: "\n")
     }
   }

@@ -34,7 +34,9 @@ struct InfoCommand: ParsableCommand {
         ]))
       return
     }
-    for (key, value) in reader.header.metadata where !value.isEmpty { row(key, value) }
+    for (key, value) in reader.header.metadata where !value.isEmpty {
+      row(key.printable(limit: 100), value.printable())
+    }
     row("sources", sources.joined(separator: ", "))
     row("commands", grouped(totals.commands))
     row("events", "\(grouped(totals.events)), \(totals.lost == 0 ? "none" : grouped(totals.lost)) lost")

@@ -2,6 +2,7 @@ import ArgumentParser
 import Configuration
 import Control
 import Foundation
+import Trace
 
 /// Where the endpoint listens that is to be changed.
 struct ControlOptions: ParsableArguments {
@@ -109,7 +110,7 @@ struct NamespaceCommand: ParsableCommand {
       for namespace in namespaces {
         let rights = namespace.isReadOnly ? ", read only" : ""
         print(
-          "\(namespace.nsid): \(namespace.backend), \(namespace.bytes) bytes in blocks of \(namespace.blockBytes)\(rights)"
+          "\(namespace.nsid): \(namespace.backend.printable()), \(namespace.bytes) bytes in blocks of \(namespace.blockBytes)\(rights)"
         )
       }
     }

@@ -93,13 +93,22 @@ struct Failure: Error, CustomStringConvertible {
   }
 }
 
-func complain(_ text: String) {
-  let line = text.split(whereSeparator: \.isNewline).first.map(String.init) ?? text
-  tell("nvmepf: \(line)")
+/// One line on standard error about a fault. Its text may name anything from outside.
+func complain(_ text: String) { tell("nvmepf: \(text.printable())") }
+
+/// To standard error, where it does not mix with what a script reads. What a terminal would obey is escaped.
+func tell(_ text: String) { writeError(text.printableLines + "\n") }
+
+/// In place of the terminal's last line; "" leaves it empty.
+func showProgress(_ text: String) { writeError("\r\u{1b}[K" + text.printable()) }
+
+private func writeError(_ text: String) {
+  var bytes = Array(text.utf8)
+  _ = write(STDERR_FILENO, &bytes, bytes.count)
 }
 
-/// To standard error, where it does not mix with what a script reads.
-func tell(_ text: String, terminator: String = "\n") {
-  var bytes = Array((text + terminator).utf8)
-  _ = write(STDERR_FILENO, &bytes, bytes.count)
+/// To standard output, with what a terminal would obey escaped. It has the signature of Swift's own and so takes its place in
+/// all of this module: no command prints text from a trace or a configuration as it is.
+func print(_ items: Any..., separator: String = " ", terminator: String = "\n") {
+  Swift.print(items.map { "\($0)" }.joined(separator: separator).printableLines, terminator: terminator)
 }

@@ -304,10 +304,10 @@ struct Watch {
       complain(trouble)
     }
     guard isTerminal else { return }
-    tell("\r\u{1b}[K\(watched?.progressLine ?? text)", terminator: "")
+    showProgress(watched?.progressLine ?? text)
   }
 
   func end() {
-    if isTerminal { tell("\r\u{1b}[K", terminator: "") }
+    if isTerminal { showProgress("") }
   }
 }

@@ -47,8 +47,9 @@ struct ReportCommand: ParsableCommand {
     // What belongs to no controller has no name.
     let others = controllers.dropFirst().filter { !$0.nqn.isEmpty }
     if !json, !others.isEmpty {
-      let others = others.map { "\($0.controller) (\($0.nqn))" }.joined(separator: ", ")
-      tell("nvmepf: this is about controller \(busiest.controller) (\(busiest.nqn)); --controller for \(others)")
+      let others = others.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")
+      let nqn = busiest.nqn.printable()
+      tell("nvmepf: this is about controller \(busiest.controller) (\(nqn)); --controller for \(others)")
     }
     return .controller(busiest.controller)
   }

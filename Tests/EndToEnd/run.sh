@@ -438,6 +438,68 @@ test_denied_writes_are_told_of() {
     --rw randread --number 10 && grep -q 'namespace 1 is read only: ./image' err) || die "no word: $(cat open/err)"
 }
 
+# Text from outside reaches a terminal escaped, whichever command prints it.
+test_hostile_text() {
+  local golden=$here/../../traces/nvmet-pci-epf.nvpt name verb
+  # The golden trace, with the metadata of "probes fentry" made of what a terminal obeys, and its header's CRC32C.
+  python3 - "$golden" hostile.nvpt <<'P' || exit 1
+import struct, sys
+data = bytearray(open(sys.argv[1], "rb").read())
+place = data.index(b"probes fentry") + len(b"probes fentry")
+length = struct.unpack_from("<I", data, place - len(b"probes fentry") - 4)[0]
+text = ("\x1b[2J\x1b]0;title\x07\r\n\t\b\x7f\u009b31m\u202e\u2066\u2028\u2029\ufeff\u200b").encode() + b"\xff\x9b\xc0\x80"
+data[place:place + length] = text + b"A" * (length - len(text))
+end = struct.unpack_from("<I", data, 12)[0] - 4
+crc = 0xffffffff
+for byte in data[:end]:
+    crc ^= byte
+    for _ in range(8): crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+struct.pack_into("<I", data, end, crc ^ 0xffffffff)
+open(sys.argv[2], "wb").write(data)
+P
+  "$nvmepf" info hostile.nvpt | grep -qF 'probes fentry \x1b[2J\x1b]0;title\x07\r\n\t\x08\x7f\u{9b}31m\u{202e}' ||
+    die "not escaped: $("$nvmepf" info hostile.nvpt | cat -v | head -5)"
+  name=$'a\e[2J\u202e\u009b\nb'
+  cp hostile.nvpt "$name"
+  truncate --size=-5000 "$name"
+  for verb in info report dump replay; do
+    "$nvmepf" $verb hostile.nvpt >out 2>err || die "$verb: $(cat err)"
+    expect_printable "$verb"
+    # The file's name and what is damaged of it, too.
+    "$nvmepf" $verb "$name" >out 2>err
+    expect_printable "$verb of a file with such a name"
+    "$nvmepf" $verb "no$name" >out 2>err
+    expect_printable "$verb of no file"
+    grep -qF 'a\x1b[2J\u{202e}\u{9b}\nb' err || die "$verb does not name the file: $(cat -v err)"
+  done
+  "$nvmepf" merge "$name" "no$name" >out 2>err
+  expect_printable merge
+  "$nvmepf" repair "$name" -o "r$name" >out 2>err
+  expect_printable repair
+  "$nvmepf" doctor >out 2>err
+  expect_printable doctor
+  printf '{"subsystems": [{"nqn": "\\u001b[2J\\u202e", "\\u009b\\u007f": 1, "namespaces": 7}]}' >c.json
+  "$nvmepf" serve --socket s --config c.json >out 2>err && die "such a configuration is served"
+  expect_printable configuration
+  expect_status 0 "$nvmepf" record --backend memory -- sh -ec '
+    truncate --size 1M "$1"
+    "$NVMEPF" ns add --socket "$NVMEPF_SOCKET" --backend "./$1"
+    "$NVMEPF" ns list --socket "$NVMEPF_SOCKET" >list
+    "$NVMEPF" ns list --json --socket "$NVMEPF_SOCKET" >list.json' - "$name"
+  cat list list.json >out
+  expect_printable "ns list"
+  [ "$(json 'd[1]["backend"].endswith("a\x1b[2J\u202e\x9b\nb")' <list.json)" = True ] || die "$(cat list.json)"
+}
+expect_printable() { # WHAT: out and err hold nothing that a terminal obeys or hides
+  python3 - "$1" <<'P' || exit 1
+import sys, unicodedata
+for name in "out", "err":
+    text = open(name, "rb").read().decode()
+    bad = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c != "\n"}
+    if bad: sys.exit(f"    {sys.argv[1]}: {bad!r} in its {name}")
+P
+}
+
 test_configuration() {
   sed -n '/^```json/,/^```/p' "$here/../../docs/configuration.md" | sed '1d;$d' >example.json
   expect_status 0 "$nvmepf" record --config example.json --rw randread --number 100

@@ -46,6 +46,17 @@ private func object(_ text: String) throws -> [String: Any] {
 
 @Suite("The report for a person")
 struct TextTests {
+  @Test("shows a name from the trace escaped")
+  func hostileName() {
+    var analyzer = StageAnalyzer(subject: .controller(1))
+    let name = Array("\u{1b}[2J\n\u{202e}".utf8)
+    let record = Record(kind: .probe, flags: EventFlag.bytes, a: 10, b: UInt64(name.count) | 5 << 32)
+    name.withUnsafeBytes { analyzer.take(record, source: .kernel, stream: 0, tail: $0) }
+    let text = Report.text(analyzer.summary())
+    #expect(text.contains("\\x1b[2J\\n\\u{202e}"))
+    #expect(!text.unicodeScalars.contains { $0 == "\u{1b}" || $0 == "\u{202e}" })
+  }
+
   @Test("begins with the stage that dominates, then the one that makes the tail")
   func sentences() {
     let findings = Report.findings(summary(commands: 1000, hasHost: true))

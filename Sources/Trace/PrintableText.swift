@@ -1,0 +1,66 @@
+/// Text from outside: a trace, a configuration, a socket, the kernel, a file's name. A terminal obeys control characters,
+/// and shows what bidirectional controls and line separators pretend, so no such text is printed as it is.
+extension String {
+  /// The text in one line, every character visible: control and format characters and line separators are escaped.
+  /// - Parameter limit: Unicode scalars; of longer text the middle is left out.
+  public func printable(limit: Int = 2000) -> String {
+    guard utf8.count > limit else { return escaped(keepingLines: false) }
+    let head = unicodeScalars.prefix(limit * 3 / 4)
+    let tail = unicodeScalars[head.endIndex...].suffix(limit / 4)
+    let left = self[head.endIndex..<tail.startIndex].utf8.count
+    let text = left == 0 ? self : "\(String(head))[…\(left) bytes…]\(String(tail))"
+    return text.escaped(keepingLines: false)
+  }
+
+  /// The same for text of several lines, of any length.
+  public var printableLines: String { escaped(keepingLines: true) }
+
+  /// JSON text in which a string's characters that `printable` escapes are `\u` escapes: the value stays the same.
+  public var printableJSON: String {
+    guard utf8.contains(where: { !$0.isPlain && $0 != .lineFeed }) else { return self }
+    var text = ""
+    for scalar in unicodeScalars {
+      if scalar.isSafe || scalar == "\n" {
+        text.unicodeScalars.append(scalar)
+      } else {
+        for unit in String(scalar).utf16 { text += "\\u" + String(unit, radix: 16).padded(to: 4) }
+      }
+    }
+    return text
+  }
+
+  private func escaped(keepingLines: Bool) -> String {
+    guard utf8.contains(where: { !$0.isPlain && !(keepingLines && $0 == .lineFeed) }) else { return self }
+    var text = ""
+    for scalar in unicodeScalars {
+      switch scalar {
+      case "\n" where keepingLines: text += "\n"
+      case "\n": text += "\\n"
+      case "\r": text += "\\r"
+      case "\t": text += "\\t"
+      case _ where scalar.isSafe: text.unicodeScalars.append(scalar)
+      case _ where scalar.isASCII: text += "\\x" + String(scalar.value, radix: 16).padded(to: 2)
+      default: text += "\\u{\(String(scalar.value, radix: 16))}"
+      }
+    }
+    return text
+  }
+}
+
+extension String {
+  fileprivate func padded(to digits: Int) -> String { String(repeating: "0", count: max(0, digits - count)) + self }
+}
+
+extension UInt8 {
+  fileprivate static let lineFeed = UInt8(ascii: "\n")
+  fileprivate var isPlain: Bool { self >= 0x20 && self < 0x7f }
+}
+
+extension Unicode.Scalar {
+  fileprivate var isSafe: Bool {
+    switch properties.generalCategory {
+    case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate: false
+    default: true
+    }
+  }
+}
