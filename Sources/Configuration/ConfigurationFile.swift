@@ -167,12 +167,7 @@ private struct Selection {
         root.complain("ports", "there is no port \(number)")
         return nil
       }
-      guard let nqn = choice.subsystem else { return onlySubsystem(of: port) }
-      guard port.subsystems.contains(nqn) else {
-        port.section.complain("subsystems", "port \(number) does not have the subsystem \(nqn)")
-        return nil
-      }
-      return nqn
+      return subsystem(choice.subsystem, of: port, port.section.place("subsystems"))
     }
     if let nqn = choice.subsystem { return nqn }
     if let function, let number = function.port { return choose(function, number) }
@@ -187,9 +182,16 @@ private struct Selection {
         "nvme.portid", port == nil ? "there is no port \(number)" : "addr.trtype of port \(number) is not pci")
       return nil
     }
-    guard let nqn = function.subsystem else { return onlySubsystem(of: port) }
+    return subsystem(function.subsystem, of: port, function.section.place("nvme.subsysnqn"))
+  }
+
+  /// The subsystem of a port: the one that is named, which it must have, or its only one.
+  /// - Parameter place: where it is named.
+  private func subsystem(_ nqn: String?, of port: PortSection, _ place: String) -> String? {
+    guard let nqn else { return onlySubsystem(of: port) }
     guard port.subsystems.contains(nqn) else {
-      function.section.complain("nvme.subsysnqn", "port \(number) does not have the subsystem \(nqn)")
+      let number = port.number.map(String.init) ?? ""
+      port.section.problems.add(place, "port \(number) does not have the subsystem \(nqn)")
       return nil
     }
     return nqn

@@ -144,7 +144,7 @@ extension Controller {
     do throws(Status) {
       var request = try target.request(command.sqe, qid: command.qid)
       request.slot = index
-      executeData(request, command.sqe, &port)
+      executeSeldom(request, command.sqe, &port)
     } catch {
       refuse(index, error, &port)
     }

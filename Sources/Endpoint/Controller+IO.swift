@@ -41,7 +41,7 @@ extension Controller {
 
   /// A request whose data pointer describes blocks of the namespace.
   @inline(__always)
-  mutating func executeData<P: Port & ~Copyable>(
+  private mutating func executeData<P: Port & ~Copyable>(
     _ request: IORequest, _ sqe: SubmissionEntry, _ port: inout P
   ) {
     let length = UInt32(truncatingIfNeeded: request.byteCount)
@@ -57,16 +57,17 @@ extension Controller {
     guard isRead || transfer(.fromHost, request, segments, mapped, &port) else {
       return conclude(request, .dataTransferError, segments, 0, &port)
     }
-    handOver(request, mapped, &port)
-  }
-
-  @inline(__always)
-  private mutating func handOver<P: Port & ~Copyable>(_ request: IORequest, _ mapped: Int, _ port: inout P) {
     if let status = port.execute(request) {
       conclude(request, status, segments, mapped, &port)
     } else {
       hold(request, mapped)
     }
+  }
+
+  /// The same for who comes seldom, so that it is inlined where every command passes.
+  @inline(never)
+  mutating func executeSeldom<P: Port & ~Copyable>(_ request: IORequest, _ sqe: SubmissionEntry, _ port: inout P) {
+    executeData(request, sqe, &port)
   }
 
   @inline(never)
@@ -77,7 +78,7 @@ extension Controller {
     do throws(Status) {
       request = try target.request(sqe, qid: qid)
       request.slot = index
-      if request.movesData { return executeData(request, sqe, &port) }
+      if request.movesData { return executeSeldom(request, sqe, &port) }
       if request.opcode.isReservation { return executeReservation(index, request.opcode, &port) }
       if request.opcode == .datasetManagement || request.opcode == .copy { try readRanges(&request, sqe, &port) }
     } catch {
@@ -85,7 +86,11 @@ extension Controller {
       return finish(index, error)
     }
     port.mapped(qid: qid, cid: sqe.cid, segments: 0, length: 0)
-    handOver(request, 0, &port)
+    if let status = port.execute(request) {
+      conclude(request, status, segments, 0, &port)
+    } else {
+      hold(request, 0)
+    }
   }
 
   /// The backend is done with a request, or the request has failed before: what remains is data for the host.
