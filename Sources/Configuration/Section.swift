@@ -34,7 +34,7 @@ final class Problems {
 
   private func add(_ path: String, _ text: String, to lines: inout [String]) {
     guard lines.count < Problems.linesMax else { return }
-    lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)".printable)
+    lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)")
   }
 
   /// Nothing of it matters any more.
@@ -47,15 +47,6 @@ final class Problems {
     lines += other.lines.prefix(max(0, Problems.linesMax - lines.count))
     withoutEffect.formUnion(other.withoutEffect)
     lacksKey = lacksKey || other.lacksKey
-  }
-}
-
-extension String {
-  /// Without anything that a terminal would act on: a configuration is what others wrote.
-  fileprivate var printable: String {
-    unicodeScalars.contains { $0.properties.generalCategory == .control }
-      ? unicodeScalars.map { $0.properties.generalCategory == .control ? $0.escaped(asASCII: true) : String($0) }
-        .joined() : self
   }
 }
 

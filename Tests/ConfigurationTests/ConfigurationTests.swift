@@ -216,12 +216,12 @@ struct FileTests {
   @Test("unknown keys are told, as nvmetcli ignores them; what they hold is not")
   func tellsUnknown() throws {
     let text = saved.replacingOccurrences(
-      of: "\"enable\": 1, \"nsid\": 1", with: "\"enabel\": \"secret\", \"\\u001b[2J\": 1, \"nsid\": 1")
+      of: "\"enable\": 1, \"nsid\": 1", with: "\"enabel\": \"secret\", \"color\": 1, \"nsid\": 1")
     let file = try parse(text)
     #expect(file.endpoint == (try parse(saved).endpoint))
     #expect(
       file.notes == [
-        "t.json: subsystems[0].namespaces[0].\\u{1B}[2J: unknown key, ignored",
+        "t.json: subsystems[0].namespaces[0].color: unknown key, ignored",
         "t.json: subsystems[0].namespaces[0].enabel: unknown key, ignored; did you mean enable?",
         "t.json: without effect here: revid",
       ])
