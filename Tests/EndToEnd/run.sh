@@ -547,7 +547,10 @@ test_identities() {
   identity() { # TRACE OPTION...: into $identity
     local trace=$1 pid
     shift
-    "$nvmepf" serve --record "$trace" "$@" 2>serve.err &
+    # What an earlier server left is not this one's.
+    rm -f "$trace"
+    : >serve.err
+    "$nvmepf" serve --record "$trace" "$@" 2>>serve.err &
     pid=$!
     until grep -q 'serving on' serve.err; do kill -0 $pid || die "$(cat serve.err)"; done
     kill -TERM $pid
@@ -570,7 +573,8 @@ test_identities() {
 # A host may be told of as many namespaces as were asked for, and no more.
 test_namespaces_max() {
   local pid
-  "$nvmepf" serve --socket s 2>serve.err &
+  : >serve.err
+  "$nvmepf" serve --socket s 2>>serve.err &
   pid=$!
   until grep -q 'serving on' serve.err; do kill -0 $pid || die "$(cat serve.err)"; done
   expect_status 0 "$nvmepf" ns add --socket s --nsid 32 --backend null:1MiB
