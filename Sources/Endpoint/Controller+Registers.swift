@@ -9,10 +9,11 @@ extension Controller {
     ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: Controller.readyTimeoutMs)
   }
 
-  /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. What is reserved reads as zero.
+  /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. What is reserved reads as zero. A recording may name any
+  /// offset, so its arithmetic wraps.
   public mutating func readRegister<P: Port & ~Copyable>(offset: UInt64, width: Int, _ port: inout P) -> UInt64 {
     var value = UInt64(register(offset))
-    if width == 8 { value |= UInt64(register(offset + 4)) << 32 }
+    if width == 8 { value |= UInt64(register(offset &+ 4)) << 32 }
     port.registerRead(offset: offset, width: width, value: value)
     return value
   }
@@ -42,7 +43,7 @@ extension Controller {
   ) {
     port.registerWritten(offset: offset, width: width, value: value)
     setRegister(offset, UInt32(truncatingIfNeeded: value), &port)
-    if width == 8 { setRegister(offset + 4, UInt32(value >> 32), &port) }
+    if width == 8 { setRegister(offset &+ 4, UInt32(value >> 32), &port) }
   }
 
   private mutating func setRegister<P: Port & ~Copyable>(_ offset: UInt64, _ value: UInt32, _ port: inout P) {

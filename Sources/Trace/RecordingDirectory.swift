@@ -2,27 +2,35 @@ import Glibc
 
 /// Where the rings of one trace live: a directory that only its owner may enter, in shared memory, or beside the trace
 /// where shared memory has no room. Both names follow from the trace alone, so that a repair finds what a kill left.
+///
+/// Whoever records holds the lock in it; so a directory whose lock is free was left by a killed recorder. A link in it
+/// leads to the trace.
 public struct RecordingDirectory: Sendable {
   public let path: String
   public let id: TraceID
+  /// Held for as long as the directory is used; nil where this process only looks.
+  private let lock: DirectoryLock?
 
-  private static func sharedPath(_ id: TraceID) -> String { "/dev/shm/nvmepf-\(id)" }
+  private static let shared = "/dev/shm"
+  private static let prefix = "nvmepf-"
+  private static func sharedPath(_ id: TraceID) -> String { "\(shared)/\(prefix)\(id)" }
   private static func fallbackPath(_ tracePath: String) -> String {
     // A recording that was killed before its first command left its trace under another name.
     let suffix = TraceFile.unpublishedSuffix
     return (tracePath.hasSuffix(suffix) ? String(tracePath.dropLast(suffix.count)) : tracePath) + ".rings"
   }
 
-  private init(path: String, id: TraceID) { (self.path, self.id) = (path, id) }
+  private init(path: String, id: TraceID, lock: DirectoryLock? = nil) {
+    (self.path, self.id, self.lock) = (path, id, lock)
+  }
 
   /// Make the directory for the trace that will be at `tracePath`.
   /// - Parameters:
   ///   - tracePath: nil when the rings' contents become no trace.
   ///   - ringBytes: Room that the rings will need in all.
   public init(creating id: TraceID, tracePath: String?, ringBytes: UInt64) throws(TraceError) {
-    self.id = id
-    path =
-      if let tracePath, !RecordingDirectory.hasRoom("/dev/shm", ringBytes) {
+    let path =
+      if let tracePath, !RecordingDirectory.hasRoom(RecordingDirectory.shared, ringBytes) {
         RecordingDirectory.fallbackPath(tracePath)
       } else {
         RecordingDirectory.sharedPath(id)
@@ -31,23 +39,116 @@ public struct RecordingDirectory: Sendable {
       guard let tracePath, errno == EEXIST else { throw TraceError.system("cannot create \(path)", errno) }
       throw TraceError(.system(EEXIST), "\(path) was left by a recording: nvmepf repair \(tracePath)")
     }
+    do throws(TraceError) {
+      self.init(path: path, id: id, lock: try DirectoryLock(creatingIn: path))
+    } catch {
+      rmdir(path)
+      throw error
+    }
+    if let tracePath { symlink(RecordingDirectory.absolute(tracePath), link) }
   }
 
-  /// The directories that a recording of this trace left behind.
+  /// A private folder in shared memory for a trace that nobody is to keep.
+  public static func scratch() throws(TraceError) -> RecordingDirectory {
+    try RecordingDirectory(creating: .random(), tracePath: nil, ringBytes: 0)
+  }
+
+  /// A file beside the rings that goes with them.
+  public func file(_ name: String) -> String { "\(path)/\(name)" }
+
+  // MARK: What a recording left
+
+  /// The directories that a recording of this trace left behind, or still uses.
   public static func left(by id: TraceID, tracePath: String) -> [RecordingDirectory] {
     [sharedPath(id), fallbackPath(tracePath)].filter(isOwn).map { RecordingDirectory(path: $0, id: id) }
   }
 
+  /// Whether a recorder holds it.
+  var isInUse: Bool { DirectoryLock.isHeld(in: path) }
+
+  /// The trace that the rings belong to, where it is another file than this open one: that is a copy.
+  func original(of copy: Int32) -> String? {
+    guard let trace else { return nil }
+    var (own, other) = (stat(), stat())
+    guard fstat(copy, &own) == 0, stat(trace, &other) == 0, own.st_dev != other.st_dev || own.st_ino != other.st_ino
+    else { return nil }
+    return trace
+  }
+
+  /// A killed recording whose last events are only in its rings.
+  public struct Leftover: Sendable {
+    /// The directory of the rings.
+    public let path: String
+    /// Its trace.
+    public let trace: String
+  }
+
+  /// Remove from shared memory what killed recordings and servers of this user left there. Rings that hold events which
+  /// their trace lacks stay, as long as there is that trace.
+  /// - Returns: those that stay.
+  public static func sweep() -> [Leftover] {
+    var kept: [Leftover] = []
+    for name in names(in: shared) where name.hasPrefix(prefix) {
+      guard let id = TraceID(String(name.dropFirst(prefix.count))), isOwn("\(shared)/\(name)"),
+        let lock = DirectoryLock(takingFrom: "\(shared)/\(name)")
+      else { continue }
+      let directory = RecordingDirectory(path: "\(shared)/\(name)", id: id, lock: lock)
+      if let trace = directory.trace, directory.holdsEvents {
+        kept.append(Leftover(path: directory.path, trace: trace))
+      } else {
+        directory.remove()
+      }
+    }
+    return kept
+  }
+
+  /// Some ring has an event that is not in the trace.
+  private var holdsEvents: Bool {
+    ringPaths().contains { path in
+      guard let ring = try? Ring(opening: path, leavingItAlone: true) else { return false }
+      return ring.head.pointee.load(ordering: .acquiring) != ring.tail.pointee.load(ordering: .acquiring)
+    }
+  }
+
+  /// Where the trace lies that the rings feed: under its name, or another that a recording gives it.
+  private var trace: String? {
+    var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+    let length = readlink(link, &bytes, bytes.count)
+    guard length > 0, length < bytes.count else { return nil }
+    let path = String(decoding: bytes.prefix(length), as: UTF8.self)
+    return ["", TraceFile.unpublishedSuffix, TraceFile.previousSuffix].map { path + $0 }
+      .first { RecordingDirectory.id(of: $0) == id }
+  }
+
+  private var link: String { "\(path)/trace" }
+
+  private static func id(of path: String) -> TraceID? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    return (try? TraceScan.header(descriptor, path))?.0.id
+  }
+
+  private static func absolute(_ path: String) -> String {
+    guard !path.hasPrefix("/"), let folder = getcwd(nil, 0) else { return path }
+    defer { free(folder) }
+    return "\(String(cString: folder))/\(path)"
+  }
+
+  // MARK: Contents
+
   /// The rings that are there, by name.
-  func ringPaths() -> [String] { names().filter { $0.hasSuffix(".ring") }.sorted().map { "\(path)/\($0)" } }
+  func ringPaths() -> [String] {
+    RecordingDirectory.names(in: path).filter { $0.hasSuffix(".ring") }.sorted().map { "\(path)/\($0)" }
+  }
 
   /// Remove the directory and what a recording put there.
   public func remove() {
-    for name in names() where name != "." && name != ".." { unlink("\(path)/\(name)") }
+    for name in RecordingDirectory.names(in: path) where name != "." && name != ".." { unlink("\(path)/\(name)") }
     rmdir(path)
   }
 
-  private func names() -> [String] {
+  private static func names(in path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
     var names: [String] = []
@@ -71,4 +172,42 @@ public struct RecordingDirectory: Sendable {
     let (free, overflow) = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
     return overflow || free >= bytes
   }
+}
+
+/// The lock of a recording's directory: free when its holder ends, however that is.
+private final class DirectoryLock: Sendable {
+  private let descriptor: Int32
+
+  private static func path(in directory: String) -> String { "\(directory)/lock" }
+
+  /// Make the lock and hold it; it appears when it is held.
+  init(creatingIn directory: String) throws(TraceError) {
+    let path = DirectoryLock.path(in: directory)
+    descriptor = open(path + ".new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
+    // In a directory of this process's own nobody else can hold it.
+    flock(descriptor, LOCK_EX | LOCK_NB)
+    guard rename(path + ".new", path) == 0 else {
+      let error = errno
+      unlink(path + ".new")
+      close(descriptor)
+      throw TraceError.system("cannot create \(path)", error)
+    }
+  }
+
+  /// Hold the lock that another process left; nil where there is none, or it is held.
+  init?(takingFrom directory: String) {
+    descriptor = open(DirectoryLock.path(in: directory), O_RDWR | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+      close(descriptor)
+      return nil
+    }
+  }
+
+  static func isHeld(in directory: String) -> Bool {
+    access(path(in: directory), F_OK) == 0 && DirectoryLock(takingFrom: directory) == nil
+  }
+
+  deinit { close(descriptor) }
 }

@@ -10,7 +10,8 @@ struct TraceFile: ~Copyable {
   /// Bytes that are whole.
   private(set) var end: UInt64 = 0
 
-  /// Create the file, or empty the one that is there, and lock it against a second writer and a repair.
+  /// Create the file, or empty the one that is there, and lock it against a second writer and a repair. Only its owner
+  /// may read it: a trace holds what the host keeps on its disks.
   init(creating path: String) throws(TraceError) {
     descriptor = try TraceFile.openEmpty(path)
     self.path = path
@@ -23,9 +24,53 @@ struct TraceFile: ~Copyable {
   init(replacing path: String) throws(TraceError) {
     let isReplaceable = try TraceFile.isReplaceable(path)
     let place = isReplaceable ? path + TraceFile.unpublishedSuffix : path
-    descriptor = try TraceFile.openEmpty(place)
+    descriptor = try TraceFile.openEmpty(place, isOwnName: isReplaceable)
     self.path = path
     unpublished = isReplaceable ? place : nil
+  }
+
+  /// Create a file under a name of its own, which takes the place of the one at `path` with `publish`; a symbolic link
+  /// there stays, and what it leads to is replaced. It belongs to whom `original` does, and is as readable.
+  init(beside path: String, like original: Int32) throws(TraceError) {
+    let target = TraceFile.resolved(path)
+    var status = stat()
+    guard lstat(target, &status) != 0 || status.st_mode & S_IFMT == S_IFREG else {
+      throw TraceError(.system(EEXIST), "cannot replace \(path): it is not a file")
+    }
+    let (made, name) = try TraceFile.makeTemporary(target, path)
+    (descriptor, self.path, unpublished) = (made, path, name)
+    guard fstat(original, &status) == 0 else { return }
+    // For another owner or group the permissions would mean something else.
+    let hasOwner = fchown(descriptor, status.st_uid, status.st_gid) == 0
+    fchmod(descriptor, status.st_mode & (hasOwner ? 0o777 : 0o700))
+  }
+
+  private static func makeTemporary(_ target: String, _ path: String) throws(TraceError) -> (Int32, String) {
+    var template = Array("\(target).XXXXXX".utf8CString)
+    let descriptor = mkstemp(&template)
+    guard descriptor >= 0 else { throw TraceError.system("cannot create a file beside \(path)", errno) }
+    let name = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    do throws(TraceError) { try lock(descriptor, path: name) } catch {
+      close(descriptor)
+      unlink(name)
+      throw error
+    }
+    return (descriptor, name)
+  }
+
+  /// Where a path leads when its symbolic links are followed, whether there is a file or not.
+  private static func resolved(_ path: String) -> String {
+    var path = path
+    for _ in 0..<32 {
+      var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
+      let length = readlink(path, &bytes, bytes.count)
+      guard length > 0, length < bytes.count else { break }
+      let target = String(decoding: bytes.prefix(length), as: UTF8.self)
+      let folder = path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
+      path = target.hasPrefix("/") ? target : folder + target
+    }
+    return path
   }
 
   /// Whether a regular file is at `path`, which nobody records to and which could be written. Nothing else has a
@@ -41,11 +86,16 @@ struct TraceFile: ~Copyable {
     return access(String(end), W_OK) == 0
   }
 
-  /// Take the place of the file that was there, which is kept as `.old`.
-  mutating func publish() throws(TraceError) {
+  /// What the name of a trace ends with that another one has replaced.
+  static let previousSuffix = ".old"
+
+  /// Take the place of the file that was there.
+  /// - Parameter keepsPrevious: it is kept as `.old`.
+  mutating func publish(keepsPrevious: Bool = true) throws(TraceError) {
     guard let unpublished else { return }
-    rename(path, path + ".old")
-    guard rename(unpublished, path) == 0 else { throw TraceError.system("cannot rename \(unpublished)", errno) }
+    let target = TraceFile.resolved(path)
+    if keepsPrevious { rename(target, target + TraceFile.previousSuffix) }
+    guard rename(unpublished, target) == 0 else { throw TraceError.system("cannot rename \(unpublished)", errno) }
     self.unpublished = nil
   }
 
@@ -58,10 +108,14 @@ struct TraceFile: ~Copyable {
     return true
   }
 
-  deinit { close(descriptor) }
+  deinit {
+    close(descriptor)
+    if let unpublished { unlink(unpublished) }
+  }
 
-  private static func openEmpty(_ path: String) throws(TraceError) -> Int32 {
-    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o644)
+  /// - Parameter isOwnName: nobody has chosen the name, so no link at it is meant.
+  private static func openEmpty(_ path: String, isOwnName: Bool = false) throws(TraceError) -> Int32 {
+    let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (isOwnName ? O_NOFOLLOW : 0), 0o600)
     guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
     do throws(TraceError) {
       try lock(descriptor, path: path)

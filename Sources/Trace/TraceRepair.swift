@@ -18,7 +18,8 @@ public enum TraceRepair {
   }
 
   /// Repair the trace at `path`, in place or into `output`. Nothing is lost when this fails: the trace is replaced, and
-  /// the rings removed, only once all is written. With an `output`, trace and rings stay as they are.
+  /// the rings removed, only once all is written. With an `output`, trace and rings stay as they are; so do the rings of
+  /// which the trace is a copy.
   /// - Throws: when the header is damaged, the recording is still running, or there is no room for the new file.
   public static func repair(_ path: String, output: String? = nil) throws(TraceError) -> Report {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -26,21 +27,32 @@ public enum TraceRepair {
     defer { close(descriptor) }
     try TraceFile.lock(descriptor, path: path)
     let scan = try TraceScan(descriptor, path)
-    let target = output ?? path
-    let unfinished = target + ".new"
-    do throws(TraceError) {
-      let repaired = try Repaired(unfinished, scan)
-      try repaired.keepIntactChunks()
-      let directories = RecordingDirectory.left(by: scan.header.id, tracePath: path)
-      for directory in directories { try repaired.recover(from: directory) }
-      try repaired.close()
-      guard rename(unfinished, target) == 0 else { throw TraceError.system("cannot rename \(unfinished)", errno) }
-      if output == nil { for directory in directories { directory.remove() } }
-      return repaired.report(target)
-    } catch {
-      unlink(unfinished)
-      throw error
+    let repaired = try Repaired(output ?? path, scan)
+    try repaired.keepIntactChunks()
+    var directories: [RecordingDirectory] = []
+    for directory in RecordingDirectory.left(by: scan.header.id, tracePath: path)
+    where try mayUse(directory, descriptor, path, repaired) { directories.append(directory) }
+    for directory in directories { try repaired.recover(from: directory) }
+    let own = output == nil ? directories.filter { $0.original(of: descriptor) == nil } : []
+    try repaired.close()
+    for directory in own { directory.remove() }
+    return repaired.report
+  }
+
+  /// Whether what the rings hold belongs into the trace: those of a recording that still runs are its own.
+  private static func mayUse(
+    _ directory: RecordingDirectory, _ descriptor: Int32, _ path: String, _ repaired: Repaired
+  ) throws(TraceError) -> Bool {
+    guard directory.isInUse else { return true }
+    guard let original = directory.original(of: descriptor) else {
+      throw TraceError(.system(EWOULDBLOCK), "\(path) is being recorded to: stop that recording first")
     }
+    repaired.note(
+      TraceError(
+        .system(EWOULDBLOCK),
+        "\(path) is a copy of \(original), which is being recorded to: what that recording has not written yet is not in it"
+      ))
+    return false
   }
 }
 
@@ -56,7 +68,7 @@ private final class Repaired {
 
   init(_ path: String, _ scan: TraceScan) throws(TraceError) {
     self.scan = scan
-    file = try TraceFile(creating: path)
+    file = try TraceFile(beside: path, like: scan.descriptor)
     _ = try copy(from: 0, length: scan.headerLength)
   }
 
@@ -132,11 +144,14 @@ private final class Repaired {
     let isWhole = bytesDropped == 0 && eventsRecovered == 0
     try file.append(TraceIndex.encoded(chunks, at: file.end, end: isWhole ? scan.end : nil))
     try file.sync()
+    try file.publish(keepsPrevious: false)
   }
 
-  func report(_ path: String) -> TraceRepair.Report {
+  func note(_ problem: TraceError) { problems.append(problem) }
+
+  var report: TraceRepair.Report {
     TraceRepair.Report(
-      path: path, chunksKept: chunksKept, eventsRecovered: eventsRecovered,
+      path: file.path, chunksKept: chunksKept, eventsRecovered: eventsRecovered,
       events: chunks.reduce(0) { $0 + UInt64($1.header.events) },
       bytesDropped: bytesDropped,
       problems: problems)

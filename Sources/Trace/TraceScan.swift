@@ -38,7 +38,7 @@ struct TraceScan {
         + "\(before): nvmepf repair \(path)")
   }
 
-  private static func header(_ descriptor: Int32, _ path: String) throws(TraceError) -> (TraceHeader, UInt64) {
+  static func header(_ descriptor: Int32, _ path: String) throws(TraceError) -> (TraceHeader, UInt64) {
     var buffer = ByteBuffer(capacity: TraceHeader.fixedLength)
     buffer.advance(TraceHeader.fixedLength)
     guard try readFully(descriptor, buffer.base, TraceHeader.fixedLength, at: 0, path: path) else {

@@ -25,16 +25,14 @@ extension TraceWriter {
   /// no room for both, the holes stay and the index leads past them.
   func compact() throws(TraceError) {
     keepReplayable()
-    let unfinished = file.path + ".new"
     do throws(TraceError) {
-      var compacted = try TraceFile(creating: unfinished)
+      var compacted = try TraceFile(beside: file.path, like: file.descriptor)
       let moved = try copy(chunks, into: &compacted)
-      guard rename(unfinished, file.path) == 0 else { throw TraceError.system("cannot rename \(unfinished)", errno) }
-      compacted.path = file.path
+      try compacted.publish(keepsPrevious: false)
       chunks = moved
       file = compacted
     } catch {
-      unlink(unfinished)
+      // The holes stay.
     }
   }
 

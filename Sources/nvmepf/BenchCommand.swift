@@ -60,8 +60,9 @@ struct BenchCommand: ParsableCommand {
     for _ in 0..<turns {
       off.add(try BenchTurn(backend, depth, seconds, .none).run())
       engineOnly.add(try BenchTurn(backend, depth, seconds, .discarded).run())
-      let path = "/dev/shm/nvmepf-bench-\(getpid()).nvpt"
-      defer { unlink(path) }
+      let folder = try RecordingDirectory.scratch()
+      defer { folder.remove() }
+      let path = folder.file("bench.nvpt")
       on.add(try BenchTurn(backend, depth, seconds, .trace(path)).run())
       let reader = try TraceReader(path: path)
       let totals = reader.totals

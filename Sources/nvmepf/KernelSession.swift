@@ -84,6 +84,7 @@ final class KernelSession: Watched {
   ) throws(Failure) {
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
     let id = TraceID.random()
+    sweepLeftovers()
     let directory = try Failure.wrap { () throws(TraceError) in
       try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
     }

@@ -39,14 +39,13 @@ struct ProbeBench {
   }
 
   private func turn(rate: Double?) throws(Failure) -> Turn {
-    let path = "/dev/shm/nvmepf-bench-\(getpid()).nvpt"
-    defer { unlink(path) }
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(measuring: 8 << 20) }
     let id = TraceID.random()
     let directory = try Failure.wrap { () throws(TraceError) in
-      try RecordingDirectory(creating: id, tracePath: path, ringBytes: KernelRecorder.Budget().bytes)
+      try RecordingDirectory(creating: id, tracePath: nil, ringBytes: KernelRecorder.Budget().bytes)
     }
     defer { directory.remove() }
+    let path = directory.file("bench.nvpt")
     var writing = TraceWriter.Options()
     writing.ticks = .monotonic
     let recorder = try Failure.wrap { [writing] () throws(TraceError) in

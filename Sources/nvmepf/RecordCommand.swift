@@ -197,11 +197,9 @@ struct RecordCommand: ParsableCommand {
   /// Run the command without and with probes, in turn.
   private func measureOverhead(_ pairs: Int) throws -> String {
     guard !command.isEmpty else { throw Failure(description: "--measure-overhead needs a command after --") }
-    let path = "/dev/shm/nvmepf-overhead-\(getpid()).nvpt"
-    defer {
-      unlink(path)
-      unlink(path + ".old")
-    }
+    let folder = try RecordingDirectory.scratch()
+    defer { folder.remove() }
+    let path = folder.file("overhead.nvpt")
     func seconds(_ isRecorded: Bool) throws -> Double {
       let session =
         try isRecorded ? KernelSession(kernel, subsystem: endpoint.subsystem, output: path, command: command) : nil

@@ -14,6 +14,7 @@ struct RepairCommand: ParsableCommand {
   func run() throws {
     let (path, output) = (file.path, output)
     let report = try Failure.wrap { () throws(TraceError) in try TraceRepair.repair(path, output: output) }
+    _ = RecordingDirectory.sweep()
     for problem in report.problems { complain(problem.description) }
     print(
       "\(report.path): \(report.chunksKept) chunks kept, \(grouped(report.eventsRecovered)) events recovered from "

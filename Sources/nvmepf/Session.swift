@@ -29,7 +29,8 @@ final class Session: Watched {
   let recorder: RecorderThread?
   private var discarder: WorkerThread?
   private let id: TraceID
-  private let directory: RecordingDirectory
+  /// nil where nothing is recorded and the socket lies elsewhere.
+  private let directory: RecordingDirectory?
   let function: EndpointFunction
   private let server: Server
   private var serving: WorkerThread?
@@ -55,11 +56,16 @@ final class Session: Watched {
     id = .random()
     let id = self.id
     let tracePath: String? = if case .trace(let path) = output { path } else { nil }
-    let directory = try Failure.wrap { () throws(TraceError) in
-      try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: Session.ringBytes)
-    }
+    sweepLeftovers()
+    let isNeeded = if case .none = output { socketPath == nil } else { true }
+    let directory =
+      try !isNeeded
+      ? nil
+      : Failure.wrap { () throws(TraceError) in
+        try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: Session.ringBytes)
+      }
     self.directory = directory
-    let path = socketPath ?? "\(directory.path)/socket"
+    let path = socketPath ?? directory!.file("socket")
     self.socketPath = path
     do throws(Failure) {
       server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) }
@@ -73,7 +79,7 @@ final class Session: Watched {
       ticksPerSecond = scale.ticksPerSecond
       let ring = try Failure.wrap { () throws(TraceError) in
         try Ring(
-          creating: "\(directory.path)/engine-0.ring", capacity: Session.ringSlots, source: .engine, stream: 0,
+          creating: directory!.file("engine-0.ring"), capacity: Session.ringSlots, source: .engine, stream: 0,
           traceID: id)
       }
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
@@ -103,7 +109,7 @@ final class Session: Watched {
       }
       tellOfDeniedWrites(configuration)
     } catch {
-      directory.remove()
+      directory?.remove()
       throw error
     }
   }
@@ -140,14 +146,14 @@ final class Session: Watched {
   var environment: [String: String] {
     var all = ["NVMEPF_SOCKET": socketPath]
     if recorder != nil {
-      all[HostRecording.directoryVariable] = directory.path
+      all[HostRecording.directoryVariable] = folder
       all[HostRecording.traceVariable] = "\(id)"
     }
     return all
   }
 
   var hostRecording: HostRecording? {
-    recorder.map { _ in HostRecording(directory: directory.path, traceID: id) }
+    recorder.map { _ in HostRecording(directory: folder, traceID: id) }
   }
 
   /// Record the kernel too, in streams of its own; `finish` ends that.
@@ -155,12 +161,12 @@ final class Session: Watched {
     let clock = KernelClock(ticksPerSecond: ticksPerSecond)
     kernelRecorder = try Failure.wrap { () throws(ProbeError) in
       probes.countCosts()
-      return try KernelRecorder(probes, directory: directory.path, traceID: id, clock: clock, subsystem: subsystem)
+      return try KernelRecorder(probes, directory: folder, traceID: id, clock: clock, subsystem: subsystem)
     }
   }
 
   /// For files that go when the recording ends.
-  var folder: String { directory.path }
+  var folder: String { directory!.path }
 
   /// End the serving and the engine, and close the trace.
   /// - Parameter hasFailed: without a command, the trace is not worth the one before it.
@@ -171,7 +177,7 @@ final class Session: Watched {
     function.stop()
     kernelRecorder?.stop()
     if let problem = kernelRecorder?.problem { complain(problem) }
-    defer { directory.remove() }
+    defer { directory?.remove() }
     discarder?.join()
     guard let recorder else { return }
     let summary = recorder.stop(hasFailed: hasFailed)
@@ -201,6 +207,14 @@ final class Session: Watched {
       format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), %@ full%@", seconds,
       grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent, ring,
       kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
+  }
+}
+
+/// Remove what killed recordings and servers of this user left in shared memory, and name those that a repair can
+/// still make whole.
+func sweepLeftovers() {
+  for leftover in RecordingDirectory.sweep() {
+    tell("nvmepf: a killed recording left events in \(leftover.path): nvmepf repair \(leftover.trace)")
   }
 }
 

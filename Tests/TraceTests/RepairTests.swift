@@ -101,6 +101,78 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(try numbers(try TraceReader(path: copy), stream: 0) == Array(0..<110))
   }
 
+  @Test("A copy of a running recording is repaired without that recording's rings, which stay")
+  func runningCopy() throws {
+    let recording = try Recording(scratch("t.nvpt"))
+    let ring = try recording.ring(.host)
+    var producer = RingProducer(ring, whenFull: .drop)
+    producer.append(Record(time: 1, kind: .registerWrite))
+    let copy = scratch("copy.nvpt")
+    try writeFile(copy, try readFile(recording.path))
+    let report = try TraceRepair.repair(copy)
+    #expect(report.eventsRecovered == 0)
+    #expect(
+      report.problems.map(\.description).contains {
+        $0.contains("is a copy of \(recording.path), which is being recorded")
+      })
+    #expect(access(ring.path, F_OK) == 0)
+    #expect(recording.writer.finish().events == 1)
+  }
+
+  @Test("A copy of a killed recording takes events from its rings, and leaves them for the original")
+  func killedCopy() throws {
+    let recording = try Recording(scratch("t.nvpt"))
+    let ring = try recording.ring(.host)
+    var producer = RingProducer(ring, whenFull: .drop)
+    producer.append(Record(time: 1, kind: .registerWrite))
+    unlink(recording.directory.file("lock"))
+    let copy = scratch("copy.nvpt")
+    try writeFile(copy, try readFile(recording.path))
+    #expect(try TraceRepair.repair(copy).eventsRecovered == 1)
+    #expect(access(ring.path, F_OK) == 0)
+  }
+
+  @Test("A trace is its owner's alone; repair keeps mode and links, and replaces nothing else")
+  func modes() throws {
+    func mode(_ path: String) -> mode_t {
+      var status = stat()
+      lstat(path, &status)
+      return status.st_mode
+    }
+    let path = scratch("t.nvpt")
+    do { _ = try Recording(path).writer.finish() }
+    #expect(mode(path) & 0o777 == 0o600)
+    chmod(path, 0o640)
+    try writeFile(path + ".new", [1, 2, 3])
+    symlink(path, scratch("link.nvpt"))
+    _ = try TraceRepair.repair(scratch("link.nvpt"))
+    #expect(mode(scratch("link.nvpt")) & S_IFMT == S_IFLNK)
+    #expect(mode(path) & 0o777 == 0o640)
+    #expect(try readFile(path + ".new") == [1, 2, 3])
+    mkdir(scratch("folder"), 0o700)
+    #expect(throws: TraceError.self) { _ = try TraceRepair.repair(path, output: scratch("folder")) }
+  }
+
+  @Test("What a killed recording left is swept, but for events that its trace lacks")
+  func sweep() throws {
+    let recording = try Recording(scratch("t.nvpt"))
+    let directory = recording.directory
+    let ring = try recording.ring(.host)
+    var producer = RingProducer(ring, whenFull: .drop)
+    producer.append(Record(time: 1, kind: .registerWrite))
+    // A running one is nobody's business.
+    #expect(!RecordingDirectory.sweep().contains { $0.path == directory.path })
+    #expect(access(ring.path, F_OK) == 0)
+    // As a kill leaves it: the lock is there, and free.
+    unlink(directory.file("lock"))
+    try writeFile(directory.file("lock"), [])
+    #expect(RecordingDirectory.sweep().filter { $0.path == directory.path }.map(\.trace) == [recording.path])
+    #expect(access(ring.path, F_OK) == 0)
+    unlink(recording.path)
+    #expect(!RecordingDirectory.sweep().contains { $0.path == directory.path })
+    #expect(access(directory.path, F_OK) != 0)
+  }
+
   @Test("Chunks behind a damaged one are kept, and the gap is told")
   func damagedChunk() throws {
     var (path, recording) = try unfinished(chunks: 6)
