@@ -35,12 +35,14 @@ public final class KernelRecorder: @unchecked Sendable {
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
+  /// Where the clocks are recorded.
+  private var clocks: Stream?
   private var streamsMade: UInt16 = 0
   private var sawSubsystem = false
   private var skipped: [Origin.Role: UInt64]
   private var looked: UInt64
   private var snapshotted: UInt64 = 0
-  /// Events since `looked` for which there is no stream; and that none could be made.
+  /// Events since `looked` for which there is no stream, and whether none could be made.
   private var unkept: UInt64 = 0
   private var isFull = false
 
@@ -149,45 +151,64 @@ public final class KernelRecorder: @unchecked Sendable {
     var all = sigset_t()
     sigfillset(&all)
     pthread_sigmask(SIG_BLOCK, &all, nil)
-    while true {
-      let isLast = stopping.load(ordering: .acquiring)
-      if isLast {
-        // What half of them see is no part of the recording.
-        probes.pause()
-        probes.detach()
-      }
-      // The probes wake nobody, which would cost them more than all else: there is somebody who looks.
+    while !stopping.load(ordering: .acquiring) {
+      // A stream's times never go back. So a look comes before the events are taken and its gaps behind them: the other
+      // way round, events from before the look would get its time.
+      let seen = TickSource.monotonic.now() &- looked >= KernelRecorder.lookNs ? look() : nil
+      // The probes wake nobody, which would cost them more than all else, so this thread polls.
       let count = ring_buffer__consume(reader)
+      if let seen { place(seen) }
       let now = TickSource.monotonic.now()
-      if now &- looked >= KernelRecorder.lookNs || isLast { look(now) }
-      if now &- snapshotted >= 1_000_000_000 || isLast { snapshot(now) }
-      if isLast { break }
+      if now &- snapshotted >= 1_000_000_000 { snapshot(now) }
       if count > 0 { continue }
       var pause = timespec(tv_sec: 0, tv_nsec: 500_000)
       nanosleep(&pause, nil)
     }
+    // What half of the probes see is no part of the recording.
+    probes.pause()
+    probes.detach()
+    ring_buffer__consume(reader)
+    let seen = look()
+    place(seen)
+    snapshot(seen.time)
     finish()
   }
 
   // MARK: What is missing
 
-  /// Place what is missing since the last look, nobody knows on which CPU: probes that were not run, and events for
-  /// which there was no stream.
-  private func look(_ now: UInt64) {
-    let since = looked
-    looked = now
-    for (role, count) in probes.skipped().sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+  /// What was missing at a moment.
+  private struct Look {
+    /// How often probes had not run since the recording began.
+    let skipped: [Origin.Role: UInt64]
+    /// Events without a stream since the look before.
+    let unkept: UInt64
+    /// The look before, and this one.
+    let since: UInt64
+    let time: UInt64
+  }
+
+  private func look() -> Look {
+    let skipped = probes.skipped()
+    let seen = Look(skipped: skipped, unkept: unkept, since: looked, time: TickSource.monotonic.now())
+    unkept = 0
+    looked = seen.time
+    return seen
+  }
+
+  /// Record what a look found missing, on no CPU in particular: probes that did not run, and events without a stream.
+  private func place(_ seen: Look) {
+    for (role, count) in seen.skipped.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
       let more = count &- skipped[role, default: 0]
       guard more > 0 else { continue }
       skipped[role] = count
       missed.wrappingAdd(more, ordering: .relaxed)
       let own = streams.filter { $0.key.origin.role == role }
-      gap(more, flags: EventFlag.notRun, since: since, at: now, in: (own.isEmpty ? streams : own).first?.value)
+      let stream = (own.isEmpty ? streams : own).first?.value
+      gap(more, flags: EventFlag.notRun, since: seen.since, at: seen.time, in: stream)
     }
-    if unkept > 0 {
-      missed.wrappingAdd(unkept, ordering: .relaxed)
-      gap(unkept, since: since, at: now, in: anyStream)
-      unkept = 0
+    if seen.unkept > 0 {
+      missed.wrappingAdd(seen.unkept, ordering: .relaxed)
+      gap(seen.unkept, since: seen.since, at: seen.time, in: anyStream)
     }
     isFull = false
   }
@@ -212,18 +233,24 @@ public final class KernelRecorder: @unchecked Sendable {
 
   // MARK: Clocks
 
-  /// The clocks together, once a second.
+  /// Record the clocks together, once a second, in a stream without events: probes may be about to commit events from
+  /// before this moment, and behind it they would get its time.
   private func snapshot(_ now: UInt64) {
-    guard let stream = anyStream else { return }
+    guard !streams.isEmpty else { return }
+    if clocks == nil {
+      clocks = makeRing().map(Stream.init)
+      if let clocks { introduce(clocks, StreamKey(cpu: 0, origin: .nobody)) }
+    }
+    guard let clocks else { return }
     snapshotted = now
     let error = clock.correct()
     clockError.store(max(clockErrorNs, error), ordering: .relaxed)
     let snapshot = ClockSnapshot.now(clock.source)
     var record = Record(
       kind: .clock, cid: UInt16(clamping: error), a: snapshot.monotonic, b: snapshot.realtime)
-    stream.last = max(stream.last, snapshot.ticks)
-    record.time = stream.last
-    stream.producer.append(record)
+    clocks.last = max(clocks.last, snapshot.ticks)
+    record.time = clocks.last
+    clocks.producer.append(record)
   }
 
   // MARK: Events
@@ -248,6 +275,7 @@ public final class KernelRecorder: @unchecked Sendable {
       }
     }
     streams = [:]
+    clocks = nil
   }
 
   private static let take: ring_buffer_sample_fn = { context, data, size in
