@@ -21,12 +21,17 @@ build: ## build nvmepf, its libraries and the fio engine, optimised
 static: setup ## build .build/static/nvmepf, which runs where there is no Swift
 	scripts/static.sh .build/static/nvmepf
 
-demo: setup build ## record five seconds of fio, replay the recording and report on it
-	$(nvmepf) record -o $(demo) -- fio --name=demo --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
+demo: setup build ## record five seconds of fio (without its engine, of the built-in workload), replay and report
+	@if [ -e $(release)/nvmepf-fio.so ]; then \
+	  set -x; $(nvmepf) record -o $(demo) -- fio --name=demo --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based; \
+	else \
+	  set -x; $(nvmepf) record -o $(demo) --rw randread --bs 4k --iodepth 1 --runtime 5; \
+	fi
 	$(nvmepf) replay $(demo)
 	$(nvmepf) report $(demo)
 
-test: setup lint ## everything that must hold: style, unit tests, golden traces, end to end
+test: setup lint ## everything that must hold: style, setup, unit tests, golden traces, end to end
+	Tests/Setup/run.sh
 	swift build
 	swift test
 	$(MAKE) build golden

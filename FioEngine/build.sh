@@ -4,7 +4,8 @@
 # Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the fio that is installed here: an external
 # engine shares fio's structures, so it works with exactly the version, and the configuration, it was compiled for.
 # Debian ships no headers of fio; its source package is fetched once into a cache and configured there. Needs no root
-# and leaves apt's own configuration and lists alone. Does nothing when the engine is up to date.
+# and leaves apt's own configuration and lists alone. Does nothing when the engine is up to date. Where the source package
+# cannot be fetched it says so, leaves no engine, and succeeds: only the recording of fio needs it.
 #
 # Environment: XDG_CACHE_HOME  where the sources are kept (default ~/.cache)
 #              DEB_MIRROR      the Debian mirror (default: this machine's own, from apt)
@@ -19,6 +20,13 @@ say() { echo "fio engine: $*"; }
 fail() {
   say "$@" >&2
   exit 1
+}
+
+# Without the source there is no engine, nor one of another fio, which would read this one's structures wrongly.
+without_engine() {
+  rm -f "$engine" "$built_for"
+  say "NOT BUILT: $*; \"nvmepf record -- fio\" does not work, everything else does"
+  exit
 }
 
 version=$(dpkg-query --show --showformat '${Version}' fio 2>/dev/null) || fail "fio is not installed: make setup"
@@ -50,7 +58,7 @@ fetch_source() {
   # What apt would fetch says which mirror it uses, also on a machine that has no package lists.
   mirror=${DEB_MIRROR:-$(apt-get -o Debug::NoLocking=true update --print-uris |
     sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)}
-  [ -n "$mirror" ] || fail "apt knows no mirror for Debian $codename: set DEB_MIRROR"
+  [ -n "$mirror" ] || without_engine "apt knows no mirror for Debian $codename (set DEB_MIRROR)"
   command -v dpkg-source >/dev/null || fail "dpkg-source is missing: make setup"
 
   say "fetching the source of fio $version from $mirror"
@@ -61,7 +69,7 @@ fetch_source() {
   echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$cache/apt/sources.list"
   {
     private_apt update && (cd "$cache" && private_apt source --download-only "fio=$version")
-  } 2>"$cache/apt.log" || fail "the source of fio $version cannot be fetched, see $cache/apt.log"
+  } 2>"$cache/apt.log" || without_engine "$mirror has no source of fio $version for $suite (see $cache/apt.log)"
 
   # Under its final name only when whole, so that an interrupted run starts over.
   rm -rf "$tree" "$tree.partial"

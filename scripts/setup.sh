@@ -1,13 +1,14 @@
 #!/bin/bash
 # setup.sh
 #
-# Checks that nvmepf can be built here: a Swift toolchain, which it leaves to you, and Debian packages, of which it
-# installs those that are missing. Changes nothing when all is there.
+# Checks that nvmepf can be built here. Installs the Debian packages that are missing; the Swift toolchain is yours to
+# install. Changes nothing when everything is there.
 set -euo pipefail
 
 swift_needed=6.2
 packages=(
-  gcc libc6-dev make binutils pkg-config
+  gcc g++ libc6-dev make binutils pkg-config git
+  curl libedit2 libncurses6 libxml2 # shared libraries of the Swift toolchain; curl brings libcurl under any of its names
   libzstd-dev  # compressed traces
   liburing-dev # files and devices behind namespaces
   libbpf-dev libelf-dev zlib1g-dev # kernel probes
@@ -35,13 +36,22 @@ check_system() {
   command -v dpkg-query >/dev/null || fail "this is not a Debian system: install the equivalents of ${packages[*]}"
 }
 
+where_swift='https://www.swift.org/install'
+
+find_swift() {
+  command -v swift >/dev/null || fail "swift is not on PATH; nvmepf needs Swift $swift_needed or later: $where_swift"
+}
+
+# Behind the packages: in a fresh Debian, Swift lacks libraries of theirs.
 check_swift() {
-  local version
-  command -v swift >/dev/null ||
-    fail "Swift $swift_needed or later is needed and there is none: https://www.swift.org/install"
-  version=$(swift --version 2>/dev/null | sed -n 's/.*Swift version \([0-9.]*\).*/\1/p' | head -n 1)
-  [ "$(printf '%s\n' "$swift_needed" "${version:-0}" | sort -V | head -n 1)" = "$swift_needed" ] ||
-    fail "Swift $swift_needed or later is needed, this is ${version:-unknown}: https://www.swift.org/install"
+  local said status=0 version
+  said=$(swift --version 2>&1) || status=$?
+  [ "$status" = 0 ] || fail "$(command -v swift) does not start (status $status: $(tail -n 1 <<<"$said"));" \
+    "repair it or put Swift $swift_needed or later first on PATH: $where_swift"
+  version=$(sed -n 's/.*Swift version \([0-9.]*\).*/\1/p' <<<"$said" | head -n 1)
+  [ -n "$version" ] || fail "$(command -v swift) --version names no version of Swift; nvmepf needs $swift_needed or later: $where_swift"
+  [ "$(printf '%s\n' "$swift_needed" "$version" | sort -V | head -n 1)" = "$swift_needed" ] ||
+    fail "$(command -v swift) is Swift $version; nvmepf needs $swift_needed or later: $where_swift"
 }
 
 is_installed() { [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -53,15 +63,19 @@ install_missing() {
   done
   [ ${#missing[@]} -gt 0 ] || return 0
 
+  local by_hand="as root: apt-get install ${missing[*]}"
   if [ "$(id -u)" != 0 ]; then
-    command -v sudo >/dev/null || fail "as root: apt-get install ${missing[*]}"
+    command -v sudo >/dev/null || fail "$by_hand"
     as_root=(sudo)
   fi
   say "installing ${missing[*]}"
-  "${as_root[@]}" apt-get update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}"
+  {
+    "${as_root[@]}" apt-get update -qq &&
+      "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends "${missing[@]}"
+  } || fail "apt-get failed; $by_hand"
 }
 
 check_system
-check_swift
+find_swift
 install_missing
+check_swift
