@@ -19,6 +19,9 @@ holds "writes of every size are read back" job "$(block_of 2)" --rw=randwrite --
 holds "trims" job "$(block_of 2)" --rw=randtrim --bs=64k --iodepth=4 --size=16M
 holds "zeroes" nvme write-zeroes "$(block_of 2)" -s 0 -c 7
 holds "a flush" nvme flush "$(block_of 2)"
+# The driver looks at the effects of every command that comes from a program.
+holds "the effects log" nvme effects-log /dev/nvme0 --csi=0
+expect "effects that the driver calls unusual" "$(dmesg | grep -c 'unusual effects')" 0
 
 # A reset in the middle: the driver tries again what the controller dropped.
 job "$(block_of 2)" --rw=randrw --bs=4k --iodepth=16 --size=16M --time_based --runtime=3 --verify=crc32c &
