@@ -34,13 +34,13 @@ let package = Package(
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
-    .target(name: "LocalSocket", swiftSettings: settings),
+    .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CUring", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live",
       dependencies: [
-        "CPlatform", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
+        "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),

@@ -8,12 +8,15 @@
 #include <linux/falloc.h>
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
+#include <poll.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 struct nvmepf_uring {
   struct io_uring ring;
@@ -166,4 +169,76 @@ int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_by
 
 void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]) {
   snprintf(path, 64, "/sys/dev/%s/%u:%u", is_block ? "block" : "char", major(device), minor(device));
+}
+
+struct nvmepf_signal {
+  struct io_uring ring;
+  // Where the machine allows no io_uring, the descriptor is written.
+  bool has_ring;
+  bool is_registered;
+  _Atomic int32_t fd;
+};
+
+struct nvmepf_signal *nvmepf_signal_create(int32_t *error) {
+  struct nvmepf_signal *signal = calloc(1, sizeof(*signal));
+
+  if (!signal) {
+    *error = ENOMEM;
+    return NULL;
+  }
+  signal->fd = -1;
+  const int result = io_uring_queue_init(2, &signal->ring, 0);
+  signal->has_ring = result == 0;
+  if (result == 0 || result == -EPERM || result == -ENOSYS)
+    return signal;
+  *error = -result;
+  free(signal);
+  return NULL;
+}
+
+void nvmepf_signal_destroy(struct nvmepf_signal *signal) {
+  if (signal->has_ring)
+    io_uring_queue_exit(&signal->ring);
+  free(signal);
+}
+
+int32_t nvmepf_signal_attach(struct nvmepf_signal *signal, int32_t fd) {
+  signal->fd = -1;
+  if (signal->is_registered)
+    io_uring_unregister_eventfd(&signal->ring);
+  signal->is_registered = false;
+  if (fd >= 0 && signal->has_ring) {
+    const int result = io_uring_register_eventfd(&signal->ring, fd);
+    if (result)
+      return result;
+    signal->is_registered = true;
+  }
+  signal->fd = fd;
+  return 0;
+}
+
+// An operation that does nothing completes at once, and its completion signals the descriptor.
+static void raise_by_ring(struct io_uring *ring) {
+  struct io_uring_sqe *entry = io_uring_get_sqe(ring);
+  struct io_uring_cqe *completion = NULL;
+
+  if (entry)
+    io_uring_prep_nop(entry);
+  io_uring_submit(ring);
+  while (io_uring_peek_cqe(ring, &completion) == 0 && completion)
+    io_uring_cqe_seen(ring, completion);
+}
+
+void nvmepf_signal_raise(struct nvmepf_signal *signal) {
+  const int32_t fd = signal->fd;
+
+  if (fd < 0)
+    return;
+  if (signal->has_ring)
+    return raise_by_ring(&signal->ring);
+  // One that is full has told its owner enough. Whoever fills it in between stops the write until it is interrupted.
+  struct pollfd room = {.fd = fd, .events = POLLOUT};
+  const uint64_t one = 1;
+  if (poll(&room, 1, 0) == 1 && write(fd, &one, sizeof(one)) < 0)
+    return;
 }

@@ -84,7 +84,7 @@ extension ControlRequest {
       case .add(let namespace):
         try endpoint.add(NamespaceConfiguration.parse(Array(namespace), name: "namespace"))
       case .remove(let nsid): try endpoint.remove(nsid: nsid)
-      case .link(let isUp): endpoint.setLink(isUp: isUp)
+      case .link(let isUp): try endpoint.setLink(isUp: isUp)
       }
       return ControlAnswer()
     } catch {

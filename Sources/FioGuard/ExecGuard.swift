@@ -65,7 +65,8 @@ public struct ExecGuard {
     var byte: UInt8 = 0
     var listener: Int32 = -1
     var count = 0
-    let received = nvmepf_receive_with_fds(socket, &byte, 1, &listener, 1, &count)
+    var isCut = false
+    let received = nvmepf_receive_with_fds(socket, &byte, 1, &listener, 1, &count, &isCut)
     close(socket)
     guard received == 1, count == 1 else { exit(0) }
     var judge = ExecJudge(folder: folder, keepsPrivileges: byte == 1)

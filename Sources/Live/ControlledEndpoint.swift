@@ -27,5 +27,5 @@ public protocol ControlledEndpoint: AnyObject, Sendable {
   /// Detach a namespace; what is under way in it completes.
   func remove(nsid: UInt32) throws(EndpointError)
   /// Take the PCI link down, or up again.
-  func setLink(isUp: Bool)
+  func setLink(isUp: Bool) throws(EndpointError)
 }

@@ -17,16 +17,17 @@ public struct EndpointError: Error, CustomStringConvertible {
 /// The PCI function that hosts see: BAR 0 with registers, the mapped doorbell page and the MSI-X table, and the
 /// configuration space, in front of one engine.
 public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Sendable {
-  private static let doorbellBytes = 4096
   private static let tableOffset: UInt64 = 0x2000
   private static let barBytes: UInt64 = 0x10000
   private static let pendingOffset: UInt64 = 0xf000
 
   private let shard: Shard
-  private let doorbellFile: Int32
-  private let doorbells: UnsafeMutableRawPointer
+  /// The client's; each gets a page of its own, so that one that has left rings nobody's doorbells.
+  private var doorbells: DoorbellPage
+  /// The interrupts that any client has ever set up: the serving thread's.
+  private var signals: [InterruptLine: InterruptSignal] = [:]
   /// By namespace identifier; the engine's thread has its own table of their backends.
-  private var namespaces: [UInt32: OpenNamespace] = [:]
+  private let namespaces = Mutex<[UInt32: OpenNamespace]>([:])
   private let subsystem: Subsystem
   private let msixInterrupts: UInt16
   private let msiInterrupts: UInt16
@@ -38,32 +39,31 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
   private let linkWasDown = Atomic<Bool>(false)
-  /// Held while namespaces come and go.
+  /// Held while namespaces come and go, one after the other.
   private var changing = pthread_mutex_t()
+  /// Held while a register is written or the link goes down: a write that found the link up is through before.
+  private var linking = pthread_mutex_t()
+  private let alarmEvent: Int32
 
   public init(_ configuration: EndpointConfiguration, recording: EndpointRecording? = nil) throws(EndpointError) {
     subsystem = try configuration.subsystemWithRoom()
     msixInterrupts = configuration.msixInterrupts
     msiInterrupts = configuration.msiInterrupts
-    doorbellFile = nvmepf_memfd("nvmepf-doorbells")
-    // An area of a region lies in its file where it lies in the region.
-    let place = off_t(Register.doorbells)
-    guard doorbellFile >= 0, ftruncate(doorbellFile, place + off_t(EndpointFunction.doorbellBytes)) == 0,
-      let page = mmap(
-        nil, EndpointFunction.doorbellBytes, PROT_READ | PROT_WRITE, MAP_SHARED, doorbellFile, place),
-      page != MAP_FAILED
-    else { throw EndpointError(description: "no memory for the doorbells: \(String(cString: strerror(errno)))") }
-    doorbells = page
+    doorbells = try DoorbellPage()
     pthread_mutex_init(&changing, nil)
+    pthread_mutex_init(&linking, nil)
+    alarmEvent = nvmepf_eventfd()
     do throws(StorageError) {
       storage = .success(try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes))
     } catch { storage = .failure(error) }
+    var opened: [UInt32: OpenNamespace] = [:]
     for namespace in configuration.namespaces {
-      guard namespaces[namespace.nsid] == nil else {
+      guard opened[namespace.nsid] == nil else {
         throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
-      namespaces[namespace.nsid] = try OpenNamespace(namespace, storage)
+      opened[namespace.nsid] = try OpenNamespace(namespace, storage)
     }
+    namespaces.withLock { [opened] in $0 = opened }
     initialConfiguration = PCIConfigurationSpace(
       vendorID: subsystem.vendorID, deviceID: configuration.deviceID, subsystemVendorID: subsystem.subsystemVendorID,
       subsystemID: configuration.subsystemID, barBytes: UInt32(EndpointFunction.barBytes),
@@ -78,10 +78,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     }
     shard = Shard(
       .init(
-        subsystem: subsystem, namespaces: namespaces.values.map { ($0.namespace, $0.backend) },
+        subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
         storage: try? storage.get(),
         core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-        recording: shardRecording), doorbells: doorbells.assumingMemoryBound(to: Atomic<UInt32>.self))
+        recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent)
   }
 
   /// End the engine; the rest goes with the last reference.
@@ -89,64 +89,84 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   deinit {
     shard.stop()
-    munmap(doorbells, EndpointFunction.doorbellBytes)
-    close(doorbellFile)
+    for signal in signals.values { signal.destroy() }
+    close(alarmEvent)
     pthread_mutex_destroy(&changing)
+    pthread_mutex_destroy(&linking)
   }
 
   // MARK: Namespaces
 
   public var namespaceStates: [NamespaceState] {
-    pthread_mutex_lock(&changing)
-    defer { pthread_mutex_unlock(&changing) }
-    return namespaces.values.sorted { $0.namespace.nsid < $1.namespace.nsid }.map { open in
-      NamespaceState(
-        nsid: open.namespace.nsid, bytes: open.namespace.blocks << open.namespace.blockShift,
-        blockBytes: 1 << UInt32(open.namespace.blockShift), backend: "\(open.configuration.backend)",
-        isReadOnly: open.namespace.isReadOnly)
+    namespaces.withLock { namespaces in
+      namespaces.values.sorted { $0.namespace.nsid < $1.namespace.nsid }.map { open in
+        NamespaceState(
+          nsid: open.namespace.nsid, bytes: open.namespace.blocks << open.namespace.blockShift,
+          blockBytes: 1 << UInt32(open.namespace.blockShift), backend: "\(open.configuration.backend)",
+          isReadOnly: open.namespace.isReadOnly)
+      }
     }
   }
+
+  private static let stuck = "the engine does not answer: it waits for memory or storage"
 
   public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
-    guard (1...subsystem.namespacesMax).contains(configuration.nsid) else {
+    let nsid = configuration.nsid
+    guard (1...subsystem.namespacesMax).contains(nsid) else {
       throw EndpointError(
-        description: "namespace \(configuration.nsid) cannot be added: hosts were told of 1 to "
-          + "\(subsystem.namespacesMax); serve with --namespaces-max \(max(configuration.nsid, 1)), at most "
+        description: "namespace \(nsid) cannot be added: hosts were told of 1 to "
+          + "\(subsystem.namespacesMax); serve with --namespaces-max \(max(nsid, 1)), at most "
           + "\(Subsystem.namespacesLimit), for more")
     }
-    guard namespaces[configuration.nsid] == nil else {
-      throw EndpointError(description: "namespace \(configuration.nsid) exists already")
+    guard namespaces.withLock({ $0[nsid] == nil }) else {
+      throw EndpointError(description: "namespace \(nsid) exists already")
     }
     let open = try OpenNamespace(configuration, storage)
-    guard shard.attach(open.namespace, open.backend) else {
+    let isAttached = shard.attach(open.namespace, open.backend)
+    guard isAttached != false else {
       throw EndpointError(
-        description: "commands of the namespace \(configuration.nsid) that was removed are still under way: try again")
+        description: "commands of the namespace \(nsid) that was removed are still under way: try again")
     }
-    namespaces[configuration.nsid] = open
+    // What the engine has been given it may use at any time, also when it did not answer.
+    namespaces.withLock { $0[nsid] = open }
+    guard isAttached != nil else {
+      throw EndpointError(description: "\(EndpointFunction.stuck); namespace \(nsid) appears when it answers again")
+    }
   }
 
   public func remove(nsid: UInt32) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
-    guard namespaces[nsid] != nil else { throw EndpointError(description: "there is no namespace \(nsid)") }
-    shard.detach(nsid)
-    namespaces[nsid] = nil
+    guard namespaces.withLock({ $0[nsid] != nil }) else {
+      throw EndpointError(description: "there is no namespace \(nsid)")
+    }
+    guard shard.detach(nsid) else {
+      throw EndpointError(description: "\(EndpointFunction.stuck); remove namespace \(nsid) again when it answers")
+    }
+    _ = namespaces.withLock { $0.removeValue(forKey: nsid) }
   }
 
   // MARK: Link
 
   /// Down, registers read as ones, nothing that the host writes arrives, and the
   /// controller is in its initial state.
-  public func setLink(isUp: Bool) {
-    // A register write that found the link up is through before, or finds it down.
-    pthread_mutex_lock(&changing)
-    defer { pthread_mutex_unlock(&changing) }
+  public func setLink(isUp: Bool) throws(EndpointError) {
+    var until = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &until)
+    until.tv_sec += EndpointFunction.linkPatienceSeconds
+    guard nvmepf_lock_until(&linking, &until) == 0 else {
+      throw EndpointError(description: EndpointFunction.stuck)
+    }
+    defer { pthread_mutex_unlock(&linking) }
     guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp, !isUp else { return }
-    shard.reset(.linkDown)
+    let isDown = shard.takeLinkDown()
     linkWasDown.store(true, ordering: .releasing)
+    guard isDown else { throw EndpointError(description: EndpointFunction.stuck) }
   }
+
+  private static let linkPatienceSeconds = 3
 
   /// A link that went down has reset the function too (PCIe Base 6.0, 6.6.1): the serving thread's part of that.
   private func noticeLink() {
@@ -159,8 +179,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     var all = [RegionDescription](repeating: RegionDescription(size: 0), count: PCIRegion.count)
     all[Int(PCIRegion.bar0)] = RegionDescription(
       size: EndpointFunction.barBytes,
-      mappable: [.init(offset: Register.doorbells, size: UInt64(EndpointFunction.doorbellBytes))],
-      descriptor: doorbellFile)
+      mappable: [.init(offset: Register.doorbells, size: UInt64(DoorbellPage.size))],
+      descriptor: doorbells.file)
     all[Int(PCIRegion.configuration)] = RegionDescription(size: UInt64(PCIConfigurationSpace.size))
     return all
   }
@@ -214,8 +234,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func write(region: UInt32, offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
     noticeLink()
-    pthread_mutex_lock(&changing)
-    defer { pthread_mutex_unlock(&changing) }
+    pthread_mutex_lock(&linking)
+    defer { pthread_mutex_unlock(&linking) }
     guard linkIsUp.load(ordering: .acquiring) else { return true }
     switch region {
     case PCIRegion.configuration:
@@ -249,21 +269,41 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// A doorbell came as a message: into the page with it, where the poll finds it like any other.
   private func ring(_ offset: UInt64, _ bytes: UnsafeRawBufferPointer) {
     for place in stride(from: 0, to: bytes.count, by: 4) {
-      let doorbell = (doorbells + Int(offset) + place).assumingMemoryBound(to: Atomic<UInt32>.self)
-      doorbell.pointee.store(bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self), ordering: .releasing)
+      let value = bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self)
+      doorbells.doorbells[(Int(offset) + place) / 4].store(value, ordering: .releasing)
     }
   }
 
   public func map(_ mapping: DMAMapping) -> Bool {
     shard.map(
       MemoryMap.Range(
-        address: mapping.address, length: mapping.size, base: mapping.base, writable: mapping.isWritable))
+        address: mapping.address, length: mapping.size, base: mapping.base, writable: mapping.isWritable,
+        mapping: mapping.mapping.baseAddress, mapping_length: UInt64(mapping.mapping.count)))
   }
 
   public func unmap(address: UInt64, size: UInt64) { shard.unmap(address: address, length: size) }
 
-  public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) {
-    if let line = InterruptLine(kind, index) { shard.setInterrupt(line, descriptor: descriptor) }
+  public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32 {
+    guard let line = InterruptLine(kind, index) else { return 0 }
+    guard descriptor >= 0 else {
+      shard.setInterrupt(line, nil)
+      return signals[line]?.attach(-1) ?? 0
+    }
+    switch signal(of: line) {
+    case .failure(let error): return error.number
+    case .success(let signal):
+      let error = signal.attach(descriptor)
+      shard.setInterrupt(line, error == 0 ? signal : nil)
+      return error
+    }
+  }
+
+  /// Made once: clients come and go, and the next uses it again.
+  private func signal(of line: InterruptLine) -> Result<InterruptSignal, InterruptError> {
+    if let signal = signals[line] { return .success(signal) }
+    let made = InterruptSignal.make()
+    if case .success(let signal) = made { signals[line] = signal }
+    return made
   }
 
   public func setPinMask(isMasked: Bool) { isMasked ? shard.maskPin() : shard.unmaskPin() }
@@ -281,10 +321,31 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func reset() { resetController(.device) }
 
+  public func connected() -> Bool {
+    do throws(EndpointError) {
+      let page = try DoorbellPage()
+      shard.setDoorbells(page.doorbells)
+      // The page before goes: nothing looks at it any more.
+      doorbells = page
+      return true
+    } catch { return false }
+  }
+
   public func disconnected() {
     resetController(.disconnect)
     shard.unmap(address: 0, length: .max)
     shard.removeInterrupts()
+    for signal in signals.values { _ = signal.attach(-1) }
+    // It was this client's.
+    _ = takeAlarm()
+  }
+
+  public var alarm: Int32 { alarmEvent }
+
+  public func takeAlarm() -> String? {
+    var count: UInt64 = 0
+    guard Glibc.read(alarmEvent, &count, 8) == 8 else { return nil }
+    return "its memory is gone: the file behind it was truncated, or its medium failed"
   }
 
   private func resetController(_ reason: ResetReason) {

@@ -1,23 +1,48 @@
-import Glibc
+import CUring
 
 /// One of a function's interrupts.
-enum InterruptLine {
+enum InterruptLine: Hashable {
   /// INTx.
   case pin
   case msi(Int)
   case msix(Int)
 }
 
-/// The event descriptors through which the host hears of interrupts. Which it has given says which kind it uses.
+/// Signals one event descriptor of the host's, without ever waiting for it. The function owns it.
+struct InterruptSignal: BitwiseCopyable, @unchecked Sendable {
+  private let signal: OpaquePointer
+
+  /// - Returns: an errno on failure.
+  static func make() -> Result<InterruptSignal, InterruptError> {
+    var error: Int32 = 0
+    guard let signal = nvmepf_signal_create(&error) else { return .failure(InterruptError(number: error)) }
+    return .success(InterruptSignal(signal: signal))
+  }
+
+  func destroy() { nvmepf_signal_destroy(signal) }
+
+  /// Signal this descriptor from now on; -1 for none. The one before is not signalled any more when this returns.
+  /// - Returns: 0, or an errno.
+  func attach(_ descriptor: Int32) -> Int32 { -nvmepf_signal_attach(signal, descriptor) }
+
+  func raise() { nvmepf_signal_raise(signal) }
+}
+
+/// An errno.
+struct InterruptError: Error {
+  let number: Int32
+}
+
+/// The signals by which the host hears of interrupts. Which it has asked for says which kind it uses.
 ///
 /// The engine's thread owns them, so that a descriptor is never signalled after it was taken away.
 struct InterruptLines: ~Copyable {
   static let msiMax = 32
 
-  /// A vector's descriptor; -1 for none: those of MSI-X, then those of MSI.
-  private let vectors: UnsafeMutablePointer<Int32>
+  /// By vector: those of MSI-X, then those of MSI.
+  private let vectors: UnsafeMutablePointer<InterruptSignal?>
   private let msixCount: Int
-  private var pin: Int32 = -1
+  private var pin: InterruptSignal?
   /// The host has been told, or does not want to be, and says when it wants to hear again.
   private var pinIsMasked = false
   /// Interrupt Disable of the command register (PCIe Base 6.0, 7.5.1.1.3).
@@ -26,32 +51,32 @@ struct InterruptLines: ~Copyable {
   init(vectors msixCount: Int) {
     self.msixCount = msixCount
     vectors = .allocate(capacity: msixCount + InterruptLines.msiMax)
-    vectors.initialize(repeating: -1, count: msixCount + InterruptLines.msiMax)
+    vectors.initialize(repeating: nil, count: msixCount + InterruptLines.msiMax)
   }
 
   deinit { vectors.deallocate() }
 
-  /// An interrupt is signalled through this descriptor from now on; -1 for none.
-  mutating func set(_ line: InterruptLine, _ descriptor: Int32) {
+  /// An interrupt is signalled by this from now on; nil for not at all.
+  mutating func set(_ line: InterruptLine, _ signal: InterruptSignal?) {
     if let place = place(line) {
-      vectors[place] = descriptor
+      vectors[place] = signal
     } else {
-      pin = descriptor
+      pin = signal
       pinIsMasked = false
     }
   }
 
   mutating func removeAll() {
-    vectors.update(repeating: -1, count: msixCount + InterruptLines.msiMax)
-    set(.pin, -1)
+    vectors.update(repeating: nil, count: msixCount + InterruptLines.msiMax)
+    set(.pin, nil)
   }
 
   mutating func raise(_ vector: UInt16) {
     let vector = Int(vector)
-    if vector < msixCount, vectors[vector] >= 0 {
-      signal(vectors[vector])
-    } else if vector < InterruptLines.msiMax, vectors[msixCount + vector] >= 0 {
-      signal(vectors[msixCount + vector])
+    if vector < msixCount, let signal = vectors[vector] {
+      signal.raise()
+    } else if vector < InterruptLines.msiMax, let signal = vectors[msixCount + vector] {
+      signal.raise()
     } else {
       raisePin()
     }
@@ -59,9 +84,9 @@ struct InterruptLines: ~Copyable {
 
   /// INTx is a level: it is signalled once, and again only when the host has unmasked it and it is still asserted.
   mutating func raisePin() {
-    guard pin >= 0, !pinIsMasked, !pinIsDisabled else { return }
+    guard let pin, !pinIsMasked, !pinIsDisabled else { return }
     pinIsMasked = true
-    signal(pin)
+    pin.raise()
   }
 
   mutating func maskPin() { pinIsMasked = true }
@@ -69,7 +94,10 @@ struct InterruptLines: ~Copyable {
   mutating func unmaskPin() { pinIsMasked = false }
 
   /// Signal this interrupt, and no other in its place.
-  func trigger(_ line: InterruptLine) { signal(place(line).map { vectors[$0] } ?? pin) }
+  func trigger(_ line: InterruptLine) {
+    let signal = if let place = place(line) { vectors[place] } else { pin }
+    signal?.raise()
+  }
 
   /// nil for the pin.
   private func place(_ line: InterruptLine) -> Int? {
@@ -82,13 +110,5 @@ struct InterruptLines: ~Copyable {
       precondition(index < msixCount)
       return index
     }
-  }
-
-  private func signal(_ descriptor: Int32) {
-    guard descriptor >= 0 else { return }
-    var one: UInt64 = 1
-    // An eventfd that is already signalled to the brim has told the host enough. Where the host has left it blocking the
-    // write waits, until `Shard` interrupts it.
-    _ = write(descriptor, &one, 8)
   }
 }

@@ -15,7 +15,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   var recorder: R
   var memory = MemoryMap()
   /// The doorbell page that the host has mapped.
-  private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
+  var doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   /// By namespace identifier.
   private let backends: UnsafeMutablePointer<NamespaceBackend>
   var interrupts: InterruptLines
@@ -209,7 +209,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
       return memory.read(address, into: entries, count: count * SubmissionEntry.size)
     }
     entries.pointee = source.loadUnaligned(as: SubmissionEntry.self)
-    return true
+    return !memory.isLost
   }
 
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
@@ -464,7 +464,13 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
 
   @inline(__always)
   mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
-    let target = memory.translate(address, CompletionEntry.size, forWriting: true)
+    var target = memory.translate(address, CompletionEntry.size, forWriting: true)
+    if let place = target {
+      place.storeBytes(of: cqe.dw0, toByteOffset: 0, as: UInt32.self)
+      place.storeBytes(of: cqe.dw1, toByteOffset: 4, as: UInt32.self)
+      place.storeBytes(of: cqe.dw2, toByteOffset: 8, as: UInt32.self)
+      if memory.isLost { target = nil }
+    }
     if R.isOn {
       // Before the entry can be seen: who sees it sees it later than this.
       _ = stamp()
@@ -474,9 +480,6 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
           cid: cqe.cid.rawValue, a: Record.pair(cqe.dw0, cqe.dw1), b: Record.pair(cqe.dw2, cqe.dw3)))
     }
     guard let target else { return false }
-    target.storeBytes(of: cqe.dw0, toByteOffset: 0, as: UInt32.self)
-    target.storeBytes(of: cqe.dw1, toByteOffset: 4, as: UInt32.self)
-    target.storeBytes(of: cqe.dw2, toByteOffset: 8, as: UInt32.self)
     // The phase tag is in here, and the host may look at any moment.
     (target + 12).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(cqe.dw3, ordering: .releasing)
     return true

@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import NVMe
 import Synchronization
@@ -9,13 +10,14 @@ enum ShardRequest {
   case writeRegister(offset: UInt64, width: Int, value: UInt64)
   case map(MemoryMap.Range)
   case unmap(address: UInt64, length: UInt64)
-  case setInterrupt(InterruptLine, descriptor: Int32)
+  case setInterrupt(InterruptLine, InterruptSignal?)
   case triggerInterrupt(InterruptLine)
   case maskPin
   case unmaskPin
   case disablePin(Bool)
   case readPin
   case removeInterrupts
+  case setDoorbells(UnsafeMutablePointer<Atomic<UInt32>>)
   case reset(ResetReason)
   case attach(Namespace, NamespaceBackend)
   case detach(UInt32)
@@ -48,19 +50,45 @@ final class Mailbox: @unchecked Sendable {
 
   /// How long an answer takes at most where nothing is amiss.
   private static let silenceMs = 1000
+  /// An asker gave up on a request that the engine's thread may still take.
+  private var isLate = false
 
   /// Ask, and wait for the answer.
-  /// - Parameter onSilence: called as often as a second has passed without one.
-  func ask(_ request: ShardRequest, onSilence: () -> Void) -> UInt64 {
-    pthread_mutex_lock(&asking)
+  /// - Parameters:
+  ///   - milliseconds: how long to wait at most, for others that ask included; nil for ever.
+  ///   - onSilence: called whenever a second has passed without an answer.
+  /// - Returns: nil when the engine's thread did not answer in time. It may take the request later.
+  func ask(_ request: ShardRequest, withinMs milliseconds: Int?, onSilence: () -> Void) -> UInt64? {
+    // A day is for ever: it ends in another wait.
+    var until = Mailbox.time(inMilliseconds: milliseconds ?? 86_400_000)
+    while nvmepf_lock_until(&asking, &until) != 0 {
+      guard milliseconds == nil else { return nil }
+      until = Mailbox.time(inMilliseconds: 86_400_000)
+    }
     defer { pthread_mutex_unlock(&asking) }
+    let limit = milliseconds == nil ? nil : until
+    if isLate {
+      guard waitAnswered(until: limit, onSilence) else { return nil }
+      isLate = false
+    }
     self.request = request
     full.store(true, ordering: .releasing)
     sem_post(&posted)
+    isLate = !waitAnswered(until: limit, onSilence)
+    return isLate ? nil : answer
+  }
+
+  /// - Returns: false when the time is over.
+  private func waitAnswered(until limit: timespec?, _ onSilence: () -> Void) -> Bool {
     while true {
-      var until = Mailbox.time(inMilliseconds: Mailbox.silenceMs)
-      if sem_timedwait(&answered, &until) == 0 { return answer }
-      if errno == ETIMEDOUT { onSilence() }
+      var next = Mailbox.time(inMilliseconds: Mailbox.silenceMs)
+      let isLast = limit.map { ($0.tv_sec, $0.tv_nsec) <= (next.tv_sec, next.tv_nsec) } ?? false
+      if let limit, isLast { next = limit }
+      let error = nvmepf_wait_until(&answered, &next)
+      if error == 0 { return true }
+      guard error == ETIMEDOUT else { continue }
+      if isLast { return false }
+      onSilence()
     }
   }
 
@@ -82,13 +110,15 @@ final class Mailbox: @unchecked Sendable {
   func wait(milliseconds: Int) {
     var until = Mailbox.time(inMilliseconds: milliseconds)
     // A request found this way is noticed through `isFull`; the count is put back for `reply`.
-    if sem_timedwait(&posted, &until) == 0 { sem_post(&posted) }
+    if nvmepf_wait_until(&posted, &until) == 0 { sem_post(&posted) }
   }
 
+  /// A moment of the clock that nobody sets.
   private static func time(inMilliseconds milliseconds: Int) -> timespec {
     var time = timespec()
-    clock_gettime(CLOCK_REALTIME, &time)
-    time.tv_nsec += milliseconds * 1_000_000
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    time.tv_sec += milliseconds / 1000
+    time.tv_nsec += milliseconds % 1000 * 1_000_000
     time.tv_sec += time.tv_nsec / 1_000_000_000
     time.tv_nsec %= 1_000_000_000
     return time

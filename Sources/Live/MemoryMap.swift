@@ -1,27 +1,41 @@
+import CPlatform
 import NVMe
 
 /// The host's memory as the controller can reach it: ranges of PCI addresses and where they lie in this process.
 ///
 /// One thread owns it. Ranges never overlap; a lookup that hits the same range as the one before costs two compares.
+///
+/// The host can take its memory away by truncating it. On a thread that called `guardThread` such an access fails, and so
+/// does every later one until all ranges are removed.
 struct MemoryMap: ~Copyable {
-  struct Range: BitwiseCopyable {
-    var address: UInt64
-    var length: UInt64
-    /// nil where the host gave no descriptor: nothing is reachable there.
-    var base: UnsafeMutableRawPointer?
-    var writable: Bool
-  }
+  typealias Range = nvmepf_range
 
   /// More than a guest's memory map ever needs.
   static let rangesMax = 4096
 
   private var ranges: UnsafeMutablePointer<Range>
-  private(set) var count = 0
+  private(set) var count = 0 { didSet { guarded.pointee.count = count } }
   private var recent = 0
+  private let guarded: UnsafeMutablePointer<nvmepf_guard>
 
-  init() { ranges = .allocate(capacity: MemoryMap.rangesMax) }
+  init() {
+    ranges = .allocate(capacity: MemoryMap.rangesMax)
+    guarded = .allocate(capacity: 1)
+    guarded.initialize(to: nvmepf_guard(ranges: ranges, count: 0, is_lost: false))
+  }
 
-  deinit { ranges.deallocate() }
+  deinit {
+    nvmepf_guard_thread(nil)
+    guarded.deallocate()
+    ranges.deallocate()
+  }
+
+  /// Catch accesses of this thread to memory that is gone: the thread that uses the map, and ends it.
+  func guardThread() { nvmepf_guard_thread(guarded) }
+
+  /// Whether an access found its memory gone.
+  @inline(__always)
+  var isLost: Bool { nvmepf_is_lost(guarded) }
 
   /// - Returns: false when the range is empty, wraps, overlaps another, or the map is full.
   mutating func add(_ range: Range) -> Bool {
@@ -49,11 +63,7 @@ struct MemoryMap: ~Copyable {
     }
     count = kept
     recent = 0
-  }
-
-  mutating func removeAll() {
-    count = 0
-    recent = 0
+    if kept == 0 { guarded.pointee.is_lost = false }
   }
 
   /// Where `length` bytes at `address` lie, all of them in one range; nil where they cannot be reached.
@@ -77,7 +87,7 @@ struct MemoryMap: ~Copyable {
   // MARK: What may lie in several ranges
 
   /// Copy bytes out of the host's memory, once.
-  /// - Returns: false, and nothing is copied, where not all of them can be reached.
+  /// - Returns: false where not all of them can be reached: nothing is copied, or what was copied means nothing.
   @inline(__always)
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawPointer, count: Int) -> Bool {
     guard let source = translate(address, count, forWriting: false) else {
@@ -86,11 +96,11 @@ struct MemoryMap: ~Copyable {
       }
     }
     bytes.copyMemory(from: source, byteCount: count)
-    return true
+    return !isLost
   }
 
   /// Copy bytes into the host's memory.
-  /// - Returns: false, and nothing is copied, where not all of them can be reached.
+  /// - Returns: false where not all of them can be reached.
   @inline(__always)
   mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawPointer, count: Int) -> Bool {
     guard let target = translate(address, count, forWriting: true) else {
@@ -99,7 +109,7 @@ struct MemoryMap: ~Copyable {
       }
     }
     target.copyMemory(from: bytes, byteCount: count)
-    return true
+    return !isLost
   }
 
   /// Whether all of the bytes can be reached.
@@ -129,11 +139,18 @@ struct MemoryMap: ~Copyable {
         offset += length
       }
     }
-    return true
+    return !isLost
   }
 }
 
 extension MemoryMap.Range {
+  /// A range that is mapped alone.
+  init(address: UInt64, length: UInt64, base: UnsafeMutableRawPointer?, writable: Bool) {
+    self.init(
+      address: address, length: length, base: base, writable: writable, mapping: base,
+      mapping_length: base == nil ? 0 : length)
+  }
+
   @inline(__always)
   func translate(_ address: UInt64, _ count: Int, _ forWriting: Bool) -> UnsafeMutableRawPointer? {
     let offset = address &- self.address

@@ -34,12 +34,18 @@ final class Shard: @unchecked Sendable {
   private static let passesPerLook = 4096
 
   private let mailbox = Mailbox()
+  /// The first page of doorbells.
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
+  /// Signalled when the client's memory is gone.
+  private let alarm: Int32
   private let configuration: Configuration
   private var thread: WorkerThread?
 
-  /// - Parameter doorbells: the page that the host maps; it must outlive the shard.
-  init(_ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>) {
+  /// - Parameters:
+  ///   - doorbells: the page that the host maps; it must outlive the shard, or the next `setDoorbells`.
+  ///   - alarm: an eventfd, signalled when the client's memory is gone; it must outlive the shard.
+  init(_ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, alarm: Int32) {
+    self.alarm = alarm
     self.configuration = configuration
     self.doorbells = doorbells
     let recording = configuration.recording
@@ -65,9 +71,19 @@ final class Shard: @unchecked Sendable {
 
   // MARK: Requests
 
-  /// A client whose event descriptor is full, and blocking, has the engine's thread wait in a write. It costs that client
-  /// its interrupt, and nobody else the answer.
-  private func ask(_ request: ShardRequest) -> UInt64 { mailbox.ask(request) { thread?.interrupt() } }
+  /// Without io_uring a client's event descriptor is written, and can hold the engine's thread until it is interrupted.
+  private func ask(_ request: ShardRequest) -> UInt64 {
+    // It has no limit, so there is an answer.
+    mailbox.ask(request, withinMs: nil) { thread?.interrupt() }!
+  }
+
+  /// How long others than the serving thread wait for the engine's.
+  private static let patienceMs = 3000
+
+  /// - Returns: nil when the engine's thread does not answer. It may do what was asked later.
+  private func askPatiently(_ request: ShardRequest) -> UInt64? {
+    mailbox.ask(request, withinMs: Shard.patienceMs) { thread?.interrupt() }
+  }
 
   func readRegister(offset: UInt64, width: Int) -> UInt64 {
     ask(.readRegister(offset: offset, width: width))
@@ -82,10 +98,11 @@ final class Shard: @unchecked Sendable {
   /// Once this returns, nothing in the range is touched any more.
   func unmap(address: UInt64, length: UInt64) { _ = ask(.unmap(address: address, length: length)) }
 
-  /// Once this returns, the descriptor before is not signalled any more.
-  func setInterrupt(_ line: InterruptLine, descriptor: Int32) {
-    _ = ask(.setInterrupt(line, descriptor: descriptor))
-  }
+  func setInterrupt(_ line: InterruptLine, _ signal: InterruptSignal?) { _ = ask(.setInterrupt(line, signal)) }
+
+  /// Once this returns, the page before is not looked at any more. The controller is in its initial state, without a
+  /// queue, and the new page is all zeros: what the engine remembers of doorbells agrees with both.
+  func setDoorbells(_ doorbells: UnsafeMutablePointer<Atomic<UInt32>>) { _ = ask(.setDoorbells(doorbells)) }
 
   /// Raise the interrupt as if the device had.
   func triggerInterrupt(_ line: InterruptLine) { _ = ask(.triggerInterrupt(line)) }
@@ -105,12 +122,17 @@ final class Shard: @unchecked Sendable {
 
   func reset(_ reason: ResetReason) { _ = ask(.reset(reason)) }
 
-  /// - Returns: false while commands of a namespace that had this identifier are under way.
-  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) -> Bool {
-    ask(.attach(namespace, backend)) != 0
+  /// - Returns: false while commands of a namespace that had this identifier are under way; nil when the engine does not
+  ///   answer, and may attach it later.
+  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) -> Bool? {
+    askPatiently(.attach(namespace, backend)).map { $0 != 0 }
   }
 
-  func detach(_ nsid: UInt32) { _ = ask(.detach(nsid)) }
+  /// - Returns: false when the engine does not answer, and may detach it later.
+  func detach(_ nsid: UInt32) -> Bool { askPatiently(.detach(nsid)) != nil }
+
+  /// - Returns: false when the engine does not answer, and may do it later.
+  func takeLinkDown() -> Bool { askPatiently(.reset(.linkDown)) != nil }
 
   // MARK: The engine's thread
 
@@ -118,11 +140,13 @@ final class Shard: @unchecked Sendable {
     var port = LivePort(
       recorder: recorder, doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
       storage: configuration.storage?.take())
+    port.memory.guardThread()
     for (namespace, backend) in configuration.namespaces { port.setBackend(namespace.nsid, backend) }
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
     if R.isOn { checkpoint(controller, &port, state) }
+    var hasToldLoss = false
     var idlePasses = 0
     var idleSince = Clock.monotonicNs()
     while true {
@@ -137,8 +161,18 @@ final class Shard: @unchecked Sendable {
         rest(&controller, &port, &idlePasses, &idleSince)
       }
       port.endPass()
+      if port.memory.isLost != hasToldLoss {
+        hasToldLoss.toggle()
+        if hasToldLoss { raiseAlarm() }
+      }
       if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
     }
+  }
+
+  @inline(never)
+  private func raiseAlarm() {
+    var one: UInt64 = 1
+    _ = write(alarm, &one, 8)
   }
 
   private func checkpoint<R: Recorder & ~Copyable>(
@@ -190,9 +224,10 @@ final class Shard: @unchecked Sendable {
     case .unmap(let address, let length):
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
-    case .setInterrupt(let line, let descriptor):
-      port.interrupts.set(line, descriptor)
-      if case .pin = line, descriptor >= 0 { settlePin(&controller, &port) }
+    case .setDoorbells(let doorbells): port.doorbells = doorbells
+    case .setInterrupt(let line, let signal):
+      port.interrupts.set(line, signal)
+      if case .pin = line, signal != nil { settlePin(&controller, &port) }
     case .triggerInterrupt(let line): port.interrupts.trigger(line)
     case .maskPin: port.interrupts.maskPin()
     case .unmaskPin:

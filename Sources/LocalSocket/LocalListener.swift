@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import Synchronization
 
@@ -31,6 +32,9 @@ public final class LocalListener: Sendable {
     spare = Atomic(LocalListener.openSpare())
   }
 
+  /// Who may wait to be accepted: more than are ever there at once, unless somebody means harm.
+  private static let backlog: Int32 = 64
+
   private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
 
   deinit {
@@ -41,17 +45,17 @@ public final class LocalListener: Sendable {
   }
 
   /// The next who wants to connect.
-  /// - Returns: nil where it has gone again.
+  /// - Returns: a descriptor that does not block; nil where it has gone again.
   public func accept() throws(LocalSocketError) -> Int32? {
-    let socket = Glibc.accept(descriptor, nil, nil)
+    let socket = nvmepf_accept(descriptor)
     if socket >= 0 { return socket }
-    if errno == EMFILE || errno == ENFILE {
-      let error = errno
+    let error = -socket
+    if error == EMFILE || error == ENFILE {
       turnAway()
       throw .system("a client was turned away", error)
     }
-    guard errno == ECONNABORTED || errno == EINTR || errno == EAGAIN else {
-      throw .system("cannot accept a client", errno)
+    guard error == ECONNABORTED || error == EINTR || error == EAGAIN else {
+      throw .system("cannot accept a client", error)
     }
     return nil
   }
@@ -59,7 +63,7 @@ public final class LocalListener: Sendable {
   /// Close the connection of the next who wants one.
   private func turnAway() {
     close(spare.load(ordering: .relaxed))
-    close(Glibc.accept(descriptor, nil, nil))
+    close(nvmepf_accept(descriptor))
     spare.store(LocalListener.openSpare(), ordering: .relaxed)
   }
 
@@ -77,7 +81,7 @@ public final class LocalListener: Sendable {
         kind: .inUse, description: "socket \(path) is in use: stop who serves there, or choose another path")
     }
     guard result == 0 else { throw .system("cannot listen at \(path)", result) }
-    guard listen(listener, 8) == 0 else { throw .system("cannot listen at \(path)", errno) }
+    guard listen(listener, LocalListener.backlog) == 0 else { throw .system("cannot listen at \(path)", errno) }
   }
 
   private static func isSocket(_ path: String) -> Bool {
@@ -90,6 +94,8 @@ public final class LocalListener: Sendable {
     guard isSocket(path) else { return false }
     let probe = try LocalSocket.make()
     defer { close(probe) }
+    // Somebody listens there, and is busy: that is an answer too.
+    _ = fcntl(probe, F_SETFL, O_NONBLOCK)
     return try LocalSocket.withAddress(path) { connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }
   }
 }

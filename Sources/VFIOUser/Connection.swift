@@ -6,8 +6,11 @@ struct ReceivedMessage: ~Copyable {
   let header: MessageHeader
   let payload: [UInt8]
   private var descriptors: [Int32]
+  /// Descriptors that came with it were dropped: this process can have no more.
+  let isCut: Bool
 
-  init(header: MessageHeader, payload: [UInt8], descriptors: [Int32]) {
+  init(header: MessageHeader, payload: [UInt8], descriptors: [Int32], isCut: Bool) {
+    self.isCut = isCut
     self.header = header
     self.payload = payload
     self.descriptors = descriptors
@@ -45,12 +48,13 @@ struct Connection: ~Copyable {
   deinit { close(socket) }
 
   /// Wait until the socket can be read or written.
-  private func wait(for events: Int32) throws(VFIOUserError) {
+  /// - Parameter deadlineNs: of CLOCK_MONOTONIC, when the peer's time is over; nil for never.
+  private func wait(for events: Int32, until deadlineNs: UInt64?) throws(VFIOUserError) {
     var polled = [
       pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: socket, events: Int16(events), revents: 0),
     ]
     var count: Int32
-    repeat { count = poll(&polled, 2, patienceMs) } while count < 0 && errno == EINTR
+    repeat { count = poll(&polled, 2, Monotonic.milliseconds(until: deadlineNs)) } while count < 0 && errno == EINTR
     guard polled[0].revents == 0 else { throw .init(.disconnected, "the connection is given up") }
     guard count > 0 else { throw .init(.protocolViolation, "the peer left a message half sent or unread") }
   }
@@ -61,6 +65,7 @@ struct Connection: ~Copyable {
     whole.size = UInt32(MessageHeader.size + payload.count)
     var bytes = withUnsafeBytes(of: whole) { [UInt8]($0) }
     bytes.append(contentsOf: payload)
+    let deadlineNs = patienceMs < 0 ? nil : Monotonic.now() + UInt64(patienceMs) * 1_000_000
     var sent = 0
     while sent < bytes.count {
       let count = bytes.withUnsafeBytes {
@@ -68,7 +73,7 @@ struct Connection: ~Copyable {
           socket, $0.baseAddress! + sent, bytes.count - sent, descriptors, sent == 0 ? descriptors.count : 0)
       }
       if count == -Int(EAGAIN) {
-        try wait(for: POLLOUT)
+        try wait(for: POLLOUT, until: deadlineNs)
         continue
       }
       guard count > 0 else { throw Connection.error("cannot send", Int32(-count)) }
@@ -77,37 +82,42 @@ struct Connection: ~Copyable {
   }
 
   /// The next message; nil when the peer has closed the connection between two messages.
+  ///
+  /// All of it must come within the patience, however many pieces the peer cuts it into.
   func receive() throws(VFIOUserError) -> ReceivedMessage? {
+    let deadlineNs = patienceMs < 0 ? nil : Monotonic.now() + UInt64(patienceMs) * 1_000_000
+    var isCut = false
     var header = MessageHeader(messageID: 0, command: 0, size: 0)
     var descriptors: [Int32] = []
     var complete = false
     // Whatever goes wrong below, the descriptors are owned from here on.
     defer { if !complete { for descriptor in descriptors { close(descriptor) } } }
-    let got = try withUnsafeMutableBytes(of: &header) { fill($0, &descriptors) }.get()
+    let got = try withUnsafeMutableBytes(of: &header) { fill($0, &descriptors, &isCut, deadlineNs) }.get()
     if got == 0 { return nil }
     guard got == MessageHeader.size else { throw .init(.disconnected, "the peer left in the middle of a message") }
     guard header.size >= MessageHeader.size, header.size <= MessageLimit.bytes else {
       throw .init(.protocolViolation, "the peer announced a message of \(header.size) bytes")
     }
     var payload = [UInt8](repeating: 0, count: Int(header.size) - MessageHeader.size)
-    let rest = try payload.withUnsafeMutableBytes { fill($0, &descriptors) }.get()
+    let rest = try payload.withUnsafeMutableBytes { fill($0, &descriptors, &isCut, deadlineNs) }.get()
     guard rest == payload.count else { throw .init(.disconnected, "the peer left in the middle of a message") }
     complete = true
-    return ReceivedMessage(header: header, payload: payload, descriptors: descriptors)
+    return ReceivedMessage(header: header, payload: payload, descriptors: descriptors, isCut: isCut)
   }
 
   /// - Returns: bytes read: all of them, or fewer when the peer closed.
-  private func fill(_ bytes: UnsafeMutableRawBufferPointer, _ descriptors: inout [Int32]) -> Result<Int, VFIOUserError>
-  {
+  private func fill(
+    _ bytes: UnsafeMutableRawBufferPointer, _ descriptors: inout [Int32], _ isCut: inout Bool, _ deadlineNs: UInt64?
+  ) -> Result<Int, VFIOUserError> {
     var filled = 0
     while filled < bytes.count {
       var fresh = [Int32](repeating: -1, count: MessageLimit.descriptors)
       var freshCount = 0
       let count = nvmepf_receive_with_fds(
-        socket, bytes.baseAddress! + filled, bytes.count - filled, &fresh, fresh.count, &freshCount)
+        socket, bytes.baseAddress! + filled, bytes.count - filled, &fresh, fresh.count, &freshCount, &isCut)
       descriptors.append(contentsOf: fresh[..<freshCount])
       if count == -Int(EAGAIN) {
-        do throws(VFIOUserError) { try wait(for: POLLIN) } catch { return .failure(error) }
+        do throws(VFIOUserError) { try wait(for: POLLIN, until: deadlineNs) } catch { return .failure(error) }
         continue
       }
       if count == 0 || count == -Int(ECONNRESET) { return .success(filled) }
@@ -123,5 +133,21 @@ struct Connection: ~Copyable {
   private static func error(_ what: String, _ error: Int32) -> VFIOUserError {
     error == EPIPE || error == ECONNRESET
       ? VFIOUserError(.disconnected, "the peer closed the connection") : .system(what, error)
+  }
+}
+
+/// The clock that nobody sets.
+enum Monotonic {
+  static func now() -> UInt64 {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
+  }
+
+  /// For poll(2): until then, rounded up; -1 for ever.
+  static func milliseconds(until deadlineNs: UInt64?) -> Int32 {
+    guard let deadlineNs else { return -1 }
+    let now = now()
+    return deadlineNs <= now ? 0 : Int32(clamping: (deadlineNs - now + 999_999) / 1_000_000)
   }
 }

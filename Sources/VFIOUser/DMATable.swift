@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 
 /// The client's memory that is mapped here. Its ranges never overlap.
@@ -5,7 +6,8 @@ struct DMATable: ~Copyable {
   private struct Entry {
     var address: UInt64
     var size: UInt64
-    var base: UnsafeMutableRawPointer?
+    /// What is mapped for it; empty where the client gave no descriptor.
+    var mapping: UnsafeMutableRawBufferPointer
   }
 
   static let entriesMax = 4096
@@ -14,7 +16,7 @@ struct DMATable: ~Copyable {
   deinit { for entry in entries { DMATable.release(entry) } }
 
   private static func release(_ entry: Entry) {
-    if let base = entry.base { munmap(base, Int(entry.size)) }
+    if let base = entry.mapping.baseAddress { munmap(base, entry.mapping.count) }
   }
 
   /// - Parameter descriptor: shared memory; -1 for none. It is not kept.
@@ -33,18 +35,35 @@ struct DMATable: ~Copyable {
       return (EEXIST, nil)
     }
     var base: UnsafeMutableRawPointer?
+    var mapping = UnsafeMutableRawBufferPointer(start: nil, count: 0)
     if descriptor >= 0 {
-      // Beyond the end of the file every access would be a SIGBUS.
-      var status = stat()
-      guard fstat(descriptor, &status) == 0, UInt64(max(0, status.st_size)) >= offset + size else {
-        return (EINVAL, nil)
-      }
-      base = mmap(
-        nil, Int(size), writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, descriptor, off_t(offset))
-      guard base != MAP_FAILED else { return (errno, nil) }
+      let error = DMATable.map(descriptor, offset, size, writable, &mapping)
+      guard error == 0 else { return (error, nil) }
+      base = mapping.baseAddress! + Int(offset % nvmepf_mapping_alignment(descriptor))
     }
-    entries.append(Entry(address: address, size: size, base: base))
-    return (0, DMAMapping(address: address, size: size, isWritable: writable, base: base))
+    entries.append(Entry(address: address, size: size, mapping: mapping))
+    return (0, DMAMapping(address: address, size: size, isWritable: writable, base: base, mapping: mapping))
+  }
+
+  /// Map a piece of a file, and what whole pages of the file add to it.
+  /// - Returns: an errno, 0 for success.
+  private static func map(
+    _ descriptor: Int32, _ offset: UInt64, _ size: UInt64, _ writable: Bool,
+    _ mapping: inout UnsafeMutableRawBufferPointer
+  ) -> Int32 {
+    // Beyond the end of the file every access would be a SIGBUS.
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, UInt64(max(0, status.st_size)) >= offset + size else { return EINVAL }
+    // Where a page comes from another program or machine an access could wait for ever.
+    let alignment = nvmepf_mapping_alignment(descriptor)
+    guard alignment > 0 else { return EOPNOTSUPP }
+    let begin = offset / alignment * alignment
+    let count = (offset + size - begin + alignment - 1) / alignment * alignment
+    let access = writable ? PROT_READ | PROT_WRITE : PROT_READ
+    let base = mmap(nil, Int(count), access, MAP_SHARED, descriptor, off_t(begin))
+    guard let base, base != MAP_FAILED else { return errno }
+    mapping = UnsafeMutableRawBufferPointer(start: base, count: Int(count))
+    return 0
   }
 
   /// Whether there is a mapping of exactly this range.

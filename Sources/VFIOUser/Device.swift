@@ -9,10 +9,19 @@ public struct DMAMapping: @unchecked Sendable {
   public let isWritable: Bool
   /// Where it lies in this process; nil where the client gave no descriptor.
   public let base: UnsafeMutableRawPointer?
+  /// The whole of the mapping that it lies in, which whole huge pages make larger.
+  public let mapping: UnsafeMutableRawBufferPointer
 }
 
 /// What a server serves. Every call comes from the serving thread, one at a time.
 public protocol Device: AnyObject {
+  /// A client comes. False when the device has no resources for it.
+  func connected() -> Bool
+  /// Readable when the device cannot go on with its client, which is dropped; -1 for never.
+  var alarm: Int32 { get }
+  /// Why; the alarm ends.
+  func takeAlarm() -> String?
+
   /// By VFIO region index; `PCIRegion.count` of them.
   var regions: [RegionDescription] { get }
   /// How many interrupts of each kind there are.
@@ -29,7 +38,8 @@ public protocol Device: AnyObject {
 
   /// Signal this descriptor for an interrupt; -1 for nothing. The device must be done with the one before when this
   /// returns.
-  func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32)
+  /// - Returns: 0, or an errno.
+  func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32
   /// INTx is a level that is signalled once. A client that has dealt with it unmasks it, and is signalled again if it is
   /// asserted still.
   func setPinMask(isMasked: Bool)

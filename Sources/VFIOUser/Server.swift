@@ -11,13 +11,23 @@ public final class Server: @unchecked Sendable {
   /// How long a client may leave a message half sent or a reply unread: it sends a message at once, or it is stuck.
   private static let patienceMs: Int32 = 10_000
 
+  /// How long one that connects may take for its first message.
+  private let silenceMs: Int32
+  /// Who has connected and not yet said anything: the serving thread's.
+  private var silent: [(socket: Int32, deadlineNs: UInt64)] = []
+
   /// Listen at `path`. A socket file that nobody listens on any more is replaced.
-  public init(path: String) throws(VFIOUserError) {
+  /// - Parameter silenceMs: how long a client that connects may take for its first message.
+  public init(path: String, silenceMs: Int32 = 5000) throws(VFIOUserError) {
+    self.silenceMs = silenceMs
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
     wake = nvmepf_eventfd()
   }
 
-  deinit { close(wake) }
+  deinit {
+    for client in silent { close(client.socket) }
+    close(wake)
+  }
 
   public var path: String { listener.path }
 
@@ -31,28 +41,68 @@ public final class Server: @unchecked Sendable {
   /// - Returns: false when `stop` ended it.
   /// - Throws: what the client did against the protocol; it is disconnected, and the next can be served.
   public func serve(_ device: some Device) throws(VFIOUserError) -> Bool {
-    guard waitReadable(listener.descriptor) else { return false }
-    guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else {
-      return true
-    }
+    guard let socket = try nextClient() else { return false }
     var session = Session(Connection(socket, wake: wake, patienceMs: Server.patienceMs))
+    guard device.connected() else {
+      throw VFIOUserError(.protocolViolation, "a client was turned away: no memory for its doorbells")
+    }
     // The device lets go of the client's memory before the session unmaps it.
     defer { device.disconnected() }
-    while waitReadable(socket) {
-      guard try session.handleNext(device) else { return true }
+    while true {
+      switch waitForMessage(socket, device) {
+      case .message: guard try session.handleNext(device) else { return true }
+      // What it has sent before it left is nobody's any more.
+      case .left: return true
+      case .alarm:
+        guard let reason = device.takeAlarm() else { continue }
+        throw VFIOUserError(.protocolViolation, "the client is disconnected: \(reason)")
+      case .stopped: return false
+      }
     }
-    return false
   }
 
-  /// - Returns: false when `stop` was called.
-  private func waitReadable(_ descriptor: Int32) -> Bool {
-    var polled = [
-      pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
-    ]
+  // MARK: Waiting
+
+  /// How many clients that have not said anything are kept at once.
+  private static let silentMax = 16
+
+  /// The first of those who connect to say anything: one that never speaks keeps nobody else waiting.
+  /// - Returns: a descriptor; nil when `stop` was called.
+  private func nextClient() throws(VFIOUserError) -> Int32? {
     while true {
-      let count = poll(&polled, 2, -1)
-      if polled[0].revents != 0 { return false }
-      if count > 0 { return true }
+      let now = Monotonic.now()
+      silent.removeAll { client in
+        if client.deadlineNs <= now { close(client.socket) }
+        return client.deadlineNs <= now
+      }
+      var polled = [wake, listener.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+      polled += silent.map { pollfd(fd: $0.socket, events: Int16(POLLIN), revents: 0) }
+      let count = poll(&polled, nfds_t(polled.count), Monotonic.milliseconds(until: silent.map(\.deadlineNs).min()))
+      guard count > 0 else { continue }
+      if polled[0].revents != 0 { return nil }
+      if let place = silent.indices.first(where: { polled[2 + $0].revents != 0 }) {
+        return silent.remove(at: place).socket
+      }
+      try admit()
+    }
+  }
+
+  /// Take one who connects; the oldest of too many goes.
+  private func admit() throws(VFIOUserError) {
+    guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else { return }
+    if silent.count == Server.silentMax { close(silent.removeFirst().socket) }
+    silent.append((socket, Monotonic.now() + UInt64(silenceMs) * 1_000_000))
+  }
+
+  private enum Arrival { case message, left, alarm, stopped }
+
+  private func waitForMessage(_ socket: Int32, _ device: some Device) -> Arrival {
+    var polled = [wake, device.alarm, socket].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    while true {
+      guard poll(&polled, nfds_t(polled.count), -1) > 0 else { continue }
+      if polled[0].revents != 0 { return .stopped }
+      if polled[1].revents != 0 { return .alarm }
+      return Int32(polled[2].revents) & (POLLHUP | POLLERR) != 0 ? .left : .message
     }
   }
 }

@@ -58,6 +58,8 @@ struct Session: ~Copyable {
       var reader = PayloadReader(bytes)
       guard let command = Command(rawValue: message.header.command) else { return .error(ENOTSUP) }
       guard negotiated || command == .version else { return .error(EINVAL) }
+      // What it was to do with them cannot be done.
+      guard !message.isCut else { return .error(EMFILE) }
       switch command {
       case .version: return version(&reader)
       case .dmaMap: return map(&reader, &message, device)
@@ -237,23 +239,28 @@ struct Session: ~Copyable {
         for descriptor in descriptors { close(descriptor) }
         return .error(EINVAL)
       }
+      var error: Int32 = 0
       for offset in 0..<count {
         let descriptor = Int(offset) < descriptors.count ? descriptors[Int(offset)] : -1
-        setInterrupt(InterruptSlot(kind: kind, index: start + offset), descriptor, device)
+        let result = setInterrupt(InterruptSlot(kind: kind, index: start + offset), descriptor, device)
+        if error == 0 { error = result }
       }
-      return .done
+      return error == 0 ? .done : .error(error)
     default: return .error(EINVAL)
     }
   }
 
-  private mutating func setInterrupt(_ slot: InterruptSlot, _ descriptor: Int32, _ device: some Device) {
-    device.setInterrupt(slot.kind, index: slot.index, descriptor: descriptor)
+  /// - Returns: 0, or an errno: then the interrupt is not signalled at all.
+  private mutating func setInterrupt(_ slot: InterruptSlot, _ descriptor: Int32, _ device: some Device) -> Int32 {
+    let error = device.setInterrupt(slot.kind, index: slot.index, descriptor: descriptor)
     if let old = interrupts.removeValue(forKey: slot) { close(old) }
-    if descriptor >= 0 { interrupts[slot] = descriptor }
+    guard descriptor >= 0 else { return error }
+    if error == 0 { interrupts[slot] = descriptor } else { close(descriptor) }
+    return error
   }
 
   private mutating func disableInterrupts(_ kind: InterruptKind, _ device: some Device) {
-    for slot in interrupts.keys where slot.kind == kind { setInterrupt(slot, -1, device) }
+    for slot in interrupts.keys where slot.kind == kind { _ = setInterrupt(slot, -1, device) }
   }
 
   // MARK: Region access

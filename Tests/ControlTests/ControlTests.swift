@@ -25,7 +25,7 @@ final class RecordingEndpoint: ControlledEndpoint, @unchecked Sendable {
     states.removeAll { $0.nsid == nsid }
   }
 
-  func setLink(isUp: Bool) { linkIsUp = isUp }
+  func setLink(isUp: Bool) throws(EndpointError) { linkIsUp = isUp }
 }
 
 @Suite("The control socket")

@@ -3,6 +3,8 @@
 #ifndef NVMEPF_CPLATFORM_H
 #define NVMEPF_CPLATFORM_H
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include "ExecGuard.h"
 
@@ -54,8 +56,17 @@ uint32_t nvmepf_crc32c(uint32_t crc, const void *bytes, size_t length);
 long nvmepf_send_with_fds(int socket, const void *bytes, size_t length, const int *fds, size_t fd_count);
 
 // Receive up to `length` bytes; descriptors that came with them go to `fds` (at most `fd_capacity`, the rest are
-// closed), their number to `fd_count`. Close-on-exec. Returns bytes, 0 at the end, or -errno.
-long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, size_t fd_capacity, size_t *fd_count);
+// closed), their number to `fd_count`. Close-on-exec. `*is_cut` becomes true where the kernel dropped descriptors,
+// because this process can have no more. Returns bytes, 0 at the end, or -errno.
+long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, size_t fd_capacity, size_t *fd_count,
+                             bool *is_cut);
+
+// Accept a connection, close-on-exec and non-blocking. Returns a descriptor or -errno.
+int nvmepf_accept(int listener);
+
+// Wait until a moment of CLOCK_MONOTONIC, which nobody sets. 0, or an errno: ETIMEDOUT, and EINTR of the first.
+int nvmepf_wait_until(sem_t *semaphore, const struct timespec *moment);
+int nvmepf_lock_until(pthread_mutex_t *mutex, const struct timespec *moment);
 
 // Name the calling thread, at most 15 bytes.
 void nvmepf_name_thread(const char *name);
@@ -77,5 +88,51 @@ bool nvmepf_flush_output(void);
 
 // An anonymous shared memory file, close-on-exec; a descriptor or -errno.
 int nvmepf_memfd(const char *name);
+
+// The same, of `length` bytes that nobody who is given the descriptor can change: sealed against growing, shrinking and
+// other seals.
+int nvmepf_sealed_memfd(const char *name, uint64_t length);
+
+// Bytes to which mappings of this file are aligned: its huge pages, else 4096. 0 where its memory may never answer (a
+// file system in user space, of a network): such a file must not be mapped.
+uint64_t nvmepf_mapping_alignment(int fd);
+
+// Whether a regular file is storage, not an interface of the kernel that looks like a file (/sys, /proc).
+bool nvmepf_is_stored(int fd);
+
+// Whether io_uring performs reads and writes of this file without blocking its submitter.
+bool nvmepf_never_blocks(int fd);
+
+// A range of a client's PCI addresses and where it lies in this process. The memory is the client's, who can take it away
+// at any time by truncating its file.
+struct nvmepf_range {
+  uint64_t address;
+  uint64_t length;
+  // NULL where the client gave no descriptor: nothing is reachable there.
+  void *base;
+  bool writable;
+  // The whole mapping that the range lies in.
+  void *mapping;
+  uint64_t mapping_length;
+};
+
+// The memory that one thread may lose.
+struct nvmepf_guard {
+  const struct nvmepf_range *ranges;
+  size_t count;
+  // Set when an access found its memory gone.
+  volatile bool is_lost;
+};
+
+// From now on an access of the calling thread to memory of `guard` that is gone (SIGBUS) finds zeros instead and sets
+// `is_lost`. NULL ends that. Any other SIGBUS does what it did before.
+void nvmepf_guard_thread(struct nvmepf_guard *guard);
+
+// Whether an access before this line found its memory gone.
+static inline bool nvmepf_is_lost(const struct nvmepf_guard *guard) {
+  // The signal arrives at the very instruction, so only the compiler must keep the order.
+  __asm__ volatile("" : : : "memory");
+  return guard->is_lost;
+}
 
 #endif

@@ -51,3 +51,12 @@ int32_t nvmepf_open_direct(void);
 int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_bytes);
 // Where sysfs tells of a block or character device.
 void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]);
+
+// Signals an eventfd that somebody else owns, and never waits for it: the kernel does it for a ring, saturating. A write
+// would block where its owner took O_NONBLOCK away and filled it. NULL and a positive errno in *error on failure.
+struct nvmepf_signal *nvmepf_signal_create(int32_t *error);
+void nvmepf_signal_destroy(struct nvmepf_signal *signal);
+// Signal this descriptor from now on; -1 for none. When it returns, the one before is not signalled any more. It may be
+// called by another thread than the one that raises. 0, or a negative errno.
+int32_t nvmepf_signal_attach(struct nvmepf_signal *signal, int32_t fd);
+void nvmepf_signal_raise(struct nvmepf_signal *signal);
