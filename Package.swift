@@ -36,7 +36,7 @@ let package = Package(
     .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket"], swiftSettings: settings),
-    .target(name: "Storage", dependencies: ["CUring", "NVMe"], swiftSettings: settings),
+    .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe"], swiftSettings: settings),
     .target(
       name: "Live",
       dependencies: [
@@ -82,7 +82,8 @@ let package = Package(
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
-    .testTarget(name: "StorageTests", dependencies: ["NVMe", "Storage", "TestDisks"], swiftSettings: settings),
+    .testTarget(
+      name: "StorageTests", dependencies: ["CPlatform", "NVMe", "Storage", "TestDisks"], swiftSettings: settings),
     .testTarget(
       name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
     .executableTarget(

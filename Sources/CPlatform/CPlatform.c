@@ -74,6 +74,8 @@ long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, s
   return received;
 }
 
+int nvmepf_open_path(void) { return O_PATH; }
+
 int nvmepf_accept(int listener) {
   int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
   return fd < 0 ? -errno : fd;

@@ -21,6 +21,7 @@
 struct nvmepf_uring {
   struct io_uring ring;
   bool is_big;
+  bool is_async;
 };
 
 struct nvmepf_uring *nvmepf_uring_create(uint32_t entries, uint32_t completions, int32_t *error) {
@@ -53,6 +54,8 @@ void nvmepf_uring_destroy(struct nvmepf_uring *all) {
 
 bool nvmepf_uring_can_pass_through(const struct nvmepf_uring *all) { return all->is_big; }
 
+void nvmepf_uring_set_async(struct nvmepf_uring *all, bool is_async) { all->is_async = is_async; }
+
 static struct io_uring_sqe *next_entry(struct nvmepf_uring *all) {
   struct io_uring_sqe *entry;
 
@@ -62,11 +65,18 @@ static struct io_uring_sqe *next_entry(struct nvmepf_uring *all) {
   return entry;
 }
 
+// What every operation has; to be called when the rest is set.
+static void tell(const struct nvmepf_uring *all, struct io_uring_sqe *entry, uint64_t tag) {
+  entry->user_data = tag;
+  if (all->is_async)
+    entry->flags |= IOSQE_ASYNC;
+}
+
 void nvmepf_uring_read(struct nvmepf_uring *all, int32_t fd, void *buffer, uint32_t count, uint64_t offset,
                        uint64_t tag) {
   struct io_uring_sqe *entry = next_entry(all);
   io_uring_prep_read(entry, fd, buffer, count, offset);
-  entry->user_data = tag;
+  tell(all, entry, tag);
 }
 
 void nvmepf_uring_write(struct nvmepf_uring *all, int32_t fd, const void *buffer, uint32_t count, uint64_t offset,
@@ -74,7 +84,7 @@ void nvmepf_uring_write(struct nvmepf_uring *all, int32_t fd, const void *buffer
   struct io_uring_sqe *entry = next_entry(all);
   io_uring_prep_write(entry, fd, buffer, count, offset);
   entry->rw_flags = flags;
-  entry->user_data = tag;
+  tell(all, entry, tag);
 }
 
 void nvmepf_uring_sync(struct nvmepf_uring *all, int32_t fd, uint64_t offset, uint32_t count, uint64_t tag) {
@@ -82,14 +92,14 @@ void nvmepf_uring_sync(struct nvmepf_uring *all, int32_t fd, uint64_t offset, ui
   io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC);
   entry->off = offset;
   entry->len = count;
-  entry->user_data = tag;
+  tell(all, entry, tag);
 }
 
 void nvmepf_uring_allocate(struct nvmepf_uring *all, int32_t fd, int32_t mode, uint64_t offset, uint64_t count,
                            uint64_t tag) {
   struct io_uring_sqe *entry = next_entry(all);
   io_uring_prep_fallocate(entry, fd, mode, (off_t)offset, (off_t)count);
-  entry->user_data = tag;
+  tell(all, entry, tag);
 }
 
 void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, uint32_t nsid, void *buffer,
@@ -111,7 +121,7 @@ void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, 
   io_uring_prep_rw(IORING_OP_URING_CMD, entry, fd, NULL, 0, 0);
   entry->cmd_op = NVME_URING_CMD_IO;
   memcpy(entry->cmd, &command, sizeof(command));
-  entry->user_data = tag;
+  tell(all, entry, tag);
 }
 
 bool nvmepf_uring_submit(struct nvmepf_uring *all) {

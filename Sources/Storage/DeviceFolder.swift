@@ -28,6 +28,12 @@ struct DeviceFolder {
     return nil
   }
 
+  /// Whether it is the character device of an NVMe namespace.
+  var isNVMeNamespace: Bool {
+    guard let slash = path.lastIndex(of: "/") else { return false }
+    return path[slash...].hasPrefix("/ng") && access("\(path)/uevent", F_OK) == 0
+  }
+
   /// The block device beside an NVMe character device, in whose folder this is: nvme0n1 of ng0n1.
   var blockDevice: String? {
     guard let slash = path.lastIndex(of: "/"), path[slash...].hasPrefix("/ng") else { return nil }

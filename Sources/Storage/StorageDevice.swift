@@ -1,3 +1,4 @@
+import CPlatform
 import CUring
 import Glibc
 import Synchronization
@@ -39,13 +40,16 @@ public final class StorageDevice: Sendable {
   /// Holds the block device of an NVMe character device, so that nobody mounts it meanwhile; -1 for none.
   private let claim: Int32
   let access: StorageAccess
+  /// Its file system may block whoever submits an operation, as one in user space does.
+  let mayBlock: Bool
   /// What was written may be lost.
   private let lostWrites = Atomic<Bool>(false)
 
   /// - Parameter buffered: through the page cache, whatever could be direct.
   public init(path: String, readOnly: Bool = false, buffered: Bool = false) throws(StorageError) {
     self.path = path
-    let opened = try StorageDevice.open(path, readOnly: readOnly)
+    let place = try StoragePlace(path)
+    let opened = try StorageDevice.open(place, readOnly: readOnly)
     bufferedDescriptor = opened.descriptor
     isReadOnly = opened.isReadOnly
     var access: StorageAccess
@@ -54,20 +58,22 @@ public final class StorageDevice: Sendable {
       (kind, bytes, logicalBlockBytes, access) = try StorageDevice.inspect(path, opened.descriptor)
       let isClaimed = access.isPassedThrough && !opened.isReadOnly
       claim = isClaimed ? try StorageDevice.claim(path, opened.descriptor) : -1
-      direct = buffered || access.isPassedThrough ? -1 : try StorageDevice.openDirect(path, opened.isReadOnly)
+      direct = buffered || access.isPassedThrough ? -1 : try StorageDevice.openDirect(place, opened.isReadOnly)
     } catch {
       close(opened.descriptor)
       throw error
     }
     access.isDirect = direct >= 0
+    mayBlock = !nvmepf_never_blocks(opened.descriptor)
     self.access = access
     directDescriptor = direct >= 0 ? direct : opened.descriptor
   }
 
   deinit {
-    if isDirect { close(directDescriptor) }
-    if claim >= 0 { close(claim) }
-    close(bufferedDescriptor)
+    let descriptors = [isDirect ? directDescriptor : -1, claim, bufferedDescriptor].filter { $0 >= 0 }
+    let close: @Sendable () -> Void = { for descriptor in descriptors { Glibc.close(descriptor) } }
+    // A file system that does not answer must not hold up who removes a namespace.
+    if mayBlock { DetachedThread.run(close) } else { close() }
   }
 
   /// Whether what is aligned passes the page cache by.
@@ -96,29 +102,30 @@ public final class StorageDevice: Sendable {
 
   // MARK: Opening
 
-  private static func open(_ path: String, readOnly: Bool) throws(StorageError) -> (
+  private static func open(_ place: borrowing StoragePlace, readOnly: Bool) throws(StorageError) -> (
     descriptor: Int32, isReadOnly: Bool
   ) {
-    var status = stat()
-    guard stat(path, &status) == 0 else { throw failure(path, errno) }
+    let path = place.path
     // Of a block device only one may have the use: neither a mounted file system nor another endpoint.
-    let exclusive = status.st_mode & S_IFMT == S_IFBLK ? O_EXCL : 0
+    let exclusive = place.isBlockDevice ? O_EXCL : 0
     if !readOnly {
-      let descriptor = Glibc.open(path, O_RDWR | O_CLOEXEC | exclusive)
+      let descriptor = place.open(O_RDWR | exclusive)
       if descriptor >= 0 { return (try lock(path, descriptor, LOCK_EX), false) }
-      guard errno == EROFS || errno == EACCES || errno == EPERM else { throw failure(path, errno) }
+      guard -descriptor == EROFS || -descriptor == EACCES || -descriptor == EPERM else {
+        throw failure(path, -descriptor)
+      }
     }
-    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw failure(path, errno) }
+    let descriptor = place.open(O_RDONLY)
+    guard descriptor >= 0 else { throw failure(path, -descriptor) }
     return (try lock(path, descriptor, LOCK_SH), true)
   }
 
   /// - Returns: -1 where only the page cache leads to it.
-  private static func openDirect(_ path: String, _ isReadOnly: Bool) throws(StorageError) -> Int32 {
-    let descriptor = Glibc.open(path, (isReadOnly ? O_RDONLY : O_RDWR) | O_CLOEXEC | nvmepf_open_direct())
+  private static func openDirect(_ place: borrowing StoragePlace, _ isReadOnly: Bool) throws(StorageError) -> Int32 {
+    let descriptor = place.open((isReadOnly ? O_RDONLY : O_RDWR) | nvmepf_open_direct())
     // What is only for want of a descriptor would go through the page cache, and nobody would know.
-    guard descriptor >= 0 || errno != EMFILE && errno != ENFILE else { throw failure(path, errno) }
-    return descriptor
+    guard -descriptor != EMFILE && -descriptor != ENFILE else { throw failure(place.path, -descriptor) }
+    return max(descriptor, -1)
   }
 
   private static func lock(_ path: String, _ descriptor: Int32, _ kind: Int32) throws(StorageError) -> Int32 {
@@ -143,7 +150,7 @@ public final class StorageDevice: Sendable {
     return claim
   }
 
-  private static func failure(_ path: String, _ error: Int32) -> StorageError {
+  static func failure(_ path: String, _ error: Int32) -> StorageError {
     let remedy =
       switch error {
       case ENOENT: "; truncate --size 1G \(path) makes one"
@@ -169,7 +176,7 @@ public final class StorageDevice: Sendable {
       return (.file, UInt64(status.st_size), 512, StorageAccess())
     case S_IFBLK: return try inspectBlockDevice(path, descriptor, status.st_rdev)
     case S_IFCHR: return try identify(path, descriptor)
-    default: throw StorageError(description: "\(path) is neither a file nor a block device nor an NVMe device")
+    default: throw StoragePlace.refusal(path)
     }
   }
 

@@ -211,6 +211,7 @@ public struct StorageQueue: ~Copyable {
       let step = pointer.pointee.nextStep(place, bufferBytes: UInt64(bufferBytes), device.access)
       let holder = pointer.pointee.operation == .compare ? pointer.pointee.twin : request
       let data = buffer(max(holder, 0)) + Int(pointer.pointee.bufferOffset)
+      nvmepf_uring_set_async(ring, device.mayBlock)
       if case .nvme(let nsid) = device.kind {
         submitCommand(step, nsid, device, data, UInt64(request))
       } else {

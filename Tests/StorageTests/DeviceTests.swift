@@ -1,3 +1,4 @@
+import CPlatform
 import Foundation
 import Glibc
 import NVMe
@@ -152,7 +153,7 @@ struct DeviceTests {
   @Test("what cannot be opened has a line that says why")
   func refuses() throws {
     for (path, text) in [
-      ("/nowhere/file", "No such file"), ("/", "Is a directory"), ("/dev/null", "not an NVMe namespace"),
+      ("/nowhere/file", "No such file"), ("/", "is no storage"), ("/dev/null", "is no storage"),
     ] {
       do {
         _ = try StorageDevice(path: path)
@@ -165,6 +166,31 @@ struct DeviceTests {
     let first = try StorageDevice(path: file.path)
     #expect(throws: StorageError.self) { _ = try StorageDevice(path: file.path) }
     #expect(!first.isReadOnly)
+  }
+
+  @Test("refuses what is no storage before it opens it, where opening would wait or do something")
+  func refusesBeforeOpening() throws {
+    let file = try TemporaryFile(bytes: 4096)
+    let fifo = file.path + ".fifo"
+    defer { unlink(fifo) }
+    #expect(mkfifo(fifo, 0o600) == 0)
+    for path in [fifo, "/dev/tty", "/dev/zero", "/proc/version", "/sys/kernel/uevent_seqnum"] {
+      for readOnly in [false, true] {
+        let refusal = #expect(throws: StorageError.self) { _ = try StorageDevice(path: path, readOnly: readOnly) }
+        #expect(refusal?.description.contains("\(path) is no storage") == true)
+      }
+    }
+  }
+
+  @Test("operations on a file system that may block go to the kernel's threads, others stay with the submitter")
+  func knowsWhatBlocks() throws {
+    let known = nvmepf_memfd("test")
+    defer { close(known) }
+    #expect(nvmepf_never_blocks(known))
+    // An interface of the kernel stands for every file system that is not known.
+    let unknown = open("/proc/version", O_RDONLY)
+    defer { close(unknown) }
+    #expect(!nvmepf_never_blocks(unknown))
   }
 
   @Test("a device opened for reading refuses writes")

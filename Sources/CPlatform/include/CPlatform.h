@@ -61,6 +61,9 @@ long nvmepf_send_with_fds(int socket, const void *bytes, size_t length, const in
 long nvmepf_receive_with_fds(int socket, void *bytes, size_t length, int *fds, size_t fd_capacity, size_t *fd_count,
                              bool *is_cut);
 
+// Open flag: only a path to a file, without opening it.
+int nvmepf_open_path(void);
+
 // Accept a connection, close-on-exec and non-blocking. Returns a descriptor or -errno.
 int nvmepf_accept(int listener);
 

@@ -14,6 +14,9 @@ void nvmepf_uring_destroy(struct nvmepf_uring *ring);
 // Whether commands can be passed through to NVMe devices (Linux 5.19 and later).
 bool nvmepf_uring_can_pass_through(const struct nvmepf_uring *ring);
 
+// Operations that follow block, where they must, on a thread of the kernel's and not in nvmepf_uring_submit.
+void nvmepf_uring_set_async(struct nvmepf_uring *ring, bool is_async);
+
 // Each of these puts one operation into the ring, and tells the kernel first where there is no room. `flags` of read
 // and write are those of preadv2, `mode` that of fallocate.
 void nvmepf_uring_read(struct nvmepf_uring *ring, int32_t fd, void *buffer, uint32_t count, uint64_t offset,
