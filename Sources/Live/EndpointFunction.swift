@@ -44,8 +44,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// Held while a register is written or the link goes down: a write that found the link up is through before.
   private var linking = pthread_mutex_t()
   private let alarmEvent: Int32
+  private let tell: @Sendable (EndpointEvent) -> Void
 
-  public init(_ configuration: EndpointConfiguration, recording: EndpointRecording? = nil) throws(EndpointError) {
+  /// - Parameter tell: called on any thread, the engine's too; it must not block.
+  public init(
+    _ configuration: EndpointConfiguration, recording: EndpointRecording? = nil,
+    tell: @escaping @Sendable (EndpointEvent) -> Void = { _ in }
+  ) throws(EndpointError) {
+    self.tell = tell
     subsystem = try configuration.subsystemWithRoom()
     msixInterrupts = configuration.msixInterrupts
     msiInterrupts = configuration.msiInterrupts
@@ -81,7 +87,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
         subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
         storage: try? storage.get(),
         core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-        recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent)
+        recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
   }
 
   /// End the engine; the rest goes with the last reference.
@@ -134,6 +140,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard isAttached != nil else {
       throw EndpointError(description: "\(EndpointFunction.stuck); namespace \(nsid) appears when it answers again")
     }
+    tell(.namespaceAttached(nsid: nsid, backend: "\(configuration.backend)"))
   }
 
   public func remove(nsid: UInt32) throws(EndpointError) {
@@ -146,6 +153,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       throw EndpointError(description: "\(EndpointFunction.stuck); remove namespace \(nsid) again when it answers")
     }
     _ = namespaces.withLock { $0.removeValue(forKey: nsid) }
+    tell(.namespaceDetached(nsid: nsid))
   }
 
   // MARK: Link
@@ -153,20 +161,20 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// Down, registers read as ones, nothing that the host writes arrives, and the
   /// controller is in its initial state.
   public func setLink(isUp: Bool) throws(EndpointError) {
-    var until = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &until)
-    until.tv_sec += EndpointFunction.linkPatienceSeconds
+    var until = timespec.inMilliseconds(EndpointFunction.linkPatienceMs)
     guard nvmepf_lock_until(&linking, &until) == 0 else {
       throw EndpointError(description: EndpointFunction.stuck)
     }
     defer { pthread_mutex_unlock(&linking) }
-    guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp, !isUp else { return }
+    guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
+    defer { tell(.link(isUp: isUp)) }
+    guard !isUp else { return }
     let isDown = shard.takeLinkDown()
     linkWasDown.store(true, ordering: .releasing)
     guard isDown else { throw EndpointError(description: EndpointFunction.stuck) }
   }
 
-  private static let linkPatienceSeconds = 3
+  private static let linkPatienceMs = 3000
 
   /// A link that went down has reset the function too (PCIe Base 6.0, 6.6.1): the serving thread's part of that.
   private func noticeLink() {

@@ -31,6 +31,8 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
   private let deferrals: UnsafeMutablePointer<UInt32>
   /// What the host sent to be compared.
   private var compared: UnsafeMutableRawPointer?
+  /// What could not be reached last, for who asks why the controller has stopped.
+  var unreached: Unreached?
   /// The engine waits for what it has abandoned.
   private var isSettling = false
 
@@ -180,6 +182,7 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
     guard copyEntries(address, count, into: entries) else {
+      unreached = .submissionQueue(qid: qid.rawValue, address: address.rawValue)
       if R.isOn {
         let record = Record(
           time: last, kind: .fetch, flags: EventFlag.failed, qid: qid.rawValue, a: UInt64(slot))
@@ -479,7 +482,10 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
           time: last, kind: .completion, flags: target == nil ? EventFlag.failed : 0, qid: cqid.rawValue,
           cid: cqe.cid.rawValue, a: Record.pair(cqe.dw0, cqe.dw1), b: Record.pair(cqe.dw2, cqe.dw3)))
     }
-    guard let target else { return false }
+    guard let target else {
+      unreached = .completionQueue(qid: cqid.rawValue, address: address.rawValue)
+      return false
+    }
     // The phase tag is in here, and the host may look at any moment.
     (target + 12).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(cqe.dw3, ordering: .releasing)
     return true

@@ -60,10 +60,10 @@ final class Mailbox: @unchecked Sendable {
   /// - Returns: nil when the engine's thread did not answer in time. It may take the request later.
   func ask(_ request: ShardRequest, withinMs milliseconds: Int?, onSilence: () -> Void) -> UInt64? {
     // A day is for ever: it ends in another wait.
-    var until = Mailbox.time(inMilliseconds: milliseconds ?? 86_400_000)
+    var until = timespec.inMilliseconds(milliseconds ?? 86_400_000)
     while nvmepf_lock_until(&asking, &until) != 0 {
       guard milliseconds == nil else { return nil }
-      until = Mailbox.time(inMilliseconds: 86_400_000)
+      until = timespec.inMilliseconds(86_400_000)
     }
     defer { pthread_mutex_unlock(&asking) }
     let limit = milliseconds == nil ? nil : until
@@ -81,7 +81,7 @@ final class Mailbox: @unchecked Sendable {
   /// - Returns: false when the time is over.
   private func waitAnswered(until limit: timespec?, _ onSilence: () -> Void) -> Bool {
     while true {
-      var next = Mailbox.time(inMilliseconds: Mailbox.silenceMs)
+      var next = timespec.inMilliseconds(Mailbox.silenceMs)
       let isLast = limit.map { ($0.tv_sec, $0.tv_nsec) <= (next.tv_sec, next.tv_nsec) } ?? false
       if let limit, isLast { next = limit }
       let error = nvmepf_wait_until(&answered, &next)
@@ -108,19 +108,8 @@ final class Mailbox: @unchecked Sendable {
 
   /// Sleep until there is a request, at most `milliseconds`.
   func wait(milliseconds: Int) {
-    var until = Mailbox.time(inMilliseconds: milliseconds)
+    var until = timespec.inMilliseconds(milliseconds)
     // A request found this way is noticed through `isFull`; the count is put back for `reply`.
     if nvmepf_wait_until(&posted, &until) == 0 { sem_post(&posted) }
-  }
-
-  /// A moment of the clock that nobody sets.
-  private static func time(inMilliseconds milliseconds: Int) -> timespec {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    time.tv_sec += milliseconds / 1000
-    time.tv_nsec += milliseconds % 1000 * 1_000_000
-    time.tv_sec += time.tv_nsec / 1_000_000_000
-    time.tv_nsec %= 1_000_000_000
-    return time
   }
 }

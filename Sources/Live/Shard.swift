@@ -38,14 +38,20 @@ final class Shard: @unchecked Sendable {
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   /// Signalled when the client's memory is gone.
   private let alarm: Int32
+  private let tell: @Sendable (EndpointEvent) -> Void
   private let configuration: Configuration
   private var thread: WorkerThread?
 
   /// - Parameters:
   ///   - doorbells: the page that the host maps; it must outlive the shard, or the next `setDoorbells`.
   ///   - alarm: an eventfd, signalled when the client's memory is gone; it must outlive the shard.
-  init(_ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, alarm: Int32) {
+  ///   - tell: called on the engine's thread; it must not block.
+  init(
+    _ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, alarm: Int32,
+    tell: @escaping @Sendable (EndpointEvent) -> Void
+  ) {
     self.alarm = alarm
+    self.tell = tell
     self.configuration = configuration
     self.doorbells = doorbells
     let recording = configuration.recording
@@ -147,6 +153,7 @@ final class Shard: @unchecked Sendable {
     defer { state.deallocate() }
     if R.isOn { checkpoint(controller, &port, state) }
     var hasToldLoss = false
+    var told = Told()
     var idlePasses = 0
     var idleSince = Clock.monotonicNs()
     while true {
@@ -165,8 +172,39 @@ final class Shard: @unchecked Sendable {
         hasToldLoss.toggle()
         if hasToldLoss { raiseAlarm() }
       }
+      if told != Told(controller) { tellChanges(controller, &port, &told) }
       if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
     }
+  }
+
+  /// What was told of the controller.
+  private struct Told: BitwiseCopyable, Equatable {
+    var isReady = false
+    var isFatal = false
+    var queues = 0
+
+    init() {}
+
+    @inline(__always)
+    init(_ controller: borrowing Controller) {
+      isReady = controller.csts.ready
+      isFatal = controller.csts.fatal
+      queues = controller.submissionQueueCount
+    }
+  }
+
+  @inline(never)
+  private func tellChanges<R: Recorder & ~Copyable>(
+    _ controller: borrowing Controller, _ port: inout LivePort<R>, _ told: inout Told
+  ) {
+    let now = Told(controller)
+    if now.isReady != told.isReady { tell(now.isReady ? .enabled : .disabled) }
+    if now.isFatal, !told.isFatal {
+      tell(.fatal(reason: port.unreached?.reason ?? "the host enabled it with values that it does not support"))
+    }
+    if now.queues != told.queues { tell(.queues(count: now.queues)) }
+    if !now.isFatal { port.unreached = nil }
+    told = now
   }
 
   @inline(never)

@@ -13,12 +13,18 @@ public final class Server: @unchecked Sendable {
 
   /// How long one that connects may take for its first message.
   private let silenceMs: Int32
+  private let tell: @Sendable (ServingEvent) -> Void
   /// Who has connected and not yet said anything: the serving thread's.
   private var silent: [(socket: Int32, deadlineNs: UInt64)] = []
 
   /// Listen at `path`. A socket file that nobody listens on any more is replaced.
-  /// - Parameter silenceMs: how long a client that connects may take for its first message.
-  public init(path: String, silenceMs: Int32 = 5000) throws(VFIOUserError) {
+  /// - Parameters:
+  ///   - silenceMs: how long a client that connects may take for its first message.
+  ///   - tell: called on the serving thread.
+  public init(
+    path: String, silenceMs: Int32 = 5000, tell: @escaping @Sendable (ServingEvent) -> Void = { _ in }
+  ) throws(VFIOUserError) {
+    self.tell = tell
     self.silenceMs = silenceMs
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
     wake = nvmepf_eventfd()
@@ -42,12 +48,16 @@ public final class Server: @unchecked Sendable {
   /// - Throws: what the client did against the protocol; it is disconnected, and the next can be served.
   public func serve(_ device: some Device) throws(VFIOUserError) -> Bool {
     guard let socket = try nextClient() else { return false }
-    var session = Session(Connection(socket, wake: wake, patienceMs: Server.patienceMs))
+    var session = Session(Connection(socket, wake: wake, patienceMs: Server.patienceMs), tell: tell)
     guard device.connected() else {
       throw VFIOUserError(.protocolViolation, "a client was turned away: no memory for its doorbells")
     }
     // The device lets go of the client's memory before the session unmaps it.
-    defer { device.disconnected() }
+    tell(.clientCame)
+    defer {
+      device.disconnected()
+      tell(.clientLeft)
+    }
     while true {
       switch waitForMessage(socket, device) {
       case .message: guard try session.handleNext(device) else { return true }

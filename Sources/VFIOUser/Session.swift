@@ -6,6 +6,8 @@ struct Session: ~Copyable {
   private var memory = DMATable()
   private var interrupts: [InterruptSlot: Int32] = [:]
   private var negotiated = false
+  private var hasToldUnshared = false
+  private let tell: @Sendable (ServingEvent) -> Void
 
   private struct InterruptSlot: Hashable {
     let kind: InterruptKind
@@ -20,7 +22,10 @@ struct Session: ~Copyable {
     static let done = Reply.payload([])
   }
 
-  init(_ connection: consuming Connection) { self.connection = connection }
+  init(_ connection: consuming Connection, tell: @escaping @Sendable (ServingEvent) -> Void) {
+    self.connection = connection
+    self.tell = tell
+  }
 
   deinit { for descriptor in interrupts.values { close(descriptor) } }
 
@@ -86,6 +91,7 @@ struct Session: ~Copyable {
       return .error(EINVAL)
     }
     negotiated = true
+    tell(.negotiated(minor: min(minor, 1)))
     var reply = PayloadWriter()
     reply.put(UInt16(0))
     reply.put(min(minor, 1))
@@ -107,6 +113,10 @@ struct Session: ~Copyable {
     let (error, mapping) = memory.map(
       address: address, size: size, writable: flags & 2 != 0, descriptor: descriptors.first ?? -1, offset: offset)
     guard let mapping else { return .error(error) }
+    if mapping.base == nil, mapping.isWritable, !hasToldUnshared {
+      hasToldUnshared = true
+      tell(.memoryNotShared(address: address, size: size))
+    }
     guard device.map(mapping) else {
       memory.unmap(address: address)
       return .error(ENOSPC)

@@ -15,7 +15,10 @@ struct ServeCommand: ParsableCommand {
           -device '{"driver":"vfio-user-pci",
             "socket":{"type":"unix","path":"/tmp/nvme.sock"}}' …
 
-      While it runs, namespaces come and go: nvmepf ns.
+      QEMU must share its memory (share=on), or the controller cannot reach it.
+
+      While it runs, namespaces come and go: nvmepf ns. Standard error shows
+      warnings, namespaces and the link; -v adds clients and resets, -vv queues.
       """)
 
   @Option(help: ArgumentHelp("Where to listen.", valueName: "path"))
@@ -23,6 +26,8 @@ struct ServeCommand: ParsableCommand {
 
   @Option(help: ArgumentHelp("Record to this trace.", valueName: "file"))
   var record: String?
+
+  @OptionGroup var log: LogOptions
 
   @OptionGroup var endpoint: EndpointOptions
 
@@ -38,7 +43,7 @@ struct ServeCommand: ParsableCommand {
       endpoint.configuration(place: URL(fileURLWithPath: socket).standardizedFileURL.path), keeping: endpoint.keeping,
       socketPath: socket,
       output: record.map { .trace($0) } ?? .none,
-      command: CommandLine.arguments)
+      command: CommandLine.arguments, logLevel: log.level)
     try session.start()
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
     let watch = Watch(session)

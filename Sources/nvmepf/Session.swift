@@ -3,6 +3,7 @@ import Control
 import Foundation
 import Host
 import Live
+import Logging
 import Probe
 import Trace
 import VFIOUser
@@ -26,6 +27,8 @@ final class Session: Watched {
   }
 
   let socketPath: String
+  private let output: Output
+  private let logger: Logger
   let recorder: RecorderThread?
   private var discarder: WorkerThread?
   private let id: TraceID
@@ -51,8 +54,11 @@ final class Session: Watched {
   ///   - socketPath: nil for one of its own.
   init(
     _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String?, output: Output,
-    command: [String]
+    command: [String], logLevel: Logger.Level = .notice
   ) throws(Failure) {
+    let logger = Journal.logger(logLevel)
+    self.logger = logger
+    self.output = output
     id = .random()
     let id = self.id
     let tracePath: String? = if case .trace(let path) = output { path } else { nil }
@@ -68,10 +74,12 @@ final class Session: Watched {
     let path = socketPath ?? directory!.file("socket")
     self.socketPath = path
     do throws(Failure) {
-      server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) }
+      server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) { logger.tell($0) } }
       if case .none = output {
         recorder = nil
-        function = try Failure.wrap { () throws(EndpointError) in try EndpointFunction(configuration) }
+        function = try Failure.wrap { () throws(EndpointError) in
+          try EndpointFunction(configuration) { logger.tell($0) }
+        }
         tellOfDeniedWrites(configuration)
         return
       }
@@ -87,7 +95,7 @@ final class Session: Watched {
       recording.keepsPayload = keeping.payload
       // First: what cannot be served leaves the trace before as it is.
       function = try Failure.wrap { [recording] () throws(EndpointError) in
-        try EndpointFunction(configuration, recording: recording)
+        try EndpointFunction(configuration, recording: recording) { logger.tell($0) }
       }
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
@@ -124,7 +132,7 @@ final class Session: Watched {
 
   /// Serve clients, one after the other, until `finish`.
   func start() throws(Failure) {
-    let (server, function) = (server, function)
+    let (server, function, logger) = (server, function, logger)
     do throws(ControlError) {
       control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
     } catch {
@@ -136,7 +144,7 @@ final class Session: Watched {
         do throws(VFIOUserError) {
           guard try server.serve(function) else { return }
         } catch {
-          complain(error.description)
+          logger.warning("\(error.description)")
         }
       }
     }
@@ -171,10 +179,8 @@ final class Session: Watched {
   /// End the serving and the engine, and close the trace.
   /// - Parameter hasFailed: without a command, the trace is not worth the one before it.
   func finish(hasFailed: Bool = false) throws(Failure) {
-    control?.stop()
-    server.stop()
-    serving?.join()
-    function.stop()
+    guard endServing() else { leave() }
+    Journal.shared.flush()
     kernelRecorder?.stop()
     if let problem = kernelRecorder?.problem { complain(problem) }
     defer { directory?.remove() }
@@ -184,6 +190,30 @@ final class Session: Watched {
     isDiscarded = summary.isDiscarded
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
+  }
+
+  /// How long the serving and the engine may take to end.
+  private static let endMs = 3000
+
+  /// - Returns: false when they do not end: storage or memory that they wait for never answers.
+  private func endServing() -> Bool {
+    let ended = Signal()
+    _ = WorkerThread(name: "nvmepf-end") { [control, server, serving, function] in
+      control?.stop()
+      server.stop()
+      serving?.join()
+      function.stop()
+      ended.raise()
+    }
+    return ended.wait(milliseconds: Session.endMs)
+  }
+
+  /// End the process though its engine cannot end. What is recorded lies in the file and its rings.
+  private func leave() -> Never {
+    complain("the engine waits for storage that does not answer, and is left")
+    if case .trace(let path) = output { complain("\(path) is not closed; run nvmepf repair \(path)") }
+    for path in [socketPath, ControlServer.path(socket: socketPath)] { unlink(path) }
+    _exit(1)
   }
 
   func takeTrouble() -> String? {

@@ -49,7 +49,7 @@ private func descriptorToSend(_ choice: UInt8) -> Int32 {
 /// A client that does not read its answers does not hold the fuzzer up for long.
 private func serve(_ socket: Int32) {
   _ = untouched
-  var session = Session(Connection(socket, patienceMs: 20))
+  var session = Session(Connection(socket, patienceMs: 20)) { _ in }
   // The device lets go of the client's memory before the session unmaps it.
   defer { function.disconnected() }
   while (try? session.handleNext(function)) == true {}

@@ -2,9 +2,20 @@ import CPlatform
 import Glibc
 import Live
 import LocalSocket
+import Synchronization
 import Testing
 
 @testable import VFIOUser
+
+/// What several threads tell.
+final class Told: Sendable {
+  private let lines = Mutex<[String]>([])
+
+  func add(_ line: String) { lines.withLock { $0.append(line) } }
+
+  /// How many lines contain this.
+  func count(_ text: String) -> Int { lines.withLock { $0.count { $0.contains(text) } } }
+}
 
 /// A served endpoint, and raw sockets to it.
 final class Served {
@@ -14,10 +25,16 @@ final class Served {
   private let thread: WorkerThread
   private var hasStopped = false
 
+  /// What was told so far, in words.
+  let told: Told
+
   init() throws {
-    let server = try Server(path: path)
+    let told = Told()
+    self.told = told
+    let server = try Server(path: path) { told.add("\($0)") }
     let function = try EndpointFunction(
-      EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4))
+      EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4)
+    ) { told.add("\($0)") }
     (self.server, self.function) = (server, function)
     thread = WorkerThread(name: "serve") {
       // What a client does against the protocol costs it its connection, nobody else's.
@@ -282,6 +299,24 @@ struct ServerTests {
       while client.isConnected { sched_yield() }
     }
     _ = try Client(path: served.path)
+  }
+
+  @Test("tells once that memory is not shared, and why the controller stops for want of it")
+  func tellsOfUnsharedMemory() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    for address: UInt64 in [0x10_0000, 0x20_0000] {
+      try client.mapMemory(address: address, size: 0x10_0000, descriptor: -1)
+    }
+    #expect(served.told.count("memoryNotShared") == 1)
+    try client.write(region: PCIRegion.bar0, offset: 0x24, UInt32(0x001f_001f))
+    try client.write(region: PCIRegion.bar0, offset: 0x28, UInt64(0x10_0000))
+    try client.write(region: PCIRegion.bar0, offset: 0x30, UInt64(0x10_1000))
+    try client.write(region: PCIRegion.bar0, offset: 0x14, UInt32(0x0046_0001))
+    try client.write(region: PCIRegion.bar0, offset: 0x1000, UInt32(1))
+    while served.told.count("cannot fetch from submission queue 0: host memory at 0x100000") == 0 { sched_yield() }
+    let status = try client.read(region: PCIRegion.bar0, offset: 0x1c, as: UInt32.self)
+    #expect(status & 2 != 0)
   }
 
   @Test("refuses memory that another program or machine would have to answer for")

@@ -1,0 +1,28 @@
+/// What happens to an endpoint, seldom enough to be told.
+public enum EndpointEvent: Equatable, Sendable {
+  /// CSTS.RDY rose, or fell by a reset.
+  case enabled, disabled
+  /// CSTS.CFS rose: the controller stops until it is reset.
+  case fatal(reason: String)
+  /// Submission queues that exist, the admin queue included.
+  case queues(count: Int)
+  case namespaceAttached(nsid: UInt32, backend: String)
+  case namespaceDetached(nsid: UInt32)
+  case link(isUp: Bool)
+}
+
+/// What of the host's memory the engine could not reach, and must.
+enum Unreached {
+  case submissionQueue(qid: UInt16, address: UInt64)
+  case completionQueue(qid: UInt16, address: UInt64)
+
+  var reason: String {
+    let (what, address) =
+      switch self {
+      case .submissionQueue(let qid, let address): ("cannot fetch from submission queue \(qid)", address)
+      case .completionQueue(let qid, let address): ("cannot write to completion queue \(qid)", address)
+      }
+    return "\(what): host memory at 0x\(String(address, radix: 16)) is not reachable; does the client share its memory "
+      + "(QEMU: memory-backend-memfd,share=on)?"
+  }
+}

@@ -1,0 +1,35 @@
+import CPlatform
+import Glibc
+
+/// One thread tells another that something has happened.
+public final class Signal: @unchecked Sendable {
+  private var semaphore = sem_t()
+
+  public init() { sem_init(&semaphore, 0, 0) }
+
+  deinit { sem_destroy(&semaphore) }
+
+  public func raise() { sem_post(&semaphore) }
+
+  /// - Returns: false when it did not happen within that time.
+  public func wait(milliseconds: Int) -> Bool {
+    var until = timespec.inMilliseconds(milliseconds)
+    while true {
+      let error = nvmepf_wait_until(&semaphore, &until)
+      if error != EINTR { return error == 0 }
+    }
+  }
+}
+
+extension timespec {
+  /// A moment of CLOCK_MONOTONIC, which nobody sets.
+  static func inMilliseconds(_ milliseconds: Int) -> timespec {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    time.tv_sec += milliseconds / 1000
+    time.tv_nsec += milliseconds % 1000 * 1_000_000
+    time.tv_sec += time.tv_nsec / 1_000_000_000
+    time.tv_nsec %= 1_000_000_000
+    return time
+  }
+}
