@@ -72,7 +72,8 @@ let package = Package(
       name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
-    .testTarget(name: "HostTests", dependencies: ["Host", "Live", "NVMe", "VFIOUser"], swiftSettings: settings),
+    .testTarget(
+      name: "HostTests", dependencies: ["Host", "Live", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
       dependencies: [

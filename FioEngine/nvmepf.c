@@ -45,7 +45,8 @@ static const uint64_t patience_ns = 1000000000;
   each(queue_close)            \
   each(queue_submit)           \
   each(queue_ring)             \
-  each(queue_reap)
+  each(queue_reap)             \
+  each(queue_outstanding)
 
 // The functions of the host library, by their names without the prefix.
 static struct {
@@ -505,7 +506,7 @@ static int engine_init(struct thread_data *td) {
   if (!job->submitted || !job->completed || !job->completions)
     return ENOMEM;
 
-  job->queue = library.queue_open(job->controller, depth, error, sizeof(error));
+  job->queue = library.queue_open(job->controller, depth, shared.users, error, sizeof(error));
   if (!job->queue) {
     log_err("nvmepf: %s: no I/O queue: %s\n", td->o.name, error);
     return EIO;
@@ -697,6 +698,15 @@ static int give_up(const struct thread_data *td, struct job *job, const char *re
   return error;
 }
 
+static int give_up_late(const struct thread_data *td, struct job *job) {
+  char commands[512] = "";
+  char reason[600];
+
+  library.queue_outstanding(job->queue, commands, sizeof(commands));
+  snprintf(reason, sizeof(reason), "the device does not complete %s", commands);
+  return give_up(td, job, reason, -ETIMEDOUT);
+}
+
 static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *timeout) {
   struct job *job = td->io_ops_data;
   const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : patience_ns;
@@ -706,6 +716,8 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
   do {
     const int count = library.queue_reap(job->queue, job->completions, min > completed ? min - completed : 0,
                                          max - completed, wait_ns);
+    if (count == -ETIMEDOUT)
+      return give_up_late(td, job);
     if (count < 0)
       return give_up(td, job, "the device is gone", count);
 
@@ -725,7 +737,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
     if (count == 0 && timeout)
       break;
     if (count == 0 && completed < min && td->terminate)
-      return give_up(td, job, "the device does not complete its commands", -ETIMEDOUT);
+      return give_up_late(td, job);
   } while (completed < min);
   return completed;
 }

@@ -9,10 +9,11 @@
 /// written in Swift. The fio engine stands on it, and loads it at run time.
 ///
 /// A controller may be used by all threads at once; a queue by one thread at a time. No function of a queue allocates,
-/// locks or enters the kernel, but `nvmepf_queue_open` and `nvmepf_queue_close`.
+/// locks or enters the kernel, except `nvmepf_queue_open`, `nvmepf_queue_close`, and `nvmepf_queue_reap` once it has polled
+/// for some microseconds without finding a completion.
 
 /// The version of this interface: raised by every change that a program built against an older header would notice.
-#define NVMEPF_HOST_ABI 1
+#define NVMEPF_HOST_ABI 2
 
 /// A controller reached over vfio-user, enabled, with its first active namespace.
 typedef struct nvmepf_host nvmepf_host;
@@ -67,9 +68,11 @@ void *nvmepf_host_allocate(nvmepf_host *host, size_t bytes);
 /// Gives back what `nvmepf_host_allocate` returned for as many `bytes`, when no command uses it any more.
 void nvmepf_host_free(nvmepf_host *host, void *memory, size_t bytes);
 
-/// Creates an I/O queue pair with room for `depth` commands outstanding.
+/// Creates an I/O queue pair with room for `depth` commands outstanding. `threads` threads of this process will wait for the
+/// controller: where they and its own polling thread are more than the cores, the queue pair gets an interrupt, and
+/// `nvmepf_queue_reap` sleeps; else it polls.
 /// On failure NULL, with one line of text, without a line break, in the `error_size` bytes at `error`.
-nvmepf_queue *nvmepf_queue_open(nvmepf_host *host, uint32_t depth, char *error, size_t error_size);
+nvmepf_queue *nvmepf_queue_open(nvmepf_host *host, uint32_t depth, uint32_t threads, char *error, size_t error_size);
 
 /// Deletes the queue pair. When it returns, the device uses no buffer of a command that was outstanding.
 void nvmepf_queue_close(nvmepf_queue *queue);
@@ -88,8 +91,13 @@ void nvmepf_queue_ring(nvmepf_queue *queue);
 
 /// Takes completions, at most `max`, in the order of the completion queue: polls until there are `min` or `timeout_ns`
 /// nanoseconds have passed; with a `min` of 0 it only looks. Each command completes once, whatever the device writes.
-/// The number taken, or -EIO when the device is gone.
+/// After some microseconds without a completion it yields or sleeps between looks.
+/// The number taken, -EIO when the device is gone, or -ETIMEDOUT when a command has been outstanding for longer than
+/// NVMEPF_TIMEOUT seconds (environment; default 30).
 int nvmepf_queue_reap(nvmepf_queue *queue, struct nvmepf_completion *completions, uint32_t min, uint32_t max,
                       uint64_t timeout_ns);
+
+/// Names the outstanding commands, in one line without a line break, in the `size` bytes at `text`.
+void nvmepf_queue_outstanding(const nvmepf_queue *queue, char *text, size_t size);
 
 #endif

@@ -236,6 +236,11 @@ void nvmepf_pin_thread(int core) {
   sched_setaffinity(0, sizeof set, &set);
 }
 
+int nvmepf_allowed_cores(void) {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
 bool nvmepf_flush_output(void) { return fflush(stdout) == 0 && !ferror(stdout); }
 
 int nvmepf_eventfd(void) {

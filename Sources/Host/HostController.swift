@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import NVMe
 import Synchronization
@@ -38,11 +39,30 @@ public final class HostController: @unchecked Sendable {
 
   static let adminEntries = 32
   private static let queueEntriesMin = 64
-  private static let registerLimitMs = 10_000
+
+  /// How long a command, or a change of the controller's state, may take.
+  public internal(set) var timeoutNs: UInt64
+  public static let timeoutNsDefault: UInt64 = 30_000_000_000
+  /// Environment variable through which `nvmepf record` gives it to the command that it runs, in seconds.
+  public static let timeoutVariable = "NVMEPF_TIMEOUT"
+
+  /// What the environment says, else the default.
+  public static func timeoutNsFromEnvironment() -> UInt64 {
+    guard let text = getenv(timeoutVariable), let seconds = Double(String(cString: text)), seconds > 0, seconds <= 1e6
+    else { return timeoutNsDefault }
+    return UInt64(seconds * 1e9)
+  }
+  let stop: StopFlag
 
   /// Connect, map the doorbells, and leave the controller disabled: whoever wants to see every step takes them alone.
-  public init(connecting path: String, recording: HostRecording? = nil) throws(HostError) {
-    self.recording = recording
+  /// - Parameters:
+  ///   - timeoutNs: how long a command, or a change of the controller's state, may take.
+  ///   - stop: once set, workloads come to their end, and every wait is given up a second later.
+  public init(
+    connecting path: String, recording: HostRecording? = nil, timeoutNs: UInt64 = HostController.timeoutNsDefault,
+    stop: StopFlag = StopFlag()
+  ) throws(HostError) {
+    (self.recording, self.timeoutNs, self.stop) = (recording, timeoutNs, stop)
     let client: Client
     let bar: RegionDescription
     do throws(VFIOUserError) {
@@ -86,8 +106,11 @@ public final class HostController: @unchecked Sendable {
   }
 
   /// Connect and bring the controller up.
-  public convenience init(path: String, recording: HostRecording? = nil) throws(HostError) {
-    try self.init(connecting: path, recording: recording)
+  public convenience init(
+    path: String, recording: HostRecording? = nil, timeoutNs: UInt64 = HostController.timeoutNsDefault,
+    stop: StopFlag = StopFlag()
+  ) throws(HostError) {
+    try self.init(connecting: path, recording: recording, timeoutNs: timeoutNs, stop: stop)
     try enable()
     try identify()
   }
@@ -198,13 +221,21 @@ public final class HostController: @unchecked Sendable {
   }
 
   private func wait(_ what: String, _ reached: (ControllerStatus) -> Bool) throws(HostError) {
-    let end = Clock.monotonicNs() + UInt64(HostController.registerLimitMs) * 1_000_000
+    let begin = Clock.monotonicNs()
+    var patience = Patience.polling
     while true {
       let status = try status()
       if reached(status) { return }
       guard !status.fatal else { throw HostError("the controller reports a fatal error and does not \(what)") }
-      guard Clock.monotonicNs() < end else { throw HostError("the controller does not \(what)") }
+      guard !isOver(begin) else { throw HostError("the controller does not \(what)", kind: .late) }
+      patience.pause()
     }
+  }
+
+  /// Whether a wait that began then has lasted long enough.
+  private func isOver(_ begin: UInt64) -> Bool {
+    let now = Clock.monotonicNs()
+    return now - begin >= timeoutNs || stop.isOver(now)
   }
 
   private func negotiateQueues() throws(HostError) -> [UInt16] {
@@ -253,10 +284,15 @@ public final class HostController: @unchecked Sendable {
   private func executeAlone(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
     var result: CompletionEntry?
     guard submitAdmin(sqe) else { throw HostError("the admin queue is full") }
-    let end = Clock.monotonicNs() + UInt64(HostController.registerLimitMs) * 1_000_000
+    let begin = Clock.monotonicNs()
+    var patience = Patience.polling
     while result == nil {
       _ = admin.reap(1) { cqe, _ in result = cqe }
-      guard Clock.monotonicNs() < end else { throw HostError("the controller does not answer an admin command") }
+      if result != nil { break }
+      guard !isOver(begin) else {
+        throw HostError("the device does not complete \(admin.lateCommands(Clock.monotonicNs()))", kind: .late)
+      }
+      patience.pause()
     }
     return result!
   }
@@ -315,8 +351,11 @@ public final class HostController: @unchecked Sendable {
   // MARK: Queue pairs
 
   /// Create an I/O queue pair for `depth` outstanding commands.
-  /// - Parameter vector: the interrupt vector of its completion queue; nil for none, to poll.
-  public func makeQueuePair(depth: Int, vector: UInt16? = nil) throws(HostError) -> QueuePair {
+  /// - Parameters:
+  ///   - vector: the interrupt vector of its completion queue, for a caller that waits for interrupts itself.
+  ///   - sleeps: whoever waits for a completion sleeps until its interrupt, as `QueuePair.wait` has it. Without either the
+  ///     queue has no interrupts and is polled.
+  public func makeQueuePair(depth: Int, vector: UInt16? = nil, sleeps: Bool = false) throws(HostError) -> QueuePair {
     // Room to spare, so that a completion never waits for the entry that the host is about to free.
     let entries = min(max(depth + 1, HostController.queueEntriesMin), Int(capabilities.queueEntriesMax))
     guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
@@ -327,10 +366,26 @@ public final class HostController: @unchecked Sendable {
     }
     let memory = try share(QueuePair.memoryBytes(entries: entries))
     let ring = try recording?.makeRing(stream: id)
+    let interrupt = sleeps ? try attachInterrupt(id) : nil
     let queue = QueuePair(
-      qid: QueueID(id), entries: entries, memory: memory, doorbells: doorbells, recording: ring)
-    try create(queue, vector: vector)
+      qid: QueueID(id), entries: entries, memory: memory, doorbells: doorbells, recording: ring, interrupt: interrupt)
+    try create(queue, vector: interrupt == nil ? vector : id)
     return queue
+  }
+
+  /// An interrupt for the vector of a queue's number.
+  /// - Returns: nil where the device has no such vector.
+  private func attachInterrupt(_ vector: UInt16) throws(HostError) -> HostInterrupt? {
+    let interrupt = try HostInterrupt()
+    return try exclusively { () throws(HostError) in
+      do throws(VFIOUserError) {
+        try client.setInterrupts(.msix, start: UInt32(vector), descriptors: [interrupt.descriptor])
+        return interrupt
+      } catch {
+        guard case .refused = error.kind else { throw HostError(error.description) }
+        return nil
+      }
+    }
   }
 
   private func create(_ queue: borrowing QueuePair, vector: UInt16?) throws(HostError) {
@@ -358,6 +413,16 @@ public final class HostController: @unchecked Sendable {
     }
     try unshare(address)
     try exclusively { () throws(HostError) in freeQueueIDs.append(id) }
+  }
+
+  /// Whether `threads` that wait for one device, its own polling thread among them where it runs on their cores, are more
+  /// than the cores that this process may use. Then a thread that only polls keeps from running what it waits for.
+  /// - Parameter hasEngine: the device runs in this process.
+  public static func needsSleep(threads: Int, hasEngine: Bool = false) -> Bool {
+    let allowed = Int(nvmepf_allowed_cores())
+    // Who keeps this process off some cores has left them to the device.
+    let engine = hasEngine || allowed >= sysconf(Int32(_SC_NPROCESSORS_ONLN)) ? 1 : 0
+    return threads + engine > allowed
   }
 
   /// Whether the device is still there.

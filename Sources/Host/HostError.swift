@@ -2,9 +2,21 @@ import NVMe
 
 /// Why the driver cannot use a controller, in one line.
 public struct HostError: Error, CustomStringConvertible, Sendable {
-  public let description: String
+  public enum Kind: Sendable {
+    case other
+    /// The device has closed its end.
+    case gone
+    /// The device takes longer than it may.
+    case late
+  }
 
-  public init(_ description: String) { self.description = description }
+  public let description: String
+  public let kind: Kind
+
+  public init(_ description: String, kind: Kind = .other) {
+    self.description = description
+    self.kind = kind
+  }
 }
 
 extension HostError {

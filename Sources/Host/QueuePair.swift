@@ -30,13 +30,20 @@ public struct QueuePair: ~Copyable {
   private let freeIDs: UnsafeMutablePointer<UInt16>
   private var firstFree = 0
   public private(set) var outstanding = 0
-  /// What the caller gave with each outstanding command.
-  private let tags: UnsafeMutablePointer<UnsafeMutableRawPointer?>
-  /// A command identifier that is outstanding; the device's word for it is not taken.
-  private let isOutstanding: UnsafeMutablePointer<Bool>
+  /// By command identifier; the device's word for what is outstanding is not taken.
+  let commands: UnsafeMutablePointer<OutstandingCommand>
 
   /// Where this queue's own events go; nil when nothing records.
-  private let recorder: UnsafeMutablePointer<RingProducer>?
+  let recorder: UnsafeMutablePointer<RingProducer>?
+
+  /// Wakes the thread that waits; nil for a queue that is polled.
+  let interrupt: HostInterrupt?
+  var patience: Patience
+  /// Ticks when the thread first gave its core away in this wait; 0 while it has not.
+  var restBegin: UInt64 = 0
+  var hasSlept = false
+  /// Nanoseconds at which device and commands are looked at again.
+  var nextLook: UInt64 = 0
 
   /// Bytes of memory that a queue pair of `entries` needs.
   static func memoryBytes(entries: Int) -> Int {
@@ -55,10 +62,12 @@ public struct QueuePair: ~Copyable {
     (bytes + SharedMemory.pageBytes - 1) & ~(SharedMemory.pageBytes - 1)
   }
 
-  /// - Parameter doorbells: the device's mapped doorbell page.
+  /// - Parameters:
+  ///   - doorbells: the device's mapped doorbell page.
+  ///   - interrupt: raised for completions; nil for a queue that is polled.
   init(
     qid: QueueID, entries: Int, memory: SharedMemory, doorbells: UnsafeMutableRawPointer,
-    recording ring: Ring?
+    recording ring: Ring?, interrupt: HostInterrupt? = nil
   ) {
     precondition(memory.count >= QueuePair.memoryBytes(entries: entries) && entries >= 2 && entries <= 65536)
     self.qid = qid
@@ -72,10 +81,10 @@ public struct QueuePair: ~Copyable {
     headDoorbell = array + Doorbell.completionHead(qid).index
     freeIDs = .allocate(capacity: entries)
     for id in 0..<entries { (freeIDs + id).initialize(to: UInt16(id)) }
-    tags = .allocate(capacity: entries)
-    tags.initialize(repeating: nil, count: entries)
-    isOutstanding = .allocate(capacity: entries)
-    isOutstanding.initialize(repeating: false, count: entries)
+    commands = .allocate(capacity: entries)
+    commands.initialize(repeating: OutstandingCommand(), count: entries)
+    self.interrupt = interrupt
+    patience = interrupt == nil ? .polling : .interrupted
     if let ring {
       let producer = UnsafeMutablePointer<RingProducer>.allocate(capacity: 1)
       producer.initialize(to: RingProducer(ring, whenFull: .wait))
@@ -87,8 +96,7 @@ public struct QueuePair: ~Copyable {
 
   deinit {
     freeIDs.deallocate()
-    tags.deallocate()
-    isOutstanding.deallocate()
+    commands.deallocate()
     if let recorder {
       recorder.deinitialize(count: 1)
       recorder.deallocate()
@@ -108,8 +116,8 @@ public struct QueuePair: ~Copyable {
   /// - Returns: false when the queue is full.
   @inline(__always)
   public mutating func submit(_ sqe: SubmissionEntry, tag: UnsafeMutableRawPointer? = nil) -> Bool {
-    guard let cid = takeID(tag) else { return false }
-    write(sqe, cid)
+    guard let cid = takeID() else { return false }
+    write(sqe, cid, tag)
     return true
   }
 
@@ -118,11 +126,11 @@ public struct QueuePair: ~Copyable {
   public mutating func submit(
     _ sqe: SubmissionEntry, buffer: UnsafeMutableRawPointer, length: Int, tag: UnsafeMutableRawPointer? = nil
   ) -> Bool {
-    guard let cid = takeID(tag) else { return false }
+    guard let cid = takeID() else { return false }
     var whole = sqe
     let list = lists + Int(cid.rawValue) * SharedMemory.pageBytes
     (whole.prp1, whole.prp2) = QueuePair.prps(UInt64(UInt(bitPattern: buffer)), length, list: list)
-    write(whole, cid)
+    write(whole, cid, tag)
     return true
   }
 
@@ -131,30 +139,29 @@ public struct QueuePair: ~Copyable {
   public mutating func submitDeallocate(
     nsid: UInt32, slba: UInt64, blocks: UInt32, tag: UnsafeMutableRawPointer? = nil
   ) -> Bool {
-    guard let cid = takeID(tag) else { return false }
+    guard let cid = takeID() else { return false }
     let range = lists + Int(cid.rawValue) * SharedMemory.pageBytes
     range.storeBytes(of: UInt64(blocks) << 32, as: UInt64.self)
     range.storeBytes(of: slba, toByteOffset: 8, as: UInt64.self)
     var sqe = SubmissionEntry(opcode: IOOpcode.datasetManagement.rawValue, cid: cid, nsid: nsid)
     sqe.cdw11 = 1 << 2
     sqe.prp1 = UInt64(UInt(bitPattern: range))
-    write(sqe, cid)
+    write(sqe, cid, tag)
     return true
   }
 
   @inline(__always)
-  private mutating func takeID(_ tag: UnsafeMutableRawPointer?) -> CommandID? {
+  private mutating func takeID() -> CommandID? {
     guard !isFull else { return nil }
     let id = freeIDs[firstFree]
     firstFree = firstFree + 1 == entries ? 0 : firstFree + 1
     outstanding += 1
-    tags[Int(id)] = tag
-    isOutstanding[Int(id)] = true
     return CommandID(id)
   }
 
   @inline(__always)
-  private mutating func write(_ sqe: SubmissionEntry, _ cid: CommandID) {
+  private mutating func write(_ sqe: SubmissionEntry, _ cid: CommandID, _ tag: UnsafeMutableRawPointer?) {
+    commands[Int(cid.rawValue)] = OutstandingCommand(tag: tag, slba: sqe.slba, opcode: sqe.opcode)
     if let recorder {
       recorder.pointee.append(
         Record(
@@ -221,6 +228,7 @@ public struct QueuePair: ~Copyable {
   ) -> Int {
     var count = 0
     var now: UInt64 = 0
+    if restBegin != 0, hasCompletion { endRest() }
     while count < most, hasCompletion {
       let cqe = (completion + head * CompletionEntry.size).load(as: CompletionEntry.self)
       if let recorder {
@@ -238,17 +246,20 @@ public struct QueuePair: ~Copyable {
       }
       count += 1
       let id = Int(cqe.cid.rawValue)
-      guard id < entries, isOutstanding[id] else { continue }
+      guard id < entries, commands[id].isOutstanding else { continue }
       give(back: id)
-      each(cqe, tags[id])
+      each(cqe, commands[id].tag)
     }
-    if count > 0 { free(at: now) }
+    if count > 0 {
+      free(at: now)
+      patience.restart()
+    }
     return count
   }
 
   @inline(__always)
   private mutating func give(back id: Int) {
-    isOutstanding[id] = false
+    commands[id].isOutstanding = false
     var place = firstFree + (entries - outstanding)
     if place >= entries { place -= entries }
     freeIDs[place] = UInt16(id)

@@ -1,15 +1,4 @@
 import NVMe
-import Synchronization
-
-/// Tells a running workload, from any thread, to come to its end.
-public final class StopFlag: Sendable {
-  private let flag = Atomic<Bool>(false)
-
-  public init() {}
-  public func stop() { flag.store(true, ordering: .relaxed) }
-  public var isStopped: Bool { flag.load(ordering: .relaxed) }
-}
-
 /// Reads and writes of one size at random or consecutive places: the built-in load, for where fio is not wanted.
 public struct Workload: Sendable {
   public enum Pattern: String, CaseIterable, Sendable {
@@ -46,17 +35,18 @@ public struct Workload: Sendable {
   }
 
   /// Run on one queue pair, created for it and deleted after it.
-  /// - Throws: when the workload does not fit the namespace, or the device goes away.
-  public func run(on controller: HostController, stop: StopFlag) throws(HostError) -> Result {
+  /// - Parameter sleeps: waits for interrupts where polling does not pay (`HostController.needsSleep`).
+  /// - Throws: when the workload does not fit the namespace, the device goes away, or a command is never completed.
+  public func run(on controller: HostController, sleeps: Bool = false) throws(HostError) -> Result {
     try check(controller)
     let buffer = try controller.share(depth * blockBytes)
-    let queue = try controller.makeQueuePair(depth: depth)
-    return try run(on: controller, queue, buffer, stop)
+    let queue = try controller.makeQueuePair(depth: depth, sleeps: sleeps)
+    return try run(on: controller, queue, buffer)
   }
 
   /// Run on a queue pair that exists, and delete it.
   public func run(
-    on controller: HostController, _ queue: consuming QueuePair, _ buffer: SharedMemory, _ stop: StopFlag
+    on controller: HostController, _ queue: consuming QueuePair, _ buffer: SharedMemory
   ) throws(HostError) -> Result {
     try check(controller)
     var run = Run(self, controller.namespace, buffer)
@@ -66,19 +56,16 @@ public struct Workload: Sendable {
     case .seconds(let seconds): end = begin + UInt64(seconds * 1e9)
     case .commands: end = .max
     }
-    var idle: UInt64 = 0
-    var now = begin
     while run.completed < run.submitted || run.mayGoOn {
       run.fill(&queue)
       queue.ring()
-      if run.reap(&queue) { idle = 0 } else { idle += 1 }
+      let isIdle = !run.reap(&queue)
       // The clock is read seldom; what it ends, ends a little late.
       run.passes += 1
-      if run.passes & 0x3f == 0 {
-        now = HostController.nowNs()
-        if now >= end || stop.isStopped { run.mayGoOn = false }
-      }
-      if idle & 0xfffff == 0xfffff, !controller.isConnected { throw HostError("the device is gone") }
+      guard run.passes & 0x3f == 0 else { continue }
+      let now = HostController.nowNs()
+      if now >= end || controller.stop.isStopped { run.mayGoOn = false }
+      if isIdle, queue.outstanding > 0 { try queue.wait(now: now, on: controller) }
     }
     var result = run.result
     result.ns = HostController.nowNs() - begin

@@ -19,24 +19,25 @@ struct QueueHandle: ~Copyable {
   let maxTransfer: UInt32
 }
 
-private func tell(_ error: HostError, _ text: UnsafeMutablePointer<CChar>?, _ size: Int) {
+private func tell(_ line: String, _ text: UnsafeMutablePointer<CChar>?, _ size: Int) {
   guard let text, size > 0 else { return }
-  _ = error.description.withCString { strncpy(text, $0, size - 1) }
+  _ = line.withCString { strncpy(text, $0, size - 1) }
   text[size - 1] = 0
 }
 
 @_cdecl("nvmepf_host_abi")
-public func hostABI() -> UInt32 { 1 }
+public func hostABI() -> UInt32 { 2 }
 
 @_cdecl("nvmepf_host_open")
 public func hostOpen(
   _ path: UnsafePointer<CChar>, _ error: UnsafeMutablePointer<CChar>?, _ errorSize: Int
 ) -> UnsafeMutableRawPointer? {
   do throws(HostError) {
-    let controller = try HostController(path: String(cString: path), recording: .fromEnvironment())
+    let controller = try HostController(
+      path: String(cString: path), recording: .fromEnvironment(), timeoutNs: HostController.timeoutNsFromEnvironment())
     return Unmanaged.passRetained(controller).toOpaque()
   } catch let failure {
-    tell(failure, error, errorSize)
+    tell(failure.description, error, errorSize)
     return nil
   }
 }
@@ -82,20 +83,22 @@ public func hostFree(_ host: UnsafeMutableRawPointer, _ memory: UnsafeMutableRaw
 
 @_cdecl("nvmepf_queue_open")
 public func queueOpen(
-  _ host: UnsafeMutableRawPointer, _ depth: UInt32, _ error: UnsafeMutablePointer<CChar>?, _ errorSize: Int
+  _ host: UnsafeMutableRawPointer, _ depth: UInt32, _ threads: UInt32, _ error: UnsafeMutablePointer<CChar>?,
+  _ errorSize: Int
 ) -> UnsafeMutableRawPointer? {
   let controller = controller(host)
+  let sleeps = HostController.needsSleep(threads: Int(threads))
   let queue = UnsafeMutablePointer<QueueHandle>.allocate(capacity: 1)
   do throws(HostError) {
     queue.initialize(
       to: QueueHandle(
-        pair: try controller.makeQueuePair(depth: Int(depth)), host: Unmanaged.passRetained(controller),
+        pair: try controller.makeQueuePair(depth: Int(depth), sleeps: sleeps), host: Unmanaged.passRetained(controller),
         nsid: controller.namespace.nsid, blockShift: controller.namespace.blockShift,
         bytes: controller.namespace.bytes, maxTransfer: UInt32(controller.maxTransferBytes)))
     return UnsafeMutableRawPointer(queue)
   } catch let failure {
     queue.deallocate()
-    tell(failure, error, errorSize)
+    tell(failure.description, error, errorSize)
     return nil
   }
 }
@@ -170,7 +173,7 @@ public func queueReap(
   let queue = pointer.assumingMemoryBound(to: QueueHandle.self)
   let target = completions.assumingMemoryBound(to: Completion.self)
   var count = 0
-  var idle: UInt64 = 0
+  var polls: UInt64 = 0
   var end: UInt64 = 0
   while true {
     _ = queue.pointee.pair.reap(Int(max) - count) { cqe, tag in
@@ -178,12 +181,30 @@ public func queueReap(
       count += 1
     }
     if count >= Int(min) { return Int32(count) }
-    idle += 1
-    // The clock and the socket are looked at seldom: a look costs as much as a command.
-    guard idle & 0xfff == 0 else { continue }
+    polls += 1
+    // The clock is read seldom: that costs as much as a command.
+    guard polls & 0xff == 0 else { continue }
     let now = HostController.nowNs()
     if end == 0 { end = now.addingReportingOverflow(timeoutNs).overflow ? .max : now + timeoutNs }
     if now >= end { return Int32(count) }
-    if idle & 0xffff == 0, !queue.pointee.host._withUnsafeGuaranteedRef({ $0.isConnected }) { return -EIO }
+    let failure = queue.pointee.host._withUnsafeGuaranteedRef { wait(&queue.pointee.pair, now, end, $0) }
+    if failure != 0 { return failure }
   }
+}
+
+/// - Returns: 0 or -errno.
+@inline(never)
+private func wait(_ pair: inout QueuePair, _ now: UInt64, _ end: UInt64, _ controller: HostController) -> Int32 {
+  do throws(HostError) {
+    try pair.wait(now: now, until: end, on: controller)
+    return 0
+  } catch { return error.kind == .late ? -ETIMEDOUT : -EIO }
+}
+
+@_cdecl("nvmepf_queue_outstanding")
+public func queueOutstanding(
+  _ pointer: UnsafeRawPointer, _ text: UnsafeMutablePointer<CChar>?, _ size: Int
+) {
+  let queue = UnsafeMutableRawPointer(mutating: pointer).assumingMemoryBound(to: QueueHandle.self)
+  tell(queue.pointee.pair.lateCommands(HostController.nowNs()), text, size)
 }

@@ -26,6 +26,7 @@ public enum EventKind: UInt8, CaseIterable, Sendable {
   case completionQueueFull = 25
   case timer = 26
   case time = 27
+  case rest = 28
   // What a kernel's target or driver tells besides.
   case origin = 50
   case request = 51

@@ -67,6 +67,8 @@ public enum EventFlag {
   public static let later: UInt8 = 0x04
   /// gap: a probe was not run, some time in the stretch of time that it tells.
   public static let notRun: UInt8 = 0x01
+  /// A resting host: it slept.
+  public static let slept: UInt8 = 0x01
   /// namespace: attached; without it detached.
   public static let attached: UInt8 = 0x01
   /// The event's bytes follow it: `bLow` of them, in `tail` slots.

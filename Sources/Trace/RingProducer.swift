@@ -90,7 +90,7 @@ public struct RingProducer: ~Copyable {
   /// The last word of a producer that drops: what it dropped since its last checkpoint is counted in a gap.
   public mutating func finish(time: UInt64) {
     guard dropped != 0 else { return }
-    while freeSlots() == 0 { sched_yield() }
+    awaitRoom(1)
     let lost = dropped
     dropped = 0
     append(Record(time: time, kind: .gap, a: lost))
@@ -113,6 +113,11 @@ public struct RingProducer: ~Copyable {
     return limit &- head
   }
 
+  private mutating func awaitRoom(_ count: UInt64) {
+    var patience = Patience.writing
+    while freeSlots() < count { patience.pause() }
+  }
+
   @inline(never)
   private mutating func reserveSlowly(_ count: UInt64) -> Bool {
     if whenFull == .drop {
@@ -121,13 +126,13 @@ public struct RingProducer: ~Copyable {
       return false
     }
     if whenFull == .waitUnseen {
-      while freeSlots() < count { sched_yield() }
+      awaitRoom(count)
       return true
     }
     // One slot more than asked for, for the event that tells of the wait.
     if freeSlots() > count { return true }
     let begin = nvmepf_ticks()
-    while freeSlots() <= count { sched_yield() }
+    awaitRoom(count &+ 1)
     let end = nvmepf_ticks()
     slots[Int(head & mask)] = Record(time: end, kind: .ringWait, a: end &- begin)
     publish(1)

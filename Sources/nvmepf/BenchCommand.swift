@@ -166,10 +166,10 @@ struct BenchHostCommand: ParsableCommand {
       let bytes = controller.maxTransferBytes
       let count = controller.namespace.bytes / UInt64(bytes)
       _ = try Workload(pattern: .write, blockBytes: bytes, depth: 1, length: .commands(count))
-        .run(on: controller, stop: StopFlag())
+        .run(on: controller)
     }
     let workload = Workload(pattern: .randread, blockBytes: 4096, depth: iodepth, length: .seconds(seconds))
-    let result = try workload.run(on: controller, stop: StopFlag())
+    let result = try workload.run(on: controller)
     guard result.errors == 0 else { throw Failure(description: "\(result.errors) commands failed", status: 1) }
     print(Double(result.ns) / Double(max(result.commands, 1)))
   }

@@ -8,21 +8,20 @@ struct GoldenScenario {
   let function: EndpointFunction
 
   func play(_ scenario: GoldenCommand.Scenario) throws(HostError) {
-    let stop = StopFlag()
     switch scenario {
     case .qd1Read:
       _ = try Workload(pattern: .randread, blockBytes: 4096, depth: 1, length: .commands(300))
-        .run(on: controller, stop: stop)
+        .run(on: controller)
     case .qd32Mixed:
       for kib in [4, 64, 512] {
         _ = try Workload(pattern: .randrw, blockBytes: kib << 10, depth: 32, length: .commands(64))
-          .run(on: controller, stop: stop)
+          .run(on: controller)
       }
       try playChainedList()
     case .bringUp:
       for _ in 0..<3 {
         _ = try Workload(pattern: .randrw, blockBytes: 8192, depth: 2, length: .commands(10))
-          .run(on: controller, stop: stop)
+          .run(on: controller)
         try controller.shutDown()
         try controller.disable()
         try controller.enable()

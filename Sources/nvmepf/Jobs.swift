@@ -5,57 +5,76 @@ import NVMe
 import Synchronization
 
 /// The built-in workload on several threads, each with a queue pair of one controller.
+///
+/// A thread of their own brings the controller up, waits for them and shuts it down, so that the one that calls these
+/// functions waits for nothing but signals.
 final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
+  private let timeoutNs: UInt64
   private let stopFlag = StopFlag()
-  private let running = Atomic<Int>(0)
-  private let failed = Atomic<Bool>(false)
-  private var threads: [WorkerThread] = []
-  private var controller: HostController?
+  private let isOver = Atomic<Bool>(false)
+  /// A command has failed.
+  private let hasErrors = Atomic<Bool>(false)
+  /// A job has been given up.
+  private let isBroken = Atomic<Bool>(false)
+  private var stoppedNs: UInt64?
 
-  init(_ workload: Workload, count: Int) {
+  /// The jobs get a second to end once they are stopped, and the controller another; after that nothing is waited for.
+  private static let patienceNs: UInt64 = 3_000_000_000
+
+  init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
     self.workload = workload
     self.count = count
+    self.timeoutNs = timeoutNs
   }
 
-  var areDone: Bool { running.load(ordering: .acquiring) == 0 }
+  /// Whether there is nothing to wait for any more.
+  var areDone: Bool {
+    isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= Jobs.patienceNs } ?? false
+  }
 
-  func stop() { stopFlag.stop() }
+  func stop() {
+    stopFlag.stop()
+    stoppedNs = stoppedNs ?? HostController.nowNs()
+  }
 
-  func start(_ session: Session) throws(Failure) {
-    let recording = session.hostRecording
-    let path = session.socketPath
-    let controller = try Failure.wrap { () throws(HostError) in
-      try HostController(path: path, recording: recording)
+  func start(_ session: Session) {
+    let (path, recording) = (session.socketPath, session.hostRecording)
+    _ = WorkerThread(name: "nvmepf-jobs") { [self] in
+      do throws(HostError) {
+        try run(HostController(path: path, recording: recording, timeoutNs: timeoutNs, stop: stopFlag))
+      } catch { fail(error) }
+      isOver.store(true, ordering: .releasing)
+      kill(getpid(), SIGCHLD)
     }
-    self.controller = controller
-    running.store(count, ordering: .relaxed)
-    for job in 0..<count {
+  }
+
+  private func run(_ controller: HostController) throws(HostError) {
+    let sleeps = HostController.needsSleep(threads: count, hasEngine: true)
+    let threads = (0..<count).map { job in
       var workload = workload
       workload.seed = UInt64(job + 1)
-      threads.append(WorkerThread(name: "nvmepf-job\(job)") { [self, workload] in run(workload) })
+      return WorkerThread(name: "nvmepf-job\(job)") { [self, workload] in
+        do throws(HostError) {
+          let result = try workload.run(on: controller, sleeps: sleeps)
+          if result.errors > 0 { hasErrors.store(true, ordering: .relaxed) }
+        } catch { fail(error) }
+      }
     }
-  }
-
-  private func run(_ workload: Workload) {
-    do throws(HostError) {
-      let result = try workload.run(on: controller!, stop: stopFlag)
-      if result.errors > 0 { failed.store(true, ordering: .relaxed) }
-    } catch {
-      complain(error.description)
-      failed.store(true, ordering: .relaxed)
-    }
-    running.subtract(1, ordering: .releasing)
-    kill(getpid(), SIGCHLD)
-  }
-
-  /// - Returns: an exit status: 1 when a job or a command failed.
-  func finish() throws(Failure) -> Int32 {
     for thread in threads { thread.join() }
-    let controller = controller!
-    try Failure.wrap { () throws(HostError) in try controller.shutDown() }
-    self.controller = nil
-    return failed.load(ordering: .relaxed) ? 1 : 0
+    // One that has lost commands may not answer this either, and is left by disconnecting.
+    if !isBroken.load(ordering: .relaxed) { try controller.shutDown() }
+  }
+
+  private func fail(_ error: HostError) {
+    complain(error.description)
+    isBroken.store(true, ordering: .relaxed)
+  }
+
+  /// An exit status: 1 when a job or a command failed, or has not ended.
+  var status: Int32 {
+    guard isOver.load(ordering: .acquiring) else { return 1 }
+    return hasErrors.load(ordering: .relaxed) || isBroken.load(ordering: .relaxed) ? 1 : 0
   }
 }

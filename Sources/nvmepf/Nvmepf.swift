@@ -29,6 +29,7 @@ struct Nvmepf: ParsableCommand {
     // nvmepf is also what a recorded command runs as its fio, and what watches the command.
     FioSession.becomeFio()
     ExecGuard.runIfAsked()
+    OwnProcess.ignoreFileSizeLimit()
     do {
       var command = try parseAsRoot()
       try command.run()

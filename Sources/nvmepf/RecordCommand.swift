@@ -62,6 +62,12 @@ struct RecordCommand: ParsableCommand {
   @Flag(help: "Run also a fio that cannot be redirected to the endpoint, and may write real files and devices.")
   var allowRealDevices = false
 
+  @Option(
+    help: ArgumentHelp(
+      "Give up when the device has not completed a command for this long: the built-in workload, and fio's jobs.",
+      valueName: "seconds"))
+  var timeout = 30.0
+
   @Argument(parsing: .postTerminator, help: "The command to run, after --.")
   var command: [String] = []
 
@@ -80,6 +86,9 @@ struct RecordCommand: ParsableCommand {
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
     guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
       throw ValidationError("--iodepth, --numjobs and --number are at least 1, and --runtime is more than 0")
+    }
+    guard timeout > 0, timeout <= 1_000_000 else {
+      throw ValidationError("--timeout must be more than 0 and at most 1000000 seconds")
     }
   }
 
@@ -122,7 +131,7 @@ struct RecordCommand: ParsableCommand {
       status =
         command.isEmpty
         ? try runWorkload(session)
-        : try run(recorded.start(session, keepsData: configuration.keepsData), Watch(session))
+        : try run(recorded.start(session, keepsData: configuration.keepsData, timeout: timeout), Watch(session))
     } catch { failure = error }
     Watch(session).end()
     do throws(Failure) { try session.finish(hasFailed: failure != nil || status != 0) } catch {
@@ -178,9 +187,10 @@ struct RecordCommand: ParsableCommand {
         let end = runtime.map { Clock.monotonicNs() + UInt64($0 * 1e9) }
         tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
         while end.map({ Clock.monotonicNs() < $0 }) ?? true {
-          if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { break }
+          if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding { break }
           watch.show()
         }
+        OwnProcess.endAtNextSignal()
       } else {
         status = try run(Child(recorded.words), watch)
       }
@@ -234,12 +244,22 @@ struct RecordCommand: ParsableCommand {
     RecordedCommand(lastWords: command.count, allowsRealDevices: allowRealDevices)
   }
 
-  /// Wait until the command has ended. Returns its exit status.
+  /// Wait until the command has ended. A second signal kills it, a third ends this process.
+  /// - Returns: its exit status.
   private func run(_ child: Child, _ watch: Watch) throws(Failure) -> Int32 {
+    var firstNs: UInt64?
     while true {
       if let status = child.exitStatus() { return status }
-      // The terminal tells the command of a Ctrl-C too: it ends by itself, and the recording after it.
-      if let (signal, isSent) = Child.nextArrival(withinMs: 200), isSent, signal != SIGCHLD { kill(child.pid, signal) }
+      if let arrival = OwnProcess.nextArrival(withinMs: 200), arrival.isEnding {
+        if let firstNs, arrival.isRepeatable, Clock.monotonicNs() - firstNs >= OwnProcess.requestNs {
+          kill(child.pid, SIGKILL)
+          OwnProcess.endAtNextSignal()
+        } else {
+          // The terminal sends its Ctrl-C to the command too: it ends by itself, and the recording after it.
+          if arrival.isSent { kill(child.pid, arrival.signal) }
+          firstNs = firstNs ?? Clock.monotonicNs()
+        }
+      }
       watch.show()
     }
   }
@@ -250,14 +270,17 @@ struct RecordCommand: ParsableCommand {
     let workload = Workload(
       pattern: rw!, blockBytes: Int(clamping: bs.bytes), depth: iodepth,
       length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
-    let jobs = Jobs(workload, count: numjobs)
-    try jobs.start(session)
+    let jobs = Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9))
+    jobs.start(session)
     let watch = Watch(session)
     while !jobs.areDone {
-      if let signal = Child.nextSignal(withinMs: 100), signal != SIGCHLD { jobs.stop() }
+      if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding {
+        jobs.stop()
+        OwnProcess.endAtNextSignal()
+      }
       watch.show()
     }
-    return try jobs.finish()
+    return jobs.status
   }
 
   // MARK: The end

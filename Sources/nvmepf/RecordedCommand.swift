@@ -1,6 +1,7 @@
 import FioGuard
 import Foundation
 import Glibc
+import Host
 
 /// The command of a recording: every fio in it runs on the endpoint, or not at all.
 struct RecordedCommand {
@@ -40,11 +41,14 @@ struct RecordedCommand {
   private var isWatchable: Bool { geteuid() == 0 || !CommandWords.raisesPrivileges(words) }
 
   /// Run it. What it needs lies in the recording's folder and goes with it.
-  /// - Parameter keepsData: whether the namespace gives back what is written to it.
-  func start(_ session: Session, keepsData: Bool) throws(Failure) -> Child {
+  /// - Parameters:
+  ///   - keepsData: whether the namespace gives back what is written to it.
+  ///   - timeout: seconds after which fio's jobs give up a command.
+  func start(_ session: Session, keepsData: Bool, timeout: Double) throws(Failure) -> Child {
     let folder = session.folder
     var settings = session.environment
     settings["NVMEPF_KEEPS_DATA"] = keepsData ? "1" : "0"
+    settings[HostController.timeoutVariable] = "\(timeout)"
     var words = words
     do throws(FioProblem) {
       let fios = try FioSession(

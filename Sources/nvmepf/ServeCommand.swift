@@ -48,9 +48,10 @@ struct ServeCommand: ParsableCommand {
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
     let watch = Watch(session)
     while true {
-      if let signal = Child.nextSignal(withinMs: 500), signal != SIGCHLD { break }
+      if let arrival = OwnProcess.nextArrival(withinMs: 500), arrival.isEnding { break }
       if record != nil { watch.show() }
     }
+    OwnProcess.endAtNextSignal()
     watch.end()
     try session.finish()
     if let record { tell("nvmepf: wrote \(record); now: nvmepf report \(record)") }

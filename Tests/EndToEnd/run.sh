@@ -85,6 +85,78 @@ test_built_in_workload() {
   done
 }
 
+test_more_jobs_than_cores() {
+  # Eight hosts and an engine on one core: by polling this took a minute.
+  expect_status 0 taskset -c 0 "$nvmepf" record --rw randread --bs 4k --numjobs 8 --number 2000
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  [ "$(json 'd["commands"]' <report.json)" = 16000 ] || die "not every command is in the report"
+  "$nvmepf" dump --event rest nvmepf.nvpt >rests
+  [ -s rests ] || die "no host has slept"
+  expect_status 0 "$nvmepf" record -- fio --name=t --rw=randread --bs=4k --iodepth=1 --numjobs=8 --number_ios=2000 \
+    --output-format=json --output=fio.json
+  [ "$(json 'sum(j["read"]["total_ios"] for j in d["jobs"])' <fio.json)" = 16000 ] || die "fio lacks commands"
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  [ "$(json 'd["commands"]' <report.json)" = 16000 ] || die "not every command is in the report"
+}
+
+test_lost_commands() {
+  local begin status
+  expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --rw read --iodepth 2 --numjobs 2 --timeout 0.5
+  grep -q "does not complete queue [12]: command 0 (read, LBA 0, 0 s); command 1 (read, LBA 8, 0 s)" err || die "$(cat err)"
+  expect_status 0 "$nvmepf" replay
+  # Signals are seen although no command ever completes.
+  for signal in INT TERM; do
+    "$nvmepf" record --backend null:1GiB,constant:1000s --rw read >out 2>err &
+    until [ -e nvmepf.nvpt ] && "$nvmepf" info nvmepf.nvpt >info 2>&1 && [ -e "/proc/$!/task" ] &&
+      grep -q nvmepf-job0 /proc/$!/task/*/comm; do :; done
+    kill -$signal $!
+    status=0
+    wait $! || status=$?
+    [ $status = 1 ] || die "exit status $status after SIG$signal: $(cat err)"
+    grep -q "does not complete queue 1: command 0 (read, LBA 0," err || die "$(cat err)"
+    expect_status 0 "$nvmepf" replay
+  done
+  expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --timeout 0.5 -- \
+    fio --name=t --rw=read --bs=4k --number_ios=4
+  grep -q "does not complete queue 1: command 0 (read, LBA 0" out err || die "fio names no command: $(cat out err)"
+}
+
+test_signals_leave_a_recording_alone() {
+  local signal
+  for signal in XFSZ USR1 USR2 ALRM VTALRM PROF PIPE IO PWR STKFLT RTMIN RTMAX; do
+    signal=$(kill -l $signal)
+    "$nvmepf" record -- sh -c "kill -$signal \$PPID; exit 7" >out 2>err
+    [ $? = 7 ] || die "SIG$signal: $(cat err)"
+    "$nvmepf" info >/dev/null || die "SIG$signal: the trace is not closed"
+    # The command has the disposition that it would have without us.
+    "$nvmepf" record -- sh -c "kill -$signal \$\$; exit 7" >out 2>err
+    [ $? -gt 128 ] || die "the command ignores SIG$signal"
+  done
+  "$nvmepf" record -- sh -c 'kill -XCPU $PPID; while :; do sleep 0.1; done' >out 2>err
+  [ $? -gt 128 ] || die "SIGXCPU has not ended the command"
+  "$nvmepf" info >/dev/null || die "SIGXCPU: the trace is not closed"
+}
+
+test_second_signal() {
+  "$nvmepf" record -- sh -c 'trap "" TERM; : >started; while :; do sleep 0.1; done' >out 2>err &
+  local recorder=$! status=0
+  until [ -e started ]; do :; done
+  kill -TERM $recorder
+  # The command ignores it; asked again after the time of one request, the recorder kills it.
+  while kill -TERM $recorder 2>/dev/null; do sleep 0.2; done
+  wait $recorder || status=$?
+  [ $status -gt 128 ] || die "exit status $status"
+  expect_status 0 "$nvmepf" replay
+}
+
+test_file_size_limit() {
+  truncate -s 64M image
+  (ulimit -f 30000; expect_status 1 timeout 60 "$nvmepf" record --backend ./image --rw randwrite --number 100) || exit 1
+  expect_status 0 "$nvmepf" info
+}
+
 test_full_payload_and_repeat() {
   expect_status 0 "$nvmepf" record --payload full --backend memory --rw randrw --bs 128k --iodepth 4 --number 100
   expect_identical --repeat 100

@@ -6,17 +6,16 @@ import VFIOUser
 
 @testable import Host
 
-/// An endpoint with 64 MiB of memory, served on a socket of its own.
+/// An endpoint served on a socket of its own.
 final class Served {
   let path = "/tmp/nvmepf-host-test-\(getpid())-\(UInt64.random(in: 0...UInt64.max)).sock"
   private let server: Server
   private let function: EndpointFunction
   private let thread: WorkerThread
 
-  init() throws {
+  init(_ backend: BackendConfiguration = .memory(bytes: 64 << 20)) throws {
     let server = try Server(path: path)
-    let function = try EndpointFunction(
-      EndpointConfiguration(backend: .memory(bytes: 64 << 20), ioQueuesMax: 4))
+    let function = try EndpointFunction(EndpointConfiguration(backend: backend, ioQueuesMax: 4))
     (self.server, self.function) = (server, function)
     thread = WorkerThread(name: "serve") { while (try? server.serve(function)) ?? true {} }
   }

@@ -77,6 +77,9 @@ void nvmepf_name_thread(const char *name);
 // Tie the calling thread to one core; without effect where there is no such core.
 void nvmepf_pin_thread(int core);
 
+// How many cores the calling thread may run on; at least 1.
+int nvmepf_allowed_cores(void);
+
 // Give the disk `length` bytes of a file from `offset` on back; they read as zeros. 0 or -errno.
 int nvmepf_punch_hole(int fd, uint64_t offset, uint64_t length);
 

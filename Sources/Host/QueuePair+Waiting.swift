@@ -1,0 +1,115 @@
+import CPlatform
+import Glibc
+import NVMe
+import Trace
+
+/// A command that the device has not completed.
+struct OutstandingCommand {
+  var isOutstanding = false
+  var opcode: UInt8 = 0
+  var slba: UInt64 = 0
+  /// What the caller gave with it.
+  var tag: UnsafeMutableRawPointer?
+  /// When a wait first came across it, nanoseconds; 0 before that, so that a submission needs no clock.
+  var seenNs: UInt64 = 0
+
+  init() {}
+
+  @inline(__always)
+  init(tag: UnsafeMutableRawPointer?, slba: UInt64, opcode: UInt8) {
+    (isOutstanding, self.opcode, self.slba, self.tag) = (true, opcode, slba, tag)
+  }
+
+  /// Opcode and place, as `read, LBA 8`.
+  func name(of qid: QueueID) -> String {
+    if qid == .admin {
+      guard let admin = AdminOpcode(rawValue: opcode) else { return "opcode 0x\(String(opcode, radix: 16))" }
+      return "\(admin)"
+    }
+    guard let io = IOOpcode(rawValue: opcode) else { return "opcode 0x\(String(opcode, radix: 16))" }
+    switch io {
+    case .read, .write, .compare, .verify, .writeZeroes, .copy: return "\(io.name), LBA \(slba)"
+    default: return io.name
+    }
+  }
+}
+
+extension QueuePair {
+  /// How often a waiting thread looks whether the device is there, whether a command is late, and whether it should stop.
+  private static let lookNs: UInt64 = 100_000_000
+  /// Commands that a message names.
+  private static let namedMax = 8
+
+  /// Some looks found no completion: give the core to others, as `Patience` has it, before the next.
+  /// - Parameters:
+  ///   - now: nanoseconds, as `HostController.nowNs` has them.
+  ///   - end: no sleep lasts much longer than that.
+  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit, or
+  ///   the controller was told to stop a while ago.
+  public mutating func wait(
+    now: UInt64, until end: UInt64 = .max, on controller: HostController
+  ) throws(HostError) {
+    if now >= nextLook { try look(now, controller) }
+    switch patience.step(now: now) {
+    case .spin: return
+    case .yield:
+      beginRest()
+      sched_yield()
+    case .sleep(let ns):
+      beginRest()
+      hasSlept = true
+      // A completion that came since the last look has raised the interrupt, so the sleep ends at once.
+      if let interrupt {
+        let leftNs = end > now ? end - now : 0
+        _ = interrupt.wait(milliseconds: Int32(min(leftNs, QueuePair.lookNs) / 1_000_000))
+      } else {
+        Patience.sleep(ns: ns)
+      }
+    }
+  }
+
+  private mutating func look(_ now: UInt64, _ controller: HostController) throws(HostError) {
+    nextLook = now + QueuePair.lookNs
+    guard controller.isConnected else { throw HostError("the device is gone", kind: .gone) }
+    guard age(now) >= controller.timeoutNs || controller.stop.isOver(now) else { return }
+    throw HostError("the device does not complete \(lateCommands(now))", kind: .late)
+  }
+
+  /// Nanoseconds for which the oldest outstanding command has been known to be outstanding.
+  private func age(_ now: UInt64) -> UInt64 {
+    var oldest = now
+    for id in 0..<entries where commands[id].isOutstanding {
+      if commands[id].seenNs == 0 { commands[id].seenNs = now }
+      oldest = min(oldest, commands[id].seenNs)
+    }
+    return now &- oldest
+  }
+
+  /// The outstanding commands by name, oldest first, in one line: what a wait that is given up was for.
+  public func lateCommands(_ now: UInt64) -> String {
+    let late = (0..<entries).filter { commands[$0].isOutstanding }
+      .sorted { (commands[$0].seenNs, $0) < (commands[$1].seenNs, $1) }
+    let names = late.prefix(QueuePair.namedMax).map { id in
+      let seconds = commands[id].seenNs == 0 ? 0 : (now &- commands[id].seenNs) / 1_000_000_000
+      return "command \(id) (\(commands[id].name(of: qid)), \(seconds) s)"
+    }
+    let more = late.count > names.count ? "; and \(late.count - names.count) more" : ""
+    return "queue \(qid.rawValue): " + names.joined(separator: "; ") + more
+  }
+
+  private mutating func beginRest() {
+    if restBegin == 0 { restBegin = nvmepf_ticks() }
+  }
+
+  /// A completion ends the wait; what the thread did meanwhile is an event.
+  @inline(never)
+  mutating func endRest() {
+    if let recorder {
+      let now = nvmepf_ticks_after_loads()
+      let flags = hasSlept ? EventFlag.slept : 0
+      recorder.pointee.append(Record(time: now, kind: .rest, flags: flags, qid: qid.rawValue, a: now &- restBegin))
+    }
+    restBegin = 0
+    hasSlept = false
+  }
+}

@@ -1,0 +1,46 @@
+import Testing
+
+@testable import Trace
+
+@Suite("A thread that waits")
+struct PatienceTests {
+  private static let begin: UInt64 = 1_000_000_000
+
+  /// What it does so many nanoseconds after its first look.
+  private func step(_ patience: Patience, after ns: UInt64) -> Patience.Step {
+    var patience = patience
+    _ = patience.step(now: Self.begin)
+    return patience.step(now: Self.begin + ns)
+  }
+
+  @Test("spins, then yields, then sleeps", arguments: [Patience.polling, .writing])
+  func ladder(patience: Patience) {
+    var first = patience
+    #expect(first.step(now: Self.begin) == .spin)
+    #expect(step(patience, after: 19_999) == .spin)
+    #expect(step(patience, after: 20_000) == .yield)
+    #expect(step(patience, after: 200_000_000) == .sleep(ns: 10_000_000))
+  }
+
+  @Test("sleeps at once after a brief spin where an interrupt wakes it")
+  func interrupted() {
+    #expect(step(.interrupted, after: 3_999) == .spin)
+    #expect(step(.interrupted, after: 4_000) == .sleep(ns: 50_000))
+  }
+
+  @Test("sleeps a sixteenth of what it has waited, so that an answer is seen at most that late")
+  func proportion() {
+    #expect(step(.polling, after: 99_999_999) == .yield)
+    #expect(step(.polling, after: 112_000_000) == .sleep(ns: 7_000_000))
+    #expect(step(.writing, after: 1_600_000) == .sleep(ns: 100_000))
+  }
+
+  @Test("begins anew with every answer")
+  func restart() {
+    var patience = Patience.interrupted
+    _ = patience.step(now: Self.begin)
+    _ = patience.step(now: Self.begin + 1_000_000)
+    patience.restart()
+    #expect(patience.step(now: Self.begin + 2_000_000) == .spin)
+  }
+}
