@@ -96,7 +96,8 @@ let package = Package(
     // Writes a file through an endpoint that it kills, and looks at what is left.
     .executableTarget(
       name: "data-safety", dependencies: ["Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
-    .testTarget(name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash"], swiftSettings: settings),
+    .testTarget(
+      name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash", "nvmepf"], swiftSettings: settings),
     .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .testTarget(
       name: "ProbeTests", dependencies: ["Analysis", "NVMe", "Probe", "Replay", "Trace"], swiftSettings: settings),

@@ -5,7 +5,7 @@ public struct Distribution: Sendable {
   public let count: UInt64
   /// Exact.
   public let sumNs: UInt128
-  /// Nearest rank, to three significant digits.
+  /// Nearest rank, to three significant digits; of a group's commands, to two.
   public let p50Ns: UInt64
   public let p99Ns: UInt64
   public let p999Ns: UInt64
@@ -24,7 +24,10 @@ public struct Distribution: Sendable {
 /// Takes times one by one, in memory that follows their magnitude and not their number.
 struct DistributionRecorder {
   private var sum: UInt128 = 0
-  private var histogram = Histogram<UInt64>(numberOfSignificantValueDigits: .three)
+  private var histogram: Histogram<UInt64>
+
+  /// - Parameter isCoarse: to two significant digits, in an eighth of the memory: for one of very many.
+  init(isCoarse: Bool = false) { histogram = Histogram(numberOfSignificantValueDigits: isCoarse ? .two : .three) }
 
   /// - Parameter time: nanoseconds, at most `StageAnalyzer.timeMax`.
   @inline(__always)

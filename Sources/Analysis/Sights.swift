@@ -63,6 +63,8 @@ struct Sights {
   private mutating func take(_ record: UnsafePointer<Record>, _ stream: UInt16) {
     let event = record.pointee
     if event.event == .origin {
+      // A stream has one owner at a time; else each pair of the two could be named.
+      if let before = owners[stream] { streams[before]?.remove(stream) }
       owners[stream] = (event.flags & 1 != 0) == isHost ? event.cid : nil
       if owners[stream] != nil { streams[event.cid, default: []].insert(stream) }
       return

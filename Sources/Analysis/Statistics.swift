@@ -6,9 +6,16 @@ struct Statistics {
   private(set) var bytesFromHost: UInt64 = 0
   private(set) var bytesToHost: UInt64 = 0
   private(set) var failed: UInt64 = 0
-  private var latency = DistributionRecorder()
-  private var stages = [DistributionRecorder](repeating: DistributionRecorder(), count: Stage.count)
-  private var unexplained = DistributionRecorder()
+  private var latency: DistributionRecorder
+  private var stages: [DistributionRecorder]
+  private var unexplained: DistributionRecorder
+
+  /// - Parameter isCoarse: with percentiles to two significant digits.
+  init(isCoarse: Bool = false) {
+    latency = DistributionRecorder(isCoarse: isCoarse)
+    stages = [DistributionRecorder](repeating: latency, count: Stage.count)
+    unexplained = latency
+  }
 
   mutating func record(_ times: borrowing CommandTimes) {
     commands += 1
@@ -54,7 +61,7 @@ struct Groups {
     if index == 0 {
       let isLast = groups.count == Groups.countMax - 1
       if groups.count < Groups.countMax {
-        groups.append((isLast ? .others : key, Statistics()))
+        groups.append((isLast ? .others : key, Statistics(isCoarse: true)))
       }
       index = groups.count
       indices[key.code] = UInt16(index)

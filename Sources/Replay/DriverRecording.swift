@@ -39,8 +39,8 @@ struct DriverRecording {
   private var interrupts = DriverInterrupts()
   private var doubts: UInt32 = 0
   private var streams: Set<UInt16> = []
-  /// Bytes that lists and segments take.
-  private var room = DriverRecording.bytesMax
+  /// Bytes that commands, lists and segments may still take.
+  private var room: Int
   /// Looks that gaps and deleted queues may still take at commands: no recorder makes a trace that needs more.
   private var looks = 1 << 28
   private var enabling = Enabling.unknown
@@ -48,9 +48,13 @@ struct DriverRecording {
   private var csts: UInt64?
   private let controller: UInt16
 
-  /// Commands beyond this many are not replayed, nor what comes when lists and segments have taken so many bytes.
-  static let commandsMax = 4_000_000
-  static let bytesMax = 512 << 20
+  /// What comes when commands, lists and segments have taken so many bytes is not replayed.
+  static let bytesMax = 640 << 20
+  /// A growing array is there twice while it moves. The names under which a command is found take some more.
+  private static let commandBytes = 2 * (MemoryLayout<DriverCommand>.stride + stepBytes) + 96
+  private static let stepBytes = MemoryLayout<DriverStep>.stride
+  /// What the allocator and an array's header take besides.
+  private static let arrayBytes = 64
   private static let faultsMax = 100
   /// The driver is done so soon with a queue that it deletes on its own, nanoseconds.
   private static let deletionMax: UInt64 = 100_000_000
@@ -76,9 +80,13 @@ struct DriverRecording {
     case certain
   }
 
-  init(controller: UInt16) { self.controller = controller }
+  /// - Parameter bytesMax: what it may take.
+  init(controller: UInt16, bytesMax: Int = DriverRecording.bytesMax) {
+    self.controller = controller
+    room = bytesMax
+  }
 
-  private var isFull: Bool { commands.count >= Self.commandsMax || steps.count >= 2 * Self.commandsMax || room <= 0 }
+  private var isFull: Bool { room <= 0 }
 
   mutating func take(_ record: UnsafePointer<Record>, stream: UInt16) {
     let event = record.pointee
@@ -99,6 +107,7 @@ struct DriverRecording {
     case .registerWrite: registerWritten(event)
     case .status: csts = event.a
     case .link where event.flags == 0:
+      room -= 2 * Self.stepBytes
       steps.append(.linkDown)
       interrupt()
     case .queue where event.flags & 0x02 != 0 && event.bHigh == 0: queueDeleted(event.qid, at: event.time)
@@ -165,6 +174,7 @@ struct DriverRecording {
   // MARK: Controller and queues
 
   private mutating func registerWritten(_ event: Record) {
+    room -= 2 * Self.stepBytes
     steps.append(.registerWrite(offset: event.a, width: Int(event.flags), value: event.b))
     guard event.a == Register.cc else { return }
     let enables = event.bLow & 1 != 0
@@ -238,6 +248,7 @@ struct DriverRecording {
       qid: event.qid, cid: event.cid, time: event.time, slot: event.aLow,
       sqe: UnsafeRawPointer(record + 1).loadUnaligned(as: SubmissionEntry.self), doubts: doubts)
     command.fetchFailed = event.flags & EventFlag.failed != 0
+    room -= Self.commandBytes
     steps.append(.command(commands.count))
     commands.append(command)
     let key = key(event.qid, event.cid)
@@ -263,7 +274,7 @@ struct DriverRecording {
   private mutating func listRead(_ record: UnsafePointer<Record>) {
     let event = record.pointee
     let bytes = record.bytes.map(Array.init) ?? []
-    room -= bytes.count + MemoryLayout<DriverList>.size
+    room -= bytes.count + 2 * (MemoryLayout<DriverList>.stride + Self.arrayBytes)
     change(event) {
       guard $0.lists.count < DriverCommand.listsMax else {
         $0.isCut = true
@@ -274,7 +285,7 @@ struct DriverRecording {
   }
 
   private mutating func moved(_ event: Record) {
-    room -= MemoryLayout<DriverSegment>.size
+    room -= 2 * MemoryLayout<DriverSegment>.stride + Self.arrayBytes
     change(event) {
       guard $0.segments.count < DriverCommand.segmentsMax else {
         $0.isCut = true

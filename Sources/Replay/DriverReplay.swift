@@ -57,8 +57,8 @@ public struct DriverReplay: ~Copyable {
 
   /// - Parameter controller: its identifier.
   public init(_ reader: TraceReader, controller id: UInt16) throws(TraceError) {
-    var recording = DriverRecording(controller: id)
     var events = try MergedEvents(reader)
+    var recording = DriverRecording(controller: id, bytesMax: DriverRecording.bytesMax - events.bytesMax)
     while let (record, stream) = try events.next() {
       if stream.source == .kernel { recording.take(record, stream: stream.stream) }
     }

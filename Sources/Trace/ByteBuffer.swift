@@ -22,6 +22,11 @@ struct ByteBuffer: ~Copyable {
   mutating func reserve(_ more: Int) {
     let needed = count + more
     if needed <= capacity { return }
+    if count == 0 {
+      base.deallocate()
+      (base, capacity) = (.allocate(byteCount: needed, alignment: 64), needed)
+      return
+    }
     let grown = max(needed, 2 * capacity)
     let moved = UnsafeMutableRawPointer.allocate(byteCount: grown, alignment: 64)
     moved.copyMemory(from: base, byteCount: count)

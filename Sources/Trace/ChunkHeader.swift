@@ -41,6 +41,9 @@ public struct ChunkHeader: Equatable, Sendable {
     (firstTime, lastTime, lost) = (0, 0, 0)
   }
 
+  /// Events of its stream up to the end of this chunk.
+  var eventsEnd: UInt64 { firstEvent + UInt64(events) }
+
   /// Bytes in the file.
   public var length: UInt64 { UInt64(Self.size) + UInt64(bodyLength) }
 

@@ -76,12 +76,15 @@ extension DecodedChunk {
     return file.base
   }
 
+  /// Put the events that are decoded next into `buffer`, and give what it holds for that.
+  mutating func exchangeEvents(_ buffer: inout ByteBuffer) { swap(&output, &buffer) }
+
   /// Decode what was read into `room`.
-  mutating func decode(_ schema: TraceSchema) throws(Malformed) {
+  /// - Parameter expected: what the trace's index says of the chunk, by which its reader has reckoned its memory.
+  mutating func decode(_ schema: TraceSchema, expected: ChunkHeader) throws(Malformed) {
     let bytes = file.bytes
-    guard let header = ChunkHeader(bytes), header.length == UInt64(bytes.count) else {
-      throw Malformed("fails its checksum")
-    }
+    guard let header = ChunkHeader(bytes) else { throw Malformed("fails its checksum") }
+    guard header == expected else { throw Malformed("is not what the index says of it") }
     let body = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(ChunkHeader.size))
     guard nvmepf_crc32c(0, body.baseAddress, body.count) == header.bodyCRC else {
       throw Malformed("fails its checksum")
@@ -122,6 +125,8 @@ extension DecodedChunk {
     }
     records.reserve(bytes)
     records.advance(bytes)
+    // No column has more bytes than its events, so this is enough for all planes.
+    planes.reserve(events + bytes)
     work.removeAll()
     work.reserve(8 * events)
     return lanes

@@ -1,9 +1,12 @@
 /// The events of all streams of a trace in the order of their times, a chunk of each stream in memory. Where events
 /// are missing between two chunks, a `gap` event tells how many.
 public struct MergedEvents: ~Copyable {
-  /// Decoded chunks of all streams may take as much memory, bytes.
-  static let memoryMax = 1 << 30
+  /// What the trace's index and the chunks at hand may take together, bytes. With what it takes to decode a chunk and to
+  /// analyse events, no trace makes a process larger than 1 GiB.
+  static let memoryMax = 384 << 20
 
+  /// The most that the trace's index and the chunks at hand will take.
+  public let bytesMax: Int
   private let cursors: UnsafeMutableBufferPointer<StreamCursor>
   private let chunks: [StreamChunks]
   /// The stream whose turn it is: its next event, the end of its chunk, and the time up to which it stays its turn.
@@ -12,23 +15,36 @@ public struct MergedEvents: ~Copyable {
   private var end: UnsafePointer<Record>?
   private var until: UInt64 = 0
 
-  /// - Throws: when the streams' chunks would need more than 1 GiB at once.
+  /// - Throws: when the largest chunks of all streams would need more than 384 MiB together.
   public init(_ reader: TraceReader) throws(TraceError) {
     let streams = reader.streams
-    let slots = streams.reduce(0) { sum, stream in
-      sum + (stream.chunks.map { Int(reader.chunks[$0].header.slots) }.max() ?? 0)
-    }
-    guard slots * Record.size <= Self.memoryMax else {
-      throw TraceError(.damaged, "\(reader.path) has too many streams to be read together")
-    }
-    var chunks: [StreamChunks] = []
-    for stream in streams { chunks.append(try StreamChunks(reader, stream.chunks)) }
-    self.chunks = chunks
+    let bytes = try Self.bytesMax(reader, streams)
+    let decoder = try ChunkDecoder()
+    bytesMax = bytes
+    chunks = streams.map { StreamChunks(reader, $0.chunks, decoder) }
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
   }
 
   deinit { cursors.deallocate() }
+
+  /// What the index and the largest chunk of each stream take.
+  private static func bytesMax(_ reader: TraceReader, _ streams: [(id: StreamID, chunks: [Int])]) throws(TraceError)
+    -> Int
+  {
+    let slots = streams.reduce(0) { sum, stream in
+      sum + (stream.chunks.map { Int(reader.chunks[$0].header.slots) }.max() ?? 0)
+    }
+    let bytes = slots * Record.size + reader.chunks.count * MemoryLayout<ChunkPlace>.stride
+    guard bytes <= memoryMax else {
+      throw TraceError(
+        .damaged,
+        "\(reader.path): reading its \(TraceError.grouped(UInt64(streams.count))) streams together needs "
+          + "\(TraceError.grouped(UInt64(bytes >> 20))) MiB, and nvmepf takes \(memoryMax >> 20) MiB at most: the trace is "
+          + "damaged, or was recorded on too many CPUs; record fewer streams")
+    }
+    return bytes
+  }
 
   /// The next event, with its tail behind it, and its stream; nil at the end. It stays valid until the next call.
   /// - Throws: `.damaged` when a chunk cannot be read. The next call goes on behind it.

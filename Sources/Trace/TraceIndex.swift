@@ -15,7 +15,8 @@ enum TraceIndex {
   static let headerSize = 16
   static let entrySize = 8 + ChunkHeader.size
   static let footerSize = 64
-  static let chunksMax = 1 << 22
+  /// Where so many chunks are fits into memory several times over.
+  static let chunksMax = 1 << 21
 
   /// What the footer adds to the index.
   struct Footer {

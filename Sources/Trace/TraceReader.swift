@@ -17,7 +17,7 @@ public final class TraceReader: Sendable {
   public let end: ClockSnapshot?
   /// Length of the file.
   public let bytes: UInt64
-  private let descriptor: Int32
+  private let scan: TraceScan
 
   /// Open a trace. A damaged or unfinished one is open as far as it is whole: see `damage`.
   public init(path: String) throws(TraceError) {
@@ -30,12 +30,12 @@ public final class TraceReader: Sendable {
       close(descriptor)
       throw error
     }
-    (self.path, self.descriptor) = (path, descriptor)
+    (self.path, scan) = (path, contents)
     (header, chunks, bytes) = (contents.header, contents.chunks, contents.size)
     (isComplete, damage, end) = (contents.isComplete, contents.damage, contents.end)
   }
 
-  deinit { close(descriptor) }
+  deinit { close(scan.descriptor) }
 
   public var schema: TraceSchema { header.schema }
 
@@ -50,13 +50,15 @@ public final class TraceReader: Sendable {
 
   public var totals: Totals {
     var totals = Totals()
+    var last: [StreamID: ChunkHeader] = [:]
     for chunk in chunks {
+      totals.lost &+= missing(before: chunk.header, last: last[chunk.header.id])
+      last[chunk.header.id] = chunk.header
       totals.events &+= UInt64(chunk.header.events)
       totals.commands &+= UInt64(chunk.header.commands)
       totals.lost &+= chunk.header.lost
       if !totals.sources.contains(chunk.header.id.source) { totals.sources.append(chunk.header.id.source) }
     }
-    for events in missing.values { totals.lost &+= events }
     return totals
   }
 
@@ -76,22 +78,15 @@ public final class TraceReader: Sendable {
   public func source(of chunks: [Int]) throws(TraceError)
     -> () throws(TraceError) -> UnsafeBufferPointer<Record>?
   {
-    let chunks = try StreamChunks(self, chunks)
+    let chunks = StreamChunks(self, chunks, try ChunkDecoder())
     return { () throws(TraceError) in try chunks.take() }
   }
 
-  /// Events that are missing before a chunk, by its index; most chunks have none.
-  public var missing: [Int: UInt64] {
-    var next: [StreamID: UInt64] = [:]
-    var missing: [Int: UInt64] = [:]
-    for (index, chunk) in chunks.enumerated() {
-      let header = chunk.header
-      // What a flight recorder gave up is not missed.
-      let expected = next[header.id] ?? (self.header.isFlightRecorder ? header.firstEvent : 0)
-      if header.firstEvent > expected { missing[index] = header.firstEvent - expected }
-      next[header.id] = header.firstEvent + UInt64(header.events)
-    }
-    return missing
+  /// Events that are missing before a chunk whose stream's chunk before is `last`; nil for its first.
+  func missing(before chunk: ChunkHeader, last: ChunkHeader?) -> UInt64 {
+    // What a flight recorder gave up is not missed.
+    let expected = last?.eventsEnd ?? (header.isFlightRecorder ? chunk.firstEvent : 0)
+    return chunk.firstEvent - min(expected, chunk.firstEvent)
   }
 
   /// Read every chunk and hold it against its checksum, which opening a closed trace does not.
@@ -100,7 +95,6 @@ public final class TraceReader: Sendable {
     if let damage { return damage }
     // Without an index they were when it was opened.
     guard isComplete else { return nil }
-    let scan = try TraceScan(descriptor, path)
     var buffer = ByteBuffer(capacity: 1 << 20)
     buffer.advance(1 << 20)
     for (index, place) in chunks.enumerated() where !scan.isIntact(place, &buffer) {
@@ -113,10 +107,10 @@ public final class TraceReader: Sendable {
   public func decode(_ index: Int, into decoded: inout DecodedChunk) throws(TraceError) {
     let place = chunks[index]
     let length = Int(place.header.length)
-    let isWhole = try readFully(descriptor, decoded.room(for: length), length, at: place.offset, path: path)
+    let isWhole = try readFully(scan.descriptor, decoded.room(for: length), length, at: place.offset, path: path)
     do throws(Malformed) {
       guard isWhole else { throw Malformed("is cut short") }
-      try decoded.decode(schema)
+      try decoded.decode(schema, expected: place.header)
     } catch {
       throw TraceScan.damaged(path, chunk: index, at: place.offset, error)
     }

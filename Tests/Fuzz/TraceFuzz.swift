@@ -3,7 +3,7 @@ import Glibc
 import Replay
 import Trace
 
-/// A trace of any bytes is read, replayed and analysed as far as it goes, or refused.
+/// A trace of any bytes is read, checked, replayed, analysed, printed, repaired and merged as far as it goes, or refused.
 @_cdecl("fuzz_trace")
 public func fuzzTrace(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
   let path = "/dev/shm/nvmepf-fuzz-\(getpid())"
@@ -11,21 +11,66 @@ public func fuzzTrace(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
   precondition(file >= 0 && write(file, data, count) == count, "no room for the trace")
   close(file)
   defer { unlink(path) }
+  repair(path)
   guard let reader = try? TraceReader(path: path) else { return 0 }
-  for (id, chunks) in reader.streams where id.source == .engine {
-    guard var replayer = try? Replayer(stream: id.stream, chunks: reader.source(of: chunks)) else { continue }
-    _ = try? replayer.run()
+  _ = try? reader.findDamage()
+  _ = reader.totals
+  replay(reader)
+  analyse(reader, .endpoint, .queue)
+  for controller in (try? KernelController.all(in: reader))?.prefix(2) ?? [] {
+    analyse(reader, .controller(controller.controller), .opcode)
+    if let replay = try? DriverReplay(reader, controller: controller.controller) { _ = replay.run() }
   }
-  analyse(reader)
+  dump(reader)
+  merge(reader)
   return 0
 }
 
-private func analyse(_ reader: TraceReader) {
-  var analyzer = StageAnalyzer(grouping: nil)
+/// What a repair makes is a whole trace.
+private func repair(_ path: String) {
+  let repaired = path + "-repaired"
+  defer { unlink(repaired) }
+  guard let report = try? TraceRepair.repair(path, output: repaired) else { return }
+  guard let reader = try? TraceReader(path: repaired) else { preconditionFailure("a repaired trace cannot be read") }
+  precondition(reader.isComplete && reader.chunks.count >= report.chunksKept, "a repaired trace is not whole")
+  if let damage = try? reader.findDamage() { preconditionFailure("a repaired trace: \(damage)") }
+}
+
+private func replay(_ reader: TraceReader) {
+  for (id, chunks) in reader.streams where id.source == .engine {
+    guard var replayer = try? Replayer(stream: id.stream, chunks: reader.source(of: chunks)) else { continue }
+    if let result = try? replayer.run() { _ = result.divergence.map { "\($0)" } }
+  }
+}
+
+private func analyse(_ reader: TraceReader, _ subject: Subject, _ grouping: Grouping) {
+  var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
   guard var events = try? MergedEvents(reader) else { return }
   while let (record, id) = try? events.next() {
     let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
     analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
   }
   _ = analyzer.summary()
+}
+
+private func dump(_ reader: TraceReader) {
+  guard var events = try? MergedEvents(reader) else { return }
+  var left = 2000
+  while left > 0, let (record, _) = try? events.next() {
+    left -= 1
+    for field in record.pointee.event?.description.fields ?? [] {
+      if let value = record.value(of: field) { _ = field.text(value) }
+    }
+  }
+}
+
+/// With itself, as its host and as its target: what both saw is the same.
+private func merge(_ reader: TraceReader) {
+  guard reader.streams.contains(where: { $0.id.source == .kernel }) else { return }
+  let merged = "/dev/shm/nvmepf-fuzz-\(getpid())-merged"
+  defer { unlink(merged) }
+  guard let merge = try? TraceMerge(host: reader, target: reader), (try? merge.write(to: merged)) != nil,
+    let both = try? TraceReader(path: merged)
+  else { return }
+  analyse(both, .endpoint, .queue)
 }

@@ -219,6 +219,17 @@ func decodeAll(_ reader: TraceReader, stream: UInt16) throws -> Slots {
   return slots
 }
 
+/// The path of a program that the tests are built with.
+func tool(_ name: String) throws -> String {
+  var own = [CChar](repeating: 0, count: 4096)
+  let length = readlink("/proc/self/exe", &own, own.count)
+  // The tests may run in a helper of the tool chain; the products lie beside the test bundle that it is given.
+  let candidates =
+    CommandLine.arguments + [String(decoding: own.prefix(max(length, 0)).map { UInt8(bitPattern: $0) }, as: UTF8.self)]
+  let folders = candidates.compactMap { path in path.lastIndex(of: "/").map { String(path[..<$0]) } }
+  return try #require(folders.map { "\($0)/\(name)" }.first { access($0, X_OK) == 0 })
+}
+
 /// Run a program to its end. Returns its exit status and what it wrote.
 func run(_ words: [String]) throws -> (status: Int32, output: String) {
   var ends: [Int32] = [0, 0]
