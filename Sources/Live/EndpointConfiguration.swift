@@ -70,6 +70,8 @@ public struct EndpointConfiguration: Equatable, Sendable {
   /// MSI-X and MSI interrupts that the host is offered beside INTx; 0 for none.
   public private(set) var msixInterrupts: UInt16 = 0
   public private(set) var msiInterrupts: UInt16 = 0
+  /// Have the memory of namespaces in memory before a host comes, so that no command waits for page faults.
+  public var prefaults = false
   /// Without a command for this long the engine's thread naps between polls.
   public var idleMs: UInt32 = 5000
   /// How long such a nap is.
@@ -79,12 +81,12 @@ public struct EndpointConfiguration: Equatable, Sendable {
 
   public init() { offerInterrupts(msix: subsystem.ioQueuesMax + 1) }
 
-  /// One namespace.
   /// Whether the namespace that a host finds first gives back what is written to it.
   public var keepsData: Bool {
     if case .null = namespaces.min(by: { $0.nsid < $1.nsid })?.backend { false } else { true }
   }
 
+  /// One namespace.
   public init(backend: BackendConfiguration, ioQueuesMax: UInt16) {
     subsystem.ioQueuesMax = ioQueuesMax
     namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]

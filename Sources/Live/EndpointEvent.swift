@@ -9,6 +9,8 @@ public enum EndpointEvent: Equatable, Sendable {
   case namespaceAttached(nsid: UInt32, backend: String)
   case namespaceDetached(nsid: UInt32)
   case link(isUp: Bool)
+  /// Memory of a namespace is being prepared, in bytes.
+  case prefaulting(nsid: UInt32, done: Int, of: Int)
 }
 
 /// What of the host's memory the engine could not reach, and must.

@@ -45,6 +45,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private var linking = pthread_mutex_t()
   private let alarmEvent: Int32
   private let tell: @Sendable (EndpointEvent) -> Void
+  private let prefaults: Bool
 
   /// - Parameter tell: called on any thread, the engine's too; it must not block.
   public init(
@@ -52,6 +53,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     tell: @escaping @Sendable (EndpointEvent) -> Void = { _ in }
   ) throws(EndpointError) {
     self.tell = tell
+    prefaults = configuration.prefaults
     subsystem = try configuration.subsystemWithRoom()
     msixInterrupts = configuration.msixInterrupts
     msiInterrupts = configuration.msiInterrupts
@@ -67,7 +69,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       guard opened[namespace.nsid] == nil else {
         throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
-      opened[namespace.nsid] = try OpenNamespace(namespace, storage)
+      opened[namespace.nsid] = try OpenNamespace(
+        namespace, storage, prefaulting: EndpointFunction.prefaulting(namespace.nsid, configuration.prefaults, tell))
     }
     namespaces.withLock { [opened] in $0 = opened }
     initialConfiguration = PCIConfigurationSpace(
@@ -129,7 +132,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard namespaces.withLock({ $0[nsid] == nil }) else {
       throw EndpointError(description: "namespace \(nsid) exists already")
     }
-    let open = try OpenNamespace(configuration, storage)
+    let open = try OpenNamespace(
+      configuration, storage, prefaulting: EndpointFunction.prefaulting(nsid, prefaults, tell))
     let isAttached = shard.attach(open.namespace, open.backend)
     guard isAttached != false else {
       throw EndpointError(
@@ -141,6 +145,13 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       throw EndpointError(description: "\(EndpointFunction.stuck); namespace \(nsid) appears when it answers again")
     }
     tell(.namespaceAttached(nsid: nsid, backend: "\(configuration.backend)"))
+  }
+
+  /// What tells of memory that is being prepared; nil where none is.
+  private static func prefaulting(
+    _ nsid: UInt32, _ isOn: Bool, _ tell: @escaping @Sendable (EndpointEvent) -> Void
+  ) -> ((Int, Int) -> Void)? {
+    isOn ? { tell(.prefaulting(nsid: nsid, done: $0, of: $1)) } : nil
   }
 
   public func remove(nsid: UInt32) throws(EndpointError) {

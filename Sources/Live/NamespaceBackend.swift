@@ -20,8 +20,9 @@ struct MemoryBackend: BitwiseCopyable {
   /// As many bytes as the namespace has, zero where nothing was written.
   let base: UnsafeMutableRawPointer
 
-  /// From this size on, zeros are had by giving memory back.
-  private static let zeroByUnmapping = 256 << 10
+  /// From this size on, memory is given back instead of being written with zeros: to write them would hold up the engine
+  /// for longer than the page faults that follow. A smaller piece stays where it is, so that none follow.
+  private static let zeroByUnmapping = NamespaceMemory.hugePageBytes
 
   /// Do what the request asks, but for its transfer.
   /// - Parameter data: what the host sent to be compared.

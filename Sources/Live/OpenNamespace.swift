@@ -9,7 +9,7 @@ final class OpenNamespace: @unchecked Sendable {
   let namespace: Namespace
   let backend: NamespaceBackend
   private let device: StorageDevice?
-  private let memory: UnsafeMutableRawBufferPointer
+  private let memory: NamespaceMemory?
   private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
 
   private static let blockShiftDefault: UInt8 = 9
@@ -17,7 +17,10 @@ final class OpenNamespace: @unchecked Sendable {
   /// What files and devices need, or why there can be none.
   typealias Storage = Result<StorageHandover, StorageError>
 
-  init(_ configuration: NamespaceConfiguration, _ storage: Storage) throws(EndpointError) {
+  /// - Parameter prefaulting: told how far memory is prepared; nil where it is taken only as it is written.
+  init(
+    _ configuration: NamespaceConfiguration, _ storage: Storage, prefaulting: ((Int, Int) -> Void)? = nil
+  ) throws(EndpointError) {
     self.configuration = configuration
     var blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
     var isReadOnly = configuration.isReadOnly
@@ -26,17 +29,19 @@ final class OpenNamespace: @unchecked Sendable {
     switch configuration.backend {
     case .null(let size, let serviceTime):
       bytes = size
-      memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      memory = nil
       device = nil
       backend = ServiceTimer(serviceTime, state: random).map { .slow($0) } ?? .null
     case .memory(let size):
       bytes = size
       device = nil
-      memory = try OpenNamespace.zeros(size)
-      backend = .memory(MemoryBackend(base: memory.baseAddress!))
+      let memory = try NamespaceMemory(bytes: size)
+      if let prefaulting { try memory.prefault(progress: prefaulting) }
+      self.memory = memory
+      backend = .memory(MemoryBackend(base: memory.base))
     case .file(let path, _), .passthrough(let path):
       let device = try OpenNamespace.open(configuration, storage)
-      memory = UnsafeMutableRawBufferPointer(start: nil, count: 0)
+      memory = nil
       backend = .storage(Unmanaged.passUnretained(device))
       bytes = device.bytes
       isReadOnly = isReadOnly || device.isReadOnly
@@ -59,10 +64,7 @@ final class OpenNamespace: @unchecked Sendable {
     }
   }
 
-  deinit {
-    random.deallocate()
-    if let base = memory.baseAddress { munmap(base, memory.count) }
-  }
+  deinit { random.deallocate() }
 
   private static func open(_ configuration: NamespaceConfiguration, _ storage: Storage) throws(EndpointError)
     -> StorageDevice
@@ -88,20 +90,5 @@ final class OpenNamespace: @unchecked Sendable {
     case .passthrough(let path): return try StorageDevice(path: path, readOnly: configuration.isReadOnly)
     case .null, .memory: preconditionFailure("these have no device")
     }
-  }
-
-  /// Zeros that take no memory until they are written.
-  private static func zeros(_ size: UInt64) throws(EndpointError) -> UnsafeMutableRawBufferPointer {
-    guard size > 0, let count = Int(exactly: size) else {
-      throw EndpointError(description: "a namespace of \(size) bytes is not possible")
-    }
-    let base = mmap(
-      nil, count, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE), -1, 0)
-    guard let base, base != MAP_FAILED else {
-      throw EndpointError(description: "no room for \(size) bytes of namespace: \(String(cString: strerror(errno)))")
-    }
-    // Fewer page faults and fewer misses of the TLB, where the kernel has huge pages to give.
-    madvise(base, count, Int32(MADV_HUGEPAGE))
-    return UnsafeMutableRawBufferPointer(start: base, count: count)
   }
 }

@@ -95,6 +95,11 @@ struct EndpointOptions: ParsableArguments {
   @Option(help: ArgumentHelp("Length of such a nap.", valueName: "ms"))
   var nap: UInt32 = 5
 
+  @Flag(
+    inversion: .prefixedNo,
+    help: "Have a memory namespace's memory before a host comes, so that no command waits for page faults.")
+  var prefault = true
+
   @Option(help: ArgumentHelp("I/O queue pairs that a host may create: 1 to 128.", valueName: "number"))
   var queues = 16
 
@@ -156,6 +161,7 @@ struct EndpointOptions: ParsableArguments {
     var all: EndpointConfiguration
     if let config { all = try read(config, seed: seed) } else { all = try own(seed: seed) }
     all.namespacesMax = namespacesMax
+    all.prefaults = prefault
     return all
   }
 

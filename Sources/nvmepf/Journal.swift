@@ -118,6 +118,8 @@ extension Logger {
     case .disabled: info("controller reset")
     case .fatal(let reason): error("controller stopped (CSTS.CFS): \(reason)")
     case .queues(let count): debug("submission queues: \(count)")
+    case .prefaulting(let nsid, let done, let total):
+      notice("namespace \(nsid): preparing memory, \(done >> 20) of \(total >> 20) MiB")
     case .namespaceAttached(let nsid, let backend): notice("namespace \(nsid) attached: \(backend)")
     case .namespaceDetached(let nsid): notice("namespace \(nsid) detached")
     case .link(let isUp): notice("link \(isUp ? "up" : "down")")

@@ -1,0 +1,132 @@
+import CPlatform
+import Glibc
+import Synchronization
+
+/// The zeroed memory behind a namespace, in huge pages where the kernel has them to give.
+final class NamespaceMemory: @unchecked Sendable {
+  let base: UnsafeMutableRawPointer
+  let count: Int
+
+  /// A huge page, where the kernel has any.
+  static let hugePageBytes = 2 << 20
+
+  /// Memory that takes no room until it is touched.
+  init(bytes: UInt64) throws(EndpointError) {
+    let spare = NamespaceMemory.hugePageBytes
+    guard bytes > 0, let count = Int(exactly: bytes), count <= Int.max - spare else {
+      throw EndpointError(description: "a namespace of \(bytes) bytes is not possible")
+    }
+    let flags = Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
+    guard let room = mmap(nil, count + spare, PROT_READ | PROT_WRITE, flags, -1, 0), room != MAP_FAILED else {
+      throw EndpointError(description: "no room for \(bytes) bytes of namespace: \(String(cString: strerror(errno)))")
+    }
+    // Only what begins on a huge page's boundary can be in huge pages.
+    let lead = -Int(bitPattern: room) & (spare - 1)
+    if lead > 0 { munmap(room, lead) }
+    base = room + lead
+    self.count = count
+    let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+    let end = (count + page - 1) & ~(page - 1)
+    munmap(base + end, count + spare - lead - end)
+    madvise(base, count, Int32(MADV_HUGEPAGE))
+  }
+
+  deinit { munmap(base, count) }
+
+  // MARK: Touching it beforehand
+
+  /// Bytes that a thread touches at a time, between two looks at signals.
+  private static let pieceBytes = 64 << 20
+  private static let threadsMax = 8
+
+  /// Have the kernel give all of the memory now, so that no command waits for page faults.
+  /// - Parameter progress: called once a second.
+  /// - Throws: when there is not as much memory, or when a signal that ends the process is waiting.
+  func prefault(progress: (_ done: Int, _ total: Int) -> Void) throws(EndpointError) {
+    if let available = NamespaceMemory.availableBytes(), UInt64(count) > available {
+      throw EndpointError(
+        description: "a namespace of \(count >> 20) MiB in memory does not fit: \(available >> 20) MiB are available; "
+          + "choose a smaller size, or --no-prefault to take memory only as it is written")
+    }
+    let threads = max(1, min(NamespaceMemory.threadsMax, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
+    let work = Work(pieces: (count + NamespaceMemory.pieceBytes - 1) / NamespaceMemory.pieceBytes)
+    let workers = (0..<threads).map { _ in
+      WorkerThread(name: "nvmepf-prefault") { [self] in touchPieces(work) }
+    }
+    while !work.isDone {
+      if work.waitForProgress(milliseconds: 1000) { continue }
+      progress(min(count, work.touched * NamespaceMemory.pieceBytes), count)
+    }
+    for worker in workers { worker.join() }
+    guard !work.isInterrupted else { throw EndpointError(description: "interrupted while memory was prepared") }
+  }
+
+  /// What the threads share.
+  private final class Work: Sendable {
+    let pieces: Int
+    private let next = Atomic<Int>(0)
+    private let finished = Atomic<Int>(0)
+    private let interrupted = Atomic<Bool>(false)
+    private let end = Signal()
+
+    init(pieces: Int) { self.pieces = pieces }
+
+    var touched: Int { finished.load(ordering: .acquiring) }
+    var isInterrupted: Bool { interrupted.load(ordering: .acquiring) }
+    var isDone: Bool { isInterrupted || touched == pieces }
+
+    func take() -> Int? {
+      let piece = next.wrappingAdd(1, ordering: .relaxed).oldValue
+      return piece < pieces && !isInterrupted ? piece : nil
+    }
+
+    func finish() {
+      if finished.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue == pieces { end.raise() }
+    }
+
+    func interrupt() {
+      interrupted.store(true, ordering: .releasing)
+      end.raise()
+    }
+
+    /// - Returns: whether all is done.
+    func waitForProgress(milliseconds: Int) -> Bool { end.wait(milliseconds: milliseconds) }
+  }
+
+  private func touchPieces(_ work: Work) {
+    while let piece = work.take() {
+      let offset = piece * NamespaceMemory.pieceBytes
+      touch(base + offset, min(NamespaceMemory.pieceBytes, count - offset))
+      work.finish()
+      if NamespaceMemory.isEnding { return work.interrupt() }
+    }
+  }
+
+  /// MADV_POPULATE_WRITE, of Linux 5.14 and later.
+  private static let populateWrite: Int32 = 23
+
+  private func touch(_ start: UnsafeMutableRawPointer, _ bytes: Int) {
+    guard madvise(start, bytes, NamespaceMemory.populateWrite) != 0 else { return }
+    for offset in stride(from: 0, to: bytes, by: 4096) { start.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self) }
+  }
+
+  /// Whether a signal waits that ends the process: the thread that takes signals is the one that waits here.
+  private static var isEnding: Bool {
+    var waiting = sigset_t()
+    sigpending(&waiting)
+    return [SIGINT, SIGTERM, SIGHUP].contains { sigismember(&waiting, $0) == 1 }
+  }
+
+  /// What the kernel can give without swapping (proc(5), MemAvailable); nil where it does not say.
+  private static func availableBytes() -> UInt64? {
+    guard let file = fopen("/proc/meminfo", "re") else { return nil }
+    defer { fclose(file) }
+    var line = [CChar](repeating: 0, count: 128)
+    while fgets(&line, Int32(line.count), file) != nil {
+      let words = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        .split(whereSeparator: \.isWhitespace)
+      if words.count >= 2, words[0] == "MemAvailable:", let kibibytes = UInt64(words[1]) { return kibibytes << 10 }
+    }
+    return nil
+  }
+}

@@ -1,0 +1,46 @@
+import Glibc
+import NVMe
+import Target
+import Testing
+
+@testable import Live
+
+@Suite struct NamespaceMemoryTests {
+  /// Pages of the memory that the kernel has given.
+  private func residentPages(_ memory: NamespaceMemory) -> Int {
+    var pages = [UInt8](repeating: 0, count: (memory.count + 4095) / 4096)
+    #expect(mincore(memory.base, memory.count, &pages) == 0)
+    return pages.count { $0 & 1 != 0 }
+  }
+
+  @Test(
+    "Memory takes no room until it is touched, and all of it when it is prepared",
+    arguments: [4096, 5 << 20, 300 << 20])
+  func prefault(bytes: UInt64) throws {
+    let memory = try NamespaceMemory(bytes: bytes)
+    #expect(Int(bitPattern: memory.base) % NamespaceMemory.hugePageBytes == 0)
+    #expect(residentPages(memory) == 0)
+    try memory.prefault { _, _ in }
+    #expect(residentPages(memory) == Int(bytes) / 4096)
+    #expect(memory.base.load(fromByteOffset: Int(bytes) - 8, as: UInt64.self) == 0)
+  }
+
+  @Test("More memory than there is fails with the remedy")
+  func tooMuch() throws {
+    let memory = try NamespaceMemory(bytes: 1 << 46)
+    let error = #expect(throws: EndpointError.self) { try memory.prefault { _, _ in } }
+    #expect(error?.description.contains("--no-prefault") == true)
+  }
+
+  @Test("What a small deallocation zeroes stays in memory")
+  func deallocation() throws {
+    let memory = try NamespaceMemory(bytes: 16 << 20)
+    try memory.prefault { _, _ in }
+    memory.base.storeBytes(of: 7, as: UInt64.self)
+    let request = IORequest(
+      opcode: .writeZeroes, nsid: 1, qid: QueueID(1), cid: CommandID(0), slba: 0, blocks: 2048, blockShift: 9)
+    #expect(MemoryBackend(base: memory.base).execute(request, data: nil).isSuccess)
+    #expect(memory.base.load(as: UInt64.self) == 0)
+    #expect(residentPages(memory) == (16 << 20) / 4096)
+  }
+}
