@@ -24,6 +24,8 @@ struct SubmissionQueue {
   }
 
   let qid: UInt16
+  /// PCI address, where the trace tells how an I/O queue was created.
+  var base: UInt64?
   /// Counts whatever made its commands in flight incomplete.
   var epoch: UInt32 = 0
   /// The completion queue that its last completion went to.
@@ -89,6 +91,8 @@ struct CompletionQueue {
   }
 
   let qid: UInt16
+  /// PCI address, where the trace tells how an I/O queue was created.
+  var base: UInt64?
   /// Posted, not yet known to be reaped.
   var entries = Fifo<Entry>()
   /// Where the next entry will lie.

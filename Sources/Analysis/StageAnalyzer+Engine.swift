@@ -34,7 +34,13 @@ extension StageAnalyzer {
       queuesHaveBeenFull = true
     case .completion: takeCompletion(record, stream)
     case .interrupt: takeInterrupt(record, stream)
-    case .registerWrite: takeRegisterWrite(record)
+    case .registerWrite:
+      takeRegisterWrite(record)
+      asq.take(write: record)
+      acq.take(write: record)
+    case .registerRead:
+      // A controller that is being disabled may still show that it had stopped.
+      if record.a == Register.csts, ControllerStatus(rawValue: record.bLow).fatal, isEnabled != false { stop(.unknown) }
     case .reset:
       resets &+= 1
       isEnabled = false
@@ -100,6 +106,14 @@ extension StageAnalyzer {
     takeReset()
   }
 
+  /// The controller does nothing more until it is reset.
+  private mutating func stop(_ cause: Stops.Cause) {
+    guard !isStopped else { return }
+    isStopped = true
+    if stops == nil { stops = Stops(firstNs: now, firstCause: cause) } else { stops!.count += 1 }
+    stops!.hasRecovered = false
+  }
+
   // MARK: From doorbell to fetch
 
   private mutating func takeTail(_ record: Record, _ stream: Int) {
@@ -118,8 +132,13 @@ extension StageAnalyzer {
   }
 
   private mutating func takeFetch(_ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
-    guard record.flags & EventFlag.failed == 0 else { return }
     let queue = submissionQueue(record.qid, stream)
+    guard record.flags & EventFlag.failed == 0 else {
+      let address = record.qid == 0 ? asq.address : submissionQueues[queue].base
+      return stop(.submissionQueue(qid: record.qid, address: address))
+    }
+    isStopped = false
+    stops?.hasRecovered = true
     submissionQueues[queue].hasFetches = true
     var command = Command(qid: record.qid, cid: record.cid)
     command.queueEpoch = submissionQueues[queue].epoch
@@ -166,6 +185,7 @@ extension StageAnalyzer {
     // Command Dword 10, 15:00, is the queue identifier in all four (Base 2.1, 5.2).
     let qid = UInt16(sqe[40]) | UInt16(sqe[41]) << 8
     guard qid != 0 else { return }
+    let base = sqe.loadUnaligned(fromByteOffset: 24, as: UInt64.self)  // PRP1
     switch opcode {
     case .createIOSubmissionQueue, .deleteIOSubmissionQueue:
       let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
@@ -173,6 +193,7 @@ extension StageAnalyzer {
         submissionQueues.find(qid) ?? submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
       // The host may hand over its first commands before the engine's stream says another word of the queue.
       restart(submissionQueue: index)
+      submissionQueues[index].base = opcode == .createIOSubmissionQueue ? base : nil
     case .createIOCompletionQueue, .deleteIOCompletionQueue:
       let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
       let index =
@@ -180,6 +201,7 @@ extension StageAnalyzer {
       completionQueues[index].life.resets = resetEpoch
       completionQueues[index].life.gaps = streamGaps[completionQueues[index].life.stream]
       empty(completionQueue: index, isNew: true)
+      completionQueues[index].base = opcode == .createIOCompletionQueue ? base : nil
     default: break
     }
   }
@@ -236,7 +258,10 @@ extension StageAnalyzer {
         index = Command.none
       }
     }
-    guard record.flags & EventFlag.failed == 0 else { return }
+    guard record.flags & EventFlag.failed == 0 else {
+      let address = record.qid == 0 ? acq.address : completionQueues[completion].base
+      return stop(.completionQueue(qid: record.qid, address: address))
+    }
 
     let slot = completionQueues[completion].post(phase: record.bHigh >> 16 & 1 != 0)
     var entry = CompletionQueue.Entry(command: index, sqid: sqid, cid: record.cid, slot: slot)

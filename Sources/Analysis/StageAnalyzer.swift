@@ -29,6 +29,12 @@ public struct StageAnalyzer: ~Copyable {
   var absences: UInt64 = 0
   var absentNs: UInt64 = 0
 
+  var stops: Stops?
+  /// The controller has stopped and was not reset since.
+  var isStopped = false
+  var asq = QueueBase(Register.asq)
+  var acq = QueueBase(Register.acq)
+
   var commands = CommandPool()
   var submissionQueues = QueueTable<SubmissionQueue>()
   var completionQueues = QueueTable<CompletionQueue>()
@@ -136,6 +142,7 @@ public struct StageAnalyzer: ~Copyable {
 
   /// The controller is back in its initial state: it has no queues and no commands.
   mutating func takeReset() {
+    isStopped = false
     resetEpoch &+= 1
     hostEpoch &+= 1
     depth.restart(now: now)
@@ -180,7 +187,7 @@ public struct StageAnalyzer: ~Copyable {
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
-      partial: partial + lostSight, unfinished: unfinished, inversions: inversions,
+      stops: stops, partial: partial + lostSight, unfinished: unfinished, inversions: inversions,
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,

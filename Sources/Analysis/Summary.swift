@@ -12,6 +12,8 @@ public struct Summary: Sendable {
   public let lost: UInt64
   public let gaps: UInt64
   public let resets: UInt64
+  /// Nil where the controller never stopped.
+  public let stops: Stops?
   /// I/O commands of which events are missing, and those in flight when the trace ended. Neither is in the statistics.
   public let partial: UInt64
   public let unfinished: UInt64

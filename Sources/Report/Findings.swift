@@ -12,13 +12,33 @@ struct Findings {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
     return
-      (what + parts + [
+      ([stopped] + what + parts + [
         completeness, recorder, absences, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
   }
 
   // MARK: What is so
+
+  private var stopped: String? {
+    guard let stops = summary.stops else { return nil }
+    let times = stops.count == 1 ? "" : ", the first of \(Quantity.count(stops.count, "time"))"
+    var text = "The controller stopped (CSTS.CFS) \(Quantity.time(stops.firstNs)) into the trace\(times): "
+    func unreached(_ what: String, _ qid: UInt16, _ address: UInt64?) -> String {
+      let place = address.map { " at host address 0x\(String($0, radix: 16))" } ?? ""
+      return "it could not \(what) queue \(qid)\(place); does the client share that memory "
+        + "(QEMU: memory-backend-memfd,share=on)?"
+    }
+    switch stops.firstCause {
+    case .submissionQueue(let qid, let address): text += unreached("fetch from submission", qid, address)
+    case .completionQueue(let qid, let address): text += unreached("write to completion", qid, address)
+    case .unknown:
+      text +=
+        "the keep alive timer expired, a flush failed at shutdown, or the host enabled it with values that it does "
+        + "not support."
+    }
+    return text + (stops.hasRecovered ? " It recovered after a reset." : " No command was fetched after that.")
+  }
 
   private var nothing: String? {
     "No I/O command is in this trace from begin to end"
@@ -179,7 +199,9 @@ struct Findings {
     if summary.unfinished > 0 {
       parts.append("\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they do")
     }
-    return parts.isEmpty ? "No event is missing, and no command is left out." : parts.joined(separator: "; ") + "."
+    guard parts.isEmpty else { return parts.joined(separator: "; ") + "." }
+    // Behind a reason why nothing works it would read as if nothing were wrong.
+    return summary.stops?.hasRecovered == false ? nil : "No event is missing, and no command is left out."
   }
 
   private var recorder: String? {

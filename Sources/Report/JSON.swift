@@ -5,6 +5,7 @@ enum JSON {
   case object([(String, JSON)])
   case array([JSON])
   case string(String)
+  case boolean(Bool)
   case integer(UInt64)
   /// Written so that reading it gives the same number. Finite.
   case number(Double)
@@ -24,6 +25,7 @@ enum JSON {
     case .array(let values):
       return "[\n" + values.map { inner + $0.text(indent: inner) }.joined(separator: ",\n") + "\n\(indent)]"
     case .string(let string): return JSON.quoted(string)
+    case .boolean(let value): return value ? "true" : "false"
     case .integer(let value): return String(value)
     case .number(let value):
       precondition(value.isFinite)
@@ -34,7 +36,7 @@ enum JSON {
   private var isPlain: Bool {
     switch self {
     case .object, .array: false
-    case .string, .integer, .number: true
+    case .string, .boolean, .integer, .number: true
     }
   }
 

@@ -30,6 +30,7 @@ struct JSONReport {
     }
     if let bound = summary.hostClockBoundNs { members.append(("host_clock_bound_ns", .number(bound))) }
     if summary.completedTwice > 0 { members.append(("completed_twice", .integer(summary.completedTwice))) }
+    if let stops = summary.stops { members.append(("stops", self.stops(stops))) }
     members += breakdown(summary.io, stageExtras)
     if let submit = summary.hostSubmit { members.append(("host_submit", .object(distribution(submit)))) }
     if let undetected = summary.undetected { members.append(("undetected", .object(distribution(undetected)))) }
@@ -40,6 +41,23 @@ struct JSONReport {
       members.append(("groups", .array(summary.groups.map(group))))
     }
     return .object(members)
+  }
+
+  /// A queue's address is a string: a program may read JSON's numbers as floating point.
+  private func stops(_ stops: Stops) -> JSON {
+    let common: [(String, JSON)] = [
+      ("count", .integer(stops.count)), ("recovered", .boolean(stops.hasRecovered)),
+      ("first_ns", .integer(stops.firstNs)),
+    ]
+    func queue(_ kind: String, _ qid: UInt16, _ address: UInt64?) -> [(String, JSON)] {
+      let place = address.map { [("address", JSON.string("0x" + String($0, radix: 16)))] } ?? []
+      return [("unreached", .string(kind)), ("qid", .integer(UInt64(qid)))] + place
+    }
+    switch stops.firstCause {
+    case .submissionQueue(let qid, let address): return .object(common + queue("submission queue", qid, address))
+    case .completionQueue(let qid, let address): return .object(common + queue("completion queue", qid, address))
+    case .unknown: return .object(common)
+    }
   }
 
   /// What is kept apart within a stage.

@@ -77,6 +77,12 @@ struct Script {
       stream: stream)
   }
 
+  /// The host writes a register of eight bytes by halves, as most do.
+  mutating func write(at time: UInt64, _ register: UInt64, _ value: UInt64) {
+    add(Record(time: time, kind: .registerWrite, flags: 4, a: register, b: value & 0xffff_ffff))
+    add(Record(time: time, kind: .registerWrite, flags: 4, a: register + 4, b: value >> 32))
+  }
+
   mutating func interrupt(at time: UInt64, qid: UInt16 = 1, entries: UInt32 = 1) {
     add(Record(time: time, kind: .interrupt, qid: qid, b: UInt64(entries)))
   }

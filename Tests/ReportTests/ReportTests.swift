@@ -73,6 +73,38 @@ struct TextTests {
     #expect(!findings.contains { $0.contains("fio") })
   }
 
+  @Test("says first why the controller stopped, and not that nothing is missing")
+  func stopped() throws {
+    var analyzer = StageAnalyzer()
+    analyzer.take(Record(time: 10, kind: .registerWrite, flags: 8, a: Register.asq, b: 0x1_02dd_9000), source: .engine)
+    analyzer.take(Record(time: 800_000, kind: .fetch, flags: EventFlag.failed), source: .engine)
+    let findings = Report.findings(analyzer.summary())
+    #expect(
+      findings[0]
+        == "The controller stopped (CSTS.CFS) 800 µs into the trace: it could not fetch from submission queue 0 at host "
+        + "address 0x102dd9000; does the client share that memory (QEMU: memory-backend-memfd,share=on)? No command was "
+        + "fetched after that.")
+    #expect(!findings.contains { $0.hasPrefix("No event is missing") })
+    let stops = try #require(try object(Report.json(analyzer.summary()))["stops"] as? [String: Any])
+    #expect(stops["unreached"] as? String == "submission queue" && stops["address"] as? String == "0x102dd9000")
+    #expect(stops["qid"] as? Int == 0 && stops["first_ns"] as? Int == 800_000 && stops["recovered"] as? Bool == false)
+  }
+
+  @Test("says how often the controller stopped, and that it recovered")
+  func recovered() {
+    var analyzer = StageAnalyzer()
+    for time in [UInt64(1000), 2000] {
+      analyzer.take(Record(time: time, kind: .completion, flags: EventFlag.failed, qid: 3), source: .engine)
+      analyzer.take(Record(time: time + 1, kind: .reset), source: .engine)
+    }
+    analyzer.take(Record(time: 3000, kind: .fetch), source: .engine)
+    let findings = Report.findings(analyzer.summary())
+    #expect(findings[0].hasPrefix("The controller stopped (CSTS.CFS) 1.00 µs into the trace, the first of 2 times: "))
+    #expect(
+      findings[0].contains("write to completion queue 3; ") && findings[0].hasSuffix(" It recovered after a reset."))
+    #expect(findings.contains("No event is missing, and no command is left out."))
+  }
+
   @Test("names all ten stages, the unexplained and the total, in order, within 80 columns")
   func table() {
     let text = StageTable(summary(commands: 1000, hasHost: true)).text

@@ -1,0 +1,67 @@
+import NVMe
+import Testing
+import Trace
+
+@testable import Analysis
+
+@Suite("A controller that stops")
+struct StopTests {
+  @Test("for a fetch it could not make: the first one is kept, with the queue's address")
+  func fetch() {
+    var script = Script.enabled()
+    script.write(at: 1, Register.asq, 0x1_02dd_9000)
+    script.add(Record(time: 100, kind: .fetch, flags: EventFlag.failed))
+    script.add(Record(time: 110, kind: .registerRead, flags: 4, a: Register.csts, b: 3))
+    #expect(
+      script.run().summary.stops
+        == Stops(firstNs: 100, firstCause: .submissionQueue(qid: 0, address: 0x1_02dd_9000)))
+  }
+
+  @Test("for a completion it could not write: the address is the one that the queue was created with")
+  func completion() {
+    var script = Script.enabled()
+    var sqe = [UInt8](repeating: 0, count: 64)
+    sqe[0] = AdminOpcode.createIOCompletionQueue.rawValue
+    sqe[27] = 0x12
+    sqe[40] = 3
+    script.add(Record(time: 50, kind: .fetch, tail: 2), tail: sqe)
+    script.add(Record(time: 100, kind: .completion, flags: EventFlag.failed, qid: 3))
+    #expect(
+      script.run().summary.stops
+        == Stops(firstNs: 100, firstCause: .completionQueue(qid: 3, address: 0x1200_0000)))
+  }
+
+  @Test("for no reason that the trace shows is known by the CSTS that the host read, but not while it is disabled")
+  func unknown() {
+    let fatal = Record(time: 100, kind: .registerRead, flags: 4, a: Register.csts, b: 2)
+    var script = Script.enabled()
+    script.add(fatal)
+    #expect(script.run().summary.stops == Stops(firstNs: 100, firstCause: .unknown))
+    var disabled = Script.enabled()
+    disabled.add(Record(time: 50, kind: .registerWrite, flags: 4, a: Register.cc, b: 0))
+    disabled.add(fatal)
+    #expect(disabled.run().summary.stops == nil)
+  }
+
+  @Test("has recovered with the first fetch after a reset, and may stop again")
+  func recovery() {
+    var script = Script.enabled()
+    script.add(Record(time: 100, kind: .fetch, flags: EventFlag.failed))
+    script.add(Record(time: 200, kind: .registerWrite, flags: 4, a: Register.cc, b: 0))
+    script.add(Record(time: 300, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    #expect(script.run().summary.stops?.hasRecovered == false)
+    script.fetch(at: 400, qid: 0, cid: 0, slot: 0)
+    #expect(script.run().summary.stops?.hasRecovered == true)
+    script.add(Record(time: 500, kind: .fetch, flags: EventFlag.failed))
+    let stops = script.run().summary.stops
+    #expect(stops?.count == 2 && stops?.firstNs == 100 && stops?.hasRecovered == false)
+  }
+
+  @Test("does not stop for a command's data that it could not read")
+  func data() {
+    var script = Script.enabled()
+    script.add(Record(time: 100, kind: .read, flags: EventFlag.failed))
+    script.add(Record(time: 100, kind: .segment, flags: EventFlag.failed))
+    #expect(script.run().summary.stops == nil)
+  }
+}
