@@ -434,7 +434,8 @@ static int engine_setup(struct thread_data *td) {
   unsigned int i;
 
   settle_options(td);
-  if (refuses_verify(td) || attach(td))
+  // Before the controller is opened, so that the trace before stays.
+  if (nvmepf_writes_device() || refuses_verify(td) || attach(td))
     return 1;
   pthread_mutex_lock(&shared.lock);
   const int failed = place_files();

@@ -2,6 +2,7 @@
 #ifndef NVMEPF_TAKE_OVER_H
 #define NVMEPF_TAKE_OVER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct thread_data;
@@ -18,5 +19,8 @@ void nvmepf_unset_option(struct thread_data *td, size_t offset);
 
 /// Say once which options of its own engine a job sets, to no effect.
 void nvmepf_note_foreign_options(struct thread_data *td);
+
+/// Whether any job would write a real device, which record does not allow; then says so, once.
+bool nvmepf_writes_device(void);
 
 #endif

@@ -59,7 +59,11 @@ struct RecordCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Built-in workload: how many commands a thread executes.", valueName: "commands"))
   var number: UInt64?
 
-  @Flag(help: "Run also a fio that cannot be redirected to the endpoint, and may write real files and devices.")
+  @Flag(
+    help: """
+      Run what may write real files and devices: a fio that cannot be redirected to the endpoint, or whose own output \
+      is a block device. A job that names a device and writes then runs too, on the endpoint. (default: refuse)
+      """)
   var allowRealDevices = false
 
   @Option(

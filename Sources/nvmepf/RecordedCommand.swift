@@ -7,7 +7,7 @@ import Host
 struct RecordedCommand {
   /// The words as bytes: a file's name need not be text.
   private(set) var words: [[UInt8]]
-  /// Let a fio that cannot be redirected run.
+  /// Let a fio that cannot be redirected run, and jobs that name a device and write.
   private let allowsRealDevices: Bool
   private let searchPath = getenv("PATH").map { String(cString: $0) } ?? ""
   private let fio: (index: Int, path: [UInt8], program: Program)?
@@ -48,6 +48,7 @@ struct RecordedCommand {
     let folder = session.folder
     var settings = session.environment
     settings["NVMEPF_KEEPS_DATA"] = keepsData ? "1" : "0"
+    settings["NVMEPF_ALLOWS_REAL_DEVICES"] = allowsRealDevices ? "1" : "0"
     settings[HostController.timeoutVariable] = "\(timeout)"
     var words = words
     do throws(FioProblem) {

@@ -7,7 +7,8 @@
 set -uo pipefail
 nvmepf=$(realpath "${1:?usage: fio-ways.sh NVMEPF}")
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+loop=
+trap '[ -z "$loop" ] || losetup -d "$loop"; rm -rf "$work"' EXIT
 cd "$work" || exit
 real=$(command -v fio)
 victim=$work/victim
@@ -66,7 +67,7 @@ way() {
   local wanted=$1 name=$2 status commands
   shift 2
   rm -f t.nvpt*
-  timeout 60 "$nvmepf" record --backend memory --size 16MiB -o t.nvpt -- "$@" >out 2>&1 </dev/null
+  timeout 60 "$nvmepf" record ${allow:-} --backend memory --size 16MiB -o t.nvpt -- "$@" >out 2>&1 </dev/null
   status=$?
   commands=$("$nvmepf" info --json t.nvpt 2>/dev/null | sed -n 's/.*"commands" *: *\([0-9]*\).*/\1/p' | head -n 1)
   if [ "$(sha256sum <victim)" != "$before" ]; then
@@ -77,7 +78,7 @@ way() {
     if [ "$status" = 0 ] && [ "${commands:-0}" -ge 16 ]; then ran=$((ran + 1)); else
       fail "$name" "did not run on the endpoint: status $status, ${commands:-no} commands"
     fi
-  elif [ "${commands:-0}" -gt 0 ] || ! grep -q '^nvmepf: .*\(not run\|run this job without\|record as root\|runs its jobs on\)' out; then
+  elif [ "${commands:-0}" -gt 0 ] || ! grep -q '^nvmepf: .*\(not run\|stopped before\|run this job without\|record as root\|runs its jobs on\)' out; then
     fail "$name" "not refused with a line: status $status"
   else
     refused=$((refused + 1))
@@ -165,8 +166,36 @@ if [ "$(id -u)" = 0 ]; then
   way refused "unshare in a shell" sh -c 'unshare -mp --fork $real $job'
   way refused "another root" sh -c 'mkdir -p root && unshare -m sh -c "mount --rbind / root && chroot root $real $job"'
   way runs "setpriv" setpriv --no-new-privs fio $job
+
+  # A device that is the victim, or one that nothing drives, where the machine has no loop devices.
+  if loop=$(losetup --find --show victim 2>/dev/null); then device=$loop; else
+    device=$work/device
+    mknod "$device" b 7 4095
+  fi
+  export onto="--name=j --rw=randwrite --bs=4k --size=64k --filename=$device"
+  ln -s "$device" by-id
+  mknod character c 21 250
+  printf "filename=$device\n" >device.inc
+  printf "[j]\ninclude device.inc\nrw=write\nbs=4k\nsize=64k\n" >device.fio
+  printf "[first]\n$lines[second]\nfilename=$device\nrw=rw\nbs=4k\nsize=64k\n" >second.fio
+  way refused "a device" fio $onto
+  way refused "a device that is trimmed" fio $onto --rw=trim
+  way refused "a link to a device" fio $onto --filename=by-id
+  way refused "a character device" fio $onto --filename=character
+  way refused "a device among files" fio $onto "--filename=$victim:$device"
+  way refused "a device in sh -c" sh -c 'fio $onto'
+  way refused "a device in an include" fio device.fio
+  way refused "a device on standard input" sh -c 'fio - <device.fio'
+  way refused "a device of the second job" fio second.fio
+  way refused "a device of the second job, set up side by side" fio second.fio --create_serialize=0 --thread
+  way refused "a device as output" fio $job --output="$device"
+  way refused "a device as output in two words" fio --output "$device" plain.fio
+  way refused "a device as a log of I/O" fio $job --write_iolog="$device"
+  way runs "a device that is read" fio $onto --rw=read
+  way runs "/dev/null" fio $job --filename=/dev/null --output=/dev/null
+  allow=--allow-real-devices way runs "a device, allowed" fio $onto
 else
-  echo "    NOT RUN: five ways that need root"
+  echo "    NOT RUN: 21 ways that need root"
 fi
 echo "    $((ran + refused + failed)) ways of starting fio: $ran on the endpoint, $refused refused, $failed failed"
 [ $failed = 0 ]

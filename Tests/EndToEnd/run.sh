@@ -196,6 +196,24 @@ test_fio_several_files() {
   grep -q 'files do not fit into a namespace of 4096 KiB' err && ! grep -q 'bad header' err || die "no word of what does not fit: $(cat err)"
 }
 
+# A job that writes must not name a device; the recording before stays.
+test_fio_names_device() {
+  if ! mknod device b 7 4095 2>/dev/null; then
+    echo "    NOT RUN: a device cannot be made here (needs root)"
+    return 0
+  fi
+  local job="--name=t --rw=write --bs=4k --size=64k"
+  "$nvmepf" record -- fio $job >/dev/null 2>&1
+  cp nvmepf.nvpt before.nvpt
+  ! "$nvmepf" record -- fio $job --name=d ${job#* } --filename=device >out 2>err || die "a device was named, and the job ran"
+  [ "$(grep -c 'nvmepf: d: not run: .* names the device device: .*--allow-real-devices' err)" = 1 ] || die "$(cat err)"
+  ! "$nvmepf" record -- fio $job --output=device >out 2>err || die "fio wrote its output to a device"
+  grep -q 'output or log to device, which is a block device: .*--allow-real-devices' err || die "$(cat err)"
+  cmp -s nvmepf.nvpt before.nvpt || die "a job that was refused has cost the trace before"
+  expect_status 0 "$nvmepf" record --allow-real-devices -- fio $job --filename=device
+  [ "$("$nvmepf" info --json | json 'd["commands"]')" = 16 ] || die "fio did not work on the endpoint"
+}
+
 test_fio_verify_needs_data() {
   local status=0
   "$nvmepf" record -- fio --name=t --rw=write --verify=crc32c --size=1M >out 2>err || status=$?

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//
+// Keeps real devices from being written. Jobs work on the endpoint whatever they name, but a writing job that names a device
+// is more likely a mistake than meant, so it does not run; and fio's own files (--output, logs) must not be block devices.
+// record says in the environment whether this holds (--allow-real-devices).
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <fio.h>
+
+#include "take_over.h"
+
+static bool allows_devices(void) {
+  const char *allowed = getenv("NVMEPF_ALLOWS_REAL_DEVICES");
+  return !allowed || strcmp(allowed, "0");
+}
+
+static bool is_block_device(const char *path) {
+  struct stat status;
+  return !stat(path, &status) && S_ISBLK(status.st_mode);
+}
+
+// null, zero, full, random and urandom keep nothing.
+static bool keeps_nothing(dev_t device) {
+  const unsigned int number = minor(device);
+  return major(device) == 1 && (number == 3 || number == 5 || (number >= 7 && number <= 9));
+}
+
+// A block device, or a character device such as /dev/ng0n1 or /dev/sg0.
+static bool is_device(const char *path) {
+  struct stat status;
+  if (stat(path, &status))
+    return false;
+  return S_ISBLK(status.st_mode) || (S_ISCHR(status.st_mode) && !keeps_nothing(status.st_rdev));
+}
+
+// The device that a job names and would write.
+static const char *device_of(struct thread_data *td) {
+  struct fio_file *file;
+  unsigned int index;
+
+  if (!td->io_ops || td->io_ops->setup != ioengine.setup || !(td_write(td) || td_trim(td)))
+    return NULL;
+  for_each_file(td, file, index) {
+    if (is_device(file->file_name))
+      return file->file_name;
+  }
+  return NULL;
+}
+
+// What fio opens by itself: --output, logs, a file of its process number.
+static void check_file(const char *path, bool writes) {
+  if (!writes || !path || allows_devices() || !is_block_device(path))
+    return;
+  nvmepf_note("fio was stopped before it wrote its output or log to %.200s, which is a block device: name a file, or run "
+              "nvmepf record --allow-real-devices", path);
+  _exit(2);
+}
+
+bool nvmepf_writes_device(void) {
+  static atomic_bool told;
+  struct thread_data *td;
+  unsigned int number;
+
+  if (allows_devices())
+    return false;
+  for_each_td(td, number) {
+    const char *device = device_of(td);
+
+    check_file(td->o.write_iolog_file, true);
+    if (!device)
+      continue;
+    if (!atomic_exchange(&told, true))
+      nvmepf_note("%s: not run: the job writes, and names the device %.200s: remove filename=, since fio works on "
+                  "the endpoint, or run nvmepf record --allow-real-devices (the job then works on the endpoint as well)",
+                  td->o.name, device);
+    return true;
+  }
+  return false;
+}
+
+static void *next(const char *name) {
+  void *function = dlsym(RTLD_NEXT, name);
+  if (!function) {
+    nvmepf_note("this C library has no %s: fio cannot be recorded", name);
+    _exit(2);
+  }
+  return function;
+}
+
+// fio's calls lead here, since the engine is loaded before the C library.
+#define CHECKED_FOPEN(name)                                                                         \
+  __attribute__((visibility("default"))) FILE *name(const char *path, const char *mode) {           \
+    check_file(path, strpbrk(mode, "wa+"));                                                         \
+    return ((FILE * (*)(const char *, const char *)) next(#name))(path, mode);                      \
+  }
+
+#define CHECKED_OPEN(name)                                                                          \
+  __attribute__((visibility("default"))) int name(const char *path, int flags, ...) {               \
+    mode_t mode = 0;                                                                                \
+    if (flags & (O_CREAT | __O_TMPFILE)) {                                                          \
+      va_list arguments;                                                                            \
+      va_start(arguments, flags);                                                                   \
+      mode = va_arg(arguments, mode_t);                                                             \
+      va_end(arguments);                                                                            \
+    }                                                                                               \
+    check_file(path, (flags & O_ACCMODE) != O_RDONLY);                                              \
+    return ((int (*)(const char *, int, ...)) next(#name))(path, flags, mode);                      \
+  }
+
+CHECKED_FOPEN(fopen)
+CHECKED_FOPEN(fopen64)
+CHECKED_OPEN(open)
+CHECKED_OPEN(open64)
