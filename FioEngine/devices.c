@@ -49,7 +49,12 @@ static const char *device_of(struct thread_data *td) {
   struct fio_file *file;
   unsigned int index;
 
-  if (!td->io_ops || td->io_ops->setup != ioengine.setup || !(td_write(td) || td_trim(td)))
+  if (!td->io_ops || td->io_ops->setup != ioengine.setup)
+    return NULL;
+  // What a log's I/O will be is not known yet.
+  if (td->o.read_iolog_file && td->o.replay_redirect && is_device(td->o.replay_redirect))
+    return td->o.replay_redirect;
+  if (!td_write(td) && !td_trim(td))
     return NULL;
   for_each_file(td, file, index) {
     if (is_device(file->file_name))
@@ -81,7 +86,7 @@ bool nvmepf_writes_device(void) {
     if (!device)
       continue;
     if (!atomic_exchange(&told, true))
-      nvmepf_note("%s: not run: the job writes, and names the device %.200s: remove filename=, since fio works on "
+      nvmepf_note("%s: not run: the job writes, and names the device %.200s: remove the name, since fio works on "
                   "the endpoint, or run nvmepf record --allow-real-devices (the job then works on the endpoint as well)",
                   td->o.name, device);
     return true;

@@ -178,6 +178,7 @@ if [ "$(id -u)" = 0 ]; then
   printf "filename=$device\n" >device.inc
   printf "[j]\ninclude device.inc\nrw=write\nbs=4k\nsize=64k\n" >device.fio
   printf "[first]\n$lines[second]\nfilename=$device\nrw=rw\nbs=4k\nsize=64k\n" >second.fio
+  printf "fio version 2 iolog\n/dev/none add\n/dev/none open\n/dev/none write 0 4096\n/dev/none close\n" >written.log
   way refused "a device" fio $onto
   way refused "a device that is trimmed" fio $onto --rw=trim
   way refused "a link to a device" fio $onto --filename=by-id
@@ -191,11 +192,12 @@ if [ "$(id -u)" = 0 ]; then
   way refused "a device as output" fio $job --output="$device"
   way refused "a device as output in two words" fio --output "$device" plain.fio
   way refused "a device as a log of I/O" fio $job --write_iolog="$device"
+  way refused "a device to which a log is redirected" fio --name=j --read_iolog=written.log --replay_redirect="$device"
   way runs "a device that is read" fio $onto --rw=read
   way runs "/dev/null" fio $job --filename=/dev/null --output=/dev/null
   allow=--allow-real-devices way runs "a device, allowed" fio $onto
 else
-  echo "    NOT RUN: 21 ways that need root"
+  echo "    NOT RUN: 22 ways that need root"
 fi
 echo "    $((ran + refused + failed)) ways of starting fio: $ran on the endpoint, $refused refused, $failed failed"
 [ $failed = 0 ]
