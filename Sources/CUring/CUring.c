@@ -183,7 +183,7 @@ void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]) {
 
 struct nvmepf_signal {
   struct io_uring ring;
-  // Where the machine allows no io_uring, the descriptor is written.
+  // Where the machine allows no io_uring, or no more of them, the descriptor is written.
   bool has_ring;
   bool is_registered;
   _Atomic int32_t fd;
@@ -197,13 +197,8 @@ struct nvmepf_signal *nvmepf_signal_create(int32_t *error) {
     return NULL;
   }
   signal->fd = -1;
-  const int result = io_uring_queue_init(2, &signal->ring, 0);
-  signal->has_ring = result == 0;
-  if (result == 0 || result == -EPERM || result == -ENOSYS)
-    return signal;
-  *error = -result;
-  free(signal);
-  return NULL;
+  signal->has_ring = io_uring_queue_init(2, &signal->ring, 0) == 0;
+  return signal;
 }
 
 void nvmepf_signal_destroy(struct nvmepf_signal *signal) {

@@ -88,6 +88,8 @@ struct WatchedExec {
   let arguments: [[UInt8]]
   /// The first entry of its environment that is LD_PRELOAD, whole.
   let preload: [UInt8]?
+  /// Whether the process's memory said what it runs.
+  let isReadable: Bool
   private let directory: Int32?
 
   /// Entries of a list that are read.
@@ -103,7 +105,9 @@ struct WatchedExec {
     let first = request.is_at ? 1 : 0
     directory = request.is_at ? Int32(truncatingIfNeeded: values[0]) : nil
     let reader = MemoryReader(descriptor: memory, pointerBytes: request.is_32_bit ? 4 : 8)
-    path = reader.string(values[first], max: Int(PATH_MAX)) ?? []
+    let read = reader.string(values[first], max: Int(PATH_MAX))
+    isReadable = read != nil
+    path = read ?? []
     arguments = reader.list(values[first + 1], max: 256).map { reader.string($0, max: Int(PATH_MAX)) ?? [] }
     let name = Array("LD_PRELOAD=".utf8)
     preload =

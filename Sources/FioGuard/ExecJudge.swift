@@ -42,8 +42,11 @@ struct ExecJudge {
 
   /// Why it may not be run, in one line; nil where it may.
   mutating func refusal(_ exec: WatchedExec) -> String? {
-    // A process that has outlived the recording is free.
-    guard FioSession.exists(folder) else { return nil }
+    guard exec.isReadable else {
+      // The system call fails by itself where the process has no such memory either.
+      return "a program was not run: nvmepf may not see which one (kernel.yama.ptrace_scope?), and it may be fio; "
+        + "record as root, or name fio itself in record's command \(ExecJudge.remedy)"
+    }
     let descriptor = exec.open()
     guard descriptor >= 0 else { return unreadable(exec, errno) }
     defer { close(descriptor) }
@@ -51,10 +54,13 @@ struct ExecJudge {
     case .sealedFio(let reason):
       return "\(exec.path.text) was not run: its I/O cannot be redirected, since \(reason) \(ExecJudge.remedy)"
     case .fio:
+      guard FioSession.exists(folder) else {
+        return "\(exec.path.text) was not run: the recording under which it was started has ended"
+      }
       if isPreloaded(exec) { return nil }
       return "\(exec.path.text) was not run: it is fio, and would work on real files and devices; name it first in "
         + "record's command, or call it as plain fio \(ExecJudge.remedy)"
-    case .other, .script: return launcherRefusal(exec, descriptor)
+    case .other, .script: return FioSession.exists(folder) ? launcherRefusal(exec, descriptor) : nil
     }
   }
 

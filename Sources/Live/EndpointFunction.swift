@@ -304,16 +304,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32 {
     guard let line = InterruptLine(kind, index) else { return 0 }
-    guard descriptor >= 0 else {
-      shard.setInterrupt(line, nil)
-      return signals[line]?.attach(-1) ?? 0
-    }
+    guard descriptor >= 0 else { return shard.setInterrupt(line, signals[line], descriptor: -1) }
     switch signal(of: line) {
     case .failure(let error): return error.number
-    case .success(let signal):
-      let error = signal.attach(descriptor)
-      shard.setInterrupt(line, error == 0 ? signal : nil)
-      return error
+    case .success(let signal): return shard.setInterrupt(line, signal, descriptor: descriptor)
     }
   }
 

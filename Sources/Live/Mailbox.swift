@@ -10,7 +10,7 @@ enum ShardRequest {
   case writeRegister(offset: UInt64, width: Int, value: UInt64)
   case map(MemoryMap.Range)
   case unmap(address: UInt64, length: UInt64)
-  case setInterrupt(InterruptLine, InterruptSignal?)
+  case setInterrupt(InterruptLine, InterruptSignal?, descriptor: Int32)
   case triggerInterrupt(InterruptLine)
   case maskPin
   case unmaskPin

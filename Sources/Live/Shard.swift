@@ -104,7 +104,12 @@ final class Shard: @unchecked Sendable {
   /// Once this returns, nothing in the range is touched any more.
   func unmap(address: UInt64, length: UInt64) { _ = ask(.unmap(address: address, length: length)) }
 
-  func setInterrupt(_ line: InterruptLine, _ signal: InterruptSignal?) { _ = ask(.setInterrupt(line, signal)) }
+  /// Signal `descriptor` from now on; -1 for nothing. It changes on the engine's thread, so that no interrupt falls
+  /// between the old one and the new.
+  /// - Returns: 0, or an errno.
+  func setInterrupt(_ line: InterruptLine, _ signal: InterruptSignal?, descriptor: Int32) -> Int32 {
+    Int32(truncatingIfNeeded: ask(.setInterrupt(line, signal, descriptor: descriptor)))
+  }
 
   /// Once this returns, the page before is not looked at any more. The controller is in its initial state, without a
   /// queue, and the new page is all zeros: what the engine remembers of doorbells agrees with both.
@@ -263,9 +268,12 @@ final class Shard: @unchecked Sendable {
       port.memory.remove(address: address, length: length)
       port.noteMapping(.dmaUnmap, address: address, length: length)
     case .setDoorbells(let doorbells): port.doorbells = doorbells
-    case .setInterrupt(let line, let signal):
-      port.interrupts.set(line, signal)
-      if case .pin = line, signal != nil { settlePin(&controller, &port) }
+    case .setInterrupt(let line, let signal, let descriptor):
+      let error = signal?.attach(descriptor) ?? 0
+      let isSignalled = descriptor >= 0 && error == 0
+      port.interrupts.set(line, isSignalled ? signal : nil)
+      if case .pin = line, isSignalled { settlePin(&controller, &port) }
+      answer = UInt64(UInt32(bitPattern: error))
     case .triggerInterrupt(let line): port.interrupts.trigger(line)
     case .maskPin: port.interrupts.maskPin()
     case .unmaskPin:

@@ -84,8 +84,9 @@ public struct RecordingDirectory: Sendable {
   }
 
   /// Remove from shared memory what killed recordings and servers of this user left there. Rings that hold events which
-  /// their trace lacks stay, as long as there is that trace.
-  /// - Returns: those that stay.
+  /// their trace lacks stay: as long as there is that trace, and for some days where it is not found, since it may have
+  /// been moved.
+  /// - Returns: those whose trace is there.
   public static func sweep() -> [Leftover] {
     var kept: [Leftover] = []
     for name in names(in: shared) where name.hasPrefix(prefix) {
@@ -93,9 +94,10 @@ public struct RecordingDirectory: Sendable {
         let lock = DirectoryLock(takingFrom: "\(shared)/\(name)")
       else { continue }
       let directory = RecordingDirectory(path: "\(shared)/\(name)", id: id, lock: lock)
-      if let trace = directory.trace, directory.holdsEvents {
+      let holdsEvents = directory.holdsEvents
+      if holdsEvents, let trace = directory.trace {
         kept.append(Leftover(path: directory.path, trace: trace))
-      } else {
+      } else if !holdsEvents || !directory.feedsTrace || directory.ageSeconds > RecordingDirectory.orphanSecondsMax {
         directory.remove()
       }
     }
@@ -121,6 +123,20 @@ public struct RecordingDirectory: Sendable {
   }
 
   private var link: String { "\(path)/trace" }
+
+  /// How long rings wait for a trace that is not where it was.
+  private static let orphanSecondsMax = 7 * 86_400
+
+  /// Whether the rings were to become a trace.
+  private var feedsTrace: Bool {
+    var status = stat()
+    return lstat(link, &status) == 0
+  }
+
+  private var ageSeconds: Int {
+    var status = stat()
+    return lstat(link, &status) == 0 ? time(nil) - status.st_mtim.tv_sec : 0
+  }
 
   private static func id(of path: String) -> TraceID? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)

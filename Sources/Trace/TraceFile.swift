@@ -22,8 +22,9 @@ struct TraceFile: ~Copyable {
 
   /// Create the file beside the one that is there, which stays until `publish`.
   init(replacing path: String) throws(TraceError) {
-    let isReplaceable = try TraceFile.isReplaceable(path)
-    let place = isReplaceable ? path + TraceFile.unpublishedSuffix : path
+    let target = TraceFile.resolved(path)
+    let isReplaceable = try TraceFile.isReplaceable(target)
+    let place = isReplaceable ? target + TraceFile.unpublishedSuffix : path
     descriptor = try TraceFile.openEmpty(place, isOwnName: isReplaceable)
     self.path = path
     unpublished = isReplaceable ? place : nil
@@ -74,7 +75,7 @@ struct TraceFile: ~Copyable {
   }
 
   /// Whether a regular file is at `path`, which nobody records to and which could be written. Nothing else has a
-  /// predecessor to keep: a device, a pipe, a link, a new file.
+  /// predecessor to keep: a device, a pipe, a new file.
   private static func isReplaceable(_ path: String) throws(TraceError) -> Bool {
     var status = stat()
     guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }

@@ -22,6 +22,8 @@ enum OwnProcess {
   /// Call it before any thread is made: threads inherit the mask.
   static func prepare() {
     ignore(harmless)
+    // Where it is ignored the kernel takes a command's exit status away.
+    signal(SIGCHLD, SIG_DFL)
     // Who was started with nohup is to stay.
     var signals = set(awaited.filter { $0 != SIGHUP || !isIgnored(SIGHUP) })
     pthread_sigmask(SIG_BLOCK, &signals, nil)

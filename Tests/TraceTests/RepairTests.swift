@@ -161,8 +161,12 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     try writeFile(directory.file("lock"), [])
     #expect(RecordingDirectory.sweep().filter { $0.path == directory.path }.map(\.trace) == [recording.path])
     #expect(access(ring.path, F_OK) == 0)
+    // A trace that was moved still needs them.
     unlink(recording.path)
     #expect(!RecordingDirectory.sweep().contains { $0.path == directory.path })
+    #expect(access(ring.path, F_OK) == 0)
+    unlink(directory.file("trace"))
+    _ = RecordingDirectory.sweep()
     #expect(access(directory.path, F_OK) != 0)
   }
 
