@@ -59,7 +59,7 @@ void nvmepf_uring_set_async(struct nvmepf_uring *all, bool is_async) { all->is_a
 static struct io_uring_sqe *next_entry(struct nvmepf_uring *all) {
   struct io_uring_sqe *entry;
 
-  // The kernel takes everything that it is told of, so there is room after that.
+  // The kernel takes every entry that was submitted, so there is room after that.
   while (!(entry = io_uring_get_sqe(&all->ring)))
     io_uring_submit(&all->ring);
   return entry;

@@ -112,7 +112,7 @@ extension Controller {
     _ direction: Direction, _ request: IORequest, _ segments: UnsafeMutablePointer<Segment>, _ count: Int,
     _ port: inout P
   ) -> Bool {
-    // Nothing is written of what cannot be had whole.
+    // A transfer that cannot be read as a whole writes nothing.
     if direction == .fromHost, count > 1, !reachesAll(request, segments, count, &port) { return false }
     var offset: UInt64 = 0
     for index in 0..<count {

@@ -35,7 +35,7 @@ struct ExecJudge {
     "at", "batch", "docker", "lxc-attach", "lxc-execute", "machinectl", "nerdctl", "podman", "screen", "systemd-run",
     "tmux",
   ]
-  /// The same, but only where they are told of fio.
+  /// The same, but only where their arguments name fio.
   private static let remote: Set<String> = ["busctl", "crontab", "kubectl", "ssh", "systemctl"]
 
   private static let remedy = "(--allow-real-devices lets it run)"

@@ -16,7 +16,7 @@ struct nvmepf_exec {
 };
 
 // From now on, every execve and execveat of this process and its descendants waits for an answer through the descriptor
-// that is returned; -1 with errno where that cannot be had. `privileges_kept` becomes false where the kernel demands that
+// that is returned; -1 with errno where there is none. `privileges_kept` becomes false where the kernel demands that
 // setuid programs run without their privileges.
 int nvmepf_guard_install(bool *privileges_kept);
 
