@@ -168,9 +168,11 @@ struct JSONReader {
   }
 
   private mutating func hexadecimal() throws(JSONError) -> UInt32 {
-    guard position + 4 <= bytes.count,
-      let unit = UInt32(String(decoding: bytes[position..<position + 4], as: UTF8.self), radix: 16)
-    else { throw error("four hexadecimal digits are expected") }
+    let digits = String(decoding: bytes[position...].prefix(4), as: UTF8.self)
+    // An integer's initialiser takes a sign too.
+    guard digits.utf8.count == 4, digits.allSatisfy(\.isHexDigit), let unit = UInt32(digits, radix: 16) else {
+      throw error("four hexadecimal digits are expected")
+    }
     position += 4
     return unit
   }

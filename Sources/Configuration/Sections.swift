@@ -140,7 +140,7 @@ struct SubsystemSection {
   private static func uuid(_ section: Section, _ key: String) -> NamespaceUUID? {
     guard let text = section.string(key) else { return nil }
     let digits = text.filter { $0 != "-" }
-    guard digits.utf8.count == 32, let high = UInt64(digits.prefix(16), radix: 16),
+    guard digits.utf8.count == 32, !digits.contains("+"), let high = UInt64(digits.prefix(16), radix: 16),
       let low = UInt64(digits.suffix(16), radix: 16)
     else {
       section.complain(key, "\(text) is not a UUID")

@@ -108,8 +108,11 @@ extension Controller {
       guard target.namespace(namespace.nsid) == nil else { throw .invalid }
       target.namespaces.insert(namespace)
     }
+    // In ascending order, so there is room in the log page for all that change later.
     for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
-      target.changedNamespaces.append(try state.get())
+      let nsid = try state.get(UInt32.self)
+      guard nsid > target.changedNamespaces.last ?? 0, nsid <= Subsystem.namespacesLimit else { throw .invalid }
+      target.changedNamespaces.append(nsid)
     }
   }
 
@@ -229,7 +232,7 @@ extension Controller {
     queue.isAggregating = try state.getBool()
     queue.vector = try state.get()
     guard !completionQueues[Int(qid.rawValue)].exists, (2...65536).contains(queue.size), queue.head < queue.size,
-      queue.tail < queue.size, queue.vector < target.subsystem.vectors
+      queue.tail < queue.size, queue.unannounced <= queue.size, queue.vector < target.subsystem.vectors
     else { throw .invalid }
     if queue.isAggregating { timers += 1 }
     completionQueues[Int(qid.rawValue)] = queue
@@ -313,7 +316,7 @@ extension Controller {
       guard request.blockShift <= 16, request.blocks <= 1 << 16,
         submissionQueues[Int(qid.rawValue)].exists || slot == Controller.shutdownSlot
       else { throw .invalid }
-      let count = try state.getCount(Controller.segmentsMax)
+      let count = try state.getCount(min(Controller.segmentsMax, Controller.segmentsInFlightMax - segmentsInFlight))
       for index in 0..<count {
         let address = try state.get(UInt64.self)
         let length = try state.get(UInt32.self)

@@ -312,7 +312,7 @@ public struct DriverReplay: ~Copyable {
       differ(command, "the driver's completion queue entry has \(hex(entry.dw1)) in Dword 1, which is reserved")
     }
     let sqhd = UInt32(entry.sqhd)
-    let age = UInt64((completion.head + depth - min(sqhd, depth)) % depth)
+    let age = UInt64((completion.head % depth + depth - min(sqhd, depth)) % depth)
     if sqhd >= depth || (command.doubts == 0 && age > completion.lagMax + DriverReplay.headSlack) {
       differ(
         command,

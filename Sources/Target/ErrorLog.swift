@@ -91,7 +91,7 @@ public struct ErrorLog: Equatable, Sendable {
 extension Target {
   /// Remember that a command failed.
   public mutating func noteError(_ sqe: SubmissionEntry, qid: QueueID, status: Status) {
-    errors.count += 1
+    errors.count &+= 1
     if errors.entries.count == ErrorLog.entriesMax { errors.entries.removeLast() }
     let place = ErrorLog.place(of: sqe, qid: qid)
     errors.entries.insert(

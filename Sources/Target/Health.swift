@@ -1,6 +1,7 @@
 import NVMe
 
-/// What the SMART / Health Information log page counts (Base 2.1, 5.1.12.1.3). It outlives resets.
+/// What the SMART / Health Information log page counts (Base 2.1, 5.1.12.1.3). It outlives resets. A checkpoint may
+/// hold any values, so the counts wrap.
 public struct Health: BitwiseCopyable, Equatable, Sendable {
   /// Read and compare commands that were executed.
   public var hostReadCommands: UInt64 = 0
@@ -26,14 +27,14 @@ public struct Health: BitwiseCopyable, Equatable, Sendable {
   /// A request was executed, or failed on the way.
   @inlinable @inline(__always)
   public mutating func count(_ request: IORequest, _ status: Status) {
-    if status.isMediaError { mediaErrors += 1 }
+    if status.isMediaError { mediaErrors &+= 1 }
     switch request.opcode {
     case .read, .compare:
-      hostReadCommands += 1
-      if status.isSuccess { bytesRead += request.byteCount }
+      hostReadCommands &+= 1
+      if status.isSuccess { bytesRead &+= request.byteCount }
     case .write:
-      hostWriteCommands += 1
-      if status.isSuccess { bytesWritten += request.byteCount }
+      hostWriteCommands &+= 1
+      if status.isSuccess { bytesWritten &+= request.byteCount }
     default: break
     }
   }
@@ -50,7 +51,7 @@ extension Target {
   /// The host went away: as for a drive whose power fails.
   /// - Parameter wasShutDown: it had said so before.
   public mutating func noteHostGone(wasShutDown: Bool) {
-    health.powerCycles += 1
-    if !wasShutDown { health.unsafeShutdowns += 1 }
+    health.powerCycles &+= 1
+    if !wasShutDown { health.unsafeShutdowns &+= 1 }
   }
 }

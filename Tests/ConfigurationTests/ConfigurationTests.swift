@@ -331,6 +331,11 @@ struct FileTests {
     #expect(problems(text).allSatisfy { $0.hasPrefix("t.json: ") })
   }
 
+  @Test("an escape in a string takes hexadecimal digits and no sign", arguments: ["+041", "-000", "004", "00 1"])
+  func refusesSigns(digits: String) {
+    #expect(problems("{\"\\u\(digits)\": 1}").first?.contains("four hexadecimal digits are expected") == true)
+  }
+
   @Test("a file that is cut off anywhere is refused, and its place named")
   func refusesTruncated() {
     let bytes = Array(saved.utf8)

@@ -44,6 +44,22 @@ struct DriverReplayTests {
     #expect(result.differences.contains { $0.what.contains(words) && $0.command.contains("0x101") })
   }
 
+  @Test("A fetch from beyond any queue does not end the replay", arguments: [0xffff_fffe, .max] as [UInt32])
+  func farSlot(slot: UInt32) throws {
+    let result = try replay {
+      $0.bringUp()
+      var sqe = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(5), nsid: 1)
+      (sqe.prp1, sqe.cdw12) = (0x80000, 7)
+      $0.add(.fetch, qid: 0, cid: 5, a: UInt64(slot), b: 10, bytes: withUnsafeBytes(of: sqe, Array.init))
+      // The queue's head is that place's when another of its commands completes.
+      let identify = SubmissionEntry(opcode: AdminOpcode.identify.rawValue, cid: CommandID(3))
+      $0.add(.fetch, qid: 0, cid: 3, a: 2, b: 10, bytes: withUnsafeBytes(of: identify, Array.init))
+      $0.add(.fetch, qid: 0, cid: 6, a: UInt64(slot), b: 10, bytes: withUnsafeBytes(of: sqe, Array.init))
+      $0.add(.completion, qid: 0, cid: 3, b: Record.pair(2, 3 | 1 << 16))
+    }
+    #expect(result.knownDifferences > 0)
+  }
+
   @Test("A command that a reset interrupts is no finding, and the queues are new after it")
   func interrupted() throws {
     let result = try replay {
