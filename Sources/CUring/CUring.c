@@ -124,6 +124,31 @@ void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, 
   tell(all, entry, tag);
 }
 
+// No operation of a caller has it.
+static const uint64_t cancel_tag = UINT64_MAX;
+
+bool nvmepf_uring_cancel(struct nvmepf_uring *all, uint64_t tag) {
+  struct io_uring_sqe *entry = next_entry(all);
+  struct io_uring_cqe *completion;
+  unsigned head;
+  int32_t result = -EAGAIN;
+
+  io_uring_prep_cancel64(entry, tag, 0);
+  entry->user_data = cancel_tag;
+  io_uring_submit(&all->ring);
+  // What the kernel has no room for now would be carried out when the tag may be another operation's.
+  if (io_uring_sq_ready(&all->ring)) {
+    entry->opcode = IORING_OP_NOP;
+    return false;
+  }
+  // It completes before io_uring_submit returns; the newest completion with its tag is the answer.
+  io_uring_for_each_cqe(&all->ring, head, completion) {
+    if (completion->user_data == cancel_tag)
+      result = completion->res;
+  }
+  return result == 0;
+}
+
 bool nvmepf_uring_submit(struct nvmepf_uring *all) {
   io_uring_submit(&all->ring);
   return io_uring_sq_ready(&all->ring) == 0;
@@ -132,11 +157,13 @@ bool nvmepf_uring_submit(struct nvmepf_uring *all) {
 bool nvmepf_uring_complete(struct nvmepf_uring *all, uint64_t *tag, int32_t *result) {
   struct io_uring_cqe *entry = NULL;
 
-  if (io_uring_peek_cqe(&all->ring, &entry) || !entry)
-    return false;
-  *tag = entry->user_data;
-  *result = entry->res;
-  io_uring_cqe_seen(&all->ring, entry);
+  do {
+    if (io_uring_peek_cqe(&all->ring, &entry) || !entry)
+      return false;
+    *tag = entry->user_data;
+    *result = entry->res;
+    io_uring_cqe_seen(&all->ring, entry);
+  } while (*tag == cancel_tag);
   return true;
 }
 

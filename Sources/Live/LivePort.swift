@@ -403,11 +403,17 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     return next
   }
 
-  /// A request whose service time runs has not begun; one that storage has is the kernel's.
+  /// A request whose service time runs has not begun, nor has one that waits in the kernel for a worker.
   mutating func cancel(_ request: IORequest) -> Bool {
-    guard request.nsid != .max, case .slow = backends[Int(request.nsid)], delays.remove(request.slot) else {
-      return false
-    }
+    // A flush of all may have flushed some.
+    guard request.nsid != .max else { return false }
+    let isCancelled =
+      switch backends[Int(request.nsid)] {
+      case .slow: delays.remove(request.slot)
+      case .storage: storage!.pointee.cancel(request.slot)
+      case .null, .memory: false
+      }
+    guard isCancelled else { return false }
     deferrals[Int(request.nsid)] -= 1
     if R.isOn { noteEnd(request, .abortRequested, flags: EventFlag.later) }
     return true

@@ -109,8 +109,21 @@ struct StorageRequests: ~Copyable {
   @inline(__always)
   mutating func kick() { queue.kick() }
 
+  /// Take back a slot's request, if the kernel has not begun it.
+  /// - Returns: whether nothing of it can happen any more; then no completion of it comes.
+  mutating func cancel(_ slot: Int32) -> Bool {
+    let request = requestOfSlot[Int(slot)]
+    guard request >= 0, queue.cancel(request) else { return false }
+    requestOfSlot[Int(slot)] = -1
+    slotOfRequest[Int(request)] = -1
+    return true
+  }
+
   /// The next slot whose requests are all complete.
   mutating func completion() -> (slot: Int32, status: Status)? {
+    let abandoned = queue.abandoned
+    // What was taken back leaves without a completion.
+    defer { if !detached.isEmpty, queue.abandoned < abandoned { forgetDetached() } }
     while let (request, result) = queue.completion() {
       let slot = slotOfRequest[Int(request)]
       if !detached.isEmpty { noteDone(request) }
@@ -160,9 +173,11 @@ struct StorageRequests: ~Copyable {
   /// Whether nothing that was abandoned can happen any more.
   mutating func settle() -> Bool {
     guard queue.abandoned == 0 else { return false }
-    detached.removeAll { queue.inFlight(on: $0) == 0 }
+    forgetDetached()
     return true
   }
+
+  private mutating func forgetDetached() { detached.removeAll { queue.inFlight(on: $0) == 0 } }
 
   /// A device is no namespace's any more: nothing new is submitted to it, but what a flush of all has yet to flush, and
   /// that keeps its devices itself.

@@ -132,6 +132,16 @@ public struct StorageQueue: ~Copyable {
     abandoned += 1
   }
 
+  /// Take back a request of which the kernel has not begun anything.
+  /// - Returns: whether nothing of it can happen any more; then it is released as one that was abandoned.
+  public mutating func cancel(_ request: Int32) -> Bool {
+    guard requests[Int(request)].isInFlight, !requests[Int(request)].hasBegun,
+      nvmepf_uring_cancel(ring, UInt64(request))
+    else { return false }
+    abandon(request)
+    return true
+  }
+
   /// Begin; `kick` tells the kernel.
   /// - Parameters:
   ///   - device: must live until the request is complete or abandoned.

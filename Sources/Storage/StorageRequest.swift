@@ -36,6 +36,8 @@ struct StorageRequest: BitwiseCopyable {
   /// The request whose buffer holds what a comparison has read; -1 for none.
   var twin: Int32 = -1
 
+  /// An operation of it has ended.
+  private(set) var hasBegun = false
   /// The range that is being worked on, and how much of it is done.
   private var range = 0
   private var done: UInt64 = 0
@@ -143,6 +145,7 @@ struct StorageRequest: BitwiseCopyable {
     _ result: Int32, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawBufferPointer,
     _ twin: UnsafeRawPointer?
   ) {
+    hasBegun = true
     if result == -EINTR || result == -EAGAIN { return }
     if result == -EINVAL, isStepDirect {
       avoidsDirect = true
@@ -175,6 +178,7 @@ struct StorageRequest: BitwiseCopyable {
     status result: Status, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawBufferPointer,
     _ twin: UnsafeRawPointer?
   ) {
+    hasBegun = true
     guard result.isSuccess else { return takeFailure(result, ranges, buffer) }
     switch step {
     case .sync: takeSync()

@@ -1,7 +1,9 @@
+import Foundation
 import Host
 import Live
 import NVMe
 import Target
+import TestDisks
 import Testing
 
 extension Conformance {
@@ -198,6 +200,47 @@ extension Conformance {
         let again = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqes[1].cid.rawValue) << 16 }
         #expect(again.dw0 & 1 == 1, "there is nothing to abort any more")
         #expect(queue.completion.look() == nil, "the others are under way")
+      }
+    }
+
+    @Test("Base 5.1.1: a command that waits in the kernel for a worker is aborted, and writes nothing")
+    func abortsStorage() throws {
+      let directory = try TemporaryDirectory()
+      guard let disk = FreezableFileSystem(in: directory.path) else {
+        return print("NOT RUN: storage that hangs needs the privilege to mount a file system, and mkfs.ext4")
+      }
+      let file = disk.path + "/namespace"
+      try Data(count: 1 << 20).write(to: URL(fileURLWithPath: file))
+      try withEndpoint(endpoint { $0.namespaces[0].backend = .file(path: file, buffered: true) }) { rig in
+        try rig.enable()
+        let queue = try rig.createPair()
+        let buffer = try rig.buffer()
+        buffer.fill(0xab, count: 4096)
+        // The kernel writes to the page cache of a file one after the other, so the others wait for the first.
+        let sqes = (0..<3).map { place in
+          SubmissionEntry.io(.write, slba: UInt64(8 * place), buffer).with { $0.cid = rig.cid() }
+        }
+        #expect(disk.freeze())
+        defer { disk.thaw() }
+        for sqe in sqes { queue.submit(sqe) }
+        try rig.drain()
+        let abort = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqes[2].cid.rawValue) << 16 }
+        #expect(abort.dw0 & 1 == 0, "aborted")
+        let cqe = try #require(queue.completion.take(), "its completion comes first")
+        #expect(cqe.cid == sqes[2].cid)
+        expect(cqe.status, .abortRequested)
+        disk.thaw()
+        for sqe in sqes[..<2] {
+          let cqe = try rig.wait(for: queue.completion)
+          #expect(cqe.cid == sqe.cid)
+          expect(cqe.status, .success)
+        }
+        let found = try rig.buffer(3 * 4096)
+        for place in 0..<3 {
+          let read = SubmissionEntry.io(.read, slba: UInt64(8 * place), found).with { $0.prp1 += UInt64(4096 * place) }
+          expect(try rig.execute(read, on: queue).status, .success)
+        }
+        #expect(found.bytes(3 * 4096) == [UInt8](repeating: 0xab, count: 8192) + [UInt8](repeating: 0, count: 4096))
       }
     }
 

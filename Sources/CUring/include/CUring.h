@@ -31,9 +31,12 @@ void nvmepf_uring_allocate(struct nvmepf_uring *ring, int32_t fd, int32_t mode, 
 void nvmepf_uring_command(struct nvmepf_uring *ring, int32_t fd, uint8_t opcode, uint32_t nsid, void *buffer,
                           uint32_t count, const uint32_t cdw10_to_15[6], uint64_t tag);
 
+// Take the operation with that tag back. True: it had not begun and never will; it completes with -ECANCELED.
+bool nvmepf_uring_cancel(struct nvmepf_uring *ring, uint64_t tag);
+
 // Tell the kernel of what was put into the ring. False where it had no room for all of it.
 bool nvmepf_uring_submit(struct nvmepf_uring *ring);
-// The next completion. False where there is none.
+// The next completion of such an operation. False where there is none.
 bool nvmepf_uring_complete(struct nvmepf_uring *ring, uint64_t *tag, int32_t *result);
 // Wait for a completion.
 void nvmepf_uring_wait(struct nvmepf_uring *ring);
