@@ -87,6 +87,9 @@ extension Controller {
     let offset = UInt64(sqe.cdw12) | UInt64(sqe.cdw13) << 32
     guard length <= UInt64(target.subsystem.maxTransferBytes), offset % 4 == 0 else { throw .invalidField }
     let nowMs = target.logPageNeedsTime(sqe) ? port.clockMs() : 0
+    var sqe = sqe
+    // The command set is CC.CSS's, unless all that are supported are enabled (Base 2.1, 5.1.12.1.6).
+    if cc.css != 6 { sqe.commandSet = 0 }
     let end = try target.getLogPage(sqe, nowMs: nowMs, into: scratch)
     guard offset <= UInt64(end) else { throw .invalidField }
     try send(from: Int(offset), of: end, length: length, sqe, .admin, &port)

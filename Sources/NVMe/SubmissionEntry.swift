@@ -35,6 +35,12 @@ public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
     set { cdw0 = cdw0 & 0xffff | UInt32(newValue.rawValue) << 16 }
   }
 
+  /// Command Set Identifier of a Get Log Page: 0 for the NVM command set (Base 2.1, 5.1.12).
+  public var commandSet: UInt8 {
+    get { UInt8(cdw14 >> 24) }
+    set { cdw14 = cdw14 & 0x00ff_ffff | UInt32(newValue) << 24 }
+  }
+
   /// Starting LBA of the I/O commands that have one: CDW10 and CDW11 (NVM Command Set 1.1, 3.3).
   public var slba: UInt64 {
     get { UInt64(cdw10) | UInt64(cdw11) << 32 }

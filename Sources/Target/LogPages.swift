@@ -40,7 +40,7 @@ extension Target {
       changedNamespaceList(layout)
       return 4096
     case .commandsSupportedAndEffects:
-      guard sqe.cdw14 >> 24 == 0 else { throw .ioCommandSetNotSupported }  // CSI: the NVM command set
+      guard sqe.commandSet == 0 else { throw .ioCommandSetNotSupported }
       commandEffects(layout)
       return 4096
     case .featuresSupportedAndEffects:

@@ -460,9 +460,14 @@ extension Conformance {
         for (opcode, wanted) in [(0x00, 1), (0x01, 3), (0x02, 1), (0x08, 3), (0x19, 3), (0x04, 0)] as [(Int, UInt32)] {
           #expect(data.integer(UInt32.self, at: 1024 + opcode * 4) == wanted, "no scope is reported")
         }
-        for csi in [1, 2, 0x30, 0xff] as [UInt32] {
-          let cqe = try rig.admin(.getLogPage) { ($0.cdw10, $0.cdw14) = (5 | 1023 << 16, csi << 24) }
-          expect(cqe.status, .ioCommandSetNotSupported, "command set \(csi)")
+        // Where CC.CSS selects the command set, no command names another.
+        #expect(try rig.logPage(5, bytes: 4096, commandSet: 2).bytes == data)
+        try rig.disable()
+        try rig.enable(ControllerConfiguration(rawValue: ControllerConfiguration.enabled.rawValue | 6 << 4))
+        #expect(try rig.logPage(5, bytes: 4096).bytes == data)
+        for csi in [1, 2, 0x30, 0xff] as [UInt8] {
+          expect(
+            try rig.logPage(5, bytes: 4096, commandSet: csi).status, .ioCommandSetNotSupported, "command set \(csi)")
         }
         let management = try rig.logPage(0x13, bytes: 4096).bytes
         #expect(management.allSatisfy { $0 == 0 }, "there is no management interface")

@@ -276,7 +276,7 @@ final class Rig {
   }
 
   func logPage(
-    _ page: UInt8, nsid: UInt32 = 0, bytes: Int = 512, offset: UInt64 = 0, retain: Bool = false
+    _ page: UInt8, nsid: UInt32 = 0, bytes: Int = 512, offset: UInt64 = 0, retain: Bool = false, commandSet: UInt8 = 0
   ) throws -> (status: Status, bytes: [UInt8]) {
     let data = try buffer(max(bytes, 4096))
     let dwords = UInt32(bytes / 4 - 1)
@@ -284,6 +284,7 @@ final class Rig {
       $0.cdw10 = UInt32(page) | (retain ? 1 << 15 : 0) | dwords << 16
       $0.cdw11 = dwords >> 16
       ($0.cdw12, $0.cdw13) = (UInt32(truncatingIfNeeded: offset), UInt32(offset >> 32))
+      $0.commandSet = commandSet
       ($0.prp1, $0.prp2) = (data.address, bytes > 4096 ? data.address + 4096 : 0)
     }
     return (cqe.status, data.bytes(bytes))
