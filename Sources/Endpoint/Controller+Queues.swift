@@ -169,7 +169,8 @@ extension Controller {
     let (fetched, areFused) = fetchBurst(qid, into: batch, &port)
     let cqid = queue.pointee.cqid
     if areFused {
-      worked = true
+      // A first command that is held is there in every pass: only what was fetched is work.
+      worked = worked || fetched > 0
       executeFused(qid, from: 0, to: fetched, &port)
       if csts.fatal { return true }
     } else {
@@ -218,7 +219,8 @@ extension Controller {
       }
       fetched += run
     }
-    sawTraffic = true
+    // What there is no room for leaves no event, so it must change nothing.
+    if fetched > 0 { sawTraffic = true }
     return (fetched, words & SubmissionEntry.fuseMask != 0 && qid != .admin)
   }
 

@@ -232,6 +232,36 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
+  @Test("a first command whose second finds no room waits without work, and goes on when there is some")
+  func waitsForRoom() throws {
+    let bench = try EngineBench(serviceTime: FusedTests.forEver) { $0.arbitrationBurst = 0 }
+    bench.enable()
+    for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: 512) == .success) }
+    // Each queue holds its share, and the first all that is nobody's.
+    var cid: UInt16 = 0
+    func fill(_ qid: UInt16, until isFull: () -> Bool) {
+      while !isFull() {
+        bench.submit(qid, EngineBench.io(.read, cid: cid, slba: 0, blocks: 1))
+        bench.settle()
+        cid += 1
+      }
+    }
+    let all = { bench.controller.room(QueueID(1), held: bench.controller.submissionQueues[1].held) == 1 }
+    fill(2) { bench.controller.submissionQueues[2].held == 480 }
+    fill(1, until: all)
+    for sqe in pair(1000) { bench.submit(1, sqe) }
+    // It would never settle where a held command counts as work.
+    bench.settle()
+    #expect(bench.controller.submissionQueues[1].first != Command.none)
+    #expect(bench.controller.submissionQueues[1].head != bench.controller.submissionQueues[1].tail)
+    try expectReplays(bench)
+    #expect(bench.admin(.abort) { $0.cdw10 = 2 }?.dw0 == 0, "the read with identifier 0 of queue 2")
+    bench.settle()
+    #expect(bench.controller.submissionQueues[1].first == Command.none)
+    #expect(bench.controller.fusion.phase == .waiting)
+    try expectReplays(bench)
+  }
+
   @Test("a pair whose namespace goes meanwhile fails")
   func detaches() throws {
     let bench = try enabled()
