@@ -175,8 +175,14 @@ public struct StageAnalyzer: ~Copyable {
   public func summary() -> Summary {
     var unfinished: UInt64 = 0
     var lostSight: UInt64 = 0
+    var oldest: [UnfinishedCommand] = []
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && !commands[index].isAdmin {
-      if isCurrent(commands[index]) { unfinished += 1 } else { lostSight += 1 }
+      guard isCurrent(commands[index]) else {
+        lostSight += 1
+        continue
+      }
+      unfinished += 1
+      oldest.keep(UnfinishedCommand(commands[index], now: now))
     }
     for index in 0..<submissionQueues.count {
       let queue = submissionQueues[index]
@@ -187,7 +193,8 @@ public struct StageAnalyzer: ~Copyable {
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
-      stops: stops, partial: partial + lostSight, unfinished: unfinished, inversions: inversions,
+      stops: stops, partial: partial + lostSight, unfinished: unfinished, oldestUnfinished: oldest,
+      inversions: inversions,
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,

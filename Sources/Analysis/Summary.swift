@@ -17,6 +17,8 @@ public struct Summary: Sendable {
   /// I/O commands of which events are missing, and those in flight when the trace ended. Neither is in the statistics.
   public let partial: UInt64
   public let unfinished: UInt64
+  /// The oldest of those in flight when the trace ended, of which the controller had taken notice.
+  public let oldestUnfinished: [UnfinishedCommand]
   /// Events that a clock put before what must have come first; their times were moved to it.
   public let inversions: UInt64
 

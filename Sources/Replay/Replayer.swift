@@ -62,7 +62,10 @@ public struct Replayer: ~Copyable {
     do throws(CheckpointError) {
       return try Controller.decode(bytes)
     } catch .unknownVersion {
-      throw TraceError(.tooNew, "a checkpoint was written by a version of nvmepf with another engine state")
+      throw TraceError(
+        .tooNew,
+        "another version recorded it, whose engine has other state; replay it with that version, which nvmepf info names"
+      )
     } catch {
       throw TraceError(.damaged, "a checkpoint is damaged")
     }

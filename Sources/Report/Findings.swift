@@ -197,7 +197,9 @@ struct Findings {
       parts.append("\(Quantity.count(summary.partial, "command")) left out because events are missing")
     }
     if summary.unfinished > 0 {
-      parts.append("\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they do")
+      parts.append(
+        "\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they complete"
+          + unfinishedNames)
     }
     guard parts.isEmpty else { return parts.joined(separator: "; ") + "." }
     // Behind a reason why nothing works it would read as if nothing were wrong.
@@ -247,6 +249,19 @@ struct Findings {
     return
       "\(Quantity.count(summary.unannounced, "command")) completed without an interrupt: the host polls that queue, or "
       + "was not told."
+  }
+
+  /// Whoever lost them looks for these.
+  private var unfinishedNames: String {
+    let named = summary.oldestUnfinished.prefix(4)
+    let names = named.map { command in
+      let opcode = command.opcode.map { GroupKey.ioOpcode($0).name + ", " } ?? ""
+      return "command \(command.cid) of queue \(command.qid) (\(opcode)in \(command.stage.name), "
+        + "\(Quantity.time(command.ageNs)) old)"
+    }
+    guard !names.isEmpty else { return "" }
+    let more = summary.unfinished - UInt64(names.count)
+    return ": " + names.joined(separator: ", ") + (more > 0 ? " and \(Quantity.count(more)) more" : "")
   }
 
   private var inversions: String? {

@@ -29,6 +29,9 @@ struct JSONReport {
       members += [("probe_runs", .integer(probes.runs)), ("probe_ns", .integer(probes.ns))]
     }
     if let bound = summary.hostClockBoundNs { members.append(("host_clock_bound_ns", .number(bound))) }
+    if !summary.oldestUnfinished.isEmpty {
+      members.append(("oldest_unfinished", .array(summary.oldestUnfinished.map(unfinished))))
+    }
     if summary.completedTwice > 0 { members.append(("completed_twice", .integer(summary.completedTwice))) }
     if let stops = summary.stops { members.append(("stops", self.stops(stops))) }
     members += breakdown(summary.io, stageExtras)
@@ -41,6 +44,14 @@ struct JSONReport {
       members.append(("groups", .array(summary.groups.map(group))))
     }
     return .object(members)
+  }
+
+  private func unfinished(_ command: UnfinishedCommand) -> JSON {
+    .object(
+      [("qid", .integer(UInt64(command.qid))), ("cid", .integer(UInt64(command.cid)))]
+        + (command.opcode.map { [("opcode", .integer(UInt64($0)))] } ?? []) + [
+          ("stage", .string(command.stage.name)), ("age_ns", .integer(command.ageNs)),
+        ])
   }
 
   /// A queue's address is a string: a program may read JSON's numbers as floating point.

@@ -17,6 +17,22 @@ struct LossTests {
     #expect(summary.io.commands == 1)
     #expect(summary.unfinished == 1)
     #expect(summary.partial == 0)
+    #expect(summary.oldestUnfinished.map(\.cid) == [1] && summary.oldestUnfinished[0].opcode == 2)
+    #expect(summary.oldestUnfinished[0].ageNs == 200 && summary.oldestUnfinished[0].stage == .dispatch)
+  }
+
+  @Test("of many unfinished commands the oldest are named, and the stage that each is in")
+  func namesOldest() {
+    var script = Script.enabled()
+    script.tail(at: 900, 20)
+    for cid in 0..<20 as Range<UInt16> { script.fetch(at: 1000 + UInt64(cid), cid: cid, slot: UInt32(cid)) }
+    script.add(Record(time: 2000, kind: .map, qid: 1, cid: 0, b: 1))
+    for cid in [1, 2, 3] as [UInt16] { script.add(Record(time: 2000, kind: .executeBegin, flags: 2, qid: 1, cid: cid)) }
+    for cid in [2, 3] as [UInt16] { script.add(Record(time: 2100, kind: .executeEnd, qid: 1, cid: cid)) }
+    script.completion(at: 3000, cid: 3)
+    let summary = script.run().summary
+    #expect(summary.unfinished == 20 && summary.oldestUnfinished.map(\.cid) == Array(0..<8))
+    #expect(summary.oldestUnfinished.prefix(5).map(\.stage) == [.dataIn, .execute, .complete, .reap, .dispatch])
   }
 
   @Test("a gap makes the stream's commands in flight partial, and only those")
