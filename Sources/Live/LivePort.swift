@@ -154,6 +154,15 @@ struct LivePort<R: Recorder & ~Copyable>: Port, ~Copyable {
     recorder.append(Record(time: last, kind: kind, a: address, b: length))
   }
 
+  /// Work has ended an idle stretch in which the thread gave its core to others, from `begin` in ticks.
+  @inline(never)
+  mutating func noteRest(since begin: UInt64, slept: Bool) {
+    guard R.isOn else { return }
+    _ = stamp()
+    recorder.append(
+      Record(time: last, kind: .rest, flags: slept ? EventFlag.slept : 0, a: passBegin &- min(begin, passBegin)))
+  }
+
   // MARK: Doorbells
 
   @inline(__always)

@@ -30,8 +30,10 @@ final class Shard: @unchecked Sendable {
     var ticksPerSecond: UInt64
   }
 
-  /// Idle passes between two looks at the clock.
-  private static let passesPerLook = 4096
+  /// Idle passes between two looks at the clock, some microseconds.
+  private static let passesPerLook = 256
+  /// Idle passes between two looks at the doorbells of queues that do not exist.
+  private static let passesPerStrayLook = 4096
 
   private let mailbox = Mailbox()
   /// The first page of doorbells.
@@ -159,18 +161,17 @@ final class Shard: @unchecked Sendable {
     if R.isOn { checkpoint(controller, &port, state) }
     var hasToldLoss = false
     var told = Told()
-    var idlePasses = 0
-    var idleSince = Clock.monotonicNs()
+    var idleness = Idleness(patience: .serving(idleMs: configuration.idleMs))
     while true {
       if mailbox.isFull {
         guard answer(&controller, &port) else { return port.recorder.finish() }
-        idlePasses = 0
+        endIdleness(&idleness, &port)
       }
       let now = port.beginPass()
       if controller.poll(&port) {
-        idlePasses = 0
+        endIdleness(&idleness, &port)
       } else {
-        rest(&controller, &port, &idlePasses, &idleSince)
+        rest(&controller, &port, &idleness)
       }
       port.endPass()
       if port.memory.isLost != hasToldLoss {
@@ -225,30 +226,60 @@ final class Shard: @unchecked Sendable {
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
   }
 
-  /// Nothing to do: spin while the host may ring at any moment, sleep while it cannot or has not for long.
+  /// What the thread does while there is no work.
+  private struct Idleness {
+    var passes = 0
+    var patience: Patience
+    /// When it first gave its core to others, in ticks; 0 before that.
+    var restBegin: UInt64 = 0
+    var hasSlept = false
+
+    init(patience: Patience) { self.patience = patience }
+
+    @inline(__always)
+    mutating func end() {
+      (passes, restBegin, hasSlept) = (0, 0, false)
+      patience.restart()
+    }
+  }
+
+  /// Nothing to do: wait as `Patience` has it while the host may ring at any moment, sleep while it cannot.
   @inline(__always)
   private func rest<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LivePort<R>, _ idlePasses: inout Int, _ idleSince: inout UInt64
+    _ controller: inout Controller, _ port: inout LivePort<R>, _ idleness: inout Idleness
   ) {
     // What was dropped by a reset is waited for like what is under way.
     guard controller.csts.ready || controller.executing > 0, !controller.csts.fatal else {
       return mailbox.wait(milliseconds: controller.timers > 0 || controller.executing > 0 ? 1 : 100)
     }
-    idlePasses += 1
-    if idlePasses % Shard.passesPerLook == 0 { restLonger(&controller, &port, idlePasses, &idleSince) }
+    idleness.passes += 1
+    if idleness.passes % Shard.passesPerLook == 0 { restLonger(&controller, &port, &idleness) }
   }
 
   @inline(never)
   private func restLonger<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LivePort<R>, _ idlePasses: Int, _ idleSince: inout UInt64
+    _ controller: inout Controller, _ port: inout LivePort<R>, _ idleness: inout Idleness
   ) {
-    let now = Clock.monotonicNs()
-    if idlePasses == Shard.passesPerLook { idleSince = now }
-    if controller.takeStrayDoorbells(&port) { return }
-    guard now - idleSince >= UInt64(configuration.idleMs) * 1_000_000 else { return }
-    // What is due soon is not slept through.
-    let isWaiting = controller.executing > 0 || controller.timers > 0
-    mailbox.wait(milliseconds: isWaiting ? 1 : Int(configuration.napMs))
+    if idleness.passes % Shard.passesPerStrayLook == 0, controller.takeStrayDoorbells(&port) { return }
+    let step = idleness.patience.step(now: Clock.monotonicNs())
+    if step == .spin { return }
+    if idleness.restBegin == 0 { idleness.restBegin = nvmepf_ticks() }
+    if step == .yield {
+      sched_yield()
+    } else {
+      idleness.hasSlept = true
+      // What is due soon is not slept through.
+      let isWaiting = controller.executing > 0 || controller.timers > 0
+      mailbox.wait(milliseconds: isWaiting ? 1 : Int(configuration.napMs))
+    }
+  }
+
+  /// There is work again.
+  @inline(__always)
+  private func endIdleness<R: Recorder & ~Copyable>(_ idleness: inout Idleness, _ port: inout LivePort<R>) {
+    if idleness.passes == 0 { return }
+    if idleness.restBegin != 0 { port.noteRest(since: idleness.restBegin, slept: idleness.hasSlept) }
+    idleness.end()
   }
 
   /// - Returns: false when the thread is to end.

@@ -53,7 +53,7 @@ struct EventCursor: ~Copyable {
   @inline(__always)
   private func isPassedOver(_ kind: UInt8) -> Bool {
     switch EventKind(rawValue: kind) {
-    case .clock, .ringWait, .dmaMap, .dmaUnmap, nil: true
+    case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap, nil: true
     default: false
     }
   }

@@ -287,11 +287,11 @@ private let eventDescriptions: [EventDescription] = [
     .time, "time", "The engine asked for the time.",
     [EventField("ms", .a, "Milliseconds since 1970.")]),
   EventDescription(
-    .rest, "rest", "Host: while it waited for a completion, the thread gave its core to others.",
+    .rest, "rest", "While it waited for a completion (host) or for work (engine), the thread gave its core to others.",
     [
       EventField("flags", .flags, .hexadecimal, "0x01: it slept, else it only yielded."),
       qid,
-      EventField("span", .a, .span, "From the first time that it did to the look that found the completion."),
+      EventField("span", .a, .span, "From the first time that it did to the look that ended the wait."),
     ]),
   EventDescription(
     .origin, "origin", "Kernel: whose events this stream has. It comes first in the stream.", carriesBytes: true,

@@ -2,7 +2,7 @@ import CPlatform
 import Glibc
 
 /// What a thread does while it waits for another: spin as long as the answer may come at any moment, then give its core
-/// away between looks, then sleep. Hosts and the producers of rings wait by the same policy.
+/// away between looks, then sleep. Hosts, engines and the producers of rings wait by the same policy.
 public struct Patience: Sendable {
   public enum Step: Equatable, Sendable {
     case spin
@@ -35,6 +35,12 @@ public struct Patience: Sendable {
   public static let interrupted = Patience(spinNs: 4_000, sleepsAfterNs: 4_000)
   /// Who waits for a thread that writes a file.
   public static let writing = Patience(spinNs: 20_000, sleepsAfterNs: 200_000)
+
+  /// An engine that polls for its hosts. Whoever shares its core gets it as soon as a host does not answer at once.
+  /// - Parameter idleMs: without work for this long it sleeps between looks.
+  public static func serving(idleMs: UInt32) -> Patience {
+    Patience(spinNs: 20_000, sleepsAfterNs: max(UInt64(idleMs) * 1_000_000, 20_000))
+  }
 
   /// What was waited for has come.
   @inline(__always)

@@ -92,7 +92,8 @@ test_more_jobs_than_cores() {
   expect_exact_sums nvmepf.nvpt
   [ "$(json 'd["commands"]' <report.json)" = 16000 ] || die "not every command is in the report"
   "$nvmepf" dump --event rest nvmepf.nvpt >rests
-  [ -s rests ] || die "no host has slept"
+  grep -q ' host/.* rest ' rests || die "no host has slept"
+  grep -q ' engine/0 rest ' rests || die "the engine has not yielded"
   expect_status 0 "$nvmepf" record -- fio --name=t --rw=randread --bs=4k --iodepth=1 --numjobs=8 --number_ios=2000 \
     --output-format=json --output=fio.json
   [ "$(json 'sum(j["read"]["total_ios"] for j in d["jobs"])' <fio.json)" = 16000 ] || die "fio lacks commands"
@@ -682,6 +683,8 @@ test_naps_show_as_detect() {
   expect_exact_sums nvmepf.nvpt
   [ "$(json 'd["stages"][0]["stage"], d["stages"][0]["mean_ns"] > 0.5 * d["latency"]["mean_ns"]' <report.json)" = "detect True" ] ||
     die "naps are not seen as detect: $("$nvmepf" report)"
+  "$nvmepf" dump --event rest nvmepf.nvpt >rests
+  grep -q ' engine/0 rest flags=0x1 ' rests || die "the engine's naps are not in the trace: $(head -3 rests)"
 }
 
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
