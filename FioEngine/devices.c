@@ -37,7 +37,7 @@ static bool keeps_nothing(dev_t device) {
 }
 
 // A block device, or a character device such as /dev/ng0n1 or /dev/sg0.
-static bool is_device(const char *path) {
+bool nvmepf_is_device(const char *path) {
   struct stat status;
   if (stat(path, &status))
     return false;
@@ -51,13 +51,15 @@ static const char *device_of(struct thread_data *td) {
 
   if (!td->io_ops || td->io_ops->setup != ioengine.setup)
     return NULL;
-  // What a log's I/O will be is not known yet.
-  if (td->o.read_iolog_file && td->o.replay_redirect && is_device(td->o.replay_redirect))
+  const char *logged = nvmepf_device_in_logs(td);
+  if (logged)
+    return logged;
+  if (td->o.read_iolog_file && td->o.replay_redirect && nvmepf_is_device(td->o.replay_redirect))
     return td->o.replay_redirect;
   if (!td_write(td) && !td_trim(td))
     return NULL;
   for_each_file(td, file, index) {
-    if (is_device(file->file_name))
+    if (nvmepf_is_device(file->file_name))
       return file->file_name;
   }
   return NULL;
@@ -79,6 +81,9 @@ bool nvmepf_writes_device(void) {
 
   if (allows_devices())
     return false;
+  // A job that found it may be gone with what it named.
+  if (atomic_load(&told))
+    return true;
   for_each_td(td, number) {
     const char *device = device_of(td);
 

@@ -110,6 +110,9 @@ static char *replacement(const char *name) {
 static int store_engine(void *data, const char *name) {
   struct thread_options *o = data;
 
+  // Jobs on the controller must be threads of one process; the others stay what they are, since fio's engine exec fails as one.
+  if (!fio_option_is_set(o, use_thread))
+    o->use_thread = !is_in(kept, name + strspn(name, " \t"));
   free(o->ioengine);
   o->ioengine = replacement(name);
   return !o->ioengine;
@@ -122,7 +125,7 @@ static void change_options(void) {
   if (!engine || engine->type != FIO_OPT_STR_STORE || !thread)
     refuse("this fio has no options ioengine and thread as nvmepf knows them: rebuild the engine (make build)");
   engine->cb = store_engine;
-  // The jobs share one controller and so must be threads of one process.
+  // For jobs that name no engine.
   thread->def = "1";
   thread->no_warn_def = 1;
 }

@@ -20,6 +20,12 @@ void nvmepf_unset_option(struct thread_data *td, size_t offset);
 /// Say once which options of its own engine a job sets, to no effect.
 void nvmepf_note_foreign_options(struct thread_data *td);
 
+/// Whether `path` is a device that keeps what is written to it.
+bool nvmepf_is_device(const char *path);
+
+/// The device that a log would write which the job replays; NULL where there is none. The string stays for ever.
+const char *nvmepf_device_in_logs(const struct thread_data *td);
+
 /// Whether any job would write a real device, which record does not allow; then says so, once.
 bool nvmepf_writes_device(void);
 

@@ -9,6 +9,7 @@
 #include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <signal.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -72,16 +73,34 @@ int nvmepf_guard_install(bool *privileges_kept) {
   return (int)listener;
 }
 
+static void wake(int signal) { (void)signal; }
+
+pid_t nvmepf_fork_below(void) {
+  const struct sigaction action = {.sa_handler = wake};
+  sigset_t ended;
+
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    return -1;
+  const pid_t pid = fork();
+  if (pid > 0) {
+    // Blocked but in nvmepf_guard_receive, so that none is missed between a look for ended children and the wait.
+    sigemptyset(&ended);
+    sigaddset(&ended, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &ended, NULL);
+    sigaction(SIGCHLD, &action, NULL);
+  }
+  return pid;
+}
+
 int nvmepf_guard_receive(int listener, struct nvmepf_exec *exec) {
   struct seccomp_notif request;
+  sigset_t none;
 
+  sigemptyset(&none);
   for (;;) {
     struct pollfd wait = {.fd = listener, .events = POLLIN};
-    if (poll(&wait, 1, -1) < 0) {
-      if (errno == EINTR)
-        continue;
+    if (ppoll(&wait, 1, NULL, &none) < 0)
       return -1;
-    }
     if (!(wait.revents & POLLIN))
       return 0;
     memset(&request, 0, sizeof(request));
@@ -112,6 +131,21 @@ void nvmepf_guard_answer(int listener, uint64_t id, int error) {
     answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
   ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer);
 }
+
+int nvmepf_standard_error_of(int32_t pid) {
+  const int process = (int)syscall(__NR_pidfd_open, pid, 0);
+  if (process < 0)
+    return -1;
+  const int fd = (int)syscall(__NR_pidfd_getfd, process, STDERR_FILENO, 0);
+  close(process);
+  struct pollfd writable = {.fd = fd, .events = POLLOUT};
+  if (fd < 0 || (poll(&writable, 1, 0) == 1 && writable.revents == POLLOUT))
+    return fd;
+  close(fd);
+  return -1;
+}
+
+void nvmepf_close_range(unsigned first, unsigned last) { close_range(first, last, 0); }
 
 int nvmepf_open_in_root(int root, const char *path) {
   const struct open_how how = {.flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_IN_ROOT};

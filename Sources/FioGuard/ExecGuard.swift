@@ -2,38 +2,44 @@ import CPlatform
 import Glibc
 
 /// Watches every program that a recorded command and its descendants run, and refuses a fio that would work on real files
-/// and devices (seccomp_unotify(2)). It is a process of its own: it stays as long as any of them, so none is left waiting
-/// when the recording has ended.
+/// and devices (seccomp_unotify(2)). It is a process of its own, the parent of the command and the ancestor of all that the
+/// command leaves behind: so it may read their memory (Yama's ptrace_scope 1), and it stays as long as any of them, so none
+/// is left waiting when the recording has ended.
 public struct ExecGuard {
-  /// Hidden words by which nvmepf is started as one of the two processes.
-  private static let watcher = "--exec-watcher"
-  private static let watched = "--exec-watched"
+  /// A hidden word by which nvmepf is started as the watcher.
+  private static let name = "--exec-guard"
 
-  /// Words that start the watcher; the socket is its end of a pair.
-  public static func watcherWords(socket: Int32, folder: String) -> [[UInt8]] {
-    words([watcher, "\(socket)", folder])
+  /// Words that start `command` below a watcher.
+  /// - Parameters:
+  ///   - socket: where the watcher tells the recording about the command.
+  ///   - isNeeded: the command does not run where it cannot be watched.
+  public static func words(socket: Int32, folder: String, isNeeded: Bool, command: [[UInt8]]) -> [[UInt8]] {
+    ["/proc/self/exe", name, "\(socket)", folder, isNeeded ? "needed" : "wanted"].map { Array($0.utf8) } + command
   }
 
-  /// Words that run `command` watched.
-  /// - Parameter isNeeded: the command does not run where it cannot be watched.
-  public static func watchedWords(socket: Int32, isNeeded: Bool, command: [[UInt8]]) -> [[UInt8]] {
-    words([watched, "\(socket)", isNeeded ? "needed" : "wanted"]) + command
-  }
-
-  private static func words(_ rest: [String]) -> [[UInt8]] {
-    (["/proc/self/exe"] + rest).map { Array($0.utf8) }
-  }
-
-  /// Where this process was started as one of the two: be it. Returns otherwise.
+  /// Where this process was started as the watcher: be it. Returns otherwise.
   public static func runIfAsked() {
-    guard CommandLine.argc >= 4, let word = CommandLine.unsafeArgv[1] else { return }
-    let (kind, socket) = (String(cString: word), Int32(String(cString: CommandLine.unsafeArgv[2]!)) ?? -1)
-    let third = String(cString: CommandLine.unsafeArgv[3]!)
-    if kind == watcher { watch(socket, third) }
-    if kind == watched, CommandLine.argc > 4 { run(socket, isNeeded: third == "needed") }
+    let words = CommandLine.unsafeArgv
+    guard CommandLine.argc > 5, String(cString: words[1]!) == name, let socket = Int32(String(cString: words[2]!))
+    else { return }
+    let folder = String(cString: words[3]!)
+    var pair: [Int32] = [-1, -1]
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
+      FioSession.fail("cannot make a socket: \(String(cString: strerror(errno)))")
+    }
+    let pid = nvmepf_fork_below()
+    guard pid >= 0 else { FioSession.fail("cannot start the command: \(String(cString: strerror(errno)))") }
+    if pid == 0 {
+      close(socket)
+      run(pair[1], isNeeded: String(cString: words[4]!) == "needed", words + 5)
+    }
+    close(pair[1])
+    watch(pid, CommandReport(socket: socket), pair[0], folder)
   }
 
-  private static func run(_ socket: Int32, isNeeded: Bool) -> Never {
+  private static func run(
+    _ socket: Int32, isNeeded: Bool, _ command: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+  ) -> Never {
     var keepsPrivileges = true
     var listener = nvmepf_guard_install(&keepsPrivileges)
     if listener < 0 {
@@ -52,31 +58,109 @@ public struct ExecGuard {
       close(listener)
     }
     close(socket)
-    let command = CommandLine.unsafeArgv + 4
     execvp(command[0]!, command)
     FioSession.fail("cannot run \(String(cString: command[0]!)): \(String(cString: strerror(errno)))")
   }
 
-  private static func watch(_ socket: Int32, _ folder: String) -> Never {
-    // The terminal's signals are for the command; nobody waits for what this process does not write.
+  private static func watch(_ command: pid_t, _ report: CommandReport, _ socket: Int32, _ folder: String) -> Never {
+    // The terminal's signals are for the command, and so is all that was inherited: a pipe would not end, or a file system
+    // not be unmounted, as long as a descendant lives. Standard error goes with the command.
     setsid()
-    close(STDIN_FILENO)
-    close(STDOUT_FILENO)
+    chdir("/")
+    closeAll(but: [STDERR_FILENO, report.socket, socket])
+    report.send(command)
+    var (listener, keepsPrivileges) = receiveListener(socket)
+    close(socket)
+    var judge = ExecJudge(folder: folder, keepsPrivileges: keepsPrivileges)
+    var request = nvmepf_exec()
+    var hasEnded = false
+    while true {
+      if reap(command, report) { hasEnded = true }
+      switch nvmepf_guard_receive(listener, &request) {
+      case 1:
+        let exec = WatchedExec(request)
+        let reason = judge.refusal(exec)
+        if let reason { hasEnded ? exec.tell(reason) : FioSession.say(reason) }
+        nvmepf_guard_answer(listener, request.id, reason == nil ? 0 : EPERM)
+      case 0:
+        close(listener)
+        listener = -1
+      default: break
+      }
+    }
+  }
+
+  /// The descriptor through which the command's programs are announced, -1 where it is not watched, and whether setuid
+  /// programs keep their privileges.
+  private static func receiveListener(_ socket: Int32) -> (Int32, Bool) {
     var byte: UInt8 = 0
     var listener: Int32 = -1
     var count = 0
     var isCut = false
     let received = nvmepf_receive_with_fds(socket, &byte, 1, &listener, 1, &count, &isCut)
-    close(socket)
-    guard received == 1, count == 1 else { exit(0) }
-    var judge = ExecJudge(folder: folder, keepsPrivileges: byte == 1)
-    var request = nvmepf_exec()
-    while nvmepf_guard_receive(listener, &request) == 1 {
-      let reason = judge.refusal(WatchedExec(request))
-      if let reason { FioSession.say(reason) }
-      nvmepf_guard_answer(listener, request.id, reason == nil ? 0 : EPERM)
+    return received == 1 && count == 1 ? (listener, byte == 1) : (-1, true)
+  }
+
+  /// Take the children that have ended; the last ends this process.
+  /// - Returns: whether the command was among them.
+  private static func reap(_ command: pid_t, _ report: CommandReport) -> Bool {
+    var hasEnded = false
+    var status: Int32 = 0
+    while true {
+      let pid = waitpid(-1, &status, WNOHANG)
+      if pid == command {
+        report.send(status)
+        close(report.socket)
+        let null = open("/dev/null", O_WRONLY | O_CLOEXEC)
+        dup2(null, STDERR_FILENO)
+        close(null)
+        hasEnded = true
+      } else if pid <= 0 {
+        if pid < 0, errno == ECHILD { exit(0) }
+        return hasEnded
+      }
     }
-    exit(0)
+  }
+
+  private static func closeAll(but kept: [Int32]) {
+    var first: UInt32 = 0
+    for descriptor in kept.map(UInt32.init).sorted() {
+      if descriptor > first { nvmepf_close_range(first, descriptor - 1) }
+      first = descriptor + 1
+    }
+    nvmepf_close_range(first, .max)
+  }
+}
+
+/// What the watcher, the command's parent, tells the recording: the command's process identifier, and its status at the end.
+public struct CommandReport: Sendable {
+  public let socket: Int32
+
+  public init(socket: Int32) { self.socket = socket }
+
+  func send(_ value: Int32) {
+    var value = value
+    Glibc.send(socket, &value, MemoryLayout.size(ofValue: value), Int32(MSG_NOSIGNAL))
+  }
+
+  public enum Reading: Equatable, Sendable {
+    case value(Int32)
+    case nothingYet
+    /// The watcher has ended without a word.
+    case lost
+  }
+
+  /// The next.
+  public func read(waits: Bool) -> Reading {
+    var value: Int32 = 0
+    let size = MemoryLayout.size(ofValue: value)
+    let flags = Int32(waits ? MSG_WAITALL : MSG_DONTWAIT)
+    while true {
+      let count = recv(socket, &value, size, flags)
+      if count == size { return .value(value) }
+      if count < 0, errno == EINTR { continue }
+      return count < 0 && errno == EAGAIN ? .nothingYet : .lost
+    }
   }
 }
 
@@ -86,14 +170,15 @@ struct WatchedExec {
   /// As the process names it.
   let path: [UInt8]
   let arguments: [[UInt8]]
-  /// The first entry of its environment that is LD_PRELOAD, whole.
-  let preload: [UInt8]?
+  /// Entries of its environment that say what is loaded, in their order; nil where not all entries could be read.
+  private let loading: [[UInt8]]?
   /// Whether the process's memory said what it runs.
   let isReadable: Bool
   private let directory: Int32?
 
   /// Entries of a list that are read.
-  private static let wordsMax = 8192
+  private static let (argumentsMax, entriesMax) = (256, 65_536)
+  private static let loadingNames = ["LD_PRELOAD=", "LD_LIBRARY_PATH=", "PATH="].map { Array($0.utf8) }
 
   init(_ request: nvmepf_exec) {
     pid = request.pid
@@ -108,11 +193,50 @@ struct WatchedExec {
     let read = reader.string(values[first], max: Int(PATH_MAX))
     isReadable = read != nil
     path = read ?? []
-    arguments = reader.list(values[first + 1], max: 256).map { reader.string($0, max: Int(PATH_MAX)) ?? [] }
-    let name = Array("LD_PRELOAD=".utf8)
-    preload =
-      reader.list(values[first + 2], max: WatchedExec.wordsMax).lazy
-      .compactMap { reader.string($0, max: name.count) == name ? reader.string($0, max: Int(PATH_MAX)) : nil }.first
+    arguments = (reader.list(values[first + 1], max: WatchedExec.argumentsMax).values)
+      .map { reader.string($0, max: Int(PATH_MAX)) ?? [] }
+    let entries = reader.list(values[first + 2], max: WatchedExec.entriesMax)
+    loading =
+      !entries.isWhole
+      ? nil
+      : entries.values.compactMap { address in
+        let start = reader.string(address, max: 16) ?? []
+        return WatchedExec.loadingNames.contains(where: start.starts) ? reader.string(address, max: 1 << 17) : nil
+      }
+  }
+
+  /// What its environment sets `name` to: as often as it does so. nil where that is not known.
+  func values(of name: String) -> [[UInt8]]? {
+    let lead = Array("\(name)=".utf8)
+    return loading?.filter { $0.starts(with: lead) }.map { Array($0.dropFirst(lead.count)) }
+  }
+
+  /// Folders in which ld.so would look for a program whose name has no slash: of its environment and of its options.
+  var libraryFolders: [[UInt8]] {
+    ((values(of: "LD_LIBRARY_PATH") ?? []) + arguments)
+      .flatMap { $0.split(whereSeparator: { $0 == 0x3a || $0 == 0x3b }) }
+      .filter { $0.contains(0x2f) }.map { Array($0) }
+  }
+
+  /// The first program of that name in its PATH.
+  func inSearchPath(_ name: [UInt8]) -> [UInt8]? {
+    for folder in (values(of: "PATH")?.last ?? []).split(separator: 0x3a) {
+      let path = Array(folder) + [0x2f] + name
+      let descriptor = open(path)
+      if descriptor >= 0 {
+        close(descriptor)
+        return path
+      }
+    }
+    return nil
+  }
+
+  /// A line on its own standard error.
+  func tell(_ text: String) {
+    let descriptor = nvmepf_standard_error_of(pid)
+    guard descriptor >= 0 else { return }
+    FioSession.say(text, on: descriptor)
+    close(descriptor)
   }
 
   /// The file that it would run; -1 with errno.
@@ -137,10 +261,10 @@ struct WatchedExec {
     path.withCString { Glibc.open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
   }
 
+  /// Whether a path leads it where it leads this process: they have the same root directory, and the same mounts.
   private var isSameRoot: Bool {
-    var (own, other) = (stat(), stat())
-    guard stat("/", &own) == 0, stat("/proc/\(pid)/root", &other) == 0 else { return true }
-    return own.st_ino == other.st_ino && own.st_dev == other.st_dev
+    FileIdentity.isSame("/", "/proc/\(pid)/root")
+      && FileIdentity.isSame("/proc/self/ns/mnt", "/proc/\(pid)/ns/mnt")
   }
 }
 
@@ -171,17 +295,18 @@ private struct MemoryReader {
     return result
   }
 
-  /// Pointers up to the null.
-  func list(_ address: UInt64, max: Int) -> [UInt64] {
+  /// Pointers up to the null, and whether these are all.
+  func list(_ address: UInt64, max: Int) -> (values: [UInt64], isWhole: Bool) {
     var result: [UInt64] = []
     while address != 0, result.count < max {
       var pointer: UInt64 = 0
       let place = address &+ UInt64(result.count * pointerBytes)
-      guard pread(descriptor, &pointer, pointerBytes, Int(bitPattern: UInt(place))) == pointerBytes, pointer != 0 else {
-        break
+      guard pread(descriptor, &pointer, pointerBytes, Int(bitPattern: UInt(place))) == pointerBytes else {
+        return (result, false)
       }
+      if pointer == 0 { return (result, true) }
       result.append(pointer)
     }
-    return result
+    return (result, address == 0)
   }
 }

@@ -10,19 +10,6 @@ struct ExecJudge {
     (self.folder, self.keepsPrivileges) = (folder, keepsPrivileges)
   }
 
-  private struct FileIdentity: Hashable {
-    let device: UInt64
-    let inode: UInt64
-    let size: Int64
-    let changed: Int
-    let changedNs: Int
-
-    init(_ status: stat) {
-      (device, inode, size) = (UInt64(status.st_dev), UInt64(status.st_ino), Int64(status.st_size))
-      (changed, changedNs) = (status.st_ctim.tv_sec, status.st_ctim.tv_nsec)
-    }
-  }
-
   /// Files that are remembered.
   private static let knownMax = 4096
   /// Scripts whose interpreter is a script, as the kernel follows them.
@@ -30,14 +17,6 @@ struct ExecJudge {
 
   /// Programs that load another one without an exec of its own.
   private static let loaders = ["ld-linux", "ld-musl", "ld.so", "valgrind", "qemu-"]
-  /// Programs that have others run by a process that is not watched.
-  private static let delegating: Set<String> = [
-    "at", "batch", "docker", "lxc-attach", "lxc-execute", "machinectl", "nerdctl", "podman", "screen", "systemd-run",
-    "tmux",
-  ]
-  /// The same, but only where their arguments name fio.
-  private static let remote: Set<String> = ["busctl", "crontab", "kubectl", "ssh", "systemctl"]
-
   private static let remedy = "(--allow-real-devices lets it run)"
 
   /// Why it may not be run, in one line; nil where it may.
@@ -57,18 +36,36 @@ struct ExecJudge {
       guard FioSession.exists(folder) else {
         return "\(exec.path.text) was not run: the recording under which it was started has ended"
       }
+      if let reason = foreignerRefusal(exec) { return reason }
       if isPreloaded(exec) { return nil }
       return "\(exec.path.text) was not run: it is fio, and would work on real files and devices; name it first in "
         + "record's command, or call it as plain fio \(ExecJudge.remedy)"
-    case .other, .script: return FioSession.exists(folder) ? launcherRefusal(exec, descriptor) : nil
+    case .other, .script:
+      guard FioSession.exists(folder) else { return nil }
+      if exec.path.starts(with: Array("\(folder)/fio".utf8)), let reason = foreignerRefusal(exec) { return reason }
+      return launcherRefusal(exec, descriptor)
     }
   }
 
-  /// Whether the engine will be loaded before it.
+  /// Whether the engine will be loaded before any other library. The C library takes the last LD_PRELOAD of an environment,
+  /// a shell the first: all must begin with the engine. And the process must find there what lies there.
   private func isPreloaded(_ exec: WatchedExec) -> Bool {
-    guard let preload = exec.preload else { return false }
-    let wanted = Array(FioSession.preload(folder).utf8)
-    return preload.starts(with: wanted) && (preload.count == wanted.count || preload[wanted.count] == 0x3a)
+    guard let lists = exec.values(of: "LD_PRELOAD"), !lists.isEmpty else { return false }
+    let engine = Array(FioSession.engine(folder).utf8)
+    guard lists.allSatisfy({ $0.split(whereSeparator: { $0 == 0x3a || $0 == 0x20 }).first.map(Array.init) == engine })
+    else { return false }
+    let descriptor = exec.open(engine)
+    defer { close(descriptor) }
+    return descriptor >= 0 && FileIdentity(descriptor) == FileIdentity(path: engine.text)
+  }
+
+  /// A recording's folder is for its owner and root.
+  private func foreignerRefusal(_ exec: WatchedExec) -> String? {
+    guard let owner = FileIdentity(path: folder)?.owner, let user = FileIdentity(path: "/proc/\(exec.pid)")?.owner,
+      user != 0, user != owner
+    else { return nil }
+    return "\(exec.path.text) was not run: it is fio, started as user \(user), who may not enter the recording of user "
+      + "\(owner): start nvmepf itself as user \(user) \(ExecJudge.remedy)"
   }
 
   /// Who may run a file may not be allowed to read it; then its name decides.
@@ -78,9 +75,7 @@ struct ExecJudge {
   }
 
   private mutating func judge(_ descriptor: Int32) -> Program {
-    var status = stat()
-    guard fstat(descriptor, &status) == 0 else { return .other }
-    let identity = FileIdentity(status)
+    guard let identity = FileIdentity(descriptor) else { return .other }
     if let program = known[identity] { return program }
     let program = Program(descriptor)
     if known.count >= ExecJudge.knownMax { known = [:] }
@@ -105,27 +100,38 @@ struct ExecJudge {
     let name = exec.path.baseName.text
     let own = Array(folder.utf8)
     let namesOurs = exec.arguments.contains { $0.starts(with: own) }
-    if ExecJudge.loaders.contains(where: name.hasPrefix), !name.hasPrefix("qemu-system"), !namesOurs {
-      for word in exec.arguments.dropFirst() where word.contains(0x2f) || word.text == "fio" {
-        let file = exec.open(word)
-        guard file >= 0 else { continue }
-        defer { close(file) }
-        if judge(file).isFio {
-          return "\(name) was not run: it would load \(word.text), which would work on real files and devices "
-            + ExecJudge.remedy
-        }
-      }
+    if ExecJudge.loaders.contains(where: name.hasPrefix), !name.hasPrefix("qemu-system"), !namesOurs,
+      let word = loadedFio(exec)
+    {
+      return
+        "\(name) was not run: it would load \(word), which would work on real files and devices \(ExecJudge.remedy)"
     }
-    let isDelegating =
-      ExecJudge.delegating.contains(name)
-      || (ExecJudge.remote.contains(name) && exec.arguments.contains { $0.text.contains("fio") })
-    if isDelegating, !namesOurs {
+    if !namesOurs, Delegates.hasOthersRun(name, exec.arguments.map(\.text)) {
       return
         "\(name) was not run: what it starts is not under this recording, and a fio in it would work on real files "
         + "and devices \(ExecJudge.remedy)"
     }
     noteLostPrivileges(exec, descriptor)
     return nil
+  }
+
+  /// The argument that is a fio for a loader. valgrind looks for it in PATH, ld.so in its library path, others in the working
+  /// directory; which of the arguments it is, only the loader knows.
+  private mutating func loadedFio(_ exec: WatchedExec) -> String? {
+    let folders = [[]] + exec.libraryFolders
+    for word in exec.arguments.dropFirst() where !word.isEmpty && word.first != 0x2d {
+      let places = word.contains(0x2f) ? [word] : folders.map { $0.isEmpty ? word : $0 + [0x2f] + word }
+      if places.contains(where: { leadsToFio(exec, $0) }) { return word.text }
+      if !word.contains(0x2f), let found = exec.inSearchPath(word), leadsToFio(exec, found) { return word.text }
+    }
+    return nil
+  }
+
+  private mutating func leadsToFio(_ exec: WatchedExec, _ path: [UInt8]) -> Bool {
+    let file = exec.open(path)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    return judge(file).isFio
   }
 
   /// sudo and the like start, and find that they may not do what they are for.

@@ -48,8 +48,8 @@ public struct FioSession: Sendable {
     return own
   }
 
-  /// The preloaded engine, as it stands first in a fio's environment.
-  public static func preload(_ folder: String) -> String { "LD_PRELOAD=\(folder)/\(engineName)" }
+  /// The engine, which is to be loaded first into a fio.
+  static func engine(_ folder: String) -> String { "\(folder)/\(engineName)" }
 
   /// Whether the recording is still there.
   public static func exists(_ folder: String) -> Bool { access("\(folder)/\(settingsName)", F_OK) == 0 }
@@ -67,8 +67,10 @@ public struct FioSession: Sendable {
       let parts = line.split(separator: "=", maxSplits: 1)
       if parts.count == 2 { setenv(String(parts[0]), String(parts[1]), 1) }
     }
+    // A fio that crashes is to end as it would without a Swift library in it.
+    setenv("SWIFT_BACKTRACE", "enable=no", 0)
     let others = getenv("LD_PRELOAD").map { ":" + String(cString: $0) } ?? ""
-    setenv("LD_PRELOAD", "\(folder)/\(engineName)\(others)", 1)
+    setenv("LD_PRELOAD", engine(folder) + others, 1)
     execv(target, CommandLine.unsafeArgv)
     fail("cannot run \(String(cString: target)): \(String(cString: strerror(errno)))")
   }
@@ -78,10 +80,10 @@ public struct FioSession: Sendable {
     exit(2)
   }
 
-  /// One line to standard error.
-  static func say(_ text: String) {
+  /// One line, to standard error unless another descriptor is given.
+  static func say(_ text: String, on descriptor: Int32 = STDERR_FILENO) {
     let line = Array("nvmepf: \(text)\n".utf8)
-    _ = Glibc.write(STDERR_FILENO, line, line.count)
+    _ = Glibc.write(descriptor, line, line.count)
   }
 
   private static func link(_ target: String, _ path: String) throws(FioProblem) {

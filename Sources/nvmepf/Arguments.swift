@@ -101,7 +101,7 @@ struct EndpointOptions: ParsableArguments {
   var prefault = true
 
   @Option(help: ArgumentHelp("I/O queue pairs that a host may create: 1 to 128.", valueName: "number"))
-  var queues = 16
+  var queues = 64
 
   @Option(help: ArgumentHelp("Keep only the newest part of the recording, about this much.", valueName: "bytes"))
   var flightRecorder: ByteCount?

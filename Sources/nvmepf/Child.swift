@@ -1,8 +1,11 @@
+import FioGuard
 import Glibc
 
 /// A command that runs under the recording.
 struct Child {
   let pid: pid_t
+  /// Where the watcher that is the command's parent tells its status; nil where this process is the parent.
+  private let report: CommandReport?
 
   /// Whether there is such a command, before anything is begun for it.
   static func check(_ name: String) throws(Failure) {
@@ -47,12 +50,39 @@ struct Child {
         description: "cannot run \(String(cString: arguments[0]!)): \(String(cString: strerror(error)))")
     }
     self.pid = pid
+    report = nil
+  }
+
+  /// A command below a watcher.
+  /// - Parameter folder: the recording's.
+  init(
+    watched command: [[UInt8]], isNeeded: Bool, folder: String, environment: [String: String]
+  ) throws(Failure) {
+    var pair: [Int32] = [-1, -1]
+    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
+      throw Failure(description: "cannot make a socket: \(String(cString: strerror(errno)))")
+    }
+    defer { close(pair[1]) }
+    let words = ExecGuard.words(socket: pair[1], folder: folder, isNeeded: isNeeded, command: command)
+    _ = try Child(words, environment: environment, inheriting: pair[1])
+    close(pair[1])
+    pair[1] = -1
+    let report = CommandReport(socket: pair[0])
+    guard case .value(let pid) = report.read(waits: true) else {
+      throw Failure(description: "the watcher of the command's programs has ended")
+    }
+    (self.pid, self.report) = (pid, report)
   }
 
   /// - Returns: the exit status as a shell has it; nil while it runs.
-  func exitStatus() -> Int32? {
+  func exitStatus() throws(Failure) -> Int32? {
     var status: Int32 = 0
-    guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
+    switch report?.read(waits: false) {
+    case nil: guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
+    case .value(let value): status = value
+    case .nothingYet: return nil
+    case .lost: throw Failure(description: "the watcher of the command's programs was killed", status: 1)
+    }
     return status & 0x7f == 0 ? status >> 8 & 0xff : 128 + status & 0x7f
   }
 }

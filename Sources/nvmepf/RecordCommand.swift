@@ -253,7 +253,7 @@ struct RecordCommand: ParsableCommand {
   private func run(_ child: Child, _ watch: Watch) throws(Failure) -> Int32 {
     var firstNs: UInt64?
     while true {
-      if let status = child.exitStatus() { return status }
+      if let status = try child.exitStatus() { return status }
       if let arrival = OwnProcess.nextArrival(withinMs: 200), arrival.isEnding {
         if let firstNs, arrival.isRepeatable, Clock.monotonicNs() - firstNs >= OwnProcess.requestNs {
           kill(child.pid, SIGKILL)

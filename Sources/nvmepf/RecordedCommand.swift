@@ -64,20 +64,7 @@ struct RecordedCommand {
       tell("nvmepf: the command raises its privileges and cannot be watched: only the fio named in it is redirected")
       return try Child(words, environment: environment)
     }
-    return try watched(words, environment, folder)
-  }
-
-  private func watched(_ words: [[UInt8]], _ environment: [String: String], _ folder: String) throws(Failure) -> Child {
-    var pair: [Int32] = [-1, -1]
-    guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
-      throw Failure(description: "cannot make a socket: \(String(cString: strerror(errno)))")
-    }
-    defer { for descriptor in pair { close(descriptor) } }
-    _ = try Child(
-      ExecGuard.watcherWords(socket: pair[0], folder: folder), inheriting: pair[0])
-    return try Child(
-      ExecGuard.watchedWords(socket: pair[1], isNeeded: fio == nil, command: words), environment: environment,
-      inheriting: pair[1])
+    return try Child(watched: words, isNeeded: fio == nil, folder: folder, environment: environment)
   }
 
   /// QEMU gets the endpoint as a device, unless its command line has one already.

@@ -49,8 +49,20 @@ printf '#!/usr/bin/env fio\n[j]\n%b' "$lines" >shebang-env.fio
 printf '#!/bin/sh\nexec fio "$@"\n' >script
 printf '#!/bin/sh\nexec %s "$@"\n' "$real" >absolute-script
 printf '#!/bin/sh\nPATH=/usr/bin:/bin\nfio "$@"\n' >path-script
+printf '#!/bin/sh\n"$@"\n' >first-word
 cp script docker
-chmod +x docker shebang.fio shebang-env.fio script absolute-script path-script
+cp script srun
+cp first-word ssh
+cat >two-preloads.py <<'END'
+# An environment with two entries LD_PRELOAD, of which the C library takes the last.
+import ctypes, os
+words = [os.environ["real"].encode()] + os.environ["job"].encode().split()
+engine = os.environ["PATH"].split(":")[0] + "/fio-engine.so"
+entries = [b"LD_PRELOAD=" + engine.encode(), b"LD_PRELOAD="]
+strings = lambda list: (ctypes.c_char_p * (len(list) + 1))(*list, None)
+ctypes.CDLL(None).execve(words[0], strings(words), strings(entries))
+END
+chmod +x docker srun ssh first-word shebang.fio shebang-env.fio script absolute-script path-script
 cp "$real" renamed
 mkdir -p linked && ln -s "$real" linked/benchmark
 echo "$job" >plain.args
@@ -67,7 +79,7 @@ way() {
   local wanted=$1 name=$2 status commands
   shift 2
   rm -f t.nvpt*
-  timeout 60 "$nvmepf" record ${allow:-} --backend memory --size 16MiB -o t.nvpt -- "$@" >out 2>&1 </dev/null
+  timeout 180 "$nvmepf" record ${allow:-} --backend memory --size 16MiB -o t.nvpt -- "$@" >out 2>&1 </dev/null
   status=$?
   commands=$("$nvmepf" info --json t.nvpt 2>/dev/null | sed -n 's/.*"commands" *: *\([0-9]*\).*/\1/p' | head -n 1)
   if [ "$(sha256sum <victim)" != "$before" ]; then
@@ -160,12 +172,30 @@ way runs "in the background" sh -c 'fio $job & wait'
 way runs "a profile" fio --profile=tiobench --size=1m --numruns=1 --dir="$work"
 way refused "a client" fio --client=localhost engine.fio
 way refused "a container" sh -c './docker run debian fio'
+way refused "a scheduler" ./srun fio $job
+way refused "another machine" sh -c './ssh host fio $job'
+way runs "a command after --" nice -n 1 -- fio $job
+way refused "an environment with two preloads" python3 two-preloads.py
+way refused "the loader, which searches" sh -c '$(ls /lib64/ld-linux* /lib/ld-linux* 2>/dev/null | head -n 1) --library-path "${real%/*}" fio $job'
 if [ "$(id -u)" = 0 ]; then
   way runs "unshare" unshare -m fio $job
   way runs "unshare with an absolute path" unshare -mp --fork "$real" $job
   way refused "unshare in a shell" sh -c 'unshare -mp --fork $real $job'
   way refused "another root" sh -c 'mkdir -p root && unshare -m sh -c "mount --rbind / root && chroot root $real $job"'
   way runs "setpriv" setpriv --no-new-privs fio $job
+  way refused "fio mounted over another program" unshare -m sh -c 'mount --bind $real /bin/true && /bin/true $job'
+  way runs "su -c" su -c "fio $job"
+  way runs "runuser" runuser -u root -- fio $job
+  way refused "another user" runuser -u nobody -- fio $job
+  way refused "another user, in a shell" sh -c 'exec setpriv --reuid 65534 fio $job'
+  if command -v sudo >/dev/null; then
+    way runs "sudo" sudo fio $job
+    way runs "sudo with an environment and --" sudo -u root A=1 -- fio $job
+    way refused "sudo in a shell, which has a PATH of its own" sh -c 'sudo fio $job'
+    way refused "sudo as another user" sudo -u nobody fio $job
+  else
+    echo "    NOT RUN: 4 ways with sudo, which is not installed"
+  fi
 
   # A device that is the victim, or one that nothing drives, where the machine has no loop devices.
   if loop=$(losetup --find --show victim 2>/dev/null); then device=$loop; else
@@ -193,11 +223,15 @@ if [ "$(id -u)" = 0 ]; then
   way refused "a device as output in two words" fio --output "$device" plain.fio
   way refused "a device as a log of I/O" fio $job --write_iolog="$device"
   way refused "a device to which a log is redirected" fio --name=j --read_iolog=written.log --replay_redirect="$device"
+  printf "fio version 2 iolog\n$device add\n$device open\n$device read 0 4096\n$device write 4096 4096\n$device close\n" >names.log
+  printf "fio version 3 iolog\n1 $victim add\n1 $device add\n2 $device open\n3 $device trim 0 4096\n" >names3.log
+  way refused "a device that a log names" fio --name=j --read_iolog=names.log
+  way refused "a device that the second log names" fio --name=j --read_iolog=written.log:names3.log
   way runs "a device that is read" fio $onto --rw=read
   way runs "/dev/null" fio $job --filename=/dev/null --output=/dev/null
   allow=--allow-real-devices way runs "a device, allowed" fio $onto
 else
-  echo "    NOT RUN: 22 ways that need root"
+  echo "    NOT RUN: 33 ways that need root"
 fi
 echo "    $((ran + refused + failed)) ways of starting fio: $ran on the endpoint, $refused refused, $failed failed"
 [ $failed = 0 ]

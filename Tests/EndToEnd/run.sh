@@ -186,6 +186,57 @@ test_fio_behind_others() {
 
 test_fio_ways() { "$here/fio-ways.sh" "$nvmepf" || exit 1; }
 
+# What the user `nobody` may run: the build may lie where that user may not go.
+copy_for_everybody() {
+  local folder
+  folder=$(mktemp -d) && chmod 755 "$folder" "$work" || die "no folder"
+  cp "$release"/{nvmepf,libnvmepf-host.so,nvmepf-fio.so} "$folder"
+  echo "$folder"
+}
+
+# With Yama, where this kernel has it, an ordinary user may read the memory of descendants alone.
+test_fio_ways_as_an_ordinary_user() {
+  [ "$(id -u)" = 0 ] || { echo "    NOT RUN: needs root, to become another user"; return; }
+  local programs scope=/proc/sys/kernel/yama/ptrace_scope before status=0
+  programs=$(copy_for_everybody)
+  if [ -w $scope ]; then
+    before=$(cat $scope)
+    echo 1 >$scope
+  else
+    echo "    NOT RUN with ptrace_scope 1: this kernel has no Yama, or it cannot be set here"
+  fi
+  (cd / && HOME=/nonexistent setpriv --reuid=65534 --regid=65534 --clear-groups "$here/fio-ways.sh" "$programs/nvmepf") || status=1
+  [ -z "${before:-}" ] || echo "$before" >$scope
+  rm -rf "$programs"
+  return $status
+}
+
+# The job files in fio's source, which building the engine has fetched.
+test_fio_examples() {
+  local version
+  version=$(dpkg-query --show --showformat '${Version}' fio)
+  "$here/fio-examples.sh" "$nvmepf" "${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf/fio-$version/source/examples" || exit 1
+}
+
+# A daemon that a command leaves keeps no pipe open, and no folder in use; later it cannot run fio.
+test_command_leaves_a_daemon() {
+  mkfifo go
+  export real=$(command -v fio)
+  timeout 60 "$nvmepf" record -o d.nvpt -- sh -c \
+    'fio --name=j --rw=read --bs=4k --size=64k; (read _; $real --name=late --rw=write --size=4k --filename=victim) <>go >/dev/null 2>late & echo $! >pid' \
+    2>&1 | cat >out || die "the pipe stayed open: $(cat out)"
+  kill -0 "$(cat pid)" || die "the daemon has ended with the recording"
+  local process
+  for process in /proc/[0-9]*; do
+    ! { tr '\0' ' ' <"$process/cmdline" | grep -q -- '--exec-guard' && [ "$(readlink "$process/cwd")" = "$PWD" ]; } 2>/dev/null ||
+      die "the watcher keeps the folder"
+  done
+  echo >go
+  tail --pid="$(cat pid)" -f /dev/null
+  grep -q 'the recording under which it was started has ended' late || die "fio was not refused: $(cat late)"
+  [ ! -e victim ] || die "fio wrote a file"
+}
+
 # Each file has blocks of its own, so verify finds what was written to it.
 test_fio_several_files() {
   printf '[global]\nrw=randwrite\nbs=4k\nsize=2m\niodepth=8\nverify=crc32c\n[a]\nfilename=/dev/a:/dev/b\n[c]\nnrfiles=3\n[d]\nfilename=/dev/b\noffset=2m\n' >job.fio

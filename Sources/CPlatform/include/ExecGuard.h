@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 // A program that a watched process is about to run, stopped until it is answered: seccomp_unotify(2).
 struct nvmepf_exec {
@@ -20,11 +21,22 @@ struct nvmepf_exec {
 // setuid programs run without their privileges.
 int nvmepf_guard_install(bool *privileges_kept);
 
-// Wait for the next. 1, 0 when no watched process is left, -1 with errno.
+// Fork, and become the ancestor of all that descends from the child: its orphans become children of this process. 0 in the
+// child, its identifier in the parent, -1 with errno. For a process of one thread.
+pid_t nvmepf_fork_below(void);
+
+// Wait for the next. 1, 0 when no watched process is left, -1 with errno: EINTR when a child has ended. A listener of -1
+// waits for that alone.
 int nvmepf_guard_receive(int listener, struct nvmepf_exec *exec);
 
 // Let it continue, or fail with `error` where that is not 0.
 void nvmepf_guard_answer(int listener, uint64_t id, int error);
+
+// A duplicate of another process's standard error that takes a line at once; -1 where there is none.
+int nvmepf_standard_error_of(int32_t pid);
+
+// Close all descriptors from `first` to `last`, where the kernel can (5.9 or later).
+void nvmepf_close_range(unsigned first, unsigned last);
 
 // Open `path` as a process sees it whose root directory is `root`. -1 with errno.
 int nvmepf_open_in_root(int root, const char *path);

@@ -1,0 +1,58 @@
+#!/bin/bash
+# fio-examples.sh NVMEPF FOLDER
+#
+# Runs every job file of FOLDER, the examples in fio's source, under `nvmepf record`: smaller, shorter, and with files in place
+# of devices. Each that fio itself can run ends well or is refused with a line, and the files stay as they were. Prints a line
+# for each that fails, and a count.
+set -uo pipefail
+nvmepf=$(realpath "${1:?usage: fio-examples.sh NVMEPF FOLDER}")
+examples=$(realpath "${2:?usage: fio-examples.sh NVMEPF FOLDER}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/jobs" && cd "$work/jobs" || exit
+ran=0 refused=0 failed=0 lacking=0
+
+# Every path loses its folder, so that nothing outside of this one is touched.
+for example in "$examples"/*.fio; do
+  sed -E 's/^(\s*(size|filesize|io_size|file_size)\s*=).*/\11m/
+    s/^(\s*(runtime|timeout|ramp_time|ss_ramp|ss_dur|startdelay)\s*=).*/\11s/
+    s/^(\s*(numjobs|loops|number_ios)\s*=).*/\12/; s/^(\s*nrfiles\s*=).*/\14/
+    s/^(\s*(offset|offset_increment|zonesize)\s*=).*/\164k/; s/^\s*rate(_iops)?\s*=.*//
+    s/^(\s*directory\s*=).*/\1./; /^\s*filename\s*=/s|[^=:,; ]*/||g' "$example" >"${example##*/}"
+done
+victims=()
+for name in $(sed -nE 's/^\s*filename\s*=\s*([^;#]*).*/\1/p' ./*.fio | tr ':' ' ' | tr ' ' '\n' | sort -u); do
+  head -c 1048576 /dev/urandom >"$name"
+  victims+=("$name")
+done
+before=$(sha256sum "${victims[@]}")
+cp -r . ../native
+
+# What ends badly without nvmepf as well is none of ours: an engine or a device that is not here, a fault of fio's.
+fails_natively() { ! (cd ../native && timeout 60 fio "$1" >out 2>&1 </dev/null); }
+
+fail() {
+  echo "    FAILED: $1: $2"
+  sed 's/^/      /' out | tail -n 6
+  failed=$((failed + 1))
+}
+
+for job in *.fio; do
+  timeout 120 "$nvmepf" record --backend memory --size 16MiB -o t.nvpt -- fio "$job" >out 2>&1 </dev/null
+  status=$?
+  if [ "$(sha256sum "${victims[@]}")" != "$before" ]; then
+    fail "$job" "a file was written"
+    before=$(sha256sum "${victims[@]}")
+  elif grep -q '^nvmepf: .*run this job without' out; then
+    refused=$((refused + 1))
+  elif [ $status = 0 ]; then
+    ran=$((ran + 1))
+  elif fails_natively "$job"; then
+    lacking=$((lacking + 1))
+  else
+    fail "$job" "status $status"
+  fi
+done
+echo "    $((ran + refused + failed + lacking)) examples of fio's: $ran ran, $refused refused, $failed failed," \
+  "$lacking end badly without nvmepf too"
+[ $failed = 0 ] && [ $ran -gt 0 ]
