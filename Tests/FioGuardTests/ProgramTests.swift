@@ -92,3 +92,13 @@ import Testing
     #expect(!CommandWords.raisesPrivileges(["echo", "sudo"].map { Array($0.utf8) }))
   }
 }
+
+@Suite struct DelegatesTests {
+  @Test func whoeverHandsWorkOnIsKnown() {
+    #expect(Delegates.hasOthersRun("srun", ["srun", "hostname"]))
+    #expect(Delegates.hasOthersRun("podman", ["podman", "run", "image"]))
+    #expect(Delegates.hasOthersRun("ssh", ["ssh", "host", "sudo fio job.fio"]))
+    #expect(!Delegates.hasOthersRun("ssh", ["ssh", "host", "uptime"]))
+    #expect(!Delegates.hasOthersRun("nice", ["nice", "fio"]))
+  }
+}
