@@ -64,7 +64,7 @@ public struct Replayer: ~Copyable {
     } catch .unknownVersion {
       throw TraceError(
         .tooNew,
-        "another version recorded it, whose engine has other state; replay it with that version, which nvmepf info names"
+        "its checkpoints have a layout that this nvmepf does not know; replay it with the build that recorded it"
       )
     } catch {
       throw TraceError(.damaged, "a checkpoint is damaged")
