@@ -7,7 +7,7 @@ const volatile u32 only_qid = ~0u;
 const volatile u64 exec_iod_work = 0;
 const volatile u64 cq_work = 0;
 
-/* Set once every probe is attached: events of before would be of half a recording. */
+/* Set when every probe is attached and the recording has begun: earlier events would be half of what happened. */
 volatile u32 recording;
 
 /* Kinds of events: EventKind of Sources/Trace. */

@@ -31,6 +31,7 @@ public final class KernelRecorder: @unchecked Sendable {
 
   // The thread's.
   private var clock: KernelClock
+  /// Before every event: the time of the streams' first records.
   private let begin: UInt64
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
@@ -124,6 +125,8 @@ public final class KernelRecorder: @unchecked Sendable {
         }
       }
     }
+    // Not before `begin`: a stream starts there, and would move older events to that one moment.
+    try probes.start()
     let error = pthread_create(
       &thread, nil,
       { argument in

@@ -1,8 +1,8 @@
 import CBPF
 import Glibc
 
-/// Probes in the kernel, attached while this object lives. The kernel takes them away with the process, however it ends.
-/// One thread at a time, but for `emitForMeasurement`.
+/// Probes in the kernel, attached while this object lives. They emit nothing until a `KernelRecorder` starts them. The
+/// kernel takes them away with the process, however it ends. One thread at a time, but for `emitForMeasurement`.
 public final class Probes: @unchecked Sendable {
   /// How a place in the kernel is looked at, or why it is not.
   public enum Attachment: Equatable, Sendable {
@@ -76,7 +76,6 @@ public final class Probes: @unchecked Sendable {
       for program in plan.programs { roles[program] = role }
     }
     attach(plans)
-    try object.record(true)
   }
 
   deinit {
@@ -96,6 +95,9 @@ public final class Probes: @unchecked Sendable {
     return "this kernel has no BTF (/sys/kernel/btf/vmlinux), without which its structures cannot be read: take a "
       + "kernel with CONFIG_DEBUG_INFO_BTF=y"
   }
+
+  /// Emit events from now on.
+  func start() throws(ProbeError) { try object.record(true) }
 
   /// Emit nothing any more.
   func pause() { try? object.record(false) }
@@ -267,7 +269,6 @@ public final class Probes: @unchecked Sendable {
       case .refused(let refusal): throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
       }
     }
-    try object.record(true)
     countCosts()
   }
 
