@@ -68,6 +68,7 @@ public final class Ring: @unchecked Sendable {
     let descriptor = open(unfinished, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     guard descriptor >= 0 else { throw TraceError.system("cannot create the ring \(path)", errno) }
     defer { close(descriptor) }
+    Ring.giveToFoldersOwner(descriptor, path)
     // Room is taken now: a full tmpfs must be an error here, not a SIGBUS while recording.
     let error = posix_fallocate(descriptor, 0, off_t(Ring.headerSize) + off_t(capacity) * off_t(Record.size))
     guard error == 0 else {
@@ -88,6 +89,15 @@ public final class Ring: @unchecked Sendable {
       remove(unfinished)
       throw TraceError.system("cannot create the ring \(path)", error)
     }
+  }
+
+  /// A host under sudo is root, and the recorder that reads its ring the ordinary user who owns the folder.
+  private static func giveToFoldersOwner(_ descriptor: Int32, _ path: String) {
+    var folder = stat()
+    guard geteuid() == 0, let slash = path.lastIndex(of: "/"), stat(String(path[..<slash]), &folder) == 0,
+      folder.st_uid != 0
+    else { return }
+    _ = fchown(descriptor, folder.st_uid, folder.st_gid)
   }
 
   /// Open a ring that a producer made. Nothing in it is trusted.
