@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //
 // Keeps real devices from being written. Jobs work on the endpoint whatever they name, but a writing job that names a device
-// is more likely a mistake than meant, so it does not run; and fio's own files (--output, logs) must not be block devices.
-// record says in the environment whether this holds (--allow-real-devices).
+// is more likely a mistake than meant, so fio ends before any job runs; and fio's own files (--output, logs) must not be
+// block devices. record says in the environment whether this holds (--allow-real-devices).
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,14 +46,16 @@ bool nvmepf_is_device(const char *path) {
 
 // The device that a job names and would write.
 static const char *device_of(struct thread_data *td) {
+  const struct ioengine_ops *engine = td->io_ops;
   struct fio_file *file;
   unsigned int index;
 
-  if (!td->io_ops || td->io_ops->setup != ioengine.setup)
+  if (!engine || engine->setup != ioengine.setup)
     return NULL;
   const char *logged = nvmepf_device_in_logs(td);
   if (logged)
     return logged;
+  // What a redirected log's I/O will be is not known yet.
   if (td->o.read_iolog_file && td->o.replay_redirect && nvmepf_is_device(td->o.replay_redirect))
     return td->o.replay_redirect;
   if (!td_write(td) && !td_trim(td))
@@ -74,29 +76,35 @@ static void check_file(const char *path, bool writes) {
   _exit(2);
 }
 
-bool nvmepf_writes_device(void) {
-  static atomic_bool told;
+void nvmepf_refuse_device(struct thread_data *td) {
+  // Never unlocked: who finds a device next waits for the end.
+  static pthread_mutex_t last_words = PTHREAD_MUTEX_INITIALIZER;
+  const char *device = allows_devices() ? NULL : device_of(td);
+
+  if (!device)
+    return;
+  pthread_mutex_lock(&last_words);
+  nvmepf_note("%s: not run: the job writes, and names the device %.200s: remove the name, since fio works on "
+              "the endpoint, or run nvmepf record --allow-real-devices (the job then works on the endpoint as well)",
+              td->o.name, device);
+  _exit(2);
+}
+
+static void refuse_devices(void) {
   struct thread_data *td;
   unsigned int number;
 
-  if (allows_devices())
-    return false;
-  // A job that found it may be gone with what it named.
-  if (atomic_load(&told))
-    return true;
   for_each_td(td, number) {
-    const char *device = device_of(td);
-
     check_file(td->o.write_iolog_file, true);
-    if (!device)
-      continue;
-    if (!atomic_exchange(&told, true))
-      nvmepf_note("%s: not run: the job writes, and names the device %.200s: remove the name, since fio works on "
-                  "the endpoint, or run nvmepf record --allow-real-devices (the job then works on the endpoint as well)",
-                  td->o.name, device);
-    return true;
+    nvmepf_refuse_device(td);
   }
-  return false;
+}
+
+// Later a job may have ended already, and with it what it named.
+void nvmepf_refuse_devices(void) {
+  static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+  pthread_once(&once, refuse_devices);
 }
 
 static void *next(const char *name) {

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -169,6 +170,34 @@ static int load_library(void) {
   return 0;
 }
 
+// Says once what fio waits for, since the endpoint serves one host at a time.
+static void *note_long_wait(void *opened) {
+  struct timespec end;
+  int result;
+
+  clock_gettime(CLOCK_MONOTONIC, &end);
+  end.tv_sec++;
+  while ((result = sem_clockwait(opened, CLOCK_MONOTONIC, &end)) && errno == EINTR)
+    ;
+  if (result)
+    nvmepf_note("fio waits for the endpoint, which serves one host at a time: another fio may be using it");
+  return NULL;
+}
+
+static nvmepf_host *open_host(const char *socket, char *error, size_t error_size) {
+  sem_t opened;
+  pthread_t watcher;
+
+  sem_init(&opened, 0, 0);
+  const bool watches = !pthread_create(&watcher, NULL, note_long_wait, &opened);
+  nvmepf_host *host = library.host_open(socket, error, error_size);
+  sem_post(&opened);
+  if (watches)
+    pthread_join(watcher, NULL);
+  sem_destroy(&opened);
+  return host;
+}
+
 // Opens the controller for the first job; caller holds the lock.
 static int open_controller(const struct options *o) {
   const char *socket = o && o->socket ? o->socket : getenv("NVMEPF_SOCKET");
@@ -183,7 +212,7 @@ static int open_controller(const struct options *o) {
   if (load_library())
     return 1;
 
-  shared.controller = library.host_open(socket, error, sizeof(error));
+  shared.controller = open_host(socket, error, sizeof(error));
   if (!shared.controller) {
     log_err("nvmepf: %s: %s\n", socket, error);
     return 1;
@@ -191,10 +220,8 @@ static int open_controller(const struct options *o) {
   return 0;
 }
 
-// Joins the controller. Called by setup and by init, because create_serialize decides which of them comes first.
+// Joins the controller.
 static int attach(struct thread_data *td) {
-  if (td->io_ops_data)
-    return 0;
   if (!td->o.use_thread) {
     log_err("nvmepf: the jobs share one controller and so must be threads of one process: add thread=1\n");
     return 1;
@@ -394,6 +421,18 @@ static int engine_get_file_size(struct thread_data *td, struct fio_file *file) {
   return 0;
 }
 
+// fio waits for what exec_prerun and exec_postrun start, and a fio among them for the endpoint.
+static void note_inner_fio(const struct thread_data *td) {
+  static atomic_bool told;
+  const char *commands[] = {td->o.exec_prerun, td->o.exec_postrun};
+
+  for (size_t i = 0; i < 2; i++) {
+    if (commands[i] && strstr(commands[i], "fio") && !atomic_exchange(&told, true))
+      nvmepf_note("%s: a fio that exec_prerun or exec_postrun starts waits for ever, because this fio uses the endpoint "
+                  "until it ends", td->o.name);
+  }
+}
+
 // Options that have no effect on the endpoint, but that fio would fail or differ for.
 static void settle_options(struct thread_data *td) {
   static atomic_bool told_of_offload, told_of_memory;
@@ -415,6 +454,15 @@ static void settle_options(struct thread_data *td) {
   }
   o->pre_read = 0;
   nvmepf_note_foreign_options(td);
+  note_inner_fio(td);
+}
+
+// Whether the job will compare what it reads with what was written. A job that only writes reads for do_verify; verify=null
+// does everything but compare.
+static bool compares(const struct thread_data *td) {
+  const struct thread_options *o = &td->o;
+
+  return o->verify != VERIFY_NONE && o->verify != VERIFY_NULL && (td_read(td) || o->do_verify);
 }
 
 // The server says in the environment when the namespace keeps no data.
@@ -422,11 +470,25 @@ static bool refuses_verify(const struct thread_data *td) {
   static atomic_bool told;
   const char *keeps = getenv("NVMEPF_KEEPS_DATA");
 
-  if (td->o.verify == VERIFY_NONE || !keeps || strcmp(keeps, "0"))
+  if (!compares(td) || !keeps || strcmp(keeps, "0"))
     return false;
   if (!atomic_exchange(&told, true))
     nvmepf_note("%s: verify needs a backend that keeps what is written: nvmepf record --backend memory", td->o.name);
   return true;
+}
+
+// What setup and init both need, because create_serialize decides which of them comes first. Refusals come before the
+// controller is opened, so that the previous trace stays.
+static int begin(struct thread_data *td) {
+  if (td->io_ops_data)
+    return 0;
+  nvmepf_refuse_devices();
+  return refuses_verify(td) || attach(td);
+}
+
+int nvmepf_fail_setup(struct thread_data *td) {
+  td_verror(td, ECANCELED, "nvmepf setup");
+  return 1;
 }
 
 static int engine_setup(struct thread_data *td) {
@@ -434,14 +496,13 @@ static int engine_setup(struct thread_data *td) {
   unsigned int i;
 
   settle_options(td);
-  // Before the controller is opened, so that the trace before stays.
-  if (nvmepf_writes_device() || refuses_verify(td) || attach(td))
-    return 1;
+  if (begin(td))
+    return nvmepf_fail_setup(td);
   pthread_mutex_lock(&shared.lock);
   const int failed = place_files();
   pthread_mutex_unlock(&shared.lock);
   if (failed)
-    return 1;
+    return nvmepf_fail_setup(td);
   for_each_file(td, file, i)
     engine_get_file_size(td, file);
   return 0;
@@ -491,7 +552,8 @@ static int engine_init(struct thread_data *td) {
   char error[256] = "";
   uint32_t depth = 0;
 
-  if (attach(td))
+  nvmepf_refuse_device(td);
+  if (begin(td))
     return ENODEV;
 
   struct job *job = td->io_ops_data;

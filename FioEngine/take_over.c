@@ -55,7 +55,7 @@ static bool is_in(const char *const *names, const char *name) {
 static int refuse_setup(struct thread_data *td) {
   nvmepf_note("%s: ioengine=%s changes files, and a controller has none: run this job without nvmepf", td->o.name,
               td->io_ops->name + strlen(PREFIX));
-  return 1;
+  return nvmepf_fail_setup(td);
 }
 
 static char *prefixed(const char *name) {

@@ -2,7 +2,6 @@
 #ifndef NVMEPF_TAKE_OVER_H
 #define NVMEPF_TAKE_OVER_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 struct thread_data;
@@ -26,7 +25,15 @@ bool nvmepf_is_device(const char *path);
 /// The device that a log would write which the job replays; NULL where there is none. The string stays for ever.
 const char *nvmepf_device_in_logs(const struct thread_data *td);
 
-/// Whether any job would write a real device, which record does not allow; then says so, once.
-bool nvmepf_writes_device(void);
+/// End fio if any job would write a real device and record does not allow it. Every job calls it before it opens the
+/// controller, so that none does I/O before all are checked.
+void nvmepf_refuse_devices(void);
+
+/// End fio if this job would: once fio has read the log that the job repeats.
+void nvmepf_refuse_device(struct thread_data *td);
+
+/// Have a job that nvmepf does not set up count in fio's exit status; of one that its own thread sets up fio would report
+/// success.
+int nvmepf_fail_setup(struct thread_data *td);
 
 #endif
