@@ -31,6 +31,8 @@ public struct Workload: Sendable {
   public struct Result: Sendable {
     public var commands: UInt64 = 0
     public var errors: UInt64 = 0
+    /// Of the first command that failed.
+    public var firstError = Status.success
     public var ns: UInt64 = 0
   }
 
@@ -105,6 +107,7 @@ private struct Run: ~Copyable {
   private(set) var submitted: UInt64 = 0
   private(set) var completed: UInt64 = 0
   private var errors: UInt64 = 0
+  private var firstError = Status.success
   var passes: UInt64 = 0
   var mayGoOn = true
 
@@ -121,7 +124,7 @@ private struct Run: ~Copyable {
     random = workload.seed
   }
 
-  var result: Workload.Result { Workload.Result(commands: completed, errors: errors) }
+  var result: Workload.Result { Workload.Result(commands: completed, errors: errors, firstError: firstError) }
 
   /// Submit until the depth is reached.
   @inline(__always)
@@ -176,9 +179,13 @@ private struct Run: ~Copyable {
   @inline(__always)
   mutating func reap(_ queue: inout QueuePair) -> Bool {
     var failed: UInt64 = 0
+    var status = Status.success
     let count = queue.reap { cqe, _ in
-      if !cqe.status.isSuccess { failed += 1 }
+      if cqe.status.isSuccess { return }
+      if failed == 0 { status = cqe.status }
+      failed += 1
     }
+    if errors == 0 { firstError = status }
     errors += failed
     completed += UInt64(count)
     return count > 0

@@ -10,7 +10,7 @@ public final class RecorderThread: Sendable {
   /// What both threads see.
   private final class State: @unchecked Sendable {
     let stopping = Atomic<Bool>(false)
-    let hasFailed = Atomic<Bool>(false)
+    let isWorthKeeping = Atomic<Bool>(false)
     /// The thread's until it has ended.
     let writer: TraceWriter
     var summary: RecordingSummary?
@@ -40,9 +40,9 @@ public final class RecorderThread: Sendable {
   public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
 
   /// Write what is left and close the trace. Producers must have ended. To be called once.
-  /// - Parameter hasFailed: see `TraceWriter.finish`.
-  public func stop(hasFailed: Bool = false) -> RecordingSummary {
-    state.hasFailed.store(hasFailed, ordering: .relaxed)
+  /// - Parameter isWorthKeeping: see `TraceWriter.finish`.
+  public func stop(isWorthKeeping: Bool = false) -> RecordingSummary {
+    state.isWorthKeeping.store(isWorthKeeping, ordering: .relaxed)
     state.stopping.store(true, ordering: .releasing)
     pthread_join(thread, nil)
     return state.summary!
@@ -58,6 +58,6 @@ public final class RecorderThread: Sendable {
       var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
       nanosleep(&pause, nil)
     }
-    state.summary = state.writer.finish(hasFailed: state.hasFailed.load(ordering: .relaxed))
+    state.summary = state.writer.finish(isWorthKeeping: state.isWorthKeeping.load(ordering: .relaxed))
   }
 }

@@ -44,7 +44,7 @@ public struct RecordingSummary: Sendable {
   /// Length of the file.
   public let bytes: UInt64
   public let lost: UInt64
-  /// The recording failed without a command, and the trace before it was kept.
+  /// The recording holds no command, and the previous trace was kept instead.
   public let isDiscarded: Bool
   /// Why the recording ended early.
   public let error: TraceError?

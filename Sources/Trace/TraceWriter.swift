@@ -88,8 +88,8 @@ public final class TraceWriter {
 
   /// Write everything that is left, the index and the footer, and remove the rings. Producers must have ended; what one
   /// still writes is lost.
-  /// - Parameter hasFailed: a recording without commands is not worth the trace before it.
-  public func finish(hasFailed: Bool = false) -> RecordingSummary {
+  /// - Parameter isWorthKeeping: the trace may take the place of a previous one though the engine fetched no command.
+  public func finish(isWorthKeeping: Bool = false) -> RecordingSummary {
     adoptRings(.max)
     for stream in streams {
       drain(stream, 0)
@@ -99,7 +99,7 @@ public final class TraceWriter {
       stream.ring.removeFile()
     }
     streams = []
-    let isDiscarded = (hasFailed || error != nil) && progress.commands == 0 && file.discard()
+    let isDiscarded = (error != nil || !isWorthKeeping) && progress.commands == 0 && file.discard()
     if error == nil, !isDiscarded { close() }
     directory?.remove()
     return RecordingSummary(

@@ -14,8 +14,8 @@ final class Jobs: @unchecked Sendable {
   private let timeoutNs: UInt64
   private let stopFlag = StopFlag()
   private let isOver = Atomic<Bool>(false)
-  /// A command has failed.
-  private let hasErrors = Atomic<Bool>(false)
+  /// Of the jobs that have run to their end, in that order.
+  private let results = Mutex<[Workload.Result]>([])
   /// A job has been given up.
   private let isBroken = Atomic<Bool>(false)
   private var stoppedNs: UInt64?
@@ -58,7 +58,7 @@ final class Jobs: @unchecked Sendable {
       return WorkerThread(name: "nvmepf-job\(job)") { [self, workload] in
         do throws(HostError) {
           let result = try workload.run(on: controller, sleeps: sleeps)
-          if result.errors > 0 { hasErrors.store(true, ordering: .relaxed) }
+          results.withLock { $0.append(result) }
         } catch { fail(error) }
       }
     }
@@ -75,6 +75,15 @@ final class Jobs: @unchecked Sendable {
   /// An exit status: 1 when a job or a command failed, or has not ended.
   var status: Int32 {
     guard isOver.load(ordering: .acquiring) else { return 1 }
-    return hasErrors.load(ordering: .relaxed) || isBroken.load(ordering: .relaxed) ? 1 : 0
+    return failures != nil || isBroken.load(ordering: .relaxed) ? 1 : 0
+  }
+
+  /// One line about the commands that failed; nil where none did.
+  var failures: String? {
+    let results = results.withLock { $0 }
+    guard let status = results.first(where: { $0.errors > 0 })?.firstError.rawValue else { return nil }
+    let (failed, all) = results.reduce((UInt64(0), UInt64(0))) { ($0.0 + $1.errors, $0.1 + $1.commands) }
+    return "\(grouped(failed)) of \(grouped(all)) commands failed, the first with NVMe status 0x"
+      + "\(String(status, radix: 16)) (type \(status >> 8 & 7), code 0x\(String(status & 0xff, radix: 16)))"
   }
 }

@@ -73,7 +73,7 @@ final class KernelSession: Watched {
   private let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
   private var hasToldTrouble = false
-  /// The recording failed without an event, and the trace before it was kept.
+  /// The recording holds no event, and the previous trace was kept instead.
   private(set) var isDiscarded = false
 
   /// - Parameters:
@@ -119,11 +119,10 @@ final class KernelSession: Watched {
   }
 
   /// End the recording and close the trace.
-  /// - Parameter hasFailed: without an event, the trace is not worth the one before it.
-  func finish(hasFailed: Bool = false) throws(Failure) {
+  func finish() throws(Failure) {
     kernel.stop()
     if let problem = kernel.problem { complain(problem) }
-    let summary = recorder.stop(hasFailed: hasFailed && kernel.events == 0)
+    let summary = recorder.stop(isWorthKeeping: kernel.events > 0)
     isDiscarded = summary.isDiscarded
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }

@@ -138,7 +138,7 @@ struct RecordCommand: ParsableCommand {
         : try run(recorded.start(session, keepsData: configuration.keepsData, timeout: timeout), Watch(session))
     } catch { failure = error }
     Watch(session).end()
-    do throws(Failure) { try session.finish(hasFailed: failure != nil || status != 0) } catch {
+    do throws(Failure) { try session.finish() } catch {
       failure = failure ?? error
     }
     summarise(session.progressLine(isEnd: true), isDiscarded: session.isDiscarded)
@@ -200,7 +200,7 @@ struct RecordCommand: ParsableCommand {
       }
     } catch { failure = error }
     watch.end()
-    do throws(Failure) { try session.finish(hasFailed: failure != nil || status != 0) } catch {
+    do throws(Failure) { try session.finish() } catch {
       failure = failure ?? error
     }
     summarise(session.progressLine, isDiscarded: session.isDiscarded)
@@ -284,16 +284,14 @@ struct RecordCommand: ParsableCommand {
       }
       watch.show()
     }
+    if let failures = jobs.failures { complain(failures) }
     return jobs.status
   }
 
   // MARK: The end
 
   private func summarise(_ line: String, isDiscarded: Bool) {
-    guard !isDiscarded else {
-      tell("nvmepf: nothing was recorded; \(output) stays as it was")
-      return
-    }
+    guard !isDiscarded else { return tellOfDiscarded(output) }
     tell("nvmepf: recorded \(line)")
     if endpoint.flightRecorder != nil,
       let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64
@@ -303,6 +301,11 @@ struct RecordCommand: ParsableCommand {
     let file = output == Nvmepf.defaultTrace ? "" : " \(output)"
     tell("nvmepf: wrote \(output); now: nvmepf report\(file)")
   }
+}
+
+/// The recording at `path` ended without a command, and a previous trace is there.
+func tellOfDiscarded(_ path: String) {
+  tell("nvmepf: nothing was recorded; \(path) stays as it was")
 }
 
 /// What is being recorded, to whom looks on.

@@ -54,6 +54,8 @@ struct ServeCommand: ParsableCommand {
     OwnProcess.endAtNextSignal()
     watch.end()
     try session.finish()
-    if let record { tell("nvmepf: wrote \(record); now: nvmepf report \(record)") }
+    guard let record else { return }
+    if session.isDiscarded { return tellOfDiscarded(record) }
+    tell("nvmepf: wrote \(record); now: nvmepf report \(record)")
   }
 }

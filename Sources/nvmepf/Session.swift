@@ -42,7 +42,7 @@ final class Session: Watched {
   private var kernelRecorder: KernelRecorder?
   private var ticksPerSecond: UInt64 = 0
   private var hasToldTrouble = false
-  /// The recording failed without a command, and the trace before it was kept.
+  /// The recording holds no command, and the previous trace was kept instead.
   private(set) var isDiscarded = false
 
   /// Slots of the engine's ring: 8 MiB.
@@ -136,7 +136,7 @@ final class Session: Watched {
     do throws(ControlError) {
       control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
     } catch {
-      try? finish(hasFailed: true)
+      try? finish()
       throw Failure(description: error.description)
     }
     serving = WorkerThread(name: "nvmepf-serve") {
@@ -177,8 +177,7 @@ final class Session: Watched {
   var folder: String { directory!.path }
 
   /// End the serving and the engine, and close the trace.
-  /// - Parameter hasFailed: without a command, the trace is not worth the one before it.
-  func finish(hasFailed: Bool = false) throws(Failure) {
+  func finish() throws(Failure) {
     guard endServing() else { leave() }
     Journal.shared.flush()
     kernelRecorder?.stop()
@@ -186,7 +185,7 @@ final class Session: Watched {
     defer { directory?.remove() }
     discarder?.join()
     guard let recorder else { return }
-    let summary = recorder.stop(hasFailed: hasFailed)
+    let summary = recorder.stop(isWorthKeeping: (kernelRecorder?.events ?? 0) > 0)
     isDiscarded = summary.isDiscarded
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }

@@ -154,7 +154,9 @@ test_second_signal() {
 
 test_file_size_limit() {
   truncate -s 64M image
-  (ulimit -f 30000; expect_status 1 timeout 60 "$nvmepf" record --backend ./image --rw randwrite --number 100) || exit 1
+  (ulimit -f 30000; expect_status 1 timeout 60 "$nvmepf" record --backend ./image --rw randwrite --number 100
+    grep -q '^nvmepf: [1-9][0-9]* of 100 commands failed, the first with NVMe status 0x[0-9a-f]* (type 0, code 0x81)$' err ||
+      die "no line that says how many commands failed: $(cat err)") || exit 1
   expect_status 0 "$nvmepf" info
 }
 
@@ -273,6 +275,33 @@ test_fio_verify_needs_data() {
   ! grep -q multibyte out err || die "fio's own words: $(cat out)"
 }
 
+# What compares nothing needs no data.
+test_fio_verify_that_compares_nothing() {
+  local options
+  for options in "--verify=crc32c --do_verify=0" --verify=null; do
+    expect_status 0 "$nvmepf" record -- fio --name=t --rw=write $options --size=64k --bs=4k
+    [ "$("$nvmepf" info --json | json 'd["commands"]')" -ge 16 ] || die "$options: fio did not work on the endpoint"
+  done
+}
+
+# The endpoint serves one fio at a time; one that waits says so.
+test_fio_waits_for_another() {
+  expect_status 0 "$nvmepf" record -- fio --name=t --rw=read --size=64k --exec_prerun="echo fio"
+  grep -q 'a fio that exec_prerun or exec_postrun starts waits for ever' err || die "no warning: $(cat err)"
+  cat >two.sh <<'END'
+fio --name=long --rw=randread --time_based --runtime=300 --output=long.txt & long=$!
+: >short.err
+while ! grep -q 'waits for the endpoint' short.err; do
+  fio --name=short --rw=read --size=64k --output=short.txt 2>>short.err & short=$!
+  while kill -0 $short 2>/dev/null && ! grep -q 'waits for the endpoint' short.err; do sleep 0.1; done
+done
+kill $long
+wait
+END
+  expect_status 0 timeout 120 "$nvmepf" record -- sh two.sh
+  grep -q 'nvmepf: fio waits for the endpoint, which serves one host at a time' short.err || die "$(cat short.err)"
+}
+
 test_qemu_gets_its_device() {
   printf '#!/bin/sh\necho "$@"\n' >qemu-system-test
   chmod +x qemu-system-test
@@ -307,6 +336,12 @@ test_previous_trace_is_kept() {
   expect_status 1 "$nvmepf" record -- fio --name=t --rw=reed
   grep -q 'nothing was recorded; nvmepf.nvpt stays as it was' err || die "no word of it: $(cat err)"
   expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
+  # Nothing of these reaches the endpoint either, though they succeed.
+  local command
+  for command in true "fio --showcmd --name=t --rw=read --size=4k"; do
+    expect_status 0 "$nvmepf" record -- $command
+    grep -q 'nothing was recorded; nvmepf.nvpt stays as it was' err || die "no word of it: $(cat err)"
+  done
   expect_refused 'bytes: choose another\|No such file' "$nvmepf" record --backend ./nowhere --rw read
   cmp -s nvmepf.nvpt first || die "the trace before was lost"
   [ "$(ls | grep -c nvpt)" = 1 ] || die "something was left: $(ls)"
@@ -314,9 +349,10 @@ test_previous_trace_is_kept() {
   cmp -s nvmepf.nvpt.old first || die "the trace before was not kept"
   [ "$("$nvmepf" info --json | json 'd["commands"], d["complete"]')" = "20 True" ] || die "$("$nvmepf" info)"
   # Killed before and behind its first command.
-  "$nvmepf" record -- sleep 1000 2>err &
+  "$nvmepf" record -- sh -c 'echo $$ >sleeping; exec sleep 1000' 2>err &
   pid=$!
-  until sleeping=$(pgrep -P $pid sleep) && [ -s nvmepf.nvpt.part ]; do kill -0 $pid || die "$(cat err)"; done
+  until [ -s sleeping ] && [ -s nvmepf.nvpt.part ]; do kill -0 $pid || die "$(cat err)"; done
+  sleeping=$(cat sleeping)
   kill -9 $pid $sleeping
   wait $pid 2>/dev/null
   [ "$("$nvmepf" info --json | json 'd["commands"]')" = 20 ] || die "the trace before was lost"
