@@ -35,19 +35,45 @@ public struct ConfigurationFile: Sendable {
   static let bytesMax = 16 << 20
 
   public static func read(path: String, choice: Choice = Choice()) throws(ConfigurationError) -> ConfigurationFile {
-    guard let file = fopen(path, "r") else {
+    // Otherwise a FIFO without a writer does not open.
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
       throw ConfigurationError(problems: ["cannot open \(path): \(String(cString: strerror(errno)))"])
     }
-    defer { fclose(file) }
+    defer { close(descriptor) }
+    let isFIFO = isFIFO(descriptor)
+    var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    if isFIFO { poll(&polled, 1, writerMs) }
+    let bytes = try readAll(descriptor, path)
+    guard !isFIFO || !bytes.isEmpty else {
+      throw ConfigurationError(problems: ["\(path) is a FIFO to which nothing is written"])
+    }
+    return try parse(bytes, name: path, choice: choice)
+  }
+
+  /// How long a FIFO may have no writer.
+  private static let writerMs: Int32 = 500
+
+  private static func isFIFO(_ descriptor: Int32) -> Bool {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFIFO
+  }
+
+  private static func readAll(_ descriptor: Int32, _ path: String) throws(ConfigurationError) -> [UInt8] {
     var bytes: [UInt8] = []
     var piece = [UInt8](repeating: 0, count: 64 << 10)
     while bytes.count <= bytesMax {
-      let count = fread(&piece, 1, piece.count, file)
-      guard count > 0 else { break }
+      let count = Glibc.read(descriptor, &piece, piece.count)
+      if count < 0, errno == EAGAIN || errno == EINTR {
+        // A writer is there and may take its time.
+        _ = fcntl(descriptor, F_SETFL, 0)
+        continue
+      }
+      guard count >= 0 else { throw ConfigurationError(problems: ["\(path) cannot be read: is it a file?"]) }
+      if count == 0 { break }
       bytes += piece[..<count]
     }
-    guard ferror(file) == 0 else { throw ConfigurationError(problems: ["\(path) cannot be read: is it a file?"]) }
-    return try parse(bytes, name: path, choice: choice)
+    return bytes
   }
 
   /// - Parameter name: stands before every problem.

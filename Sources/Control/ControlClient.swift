@@ -4,14 +4,23 @@ import LocalSocket
 
 /// Asks a running endpoint.
 public enum ControlClient {
-  /// - Parameter path: of the control socket.
+  /// - Parameters:
+  ///   - path: of the control socket.
+  ///   - patienceMs: how long the endpoint may take to accept, to listen, and to answer. A namespace's memory is
+  ///     allocated before the answer.
   /// - Throws: when there is no endpoint, or it could not do what was asked.
-  public static func ask(_ request: ControlRequest, path: String) throws(ControlError) -> ControlAnswer {
+  public static func ask(
+    _ request: ControlRequest, path: String, patienceMs: Int = 60_000
+  ) throws(ControlError) -> ControlAnswer {
     let descriptor: Int32
     do throws(LocalSocketError) {
-      descriptor = try LocalSocket.connect(path)
-    } catch { throw ControlError(description: "\(error.description); is nvmepf serving there?") }
+      descriptor = try LocalSocket.connect(path, patienceMs: min(patienceMs, 10_000))
+    } catch {
+      let isBusy = error.kind == .system(EAGAIN)
+      throw ControlError(description: error.description + (isBusy ? "" : "; is nvmepf serving there?"))
+    }
     defer { close(descriptor) }
+    LocalSocket.limit(descriptor, SO_RCVTIMEO, patienceMs)
     var line = request.line
     line.append(UInt8(ascii: "\n"))
     let sent = line.withUnsafeBytes { send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
@@ -20,7 +29,11 @@ public enum ControlClient {
     var piece = [UInt8](repeating: 0, count: 4096)
     while received.last != UInt8(ascii: "\n") {
       let count = recv(descriptor, &piece, piece.count, 0)
-      guard count > 0 else { throw ControlError(description: "\(path): the endpoint went away") }
+      guard count > 0 else {
+        let isSilent = count < 0 && errno == EAGAIN
+        let what = isSilent ? "the endpoint does not answer; it may still do what was asked" : "the endpoint went away"
+        throw ControlError(description: "\(path): \(what)")
+      }
       received += piece[..<count]
     }
     guard let answer = try? JSONDecoder().decode(ControlAnswer.self, from: received) else {

@@ -26,17 +26,31 @@ public enum LocalSocket {
     return descriptor
   }
 
+  /// - Parameter patienceMs: How long a listener may take to make room for one more; later, how long a `send` waits.
   /// - Returns: a descriptor that the caller closes.
-  public static func connect(_ path: String) throws(LocalSocketError) -> Int32 {
+  public static func connect(_ path: String, patienceMs: Int = 10_000) throws(LocalSocketError) -> Int32 {
     let descriptor = try make()
+    limit(descriptor, SO_SNDTIMEO, patienceMs)
     do throws(LocalSocketError) {
       let error = try withAddress(path) { Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
+      guard error != EAGAIN else {
+        throw LocalSocketError(
+          kind: .system(error),
+          description: "cannot connect to \(path): the process that listens there accepts no one; restart it")
+      }
       guard error == 0 else { throw .system("cannot connect to \(path)", error) }
       return descriptor
     } catch {
       close(descriptor)
       throw error
     }
+  }
+
+  /// Have waiting on a socket end with EAGAIN.
+  /// - Parameter direction: `SO_RCVTIMEO`, or `SO_SNDTIMEO`, which includes `connect` (socket(7)).
+  public static func limit(_ descriptor: Int32, _ direction: Int32, _ milliseconds: Int) {
+    var time = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)
+    setsockopt(descriptor, SOL_SOCKET, direction, &time, socklen_t(MemoryLayout<timeval>.size))
   }
 
   package static func withAddress<Result>(

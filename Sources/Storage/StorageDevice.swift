@@ -153,7 +153,7 @@ public final class StorageDevice: Sendable {
   static func failure(_ path: String, _ error: Int32) -> StorageError {
     let remedy =
       switch error {
-      case ENOENT: "; truncate --size 1G \(path) makes one"
+      case ENOENT where !isSystemPath(path): "; truncate --size 1G \(path) makes one"
       case EBUSY: "; is it mounted?"
       case EMFILE: "; each needs two of them, and ulimit -Hn sets how many there are"
       default: ""
@@ -161,6 +161,11 @@ public final class StorageDevice: Sendable {
     return StorageError(
       description: "cannot open \(path): \(text(of: error))\(remedy)",
       isOutOfDescriptors: error == EMFILE || error == ENFILE)
+  }
+
+  /// Nobody makes a disk there.
+  private static func isSystemPath(_ path: String) -> Bool {
+    ["/dev/", "/proc/", "/sys/"].contains { path.hasPrefix($0) } && !path.hasPrefix("/dev/shm/")
   }
 
   private typealias Facts = (kind: Kind, bytes: UInt64, blockBytes: UInt32, access: StorageAccess)

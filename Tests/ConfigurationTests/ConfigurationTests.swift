@@ -369,6 +369,23 @@ struct FileTests {
     }
   }
 
+  @Test("a FIFO is read to its end, and refused where nobody writes to it")
+  func readsFIFO() throws {
+    let path = NSTemporaryDirectory() + "/nvmepf-\(UUID().uuidString).fifo"
+    try #require(mkfifo(path, 0o600) == 0)
+    defer { unlink(path) }
+    let abandoned = #expect(throws: ConfigurationError.self) { try ConfigurationFile.read(path: path) }
+    #expect(abandoned?.description == "\(path) is a FIFO to which nothing is written")
+    let writer = open(path, O_RDWR)
+    #expect(write(writer, saved, saved.utf8.count) == saved.utf8.count)
+    Thread.detachNewThread {
+      var polled = pollfd(fd: writer, events: Int16(POLLIN), revents: 0)
+      while poll(&polled, 1, 0) > 0 { sched_yield() }
+      close(writer)
+    }
+    #expect(try ConfigurationFile.read(path: path).endpoint.namespaces.count == 3)
+  }
+
   @Test("the example in docs/configuration.md is read")
   func readsExample() throws {
     let page = try String(contentsOfFile: "docs/configuration.md", encoding: .utf8)

@@ -107,6 +107,25 @@ struct ControlSocketTests {
     #expect(try ControlClient.ask(.list, path: path).namespaces?.count == 1000)
   }
 
+  @Test("neither a listener that accepts nobody nor one that never answers holds the client")
+  func isNotHeld() throws {
+    let listener = try LocalListener(path: path)
+    let silent = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, patienceMs: 20) }
+    #expect(silent?.description == "\(path): the endpoint does not answer; it may still do what was asked")
+    // Full, whatever the backlog is.
+    listen(listener.descriptor, 0)
+    var waiting: [Int32] = []
+    defer { for descriptor in waiting { close(descriptor) } }
+    let error = #expect(throws: LocalSocketError.self) {
+      while true { waiting.append(try LocalSocket.connect(path, patienceMs: 20)) }
+    }
+    let text = "cannot connect to \(path): the process that listens there accepts no one; restart it"
+    #expect(error?.description == text)
+    let refused = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, patienceMs: 20) }
+    #expect(refused?.description == text)
+    withExtendedLifetime(listener) {}
+  }
+
   @Test("says that nobody is there")
   func isAbsent() {
     let error = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path) }

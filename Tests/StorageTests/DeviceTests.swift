@@ -160,6 +160,10 @@ struct DeviceTests {
         Issue.record("\(path) was opened")
       } catch { #expect(error.description.contains(text), "\(error)") }
     }
+    for (path, isHinted) in [("/nowhere/file", true), ("/dev/sdx-typo", false), ("/proc/none", false)] {
+      let error = #expect(throws: StorageError.self) { _ = try StorageDevice(path: path) }
+      #expect(error?.description.contains("makes one") == isHinted, "\(path)")
+    }
     let empty = try TemporaryFile(bytes: 0)
     #expect(throws: StorageError.self) { _ = try StorageDevice(path: empty.path) }
     let file = try TemporaryFile(bytes: 4096)
