@@ -21,6 +21,9 @@ struct Command {
   var queueEpoch: UInt32 = 0
   var hostEpoch: UInt32 = 0
   var depthEra: UInt32 = 0
+  /// How often the controller was reset, and how many gaps the trace had, when it was first heard of.
+  var resetEpoch: UInt32 = 0
+  var gaps: UInt64 = 0
 
   var begin: UInt64 = 0
   /// Host: handed to the queue.

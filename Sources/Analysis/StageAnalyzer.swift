@@ -23,6 +23,7 @@ public struct StageAnalyzer: ~Copyable {
   var gaps: UInt64 = 0
   var resets: UInt64 = 0
   var partial: UInt64 = 0
+  var interrupted: UInt64 = 0
   var inversions: UInt64 = 0
   var ringWaits: UInt64 = 0
   var ringWaitNs: UInt64 = 0
@@ -95,6 +96,7 @@ public struct StageAnalyzer: ~Copyable {
     if old != Command.none { abandon(named: old) }
     if commands.isFull { abandonAll() }
     command.depthEra = depth.era
+    (command.resetEpoch, command.gaps) = (resetEpoch, gaps)
     if !command.isAdmin { depth.enter(begin: command.begin, now: now) }
     return commands.insert(command)
   }
@@ -112,8 +114,18 @@ public struct StageAnalyzer: ~Copyable {
 
   /// The command's end or begin is missing.
   mutating func abandon(_ index: UInt32) {
-    if !commands[index].isAdmin { partial &+= 1 }
+    if !commands[index].isAdmin {
+      if isInterrupted(commands[index]) { interrupted &+= 1 } else { partial &+= 1 }
+    }
     leave(index)
+  }
+
+  /// A reset, or the deletion of its queue, ended it: no event of it is missing.
+  private func isInterrupted(_ command: Command) -> Bool {
+    guard command.isWhole, command.gaps == gaps else { return false }
+    if command.resetEpoch != resetEpoch { return true }
+    guard !command.isFromKernel, let queue = submissionQueues.find(command.qid) else { return false }
+    return command.queueEpoch != submissionQueues[queue].epoch
   }
 
   mutating func abandon(named index: UInt32) {
@@ -175,14 +187,17 @@ public struct StageAnalyzer: ~Copyable {
   public func summary() -> Summary {
     var unfinished: UInt64 = 0
     var lostSight: UInt64 = 0
+    var interrupted = interrupted
     var oldest: [UnfinishedCommand] = []
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && !commands[index].isAdmin {
-      guard isCurrent(commands[index]) else {
+      if isCurrent(commands[index]) {
+        unfinished += 1
+        oldest.keep(UnfinishedCommand(commands[index], now: now))
+      } else if isInterrupted(commands[index]) {
+        interrupted += 1
+      } else {
         lostSight += 1
-        continue
       }
-      unfinished += 1
-      oldest.keep(UnfinishedCommand(commands[index], now: now))
     }
     for index in 0..<submissionQueues.count {
       let queue = submissionQueues[index]
@@ -193,8 +208,8 @@ public struct StageAnalyzer: ~Copyable {
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
-      stops: stops, partial: partial + lostSight, unfinished: unfinished, oldestUnfinished: oldest,
-      inversions: inversions,
+      stops: stops, partial: partial + lostSight, interrupted: interrupted, unfinished: unfinished,
+      oldestUnfinished: oldest, inversions: inversions,
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,

@@ -14,8 +14,10 @@ public struct Summary: Sendable {
   public let resets: UInt64
   /// Nil where the controller never stopped.
   public let stops: Stops?
-  /// I/O commands of which events are missing, and those in flight when the trace ended. Neither is in the statistics.
+  /// I/O commands of which events are missing, those in flight when the controller was reset or their queue deleted, and those
+  /// in flight when the trace ended. None is in the statistics.
   public let partial: UInt64
+  public let interrupted: UInt64
   public let unfinished: UInt64
   /// The oldest of those in flight when the trace ended, of which the controller had taken notice.
   public let oldestUnfinished: [UnfinishedCommand]

@@ -196,6 +196,11 @@ struct Findings {
     if summary.partial > 0 {
       parts.append("\(Quantity.count(summary.partial, "command")) left out because events are missing")
     }
+    if summary.interrupted > 0 {
+      parts.append(
+        "\(Quantity.count(summary.interrupted, "command")) left out because the controller was reset, or their queue "
+          + "deleted, before they completed")
+    }
     if summary.unfinished > 0 {
       parts.append(
         "\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they complete"

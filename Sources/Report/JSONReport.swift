@@ -14,7 +14,7 @@ struct JSONReport {
       ("events", .integer(summary.events)),
       ("lost", .integer(summary.lost)),
       ("gaps", .integer(summary.gaps)),
-      ("partial", .integer(summary.partial)),
+      ("partial", .integer(summary.partial)), ("interrupted", .integer(summary.interrupted)),
       ("unfinished", .integer(summary.unfinished)),
       ("inversions", .integer(summary.inversions)),
       ("resets", .integer(summary.resets)),

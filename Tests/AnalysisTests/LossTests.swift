@@ -169,7 +169,7 @@ struct LossTests {
     #expect(summary.absences == 1 && summary.absentNs == 900_000)
   }
 
-  @Test("a reset makes commands in flight partial", arguments: [EventKind.reset, .registerWrite])
+  @Test("commands in flight at a reset are interrupted, not partial", arguments: [EventKind.reset, .registerWrite])
   func reset(kind: EventKind) {
     var script = Script.enabled()
     script.tail(at: 100, 2)
@@ -181,8 +181,19 @@ struct LossTests {
     Way(cid: 1, hasHost: false).play(at: 1000, into: &script)
     let run = script.run()
     #expect(run.commands.count == 1)
-    #expect(run.summary.partial == 2)
+    #expect(run.summary.partial == 0 && run.summary.interrupted == 2)
     #expect(run.summary.resets == 1)
+  }
+
+  @Test("a command whose completion a gap may hold is partial after a reset too")
+  func resetAfterGap() {
+    var script = Script.enabled()
+    script.tail(at: 100, 1)
+    script.fetch(at: 200, cid: 1, slot: 0)
+    script.add(Record(time: 250, kind: .gap, a: 3))
+    script.add(Record(time: 300, kind: .reset))
+    let summary = script.run().summary
+    #expect(summary.partial == 1 && summary.interrupted == 0)
   }
 
   @Test("a queue that is created again begins anew")
@@ -198,7 +209,7 @@ struct LossTests {
     Way(cid: 1, hasHost: false).play(at: 1000, into: &script)
     let run = script.run()
     #expect(run.commands.count == 1)
-    #expect(run.summary.partial == 1)
+    #expect(run.summary.partial == 0 && run.summary.interrupted == 1)
   }
 
   @Test("commands from before the host's stream began are measured as the engine saw them")

@@ -66,6 +66,18 @@ struct TextTests {
     #expect(findings.contains("No event is missing, and no command is left out."))
   }
 
+  @Test("does not call events missing where a reset ended the commands")
+  func interrupted() throws {
+    var analyzer = StageAnalyzer()
+    analyzer.take(Record(time: 100, kind: .doorbell, qid: 1, a: 1), source: .engine)
+    analyzer.take(Record(time: 200, kind: .fetch, qid: 1, cid: 7), source: .engine)
+    analyzer.take(Record(time: 300, kind: .reset), source: .engine)
+    #expect(
+      Report.findings(analyzer.summary()).contains(
+        "1 command left out because the controller was reset, or their queue deleted, before they completed."))
+    #expect(try object(Report.json(analyzer.summary()))["interrupted"] as? Int == 1)
+  }
+
   @Test("says what is not known without the host's stream")
   func undetected() {
     let findings = Report.findings(summary(commands: 10, hasHost: false))
