@@ -73,8 +73,6 @@ private final class Repaired {
   }
 
   func keepIntactChunks() throws(TraceError) {
-    var buffer = ByteBuffer(capacity: 1 << 20)
-    buffer.advance(1 << 20)
     var bytesKept: UInt64 = 0
     func keep(_ place: ChunkPlace) throws(TraceError) {
       let offset = try copy(from: place.offset, length: place.header.length)
@@ -82,15 +80,14 @@ private final class Repaired {
       bytesKept += place.header.length
     }
     if scan.isComplete {
+      var buffer = ByteBuffer(capacity: 1 << 20)
+      buffer.advance(1 << 20)
       for place in scan.chunks where scan.isIntact(place, &buffer) { try keep(place) }
     } else {
       for place in scan.chunks { try keep(place) }
-      var position = try scan.firstChunk()
-      if let last = scan.chunks.last { position = last.end }
-      while chunks.count < TraceIndex.chunksMax, let place = try scan.intactChunk(atOrBehind: position, &buffer) {
-        try keep(place)
-        position = place.end
-      }
+      let start = if let last = scan.chunks.last { last.end } else { try scan.firstChunk() }
+      var search = ChunkSearch(scan, from: start)
+      while chunks.count < TraceIndex.chunksMax, let place = try search.next() { try keep(place) }
     }
     chunksKept = chunks.count
     let indexLength = scan.isComplete ? TraceIndex.length(chunks: scan.chunks.count) : 0
@@ -178,42 +175,5 @@ extension TraceScan {
     }
     return ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(ChunkHeader.size))) == place.header
       && bodyIsWhole(place, &buffer)
-  }
-
-  /// Look for a chunk in damaged bytes. Chunks begin at multiples of eight.
-  fileprivate func intactChunk(atOrBehind start: UInt64, _ buffer: inout ByteBuffer) throws(TraceError) -> ChunkPlace? {
-    var position = (start + 7) & ~7
-    while position < size, size - position >= UInt64(ChunkHeader.size) {
-      let count = Int(min(UInt64(buffer.count), size - position))
-      guard try readFully(descriptor, buffer.base, count, at: position, path: path) else { return nil }
-      guard let found = firstMagic(UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(count))) else {
-        position += UInt64(count & ~7)
-        continue
-      }
-      position += UInt64(found)
-      if count - found < ChunkHeader.size {
-        if found == 0 { return nil }
-        continue
-      }
-      let header = ChunkHeader(UnsafeRawBufferPointer(rebasing: buffer.bytes[found..<count]))
-      guard let header, header.length <= size - position else {
-        position += 8
-        continue
-      }
-      let place = ChunkPlace(offset: position, header: header)
-      if bodyIsWhole(place, &buffer) { return place }
-      // The header's checksum vouches for the length: what it spans is damaged as a whole.
-      position = place.end
-    }
-    return nil
-  }
-
-  private func firstMagic(_ bytes: UnsafeRawBufferPointer) -> Int? {
-    var offset = 0
-    while offset + 8 <= bytes.count {
-      if bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self) == ChunkHeader.magic { return offset }
-      offset += 8
-    }
-    return nil
   }
 }
