@@ -9,6 +9,10 @@ public struct MergedEvents: ~Copyable {
   public let bytesMax: Int
   private let cursors: UnsafeMutableBufferPointer<StreamCursor>
   private let chunks: [StreamChunks]
+  /// The streams that have events left, as a binary heap: on top the one whose next event is the earliest, of several such
+  /// the first.
+  private let heap: UnsafeMutableBufferPointer<Int>
+  private var heapCount: Int
   /// The stream whose turn it is: its next event, the end of its chunk, and the time up to which it stays its turn.
   private var current: Int?
   private var slot: UnsafePointer<Record>?
@@ -24,9 +28,16 @@ public struct MergedEvents: ~Copyable {
     chunks = streams.map { StreamChunks(reader, $0.chunks, decoder) }
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
+    heap = .allocate(capacity: chunks.count)
+    _ = heap.initialize(fromContentsOf: chunks.indices)
+    heapCount = chunks.count
+    for place in (0..<heapCount / 2).reversed() { sink(place) }
   }
 
-  deinit { cursors.deallocate() }
+  deinit {
+    cursors.deallocate()
+    heap.deallocate()
+  }
 
   /// What the index and the largest chunk of each stream take.
   private static func bytesMax(_ reader: TraceReader, _ streams: [(id: StreamID, chunks: [Int])]) throws(TraceError)
@@ -62,24 +73,43 @@ public struct MergedEvents: ~Copyable {
   /// - Returns: false when there are no more.
   @inline(never)
   private mutating func beginRun() throws(TraceError) -> Bool {
-    if let current { cursors[current].park(at: slot, end) }
-    var best: Int?
-    var (first, second) = (UInt64.max, UInt64.max)
-    for index in 0..<cursors.count where !cursors[index].isAtEnd {
-      let time = cursors[index].time
-      if best == nil || time < first {
-        second = first
-        (best, first) = (index, time)
-      } else {
-        second = min(second, time)
+    if let current {
+      cursors[current].park(at: slot, end)
+      if cursors[current].isAtEnd {
+        heapCount -= 1
+        heap[0] = heap[heapCount]
       }
+      sink(0)
     }
-    current = best
     (slot, end) = (nil, nil)
-    guard let best else { return false }
+    guard heapCount > 0 else {
+      current = nil
+      return false
+    }
+    let best = heap[0]
+    current = best
     if cursors[best].slot == cursors[best].end { try cursors[best].advance(chunks[best]) }
-    (slot, end, until) = (cursors[best].slot, cursors[best].end, second)
+    (slot, end) = (cursors[best].slot, cursors[best].end)
+    until = (1..<max(1, min(3, heapCount))).reduce(.max) { min($0, cursors[heap[$1]].time) }
     return true
+  }
+
+  /// Move the stream at `place` down to where it belongs, its time being the only one that may be too late for its place.
+  private func sink(_ place: Int) {
+    var place = place
+    while true {
+      var first = place
+      for child in 2 * place + 1..<2 * place + 3 where child < heapCount && precedes(child, first) { first = child }
+      if first == place { return }
+      heap.swapAt(first, place)
+      place = first
+    }
+  }
+
+  /// Whether the stream at one place of the heap comes before the one at another.
+  private func precedes(_ place: Int, _ other: Int) -> Bool {
+    let (one, two) = (heap[place], heap[other])
+    return (cursors[one].time, one) < (cursors[two].time, two)
   }
 }
 
