@@ -53,7 +53,7 @@ let package = Package(
     .target(
       name: "Probe", dependencies: ["CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
     .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
-    .target(name: "HostLibrary", dependencies: ["Host", "NVMe"], swiftSettings: settings),
+    .target(name: "HostLibrary", dependencies: ["Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
     .target(
       name: "Analysis",
@@ -73,7 +73,8 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
-      name: "HostTests", dependencies: ["Host", "Live", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
+      name: "HostTests", dependencies: ["Host", "HostLibrary", "Live", "NVMe", "Trace", "VFIOUser"],
+      swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
       dependencies: [

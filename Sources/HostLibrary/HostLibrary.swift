@@ -1,6 +1,7 @@
 import Glibc
 import Host
 import NVMe
+import Trace
 
 // The C interface of FioEngine/nvmepf_host.h, which says what each function means.
 
@@ -21,7 +22,8 @@ struct QueueHandle: ~Copyable {
 
 private func tell(_ line: String, _ text: UnsafeMutablePointer<CChar>?, _ size: Int) {
   guard let text, size > 0 else { return }
-  _ = line.withCString { strncpy(text, $0, size - 1) }
+  // The program prints it on a terminal.
+  _ = line.printable().withCString { strncpy(text, $0, size - 1) }
   text[size - 1] = 0
 }
 

@@ -41,12 +41,18 @@ final class NamespaceMemory: @unchecked Sendable {
 
   /// Have the kernel give all of the memory now, so that no command waits for page faults.
   /// - Parameter progress: called once a second.
-  /// - Throws: when there is not as much memory, or when a signal that ends the process is waiting.
+  /// - Throws: when there is not as much memory, or a control group does not allow it, or when a signal that ends the process is waiting.
   func prefault(progress: (_ done: Int, _ total: Int) -> Void) throws(EndpointError) {
     if let available = NamespaceMemory.availableBytes(), UInt64(count) > available {
       throw EndpointError(
         description: "a namespace of \(count >> 20) MiB in memory does not fit: \(available >> 20) MiB are available; "
           + "choose a smaller size, or --no-prefault to take memory only as it is written")
+    }
+    if let limit = MemoryLimit.tightest(), UInt64(count) > limit.availableBytes {
+      throw EndpointError(
+        description: "a namespace of \(count >> 20) MiB in memory does not fit: the control group \(limit.group) "
+          + "leaves \(limit.availableBytes >> 20) MiB; choose a smaller size, raise the group's limit, or --no-prefault to "
+          + "take memory only as it is written")
     }
     let threads = max(1, min(NamespaceMemory.threadsMax, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let work = Work(pieces: (count + NamespaceMemory.pieceBytes - 1) / NamespaceMemory.pieceBytes)

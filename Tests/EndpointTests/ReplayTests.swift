@@ -50,6 +50,20 @@ struct ReplayTests {
     return bench.recorded
   }
 
+  @Test(
+    "a register far beyond the registers is reserved: a value that a trace has for it is a finding",
+    arguments: [0, 3, 7, 8])
+  func registerOffset(distance: UInt64) throws {
+    for width in [4, 8] as [UInt8] {
+      var slots = try recording()
+      let (time, offset) = (slots.last!.time, UInt64.max - distance)
+      slots.append(Record(time: time, kind: .registerWrite, flags: width, a: offset, b: .max))
+      slots.append(Record(time: time, kind: .registerRead, flags: width, a: offset, b: 0x1234_5678))
+      let divergence = try #require(try replay(slots).divergence)
+      #expect(divergence.description.contains("register-read"))
+    }
+  }
+
   @Test("a recording replays as identical, a hundred times over")
   func isIdentical() throws {
     for payload in [false, true] {

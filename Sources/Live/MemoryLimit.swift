@@ -1,0 +1,68 @@
+import Glibc
+
+/// What the control groups of this process (cgroups(7), either version) leave it of memory.
+struct MemoryLimit {
+  /// The group that leaves the least: its folder.
+  let group: String
+  let availableBytes: UInt64
+
+  /// - Returns: nil where no group limits memory.
+  static func tightest(root: String = "/sys/fs/cgroup", membership: String = "/proc/self/cgroup") -> MemoryLimit? {
+    var tightest: MemoryLimit?
+    for line in text(membership)?.split(separator: "\n") ?? [] {
+      // Hierarchy, controllers, path; version 2 is hierarchy 0 without controllers.
+      let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+      guard fields.count == 3 else { continue }
+      let isVersion2 = fields[0] == "0" && fields[1].isEmpty
+      guard isVersion2 || fields[1].split(separator: ",").contains("memory") else { continue }
+      for group in groups(isVersion2 ? root : "\(root)/memory", String(fields[2])) {
+        guard let limit = MemoryLimit(group, isVersion2) else { continue }
+        if limit.availableBytes < tightest?.availableBytes ?? .max { tightest = limit }
+      }
+    }
+    return tightest
+  }
+
+  private init?(_ group: String, _ isVersion2: Bool) {
+    func number(_ file: String) -> UInt64? {
+      guard let line = MemoryLimit.text("\(group)/\(file)")?.split(separator: "\n").first else { return nil }
+      return UInt64(line)
+    }
+    guard let limit = number(isVersion2 ? "memory.max" : "memory.limit_in_bytes"),
+      let used = number(isVersion2 ? "memory.current" : "memory.usage_in_bytes")
+    else { return nil }
+    self.group = group
+    // The kernel drops cached files before it runs out.
+    let prefix = isVersion2 ? "" : "total_"
+    let statistics = MemoryLimit.text("\(group)/memory.stat") ?? ""
+    var cached: UInt64 = 0
+    for key in ["inactive_file", "active_file"] { cached += MemoryLimit.value(of: prefix + key, in: statistics) ?? 0 }
+    let needed = used - min(cached, used)
+    availableBytes = limit - min(needed, limit)
+  }
+
+  /// The group's folder and those of the groups that it is in, as far as this mount shows them.
+  private static func groups(_ base: String, _ path: String) -> [String] {
+    let names = path.split(separator: "/").filter { $0 != ".." }
+    var folders = [base]
+    for name in names { folders.append("\(folders.last!)/\(name)") }
+    return folders
+  }
+
+  private static func value(of key: String, in text: String) -> UInt64? {
+    for line in text.split(separator: "\n") {
+      let words = line.split(separator: " ")
+      if words.count == 2, words[0] == key { return UInt64(words[1]) }
+    }
+    return nil
+  }
+
+  private static func text(_ path: String) -> String? {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 1 << 16)
+    let count = read(descriptor, &bytes, bytes.count)
+    return count < 0 ? nil : String(decoding: bytes.prefix(count), as: UTF8.self)
+  }
+}
