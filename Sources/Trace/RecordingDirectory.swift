@@ -31,21 +31,52 @@ public struct RecordingDirectory: Sendable {
   public init(creating id: TraceID, tracePath: String?, ringBytes: UInt64) throws(TraceError) {
     let path =
       if let tracePath, !RecordingDirectory.hasRoom(RecordingDirectory.shared, ringBytes) {
-        RecordingDirectory.fallbackPath(tracePath)
+        RecordingDirectory.fallbackPath(RecordingDirectory.absolute(tracePath))
       } else {
         RecordingDirectory.sharedPath(id)
       }
-    guard mkdir(path, 0o700) == 0 else {
-      guard let tracePath, errno == EEXIST else { throw TraceError.system("cannot create \(path)", errno) }
-      throw TraceError(.system(EEXIST), "\(path) was left by a recording: nvmepf repair \(tracePath)")
-    }
-    do throws(TraceError) {
-      self.init(path: path, id: id, lock: try DirectoryLock(creatingIn: path))
-    } catch {
-      rmdir(path)
-      throw error
-    }
+    self.init(path: path, id: id, lock: try RecordingDirectory.make(path, tracePath))
     if let tracePath { symlink(RecordingDirectory.absolute(tracePath), link) }
+  }
+
+  private static let triesMax = 16
+
+  /// Make the directory and hold its lock. Another process that sweeps may remove it before the lock is there: then once
+  /// more.
+  private static func make(_ path: String, _ tracePath: String?) throws(TraceError) -> DirectoryLock {
+    for _ in 0..<triesMax {
+      if mkdir(path, 0o700) == 0 {
+        do throws(TraceError) {
+          if let lock = try DirectoryLock(creatingIn: path) { return lock }
+        } catch {
+          rmdir(path)
+          throw error
+        }
+      } else {
+        guard let tracePath, errno == EEXIST else { throw TraceError.system("cannot create \(path)", errno) }
+        try removeLeftover(path, tracePath)
+      }
+    }
+    throw TraceError.system("cannot create \(path)", EBUSY)
+  }
+
+  /// Make room for a directory whose name is taken; only beside a trace can that happen.
+  private static func removeLeftover(_ path: String, _ tracePath: String) throws(TraceError) {
+    if isOwn(path) {
+      if removeUnfinished(path) { return }
+      if let lock = DirectoryLock(takingFrom: path) {
+        let directory = RecordingDirectory(path: path, id: .random(), lock: lock)
+        if !directory.holdsEvents { return directory.remove() }
+      }
+    }
+    throw TraceError(
+      .system(EEXIST), "\(path) holds events of a recording: run nvmepf repair \(tracePath), or remove the directory")
+  }
+
+  /// Remove a directory whose maker ended before it held the lock.
+  private static func removeUnfinished(_ path: String) -> Bool {
+    if let lock = DirectoryLock(takingUnfinishedFrom: path) { lock.removeUnfinished(from: path) }
+    return rmdir(path) == 0
   }
 
   /// A private folder in shared memory for a trace that nobody is to keep.
@@ -90,10 +121,11 @@ public struct RecordingDirectory: Sendable {
   public static func sweep() -> [Leftover] {
     var kept: [Leftover] = []
     for name in names(in: shared) where name.hasPrefix(prefix) {
-      guard let id = TraceID(String(name.dropFirst(prefix.count))), isOwn("\(shared)/\(name)"),
-        let lock = DirectoryLock(takingFrom: "\(shared)/\(name)")
+      let path = "\(shared)/\(name)"
+      guard let id = TraceID(String(name.dropFirst(prefix.count))), isOwn(path), !removeUnfinished(path),
+        let lock = DirectoryLock(takingFrom: path)
       else { continue }
-      let directory = RecordingDirectory(path: "\(shared)/\(name)", id: id, lock: lock)
+      let directory = RecordingDirectory(path: path, id: id, lock: lock)
       let holdsEvents = directory.holdsEvents
       if holdsEvents, let trace = directory.trace {
         kept.append(Leftover(path: directory.path, trace: trace))
@@ -102,6 +134,12 @@ public struct RecordingDirectory: Sendable {
       }
     }
     return kept
+  }
+
+  /// The directory whose rings hold events that the trace at `path` lacks; nil where there is none.
+  static func directory(feeding path: String) -> RecordingDirectory? {
+    guard let id = id(of: path) else { return nil }
+    return left(by: id, tracePath: path).first { $0.holdsEvents }
   }
 
   /// Some ring has an event that is not in the trace.
@@ -191,39 +229,57 @@ public struct RecordingDirectory: Sendable {
 }
 
 /// The lock of a recording's directory: free when its holder ends, however that is.
-private final class DirectoryLock: Sendable {
+final class DirectoryLock: Sendable {
   private let descriptor: Int32
 
   private static func path(in directory: String) -> String { "\(directory)/lock" }
+  /// Its name until its maker holds it.
+  private static func unfinishedPath(in directory: String) -> String { "\(directory)/lock.new" }
 
   /// Make the lock and hold it; it appears when it is held.
-  init(creatingIn directory: String) throws(TraceError) {
+  /// - Returns: nil where a sweep was faster and has removed the directory.
+  init?(creatingIn directory: String) throws(TraceError) {
     let path = DirectoryLock.path(in: directory)
-    descriptor = open(path + ".new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-    guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
-    // In a directory of this process's own nobody else can hold it.
-    flock(descriptor, LOCK_EX | LOCK_NB)
-    guard rename(path + ".new", path) == 0 else {
-      let error = errno
-      unlink(path + ".new")
-      close(descriptor)
-      throw TraceError.system("cannot create \(path)", error)
+    let unfinished = DirectoryLock.unfinishedPath(in: directory)
+    descriptor = open(unfinished, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+    if descriptor < 0 {
+      if errno == ENOENT { return nil }
+      throw TraceError.system("cannot create \(path)", errno)
     }
+    // Only a sweep can hold it, and then removes it. A file system without locks sweeps nothing.
+    while flock(descriptor, LOCK_EX) != 0, errno == EINTR {}
+    if rename(unfinished, path) == 0 { return }
+    let error = errno
+    unlink(unfinished)
+    if error == ENOENT { return nil }
+    throw TraceError.system("cannot create \(path)", error)
   }
 
   /// Hold the lock that another process left; nil where there is none, or it is held.
-  init?(takingFrom directory: String) {
-    descriptor = open(DirectoryLock.path(in: directory), O_RDWR | O_NOFOLLOW | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
-    guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
-      close(descriptor)
-      return nil
-    }
+  convenience init?(takingFrom directory: String) {
+    self.init(DirectoryLock.path(in: directory), LOCK_EX)
   }
 
-  static func isHeld(in directory: String) -> Bool {
-    access(path(in: directory), F_OK) == 0 && DirectoryLock(takingFrom: directory) == nil
+  /// The same for one whose maker has not held it yet.
+  convenience init?(takingUnfinishedFrom directory: String) {
+    self.init(DirectoryLock.unfinishedPath(in: directory), LOCK_EX)
   }
+
+  private init?(_ path: String, _ operation: Int32) {
+    descriptor = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    // `deinit` closes it.
+    guard flock(descriptor, operation | LOCK_NB) == 0 else { return nil }
+  }
+
+  func removeUnfinished(from directory: String) { unlink(DirectoryLock.unfinishedPath(in: directory)) }
+
+  static func isHeld(in directory: String) -> Bool {
+    access(path(in: directory), F_OK) == 0 && !isFree(in: directory)
+  }
+
+  /// Whether there is the lock and its holder has ended. Asking is shared, so those who ask never see each other.
+  static func isFree(in directory: String) -> Bool { DirectoryLock(path(in: directory), LOCK_SH) != nil }
 
   deinit { close(descriptor) }
 }

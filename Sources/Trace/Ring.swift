@@ -144,6 +144,12 @@ public final class Ring: @unchecked Sendable {
   public func finish() { closed.pointee.store(1, ordering: .releasing) }
   public var isClosed: Bool { closed.pointee.load(ordering: .acquiring) != 0 }
 
+  /// Nobody takes what is written any more: the file was removed, or the recorder that held the lock beside it has ended.
+  var isAbandoned: Bool {
+    if access(path, F_OK) != 0, errno == ENOENT { return true }
+    return DirectoryLock.isFree(in: path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ".")
+  }
+
   /// Remove the file; whoever has it mapped keeps it.
   public func removeFile() { unlink(path) }
 }

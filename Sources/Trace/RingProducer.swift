@@ -1,7 +1,7 @@
 import CPlatform
 import Glibc
 
-/// What a producer does when its ring is full.
+/// What a producer does when its ring is full. No wait outlasts the recorder: once that has ended, events are dropped.
 public enum FullRing: Sendable {
   /// Wait for room, and record the wait.
   case wait
@@ -22,6 +22,8 @@ public struct RingProducer: ~Copyable {
   private var limit: UInt64
   private let whenFull: FullRing
   private var dropped: UInt64 = 0
+  /// The recorder has ended: nothing is written any more.
+  private var isAbandoned = false
 
   public init(_ ring: Ring, whenFull: FullRing) {
     self.ring = ring
@@ -89,8 +91,7 @@ public struct RingProducer: ~Copyable {
 
   /// The last word of a producer that drops: what it dropped since its last checkpoint is counted in a gap.
   public mutating func finish(time: UInt64) {
-    guard dropped != 0 else { return }
-    awaitRoom(1)
+    guard dropped != 0, awaitRoom(1) else { return }
     let lost = dropped
     dropped = 0
     append(Record(time: time, kind: .gap, a: lost))
@@ -113,26 +114,43 @@ public struct RingProducer: ~Copyable {
     return limit &- head
   }
 
-  private mutating func awaitRoom(_ count: UInt64) {
+  /// How often a wait looks whether the recorder is still there.
+  private static let lookNs: UInt64 = 100_000_000
+
+  /// - Returns: false when the recorder has ended.
+  private mutating func awaitRoom(_ count: UInt64) -> Bool {
     var patience = Patience.writing
-    while freeSlots() < count { patience.pause() }
+    var nextLook = Clock.monotonicNs() &+ RingProducer.lookNs
+    while freeSlots() < count {
+      patience.pause()
+      let now = Clock.monotonicNs()
+      if now < nextLook { continue }
+      nextLook = now &+ RingProducer.lookNs
+      if ring.isAbandoned { return abandon() }
+    }
+    return true
+  }
+
+  /// What the ring holds stays for a repair; nothing comes behind it, not even what would fit.
+  private mutating func abandon() -> Bool {
+    isAbandoned = true
+    limit = head
+    return false
   }
 
   @inline(never)
   private mutating func reserveSlowly(_ count: UInt64) -> Bool {
+    if isAbandoned { return false }
     if whenFull == .drop {
       if dropped == 0 && freeSlots() >= count { return true }
       dropped += 1
       return false
     }
-    if whenFull == .waitUnseen {
-      awaitRoom(count)
-      return true
-    }
+    if whenFull == .waitUnseen { return awaitRoom(count) }
     // One slot more than asked for, for the event that tells of the wait.
     if freeSlots() > count { return true }
     let begin = nvmepf_ticks()
-    awaitRoom(count &+ 1)
+    guard awaitRoom(count &+ 1) else { return false }
     let end = nvmepf_ticks()
     slots[Int(head & mask)] = Record(time: end, kind: .ringWait, a: end &- begin)
     publish(1)

@@ -20,11 +20,13 @@ struct TraceFile: ~Copyable {
   /// What the name of a trace ends with until it has a command.
   static let unpublishedSuffix = ".part"
 
-  /// Create the file beside the one that is there, which stays until `publish`.
+  /// Create the file beside the one that is there, which stays until `publish`. What a killed recording left at either name
+  /// that this one will take is not overwritten as long as a repair can make more of it.
   init(replacing path: String) throws(TraceError) {
     let target = TraceFile.resolved(path)
     let isReplaceable = try TraceFile.isReplaceable(target)
     let place = isReplaceable ? target + TraceFile.unpublishedSuffix : path
+    if isReplaceable { try TraceFile.keepFed(target + TraceFile.previousSuffix) }
     descriptor = try TraceFile.openEmpty(place, isOwnName: isReplaceable)
     self.path = path
     unpublished = isReplaceable ? place : nil
@@ -120,12 +122,36 @@ struct TraceFile: ~Copyable {
     guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
     do throws(TraceError) {
       try lock(descriptor, path: path)
+      if isOwnName { try keepCommands(descriptor, path) }
       guard ftruncate(descriptor, 0) == 0 else { throw TraceError.system("cannot write \(path)", errno) }
     } catch {
       close(descriptor)
       throw error
     }
     return descriptor
+  }
+
+  /// Refuse to replace a trace that lacks events which rings still hold.
+  private static func keepFed(_ path: String) throws(TraceError) {
+    guard let rings = RecordingDirectory.directory(feeding: path) else { return }
+    throw TraceError(
+      .system(EEXIST), "\(path) is a killed recording with events left in \(rings.path): run nvmepf repair \(path)")
+  }
+
+  /// Refuse to empty a file that holds commands, or is not ours.
+  private static func keepCommands(_ descriptor: Int32, _ path: String) throws(TraceError) {
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_size > 0 else { return }
+    try keepFed(path)
+    let isNeeded: Bool
+    do throws(TraceError) {
+      isNeeded = try TraceScan(descriptor, path).chunks.contains { $0.header.commands > 0 }
+    } catch {
+      // A kill in the middle of the header leaves nothing that could be repaired.
+      isNeeded = if case .damaged = error.kind { false } else { true }
+    }
+    guard isNeeded else { return }
+    throw TraceError(.system(EEXIST), "\(path) would be overwritten: rename or remove it first")
   }
 
   static func lock(_ descriptor: Int32, path: String) throws(TraceError) {

@@ -170,6 +170,115 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(access(directory.path, F_OK) != 0)
   }
 
+  /// A directory that a start made and was killed before it held its lock.
+  private func unfinishedDirectory(_ path: String, hasLock: Bool) throws {
+    try #require(mkdir(path, 0o700) == 0)
+    if hasLock { try writeFile("\(path)/lock.new", []) }
+  }
+
+  @Test("A directory whose maker was killed before it held the lock is swept", arguments: [false, true])
+  func sweepUnfinished(hasLock: Bool) throws {
+    let path = "/dev/shm/nvmepf-\(TraceID.random())"
+    try unfinishedDirectory(path, hasLock: hasLock)
+    _ = RecordingDirectory.sweep()
+    #expect(access(path, F_OK) != 0)
+  }
+
+  @Test("A directory with a lock that its maker is just taking is left alone")
+  func sweepBeingMade() throws {
+    let path = "/dev/shm/nvmepf-\(TraceID.random())"
+    try unfinishedDirectory(path, hasLock: true)
+    let descriptor = open("\(path)/lock.new", O_RDWR)
+    try #require(flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+    _ = RecordingDirectory.sweep()
+    #expect(access("\(path)/lock.new", F_OK) == 0)
+    close(descriptor)
+    _ = RecordingDirectory.sweep()
+    #expect(access(path, F_OK) != 0)
+  }
+
+  @Test("Starting and sweeping at the same time disturb each other in nothing")
+  func sweepWhileStarting() async throws {
+    await withTaskGroup(of: Void.self) { group in
+      group.addTask { for _ in 0..<300 { _ = RecordingDirectory.sweep() } }
+      group.addTask {
+        for _ in 0..<300 {
+          do {
+            let directory = try RecordingDirectory(creating: .random(), tracePath: nil, ringBytes: 0)
+            #expect(access(directory.file("lock"), F_OK) == 0)
+            directory.remove()
+          } catch { Issue.record(error) }
+        }
+      }
+    }
+  }
+
+  @Test("Beside a trace, a directory that holds no event makes room for the next; one that does is named")
+  func leftoverBeside() throws {
+    func start() throws {
+      try RecordingDirectory(creating: .random(), tracePath: scratch("t.nvpt"), ringBytes: .max).remove()
+    }
+    let path = scratch("t.nvpt.rings")
+    for hasLock in [false, true] {
+      try unfinishedDirectory(path, hasLock: hasLock)
+      try start()
+    }
+    try unfinishedDirectory(path, hasLock: false)
+    try writeFile("\(path)/lock", [])
+    try start()
+    try unfinishedDirectory(path, hasLock: false)
+    try writeFile("\(path)/lock", [])
+    let ring = try Ring(creating: "\(path)/0.ring", capacity: 128, source: .host, stream: 0, traceID: .random())
+    var producer = RingProducer(ring, whenFull: .drop)
+    producer.append(Record(time: 1, kind: .registerWrite))
+    #expect { try start() } throws: { "\($0)".contains("run nvmepf repair \(scratch("t.nvpt"))") }
+    #expect(access(ring.path, F_OK) == 0)
+  }
+
+  /// A start that would take the place of the trace at `path`.
+  private func replace(_ path: String) throws {
+    var options = TraceWriter.Options()
+    options.keepsPrevious = true
+    _ = try TraceWriter(path: path, id: .random(), scale: .identity, options: options).finish(hasFailed: true)
+  }
+
+  @Test("What a killed recording left is not overwritten before it is repaired", arguments: [".part", ".old"])
+  func unrepaired(suffix: String) throws {
+    try writeFile(scratch("t.nvpt"), [])
+    // Its writer's lock goes with its process; here with a copy of the file.
+    let recording = try Recording(scratch("killed.nvpt"))
+    var producer = RingProducer(try recording.ring(.host), whenFull: .drop)
+    producer.append(Record(time: 1, kind: .registerWrite))
+    unlink(recording.directory.file("lock"))
+    let left = scratch("t.nvpt") + suffix
+    try writeFile(left, try readFile(recording.path))
+    let bytes = try readFile(left)
+    #expect { try replace(scratch("t.nvpt")) } throws: { "\($0)".contains("run nvmepf repair \(left)") }
+    #expect(try readFile(left) == bytes)
+    #expect(try TraceRepair.repair(left).eventsRecovered == 1)
+    recording.directory.remove()
+    try replace(scratch("t.nvpt"))
+  }
+
+  @Test("A .part that holds commands, or is no trace, is not overwritten")
+  func neededPart() throws {
+    try writeFile(scratch("t.nvpt"), [])
+    let part = scratch("t.nvpt.part")
+    try writeFile(
+      part, Array("somebody's notes, longer than the header of any trace: \(String(repeating: "x", count: 200))".utf8))
+    #expect { try replace(scratch("t.nvpt")) } throws: { "\($0)".contains("rename or remove it") }
+    unlink(part)
+    let recording = try Recording(part)
+    var producer = RingProducer(try recording.ring(.engine), whenFull: .drop)
+    var slots = Slots()
+    slots.append(Record(time: 1, kind: .fetch, qid: 1), [UInt8](repeating: 0, count: 64))
+    producer.append(slots, draining: recording.writer)
+    #expect(recording.writer.finish().commands == 1)
+    let bytes = try readFile(part)
+    #expect(throws: TraceError.self) { try replace(scratch("t.nvpt")) }
+    #expect(try readFile(part) == bytes)
+  }
+
   @Test("Chunks behind a damaged one are kept, and the gap is told")
   func damagedChunk() throws {
     var (path, recording) = try unfinished(chunks: 6)
