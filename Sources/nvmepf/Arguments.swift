@@ -62,21 +62,21 @@ struct EndpointOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "What lies behind the namespace: null, null:SIZE,constant:10us (or exponential:, uniform:A-B), memory, memory:SIZE, or the path of a file or device.",
+      "Back the namespace with nothing (null, null:SIZE, or null:SIZE,constant:10us for a service time; also exponential:10us, uniform:5us-20us), with memory (memory, memory:SIZE), or with the file or device at a path.",
       valueName: "backend"))
   var backend = "null"
 
-  @Option(help: ArgumentHelp("Size of a null or memory namespace that names none.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Size of a null or memory namespace, unless the backend names one.", valueName: "bytes"))
   var size = ByteCount(bytes: 1 << 30)
 
   @Option(
-    help: ArgumentHelp("Logical block size: 512 or 4096; without it the device's own, else 512.", valueName: "bytes"))
+    help: ArgumentHelp("Logical block size: 512 or 4096 (default: the device's own, else 512).", valueName: "bytes"))
   var blockSize: ByteCount?
 
   @Option(help: ArgumentHelp("Largest data transfer: a power of two from 8KiB to 2MiB.", valueName: "bytes"))
   var mdts = ByteCount(bytes: 512 << 10)
 
-  @Option(help: "How submission queue entries come: one by one, or those of a burst in one transfer.")
+  @Option(help: "Fetch submission queue entries one by one, or those of a burst in one transfer.")
   var fetch = Fetch.single
 
   enum Fetch: String, CaseIterable, ExpressibleByArgument {
@@ -85,28 +85,28 @@ struct EndpointOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Look at CC only this often, as a driver does whose registers are plain memory; 0 takes a write at once.",
+      "Poll CC at this interval, as a driver whose registers are plain memory; 0 takes each write at once.",
       valueName: "ms"))
   var ccPoll: UInt32 = 0
 
-  @Option(help: ArgumentHelp("Without a command for this long, nap between polls.", valueName: "ms"))
+  @Option(help: ArgumentHelp("Nap between polls after this long without a command.", valueName: "ms"))
   var idle: UInt32 = 5000
 
-  @Option(help: ArgumentHelp("Length of such a nap.", valueName: "ms"))
+  @Option(help: ArgumentHelp("Length of a nap.", valueName: "ms"))
   var nap: UInt32 = 5
 
   @Flag(
     inversion: .prefixedNo,
-    help: "Have a memory namespace's memory before a host comes, so that no command waits for page faults.")
+    help: "Allocate a memory namespace before a host connects, so that no command waits for page faults.")
   var prefault = true
 
-  @Option(help: ArgumentHelp("I/O queue pairs that a host may create: 1 to 128.", valueName: "number"))
+  @Option(help: ArgumentHelp("I/O queue pairs that a host may create, 1 to 128.", valueName: "number"))
   var queues = 64
 
-  @Option(help: ArgumentHelp("Keep only the newest part of the recording, about this much.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Keep only the newest events, about this much (default: keep all).", valueName: "bytes"))
   var flightRecorder: ByteCount?
 
-  @Option(help: "What is kept of the data that moves: a digest, or all of it.")
+  @Option(help: "Keep a digest of the data that moves, or all of it.")
   var payload = Payload.digest
 
   enum Payload: String, CaseIterable, ExpressibleByArgument {
@@ -122,25 +122,25 @@ struct EndpointOptions: ParsableArguments {
   func validate() throws {
     let given = CommandLine.arguments.prefix { $0 != "--" }.map { $0.prefix { $0 != "=" } }
     if config != nil, let other = EndpointOptions.replaced.first(where: { given.contains(Substring($0)) }) {
-      throw ValidationError("--config says what the endpoint is: \(other) has no place beside it")
+      throw ValidationError("--config describes the endpoint: \(other) cannot be given beside it")
     }
-    guard (1...128).contains(queues) else { throw ValidationError("--queues \(queues): 1 to 128 are possible") }
+    guard (1...128).contains(queues) else { throw ValidationError("--queues must be between 1 and 128") }
     guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
-      throw ValidationError("--size \(size.bytes): 4KiB to 64TiB are possible")
+      throw ValidationError("--size must be between 4KiB and 64TiB")
     }
     if let blockSize, blockSize.bytes != 512, blockSize.bytes != 4096 {
-      throw ValidationError("--block-size \(blockSize.bytes): 512 or 4096 are possible")
+      throw ValidationError("--block-size must be 512 or 4096")
     }
     guard mdts.bytes.nonzeroBitCount == 1, (8192...(2 << 20)).contains(mdts.bytes) else {
-      throw ValidationError("--mdts \(mdts.bytes): a power of two from 8KiB to 2MiB is possible")
+      throw ValidationError("--mdts must be a power of two from 8KiB to 2MiB")
     }
     guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
-      throw ValidationError("--cc-poll and --nap: up to 60000 ms are possible, and a nap takes 1 at least")
+      throw ValidationError("--cc-poll must be at most 60000 ms, --nap between 1 and 60000 ms")
     }
     guard (1...Subsystem.namespacesLimit).contains(namespacesMax ?? 1) else {
       throw ValidationError("--namespaces-max must be between 1 and \(Subsystem.namespacesLimit)")
     }
-    guard config != nil || port == nil else { throw ValidationError("--port chooses from a --config") }
+    guard config != nil || port == nil else { throw ValidationError("--port needs --config") }
     for (option, text, limit) in [("--nqn", nqn, 223), ("--serial", serial, 20)] {
       guard let text else { continue }
       guard (1...limit).contains(text.utf8.count), text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
@@ -148,7 +148,7 @@ struct EndpointOptions: ParsableArguments {
       }
     }
     guard (flightRecorder?.bytes ?? .max) >= 1 << 20 else {
-      throw ValidationError("--flight-recorder: 1MiB at least")
+      throw ValidationError("--flight-recorder must be at least 1MiB")
     }
   }
 

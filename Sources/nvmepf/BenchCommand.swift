@@ -12,9 +12,10 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench",
     abstract: "Measure the engine, the recorder, traces and replay on this machine.",
     discussion: """
-      The engine runs on core 0, the built-in host in another process on core 1, and the recorder's writer where the
-      scheduler puts it. Recording off and on take turns in one run; a figure is the median of the turns, with the
-      range between the quartiles behind it.
+      The engine runs on core 0, the built-in host in another process on core 1, and
+      the recorder's writer where the scheduler puts it. Recording is off and on in
+      turn; a figure is the median of the turns, followed by the range between the
+      quartiles.
       """)
 
   @Option(help: ArgumentHelp("Turns of each measurement.", valueName: "number"))

@@ -12,8 +12,8 @@ struct Child {
     let path = getenv("PATH").map { String(cString: $0) } ?? ""
     let folders = name.contains("/") ? [""] : path.split(separator: ":").map { "\($0)/" }
     guard !folders.contains(where: { access($0 + name, X_OK) == 0 }) else { return }
-    let remedy = name == "fio" ? "apt-get install fio" : "name one that can be run"
-    throw Failure(description: "cannot run \(name), there is no such command: \(remedy)")
+    let remedy = name == "fio" ? "apt-get install fio" : "check its spelling and PATH"
+    throw Failure(description: "cannot run \(name): no such command; \(remedy)")
   }
 
   /// - Parameters:

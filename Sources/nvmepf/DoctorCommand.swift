@@ -7,10 +7,12 @@ import Trace
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "doctor",
-    abstract: "Say what of this machine nvmepf can record, and what it lacks for the rest.",
+    abstract: "Show what can be recorded on this machine and what is missing.",
     discussion: """
-      Probes are really attached, for a moment, which needs the privilege to do so; without it the rest is told.
-      Exit status: 0 all is well or limited, 1 something does not work at all.
+      Attaches every kernel probe for a moment, which needs root; without it,
+      reports everything else.
+
+      Exit status: 0 everything works, perhaps with limits; 1 something does not.
       """)
 
   @Flag(help: "Print one JSON object.")

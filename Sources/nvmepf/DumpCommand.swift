@@ -5,8 +5,8 @@ import Trace
 struct DumpCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dump",
-    abstract: "Print the events of a trace, one a line, in the order of their times.",
-    discussion: "Times are nanoseconds since the trace began; --from and --to also take us, ms and s: --from 1.5ms.")
+    abstract: "Print the events of a trace in time order, one per line.",
+    discussion: "Times are nanoseconds since the trace began; --from and --to also take us, ms\nand s: --from 1.5ms.")
 
   @OptionGroup var file: TraceFile
 
@@ -18,7 +18,7 @@ struct DumpCommand: ParsableCommand {
 
   @Option(
     name: .customLong("event"),
-    help: ArgumentHelp("Only events of this kind: fetch, doorbell…; may be given several times.", valueName: "name"))
+    help: ArgumentHelp("Only events of this kind; may be repeated.", valueName: "name"))
   var kinds: [EventKind] = []
 
   @Option(help: "Only events from this time on.")

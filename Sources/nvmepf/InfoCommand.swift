@@ -4,8 +4,8 @@ import Trace
 
 struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "info", abstract: "Say what a trace holds, and whether all of it is there.",
-    discussion: "Every byte is held against its checksum.")
+    commandName: "info", abstract: "Show what a trace holds and whether it is complete.",
+    discussion: "Verifies the checksum of every chunk.")
 
   @OptionGroup var file: TraceFile
 

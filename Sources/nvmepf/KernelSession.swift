@@ -13,20 +13,20 @@ struct KernelOptions: ParsableArguments {
   @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace.")
   var engine = false
 
-  @Option(help: ArgumentHelp("With --kernel: only this queue.", valueName: "number"))
+  @Option(help: ArgumentHelp("With --kernel: record only this queue.", valueName: "number"))
   var qid: UInt16?
 
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "With --kernel: what to look at: nvmet, endpoint, window, work, host, block (all but block).",
+      "With --kernel: record only these groups of probes (default: all but block).",
       valueName: "group"))
   var events: [ProbeGroup] = []
 
-  @Option(help: ArgumentHelp("With --kernel: each CPU's ring buffer, a power of two.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("With --kernel: size of each CPU's ring buffer, a power of two.", valueName: "bytes"))
   var kernelBuffer: ByteCount?
 
-  @Option(help: "With --kernel: how to look at functions: fentry with kprobe where it cannot be had, or kprobe alone.")
+  @Option(help: "With --kernel: attach by fentry, and by kprobe where fentry is not available, or by kprobe alone.")
   var attach = Attach.fentry
 
   enum Attach: String, CaseIterable, ExpressibleByArgument {
@@ -35,7 +35,7 @@ struct KernelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "With --kernel and a COMMAND: first run it this many times without and with probes, in turn, and say what they cost.",
+      "With --kernel and a COMMAND: first run it this often without and with probes, in turn, and print what the probes cost.",
       valueName: "pairs"))
   var measureOverhead: Int?
 

@@ -6,11 +6,12 @@ import Trace
 struct MergeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "merge",
-    abstract: "Make one trace of a target's and its host's, recorded on two machines.",
+    abstract: "Merge the traces of a target and its host, recorded on two machines.",
     discussion: """
-      Both are recordings of the kernel (record --kernel). The clocks need not agree: the commands that both saw say how
-      they differ, and how well that is known, which is printed and kept in the trace. A report of the merged trace has
-      the host's submission as the begin of every command, and its completion as the end.
+      Both are recordings of the kernel (record --kernel). The clocks need not
+      agree: the commands that both recorded show their offset, which is printed
+      with its accuracy and kept in the trace. In a report of the merged trace,
+      every command begins with the host's submission and ends with its completion.
 
         nvmepf merge host.nvpt board.nvpt -o both.nvpt
       """)

@@ -20,9 +20,9 @@ struct ControlOptions: ParsableArguments {
 struct NamespaceCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "ns",
-    abstract: "Add, remove and list the namespaces of an endpoint that is being served.",
+    abstract: "Add, remove and list the namespaces of a served endpoint.",
     discussion: """
-      The host hears of a change by an asynchronous event.
+      An asynchronous event notifies the host of each change.
 
         nvmepf ns add --socket /tmp/nvme.sock --backend memory:1GiB
         nvmepf ns list --socket /tmp/nvme.sock
@@ -36,19 +36,21 @@ struct NamespaceCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "What lies behind it: null:SIZE, memory:SIZE, or the path of a file or device.", valueName: "backend"))
+        "null:SIZE, memory:SIZE, or the path of a file or device.", valueName: "backend"))
     var backend: String
 
-    @Option(help: ArgumentHelp("Its identifier; without one the lowest that is free.", valueName: "number"))
+    @Option(help: ArgumentHelp("Namespace ID (default: lowest unused).", valueName: "number"))
     var nsid: UInt32?
 
-    @Option(help: ArgumentHelp("Logical block size: 512 or 4096.", valueName: "bytes"))
+    @Option(
+      help: ArgumentHelp(
+        "Logical block size: 512 or 4096 (default: the device's own, else 512).", valueName: "bytes"))
     var blockSize: ByteCount?
 
-    @Flag(help: "Nothing may be written.")
+    @Flag(help: "Refuse writes.")
     var readOnly = false
 
-    @Flag(help: "Hosts may use reservations.")
+    @Flag(help: "Offer reservations.")
     var reservations = false
 
     func run() throws {
@@ -74,11 +76,11 @@ struct NamespaceCommand: ParsableCommand {
 
   struct Remove: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Detach a namespace; what is under way in it completes.")
+      abstract: "Detach a namespace; commands under way in it complete.")
 
     @OptionGroup var control: ControlOptions
 
-    @Argument(help: "Its identifier.")
+    @Argument(help: "Namespace ID.")
     var nsid: UInt32
 
     func run() throws {
@@ -120,10 +122,11 @@ struct NamespaceCommand: ParsableCommand {
 struct LinkCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "link",
-    abstract: "Take the PCI link of an endpoint that is being served down, or up again.",
+    abstract: "Take the PCI link of a served endpoint down, or up again.",
     discussion: """
-      Down, registers read as ones and what the host writes goes nowhere; what was under way is dropped. Up again, the
-      controller is in its initial state.
+      While the link is down, registers read as ones, writes are ignored, and
+      commands under way are dropped. When it comes up, the controller is in its
+      initial state.
       """)
 
   enum State: String, CaseIterable, ExpressibleByArgument {
@@ -132,7 +135,7 @@ struct LinkCommand: ParsableCommand {
 
   @OptionGroup var control: ControlOptions
 
-  @Argument(help: "What becomes of it.")
+  @Argument(help: "Link state.")
   var state: State
 
   func run() throws {

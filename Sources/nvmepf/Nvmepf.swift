@@ -9,9 +9,9 @@ struct Nvmepf: ParsableCommand {
     commandName: "nvmepf",
     abstract: "Record, replay and explain what an NVMe device's front end does.",
     discussion: """
-      nvmepf record -- fio --name=test --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based
-      nvmepf replay
-      nvmepf report
+        nvmepf record -- fio --name=a --rw=randread --bs=4k --number_ios=100000
+        nvmepf replay
+        nvmepf report
       """,
     version: "0.1.0",
     subcommands: [
@@ -31,6 +31,7 @@ struct Nvmepf: ParsableCommand {
     ExecGuard.runIfAsked()
     OwnProcess.ignoreFileSizeLimit()
     do {
+      try checkName()
       var command = try parseAsRoot()
       try command.run()
       try flush()
@@ -38,6 +39,13 @@ struct Nvmepf: ParsableCommand {
       try? flush()
       exit(error)
     }
+  }
+
+  /// The parser calls a command that it does not know an argument too many.
+  private static func checkName() throws(Failure) {
+    guard let name = CommandLine.arguments.dropFirst().first, !name.hasPrefix("-"), name != "help" else { return }
+    guard !configuration.subcommands.contains(where: { $0.configuration.commandName == name }) else { return }
+    throw Failure(description: "there is no command \(name); nvmepf --help lists the commands")
   }
 
   /// A message of several lines ends with what there is to choose from.
@@ -52,7 +60,7 @@ struct Nvmepf: ParsableCommand {
   /// What was printed must have arrived.
   private static func flush() throws(Failure) {
     guard !nvmepf_flush_output() else { return }
-    throw Failure(description: "cannot write what there is to say: \(String(cString: strerror(errno)))", status: 1)
+    throw Failure(description: "cannot write output: \(String(cString: strerror(errno)))", status: 1)
   }
 
   /// Help goes to standard output; everything else is one line on standard error, and status 2 unless the error knows

@@ -19,6 +19,8 @@ struct RecordCommand: ParsableCommand {
       vfio-user socket in NVMEPF_SOCKET. QEMU as the COMMAND gets the endpoint as a
       device. Without a COMMAND, the built-in workload runs.
 
+      The previous trace is kept as FILE.old once the first command is recorded.
+
         nvmepf record -- fio --name=a --rw=randread --bs=4k --number_ios=100000
         nvmepf record --rw randread --bs 4k --iodepth 32 --runtime 5
         nvmepf record --backend memory -- fio job.fio
@@ -34,17 +36,17 @@ struct RecordCommand: ParsableCommand {
       Ctrl-C ends the recording and keeps it. The exit status is the command's own.
       """)
 
-  @Option(name: [.short, .customLong("output")], help: "The trace to write.")
+  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace.", valueName: "file"))
   var output = Nvmepf.defaultTrace
 
   @OptionGroup var endpoint: EndpointOptions
 
   @OptionGroup var kernel: KernelOptions
 
-  @Option(help: "Built-in workload: what to do.")
+  @Option(help: "Run the built-in workload with this pattern.")
   var rw: Workload.Pattern?
 
-  @Option(help: ArgumentHelp("Built-in workload: bytes of a command.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Built-in workload: bytes per command.", valueName: "bytes"))
   var bs = ByteCount(bytes: 4096)
 
   @Option(help: ArgumentHelp("Built-in workload: commands outstanding.", valueName: "number"))
@@ -56,23 +58,23 @@ struct RecordCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Built-in workload: how long it runs. (default: 5)", valueName: "seconds"))
   var runtime: Double?
 
-  @Option(help: ArgumentHelp("Built-in workload: how many commands a thread executes.", valueName: "commands"))
+  @Option(help: ArgumentHelp("Built-in workload: commands per thread, instead of --runtime.", valueName: "commands"))
   var number: UInt64?
 
   @Flag(
     help: """
-      Run what may write real files and devices: a fio that cannot be redirected to the endpoint, or whose own output \
-      is a block device. A job that names a device and writes then runs too, on the endpoint. (default: refuse)
+      Run what is refused otherwise: a fio that cannot be redirected to the endpoint and so writes real files and \
+      devices, one whose output is a block device, and a job that writes and names a device (it runs on the endpoint).
       """)
   var allowRealDevices = false
 
   @Option(
     help: ArgumentHelp(
-      "Give up when the device has not completed a command for this long: the built-in workload, and fio's jobs.",
+      "Give up when a command of the built-in workload or of fio is not completed for this long.",
       valueName: "seconds"))
   var timeout = 30.0
 
-  @Argument(parsing: .postTerminator, help: "The command to run, after --.")
+  @Argument(parsing: .postTerminator, help: "Command to run, after --.")
   var command: [String] = []
 
   func validate() throws {
@@ -85,11 +87,11 @@ struct RecordCommand: ParsableCommand {
     }
     if kernel.kernel && !kernel.engine { try validateKernel() }
     guard kernel.kernel || endpoint.config != nil || endpoint.subsystem == nil else {
-      throw ValidationError("--subsystem chooses from a --config, or from the target with --kernel")
+      throw ValidationError("--subsystem needs --config, or --kernel")
     }
     guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
     guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
-      throw ValidationError("--iodepth, --numjobs and --number are at least 1, and --runtime is more than 0")
+      throw ValidationError("--iodepth, --numjobs and --number must be at least 1, --runtime more than 0")
     }
     guard timeout > 0, timeout <= 1_000_000 else {
       throw ValidationError("--timeout must be more than 0 and at most 1000000 seconds")
@@ -120,7 +122,7 @@ struct RecordCommand: ParsableCommand {
     }
     try recorded.check()
     let configuration = try endpoint.configuration()
-    // What cannot be begun leaves the trace before as it is.
+    // A recording that fails to start keeps the previous trace.
     if rw != nil { try checkWorkload(configuration) }
     let probes = try !kernel.kernel ? nil : Failure.wrap { () throws(ProbeError) in try Probes(kernel.probes) }
     OwnProcess.prepare()

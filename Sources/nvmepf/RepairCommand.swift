@@ -4,11 +4,11 @@ import Trace
 struct RepairCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",
-    abstract: "Close a trace whose recorder was killed: keep every whole chunk and what the rings still hold.")
+    abstract: "Close a trace whose recorder was killed, with every intact chunk and the events left in its rings.")
 
   @OptionGroup var file: TraceFile
 
-  @Option(name: [.short, .customLong("output")], help: "Write here, and leave the trace as it is.")
+  @Option(name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it).")
   var output: String?
 
   func run() throws {

@@ -9,12 +9,14 @@ struct ReplayCommand: ParsableCommand {
     commandName: "replay",
     abstract: "Feed a recording to the engine and compare everything it does with what it did.",
     discussion: """
-      Of a recording of the kernel's nvmet-pci-epf (record --kernel), the engine gets the registers, commands and lists
-      that the driver got; the driver's segments and completions are compared with the engine's, command by command,
-      and its interrupts with what the host asked for. A difference that the engine makes on purpose is marked as known
-      and is no finding.
+      For a recording of the kernel's nvmet-pci-epf (record --kernel), the engine
+      gets the registers, commands and lists that the driver got. The driver's
+      segments and completions are compared with the engine's, command by command,
+      and its interrupts with what the host asked for. A difference that the engine
+      makes on purpose is marked as known and is no finding.
 
-      Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be replayed or compared.
+      Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
+      replayed or compared.
       """)
 
   @OptionGroup var file: TraceFile

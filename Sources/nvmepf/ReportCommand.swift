@@ -8,19 +8,33 @@ extension Grouping: ExpressibleByArgument {}
 struct ReportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "report",
-    abstract: "Say where the latency and the throughput of a recording go.")
+    abstract: "Show where a recording's latency and throughput go.",
+    discussion: """
+      The stages of a command, whose times add up to its total:
+
+        detect     doorbell written until the engine turns to the command
+        fetch      transfer of the submission queue entry
+        dispatch   fetched until a worker takes it (the kernel's target)
+        map        data pointer and lists read
+        data-in    transfer of the data from the host
+        execute    the backend's time
+        data-out   transfer of the data to the host
+        complete   ready until the completion queue entry is in host memory
+        interrupt  until the interrupt that announces it
+        reap       until the host's head doorbell takes the entry
+      """)
 
   @OptionGroup var file: TraceFile
 
   @Flag(help: "Print one JSON object.")
   var json = false
 
-  @Option(help: "A table for each queue or each opcode too.")
+  @Option(help: "Add a table for each queue or opcode.")
   var by: Grouping?
 
   @Option(
     help: ArgumentHelp(
-      "Report on this controller of the kernel's target, by its identifier; without it on our endpoint or, where that was not recorded, on the busiest.",
+      "Report on this controller of the kernel's target (default: our endpoint, else the busiest controller).",
       valueName: "number"))
   var controller: UInt16?
 

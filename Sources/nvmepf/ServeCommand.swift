@@ -7,7 +7,8 @@ struct ServeCommand: ParsableCommand {
     commandName: "serve",
     abstract: "Serve the endpoint on a vfio-user socket, for virtual machines and user-space drivers.",
     discussion: """
-      One client at a time; the next is served when it leaves. Ctrl-C ends the serving.
+      One client at a time; the next is served when it leaves. Ctrl-C stops the
+      server.
 
         nvmepf serve --socket /tmp/nvme.sock --backend memory
         qemu-system-x86_64 -machine q35,memory-backend=ram -m 1G \\
@@ -17,14 +18,14 @@ struct ServeCommand: ParsableCommand {
 
       QEMU must share its memory (share=on), or the controller cannot reach it.
 
-      While it runs, namespaces come and go: nvmepf ns. Standard error shows
+      nvmepf ns adds and removes namespaces while it runs. Standard error shows
       warnings, namespaces and the link; -v adds clients and resets, -vv queues.
       """)
 
-  @Option(help: ArgumentHelp("Where to listen.", valueName: "path"))
+  @Option(help: ArgumentHelp("Listen on this socket.", valueName: "path"))
   var socket: String
 
-  @Option(help: ArgumentHelp("Record to this trace.", valueName: "file"))
+  @Option(help: ArgumentHelp("Record to this trace; the previous one is kept as FILE.old.", valueName: "file"))
   var record: String?
 
   @OptionGroup var log: LogOptions
@@ -33,7 +34,7 @@ struct ServeCommand: ParsableCommand {
 
   func validate() throws {
     guard endpoint.config != nil || endpoint.subsystem == nil else {
-      throw ValidationError("--subsystem chooses from a --config")
+      throw ValidationError("--subsystem needs --config")
     }
   }
 

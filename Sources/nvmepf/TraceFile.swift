@@ -3,7 +3,7 @@ import Trace
 
 /// The trace that a command reads.
 struct TraceFile: ParsableArguments {
-  @Argument(help: ArgumentHelp("The trace.", valueName: "file"))
+  @Argument(help: ArgumentHelp("Trace to read.", valueName: "file"))
   var path = Nvmepf.defaultTrace
 
   func open() throws(Failure) -> TraceReader {

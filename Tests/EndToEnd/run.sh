@@ -455,12 +455,13 @@ test_refusals() {
   local port
   expect_refused 'unknown option' "$nvmepf" record --nonsense -- true
   expect_refused 'nothing to record' "$nvmepf" record
+  expect_refused 'no command recrod; nvmepf --help' "$nvmepf" recrod
   expect_refused 'No such file' "$nvmepf" replay missing.nvpt
   expect_refused 'not a trace' "$nvmepf" report /bin/ls
   expect_refused 'not a file' "$nvmepf" info /
   expect_refused 'dma-map, dma-unmap' "$nvmepf" dump --event nonsense
   expect_refused 'not before' "$nvmepf" dump --from 2ms --to 1ms
-  expect_refused 'no place beside' "$nvmepf" record --config c.json --queues 4 --rw read
+  expect_refused 'cannot be given beside' "$nvmepf" record --config c.json --queues 4 --rw read
   "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
   cp n.nvpt before.nvpt
   expect_refused 'multiple of 512' "$nvmepf" record -o n.nvpt --rw randread --bs 3000
@@ -485,6 +486,8 @@ test_refusals() {
   wait $port
   expect_refused 'apt-get install fio' env PATH=/nowhere "$nvmepf" record -- fio --name=t
   expect_refused 'cannot run' "$nvmepf" record -- /nowhere/command
+  # Nobody shall make a file where a device belongs.
+  expect_refused 'No such file or directory$' "$nvmepf" record --backend /dev/nowhere --rw read
   if [ "$(id -u)" = 0 ]; then
     mkdir -m 700 private
     expect_refused 'Permission denied' setpriv --reuid=65534 --regid=65534 --clear-groups "$nvmepf" serve --socket "$PWD/private/s"
@@ -710,8 +713,8 @@ test_configuration_of_others() {
 J
   expect_refused '--subsystem sub-a or --subsystem sub-b' "$nvmepf" record --config tcp.json --rw read
   expect_refused 'port 3 has 2: choose' "$nvmepf" record --config tcp.json --port 3 --rw read
-  expect_refused 'chooses from a --config' "$nvmepf" record --subsystem sub-a --rw read
-  expect_refused '--port chooses' "$nvmepf" record --port 3 --rw read
+  expect_refused '--subsystem needs --config' "$nvmepf" record --subsystem sub-a --rw read
+  expect_refused '--port needs --config' "$nvmepf" record --port 3 --rw read
   expect_status 0 "$nvmepf" record --config tcp.json --subsystem sub-a --rw write --number 10
   grep -q 'subsystems\[0\].allow_any_host: unknown key, ignored' err || die "$(cat err)"
   expect_identical
