@@ -5,7 +5,7 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build static demo test test-guest test-kernel nightly fuzz bench lint golden clean
+.PHONY: help setup build static demo test test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -37,6 +37,9 @@ test: setup lint ## everything that must hold: style, setup, unit tests, golden 
 	$(MAKE) build golden
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
+
+test-fresh: ## as root: make demo and make test in a fresh Debian 13, as a newcomer without privilege
+	Tests/Setup/fresh.sh
 
 test-guest: setup ## emulated guests of Debian's kernels 6.12 and 7.x: attach our controller, and record their kernel
 	Tests/Guest/run-vfio-user-tests.sh
