@@ -239,7 +239,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
   private func replace(_ path: String) throws {
     var options = TraceWriter.Options()
     options.keepsPrevious = true
-    _ = try TraceWriter(path: path, id: .random(), scale: .identity, options: options).finish(hasFailed: true)
+    _ = try TraceWriter(path: path, id: .random(), scale: .identity, options: options).finish()
   }
 
   @Test("What a killed recording left is not overwritten before it is repaired", arguments: [".part", ".old"])
