@@ -115,6 +115,7 @@ struct job {
 
   size_t buffer_size;
   bool reported_failure;
+  bool reported_wait;
 };
 
 // fio's own log may be the file that a script parses; what nvmepf has to say goes to standard error.
@@ -770,6 +771,17 @@ static int give_up_late(const struct thread_data *td, struct job *job) {
   return give_up(td, job, reason, -ETIMEDOUT);
 }
 
+// fio was told to stop and a command is still under way. A slow device is no broken one: it gets the time of a command.
+static void explain_wait(const struct thread_data *td, struct job *job) {
+  char commands[512] = "";
+
+  if (job->reported_wait)
+    return;
+  job->reported_wait = true;
+  library.queue_outstanding(job->queue, commands, sizeof(commands));
+  nvmepf_note("%s: waiting for %s; a second signal to nvmepf ends fio at once", td->o.name, commands);
+}
+
 static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *timeout) {
   struct job *job = td->io_ops_data;
   const uint64_t wait_ns = timeout ? timeout->tv_sec * 1000000000ull + timeout->tv_nsec : patience_ns;
@@ -796,11 +808,11 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
       job->completed[completed++] = request->io_u;
     }
 
-    // Without a timeout fio waits for as long as it takes, but not for a silent device once it was told to stop.
+    // Without a timeout fio waits for as long as it takes.
     if (count == 0 && timeout)
       break;
     if (count == 0 && completed < min && td->terminate)
-      return give_up_late(td, job);
+      explain_wait(td, job);
   } while (completed < min);
   return completed;
 }

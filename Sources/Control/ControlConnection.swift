@@ -10,26 +10,51 @@ struct ControlConnection {
   /// While there is an answer to be read no further line is taken, so there is one at most.
   private var unsent = Data()
   private var lastNs = Clock.monotonicNs()
+  /// What it asked for is under way: it keeps its place until that is done.
+  private var isAnswered = true
+  /// It has left meanwhile.
+  private var hasLeft = false
 
   init(_ descriptor: Int32) { self.descriptor = descriptor }
 
   func end() { close(descriptor) }
 
-  /// What it is waited for.
-  var events: Int16 { Int16(unsent.isEmpty ? POLLIN : POLLOUT) }
+  /// What is waited for.
+  var polled: pollfd {
+    let events = !isAnswered ? 0 : unsent.isEmpty ? POLLIN : POLLOUT
+    return pollfd(fd: hasLeft ? -1 : descriptor, events: Int16(events), revents: 0)
+  }
 
-  /// How long it has neither sent nor read anything.
-  var silenceMs: UInt64 { (Clock.monotonicNs() - lastNs) / 1_000_000 }
+  /// How long it has neither sent nor read anything; nil while it waits for an answer.
+  var silenceMs: UInt64? { isAnswered ? (Clock.monotonicNs() - lastNs) / 1_000_000 : nil }
 
   /// Go on as far as the client lets.
+  /// - Parameter perform: begin a request, which is a line; its answer comes to `take`.
   /// - Returns: false when it is to go.
-  mutating func attend(_ endpoint: some ControlledEndpoint) -> Bool {
+  mutating func attend(_ perform: (Data) -> Void) -> Bool {
+    guard isAnswered else {
+      // Only that it has left is seen now.
+      hasLeft = true
+      return true
+    }
     guard unsent.isEmpty ? receive() : sendMore() else { return false }
-    while unsent.isEmpty, let end = received.firstIndex(of: UInt8(ascii: "\n")) {
+    return goOn(perform)
+  }
+
+  /// - Parameter answer: to the request that was begun.
+  /// - Returns: false when it is to go.
+  mutating func take(_ answer: Data, _ perform: (Data) -> Void) -> Bool {
+    (isAnswered, unsent, lastNs) = (true, answer, Clock.monotonicNs())
+    return !hasLeft && sendMore() && goOn(perform)
+  }
+
+  /// Begin the next request, if all of it is there and the answer before it has been read.
+  private mutating func goOn(_ perform: (Data) -> Void) -> Bool {
+    if unsent.isEmpty, let end = received.firstIndex(of: UInt8(ascii: "\n")) {
       let line = Data(received[..<end])
       received = Data(received[(end + 1)...])
-      unsent = ControlConnection.answer(line, endpoint)
-      guard sendMore() else { return false }
+      isAnswered = false
+      perform(line)
     }
     return received.count <= ControlServer.lineMax
   }
@@ -56,7 +81,7 @@ struct ControlConnection {
     return true
   }
 
-  private static func answer(_ line: Data, _ endpoint: some ControlledEndpoint) -> Data {
+  static func answer(_ line: Data, _ endpoint: some ControlledEndpoint) -> Data {
     let result: ControlAnswer
     do throws(ControlError) {
       result = try ControlRequest(line: line).execute(on: endpoint)

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Live
 import LocalSocket
+import Synchronization
 
 /// Listens beside the vfio-user socket for who wants to change the endpoint while it runs: a line a request, a line an
 /// answer. What clients send is not trusted.
@@ -50,21 +51,31 @@ public final class ControlServer: @unchecked Sendable {
   ) {
     var clients: [ControlConnection] = []
     defer { for client in clients { client.end() } }
+    let answers = Answers()
+    func perform(_ line: Data, for client: Int32) {
+      WorkerThread(name: "nvmepf-request") { answers.add(ControlConnection.answer(line, endpoint), client) }.detach()
+    }
     while true {
       let accepts = clients.count < ControlServer.clientsMax
       var polled = [
         pollfd(fd: wake, events: Int16(POLLIN), revents: 0),
         pollfd(fd: accepts ? listener.descriptor : -1, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: answers.arrived, events: Int16(POLLIN), revents: 0),
       ]
-      polled += clients.map { pollfd(fd: $0.descriptor, events: $0.events, revents: 0) }
+      polled += clients.map(\.polled)
       let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, patienceMs))
       guard count >= 0 else { continue }
       if polled[0].revents != 0 { return }
       for index in clients.indices.reversed() {
+        let client = clients[index].descriptor
         let isAwaited =
-          polled[2 + index].revents != 0
-          ? clients[index].attend(endpoint) : clients[index].silenceMs < patienceMs
+          polled[3 + index].revents != 0
+          ? clients[index].attend { perform($0, for: client) } : clients[index].silenceMs ?? 0 < patienceMs
         if !isAwaited { clients.remove(at: index).end() }
+      }
+      for (client, answer) in answers.take() {
+        guard let index = clients.firstIndex(where: { $0.descriptor == client }) else { continue }
+        if !clients[index].take(answer, { perform($0, for: client) }) { clients.remove(at: index).end() }
       }
       if polled[1].revents != 0, let descriptor = try? listener.accept() {
         clients.append(ControlConnection(descriptor))
@@ -74,6 +85,31 @@ public final class ControlServer: @unchecked Sendable {
 
   /// How long until somebody's patience with a client ends; -1 where there is none.
   private static func waitMs(for clients: [ControlConnection], _ patienceMs: UInt64) -> Int32 {
-    clients.map { Int32(clamping: patienceMs - min(patienceMs, $0.silenceMs)) }.min() ?? -1
+    clients.compactMap(\.silenceMs).map { Int32(clamping: patienceMs - min(patienceMs, $0)) }.min() ?? -1
+  }
+}
+
+/// Answers on their way from the threads that perform requests, which may take long: others are answered meanwhile.
+private final class Answers: Sendable {
+  /// Readable when there is an answer.
+  let arrived = nvmepf_eventfd()
+  private let answers = Mutex<[(client: Int32, answer: Data)]>([])
+
+  deinit { close(arrived) }
+
+  /// - Parameter client: its descriptor, which stays open until it has its answer.
+  func add(_ answer: Data, _ client: Int32) {
+    answers.withLock { $0.append((client, answer)) }
+    var one: UInt64 = 1
+    _ = write(arrived, &one, 8)
+  }
+
+  func take() -> [(client: Int32, answer: Data)] {
+    var count: UInt64 = 0
+    guard read(arrived, &count, 8) == 8 else { return [] }
+    return answers.withLock { answers in
+      defer { answers = [] }
+      return answers
+    }
   }
 }

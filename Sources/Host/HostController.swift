@@ -57,7 +57,7 @@ public final class HostController: @unchecked Sendable {
   /// Connect, map the doorbells, and leave the controller disabled: whoever wants to see every step takes them alone.
   /// - Parameters:
   ///   - timeoutNs: how long a command, or a change of the controller's state, may take.
-  ///   - stop: once set, workloads come to their end, and every wait is given up a second later.
+  ///   - stop: once set, workloads come to their end.
   public init(
     connecting path: String, recording: HostRecording? = nil, timeoutNs: UInt64 = HostController.timeoutNsDefault,
     stop: StopFlag = StopFlag()
@@ -223,19 +223,19 @@ public final class HostController: @unchecked Sendable {
   private func wait(_ what: String, _ reached: (ControllerStatus) -> Bool) throws(HostError) {
     let begin = Clock.monotonicNs()
     var patience = Patience.polling
+    var hasExplained = false
     while true {
       let status = try status()
       if reached(status) { return }
       guard !status.fatal else { throw HostError("the controller reports a fatal error and does not \(what)") }
-      guard !isOver(begin) else { throw HostError("the controller does not \(what)", kind: .late) }
+      let now = Clock.monotonicNs()
+      guard now - begin < timeoutNs else { throw HostError("the controller does not \(what)", kind: .late) }
+      if !hasExplained, stop.isOverdue(now) {
+        hasExplained = true
+        stop.tell("the controller to \(what)")
+      }
       patience.pause()
     }
-  }
-
-  /// Whether a wait that began then has lasted long enough.
-  private func isOver(_ begin: UInt64) -> Bool {
-    let now = Clock.monotonicNs()
-    return now - begin >= timeoutNs || stop.isOver(now)
   }
 
   private func negotiateQueues() throws(HostError) -> [UInt16] {
@@ -286,11 +286,17 @@ public final class HostController: @unchecked Sendable {
     guard submitAdmin(sqe) else { throw HostError("the admin queue is full") }
     let begin = Clock.monotonicNs()
     var patience = Patience.polling
+    var hasExplained = false
     while result == nil {
       _ = admin.reap(1) { cqe, _ in result = cqe }
       if result != nil { break }
-      guard !isOver(begin) else {
-        throw HostError("the device does not complete \(admin.lateCommands(Clock.monotonicNs()))", kind: .late)
+      let now = Clock.monotonicNs()
+      guard now - begin < timeoutNs else {
+        throw HostError("the device does not complete \(admin.lateCommands(now))", kind: .late)
+      }
+      if !hasExplained, stop.isOverdue(now) {
+        hasExplained = true
+        stop.tell(admin.lateCommands(now))
       }
       patience.pause()
     }

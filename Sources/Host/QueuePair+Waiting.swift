@@ -44,8 +44,7 @@ extension QueuePair {
   /// - Parameters:
   ///   - now: nanoseconds, as `HostController.nowNs` has them.
   ///   - end: no sleep lasts much longer than that.
-  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit, or
-  ///   the controller was told to stop a while ago.
+  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit.
   public mutating func wait(
     now: UInt64, until end: UInt64 = .max, on controller: HostController
   ) throws(HostError) {
@@ -71,7 +70,13 @@ extension QueuePair {
   private mutating func look(_ now: UInt64, _ controller: HostController) throws(HostError) {
     nextLook = now + QueuePair.lookNs
     guard controller.isConnected else { throw HostError("the device is gone", kind: .gone) }
-    guard age(now) >= controller.timeoutNs || controller.stop.isOver(now) else { return }
+    guard age(now) >= controller.timeoutNs else {
+      if !hasExplained, controller.stop.isOverdue(now) {
+        hasExplained = true
+        controller.stop.tell(lateCommands(now))
+      }
+      return
+    }
     throw HostError("the device does not complete \(lateCommands(now))", kind: .late)
   }
 

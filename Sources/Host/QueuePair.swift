@@ -44,6 +44,8 @@ public struct QueuePair: ~Copyable {
   var hasSlept = false
   /// Nanoseconds at which device and commands are looked at again.
   var nextLook: UInt64 = 0
+  /// It has said what it waits for though it was told to stop.
+  var hasExplained = false
 
   /// Bytes of memory that a queue pair of `entries` needs.
   static func memoryBytes(entries: Int) -> Int {

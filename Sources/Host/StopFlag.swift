@@ -1,15 +1,19 @@
 import Synchronization
 import Trace
 
-/// Tells a running workload, from any thread, to come to its end.
+/// Tells a running workload, from any thread, to come to its end. What is under way still gets its time: a slow device is
+/// no broken one.
 public final class StopFlag: Sendable {
   /// When it was told, nanoseconds; 0 while it has not been.
   private let stoppedNs = Atomic<UInt64>(0)
+  /// Called with what a wait is for that goes on after the stop.
+  let tell: @Sendable (String) -> Void
 
-  /// What is under way when the end is asked for may take this much longer.
-  private static let graceNs: UInt64 = 1_000_000_000
+  /// A wait that goes on for this long after the stop says what it is for.
+  private static let silenceNs: UInt64 = 1_000_000_000
 
-  public init() {}
+  /// - Parameter tell: called with what a wait is for that goes on after the stop; once for each, on any thread.
+  public init(tell: @escaping @Sendable (String) -> Void = { _ in }) { self.tell = tell }
 
   public func stop() {
     _ = stoppedNs.compareExchange(expected: 0, desired: Clock.monotonicNs(), ordering: .relaxed)
@@ -17,9 +21,9 @@ public final class StopFlag: Sendable {
 
   public var isStopped: Bool { stoppedNs.load(ordering: .relaxed) != 0 }
 
-  /// Whether a wait is to be given up, whatever it is for.
-  func isOver(_ now: UInt64) -> Bool {
+  /// Whether a wait has gone on for so long after the stop that it should say what it is for.
+  func isOverdue(_ now: UInt64) -> Bool {
     let stopped = stoppedNs.load(ordering: .relaxed)
-    return stopped != 0 && now > stopped && now - stopped >= StopFlag.graceNs
+    return stopped != 0 && now > stopped && now - stopped >= StopFlag.silenceNs
   }
 }

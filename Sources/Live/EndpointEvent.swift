@@ -18,13 +18,16 @@ enum Unreached {
   case submissionQueue(qid: UInt16, address: UInt64)
   case completionQueue(qid: UInt16, address: UInt64)
 
-  var reason: String {
+  /// - Parameter isGone: the client has truncated the file behind its memory.
+  func reason(isGone: Bool) -> String {
     let (what, address) =
       switch self {
       case .submissionQueue(let qid, let address): ("cannot fetch from submission queue \(qid)", address)
       case .completionQueue(let qid, let address): ("cannot write to completion queue \(qid)", address)
       }
-    return "\(what): host memory at 0x\(String(address, radix: 16)) is not reachable; does the client share its memory "
+    let place = "host memory at 0x\(String(address, radix: 16))"
+    guard !isGone else { return "\(what): \(place) is gone, since the client truncated the file behind it" }
+    return "\(what): \(place) is not reachable; does the client share its memory "
       + "(QEMU: memory-backend-memfd,share=on)?"
   }
 }

@@ -46,10 +46,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let alarmEvent: Int32
   private let tell: @Sendable (EndpointEvent) -> Void
   private let prefaults: Bool
+  private let isEnding = Atomic<Bool>(false)
 
-  /// - Parameter tell: called on any thread, the engine's too; it must not block.
+  /// - Parameters:
+  ///   - isInterrupted: whether preparing namespaces is to be given up, for a signal has come; asked on any thread.
+  ///   - tell: called on any thread, the engine's too; it must not block.
   public init(
     _ configuration: EndpointConfiguration, recording: EndpointRecording? = nil,
+    isInterrupted: @escaping @Sendable () -> Bool = { false },
     tell: @escaping @Sendable (EndpointEvent) -> Void = { _ in }
   ) throws(EndpointError) {
     self.tell = tell
@@ -70,7 +74,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
         throw EndpointError(description: "namespace \(namespace.nsid) is configured twice")
       }
       opened[namespace.nsid] = try OpenNamespace(
-        namespace, storage, prefaulting: EndpointFunction.prefaulting(namespace.nsid, configuration.prefaults, tell))
+        namespace, storage,
+        .init(
+          prefaulting: EndpointFunction.prefaulting(namespace.nsid, configuration.prefaults, tell),
+          isInterrupted: isInterrupted))
     }
     namespaces.withLock { [opened] in $0 = opened }
     initialConfiguration = PCIConfigurationSpace(
@@ -93,8 +100,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
         recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
   }
 
+  /// Give up preparing namespaces that are being added, from now on.
+  public func interruptPreparation() { isEnding.store(true, ordering: .relaxed) }
+
   /// End the engine; the rest goes with the last reference.
-  public func stop() { shard.stop() }
+  public func stop() {
+    interruptPreparation()
+    shard.stop()
+  }
 
   deinit {
     shard.stop()
@@ -133,7 +146,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       throw EndpointError(description: "namespace \(nsid) exists already")
     }
     let open = try OpenNamespace(
-      configuration, storage, prefaulting: EndpointFunction.prefaulting(nsid, prefaults, tell))
+      configuration, storage,
+      .init(
+        prefaulting: EndpointFunction.prefaulting(nsid, prefaults, tell),
+        isInterrupted: { [self] in isEnding.load(ordering: .relaxed) }))
     let isAttached = shard.attach(open.namespace, open.backend)
     guard isAttached != false else {
       throw EndpointError(

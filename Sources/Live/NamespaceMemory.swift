@@ -35,14 +35,19 @@ final class NamespaceMemory: @unchecked Sendable {
 
   // MARK: Touching it beforehand
 
-  /// Bytes that a thread touches at a time, between two looks at signals.
+  /// Bytes that a thread touches at a time, between two looks at whether to go on.
   private static let pieceBytes = 64 << 20
   private static let threadsMax = 8
 
   /// Have the kernel give all of the memory now, so that no command waits for page faults.
-  /// - Parameter progress: called once a second.
-  /// - Throws: when there is not as much memory, or a control group does not allow it, or when a signal that ends the process is waiting.
-  func prefault(progress: (_ done: Int, _ total: Int) -> Void) throws(EndpointError) {
+  /// - Parameters:
+  ///   - progress: called once a second.
+  ///   - isInterrupted: asked again and again, on any thread.
+  /// - Returns: false when it was interrupted.
+  /// - Throws: when there is not as much memory, or a control group does not allow it.
+  func prefault(
+    isInterrupted: @escaping @Sendable () -> Bool = { false }, progress: (_ done: Int, _ total: Int) -> Void
+  ) throws(EndpointError) -> Bool {
     if let available = NamespaceMemory.availableBytes(), UInt64(count) > available {
       throw EndpointError(
         description: "a namespace of \(count >> 20) MiB in memory does not fit: \(available >> 20) MiB are available; "
@@ -57,14 +62,14 @@ final class NamespaceMemory: @unchecked Sendable {
     let threads = max(1, min(NamespaceMemory.threadsMax, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let work = Work(pieces: (count + NamespaceMemory.pieceBytes - 1) / NamespaceMemory.pieceBytes)
     let workers = (0..<threads).map { _ in
-      WorkerThread(name: "nvmepf-prefault") { [self] in touchPieces(work) }
+      WorkerThread(name: "nvmepf-prefault") { [self] in touchPieces(work, isInterrupted) }
     }
     while !work.isDone {
       if work.waitForProgress(milliseconds: 1000) { continue }
       progress(min(count, work.touched * NamespaceMemory.pieceBytes), count)
     }
     for worker in workers { worker.join() }
-    guard !work.isInterrupted else { throw EndpointError(description: "interrupted while memory was prepared") }
+    return !work.isInterrupted
   }
 
   /// What the threads share.
@@ -99,12 +104,12 @@ final class NamespaceMemory: @unchecked Sendable {
     func waitForProgress(milliseconds: Int) -> Bool { end.wait(milliseconds: milliseconds) }
   }
 
-  private func touchPieces(_ work: Work) {
+  private func touchPieces(_ work: Work, _ isInterrupted: () -> Bool) {
     while let piece = work.take() {
       let offset = piece * NamespaceMemory.pieceBytes
       touch(base + offset, min(NamespaceMemory.pieceBytes, count - offset))
       work.finish()
-      if NamespaceMemory.isEnding { return work.interrupt() }
+      if isInterrupted() { return work.interrupt() }
     }
   }
 
@@ -114,13 +119,6 @@ final class NamespaceMemory: @unchecked Sendable {
   private func touch(_ start: UnsafeMutableRawPointer, _ bytes: Int) {
     guard madvise(start, bytes, NamespaceMemory.populateWrite) != 0 else { return }
     for offset in stride(from: 0, to: bytes, by: 4096) { start.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self) }
-  }
-
-  /// Whether a signal waits that ends the process: the thread that takes signals is the one that waits here.
-  private static var isEnding: Bool {
-    var waiting = sigset_t()
-    sigpending(&waiting)
-    return [SIGINT, SIGTERM, SIGHUP].contains { sigismember(&waiting, $0) == 1 }
   }
 
   /// What the kernel can give without swapping (proc(5), MemAvailable); nil where it does not say.

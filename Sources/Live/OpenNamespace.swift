@@ -1,7 +1,9 @@
 import CPlatform
 import Glibc
 import Storage
+import Synchronization
 import Target
+import Trace
 
 /// A namespace with what lies behind it: it owns the memory, the file or the device.
 final class OpenNamespace: @unchecked Sendable {
@@ -17,9 +19,18 @@ final class OpenNamespace: @unchecked Sendable {
   /// What files and devices need, or why there can be none.
   typealias Storage = Result<StorageHandover, StorageError>
 
-  /// - Parameter prefaulting: told how far memory is prepared; nil where it is taken only as it is written.
+  /// How a namespace is prepared, which may take long.
+  struct Preparation {
+    /// Told how far memory is prepared, in bytes; nil where it is taken only as it is written.
+    var prefaulting: ((Int, Int) -> Void)?
+    /// Whether the process or the endpoint is to end.
+    var isInterrupted: @Sendable () -> Bool = { false }
+    /// How long a file or device may take to open.
+    var openingMs = 10_000
+  }
+
   init(
-    _ configuration: NamespaceConfiguration, _ storage: Storage, prefaulting: ((Int, Int) -> Void)? = nil
+    _ configuration: NamespaceConfiguration, _ storage: Storage, _ preparation: Preparation = Preparation()
   ) throws(EndpointError) {
     self.configuration = configuration
     var blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
@@ -36,11 +47,14 @@ final class OpenNamespace: @unchecked Sendable {
       bytes = size
       device = nil
       let memory = try NamespaceMemory(bytes: size)
-      if let prefaulting { try memory.prefault(progress: prefaulting) }
+      if let prefaulting = preparation.prefaulting {
+        let isReady = try memory.prefault(isInterrupted: preparation.isInterrupted, progress: prefaulting)
+        guard isReady else { throw OpenNamespace.interruption(configuration.nsid) }
+      }
       self.memory = memory
       backend = .memory(MemoryBackend(base: memory.base))
     case .file(let path, _), .passthrough(let path):
-      let device = try OpenNamespace.open(configuration, storage)
+      let device = try OpenNamespace.open(configuration, storage, preparation)
       memory = nil
       backend = .storage(Unmanaged.passUnretained(device))
       bytes = device.bytes
@@ -66,11 +80,22 @@ final class OpenNamespace: @unchecked Sendable {
 
   deinit { random.deallocate() }
 
-  private static func open(_ configuration: NamespaceConfiguration, _ storage: Storage) throws(EndpointError)
-    -> StorageDevice
-  {
+  private static func interruption(_ nsid: UInt32) -> EndpointError {
+    EndpointError(description: "a signal came before namespace \(nsid) was ready")
+  }
+
+  private static func open(
+    _ configuration: NamespaceConfiguration, _ storage: Storage, _ preparation: Preparation
+  ) throws(EndpointError) -> StorageDevice {
+    let opening = Opening { () throws(StorageError) in try open(configuration) }
+    guard let result = opening.wait(milliseconds: preparation.openingMs, unless: preparation.isInterrupted) else {
+      guard !preparation.isInterrupted() else { throw interruption(configuration.nsid) }
+      throw EndpointError(
+        description: "cannot open \(configuration.backend): its file system or device has not answered for "
+          + "\(preparation.openingMs / 1000) s")
+    }
     do throws(StorageError) {
-      let device = try open(configuration)
+      let device = try result.get()
       guard try storage.get().canPassThrough || !device.isPassedThrough else {
         throw StorageError(description: "\(device.path): passing commands through needs Linux 5.19")
       }
@@ -90,5 +115,33 @@ final class OpenNamespace: @unchecked Sendable {
     case .passthrough(let path): return try StorageDevice(path: path, readOnly: configuration.isReadOnly)
     case .null, .memory: preconditionFailure("these have no device")
     }
+  }
+}
+
+/// A file or device that is being opened, on a thread of its own: a file system may never answer. One that answers too
+/// late is closed again.
+private final class Opening: Sendable {
+  private let result = Mutex<Result<StorageDevice, StorageError>?>(nil)
+  private let done = Signal()
+
+  private static let lookMs = 50
+
+  init(_ open: @escaping @Sendable () throws(StorageError) -> StorageDevice) {
+    let opening = Unmanaged.passRetained(self)
+    WorkerThread(name: "nvmepf-open") {
+      let opening = opening.takeRetainedValue()
+      let result = Result { () throws(StorageError) in try open() }
+      opening.result.withLock { $0 = result }
+      opening.done.raise()
+    }.detach()
+  }
+
+  /// - Returns: nil when there is no result in time, or the wait was interrupted.
+  func wait(milliseconds: Int, unless isInterrupted: () -> Bool) -> Result<StorageDevice, StorageError>? {
+    let end = Clock.monotonicNs() + UInt64(milliseconds) * 1_000_000
+    while !done.wait(milliseconds: min(milliseconds, Opening.lookMs)) {
+      if isInterrupted() || Clock.monotonicNs() >= end { return nil }
+    }
+    return result.withLock { $0 }
   }
 }

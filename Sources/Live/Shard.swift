@@ -206,7 +206,8 @@ final class Shard: @unchecked Sendable {
     let now = Told(controller)
     if now.isReady != told.isReady { tell(now.isReady ? .enabled : .disabled) }
     if now.isFatal, !told.isFatal {
-      tell(.fatal(reason: port.unreached?.reason ?? "the host enabled it with values that it does not support"))
+      let reason = port.unreached?.reason(isGone: port.memory.isLost)
+      tell(.fatal(reason: reason ?? "the host enabled it with values that it does not support"))
     }
     if now.queues != told.queues { tell(.queues(count: now.queues)) }
     if !now.isFatal { port.unreached = nil }

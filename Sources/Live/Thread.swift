@@ -45,6 +45,9 @@ public final class WorkerThread: @unchecked Sendable {
   /// Wait until the closure has returned.
   public func join() { pthread_join(handle, nil) }
 
+  /// Nobody will join it: what it takes goes when the closure returns, if ever.
+  public func detach() { pthread_detach(handle) }
+
   private final class Start {
     let name: String
     let core: Int?

@@ -26,8 +26,8 @@ struct Findings {
     var text = "The controller stopped (CSTS.CFS) \(Quantity.time(stops.firstNs)) into the trace\(times): "
     func unreached(_ what: String, _ qid: UInt16, _ address: UInt64?) -> String {
       let place = address.map { " at host address 0x\(String($0, radix: 16))" } ?? ""
-      return "it could not \(what) queue \(qid)\(place); does the client share that memory "
-        + "(QEMU: memory-backend-memfd,share=on)?"
+      return "it could not \(what) queue \(qid)\(place); the client did not share that memory "
+        + "(QEMU: memory-backend-memfd,share=on), or took it away."
     }
     switch stops.firstCause {
     case .submissionQueue(let qid, let address): text += unreached("fetch from submission", qid, address)

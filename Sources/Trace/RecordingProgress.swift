@@ -19,6 +19,9 @@ public final class RecordingProgress: Sendable {
   /// Why nothing is written any more, as soon as that is so.
   public var error: TraceError? { failure.withLock { $0 } }
 
+  /// Where the trace is: beside its name until it has a command, where another trace has that name.
+  public var place: String { file.withLock { $0 } }
+
   struct Counters: ~Copyable {
     let events = Atomic<UInt64>(0)
     let commands = Atomic<UInt64>(0)
@@ -31,6 +34,7 @@ public final class RecordingProgress: Sendable {
 
   let counters = Counters()
   let failure = Mutex<TraceError?>(nil)
+  let file = Mutex("")
   /// Rings that the writer has not taken on yet.
   let newRings = Mutex<[Ring]>([])
 }

@@ -7,6 +7,8 @@ struct TraceFile: ~Copyable {
   let descriptor: Int32
   /// Where the file is until it is published.
   private var unpublished: String?
+  /// Where the file is now.
+  var place: String { unpublished ?? path }
   /// Bytes that are whole.
   private(set) var end: UInt64 = 0
 

@@ -62,6 +62,7 @@ public final class TraceWriter {
     let bytes = try header.encoded()
     headerLength = UInt64(bytes.count)
     file = try options.keepsPrevious ? TraceFile(replacing: path) : TraceFile(creating: path)
+    progress.file.withLock { $0 = file.place }
     try file.append(bytes)
     if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
   }
@@ -108,9 +109,14 @@ public final class TraceWriter {
       error: error, problems: problems)
   }
 
+  private func publish() throws(TraceError) {
+    try file.publish()
+    progress.file.withLock { $0 = file.place }
+  }
+
   private func close() {
     do throws(TraceError) {
-      try file.publish()
+      try publish()
       if options.keepBytes != nil { try compact() }
       try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now(options.ticks)))
       try file.sync()
@@ -210,7 +216,7 @@ extension TraceWriter {
       try encoder.append(builder, &header, to: &file)
       chunks.append(ChunkPlace(offset: offset, header: header))
       progress.count(header)
-      if progress.commands > 0 { try file.publish() }
+      if progress.commands > 0 { try publish() }
       if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
     } catch {
       fail(error)

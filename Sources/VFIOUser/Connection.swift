@@ -32,20 +32,25 @@ struct Connection: ~Copyable {
   let socket: Int32
   private let wake: Int32
   private let patienceMs: Int32
+  private let clock: MonotonicClock
 
   /// - Parameters:
   ///   - socket: connected; the connection closes it.
   ///   - wake: readable when nothing is to be waited for any more; -1 for none.
   ///   - patienceMs: how long a peer may leave a message half sent or a reply unread; -1 for ever.
-  init(_ socket: Int32, wake: Int32 = -1, patienceMs: Int32 = -1) {
+  init(_ socket: Int32, wake: Int32 = -1, patienceMs: Int32 = -1, clock: MonotonicClock = MonotonicClock()) {
     self.socket = socket
     self.wake = wake
     self.patienceMs = patienceMs
+    self.clock = clock
     // Waiting is done where `wake` is seen too.
     _ = fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK)
   }
 
   deinit { close(socket) }
+
+  /// When the peer must be through with what begins now.
+  private func deadlineNs() -> UInt64? { patienceMs < 0 ? nil : clock.now() + UInt64(patienceMs) * 1_000_000 }
 
   /// Wait until the socket can be read or written.
   /// - Parameter deadlineNs: of CLOCK_MONOTONIC, when the peer's time is over; nil for never.
@@ -54,9 +59,14 @@ struct Connection: ~Copyable {
       pollfd(fd: wake, events: Int16(POLLIN), revents: 0), pollfd(fd: socket, events: Int16(events), revents: 0),
     ]
     var count: Int32
-    repeat { count = poll(&polled, 2, Monotonic.milliseconds(until: deadlineNs)) } while count < 0 && errno == EINTR
+    var leftMs: Int32
+    repeat {
+      leftMs = clock.milliseconds(until: deadlineNs)
+      count = poll(&polled, 2, leftMs)
+    } while count < 0 && errno == EINTR
     guard polled[0].revents == 0 else { throw .init(.disconnected, "the connection is given up") }
-    guard count > 0 else { throw .init(.protocolViolation, "the peer left a message half sent or unread") }
+    // However many pieces it comes in, each just before this look.
+    guard count > 0, leftMs != 0 else { throw .init(.protocolViolation, "the peer left a message half sent or unread") }
   }
 
   /// Header and payload leave in one piece: some peers read the payload with a single `read`.
@@ -65,7 +75,7 @@ struct Connection: ~Copyable {
     whole.size = UInt32(MessageHeader.size + payload.count)
     var bytes = withUnsafeBytes(of: whole) { [UInt8]($0) }
     bytes.append(contentsOf: payload)
-    let deadlineNs = patienceMs < 0 ? nil : Monotonic.now() + UInt64(patienceMs) * 1_000_000
+    let deadlineNs = deadlineNs()
     var sent = 0
     while sent < bytes.count {
       let count = bytes.withUnsafeBytes {
@@ -85,7 +95,7 @@ struct Connection: ~Copyable {
   ///
   /// All of it must come within the patience, however many pieces the peer cuts it into.
   func receive() throws(VFIOUserError) -> ReceivedMessage? {
-    let deadlineNs = patienceMs < 0 ? nil : Monotonic.now() + UInt64(patienceMs) * 1_000_000
+    let deadlineNs = deadlineNs()
     var isCut = false
     var header = MessageHeader(messageID: 0, command: 0, size: 0)
     var descriptors: [Int32] = []
@@ -136,16 +146,16 @@ struct Connection: ~Copyable {
   }
 }
 
-/// The clock that nobody sets.
-enum Monotonic {
-  static func now() -> UInt64 {
+/// The clock that nobody sets, nanoseconds; another in tests.
+struct MonotonicClock: Sendable {
+  var now: @Sendable () -> UInt64 = {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 
   /// For poll(2): until then, rounded up; -1 for ever.
-  static func milliseconds(until deadlineNs: UInt64?) -> Int32 {
+  func milliseconds(until deadlineNs: UInt64?) -> Int32 {
     guard let deadlineNs else { return -1 }
     let now = now()
     return deadlineNs <= now ? 0 : Int32(clamping: (deadlineNs - now + 999_999) / 1_000_000)

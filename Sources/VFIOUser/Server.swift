@@ -14,17 +14,27 @@ public final class Server: @unchecked Sendable {
   /// How long one that connects may take for its first message.
   private let silenceMs: Int32
   private let tell: @Sendable (ServingEvent) -> Void
+  private let clock: MonotonicClock
   /// Who has connected and not yet said anything: the serving thread's.
   private var silent: [(socket: Int32, deadlineNs: UInt64)] = []
+  /// When the serving of a client began; 0 before the first.
+  private var servingSinceNs: UInt64 = 0
 
   /// Listen at `path`. A socket file that nobody listens on any more is replaced.
   /// - Parameters:
   ///   - silenceMs: how long a client that connects may take for its first message.
   ///   - tell: called on the serving thread.
-  public init(
+  public convenience init(
     path: String, silenceMs: Int32 = 5000, tell: @escaping @Sendable (ServingEvent) -> Void = { _ in }
   ) throws(VFIOUserError) {
+    try self.init(path: path, silenceMs: silenceMs, clock: MonotonicClock(), tell: tell)
+  }
+
+  init(
+    path: String, silenceMs: Int32 = 5000, clock: MonotonicClock, tell: @escaping @Sendable (ServingEvent) -> Void
+  ) throws(VFIOUserError) {
     self.tell = tell
+    self.clock = clock
     self.silenceMs = silenceMs
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
     wake = nvmepf_eventfd()
@@ -79,21 +89,36 @@ public final class Server: @unchecked Sendable {
   /// The first of those who connect to say anything: one that never speaks keeps nobody else waiting.
   /// - Returns: a descriptor; nil when `stop` was called.
   private func nextClient() throws(VFIOUserError) -> Int32? {
+    passOver()
     while true {
-      let now = Monotonic.now()
-      silent.removeAll { client in
-        if client.deadlineNs <= now { close(client.socket) }
-        return client.deadlineNs <= now
-      }
       var polled = [wake, listener.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
       polled += silent.map { pollfd(fd: $0.socket, events: Int16(POLLIN), revents: 0) }
-      let count = poll(&polled, nfds_t(polled.count), Monotonic.milliseconds(until: silent.map(\.deadlineNs).min()))
-      guard count > 0 else { continue }
+      let count = poll(&polled, nfds_t(polled.count), clock.milliseconds(until: silent.map(\.deadlineNs).min()))
+      guard count >= 0 else { continue }
       if polled[0].revents != 0 { return nil }
       if let place = silent.indices.first(where: { polled[2 + $0].revents != 0 }) {
+        servingSinceNs = clock.now()
         return silent.remove(at: place).socket
       }
-      try admit()
+      dropSilent()
+      if polled[1].revents != 0 { try admit() }
+    }
+  }
+
+  /// The time in which another client was served counts for nobody's silence: no answer would have come.
+  private func passOver() {
+    guard servingSinceNs != 0 else { return }
+    let served = clock.now() - servingSinceNs
+    for place in silent.indices { silent[place].deadlineNs += served }
+    servingSinceNs = 0
+  }
+
+  /// Close the connections of those who have said nothing in time.
+  private func dropSilent() {
+    let now = clock.now()
+    silent.removeAll { client in
+      if client.deadlineNs <= now { close(client.socket) }
+      return client.deadlineNs <= now
     }
   }
 
@@ -101,7 +126,7 @@ public final class Server: @unchecked Sendable {
   private func admit() throws(VFIOUserError) {
     guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else { return }
     if silent.count == Server.silentMax { close(silent.removeFirst().socket) }
-    silent.append((socket, Monotonic.now() + UInt64(silenceMs) * 1_000_000))
+    silent.append((socket, clock.now() + UInt64(silenceMs) * 1_000_000))
   }
 
   private enum Arrival { case message, left, alarm, stopped }

@@ -7,6 +7,7 @@ struct Session: ~Copyable {
   private var interrupts: [InterruptSlot: Int32] = [:]
   private var negotiated = false
   private var hasToldUnshared = false
+  private var hasToldRefusal = false
   private let tell: @Sendable (ServingEvent) -> Void
 
   private struct InterruptSlot: Hashable {
@@ -112,7 +113,13 @@ struct Session: ~Copyable {
     defer { for descriptor in descriptors { close(descriptor) } }
     let (error, mapping) = memory.map(
       address: address, size: size, writable: flags & 2 != 0, descriptor: descriptors.first ?? -1, offset: offset)
-    guard let mapping else { return .error(error) }
+    guard let mapping else {
+      if error == EOPNOTSUPP, !hasToldRefusal {
+        hasToldRefusal = true
+        tell(.memoryRefused(address: address, size: size))
+      }
+      return .error(error)
+    }
     if mapping.base == nil, mapping.isWritable, !hasToldUnshared {
       hasToldUnshared = true
       tell(.memoryNotShared(address: address, size: size))

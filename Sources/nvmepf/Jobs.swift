@@ -12,7 +12,7 @@ final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
   private let timeoutNs: UInt64
-  private let stopFlag = StopFlag()
+  private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends this at once") }
   private let isOver = Atomic<Bool>(false)
   /// Of the jobs that have run to their end, in that order.
   private let results = Mutex<[Workload.Result]>([])
@@ -20,8 +20,9 @@ final class Jobs: @unchecked Sendable {
   private let isBroken = Atomic<Bool>(false)
   private var stoppedNs: UInt64?
 
-  /// The jobs get a second to end once they are stopped, and the controller another; after that nothing is waited for.
-  private static let patienceNs: UInt64 = 3_000_000_000
+  /// Once they are stopped the jobs get the time of a command, and the controller that of its shutdown. What takes longer
+  /// has lost its endpoint.
+  private var patienceNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
 
   init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
     self.workload = workload
@@ -31,7 +32,7 @@ final class Jobs: @unchecked Sendable {
 
   /// Whether there is nothing to wait for any more.
   var areDone: Bool {
-    isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= Jobs.patienceNs } ?? false
+    isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= patienceNs } ?? false
   }
 
   func stop() {

@@ -3,52 +3,110 @@ import Glibc
 import Live
 import Logging
 import Synchronization
+import Trace
 import VFIOUser
 
-/// What is told while an endpoint is served, line by line on standard error.
+/// Everything that this process says on standard error, in order.
 ///
-/// Whoever tells never waits for who reads: a thread of its own writes, and lines beyond a bound are counted and dropped.
+/// A thread of its own writes it, so a terminal or pipe that nobody reads holds up neither the engine nor the end of the
+/// process. Texts beyond a bound are counted and dropped.
 final class Journal: Sendable {
   private let state = Mutex(State())
-  private let written = Signal()
+  private let added = Signal()
 
-  private struct State {
-    var lines: [String] = []
-    var dropped = 0
+  private struct Text {
+    let bytes: [UInt8]
+    /// Raised when the text is written; nil where nobody waits.
+    let written: Signal?
   }
 
-  private static let linesMax = 1000
+  private struct State {
+    var texts: [Text] = []
+    var dropped = 0
+    /// When the writing of the current text began; 0 while there is none.
+    var busySinceNs: UInt64 = 0
+  }
+
+  private static let textsMax = 1000
+  /// How long a text that is waited for may take, and how long its predecessor may before nobody waits any more.
+  private static let patienceNs: UInt64 = 1_000_000_000
+  private static let lookMs = 50
 
   static let shared = Journal()
 
   private init() {
-    _ = WorkerThread(name: "nvmepf-log") { [state = Unmanaged.passRetained(self)] in
-      state.takeUnretainedValue().writeLines()
+    // Signals are the main thread's, also where it has not blocked them yet.
+    var (all, before) = (sigset_t(), sigset_t())
+    sigfillset(&all)
+    pthread_sigmask(SIG_SETMASK, &all, &before)
+    _ = WorkerThread(name: "nvmepf-log") { [journal = Unmanaged.passRetained(self)] in
+      journal.takeUnretainedValue().writeTexts()
+    }
+    pthread_sigmask(SIG_SETMASK, &before, nil)
+  }
+
+  /// Add a text and wait for nobody.
+  func add(_ text: String) { add(text, nil) }
+
+  /// Wait, as `write` does, until everything so far is written.
+  func flush() { write("") }
+
+  /// Add a text and wait until it is written, but not for a reader that does not read.
+  func write(_ text: String) {
+    let written = Signal()
+    add(text, written)
+    let end = Clock.monotonicNs() + Journal.patienceNs
+    while !written.wait(milliseconds: Journal.lookMs) {
+      let now = Clock.monotonicNs()
+      let busySinceNs = state.withLock(\.busySinceNs)
+      if now >= end || busySinceNs != 0 && now >= busySinceNs + Journal.patienceNs { return }
     }
   }
 
-  func add(_ line: String) {
+  private func add(_ text: String, _ written: Signal?) {
     state.withLock { state in
-      if state.lines.count < Journal.linesMax { state.lines.append(line) } else { state.dropped += 1 }
+      if state.texts.count < Journal.textsMax {
+        state.texts.append(Text(bytes: Array(text.utf8), written: written))
+      } else {
+        state.dropped += 1
+      }
     }
-    written.raise()
+    added.raise()
   }
 
-  private func writeLines() {
+  private func writeTexts() -> Never {
     while true {
-      guard written.wait(milliseconds: 60_000) else { continue }
-      flush()
+      guard added.wait(milliseconds: 60_000) else { continue }
+      let (texts, dropped) = state.withLock { state in
+        defer { (state.texts, state.dropped) = ([], 0) }
+        return (state.texts, state.dropped)
+      }
+      for text in texts { put(text) }
+      if dropped > 0 { put(Text(bytes: Array("\(dropped) lines were dropped".faultLine.utf8), written: nil)) }
     }
   }
 
-  /// Write what was added so far.
-  func flush() {
-    let (lines, dropped) = state.withLock { state in
-      defer { state = State() }
-      return (state.lines, state.dropped)
+  private func put(_ text: Text) {
+    state.withLock { $0.busySinceNs = Clock.monotonicNs() }
+    Journal.writeFully(text.bytes)
+    state.withLock { $0.busySinceNs = 0 }
+    text.written?.raise()
+  }
+
+  private static func writeFully(_ bytes: [UInt8]) {
+    var rest = bytes[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+      if count >= 0 {
+        rest = rest.dropFirst(count)
+      } else if errno == EAGAIN {
+        // Whoever shares the terminal or pipe has made it non-blocking.
+        var polled = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        poll(&polled, 1, -1)
+      } else if errno != EINTR {
+        return
+      }
     }
-    for line in lines { complain(line) }
-    if dropped > 0 { complain("\(dropped) lines of the log were dropped") }
   }
 
   /// A logger that writes here.
@@ -70,7 +128,7 @@ private struct JournalHandler: LogHandler {
   }
 
   func log(event: LogEvent) {
-    Journal.shared.add((event.level >= .warning ? "\(event.level): " : "") + "\(event.message)")
+    Journal.shared.add(((event.level >= .warning ? "\(event.level): " : "") + "\(event.message)").faultLine)
   }
 }
 
@@ -91,6 +149,8 @@ struct LogOptions: ParsableArguments {
     case debug, info, notice, warning, error
   }
 
+  var isGiven: Bool { verbose > 0 || quiet || logLevel != nil }
+
   var level: Logger.Level {
     if let logLevel { return Logger.Level(rawValue: logLevel.rawValue)! }
     return quiet ? .error : verbose == 0 ? .notice : verbose == 1 ? .info : .debug
@@ -107,6 +167,12 @@ extension Logger {
         """
         the client does not share its memory (\(size) bytes at 0x\(String(address, radix: 16))): the controller cannot \
         reach it; give QEMU -object memory-backend-memfd,id=ram,size=SIZE,share=on -machine memory-backend=ram
+        """)
+    case .memoryRefused(let address, let size):
+      warning(
+        """
+        the client's memory (\(size) bytes at 0x\(String(address, radix: 16))) is refused: its file system may never \
+        answer (FUSE, NFS); give the client a memfd, or a file on tmpfs, hugetlbfs or a local disk
         """)
     case .clientLeft: info("client disconnected")
     }

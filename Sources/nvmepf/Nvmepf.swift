@@ -103,17 +103,17 @@ struct Failure: Error, CustomStringConvertible {
 }
 
 /// One line on standard error about a fault. Its text may name anything from outside.
-func complain(_ text: String) { tell("nvmepf: \(text.printable())") }
+func complain(_ text: String) { Journal.shared.write(text.faultLine) }
 
 /// To standard error, where it does not mix with what a script reads. What a terminal would obey is escaped.
-func tell(_ text: String) { writeError(text.printableLines + "\n") }
+func tell(_ text: String) { Journal.shared.write(text.printableLines + "\n") }
 
 /// In place of the terminal's last line; "" leaves it empty.
-func showProgress(_ text: String) { writeError("\r\u{1b}[K" + text.printable()) }
+func showProgress(_ text: String) { Journal.shared.add("\r\u{1b}[K" + text.printable()) }
 
-private func writeError(_ text: String) {
-  var bytes = Array(text.utf8)
-  _ = write(STDERR_FILENO, &bytes, bytes.count)
+extension String {
+  /// This text as a line about a fault.
+  var faultLine: String { "nvmepf: \(printable())\n" }
 }
 
 /// To standard output, with what a terminal would obey escaped. It has the signature of Swift's own and so takes its place in

@@ -81,6 +81,13 @@ enum OwnProcess {
     return signal > 0 ? Arrival(signal: signal, isSent: info.si_code <= 0) : nil
   }
 
+  /// Whether a signal that asks for the end has come and nobody has taken it yet: the main thread is busy starting.
+  static func isEndPending() -> Bool {
+    var pending = sigset_t()
+    sigpending(&pending)
+    return endings.contains { sigismember(&pending, $0) == 1 }
+  }
+
   // MARK: The second signal
 
   /// The next Ctrl-C or SIGTERM ends the process at once, whatever it waits for. The rings of its trace stay, for
@@ -102,10 +109,14 @@ enum OwnProcess {
   /// timeout(1) and others signal a process and then its group: that is one request.
   static let requestNs: UInt64 = 500_000_000
 
-  /// In a signal handler: nothing here may allocate or lock.
+  /// In a signal handler: nothing here may allocate or lock, or wait for a reader that does not read.
   private static func endNow(_ number: Int32) {
     guard HostController.nowNs() - firstNs >= requestNs else { return }
+    // Others share the flags: they get them back.
+    let flags = fcntl(STDERR_FILENO, F_GETFL)
+    _ = fcntl(STDERR_FILENO, F_SETFL, flags | O_NONBLOCK)
     _ = write(STDERR_FILENO, endText.utf8Start, endText.utf8CodeUnitCount)
+    _ = fcntl(STDERR_FILENO, F_SETFL, flags)
     _exit(128 + number)
   }
 }

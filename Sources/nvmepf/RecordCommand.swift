@@ -39,6 +39,8 @@ struct RecordCommand: ParsableCommand {
   @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace.", valueName: "file"))
   var output = Nvmepf.defaultTrace
 
+  @OptionGroup var log: LogOptions
+
   @OptionGroup var endpoint: EndpointOptions
 
   @OptionGroup var kernel: KernelOptions
@@ -102,7 +104,7 @@ struct RecordCommand: ParsableCommand {
   private func validateKernel() throws {
     let given = [
       ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
-      ("--rw", rw != nil), ("--number", number != nil),
+      ("--rw", rw != nil), ("--number", number != nil), ("-v, -q or --log-level", log.isGiven),
     ]
     if let (name, _) = given.first(where: \.1) {
       throw ValidationError("\(name) is for the endpoint, which record --kernel has only with --engine")
@@ -128,7 +130,7 @@ struct RecordCommand: ParsableCommand {
     OwnProcess.prepare()
     let session = try Session(
       configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
-      command: command.isEmpty ? CommandLine.arguments : command)
+      command: command.isEmpty ? CommandLine.arguments : command, logLevel: log.level)
     try session.start()
     var status: Int32 = 0
     var failure: Failure?

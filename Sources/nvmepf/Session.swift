@@ -78,7 +78,7 @@ final class Session: Watched {
       if case .none = output {
         recorder = nil
         function = try Failure.wrap { () throws(EndpointError) in
-          try EndpointFunction(configuration) { logger.tell($0) }
+          try EndpointFunction(configuration, isInterrupted: OwnProcess.isEndPending) { logger.tell($0) }
         }
         tellOfDeniedWrites(configuration)
         return
@@ -95,7 +95,9 @@ final class Session: Watched {
       recording.keepsPayload = keeping.payload
       // First: what cannot be served leaves the trace before as it is.
       function = try Failure.wrap { [recording] () throws(EndpointError) in
-        try EndpointFunction(configuration, recording: recording) { logger.tell($0) }
+        try EndpointFunction(configuration, recording: recording, isInterrupted: OwnProcess.isEndPending) {
+          logger.tell($0)
+        }
       }
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
@@ -197,6 +199,7 @@ final class Session: Watched {
   /// - Returns: false when they do not end: storage or memory that they wait for never answers.
   private func endServing() -> Bool {
     let ended = Signal()
+    function.interruptPreparation()
     _ = WorkerThread(name: "nvmepf-end") { [control, server, serving, function] in
       control?.stop()
       server.stop()
@@ -209,8 +212,8 @@ final class Session: Watched {
 
   /// End the process though its engine cannot end. What is recorded lies in the file and its rings.
   private func leave() -> Never {
-    complain("the engine waits for storage that does not answer, and is left")
-    if case .trace(let path) = output { complain("\(path) is not closed; run nvmepf repair \(path)") }
+    complain("the engine waits for storage or memory that does not answer, and is left")
+    if let place = recorder?.progress.place { complain("\(place) is not closed; run nvmepf repair \(place)") }
     for path in [socketPath, ControlServer.path(socket: socketPath)] { unlink(path) }
     _exit(1)
   }

@@ -10,10 +10,18 @@ import Testing
 final class RecordingEndpoint: ControlledEndpoint, @unchecked Sendable {
   private var states: [NamespaceState] = []
   private(set) var linkIsUp = true
+  /// Of this namespace the addition ends only when `released` is raised.
+  static let slow: UInt32 = 1010
+  let begun = Signal()
+  let released = Signal()
 
   var namespaceStates: [NamespaceState] { states }
 
   func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
+    if configuration.nsid == RecordingEndpoint.slow {
+      begun.raise()
+      while !released.wait(milliseconds: 1000) {}
+    }
     let text = "\(configuration.backend)"
     states.append(.init(nsid: configuration.nsid, bytes: 1, blockBytes: 512, backend: text, isReadOnly: false))
   }
@@ -63,6 +71,29 @@ struct ControlSocketTests {
       stalled.append(descriptor)
       #expect(try ControlClient.ask(.list, path: path).namespaces == [])
     }
+  }
+
+  @Test("answers others while a request takes long, ends meanwhile too, and gives whoever asked its answer")
+  func answersMeanwhile() throws {
+    let endpoint = RecordingEndpoint()
+    let server = try ControlServer(path: path, endpoint: endpoint)
+    let request = #"{"command": "add", "namespace": {"nsid": 1010, "device": {"path": "null:1GiB"}}}"# + "\n"
+    let asking = try (0..<2).map { _ in try LocalSocket.connect(path) }
+    defer { for descriptor in asking { close(descriptor) } }
+    for descriptor in asking {
+      #expect(send(descriptor, request, request.utf8.count, Int32(MSG_NOSIGNAL)) == request.utf8.count)
+      while !endpoint.begun.wait(milliseconds: 1000) {}
+    }
+    #expect(try ControlClient.ask(.list, path: path).namespaces == [])
+    endpoint.released.raise()
+    var answered = asking.map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    #expect(poll(&answered, 2, -1) == 1)
+    let descriptor = try #require(answered.first { $0.revents != 0 }).fd
+    var bytes = [UInt8](repeating: 0, count: 16)
+    let count = recv(descriptor, &bytes, bytes.count, 0)
+    #expect(String(decoding: bytes.prefix(count), as: UTF8.self) == "{}\n")
+    server.stop()
+    endpoint.released.raise()
   }
 
   @Test("leaves no socket behind, and only its owner may use it")

@@ -107,21 +107,220 @@ test_lost_commands() {
   expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --rw read --iodepth 2 --numjobs 2 --timeout 0.5
   grep -q "does not complete queue [12]: command 0 (read, LBA 0, 0 s); command 1 (read, LBA 8, 0 s)" err || die "$(cat err)"
   expect_status 0 "$nvmepf" replay
-  # Signals are seen although no command ever completes.
+  # A signal is seen although no command completes: what is waited for is said, and gets its time.
   for signal in INT TERM; do
-    "$nvmepf" record --backend null:1GiB,constant:1000s --rw read >out 2>err &
-    until [ -e nvmepf.nvpt ] && "$nvmepf" info nvmepf.nvpt >info 2>&1 && [ -e "/proc/$!/task" ] &&
-      grep -q nvmepf-job0 /proc/$!/task/*/comm; do :; done
-    kill -$signal $!
+    record_until_job --backend null:1GiB,constant:1000s --timeout 4
+    kill -$signal $recorder
     status=0
-    wait $! || status=$?
+    wait $recorder || status=$?
     [ $status = 1 ] || die "exit status $status after SIG$signal: $(cat err)"
+    grep -q "waiting for queue 1: command 0 (read, LBA 0,.*a second signal" err || die "$(cat err)"
     grep -q "does not complete queue 1: command 0 (read, LBA 0," err || die "$(cat err)"
     expect_status 0 "$nvmepf" replay
   done
+  # A slow device is no broken one.
+  record_until_job --backend null:1GiB,constant:3s
+  kill -TERM $recorder
+  wait $recorder || die "exit status $? of a slow device: $(cat err)"
+  grep -q "waiting for queue 1: command 0" err || die "$(cat err)"
+  expect_identical
+  # A second signal ends at once what would wait for half an hour.
+  record_until_job --backend null:1GiB,constant:1000s --timeout 1800
+  kill -TERM $recorder
+  until grep -q 'waiting for queue 1' err; do kill -0 $recorder || die "it has ended: $(cat err)"; done
+  kill -TERM $recorder
+  status=0
+  wait $recorder || status=$?
+  [ $status = 143 ] || die "exit status $status after a second signal: $(cat err)"
+  expect_status 0 "$nvmepf" repair nvmepf.nvpt
+  expect_identical
   expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --timeout 0.5 -- \
     fio --name=t --rw=read --bs=4k --number_ios=4
   grep -q "does not complete queue 1: command 0 (read, LBA 0" out err || die "fio names no command: $(cat out err)"
+}
+
+record_until_job() { # OPTION...: into $recorder, once a job has begun
+  rm -f nvmepf.nvpt
+  : >err
+  (trap - INT; exec "$nvmepf" record --rw read "$@") >out 2>>err &
+  recorder=$!
+  until grep -qs nvmepf-job0 /proc/$recorder/task/*/comm && [ "$("$nvmepf" info --json 2>/dev/null |
+    json 'd["commands"] > 0' 2>/dev/null)" = True ]; do kill -0 $recorder || die "it has ended: $(cat err)"; done
+}
+
+# Neither a terminal nor a pipe that nobody reads keeps a server or a recording from its end.
+test_ends_without_reader() {
+  local way pid tries
+  mkfifo full
+  exec 9<>full
+  python3 -c '
+import os
+os.set_blocking(9, False)
+try:
+    while True: os.write(9, bytes(4096))
+except BlockingIOError: os.set_blocking(9, True)' || die "the pipe cannot be filled"
+  for way in "serve -vv --socket s" "record -vv --backend null:1GiB,constant:1000s --rw read" "record -- sleep 1000"; do
+    rm -f s nvmepf.nvpt
+    "$nvmepf" $way >out 2>full &
+    pid=$!
+    until [ -S s ] || [ -s nvmepf.nvpt ]; do kill -0 $pid || die "$way has ended"; done
+    # Asked again it ends at once: until then it may wait for its command.
+    for tries in $(seq 12); do
+      kill -TERM $pid 2>/dev/null || break
+      timeout 5 tail --pid=$pid -f /dev/null
+    done
+    ! kill -9 $pid 2>/dev/null || die "$way does not end"
+    wait $pid 2>/dev/null
+  done
+  "$nvmepf" serve --socket s >out 2>full &
+  pid=$!
+  until [ -S s ]; do kill -0 $pid || die "it has ended"; done
+  kill -TERM $pid
+  wait $pid || die "exit status $? of a server"
+  [ ! -e s ] || die "its socket is still there"
+  exec 9>&-
+}
+
+# A signal while memory is prepared, at the start and of a namespace that is added, is no fault of the storage.
+test_signal_while_preparing() {
+  local pid adder size status=0
+  size=$(awk '/MemAvailable/ { print int($2 / 2048) }' /proc/meminfo)
+  [ "$size" -le 8192 ] || size=8192
+  expect_status 0 "$nvmepf" record --rw read --number 1
+  cp nvmepf.nvpt before.nvpt
+  "$nvmepf" record --backend memory --size ${size}MiB --rw read >out 2>err &
+  pid=$!
+  until grep -qs nvmepf-prefault /proc/$pid/task/*/comm; do kill -0 $pid || die "it has ended: $(cat err)"; done
+  kill -TERM $pid
+  ! wait $pid || die "it says that all is well"
+  grep -q 'a signal came before namespace 1 was ready' err || die "$(cat err)"
+  cmp -s nvmepf.nvpt before.nvpt || die "the trace before was lost"
+
+  : >err
+  "$nvmepf" serve --socket s --record t.nvpt >out 2>>err &
+  pid=$!
+  until grep -q 'serving on' err; do kill -0 $pid || die "$(cat err)"; done
+  "$nvmepf" ns add --socket s --nsid 2 --backend memory:${size}MiB >add 2>&1 &
+  adder=$!
+  until grep -qs nvmepf-prefault /proc/$pid/task/*/comm; do kill -0 $adder || die "it is added: $(cat add)"; done
+  kill -TERM $pid
+  wait $pid || status=$?
+  [ $status = 0 ] || die "exit status $status: $(cat err)"
+  ! grep -q 'does not answer\|repair' err || die "$(cat err)"
+  ! wait $adder || die "it was added: $(cat add)"
+  [ "$("$nvmepf" info --json t.nvpt | json 'd["complete"]')" = True ] || die "the trace is not closed"
+}
+
+# A file system that does not answer holds up neither other requests nor the end.
+test_namespace_on_hung_file_system() {
+  local pid adder holder
+  mkdir hung
+  # A FUSE file system whose program answers nothing.
+  python3 - >mounted 2>&1 <<'P' &
+import ctypes, os, signal
+fuse = os.open("/dev/fuse", os.O_RDWR)
+options = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fuse
+if ctypes.CDLL(None).mount(b"hung", b"hung", b"fuse", 0, options): raise SystemExit("not mounted")
+print("mounted", flush=True)
+signal.pause()
+P
+  holder=$!
+  until [ -s mounted ]; do :; done
+  if ! grep -q '^mounted' mounted; then
+    echo "    NOT RUN: no FUSE file system can be mounted here (needs root and /dev/fuse)"
+    return 0
+  fi
+  : >err
+  "$nvmepf" serve --socket s >out 2>>err &
+  pid=$!
+  until grep -q 'serving on' err; do kill -0 $pid || die "$(cat err)"; done
+  "$nvmepf" ns add --socket s --nsid 2 --backend "$PWD/hung/image" >add 2>&1 &
+  adder=$!
+  until grep -qs nvmepf-open /proc/$pid/task/*/comm; do kill -0 $adder || die "$(cat add)"; done
+  [ "$("$nvmepf" ns list --socket s | wc -l)" = 1 ] || die "others are not answered meanwhile"
+  ! wait $adder || die "it was added: $(cat add)"
+  grep -q 'cannot open .*hung/image: its file system or device has not answered' add || die "$(cat add)"
+  "$nvmepf" ns add --socket s --nsid 3 --backend null:1MiB >add 2>&1 || die "$(cat add)"
+  kill -TERM $pid
+  wait $pid || die "exit status $?: $(cat err)"
+  umount -l hung
+  kill $holder
+}
+
+# Where the kernel could not deliver a client's descriptors, nothing is answered "done".
+test_cut_descriptors_are_refused() {
+  local pid
+  : >err
+  "$nvmepf" serve --socket s >out 2>>err &
+  pid=$!
+  until grep -q 'serving on' err; do kill -0 $pid || die "$(cat err)"; done
+  python3 - $pid <<'P' || die "descriptors that did not arrive were taken as given"
+import array, errno, os, resource, socket, struct, sys
+pid = int(sys.argv[1])
+client = socket.socket(socket.AF_UNIX)
+client.connect("s")
+def ask(command, payload, descriptors=()):
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    client.sendmsg([struct.pack("<HHIII", 1, command, 16 + len(payload), 0, 0) + payload], rights)
+    header = client.recv(16, socket.MSG_WAITALL)
+    size, flags, error = struct.unpack_from("<III", header, 4)
+    if size > 16: client.recv(size - 16, socket.MSG_WAITALL)
+    return error if flags & 0x20 else 0
+assert ask(1, struct.pack("<HH", 0, 1) + b"{}\0") == 0
+memory = os.memfd_create("memory")
+os.ftruncate(memory, 4096)
+event = os.eventfd(0)
+def map(): return ask(2, struct.pack("<IIQQQ", 32, 3, 0, 0, 4096), [memory])
+def interrupt(): return ask(8, struct.pack("<IIIII", 20, 0x24, 2, 0, 1), [event])
+limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+free = min(set(range(4096)) - used)
+resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limit[1]))
+assert map() == errno.EMFILE and interrupt() == errno.EMFILE
+resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+assert map() == 0 and interrupt() == 0
+P
+  kill -TERM $pid
+  wait $pid || die "exit status $?"
+}
+
+# How much serve and record say.
+test_log_levels() {
+  local pid
+  levels() { # INFO DEBUG OPTION...: whether each level is logged, 1 or 0
+    local info=$1 debug=$2
+    shift 2
+    expect_status 0 "$nvmepf" record --rw read --number 1 "$@"
+    [ "$(grep -c 'controller enabled' err)" = $info ] || die "record $*: $(cat err)"
+    [ "$(grep -q 'submission queues: ' err && echo 1 || echo 0)" = $debug ] || die "record $*: $(cat err)"
+    : >err
+    "$nvmepf" serve --socket s "$@" >out 2>>err &
+    pid=$!
+    until grep -q 'serving on' err; do kill -0 $pid || die "$(cat err)"; done
+    "$nvmepf" ns add --socket s --nsid 2 --backend null:1MiB >/dev/null || die "no namespace"
+    python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.connect("s"); s.send(bytes(16)); s.recv(64)'
+    kill -TERM $pid
+    wait $pid || die "exit status $?"
+    [ "$(grep -c 'client connected' err)" = $info ] || die "serve $*: $(cat err)"
+  }
+  levels 0 0 -q
+  ! grep -q 'namespace 2 attached' err || die "$(cat err)"
+  levels 0 0
+  grep -q 'namespace 2 attached' err || die "$(cat err)"
+  levels 1 0 -v
+  levels 1 0 --log-level info
+  levels 1 1 -vv
+  levels 1 1 --log-level debug
+  expect_refused 'log-level' "$nvmepf" record --kernel --log-level debug -- true
+}
+
+# A wait on the clock of the day would last as long as somebody sets that clock back.
+test_waits_are_monotonic() {
+  local calls
+  calls=$(nm -D --undefined-only "$nvmepf" | sed -n 's/^ *U \([a-z_0-9]*\).*/\1/p' | sort -u)
+  grep -qx sem_clockwait <<<"$calls" || die "no symbols: $(head -3 <<<"$calls")"
+  ! grep -xE 'sem_timedwait|mq_timed(send|receive)|pthread_(cond|mutex|rwlock)_timed(wait|lock|rdlock|wrlock)' <<<"$calls" ||
+    die "these wait on the clock of the day"
 }
 
 test_signals_leave_a_recording_alone() {

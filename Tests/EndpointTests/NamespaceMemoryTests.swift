@@ -20,7 +20,7 @@ import Testing
     let memory = try NamespaceMemory(bytes: bytes)
     #expect(Int(bitPattern: memory.base) % NamespaceMemory.hugePageBytes == 0)
     #expect(residentPages(memory) == 0)
-    try memory.prefault { _, _ in }
+    #expect(try memory.prefault { _, _ in })
     #expect(residentPages(memory) == Int(bytes) / 4096)
     #expect(memory.base.load(fromByteOffset: Int(bytes) - 8, as: UInt64.self) == 0)
   }
@@ -28,14 +28,30 @@ import Testing
   @Test("More memory than there is fails with the remedy")
   func tooMuch() throws {
     let memory = try NamespaceMemory(bytes: 1 << 46)
-    let error = #expect(throws: EndpointError.self) { try memory.prefault { _, _ in } }
+    let error = #expect(throws: EndpointError.self) { _ = try memory.prefault { _, _ in } }
     #expect(error?.description.contains("--no-prefault") == true)
+  }
+
+  @Test("Preparing ends at once where it is interrupted, and so does adding such a namespace")
+  func interrupted() throws {
+    let memory = try NamespaceMemory(bytes: 1 << 30)
+    #expect(try !memory.prefault(isInterrupted: { true }, progress: { _, _ in }))
+    #expect(residentPages(memory) < (1 << 30) / 4096)
+    var configuration = EndpointConfiguration(backend: .null(bytes: 1 << 20, serviceTime: .none), ioQueuesMax: 1)
+    configuration.prefaults = true
+    let function = try EndpointFunction(configuration)
+    defer { function.stop() }
+    function.interruptPreparation()
+    let error = #expect(throws: EndpointError.self) {
+      try function.add(NamespaceConfiguration(nsid: 2, backend: .memory(bytes: 1 << 30)))
+    }
+    #expect(error?.description == "a signal came before namespace 2 was ready")
   }
 
   @Test("What a small deallocation zeroes stays in memory")
   func deallocation() throws {
     let memory = try NamespaceMemory(bytes: 16 << 20)
-    try memory.prefault { _, _ in }
+    #expect(try memory.prefault { _, _ in })
     memory.base.storeBytes(of: 7, as: UInt64.self)
     let request = IORequest(
       opcode: .writeZeroes, nsid: 1, qid: QueueID(1), cid: CommandID(0), slba: 0, blocks: 2048, blockShift: 9)

@@ -1,6 +1,7 @@
 import Glibc
 import Live
 import NVMe
+import Synchronization
 import Testing
 import Trace
 
@@ -43,15 +44,19 @@ struct WaitingTests {
     #expect(error?.description.hasSuffix("command 7 (read, LBA 56, 0 s); and 32 more") == true)
   }
 
-  @Test("ends soon after it is told to, although commands are outstanding", arguments: [false, true])
+  @Test("told to stop, says what it still waits for, and gives that its time", arguments: [false, true])
   func stops(sleeps: Bool) throws {
     let served = try Served(Self.silent)
-    let stop = StopFlag()
+    let said = Mutex<[String]>([])
+    let stop = StopFlag { what in said.withLock { $0.append(what) } }
     let controller = try HostController(path: served.path, stop: stop)
     var queue = try controller.makeQueuePair(depth: 1, sleeps: sleeps)
     let isSubmitted = queue.submit(SubmissionEntry(opcode: IOOpcode.flush.rawValue, cid: CommandID(0), nsid: 1))
     queue.ring()
     stop.stop()
+    while said.withLock(\.isEmpty) { try queue.wait(now: HostController.nowNs(), on: controller) }
+    #expect(said.withLock { $0.first?.hasPrefix("queue 1: command 0 (flush, ") } == true)
+    controller.timeoutNs = 1
     var error: HostError?
     while error == nil {
       do throws(HostError) { try queue.wait(now: HostController.nowNs(), on: controller) } catch let caught {
@@ -60,6 +65,7 @@ struct WaitingTests {
     }
     #expect(
       isSubmitted && error?.description.hasPrefix("the device does not complete queue 1: command 0 (flush, ") == true)
+    #expect(said.withLock(\.count) == 1)
   }
 
   @Test("sleeps until the interrupt of its queue, and completes every command", arguments: [1, 8])

@@ -94,7 +94,7 @@ struct TextTests {
     #expect(
       findings[0]
         == "The controller stopped (CSTS.CFS) 800 µs into the trace: it could not fetch from submission queue 0 at host "
-        + "address 0x102dd9000; does the client share that memory (QEMU: memory-backend-memfd,share=on)? No command was "
+        + "address 0x102dd9000; the client did not share that memory (QEMU: memory-backend-memfd,share=on), or took it away. No command was "
         + "fetched after that.")
     #expect(!findings.contains { $0.hasPrefix("No event is missing") })
     let stops = try #require(try object(Report.json(analyzer.summary()))["stops"] as? [String: Any])

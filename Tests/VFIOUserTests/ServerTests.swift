@@ -17,6 +17,15 @@ final class Told: Sendable {
   func count(_ text: String) -> Int { lines.withLock { $0.count { $0.contains(text) } } }
 }
 
+/// A clock that stands until it is set forward.
+final class TestClock: Sendable {
+  private let ns = Mutex<UInt64>(1_000_000_000)
+
+  var monotonic: MonotonicClock { MonotonicClock(now: { self.ns.withLock { $0 } }) }
+
+  func advance(seconds: UInt64) { ns.withLock { $0 += seconds * 1_000_000_000 } }
+}
+
 /// A served endpoint, and raw sockets to it.
 final class Served {
   let path = "/tmp/nvmepf-test-\(getpid())-\(UInt64.random(in: 0...UInt64.max)).sock"
@@ -28,13 +37,12 @@ final class Served {
   /// What was told so far, in words.
   let told: Told
 
-  init() throws {
+  init(clock: MonotonicClock = MonotonicClock()) throws {
     let told = Told()
     self.told = told
-    let server = try Server(path: path) { told.add("\($0)") }
+    let server = try Server(path: path, clock: clock) { told.add("\($0)") }
     let function = try EndpointFunction(
-      EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4)
-    ) { told.add("\($0)") }
+      EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4), tell: { told.add("\($0)") })
     (self.server, self.function) = (server, function)
     thread = WorkerThread(name: "serve") {
       // What a client does against the protocol costs it its connection, nobody else's.
@@ -342,24 +350,80 @@ struct ServerTests {
     #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0002_0100)
   }
 
+  @Test("a client that speaks while another is served is not dropped for its silence, however long that takes")
+  func waitsForItsTurn() throws {
+    let clock = TestClock()
+    let served = try Served(clock: clock.monotonic)
+    let next = try served.connect()
+    defer { close(next) }
+    // The one behind it in line is served, so the server has taken it.
+    let first = try served.connect()
+    _ = try #require(exchange(first, version(0, json: nil)))
+    clock.advance(seconds: 3600)
+    let bytes = version(0, json: nil)
+    #expect(send(next, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count)
+    close(first)
+    #expect(receive(next) != nil)
+  }
+
+  @Test("a client that says nothing in its time is dropped")
+  func dropsSilent() throws {
+    let clock = TestClock()
+    let served = try Served(clock: clock.monotonic)
+    let silent = try served.connect()
+    defer { close(silent) }
+    var byte: UInt8 = 0
+    repeat {
+      // Whoever connects makes the server look; the time that it serves in between does not count.
+      clock.advance(seconds: 10)
+      close(try served.connect())
+    } while recv(silent, &byte, 1, Int32(MSG_DONTWAIT)) != 0
+  }
+
   @Test("a client that begins a message and does not end it in time is dropped, though it sends a byte now and then")
   func ignoresHalfMessages() throws {
     var ends: [Int32] = [-1, -1]
     #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
     defer { close(ends[1]) }
-    let connection = Connection(ends[0], patienceMs: 50)
     let other = ends[1]
-    let sender = WorkerThread(name: "dribble") {
-      // Each byte comes well within the patience, all of them do not.
-      for var byte in message(1, 10, { for _ in 0..<16 { $0.put(UInt64(0)) } }) {
-        guard send(other, &byte, 1, Int32(MSG_NOSIGNAL)) == 1 else { return }
-        usleep(10_000)
+    let bytes = message(1, 10) { for _ in 0..<16 { $0.put(UInt64(0)) } }
+    let clock = TestClock()
+    // A byte arrives at every look at the clock, well within the patience; all of them do not.
+    let sent = Mutex(0)
+    let dribble = MonotonicClock {
+      clock.advance(seconds: 2)
+      sent.withLock { count in
+        if count < bytes.count {
+          var byte = bytes[count]
+          count += send(other, &byte, 1, Int32(MSG_NOSIGNAL))
+        } else {
+          shutdown(other, Int32(SHUT_WR))
+        }
       }
-      shutdown(other, Int32(SHUT_RDWR))
+      return clock.monotonic.now()
     }
+    let connection = Connection(ends[0], patienceMs: 10_000, clock: dribble)
     #expect(throws: VFIOUserError.self) { while try connection.receive() != nil {} }
-    shutdown(other, Int32(SHUT_RDWR))
-    sender.join()
+  }
+
+  @Test("an eventfd that takes the place of one with an interrupt nobody has read gets the next, and only that")
+  func exchangesEventfd() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let (before, after) = (nvmepf_eventfd(), nvmepf_eventfd())
+    defer { for event in [before, after] { close(event) } }
+    var most = UInt64.max - 1
+    #expect(write(before, &most, 8) == 8)
+    try client.setInterrupts(.msix, start: 0, descriptors: [before])
+    try client.triggerInterrupt(.msix, index: 0)
+    try client.setInterrupts(.msix, start: 0, descriptors: [after])
+    try client.triggerInterrupt(.msix, index: 0)
+    var count: UInt64 = 0
+    #expect(read(after, &count, 8) == 8 && count == 1)
+    #expect(read(before, &count, 8) == 8 && count >= most)
+    try client.triggerInterrupt(.msix, index: 0)
+    #expect(read(before, &count, 8) == -1 && errno == EAGAIN)
+    #expect(read(after, &count, 8) == 8 && count == 1)
   }
 
   @Test("ends when it is told to, whatever its client has half sent or not read")
