@@ -54,9 +54,10 @@ struct NamespaceCommand: ParsableCommand {
     var reservations = false
 
     func run() throws {
-      // Before the endpoint is bothered; it looks for a file in its own directory, so paths are made whole.
+      // Before the endpoint is bothered; it looks for a file in its own directory, so paths are made whole. The file itself
+      // is not looked at, since its file system may never answer.
       _ = try Failure.wrap { () throws(QuantityError) in try parseBackend(backend) }
-      let place = backend.contains("/") ? URL(fileURLWithPath: backend).path : backend
+      let place = backend.contains("/") ? URL(fileURLWithPath: backend, isDirectory: false).path : backend
       let nsid = try nsid ?? lowestFree()
       var namespace: [String: Any] = [
         "nsid": nsid, "device": ["path": place], "readonly": readOnly, "resv_enable": reservations,

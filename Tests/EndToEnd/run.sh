@@ -119,7 +119,7 @@ test_lost_commands() {
     expect_status 0 "$nvmepf" replay
   done
   # A slow device is no broken one.
-  record_until_job --backend null:1GiB,constant:3s
+  record_until_job --backend null:1GiB,constant:10s
   kill -TERM $recorder
   wait $recorder || die "exit status $? of a slow device: $(cat err)"
   grep -q "waiting for queue 1: command 0" err || die "$(cat err)"

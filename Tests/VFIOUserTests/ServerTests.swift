@@ -306,6 +306,8 @@ struct ServerTests {
       try client.write(region: PCIRegion.bar0, offset: 0x1000, UInt32(1))
       while client.isConnected { sched_yield() }
     }
+    #expect(served.told.count("is gone, since the client truncated the file behind it") == 2)
+    #expect(served.told.count("share=on") == 0)
     _ = try Client(path: served.path)
   }
 
@@ -334,6 +336,16 @@ struct ServerTests {
     let file = open("/proc/self/mounts", O_RDONLY)
     #expect(nvmepf_mapping_alignment(file) == 0)
     close(file)
+    // The kernel makes what is in it up, as another program would.
+    let foreign = open("/sys/kernel/uevent_seqnum", O_RDONLY)
+    defer { close(foreign) }
+    for address: UInt64 in [0, 4096] {
+      let refusal = #expect(throws: VFIOUserError.self) {
+        try client.mapMemory(address: address, size: 4096, descriptor: foreign)
+      }
+      #expect(refusal?.kind == .refused(EOPNOTSUPP))
+    }
+    #expect(served.told.count("memoryRefused") == 1)
     let memory = nvmepf_memfd("test")
     defer { close(memory) }
     #expect(nvmepf_mapping_alignment(memory) == 4096)
