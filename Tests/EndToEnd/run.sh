@@ -109,7 +109,7 @@ test_lost_commands() {
   expect_status 0 "$nvmepf" replay
   # A signal is seen although no command completes: what is waited for is said, and gets its time.
   for signal in INT TERM; do
-    record_until_job --backend null:1GiB,constant:1000s --timeout 4
+    record_until_job --backend null:1GiB,constant:1000s --timeout 10
     kill -$signal $recorder
     status=0
     wait $recorder || status=$?
