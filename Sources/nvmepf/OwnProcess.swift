@@ -7,8 +7,8 @@ enum OwnProcess {
   /// Signals that ask for an orderly end. The kernel repeats SIGXCPU every second, up to the hard limit.
   static let endings = [SIGINT, SIGTERM, SIGHUP, SIGXCPU]
 
-  /// Signals that the main thread waits for instead of being interrupted by them.
-  private static let awaited = endings + [SIGCHLD]
+  /// Signals that the main thread, which alone looks at this, waits for instead of being interrupted by them.
+  nonisolated(unsafe) private static var awaited = endings + [SIGCHLD]
 
   /// Signals that end a process which does not expect them. Beyond a file size limit a write fails instead (SIGXFSZ), as on
   /// a full disk; what is printed may go to one who has left (SIGPIPE).
@@ -93,7 +93,10 @@ enum OwnProcess {
   /// The next Ctrl-C or SIGTERM ends the process at once, whatever it waits for. The rings of its trace stay, for
   /// `nvmepf repair` to close it.
   static func endAtNextSignal() {
+    guard firstNs == 0 else { return }
     firstNs = HostController.nowNs()
+    // Who waited for them would take them from the handler.
+    awaited.removeAll { $0 == SIGINT || $0 == SIGTERM }
     // A constant may be made at its first use, which must not be in the handler.
     _ = (endText, requestNs)
     var action = sigaction()

@@ -134,6 +134,18 @@ test_lost_commands() {
   [ $status = 143 ] || die "exit status $status after a second signal: $(cat err)"
   expect_status 0 "$nvmepf" repair nvmepf.nvpt
   expect_identical
+  # fio's jobs do the same.
+  rm -f nvmepf.nvpt
+  "$nvmepf" record --backend null:1GiB,constant:12s -- fio --name=t --rw=read --bs=4k --number_ios=4 >out 2>err &
+  recorder=$!
+  until [ "$("$nvmepf" info --json 2>/dev/null | json 'd["commands"] > 0' 2>/dev/null)" = True ]; do
+    kill -0 $recorder || die "it has ended: $(cat err)"
+  done
+  kill -TERM $recorder
+  wait $recorder
+  grep -q "t: waiting for queue 1: command 0 (read, LBA 0" err || die "$(cat err)"
+  ! grep -q "does not complete" out err || die "a slow device counts as broken: $(cat err)"
+  expect_identical
   expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --timeout 0.5 -- \
     fio --name=t --rw=read --bs=4k --number_ios=4
   grep -q "does not complete queue 1: command 0 (read, LBA 0" out err || die "fio names no command: $(cat out err)"
