@@ -29,10 +29,10 @@ public enum ControlClient {
     var piece = [UInt8](repeating: 0, count: 4096)
     while received.last != UInt8(ascii: "\n") {
       let count = recv(descriptor, &piece, piece.count, 0)
-      let error = errno
-      if count < 0, error == EINTR { continue }
+      // A wait with a time limit is not taken up again by the kernel (signal(7)).
+      if count < 0, errno == EINTR { continue }
       guard count > 0 else {
-        let isSilent = count < 0 && error == EAGAIN
+        let isSilent = count < 0 && errno == EAGAIN
         let what = isSilent ? "the endpoint does not answer; it may still do what was asked" : "the endpoint went away"
         throw ControlError(description: "\(path): \(what)")
       }

@@ -32,7 +32,11 @@ public enum LocalSocket {
     let descriptor = try make()
     limit(descriptor, SO_SNDTIMEO, patienceMs)
     do throws(LocalSocketError) {
-      let error = try withAddress(path) { Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
+      var error: Int32
+      // A wait with a time limit is not taken up again by the kernel (signal(7)); nothing is connected then.
+      repeat {
+        error = try withAddress(path) { Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
+      } while error == EINTR
       guard error != EAGAIN else {
         throw LocalSocketError(
           kind: .system(error),
