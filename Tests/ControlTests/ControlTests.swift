@@ -126,7 +126,7 @@ struct ControlSocketTests {
 
   @Test("clients that neither ask nor read lose their places to those who wait for one")
   func losesPatience() throws {
-    let server = try ControlServer(path: path, endpoint: endpointWithLongList(), patienceMs: 20)
+    let server = try ControlServer(path: path, endpoint: endpointWithLongList(), patienceMs: 500)
     defer { server.stop() }
     var silent: [Int32] = []
     defer { for descriptor in silent { close(descriptor) } }
