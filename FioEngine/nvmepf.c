@@ -115,7 +115,7 @@ struct job {
 
   size_t buffer_size;
   bool reported_failure;
-  bool reported_wait;
+  uint64_t stopped_ns; // when it first waited after the stop; 0 before
 };
 
 // fio's own log may be the file that a script parses; what nvmepf has to say goes to standard error.
@@ -771,15 +771,31 @@ static int give_up_late(const struct thread_data *td, struct job *job) {
   return give_up(td, job, reason, -ETIMEDOUT);
 }
 
-// fio was told to stop and a command is still under way. A slow device is no broken one: it gets the time of a command.
-static void explain_wait(const struct thread_data *td, struct job *job) {
-  char commands[512] = "";
+// How long what is under way may take after fio was told to stop.
+static const uint64_t stop_grace_ns = 5000000000;
 
-  if (job->reported_wait)
-    return;
-  job->reported_wait = true;
+static uint64_t monotonic_ns(void) {
+  struct timespec now;
+
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
+// fio was told to stop and a command is still under way: say so, and leave it when the grace is over.
+static int leave_late(const struct thread_data *td, struct job *job) {
+  char commands[512] = "";
+  char reason[600];
+  const uint64_t now = monotonic_ns();
+
   library.queue_outstanding(job->queue, commands, sizeof(commands));
-  nvmepf_note("%s: waiting for %s; a second signal to nvmepf ends fio at once", td->o.name, commands);
+  if (job->stopped_ns == 0) {
+    job->stopped_ns = now;
+    nvmepf_note("%s: waiting for %s; a second signal to nvmepf ends fio at once", td->o.name, commands);
+  }
+  if (now - job->stopped_ns < stop_grace_ns)
+    return 0;
+  snprintf(reason, sizeof(reason), "stopped, and left %s", commands);
+  return give_up(td, job, reason, -ETIMEDOUT);
 }
 
 static int engine_getevents(struct thread_data *td, unsigned int min, unsigned int max, const struct timespec *timeout) {
@@ -811,8 +827,12 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
     // Without a timeout fio waits for as long as it takes.
     if (count == 0 && timeout)
       break;
-    if (count == 0 && completed < min && td->terminate)
-      explain_wait(td, job);
+    if (count == 0 && completed < min && td->terminate) {
+      const int error = leave_late(td, job);
+
+      if (error)
+        return error;
+    }
   } while (completed < min);
   return completed;
 }

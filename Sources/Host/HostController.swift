@@ -230,6 +230,7 @@ public final class HostController: @unchecked Sendable {
       guard !status.fatal else { throw HostError("the controller reports a fatal error and does not \(what)") }
       let now = Clock.monotonicNs()
       guard now - begin < timeoutNs else { throw HostError("the controller does not \(what)", kind: .late) }
+      guard !stop.isOver(now) else { throw HostError("stopped before the controller did \(what)", kind: .late) }
       if !hasExplained, stop.isOverdue(now) {
         hasExplained = true
         stop.tell("the controller to \(what)")
@@ -294,6 +295,7 @@ public final class HostController: @unchecked Sendable {
       guard now - begin < timeoutNs else {
         throw HostError("the device does not complete \(admin.lateCommands(now))", kind: .late)
       }
+      guard !stop.isOver(now) else { throw HostError("stopped, and left \(admin.lateCommands(now))", kind: .late) }
       if !hasExplained, stop.isOverdue(now) {
         hasExplained = true
         stop.tell(admin.lateCommands(now))

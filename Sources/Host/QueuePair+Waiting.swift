@@ -44,7 +44,8 @@ extension QueuePair {
   /// - Parameters:
   ///   - now: nanoseconds, as `HostController.nowNs` has them.
   ///   - end: no sleep lasts much longer than that.
-  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit.
+  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit,
+  ///   or the controller was told to stop a while ago.
   public mutating func wait(
     now: UInt64, until end: UInt64 = .max, on controller: HostController
   ) throws(HostError) {
@@ -71,6 +72,7 @@ extension QueuePair {
     nextLook = now + QueuePair.lookNs
     guard controller.isConnected else { throw HostError("the device is gone", kind: .gone) }
     guard age(now) >= controller.timeoutNs else {
+      if controller.stop.isOver(now) { throw HostError("stopped, and left \(lateCommands(now))", kind: .late) }
       if !hasExplained, controller.stop.isOverdue(now) {
         hasExplained = true
         controller.stop.tell(lateCommands(now))

@@ -109,17 +109,17 @@ test_lost_commands() {
   expect_status 0 "$nvmepf" replay
   # A signal is seen although no command completes: what is waited for is said, and gets its time.
   for signal in INT TERM; do
-    record_until_job --backend null:1GiB,constant:1000s --timeout 10
+    record_until_job --backend null:1GiB,constant:1000s
     kill -$signal $recorder
     status=0
     wait $recorder || status=$?
     [ $status = 1 ] || die "exit status $status after SIG$signal: $(cat err)"
     grep -q "waiting for queue 1: command 0 (read, LBA 0,.*a second signal" err || die "$(cat err)"
-    grep -q "does not complete queue 1: command 0 (read, LBA 0," err || die "$(cat err)"
+    grep -q "stopped, and left queue 1: command 0 (read, LBA 0," err || die "$(cat err)"
     expect_status 0 "$nvmepf" replay
   done
   # A slow device is no broken one.
-  record_until_job --backend null:1GiB,constant:10s
+  record_until_job --backend null:1GiB,constant:3s
   kill -TERM $recorder
   wait $recorder || die "exit status $? of a slow device: $(cat err)"
   grep -q "waiting for queue 1: command 0" err || die "$(cat err)"
@@ -136,7 +136,7 @@ test_lost_commands() {
   expect_identical
   # fio's jobs do the same.
   rm -f nvmepf.nvpt
-  "$nvmepf" record --backend null:1GiB,constant:12s -- fio --name=t --rw=read --bs=4k --number_ios=4 >out 2>err &
+  "$nvmepf" record --backend null:1GiB,constant:3s -- fio --name=t --rw=read --bs=4k --number_ios=4 >out 2>err &
   recorder=$!
   until [ "$("$nvmepf" info --json 2>/dev/null | json 'd["commands"] > 0' 2>/dev/null)" = True ]; do
     kill -0 $recorder || die "it has ended: $(cat err)"
