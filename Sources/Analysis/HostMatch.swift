@@ -10,13 +10,13 @@ public struct HostMatch {
   /// The streams of the host's trace that are about that instance.
   let hostStreams: Set<UInt16>
 
-  /// Owners that are looked at on either side, the busiest.
-  private static let ownersMax = 64
   private static let shiftMax = 1 << 14
   /// Commands may overtake each other by as many on their way into the target core.
   private static let reach = 32
   /// Comparisons in all, so that a search among commands that are all alike ends.
   private static let comparisonsMax = 1 << 30
+  /// A look for a name costs as much as that many comparisons.
+  private static let lookupCost = 32
 
   /// - Returns: nil where the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
@@ -24,9 +24,8 @@ public struct HostMatch {
     let targets = try Sights(target, isHost: false)
     var best: (fit: ClockFit, controller: UInt16, instance: UInt16)?
     var budget = HostMatch.comparisonsMax
-    let served = targets.byOwner.prefix(HostMatch.ownersMax)
-    for (instance, driven) in hosts.byOwner.prefix(HostMatch.ownersMax) {
-      for (controller, taken) in served {
+    for (instance, driven) in hosts.busiest {
+      for (controller, taken) in targets.busiest {
         var bounds = ClockFit.Bounds()
         for (qid, submitted) in driven {
           if let taken = taken[qid] { HostMatch.match(submitted, taken, &bounds, &budget) }
@@ -45,11 +44,14 @@ public struct HostMatch {
 
   /// Find where the one list lies in the other, and take the bounds of the commands that they share.
   private static func match(
-    _ submitted: [Sight], _ taken: [Sight], _ bounds: inout ClockFit.Bounds, _ budget: inout Int
+    _ submitted: Sights.Queue, _ taken: Sights.Queue, _ bounds: inout ClockFit.Bounds, _ budget: inout Int
   ) {
-    guard let shift = anchoredShift(submitted, taken) ?? alignedShift(submitted, taken, &budget) else { return }
-    for (index, host) in submitted.enumerated() {
-      guard let target = nearest(to: index + shift, in: taken, where: { host.isSame($0) }) else { continue }
+    guard budget > 0,
+      let shift = anchoredShift(submitted, taken, &budget) ?? alignedShift(submitted.sights, taken.sights, &budget)
+    else { return }
+    for (index, host) in submitted.sights.enumerated() {
+      guard budget > 0 else { return }
+      guard let target = nearest(to: index + shift, in: taken.sights, sameAs: host, &budget) else { continue }
       bounds.upper.append(
         ClockFit.Bound(time: Double(host.begin), difference: Double(target.begin) - Double(host.begin)))
       if host.end != 0, target.end != 0 {
@@ -59,20 +61,27 @@ public struct HostMatch {
     }
   }
 
-  private static func nearest(to place: Int, in taken: [Sight], where isSame: (Sight) -> Bool) -> Sight? {
+  private static func nearest(to place: Int, in taken: [Sight], sameAs host: Sight, _ budget: inout Int) -> Sight? {
+    func isSame(_ index: Int) -> Bool { taken.indices.contains(index) && host.isSame(taken[index]) }
     for distance in 0...reach {
-      for index in [place + distance, place - distance] where taken.indices.contains(index) && isSame(taken[index]) {
-        return taken[index]
-      }
+      budget -= 2
+      if isSame(place + distance) { return taken[place + distance] }
+      if isSame(place - distance) { return taken[place - distance] }
     }
     return nil
   }
 
   /// How far the one list is shifted in the other, by the commands that are unmistakable.
   /// - Returns: nil where there are too few.
-  private static func anchoredShift(_ submitted: [Sight], _ taken: [Sight]) -> Int? {
-    let places = uniquePlaces(taken)
-    let shifts = uniquePlaces(submitted).compactMap { name, place in places[name].map { $0 - place } }.sorted()
+  private static func anchoredShift(
+    _ submitted: Sights.Queue, _ taken: Sights.Queue, _ budget: inout Int
+  ) -> Int? {
+    budget -= submitted.places.count * lookupCost
+    var shifts: [Int] = []
+    for (name, place) in submitted.places where place >= 0 {
+      if let other = taken.places[name], other >= 0 { shifts.append(other - place) }
+    }
+    shifts.sort()
     guard shifts.count >= 4 else { return nil }
     // The densest stretch of shifts: commands that overtake each other spread it.
     var (best, from) = (0..<0, 0)
@@ -81,15 +90,6 @@ public struct HostMatch {
       if index + 1 - from > best.count { best = from..<index + 1 }
     }
     return best.count >= 4 ? shifts[(best.lowerBound + best.upperBound) / 2] : nil
-  }
-
-  /// Where the commands are whose name comes once only.
-  private static func uniquePlaces(_ sights: [Sight]) -> [Sight.Name: Int] {
-    var places: [Sight.Name: Int] = [:]
-    for (place, sight) in sights.enumerated() {
-      places[sight.name] = places[sight.name] == nil ? place : -1
-    }
-    return places.filter { $0.value >= 0 }
   }
 
   /// The shift with which the most commands lie side by side.

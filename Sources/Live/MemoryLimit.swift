@@ -36,7 +36,10 @@ struct MemoryLimit {
     let prefix = isVersion2 ? "" : "total_"
     let statistics = MemoryLimit.text("\(group)/memory.stat") ?? ""
     var cached: UInt64 = 0
-    for key in ["inactive_file", "active_file"] { cached += MemoryLimit.value(of: prefix + key, in: statistics) ?? 0 }
+    for key in ["inactive_file", "active_file"] {
+      let (sum, overflow) = cached.addingReportingOverflow(MemoryLimit.value(of: prefix + key, in: statistics) ?? 0)
+      cached = overflow ? .max : sum
+    }
     let needed = used - min(cached, used)
     availableBytes = limit - min(needed, limit)
   }

@@ -17,7 +17,7 @@ extension String {
 
   /// JSON text in which a string's characters that `printable` escapes are `\u` escapes: the value stays the same.
   public var printableJSON: String {
-    guard utf8.contains(where: { !$0.isPlain && $0 != .lineFeed }) else { return self }
+    if isPlain(keepingLines: true) { return self }
     var text = ""
     for scalar in unicodeScalars {
       if scalar.isSafe || scalar == "\n" {
@@ -30,7 +30,7 @@ extension String {
   }
 
   private func escaped(keepingLines: Bool) -> String {
-    guard utf8.contains(where: { !$0.isPlain && !(keepingLines && $0 == .lineFeed) }) else { return self }
+    if isPlain(keepingLines: keepingLines) { return self }
     var text = ""
     for scalar in unicodeScalars {
       switch scalar {
@@ -48,6 +48,17 @@ extension String {
 }
 
 extension String {
+  /// Nothing of it can need an escape: most text is like that.
+  fileprivate func isPlain(keepingLines: Bool) -> Bool {
+    func isPlain(_ bytes: some Sequence<UInt8>) -> Bool {
+      // Without a branch for each byte, so that many bytes are looked at together.
+      var others = 0
+      for byte in bytes { others += byte.isPlain || (keepingLines && byte == .lineFeed) ? 0 : 1 }
+      return others == 0
+    }
+    return utf8.withContiguousStorageIfAvailable(isPlain) ?? isPlain(utf8)
+  }
+
   fileprivate func padded(to digits: Int) -> String { String(repeating: "0", count: max(0, digits - count)) + self }
 }
 

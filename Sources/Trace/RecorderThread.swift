@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import Synchronization
 
@@ -49,6 +50,7 @@ public final class RecorderThread: Sendable {
   }
 
   private static func run(_ state: State) {
+    nvmepf_name_thread("nvmepf-writer")
     // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
     var all = sigset_t()
     sigfillset(&all)

@@ -119,5 +119,10 @@ extension String {
 /// To standard output, with what a terminal would obey escaped. It has the signature of Swift's own and so takes its place in
 /// all of this module: no command prints text from a trace or a configuration as it is.
 func print(_ items: Any..., separator: String = " ", terminator: String = "\n") {
-  Swift.print(items.map { "\($0)" }.joined(separator: separator).printableLines, terminator: terminator)
+  print(items.map { "\($0)" }.joined(separator: separator), terminator: terminator)
+}
+
+/// The same for one text, which is not boxed and joined first: `dump` prints millions of them.
+func print(_ text: String, terminator: String = "\n") {
+  Swift.print(text.printableLines, terminator: terminator)
 }

@@ -647,6 +647,13 @@ test_killed_recorder() {
   done
 }
 
+test_killed_recorder_with_a_full_ring() {
+  "$here/full-ring.py" "$nvmepf" || exit 1
+  expect_status 0 "$nvmepf" repair t.nvpt
+  [ "$("$nvmepf" info --json t.nvpt | json 'd["complete"], d["lost"]')" = "True 0" ] || die "$("$nvmepf" info t.nvpt)"
+  expect_identical t.nvpt
+}
+
 test_full_disk() {
   mkdir -p small
   if ! mount -t tmpfs -o size=128k tmpfs small 2>/dev/null; then

@@ -34,6 +34,9 @@ struct MemoryLimitTests {
     #expect(tightest?.availableBytes == 50)
     try write("service/worker/memory.current", "151\n")
     #expect(tightest?.availableBytes == 0)
+    // More is cached than there can be.
+    try write("service/worker/memory.stat", "inactive_file 18446744073709551615\nactive_file 1\n")
+    #expect(tightest?.availableBytes == 150)
   }
 
   @Test("version 1: in the memory controller's own hierarchy")
