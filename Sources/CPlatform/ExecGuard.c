@@ -83,6 +83,11 @@ pid_t nvmepf_fork_below(void) {
     return -1;
   const pid_t pid = fork();
   if (pid > 0) {
+    // What the command sends to its parent is not meant for the watcher. Its faults still end it.
+    for (int number = 1; number < NSIG; number++)
+      if (number != SIGILL && number != SIGTRAP && number != SIGABRT && number != SIGBUS && number != SIGFPE &&
+          number != SIGSEGV && number != SIGSYS)
+        signal(number, SIG_IGN);
     // Blocked but in nvmepf_guard_receive, so that none is missed between a look for ended children and the wait.
     sigemptyset(&ended);
     sigaddset(&ended, SIGCHLD);

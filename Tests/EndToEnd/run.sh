@@ -339,14 +339,15 @@ test_signals_leave_a_recording_alone() {
   local signal
   for signal in XFSZ USR1 USR2 ALRM VTALRM PROF PIPE IO PWR STKFLT RTMIN RTMAX; do
     signal=$(kill -l $signal)
-    "$nvmepf" record -- sh -c "kill -$signal \$PPID; exit 7" >out 2>err
+    # Its parent is the watcher, whose parent is the recorder.
+    "$nvmepf" record -- sh -c "kill -$signal \$PPID \$(ps -o ppid= -p \$PPID); exit 7" >out 2>err
     [ $? = 7 ] || die "SIG$signal: $(cat err)"
     "$nvmepf" info >/dev/null || die "SIG$signal: the trace is not closed"
     # The command has the disposition that it would have without us.
     "$nvmepf" record -- sh -c "kill -$signal \$\$; exit 7" >out 2>err
     [ $? -gt 128 ] || die "the command ignores SIG$signal"
   done
-  "$nvmepf" record -- sh -c 'kill -XCPU $PPID; while :; do sleep 0.1; done' >out 2>err
+  "$nvmepf" record -- sh -c 'kill -XCPU $(ps -o ppid= -p $PPID); while :; do sleep 0.1; done' >out 2>err
   [ $? -gt 128 ] || die "SIGXCPU has not ended the command"
   "$nvmepf" info >/dev/null || die "SIGXCPU: the trace is not closed"
 }
@@ -597,9 +598,9 @@ test_interrupt() {
 
 test_interrupt_is_passed_on() {
   local pid
-  (trap - INT; exec "$nvmepf" record -- sleep 1000) 2>err &
+  (trap - INT; exec "$nvmepf" record -- sh -c ': >started; exec sleep 1000') 2>err &
   pid=$!
-  until pgrep -P $pid sleep >/dev/null; do kill -0 $pid 2>/dev/null || die "it has ended: $(cat err)"; done
+  until [ -e started ]; do kill -0 $pid 2>/dev/null || die "it has ended: $(cat err)"; done
   kill -INT $pid
   wait $pid
   [ $? = 130 ] || die "not the status of who is interrupted: $(cat err)"
