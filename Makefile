@@ -5,7 +5,7 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build static demo test test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
+.PHONY: mutants help setup build static demo test test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -35,6 +35,7 @@ test: setup lint ## everything that must hold: style, setup, unit tests, golden 
 	swift build
 	swift test
 	$(MAKE) build golden
+	$(nvmepf) simulate --seed 1 --seeds 1000 --commands 1000
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 
@@ -49,6 +50,8 @@ test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest, for wh
 	Tests/Guest/run-kernel-tests.sh
 
 nightly: setup ## the property tests at length: ten million commands each, and an hour of fuzzing
+	$(MAKE) build
+	$(nvmepf) simulate --seeds 10000 --commands 10000
 	NVMEPF_HOSTILE_COMMANDS=10000000 NVMEPF_MODEL_COMMANDS=10000000 swift test --filter 'HostileHost|ModelTests'
 	Tests/Fuzz/run.sh --seconds 720
 
@@ -60,6 +63,9 @@ bench: build ## measure nvmepf on this machine
 
 lint: ## check the formatting
 	swift format lint --strict --recursive Package.swift Plugins Sources Tests
+
+mutants: setup ## plant faults in the engine, and see whether the simulation finds each
+	scripts/mutants.sh
 
 golden: ## replay the golden traces (after make build)
 	@for trace in $(wildcard traces/*.nvpt); do echo $(nvmepf) replay $$trace; $(nvmepf) replay $$trace || exit; done

@@ -34,50 +34,80 @@ let package = Package(
     .target(name: "NVMe", swiftSettings: settings),
     .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
-    .target(name: "Trace", dependencies: ["CPlatform", "CZstd"], swiftSettings: settings),
+    // What an event is: the table, what is made from it, and the types.
+    .target(name: "EventTable", swiftSettings: settings),
+    .executableTarget(
+      name: "event-generator", dependencies: ["EventTable"], path: "Sources/EventGenerator", swiftSettings: settings),
+    .plugin(name: "GenerateEvents", capability: .buildTool(), dependencies: ["event-generator"]),
+    .target(name: "Events", dependencies: ["EventTable"], swiftSettings: settings, plugins: ["GenerateEvents"]),
+    // Clocks, threads, waiting, seeded numbers.
+    .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(
+      name: "Trace", dependencies: ["CPlatform", "CZstd", "Events", "EventTable", "Platform"], swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe"], swiftSettings: settings),
+    // A recorder around any port.
+    .target(
+      name: "Recording",
+      dependencies: ["CPlatform", "Endpoint", "Events", "NVMe", "Platform", "Target", "Trace"], swiftSettings: settings),
     .target(
       name: "Live",
       dependencies: [
+        "Events", "Platform", "Recording",
         "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
     .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
     .target(
-      name: "Control", dependencies: ["CPlatform", "Configuration", "Live", "LocalSocket", "Trace"],
+      name: "Control", dependencies: ["CPlatform", "Platform", "Configuration", "Live", "LocalSocket", "Trace"],
       swiftSettings: settings),
-    .target(name: "Host", dependencies: ["CPlatform", "NVMe", "Trace", "VFIOUser"], swiftSettings: settings),
     .target(
-      name: "Probe", dependencies: ["CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
+      name: "Host", dependencies: ["Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
+      swiftSettings: settings),
+    .target(
+      name: "Probe", dependencies: ["Events", "CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
     .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe", "Trace"], swiftSettings: settings),
-    .target(name: "Replay", dependencies: ["NVMe", "Target", "Endpoint", "Trace"], swiftSettings: settings),
+    .target(
+      name: "Replay", dependencies: ["EventTable", "Events", "NVMe", "Target", "Endpoint", "Trace"],
+      swiftSettings: settings),
+    // A port with virtual time, a host and a backend, all made by a seed.
+    .target(
+      name: "Simulation",
+      dependencies: [
+        "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
+        .product(name: "HeapModule", package: "swift-collections"),
+      ], swiftSettings: settings),
     .target(
       name: "Analysis",
-      dependencies: ["NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      dependencies: ["Events", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
       swiftSettings: settings),
     .target(name: "Report", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .executableTarget(
       name: "nvmepf",
       dependencies: [
+        "EventTable", "Events", "Platform",
         "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
-        "Analysis", "Report", "Probe", "FioGuard",
+        "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
     .testTarget(
-      name: "EndpointTests", dependencies: ["NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
+      name: "EndpointTests",
+      dependencies: ["Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
       swiftSettings: settings),
+    .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
-      name: "HostTests", dependencies: ["Host", "HostLibrary", "Live", "NVMe", "Trace", "VFIOUser"],
+      name: "HostTests",
+      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Live", "NVMe", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
       dependencies: [
+        "Events", "Platform",
         "Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "TestDisks", "Trace", "VFIOUser",
       ],
       swiftSettings: settings),
@@ -89,20 +119,27 @@ let package = Package(
     .testTarget(
       name: "StorageTests", dependencies: ["CPlatform", "NVMe", "Storage", "TestDisks"], swiftSettings: settings),
     .testTarget(
-      name: "VFIOUserTests", dependencies: ["CPlatform", "Live", "LocalSocket", "VFIOUser"], swiftSettings: settings),
+      name: "VFIOUserTests", dependencies: ["CPlatform", "Platform", "Live", "LocalSocket", "VFIOUser"],
+      swiftSettings: settings),
     .executableTarget(
-      name: "trace-benchmark", dependencies: ["Trace", "CPlatform"], path: "Benchmarks/Trace", swiftSettings: settings),
+      name: "trace-benchmark", dependencies: ["Events", "Trace", "CPlatform"], path: "Benchmarks/Trace",
+      swiftSettings: settings),
     // Records without end, for a test to kill.
-    .executableTarget(name: "trace-crash", dependencies: ["Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
+    .executableTarget(
+      name: "trace-crash", dependencies: ["Events", "Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
     // Writes a file through an endpoint that it kills, and looks at what is left.
     .executableTarget(
       name: "data-safety", dependencies: ["Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
     .testTarget(
-      name: "TraceTests", dependencies: ["Trace", "CPlatform", "trace-crash", "nvmepf"], swiftSettings: settings),
-    .testTarget(name: "AnalysisTests", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
+      name: "TraceTests",
+      dependencies: ["EventTable", "Events", "Platform", "Trace", "CPlatform", "trace-crash", "nvmepf"],
+      swiftSettings: settings),
     .testTarget(
-      name: "ProbeTests", dependencies: ["Analysis", "NVMe", "Probe", "Replay", "Trace"], swiftSettings: settings),
-    .testTarget(name: "ReportTests", dependencies: ["Report", "Analysis", "Trace"], swiftSettings: settings),
+      name: "AnalysisTests", dependencies: ["Events", "Platform", "Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .testTarget(
+      name: "ProbeTests", dependencies: ["EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
+      swiftSettings: settings),
+    .testTarget(name: "ReportTests", dependencies: ["Events", "Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )
@@ -114,6 +151,7 @@ if Context.environment["NVMEPF_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: [
+        "EventTable", "Events", "Platform", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
 }

@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 /// A controller of the kernel's target that a trace tells of.

@@ -1,3 +1,4 @@
+import Events
 import NVMe
 import Trace
 

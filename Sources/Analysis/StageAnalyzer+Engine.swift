@@ -1,3 +1,4 @@
+import Events
 import NVMe
 import Trace
 
@@ -5,50 +6,56 @@ extension StageAnalyzer {
   mutating func takeEngine(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     switch kind {
     case .doorbell:
-      if record.flags & EventFlag.completionQueue != 0 {
-        takeHead(record, stream)
-      } else {
-        takeTail(record, stream)
-      }
-    case .fetch: takeFetch(record, stream, tail)
-    case .map: note(record) { command, now in command.map.add(end: now, span: UInt64(record.bLow)) }
+      let doorbell = Event.Doorbell(record)
+      if doorbell.flags.contains(.completionHead) { takeHead(doorbell, stream) } else { takeTail(doorbell, stream) }
+    case .fetch: takeFetch(Event.Fetch(record), stream, tail)
+    case .map:
+      let map = Event.Map(record)
+      note(map.qid, map.cid) { command, now in command.map.add(end: now, span: UInt64(map.span)) }
     case .read:
-      note(record) { command, now in
+      let read = Event.Read(record)
+      note(read.qid, read.cid) { command, now in
         // Before the command is mapped, what is read is part of that: its lists.
-        if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(record.bHigh)) }
+        if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
       }
-    case .write: note(record) { command, now in command.dataOut.add(end: now, span: UInt64(record.bHigh)) }
-    case .segment: takeSegment(record)
+    case .write:
+      let write = Event.Write(record)
+      note(write.qid, write.cid) { command, now in command.dataOut.add(end: now, span: UInt64(write.span)) }
+    case .segment: takeSegment(Event.Segment(record))
     case .executeBegin:
-      note(record) { command, now in
+      let begin = Event.ExecuteBegin(record)
+      note(begin.qid, begin.cid) { command, now in
         command.execute.begin = min(command.execute.begin, now)
         if !command.opcodeIsKnown {
-          command.opcode = record.flags
+          command.opcode = begin.opcode
           command.opcodeIsKnown = true
         }
       }
-    case .executeEnd: note(record) { command, now in command.execute.end = now }
+    case .executeEnd: note(record.qid, record.cid) { command, now in command.execute.end = now }
     case .completionQueueFull:
-      let queue = completionQueue(record.qid, stream)
+      let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
       queuesHaveBeenFull = true
-    case .completion: takeCompletion(record, stream)
-    case .interrupt: takeInterrupt(record, stream)
+    case .completion: takeCompletion(Event.Completion(record), stream)
+    case .interrupt: takeInterrupt(Event.Interrupt(record), stream)
     case .registerWrite:
-      takeRegisterWrite(record)
-      asq.take(write: record)
-      acq.take(write: record)
+      let write = Event.RegisterWrite(record)
+      takeRegisterWrite(write)
+      asq.take(write)
+      acq.take(write)
     case .registerRead:
       // A controller that is being disabled may still show that it had stopped.
-      if record.a == Register.csts, ControllerStatus(rawValue: record.bLow).fatal, isEnabled != false { stop(.unknown) }
+      let read = Event.RegisterRead(record)
+      let csts = ControllerStatus(rawValue: UInt32(truncatingIfNeeded: read.value))
+      if read.offset == Register.csts, csts.fatal, isEnabled != false { stop(.unknown) }
     case .reset:
       resets &+= 1
       isEnabled = false
       takeReset()
-    case .gap: takeGap(record, source: .engine, stream: stream)
+    case .gap: takeGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1
-      ringWaitNs &+= min(record.a, StageAnalyzer.timeMax)
+      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
     default: break
     }
   }
@@ -91,11 +98,11 @@ extension StageAnalyzer {
   }
 
   /// A write that changes CC.EN takes the controller to its initial state (Base 2.1, 3.1.4.5).
-  private mutating func takeRegisterWrite(_ record: Record) {
+  private mutating func takeRegisterWrite(_ write: Event.RegisterWrite) {
     let cc: UInt32
-    switch record.a {
-    case Register.cc: cc = record.bLow
-    case Register.cc - 4 where record.flags == 8: cc = record.bHigh
+    switch write.offset {
+    case Register.cc: cc = UInt32(truncatingIfNeeded: write.value)
+    case Register.cc - 4 where write.width == 8: cc = UInt32(truncatingIfNeeded: write.value >> 32)
     default: return
     }
     let enable = cc & 1 != 0
@@ -116,39 +123,39 @@ extension StageAnalyzer {
 
   // MARK: From doorbell to fetch
 
-  private mutating func takeTail(_ record: Record, _ stream: Int) {
-    let queue = submissionQueue(record.qid, stream)
-    let to = Int32(truncatingIfNeeded: min(record.aLow, 0xffff))
+  private mutating func takeTail(_ tail: Event.Doorbell, _ stream: Int) {
+    let queue = submissionQueue(tail.qid, stream)
+    let to = Int32(truncatingIfNeeded: min(tail.value, 0xffff))
     let from = submissionQueues[queue].tail
     submissionQueues[queue].tail = to
     guard from != to else { return }
     // A poll is a matter of nanoseconds, and of what it finds to do.
-    if record.bLow >= StageAnalyzer.absenceMin, now - streamTimes[stream] >= UInt64(record.bLow) * 9 / 10 {
+    if tail.poll >= StageAnalyzer.absenceMin, now - streamTimes[stream] >= UInt64(tail.poll) * 9 / 10 {
       absences &+= 1
-      absentNs &+= UInt64(record.bLow)
+      absentNs &+= UInt64(tail.poll)
     }
-    let doorbell = SubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: record.bLow)
+    let doorbell = SubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: tail.poll)
     _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
   }
 
-  private mutating func takeFetch(_ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
-    let queue = submissionQueue(record.qid, stream)
-    guard record.flags & EventFlag.failed == 0 else {
-      let address = record.qid == 0 ? asq.address : submissionQueues[queue].base
-      return stop(.submissionQueue(qid: record.qid, address: address))
+  private mutating func takeFetch(_ fetch: Event.Fetch, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+    let queue = submissionQueue(fetch.qid, stream)
+    guard !fetch.flags.contains(.failed) else {
+      let address = fetch.qid == 0 ? asq.address : submissionQueues[queue].base
+      return stop(.submissionQueue(qid: fetch.qid, address: address))
     }
     isStopped = false
     stops?.hasRecovered = true
     submissionQueues[queue].hasFetches = true
-    var command = Command(qid: record.qid, cid: record.cid)
+    var command = Command(qid: fetch.qid, cid: fetch.cid)
     command.queueEpoch = submissionQueues[queue].epoch
     command.hostEpoch = hostEpoch
-    command.fetch.add(end: now, span: UInt64(record.bLow))
+    command.fetch.add(end: now, span: UInt64(fetch.span))
     if tail.count >= 1 {
       command.opcode = tail[0]
       command.opcodeIsKnown = true
     }
-    let doorbell = doorbell(for: Int32(truncatingIfNeeded: min(record.aLow, 0xffff)), of: queue)
+    let doorbell = doorbell(for: Int32(truncatingIfNeeded: min(fetch.slot, 0xffff)), of: queue)
     if let doorbell {
       command.seen = doorbell.time
       command.pollSpan = doorbell.pollSpan
@@ -214,23 +221,23 @@ extension StageAnalyzer {
 
   // MARK: From fetch to completion
 
-  /// Let `change` note an event of the command that the record names, if it is known.
+  /// Let `change` note an event of the command that has this name, if it is known.
   @inline(__always)
-  private mutating func note(_ record: Record, _ change: (inout Command, UInt64) -> Void) {
-    let index = commands.find(record.qid, record.cid)
+  private mutating func note(_ qid: UInt16, _ cid: UInt16, _ change: (inout Command, UInt64) -> Void) {
+    let index = commands.find(qid, cid)
     guard index != Command.none else { return }
     change(&commands[index], now)
-    if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: record.qid) }
+    if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: qid) }
   }
 
-  private mutating func takeSegment(_ record: Record) {
-    let bytes = record.flags & EventFlag.failed == 0 ? UInt64(record.bLow) : 0
-    note(record) { command, now in
-      if record.flags & EventFlag.fromHost != 0 {
-        command.dataIn.add(end: now, span: UInt64(record.bHigh))
+  private mutating func takeSegment(_ segment: Event.Segment) {
+    let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
+    note(segment.qid, segment.cid) { command, now in
+      if segment.flags.contains(.fromHost) {
+        command.dataIn.add(end: now, span: UInt64(segment.span))
         command.bytesFromHost &+= bytes
       } else {
-        command.dataOut.add(end: now, span: UInt64(record.bHigh))
+        command.dataOut.add(end: now, span: UInt64(segment.span))
         command.bytesToHost &+= bytes
       }
     }
@@ -246,45 +253,45 @@ extension StageAnalyzer {
 
   // MARK: From completion to reap
 
-  private mutating func takeCompletion(_ record: Record, _ stream: Int) {
-    let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
+  private mutating func takeCompletion(_ entry: Event.Completion, _ stream: Int) {
+    let sqid = entry.sqid
     let queue = submissionQueue(sqid, stream)
-    let completion = completionQueue(record.qid, stream)
-    var index = commands.find(sqid, record.cid)
+    let completion = completionQueue(entry.cqid, stream)
+    var index = commands.find(sqid, entry.cid)
     if index != Command.none {
       commands.unname(index)
-      if commands[index].queueEpoch != submissionQueues[queue].epoch || record.flags & EventFlag.failed != 0 {
+      if commands[index].queueEpoch != submissionQueues[queue].epoch || entry.flags.contains(.failed) {
         abandon(index)
         index = Command.none
       }
     }
-    guard record.flags & EventFlag.failed == 0 else {
-      let address = record.qid == 0 ? acq.address : completionQueues[completion].base
-      return stop(.completionQueue(qid: record.qid, address: address))
+    guard !entry.flags.contains(.failed) else {
+      let address = entry.cqid == 0 ? acq.address : completionQueues[completion].base
+      return stop(.completionQueue(qid: entry.cqid, address: address))
     }
 
-    let slot = completionQueues[completion].post(phase: record.bHigh >> 16 & 1 != 0)
-    var entry = CompletionQueue.Entry(command: index, sqid: sqid, cid: record.cid, slot: slot)
+    let slot = completionQueues[completion].post(phase: entry.phase)
+    var posted = CompletionQueue.Entry(command: index, sqid: sqid, cid: entry.cid, slot: slot)
     if index != Command.none {
-      submissionQueues[queue].cqid = record.qid
+      submissionQueues[queue].cqid = entry.cqid
       commands[index].posted = now
-      commands[index].hasFailed = !Status(rawValue: UInt16(record.bHigh >> 17)).isSuccess
+      commands[index].hasFailed = !Status(rawValue: entry.status).isSuccess
       commands[index].queueFull =
         completionQueues[completion].fullTime(at: now)
         - min(
           commands[index].fullBefore, completionQueues[completion].fullTime(at: now))
       if commands[index].isSeenEarly {
-        entry.isSeen = true
+        posted.isSeen = true
         completionQueues[completion].seen = completionQueues[completion].entries.end + 1
       }
     }
-    if let evicted = completionQueues[completion].entries.append(entry, &budget), evicted.command != Command.none {
+    if let evicted = completionQueues[completion].entries.append(posted, &budget), evicted.command != Command.none {
       abandon(evicted.command)
     }
   }
 
-  private mutating func takeInterrupt(_ record: Record, _ stream: Int) {
-    let queue = completionQueue(record.qid, stream)
+  private mutating func takeInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
+    let queue = completionQueue(interrupt.cqid, stream)
     let end = completionQueues[queue].entries.end
     var position = max(completionQueues[queue].announced, completionQueues[queue].entries.start)
     while position < end {
@@ -297,10 +304,10 @@ extension StageAnalyzer {
 
   /// The engine sees that the host has taken entries. For commands that the host's stream tells of that is only a sign
   /// that its doorbell must come about now.
-  private mutating func takeHead(_ record: Record, _ stream: Int) {
-    let index = completionQueue(record.qid, stream)
+  private mutating func takeHead(_ head: Event.Doorbell, _ stream: Int) {
+    let index = completionQueue(head.qid, stream)
     completionQueues[index].becameFree(at: now)
-    let (target, isCertain) = cover(Int32(truncatingIfNeeded: min(record.aLow, 0xffff)), of: index)
+    let (target, isCertain) = cover(Int32(truncatingIfNeeded: min(head.value, 0xffff)), of: index)
     let coveredBefore = completionQueues[index].covered
     var position = completionQueues[index].entries.start
     while position < target {

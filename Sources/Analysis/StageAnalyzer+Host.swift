@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 extension StageAnalyzer {
@@ -6,14 +7,15 @@ extension StageAnalyzer {
 
   mutating func takeHost(_ record: Record, _ kind: EventKind) {
     switch kind {
-    case .submit: takeSubmit(record)
+    case .submit: takeSubmit(Event.Submit(record))
     case .doorbell:
-      if record.flags & EventFlag.completionQueue != 0 { takeHostHead(record) } else { takeHostTail(record) }
-    case .completion: takeSeen(record)
-    case .gap: takeGap(record, source: .host, stream: 0)
+      let doorbell = Event.Doorbell(record)
+      if doorbell.flags.contains(.completionHead) { takeHostHead(doorbell.qid) } else { takeHostTail(doorbell.qid) }
+    case .completion: takeSeen(Event.Completion(record))
+    case .gap: takeGap(Event.Gap(record), source: .host, stream: 0)
     case .ringWait:
       ringWaits &+= 1
-      ringWaitNs &+= min(record.a, StageAnalyzer.timeMax)
+      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
     default: break
     }
   }
@@ -35,16 +37,16 @@ extension StageAnalyzer {
     return index
   }
 
-  private mutating func takeSubmit(_ record: Record) {
-    let queue = hostQueue(record.qid)
+  private mutating func takeSubmit(_ event: Event.Submit) {
+    let queue = hostQueue(event.qid)
     submissionQueues[queue].hasHost = true
-    let submit = SubmissionQueue.Submit(cid: record.cid, opcode: record.flags, time: now, doorbell: Command.noTime)
+    let submit = SubmissionQueue.Submit(cid: event.cid, opcode: event.opcode, time: now, doorbell: Command.noTime)
     _ = submissionQueues[queue].submits.append(submit, &budget)
   }
 
   /// The doorbell covers whatever was submitted before it.
-  private mutating func takeHostTail(_ record: Record) {
-    let queue = hostQueue(record.qid)
+  private mutating func takeHostTail(_ qid: UInt16) {
+    let queue = hostQueue(qid)
     let end = submissionQueues[queue].submits.end
     var position = max(submissionQueues[queue].rung, submissionQueues[queue].submits.start)
     while position < end {
@@ -80,22 +82,22 @@ extension StageAnalyzer {
   }
 
   /// The host has seen a completion queue entry. It sees them in the order in which they were posted.
-  private mutating func takeSeen(_ record: Record) {
-    let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
-    guard let queue = completionQueues.find(record.qid) else { return dropUnfetched(sqid, record.cid) }
+  private mutating func takeSeen(_ seen: Event.Completion) {
+    let sqid = seen.sqid
+    guard let queue = completionQueues.find(seen.cqid) else { return dropUnfetched(sqid, seen.cid) }
     var position = max(completionQueues[queue].seen, completionQueues[queue].entries.start)
     let end = min(completionQueues[queue].entries.end, position + StageAnalyzer.searchMax)
     while position < end {
       let entry = completionQueues[queue].entries[position]
-      if entry.sqid == sqid, entry.cid == record.cid {
+      if entry.sqid == sqid, entry.cid == seen.cid {
         completionQueues[queue].entries[position].isSeen = true
         completionQueues[queue].seen = position + 1
         return
       }
       position += 1
     }
-    let index = commands.find(sqid, record.cid)
-    guard index != Command.none, commands[index].isFromHost else { return dropUnfetched(sqid, record.cid) }
+    let index = commands.find(sqid, seen.cid)
+    guard index != Command.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
     commands[index].isSeenEarly = true
     inversions &+= 1
   }
@@ -112,8 +114,8 @@ extension StageAnalyzer {
   }
 
   /// The host gives back the entries that it has seen: its commands end here.
-  private mutating func takeHostHead(_ record: Record) {
-    guard let queue = completionQueues.find(record.qid) else { return }
+  private mutating func takeHostHead(_ cqid: UInt16) {
+    guard let queue = completionQueues.find(cqid) else { return }
     let end = min(completionQueues[queue].seen, completionQueues[queue].entries.end)
     var position = max(completionQueues[queue].reaped, completionQueues[queue].entries.start)
     while position < end {

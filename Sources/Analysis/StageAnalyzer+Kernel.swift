@@ -1,3 +1,4 @@
+import Events
 import NVMe
 import Trace
 
@@ -82,7 +83,7 @@ extension StageAnalyzer {
     if kind == .origin { return takeOrigin(record, stream, tail, controller) }
     // Whatever CPU lost events, any command in flight may miss some.
     if kind == .gap {
-      takeGap(record, source: .kernel, stream: stream)
+      takeGap(Event.Gap(record), source: .kernel, stream: stream)
       loseCommands()
       return
     }

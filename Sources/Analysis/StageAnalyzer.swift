@@ -1,3 +1,4 @@
+import Events
 import NVMe
 import Trace
 
@@ -160,9 +161,9 @@ public struct StageAnalyzer: ~Copyable {
     depth.restart(now: now)
   }
 
-  mutating func takeGap(_ record: Record, source: Source, stream: Int) {
+  mutating func takeGap(_ gap: Event.Gap, source: Source, stream: Int) {
     gaps &+= 1
-    lost = lost.addingReportingOverflow(record.a).overflow ? .max : lost + record.a
+    lost = lost.addingReportingOverflow(gap.events).overflow ? .max : lost + gap.events
     depth.restart(now: now)
     switch source {
     case .engine: streamGaps[stream] &+= 1

@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 /// How often the controller stopped until it was reset (CSTS.CFS), and why it did the first time.
@@ -25,10 +26,10 @@ struct QueueBase {
 
   init(_ register: UInt64) { self.register = register }
 
-  mutating func take(write record: Record) {
-    let offset = record.a &- register
+  mutating func take(_ write: Event.RegisterWrite) {
+    let offset = write.offset &- register
     guard offset == 0 || offset == 4 else { return }
-    let mask: UInt64 = record.flags == 8 ? .max : 0xffff_ffff
-    address = (address ?? 0) & ~(mask << (offset * 8)) | (record.b & mask) << (offset * 8)
+    let mask: UInt64 = write.width == 8 ? .max : 0xffff_ffff
+    address = (address ?? 0) & ~(mask << (offset * 8)) | (write.value & mask) << (offset * 8)
   }
 }

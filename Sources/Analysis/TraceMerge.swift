@@ -1,3 +1,4 @@
+import Events
 import Glibc
 import Trace
 
@@ -134,8 +135,8 @@ public struct TraceMerge {
     var gap = second
     gap.a = first.a.addingReportingOverflow(second.a).overflow ? .max : first.a + second.a
     gap.flags = first.flags & second.flags
-    let begin = first.time - min(first.gapDoubtNs, first.time)
-    gap.b = max(second.gapDoubtNs, second.time - min(begin, second.time))
+    let begin = first.time - min(Event.Gap(first).doubtNs, first.time)
+    gap.b = max(Event.Gap(second).doubtNs, second.time - min(begin, second.time))
     return gap
   }
 }

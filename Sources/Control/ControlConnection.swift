@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Live
+import Platform
 import Trace
 
 /// One client of a control socket: what it has sent of a line, and what it has not read of an answer.

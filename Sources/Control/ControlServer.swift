@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Live
 import LocalSocket
+import Platform
 import Synchronization
 
 /// Listens beside the vfio-user socket for who wants to change the endpoint while it runs: a line a request, a line an

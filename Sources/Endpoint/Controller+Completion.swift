@@ -59,7 +59,8 @@ extension Controller {
     _ command: Command, to queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) -> Bool {
     let submission = submissionQueues + Int(command.qid.rawValue)
-    let sqhd = submission.pointee.exists ? UInt16(truncatingIfNeeded: submission.pointee.head) : command.sqhd
+    var sqhd = submission.pointee.exists ? UInt16(truncatingIfNeeded: submission.pointee.head) : command.sqhd
+    if Mutant.wrongHead.isPlanted { sqhd &+= 1 }
     let cqe = CompletionEntry(
       dw0: command.dw0, sqhd: sqhd, sqid: command.qid, cid: command.sqe.cid, phase: queue.pointee.phase,
       status: command.status)
@@ -68,7 +69,7 @@ extension Controller {
     guard port.post(cqe, at: address, cqid: cqid) else { return false }
     if tail + 1 == queue.pointee.size {
       queue.pointee.tail = 0
-      queue.pointee.phase.toggle()
+      if !Mutant.phaseFlip.isPlanted { queue.pointee.phase.toggle() }
     } else {
       queue.pointee.tail = tail + 1
     }

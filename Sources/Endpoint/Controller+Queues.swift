@@ -18,7 +18,7 @@ extension Controller {
     completionQueues[Int(queue.cqid.rawValue)].users += 1
     liveSubmission.insert(qid)
     shareSlots()
-    port.clear(.submissionTail(qid))
+    if !Mutant.staleDoorbell.isPlanted { port.clear(.submissionTail(qid)) }
   }
 
   /// A submission queue goes, and with it the command that asked for that is done. What it fetched is complete; only
@@ -104,7 +104,7 @@ extension Controller {
     queue.pointee.doorbell = value
     let freed =
       value >= queue.pointee.head ? value &- queue.pointee.head : value + queue.pointee.size - queue.pointee.head
-    guard value < queue.pointee.size, freed <= queue.pointee.outstanding else {
+    guard value < queue.pointee.size, freed <= queue.pointee.outstanding || Mutant.headNotChecked.isPlanted else {
       report(.invalidDoorbellWriteValue, &port)
       return true
     }
@@ -211,6 +211,7 @@ extension Controller {
         break
       }
       queue.pointee.head = slot + UInt32(run) == queue.pointee.size ? 0 : slot + UInt32(run)
+      if Mutant.doubleFetch.isPlanted, slot == 5 { queue.pointee.head = slot }
       for place in 0..<run {
         let index = takeSlot(queue, qid)
         commands[Int(index)] = Command(sqe: entries[place], qid: qid, state: .fetched)

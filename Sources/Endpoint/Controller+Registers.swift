@@ -171,7 +171,8 @@ extension Controller {
   /// CC.SHN is set, to a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when what is cached is on the medium,
   /// whether the controller is enabled or not.
   private mutating func shutDown<P: Port & ~Copyable>(_ port: inout P) {
-    csts.shutdown = 1
+    csts.shutdown = Mutant.shutdownWithoutFlush.isPlanted ? 2 : 1
+    if Mutant.shutdownWithoutFlush.isPlanted { return }
     var flush = IORequest(
       opcode: .flush, nsid: .max, qid: .admin, cid: CommandID(.max), slba: 0, blocks: 0, blockShift: 0)
     flush.slot = Controller.shutdownSlot

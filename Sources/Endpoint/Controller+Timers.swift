@@ -22,6 +22,7 @@ extension Controller {
     let queue = completionQueues + Int(cqid.rawValue)
     queue.pointee.isAggregating = false
     timers -= 1
+    if Mutant.lostInterrupt.isPlanted { return }
     if queue.pointee.unannounced > 0 { raiseInterrupt(queue, cqid, &port) }
   }
 

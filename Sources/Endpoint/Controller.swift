@@ -47,7 +47,7 @@ public struct Controller: ~Copyable {
   /// Commands that each I/O submission queue can have whatever the others hold; follows the number of queues.
   private var share: UInt32 = 0
   /// Free slots that are kept for the queues which hold less than their share.
-  private var reserved = 0
+  private(set) var reserved = 0
   /// Commands fetched in the current turn; behind those of an I/O queue the one of the admin queue.
   let batch: UnsafeMutablePointer<Int32>
   /// Where a batch of entries arrives.
@@ -197,7 +197,7 @@ public struct Controller: ~Copyable {
   public mutating func detach<P: Port & ~Copyable>(_ nsid: UInt32, _ port: inout P) {
     guard let namespace = target.namespace(nsid) else { return }
     port.willChange(namespace, isAttached: false)
-    target.detach(nsid)
+    if !Mutant.staleNamespace.isPlanted { target.detach(nsid) }
     noteNamespaceChange(&port)
   }
 
@@ -230,6 +230,7 @@ public struct Controller: ~Copyable {
     let qid = commands[Int(index)].qid
     let queue = submissionQueues + Int(qid.rawValue)
     commands[Int(index)].state = .free
+    if Mutant.slotLeak.isPlanted, commands[Int(index)].sqe.opcode == IOOpcode.compare.rawValue { return }
     slots.free(index)
     queue.pointee.held -= 1
     if queue.pointee.exists, queue.pointee.held < share(of: qid) { reserved += 1 }
@@ -248,16 +249,23 @@ public struct Controller: ~Copyable {
   /// The queues that exist share the pool anew: half of it is theirs, each as much as any other.
   mutating func shareSlots() {
     share = UInt32(min(Controller.batchMax, Controller.commandsMax / 2 / max(liveSubmission.count, 1)))
-    reserved = 0
+    reserved = slotsToReserve
+  }
+
+  /// Slots that queues which hold less than their share may still want.
+  var slotsToReserve: Int {
+    var count = 0
     for place in 0..<liveSubmission.count {
       let qid = liveSubmission[place]
       let held = submissionQueues[Int(qid.rawValue)].held
-      reserved += Int(share(of: qid) - min(held, share(of: qid)))
+      count += Int(share(of: qid) - min(held, share(of: qid)))
     }
+    return count
   }
 
   /// Forget every command, wherever it is.
   mutating func dropCommands<P: Port & ~Copyable>(_ port: inout P) {
+    if Mutant.resetKeepsCommand.isPlanted, executing > 0 { return }
     isSettling = executing > 0
     if isSettling { port.abandonRequests() }
     executing = isSettling ? 1 : 0

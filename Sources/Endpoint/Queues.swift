@@ -56,7 +56,11 @@ struct CompletionQueue: BitwiseCopyable {
   var lastWaiting = Command.none
 
   var exists: Bool { size != 0 }
-  var isFull: Bool { (tail + 1 == size ? 0 : tail + 1) == head }
+  var isFull: Bool {
+    if Mutant.queueOverrun.isPlanted { return false }
+    if Mutant.fullTooEarly.isPlanted { return outstanding + 2 >= size }
+    return (tail + 1 == size ? 0 : tail + 1) == head
+  }
   /// Entries that the host has not freed.
   var outstanding: UInt32 { tail >= head ? tail - head : tail + size - head }
   /// Whether an interrupt was raised for any of them.
@@ -145,6 +149,8 @@ struct SlotMap: ~Copyable {
     freeCount -= 1
     return true
   }
+
+  func isFree(_ slot: Int32) -> Bool { words[Int(slot) / 64] & 1 << UInt64(slot % 64) != 0 }
 
   @inline(__always)
   mutating func free(_ slot: Int32) {

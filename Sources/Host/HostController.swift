@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import NVMe
+import Platform
 import Synchronization
 import Trace
 import VFIOUser

@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 import Trace
 
 /// Where a host's own events go: into rings of the trace that is being recorded, for its recorder to find.

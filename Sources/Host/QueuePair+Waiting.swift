@@ -1,6 +1,8 @@
 import CPlatform
+import Events
 import Glibc
 import NVMe
+import Platform
 import Trace
 
 /// A command that the device has not completed.
@@ -105,16 +107,16 @@ extension QueuePair {
   }
 
   private mutating func beginRest() {
-    if restBegin == 0 { restBegin = nvmepf_ticks() }
+    if restBegin == 0 { restBegin = Clock.ticks() }
   }
 
   /// A completion ends the wait; what the thread did meanwhile is an event.
   @inline(never)
   mutating func endRest() {
     if let recorder {
-      let now = nvmepf_ticks_after_loads()
-      let flags = hasSlept ? EventFlag.slept : 0
-      recorder.pointee.append(Record(time: now, kind: .rest, flags: flags, qid: qid.rawValue, a: now &- restBegin))
+      let now = Clock.ticksAfterLoads()
+      recorder.pointee.append(
+        Event.Rest(time: now, flags: hasSlept ? .slept : [], qid: qid.rawValue, span: now &- restBegin).record)
     }
     restBegin = 0
     hasSlept = false

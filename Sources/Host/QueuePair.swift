@@ -1,6 +1,8 @@
 import CPlatform
+import Events
 import Glibc
 import NVMe
+import Platform
 import Synchronization
 import Trace
 
@@ -166,8 +168,7 @@ public struct QueuePair: ~Copyable {
     commands[Int(cid.rawValue)] = OutstandingCommand(tag: tag, slba: sqe.slba, opcode: sqe.opcode)
     if let recorder {
       recorder.pointee.append(
-        Record(
-          time: nvmepf_ticks(), kind: .submit, flags: sqe.opcode, qid: qid.rawValue, cid: cid.rawValue))
+        Event.Submit(time: Clock.ticks(), opcode: sqe.opcode, qid: qid.rawValue, cid: cid.rawValue).record)
     }
     var whole = sqe
     whole.cid = cid
@@ -202,7 +203,7 @@ public struct QueuePair: ~Copyable {
     rungTail = tail
     if let recorder {
       recorder.pointee.append(
-        Record(time: nvmepf_ticks(), kind: .doorbell, qid: qid.rawValue, a: UInt64(tail)))
+        Event.Doorbell(time: Clock.ticks(), qid: qid.rawValue, value: UInt32(tail)).record)
     }
     tailDoorbell.pointee.store(UInt32(tail), ordering: .releasing)
   }
@@ -234,11 +235,12 @@ public struct QueuePair: ~Copyable {
     while count < most, hasCompletion {
       let cqe = (completion + head * CompletionEntry.size).load(as: CompletionEntry.self)
       if let recorder {
-        now = nvmepf_ticks_after_loads()
+        now = Clock.ticksAfterLoads()
         recorder.pointee.append(
-          Record(
-            time: now, kind: .completion, qid: qid.rawValue, cid: cqe.cid.rawValue,
-            a: Record.pair(cqe.dw0, cqe.dw1), b: Record.pair(cqe.dw2, cqe.dw3)))
+          Event.Completion(
+            time: now, cqid: qid.rawValue, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1, dw2: cqe.dw2,
+            dw3: cqe.dw3
+          ).record)
       }
       if head + 1 == entries {
         head = 0
@@ -273,8 +275,7 @@ public struct QueuePair: ~Copyable {
   private func free(at now: UInt64) {
     if let recorder {
       recorder.pointee.append(
-        Record(
-          time: now, kind: .doorbell, flags: EventFlag.completionQueue, qid: qid.rawValue, a: UInt64(head)))
+        Event.Doorbell(time: now, flags: .completionHead, qid: qid.rawValue, value: UInt32(head)).record)
     }
     headDoorbell.pointee.store(UInt32(head), ordering: .releasing)
   }

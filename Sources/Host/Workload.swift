@@ -1,4 +1,5 @@
 import NVMe
+import Platform
 /// Reads and writes of one size at random or consecutive places: the built-in load, for where fio is not wanted.
 public struct Workload: Sendable {
   public enum Pattern: String, CaseIterable, Sendable {
@@ -101,7 +102,7 @@ private struct Run: ~Copyable {
   private let places: UInt64
   private let buffer: UnsafeMutableRawPointer
 
-  private var random: UInt64
+  private var random: SeededGenerator
   private var place: UInt64 = 0
   private var nextBuffer = 0
   private(set) var submitted: UInt64 = 0
@@ -121,7 +122,7 @@ private struct Run: ~Copyable {
     nlb = UInt32(lbaStep) - 1
     places = namespace.bytes / UInt64(workload.blockBytes)
     buffer = memory.base
-    random = workload.seed
+    random = SeededGenerator(seed: workload.seed)
   }
 
   var result: Workload.Result { Workload.Result(commands: completed, errors: errors, firstError: firstError) }
@@ -154,25 +155,15 @@ private struct Run: ~Copyable {
     switch pattern {
     case .read, .randread: .read
     case .write, .randwrite: .write
-    case .randrw: nextRandom() & 1 == 0 ? .read : .write
+    case .randrw: random.next() & 1 == 0 ? .read : .write
     }
   }
 
   @inline(__always)
   private mutating func nextPlace() -> UInt64 {
-    if pattern.isRandom { return nextRandom().multipliedFullWidth(by: places).high }
+    if pattern.isRandom { return random.next().multipliedFullWidth(by: places).high }
     defer { place = place + 1 == places ? 0 : place + 1 }
     return place
-  }
-
-  /// SplitMix64.
-  @inline(__always)
-  private mutating func nextRandom() -> UInt64 {
-    random &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = random
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
   }
 
   /// - Returns: whether anything had completed.

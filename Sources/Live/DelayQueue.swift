@@ -1,5 +1,4 @@
 import HeapModule
-import Trace
 
 /// Requests of null backends with a service time, until their time has come.
 struct DelayQueue: ~Copyable {
@@ -18,14 +17,14 @@ struct DelayQueue: ~Copyable {
 
   var isEmpty: Bool { heap.isEmpty }
 
-  mutating func add(_ slot: Int32, afterNs: UInt64) {
+  mutating func add(_ slot: Int32, dueNs: UInt64) {
     number += 1
-    heap.insert(Delayed(dueNs: Clock.monotonicNs() &+ afterNs, number: number, slot: slot))
+    heap.insert(Delayed(dueNs: dueNs, number: number, slot: slot))
   }
 
   /// The slot of a request that is due, nil where none is.
-  mutating func next() -> Int32? {
-    guard let first = heap.min, first.dueNs <= Clock.monotonicNs() else { return nil }
+  mutating func next(nowNs: UInt64) -> Int32? {
+    guard let first = heap.min, first.dueNs <= nowNs else { return nil }
     heap.removeMin()
     return first.slot
   }

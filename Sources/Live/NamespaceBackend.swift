@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import NVMe
+import Platform
 import Storage
 import Target
 
@@ -69,7 +70,7 @@ struct MemoryBackend: BitwiseCopyable {
 struct ServiceTimer: BitwiseCopyable {
   private let kind: Kind
   /// Where the generator is; shared by all copies.
-  private let state: UnsafeMutablePointer<UInt64>
+  private let random: UnsafeMutablePointer<SeededGenerator>
 
   private enum Kind: BitwiseCopyable {
     case constant(UInt64)
@@ -77,19 +78,19 @@ struct ServiceTimer: BitwiseCopyable {
     case uniform(UInt64, UInt64)
   }
 
-  /// - Parameter state: outlives every copy.
+  /// - Parameter random: outlives every copy.
   /// - Returns: nil for a backend that takes no time.
-  init?(_ time: ServiceTime, state: UnsafeMutablePointer<UInt64>) {
-    self.state = state
+  init?(_ time: ServiceTime, random: UnsafeMutablePointer<SeededGenerator>) {
+    self.random = random
     switch time {
     case .none: return nil
     case .constant(let ns): kind = .constant(ns)
     case .exponential(let mean, let seed):
       kind = .exponential(Double(mean))
-      state.pointee = seed
+      random.pointee = SeededGenerator(seed: seed)
     case .uniform(let range, let seed):
       kind = .uniform(range.lowerBound, range.upperBound - range.lowerBound)
-      state.pointee = seed
+      random.pointee = SeededGenerator(seed: seed)
     }
   }
 
@@ -97,20 +98,8 @@ struct ServiceTimer: BitwiseCopyable {
   func next() -> UInt64 {
     switch kind {
     case .constant(let ns): ns
-    case .exponential(let mean): UInt64(-mean * log(1 - unit()))
-    case .uniform(let least, let span): least &+ (random().multipliedFullWidth(by: span &+ 1).high)
+    case .exponential(let mean): UInt64(-mean * log(1 - random.pointee.unit()))
+    case .uniform(let least, let span): least &+ (random.pointee.next().multipliedFullWidth(by: span &+ 1).high)
     }
-  }
-
-  /// From 0 up to but not 1.
-  private func unit() -> Double { Double(random() >> 11) * 0x1p-53 }
-
-  /// SplitMix64.
-  private func random() -> UInt64 {
-    state.pointee &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state.pointee
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
   }
 }

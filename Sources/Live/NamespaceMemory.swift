@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Platform
 import Synchronization
 
 /// The zeroed memory behind a namespace, in huge pages where the kernel has them to give.

@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Platform
 import Storage
 import Synchronization
 import Target
@@ -12,7 +13,7 @@ final class OpenNamespace: @unchecked Sendable {
   let backend: NamespaceBackend
   private let device: StorageDevice?
   private let memory: NamespaceMemory?
-  private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+  private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
 
   private static let blockShiftDefault: UInt8 = 9
 
@@ -35,14 +36,14 @@ final class OpenNamespace: @unchecked Sendable {
     self.configuration = configuration
     var blockShift = configuration.blockShift ?? OpenNamespace.blockShiftDefault
     var isReadOnly = configuration.isReadOnly
-    random.initialize(to: 0)
+    random.initialize(to: SeededGenerator(seed: 0))
     let bytes: UInt64
     switch configuration.backend {
     case .null(let size, let serviceTime):
       bytes = size
       memory = nil
       device = nil
-      backend = ServiceTimer(serviceTime, state: random).map { .slow($0) } ?? .null
+      backend = ServiceTimer(serviceTime, random: random).map { .slow($0) } ?? .null
     case .memory(let size):
       bytes = size
       device = nil

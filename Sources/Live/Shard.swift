@@ -2,9 +2,14 @@ import CPlatform
 import Endpoint
 import Glibc
 import NVMe
+import Platform
+import Recording
 import Synchronization
 import Target
 import Trace
+
+/// The port to a real host, recorded or not.
+typealias LiveRecordingPort<R: Recorder & ~Copyable> = RecordingPort<LivePort<MachineTime>, R>
 
 /// One polling thread and the engine that it drives against a real host.
 ///
@@ -62,7 +67,8 @@ final class Shard: @unchecked Sendable {
         let producer = RingProducer(recording.ring, whenFull: recording.whenFull)
         run(
           RingRecorder(
-            producer, keepsPayload: recording.keepsPayload, ticksPerSecond: recording.ticksPerSecond))
+            producer, time: MachineTime(), keepsPayload: recording.keepsPayload,
+            ticksPerSecond: recording.ticksPerSecond))
       } else {
         run(NoRecorder())
       }
@@ -150,11 +156,12 @@ final class Shard: @unchecked Sendable {
   // MARK: The engine's thread
 
   private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
-    var port = LivePort(
-      recorder: recorder, doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
+    let live = LivePort(
+      time: MachineTime(), doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
       storage: configuration.storage?.take())
-    port.memory.guardThread()
-    for (namespace, backend) in configuration.namespaces { port.setBackend(namespace.nsid, backend) }
+    var port = RecordingPort(live, recorder)
+    port.inner.memory.guardThread()
+    for (namespace, backend) in configuration.namespaces { port.inner.setBackend(namespace.nsid, backend) }
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
@@ -173,8 +180,8 @@ final class Shard: @unchecked Sendable {
       } else {
         rest(&controller, &port, &idleness)
       }
-      port.endPass()
-      if port.memory.isLost != hasToldLoss {
+      port.inner.endPass()
+      if port.inner.memory.isLost != hasToldLoss {
         hasToldLoss.toggle()
         if hasToldLoss { raiseAlarm() }
       }
@@ -201,16 +208,16 @@ final class Shard: @unchecked Sendable {
 
   @inline(never)
   private func tellChanges<R: Recorder & ~Copyable>(
-    _ controller: borrowing Controller, _ port: inout LivePort<R>, _ told: inout Told
+    _ controller: borrowing Controller, _ port: inout LiveRecordingPort<R>, _ told: inout Told
   ) {
     let now = Told(controller)
     if now.isReady != told.isReady { tell(now.isReady ? .enabled : .disabled) }
     if now.isFatal, !told.isFatal {
-      let reason = port.unreached?.reason(isGone: port.memory.isLost)
+      let reason = port.inner.unreached?.reason(isGone: port.inner.memory.isLost)
       tell(.fatal(reason: reason ?? "the host enabled it with values that it does not support"))
     }
     if now.queues != told.queues { tell(.queues(count: now.queues)) }
-    if !now.isFatal { port.unreached = nil }
+    if !now.isFatal { port.inner.unreached = nil }
     told = now
   }
 
@@ -221,8 +228,9 @@ final class Shard: @unchecked Sendable {
   }
 
   private func checkpoint<R: Recorder & ~Copyable>(
-    _ controller: borrowing Controller, _ port: inout LivePort<R>, _ state: UnsafeMutableRawBufferPointer
+    _ controller: borrowing Controller, _ port: inout LiveRecordingPort<R>, _ state: UnsafeMutableRawBufferPointer
   ) {
+    controller.checkInvariants()
     let count = controller.encode(into: state)
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
   }
@@ -247,7 +255,7 @@ final class Shard: @unchecked Sendable {
   /// Nothing to do: wait as `Patience` has it while the host may ring at any moment, sleep while it cannot.
   @inline(__always)
   private func rest<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LivePort<R>, _ idleness: inout Idleness
+    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
   ) {
     // What was dropped by a reset is waited for like what is under way.
     guard controller.csts.ready || controller.executing > 0, !controller.csts.fatal else {
@@ -259,12 +267,12 @@ final class Shard: @unchecked Sendable {
 
   @inline(never)
   private func restLonger<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LivePort<R>, _ idleness: inout Idleness
+    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
   ) {
     if idleness.passes % Shard.passesPerStrayLook == 0, controller.takeStrayDoorbells(&port) { return }
     let step = idleness.patience.step(now: Clock.monotonicNs())
     if step == .spin { return }
-    if idleness.restBegin == 0 { idleness.restBegin = nvmepf_ticks() }
+    if idleness.restBegin == 0 { idleness.restBegin = Clock.ticks() }
     if step == .yield {
       sched_yield()
     } else {
@@ -277,15 +285,17 @@ final class Shard: @unchecked Sendable {
 
   /// There is work again.
   @inline(__always)
-  private func endIdleness<R: Recorder & ~Copyable>(_ idleness: inout Idleness, _ port: inout LivePort<R>) {
+  private func endIdleness<R: Recorder & ~Copyable>(_ idleness: inout Idleness, _ port: inout LiveRecordingPort<R>) {
     if idleness.passes == 0 { return }
-    if idleness.restBegin != 0 { port.noteRest(since: idleness.restBegin, slept: idleness.hasSlept) }
+    if idleness.restBegin != 0 { port.didRest(since: idleness.restBegin, slept: idleness.hasSlept) }
     idleness.end()
   }
 
   /// - Returns: false when the thread is to end.
   @inline(never)
-  private func answer<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LivePort<R>) -> Bool {
+  private func answer<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)
+    -> Bool
+  {
     var answer: UInt64 = 0
     var goesOn = true
     switch mailbox.take() {
@@ -294,37 +304,37 @@ final class Shard: @unchecked Sendable {
     case .writeRegister(let offset, let width, let value):
       controller.writeRegister(offset: offset, width: width, value: value, &port)
     case .map(let range):
-      answer = port.memory.add(range) ? 1 : 0
-      if answer == 1 { port.noteMapping(.dmaMap, address: range.address, length: range.length) }
+      answer = port.inner.memory.add(range) ? 1 : 0
+      if answer == 1 { port.didMap(address: range.address, length: range.length) }
     case .unmap(let address, let length):
-      port.memory.remove(address: address, length: length)
-      port.noteMapping(.dmaUnmap, address: address, length: length)
-    case .setDoorbells(let doorbells): port.doorbells = doorbells
+      port.inner.memory.remove(address: address, length: length)
+      port.didUnmap(address: address, length: length)
+    case .setDoorbells(let doorbells): port.inner.doorbells = doorbells
     case .setInterrupt(let line, let signal, let descriptor):
       let error = signal?.attach(descriptor) ?? 0
       let isSignalled = descriptor >= 0 && error == 0
-      port.interrupts.set(line, isSignalled ? signal : nil)
+      port.inner.interrupts.set(line, isSignalled ? signal : nil)
       if case .pin = line, isSignalled { settlePin(&controller, &port) }
       answer = UInt64(UInt32(bitPattern: error))
-    case .triggerInterrupt(let line): port.interrupts.trigger(line)
-    case .maskPin: port.interrupts.maskPin()
+    case .triggerInterrupt(let line): port.inner.interrupts.trigger(line)
+    case .maskPin: port.inner.interrupts.maskPin()
     case .unmaskPin:
-      port.interrupts.unmaskPin()
+      port.inner.interrupts.unmaskPin()
       settlePin(&controller, &port)
     case .disablePin(let isDisabled):
-      port.interrupts.pinIsDisabled = isDisabled
+      port.inner.interrupts.pinIsDisabled = isDisabled
       settlePin(&controller, &port)
     case .readPin: answer = settlePin(&controller, &port) ? 1 : 0
-    case .removeInterrupts: port.interrupts.removeAll()
+    case .removeInterrupts: port.inner.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):
-      guard !port.isBusy(namespace.nsid) else { break }
-      port.setBackend(namespace.nsid, backend)
+      guard !port.inner.isBusy(namespace.nsid) else { break }
+      port.inner.setBackend(namespace.nsid, backend)
       controller.attach(namespace, &port)
       answer = 1
     case .detach(let nsid):
       controller.detach(nsid, &port)
-      port.removeBackend(nsid)
+      port.inner.removeBackend(nsid)
     case .stop: goesOn = false
     }
     mailbox.reply(answer)
@@ -334,12 +344,14 @@ final class Shard: @unchecked Sendable {
   /// Signal INTx if it is asserted and has not been: what the host has taken in the meantime asserts nothing any more.
   /// - Returns: whether it is asserted.
   @discardableResult
-  private func settlePin<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LivePort<R>) -> Bool {
+  private func settlePin<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)
+    -> Bool
+  {
     _ = port.beginPass()
     controller.poll(&port)
-    port.endPass()
+    port.inner.endPass()
     let isAsserted = controller.assertsPin
-    if isAsserted { port.interrupts.raisePin() }
+    if isAsserted { port.inner.interrupts.raisePin() }
     return isAsserted
   }
 }

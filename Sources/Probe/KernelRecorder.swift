@@ -1,4 +1,5 @@
 import CBPF
+import Events
 import Glibc
 import Synchronization
 import Trace

@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 /// An event as bpf/emit.h puts it into a ring buffer: `struct event`, and the bytes behind it. Whatever the bytes

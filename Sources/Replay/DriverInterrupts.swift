@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 /// What the driver's interrupts must be: on the vector of their completion queue, and only where the host has enabled

@@ -1,3 +1,4 @@
+import Events
 import NVMe
 import Trace
 
@@ -149,7 +150,7 @@ struct DriverRecording {
 
   private mutating func missing(_ gap: Record) {
     if gap.flags & EventFlag.notRun != 0, looks > 0 {
-      doubt(since: gap.time - min(gap.gapDoubtNs, gap.time))
+      doubt(since: gap.time - min(Event.Gap(gap).doubtNs, gap.time))
     } else if !steps.isEmpty {
       // Before the controller's first event nothing of it can be missing that a replay builds on.
       endsAtGap = true

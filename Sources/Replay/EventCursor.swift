@@ -1,3 +1,4 @@
+import Events
 import Trace
 
 /// A place in a stream of recorded events. It steps from chunk to chunk by itself and passes over what the engine has

@@ -1,4 +1,6 @@
 import Endpoint
+import EventTable
+import Events
 import NVMe
 import Target
 import Trace
@@ -78,10 +80,12 @@ public struct Replayer: ~Copyable {
     while port.difference == nil, let next = port.cursor.peek() {
       switch EventKind(rawValue: next.pointee.kind) {
       case .registerWrite:
-        controller.writeRegister(offset: next.pointee.a, width: Int(next.pointee.flags), value: next.pointee.b, &port)
+        let write = Event.RegisterWrite(next.pointee)
+        controller.writeRegister(offset: write.offset, width: Int(write.width), value: write.value, &port)
       case .registerRead:
-        _ = controller.readRegister(offset: next.pointee.a, width: Int(next.pointee.flags), &port)
-      case .reset: reset(next.pointee)
+        let read = Event.RegisterRead(next.pointee)
+        _ = controller.readRegister(offset: read.offset, width: Int(read.width), &port)
+      case .reset: reset(Event.Reset(next.pointee))
       case .namespace: changeNamespace(next)
       case .checkpoint: compareState(next)
       case .gap:
@@ -96,16 +100,17 @@ public struct Replayer: ~Copyable {
     return ReplayResult(commands: port.commands, events: port.cursor.events, divergence: divergence())
   }
 
-  private mutating func reset(_ record: Record) {
-    guard let reason = ResetReason(rawValue: record.flags) else { return port.differAtRest() }
+  private mutating func reset(_ reset: Event.Reset) {
+    guard let reason = ResetReason(rawValue: reset.reason.rawValue) else { return port.differAtRest() }
     controller.reset(reason, &port)
   }
 
   private mutating func changeNamespace(_ record: UnsafePointer<Record>) {
+    let isAttached = Event.Namespace(record.pointee).flags.contains(.attached)
     guard let bytes = record.bytes, let namespace = try? Namespace.decode(bytes),
-      (controller.target.namespace(namespace.nsid) == nil) == (record.pointee.flags & EventFlag.attached != 0)
+      (controller.target.namespace(namespace.nsid) == nil) == isAttached
     else { return port.differAtRest() }
-    if record.pointee.flags & EventFlag.attached != 0 {
+    if isAttached {
       controller.attach(namespace, &port)
     } else {
       controller.detach(namespace.nsid, &port)
@@ -114,7 +119,7 @@ public struct Replayer: ~Copyable {
 
   private mutating func poll() {
     let before = port.cursor.events
-    let isDoorbell = port.cursor.peek()?.pointee.kind == EventKind.doorbell.rawValue
+    let isDoorbell = port.cursor.peek()?.pointee.is(.doorbell) ?? false
     controller.poll(&port)
     if port.cursor.events == before, isDoorbell { controller.takeStrayDoorbells(&port) }
     // A poll that takes nothing changes nothing: the next would not take it either.
@@ -122,6 +127,9 @@ public struct Replayer: ~Copyable {
   }
 
   private mutating func compareState(_ record: UnsafePointer<Record>) {
+    if let broken = controller.brokenInvariant() {
+      return port.differ(checkpoint: "the engine's state is wrong: \(broken)")
+    }
     let count = controller.encode(into: state)
     let own = UnsafeRawBufferPointer(rebasing: state[..<count])
     guard let recorded = record.bytes else { return port.differ(checkpoint: "the recorded checkpoint is empty") }
@@ -160,16 +168,13 @@ public struct Replayer: ~Copyable {
     var commands: [(qid: UInt16, cid: UInt16, text: String)] = []
     for record in history {
       switch record.pointee.event {
-      case .fetch where record.pointee.tail == 2:
-        let opcode = UnsafeRawPointer(record + 1).load(as: UInt8.self)
-        commands.append(
-          (
-            record.pointee.qid, record.pointee.cid,
-            "\(record.pointee.qid)/\(record.pointee.cid) opcode 0x\(String(opcode, radix: 16))"
-          ))
+      case .fetch:
+        guard let entry = record.fixedTail(as: SubmissionEntry.self) else { break }
+        let (qid, cid) = (record.pointee.qid, record.pointee.cid)
+        commands.append((qid, cid, "\(qid)/\(cid) opcode 0x\(String(entry.opcode, radix: 16))"))
       case .completion:
-        let sqid = UInt16(record.pointee.bLow >> 16)
-        commands.removeAll { $0.qid == sqid && $0.cid == record.pointee.cid }
+        let completion = Event.Completion(record.pointee)
+        commands.removeAll { $0.qid == completion.sqid && $0.cid == completion.cid }
       case .reset: commands.removeAll()
       default: break
       }

@@ -1,3 +1,5 @@
+import Events
+
 /// The events of one stream's next chunk, sorted by kind as they are taken from the ring.
 ///
 /// Each slot of the ring is read once. Times become nanoseconds since the event before, spans nanoseconds; what remains
@@ -78,7 +80,7 @@ final class ChunkBuilder {
 
   /// Events are missing behind the last one that was ever taken: say so, with an event that no ring has.
   func appendGap(events: UInt64) {
-    let gap = Record(time: lastTicks, kind: .gap, a: events)
+    let gap = Event.Gap(time: lastTicks, events: events).record
     withUnsafePointer(to: gap) {
       let record = UnsafeBufferPointer(start: $0, count: 1)
       guard (try? append(record, slotsMax: slots + 1, stopAtCheckpoint: false)) == .end else {
@@ -194,7 +196,7 @@ final class ChunkBuilder {
 
   /// Slots behind an event that may carry bytes.
   private static func tailSlots(head: UInt64, b: UInt64) -> UInt64 {
-    if UInt8(truncatingIfNeeded: head >> 8) & EventFlag.bytes == 0 { return 0 }
+    if UInt8(truncatingIfNeeded: head >> 8) & Record.carriesBytesFlag == 0 { return 0 }
     return ((b & 0xffff_ffff) + UInt64(Record.size - 1)) / UInt64(Record.size)
   }
 

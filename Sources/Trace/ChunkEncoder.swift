@@ -1,5 +1,6 @@
 import CPlatform
 import CZstd
+import Events
 import Glibc
 
 /// Turns the events of a `ChunkBuilder` into a chunk as it stands in the file. One coder serves all streams of a writer;

@@ -1,4 +1,5 @@
 import CPlatform
+import Events
 
 /// One of a trace's streams: what one thread recorded.
 public struct StreamID: Hashable, Sendable {

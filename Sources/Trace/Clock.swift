@@ -1,19 +1,6 @@
 import CPlatform
 import Glibc
-
-/// The machine's clocks.
-public enum Clock {
-  /// CLOCK_MONOTONIC_RAW, nanoseconds.
-  public static func monotonicNs() -> UInt64 { nanoseconds(CLOCK_MONOTONIC_RAW) }
-  /// CLOCK_REALTIME, nanoseconds since 1970.
-  public static func realtimeNs() -> UInt64 { nanoseconds(CLOCK_REALTIME) }
-
-  static func nanoseconds(_ clock: clockid_t) -> UInt64 {
-    var time = timespec()
-    clock_gettime(clock, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-  }
-}
+import Platform
 
 /// From cycle counter ticks to the nanoseconds of a trace: one fixed factor for a whole trace, so that stretches of time
 /// which touch in ticks touch in nanoseconds too. `clock` events tell how far it is off the system's clocks.
@@ -100,7 +87,7 @@ public struct ClockSnapshot: Equatable, Sendable {
     return best!.snapshot
   }
 
-  init(ticks: UInt64, monotonic: UInt64, realtime: UInt64) {
+  public init(ticks: UInt64, monotonic: UInt64, realtime: UInt64) {
     (self.ticks, self.monotonic, self.realtime) = (ticks, monotonic, realtime)
   }
 }

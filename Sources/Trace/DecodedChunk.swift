@@ -1,5 +1,6 @@
 import CPlatform
 import CZstd
+import Events
 import Glibc
 
 /// The events of one chunk, as they lay in the ring: records, each with its tail behind it, times and spans in
@@ -329,7 +330,8 @@ extension DecodedChunk {
           target.storeBytes(of: slot, toByteOffset: offset, as: SIMD4<UInt64>.self)
           offset += Record.size
         }
-        if source.pointee.carriesBytes && target.load(fromByteOffset: 9, as: UInt8.self) & EventFlag.bytes != 0 {
+        if source.pointee.carriesBytes && target.load(fromByteOffset: 9, as: UInt8.self) & Record.carriesBytesFlag != 0
+        {
           target = try appendCarried(target, end, source)
         } else {
           target += stride

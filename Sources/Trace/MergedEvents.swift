@@ -1,3 +1,5 @@
+import Events
+
 /// The events of all streams of a trace in the order of their times, a chunk of each stream in memory. Where events
 /// are missing between two chunks, a `gap` event tells how many.
 public struct MergedEvents: ~Copyable {

@@ -1,3 +1,4 @@
+import Events
 import Glibc
 
 /// The reading side of a ring. One thread owns it. What it reads was written by another process and is checked.

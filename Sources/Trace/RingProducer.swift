@@ -1,5 +1,7 @@
 import CPlatform
+import Events
 import Glibc
+import Platform
 
 /// What a producer does when its ring is full. No wait outlasts the recorder: once that has ended, events are dropped.
 public enum FullRing: Sendable {
@@ -85,7 +87,7 @@ public struct RingProducer: ~Copyable {
     guard freeSlots() >= max(needed, ring.capacity / 2) else { return }
     let lost = dropped
     dropped = 0
-    append(Record(time: time, kind: .gap, a: lost))
+    append(Event.Gap(time: time, events: lost).record)
     append(checkpoint, bytes)
   }
 
@@ -94,7 +96,7 @@ public struct RingProducer: ~Copyable {
     guard dropped != 0, awaitRoom(1) else { return }
     let lost = dropped
     dropped = 0
-    append(Record(time: time, kind: .gap, a: lost))
+    append(Event.Gap(time: time, events: lost).record)
   }
 
   @inline(__always)
@@ -149,10 +151,10 @@ public struct RingProducer: ~Copyable {
     if whenFull == .waitUnseen { return awaitRoom(count) }
     // One slot more than asked for, for the event that tells of the wait.
     if freeSlots() > count { return true }
-    let begin = nvmepf_ticks()
+    let begin = Clock.ticks()
     guard awaitRoom(count &+ 1) else { return false }
-    let end = nvmepf_ticks()
-    slots[Int(head & mask)] = Record(time: end, kind: .ringWait, a: end &- begin)
+    let end = Clock.ticks()
+    slots[Int(head & mask)] = Event.RingWait(time: end, span: end &- begin).record
     publish(1)
     return true
   }

@@ -1,3 +1,6 @@
+import EventTable
+import Events
+
 /// Where a field's bytes lie in an event, counted from its record's first byte; the slots behind begin at 32.
 public struct FieldLayout: Equatable, Sendable {
   public let name: String
@@ -58,31 +61,13 @@ public struct TraceSchema: Equatable, Sendable {
 
 extension KindLayout {
   init(_ event: EventDescription) {
-    kind = event.kind.rawValue
+    kind = event.kind
     name = event.name
     fixedTailSlots = event.fixedTailBytes / Record.size
     carriesBytes = event.carriesBytes
     fields = event.fields.map {
       let (offset, width) = $0.place.location
       return FieldLayout(name: $0.name, offset: offset, width: width, unit: $0.unit)
-    }
-  }
-}
-
-extension FieldPlace {
-  /// Offset and width in bytes, from the record's first byte.
-  var location: (offset: Int, width: Int) {
-    switch self {
-    case .flags: (9, 1)
-    case .qid: (10, 2)
-    case .cid: (12, 2)
-    case .a: (16, 8)
-    case .aLow: (16, 4)
-    case .aHigh: (20, 4)
-    case .b: (24, 8)
-    case .bLow: (24, 4)
-    case .bHigh: (28, 4)
-    case .tail(let offset, let width): (Record.size + offset, width)
     }
   }
 }

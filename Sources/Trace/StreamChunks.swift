@@ -1,3 +1,5 @@
+import Events
+
 /// Decodes chunks for several streams, which keep their events, in turn.
 final class ChunkDecoder {
   fileprivate var decoded: DecodedChunk
@@ -33,7 +35,7 @@ final class StreamChunks {
     let index = chunks[next]
     let missing = eventsMissing(before: next)
     if missing > 0, !hasToldOfGap {
-      gap.initialize(to: Record(time: reader.chunks[index].header.firstTime, kind: .gap, a: missing))
+      gap.initialize(to: Event.Gap(time: reader.chunks[index].header.firstTime, events: missing).record)
       hasToldOfGap = true
       return UnsafeBufferPointer(start: gap, count: 1)
     }

@@ -1,4 +1,5 @@
 import CPlatform
+import Events
 import Glibc
 
 /// A trace file, open for reading: what it says of itself, where its chunks are, and their events. Nothing in it is

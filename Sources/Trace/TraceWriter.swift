@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// Records rings into a trace file. One thread owns it and calls `drain` again and again, then `finish`;
 /// `RecorderThread` is such a thread.
@@ -12,8 +13,8 @@ public final class TraceWriter {
     public var keepBytes: UInt64?
     /// Leave a trace that is there alone until a command is recorded, then keep it as `.old`.
     public var keepsPrevious = false
-    /// What the ticks in the rings are.
-    public var ticks = TickSource.cycles
+    /// The clocks, with the ticks of the rings.
+    public var clocks: @Sendable () -> ClockSnapshot = { .now(.cycles) }
     public init() {}
   }
 
@@ -50,7 +51,7 @@ public final class TraceWriter {
     path: String, id: TraceID, scale: TickScale, metadata: [(key: String, value: String)] = [],
     directory: RecordingDirectory? = nil, options: Options = Options()
   ) throws(TraceError) {
-    let start = ClockSnapshot.now(options.ticks)
+    let start = options.clocks()
     // The clocks at the tick at which the trace's time begins, by its own scale.
     let since = TickScale(start: scale.start, multiplier: scale.multiplier).nanoseconds(start.ticks)
     header = TraceHeader(
@@ -118,7 +119,7 @@ public final class TraceWriter {
     do throws(TraceError) {
       try publish()
       if options.keepBytes != nil { try compact() }
-      try file.append(TraceIndex.encoded(chunks, at: file.end, end: .now(options.ticks)))
+      try file.append(TraceIndex.encoded(chunks, at: file.end, end: options.clocks()))
       try file.sync()
     } catch {
       fail(error)

@@ -3,6 +3,7 @@ import CPlatform
 import Foundation
 import Host
 import Live
+import Platform
 import Replay
 import Trace
 import VFIOUser

@@ -1,4 +1,6 @@
 import ArgumentParser
+import EventTable
+import Events
 import Foundation
 import Trace
 

@@ -2,6 +2,7 @@ import Glibc
 import Host
 import Live
 import NVMe
+import Platform
 import Synchronization
 
 /// The built-in workload on several threads, each with a queue pair of one controller.

@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import Live
 import Logging
+import Platform
 import Synchronization
 import Trace
 import VFIOUser

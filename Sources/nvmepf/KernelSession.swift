@@ -1,5 +1,7 @@
 import ArgumentParser
+import Events
 import Foundation
+import Platform
 import Probe
 import Trace
 
@@ -96,7 +98,7 @@ final class KernelSession: Watched {
     }
     do throws(Failure) {
       var writing = TraceWriter.Options()
-      writing.ticks = .monotonic
+      writing.clocks = { .now(.monotonic) }
       writing.keepsPrevious = true
       let metadata =
         [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes

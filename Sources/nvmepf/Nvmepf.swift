@@ -16,7 +16,7 @@ struct Nvmepf: ParsableCommand {
     version: "0.1.0",
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
-      ReportCommand.self, DumpCommand.self,
+      ReportCommand.self, DumpCommand.self, SimulateCommand.self,
       InfoCommand.self, RepairCommand.self, DoctorCommand.self, MergeCommand.self, BenchCommand.self,
       BenchHostCommand.self,
       GoldenCommand.self,

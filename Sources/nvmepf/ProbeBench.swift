@@ -1,5 +1,6 @@
 import Foundation
 import Live
+import Platform
 import Probe
 import Trace
 
@@ -47,7 +48,7 @@ struct ProbeBench {
     defer { directory.remove() }
     let path = directory.file("bench.nvpt")
     var writing = TraceWriter.Options()
-    writing.ticks = .monotonic
+    writing.clocks = { .now(.monotonic) }
     let recorder = try Failure.wrap { [writing] () throws(TraceError) in
       try RecorderThread(
         TraceWriter(path: path, id: id, scale: .monotonicFromNow(), directory: directory, options: writing))

@@ -1,7 +1,9 @@
 import ArgumentParser
+import Events
 import Foundation
 import Host
 import Live
+import Platform
 import Probe
 import Target
 import Trace

@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import Events
 import Report
 import Trace
 

@@ -4,6 +4,7 @@ import Foundation
 import Host
 import Live
 import Logging
+import Platform
 import Probe
 import Trace
 import VFIOUser

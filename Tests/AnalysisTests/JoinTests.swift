@@ -1,4 +1,5 @@
 import Analysis
+import Events
 import NVMe
 import Testing
 import Trace

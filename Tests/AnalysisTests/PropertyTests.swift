@@ -1,5 +1,7 @@
 import Analysis
+import Events
 import NVMe
+import Platform
 import Testing
 import Trace
 

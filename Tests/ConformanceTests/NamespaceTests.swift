@@ -1,8 +1,10 @@
 import CPlatform
+import Events
 import Glibc
 import Host
 import Live
 import NVMe
+import Platform
 import Testing
 import Trace
 

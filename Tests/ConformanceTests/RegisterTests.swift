@@ -1,3 +1,4 @@
+import Events
 import Live
 import NVMe
 import Testing

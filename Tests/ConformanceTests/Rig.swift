@@ -2,6 +2,7 @@ import Foundation
 import Glibc
 import Host
 import NVMe
+import Platform
 import Replay
 import Synchronization
 import Target

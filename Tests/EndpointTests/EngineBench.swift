@@ -1,6 +1,9 @@
 import Endpoint
+import Events
 import Glibc
 import NVMe
+import Platform
+import Recording
 import Synchronization
 import Target
 import Trace
@@ -26,7 +29,7 @@ final class EngineBench {
   static let listBytes = 0x4000
 
   var controller: Controller
-  var port: LivePort<RingRecorder>
+  var port: RecordingPort<LivePort<MachineTime>, RingRecorder<MachineTime>>
   private let whole: UnsafeMutableRawBufferPointer
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   let storage: UnsafeMutableRawBufferPointer
@@ -38,7 +41,7 @@ final class EngineBench {
   private let state = UnsafeMutableRawBufferPointer.allocate(
     byteCount: Controller.checkpointBytesMax, alignment: 16)
   private let keepsRecording: Bool
-  private let random = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+  private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
 
   /// The host's side of a queue pair.
   struct Queue {
@@ -75,10 +78,10 @@ final class EngineBench {
     storage = EngineBench.zeros(Int(EngineBench.namespaceBlocks) * 512)
     consumer = RingConsumer(ring)
     let recorder = RingRecorder(
-      RingProducer(ring, whenFull: .wait), keepsPayload: payload, ticksPerSecond: 1_000_000_000)
-    var port = LivePort(recorder: recorder, doorbells: doorbells, vectors: 5)
-    random.initialize(to: 0)
-    let slow = ServiceTimer(serviceTime, state: random)
+      RingProducer(ring, whenFull: .wait), time: MachineTime(), keepsPayload: payload, ticksPerSecond: 1_000_000_000)
+    var port = LivePort(time: MachineTime(), doorbells: doorbells, vectors: 5)
+    random.initialize(to: SeededGenerator(seed: 0))
+    let slow = ServiceTimer(serviceTime, random: random)
     port.setBackend(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
     for place in stride(from: 0, to: EngineBench.memoryBytes, by: pieceBytes) {
       let isMapped = port.memory.add(
@@ -87,7 +90,7 @@ final class EngineBench {
           base: whole.baseAddress! + EngineBench.guardBytes + place, writable: true))
       precondition(isMapped, "pieces do not overlap")
     }
-    self.port = port
+    self.port = RecordingPort(port, recorder)
     controller = Controller(
       subsystem, namespaces: [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)])
     checkpoint()
@@ -140,6 +143,7 @@ final class EngineBench {
       _ = port.beginPass()
       collect()
     } while controller.poll(&port)
+    controller.checkInvariants()
     collect()
   }
 

@@ -1,5 +1,7 @@
+import Events
 import Glibc
 import NVMe
+import Platform
 import Target
 import Testing
 import Trace
@@ -81,10 +83,11 @@ struct FusedTests {
   /// to: by an Abort, or because its time is over at once.
   private func recordPhases() throws -> [Record] {
     let bench = try enabled()
-    let state = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+    let state = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
+    state.initialize(to: SeededGenerator(seed: 0))
     defer { state.deallocate() }
     func serve(_ time: ServiceTime) throws {
-      bench.port.setBackend(1, .slow(try #require(ServiceTimer(time, state: state))))
+      bench.port.inner.setBackend(1, .slow(try #require(ServiceTimer(time, random: state))))
     }
     func poll() {
       _ = bench.port.beginPass()

@@ -1,4 +1,5 @@
 import Endpoint
+import Events
 import NVMe
 import Replay
 import Testing

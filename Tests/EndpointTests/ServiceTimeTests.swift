@@ -1,3 +1,4 @@
+import Platform
 import Testing
 
 @testable import Live
@@ -7,10 +8,10 @@ struct ServiceTimeTests {
   private static let count = 200_000
 
   private func draw(_ time: ServiceTime, _ count: Int = ServiceTimeTests.count) throws -> [UInt64] {
-    let state = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
-    state.initialize(to: 0)
+    let state = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
+    state.initialize(to: SeededGenerator(seed: 0))
     defer { state.deallocate() }
-    let timer = try #require(ServiceTimer(time, state: state))
+    let timer = try #require(ServiceTimer(time, random: state))
     return (0..<count).map { _ in timer.next() }
   }
 
@@ -30,9 +31,9 @@ struct ServiceTimeTests {
   @Test("a constant is constant, and none is no timer")
   func isConstant() throws {
     #expect(try draw(.constant(ns: 1234), 100).allSatisfy { $0 == 1234 })
-    let state = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+    let state = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
     defer { state.deallocate() }
-    let timer = ServiceTimer(.none, state: state)
+    let timer = ServiceTimer(.none, random: state)
     #expect(timer == nil)
   }
 

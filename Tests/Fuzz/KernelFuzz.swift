@@ -1,4 +1,5 @@
 import Analysis
+import Events
 import Glibc
 import Replay
 import Trace

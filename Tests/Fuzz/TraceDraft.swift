@@ -1,4 +1,6 @@
 import CPlatform
+import EventTable
+import Events
 import Glibc
 
 @testable import Trace

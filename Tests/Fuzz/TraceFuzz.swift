@@ -1,4 +1,6 @@
 import Analysis
+import EventTable
+import Events
 import Glibc
 import Replay
 import Trace

@@ -1,6 +1,7 @@
 import Glibc
 import Live
 import NVMe
+import Platform
 import Testing
 import VFIOUser
 

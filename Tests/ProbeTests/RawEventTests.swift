@@ -1,3 +1,5 @@
+import EventTable
+import Events
 import Testing
 import Trace
 

@@ -1,4 +1,5 @@
 import Analysis
+import Events
 import Foundation
 import NVMe
 import Testing

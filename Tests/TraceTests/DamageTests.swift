@@ -1,4 +1,5 @@
 import CPlatform
+import Events
 import Testing
 
 @testable import Trace

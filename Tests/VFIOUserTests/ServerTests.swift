@@ -2,6 +2,7 @@ import CPlatform
 import Glibc
 import Live
 import LocalSocket
+import Platform
 import Synchronization
 import Testing
 

@@ -1,3 +1,5 @@
+import EventTable
+
 extension Record {
   /// The value of a field that lies in the record itself; nil for one in its tail.
   public func value(of field: EventField) -> UInt64? {

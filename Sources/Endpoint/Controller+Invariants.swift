@@ -1,0 +1,152 @@
+import NVMe
+import Target
+
+/// What holds of the engine's state between two polls, whatever a host and its backends have done.
+extension Controller {
+  /// - Returns: the first invariant that does not hold, in words; nil where all do.
+  public func brokenInvariant() -> String? {
+    brokenSlots() ?? brokenExecutions() ?? brokenQueues() ?? brokenWaiting() ?? brokenHeld() ?? brokenTimers()
+  }
+
+  /// Stop the process where an invariant does not hold: an engine that goes on from a wrong state destroys the evidence.
+  public func checkInvariants() {
+    if let broken = brokenInvariant() { fatalError("the engine's state is wrong: \(broken)") }
+  }
+
+  private func state(_ slot: Int) -> Command.State { commands[slot].state }
+
+  /// A slot is free where nobody has it, and a queue holds as many as are its own.
+  private func brokenSlots() -> String? {
+    var held = [UInt32](repeating: 0, count: queuesMax)
+    var free = 0
+    for slot in 0..<Controller.commandsMax {
+      if slots.isFree(Int32(slot)) != (state(slot) == .free) {
+        return "slot \(slot) is \(state(slot)), and the map of free slots says otherwise"
+      }
+      if state(slot) == .free { free += 1 } else { held[Int(commands[slot].qid.rawValue)] += 1 }
+    }
+    guard free == slots.freeCount else { return "\(free) slots are free, \(slots.freeCount) are counted" }
+    for qid in 0..<queuesMax where submissionQueues[qid].held != held[qid] {
+      return "submission queue \(qid) holds \(held[qid]) slots, \(submissionQueues[qid].held) are counted"
+    }
+    guard reserved == slotsToReserve else { return "\(slotsToReserve) slots are to be reserved, \(reserved) are" }
+    return nil
+  }
+
+  /// What backends have is counted, in all and by queue.
+  private func brokenExecutions() -> String? {
+    var executing = isSettling ? 1 : 0
+    var ofQueue = [UInt32](repeating: 0, count: queuesMax)
+    var segments = 0
+    for slot in 0..<Controller.slots where state(slot) == .executing {
+      executing += 1
+      segments += executions[slot].segments
+      if slot != Controller.shutdownSlot { ofQueue[Int(executions[slot].request.qid.rawValue)] += 1 }
+    }
+    guard executing == self.executing else {
+      return "backends have \(executing) requests, \(self.executing) are counted"
+    }
+    guard segments == segmentsInFlight else {
+      return "\(segments) segments are in flight, \(segmentsInFlight) are counted"
+    }
+    for qid in 0..<queuesMax where submissionQueues[qid].executing != ofQueue[qid] {
+      return
+        "backends have \(ofQueue[qid]) requests of submission queue \(qid), \(submissionQueues[qid].executing) are counted"
+    }
+    return nil
+  }
+
+  /// Queues that exist are listed, their positions lie within them, and a completion queue knows its users.
+  private func brokenQueues() -> String? {
+    var users = [UInt32](repeating: 0, count: queuesMax)
+    var (submission, completion) = (0, 0)
+    for qid in 0..<queuesMax where submissionQueues[qid].exists {
+      let queue = submissionQueues[qid]
+      submission += 1
+      users[Int(queue.cqid.rawValue)] += 1
+      guard queue.head < queue.size, queue.tail < queue.size else {
+        return "submission queue \(qid) of \(queue.size) entries has head \(queue.head) and tail \(queue.tail)"
+      }
+      guard completionQueues[Int(queue.cqid.rawValue)].exists else {
+        return "submission queue \(qid) completes into a queue that does not exist"
+      }
+    }
+    for qid in 0..<queuesMax where completionQueues[qid].exists {
+      let queue = completionQueues[qid]
+      completion += 1
+      guard queue.head < queue.size, queue.tail < queue.size, queue.unannounced <= queue.size else {
+        return
+          "completion queue \(qid) of \(queue.size) entries has head \(queue.head), tail \(queue.tail) and \(queue.unannounced) unannounced"
+      }
+      guard queue.users == users[qid] else {
+        return "\(users[qid]) submission queues complete into queue \(qid), \(queue.users) are counted"
+      }
+    }
+    guard submission == liveSubmission.count, completion == liveCompletion.count else {
+      return
+        "\(submission) submission and \(completion) completion queues exist, \(liveSubmission.count) and \(liveCompletion.count) are listed"
+    }
+    if !csts.ready, submission + completion > 0 { return "queues exist, and the controller is not ready" }
+    return nil
+  }
+
+  /// Every finished command waits in the completion queue that it belongs to, once, and only a full queue keeps it there.
+  private func brokenWaiting() -> String? {
+    var waiting = 0
+    for place in 0..<liveCompletion.count {
+      let qid = liveCompletion[place]
+      let queue = completionQueues[Int(qid.rawValue)]
+      var (index, last) = (queue.firstWaiting, Command.none)
+      while index != Command.none {
+        guard state(Int(index)) == .finished else {
+          return "slot \(index) waits to be posted, and is \(state(Int(index)))"
+        }
+        waiting += 1
+        guard waiting <= Controller.commandsMax else { return "commands wait in a circle" }
+        (last, index) = (index, commands[Int(index)].next)
+      }
+      guard last == queue.lastWaiting else { return "completion queue \(qid.rawValue) has lost the end of its list" }
+      guard !csts.fatal, csts.ready else { continue }
+      guard queue.isBlocked == (queue.firstWaiting != Command.none) else {
+        return
+          "completion queue \(qid.rawValue) \(queue.isBlocked ? "is blocked by nothing" : "has not posted what it could")"
+      }
+      if queue.isBlocked, !queue.isFull { return "completion queue \(qid.rawValue) is blocked and has room" }
+    }
+    var finished = 0
+    for slot in 0..<Controller.commandsMax where state(slot) == .finished { finished += 1 }
+    guard finished == waiting else { return "\(finished) commands are finished, \(waiting) wait to be posted" }
+    return nil
+  }
+
+  /// Every command that is held waits for something, and only a fused operation leaves fetched ones behind.
+  private func brokenHeld() -> String? {
+    guard csts.ready, !csts.fatal else { return nil }
+    var (held, fetched) = (0, 0)
+    for slot in 0..<Controller.commandsMax {
+      if state(slot) == .held { held += 1 }
+      if state(slot) == .fetched { fetched += 1 }
+    }
+    var reasons = eventRequests.count + (fence == Command.none ? 0 : 1)
+    for qid in 0..<queuesMax where submissionQueues[qid].exists {
+      if submissionQueues[qid].first != Command.none { reasons += 1 }
+      if submissionQueues[qid].isBeingDeleted { reasons += 1 }
+    }
+    if fusion.phase == .waiting { reasons += 2 }
+    if fusion.phase == .comparing { reasons += 1 }
+    guard held == reasons else { return "\(held) commands are held, for \(reasons) reasons" }
+    guard fetched == fusion.end - fusion.next else {
+      return
+        "\(fetched) commands are fetched and have not had their turn, \(fusion.end - fusion.next) are behind a fused operation"
+    }
+    return nil
+  }
+
+  private func brokenTimers() -> String? {
+    var armed = (keepAliveIsArmed ? 1 : 0) + (pendingConfiguration == nil ? 0 : 1)
+    for place in 0..<liveCompletion.count where completionQueues[Int(liveCompletion[place].rawValue)].isAggregating {
+      armed += 1
+    }
+    return armed == timers ? nil : "\(armed) timers are armed, \(timers) are counted"
+  }
+}

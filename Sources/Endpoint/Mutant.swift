@@ -1,0 +1,45 @@
+/// Faults that can be planted in the engine, to see whether the simulation finds them. `make mutants` builds with them.
+public enum Mutant: String, CaseIterable, Sendable {
+  /// The phase tag stays as it is when a completion queue begins anew.
+  case phaseFlip = "phase-flip"
+  /// SQHD is one entry ahead.
+  case wrongHead = "wrong-sqhd"
+  /// The second entry of a PRP list is read where the first is.
+  case listOffByOne = "prp-list-off-by-one"
+  /// Nothing is raised when entries have waited long enough for their interrupt.
+  case lostInterrupt = "lost-coalesced-interrupt"
+  /// Some entries are fetched twice.
+  case doubleFetch = "double-fetch"
+  /// A completion queue is never full.
+  case queueOverrun = "completion-queue-overrun"
+  /// A completion queue is full one entry too early.
+  case fullTooEarly = "completion-queue-full-test"
+  /// The slots of Compare commands are not given back.
+  case slotLeak = "slot-leak"
+  /// Any value of a completion queue's head doorbell is taken.
+  case headNotChecked = "head-not-checked"
+  /// A namespace that is detached stays.
+  case staleNamespace = "stale-namespace"
+  /// A reset leaves the commands that backends have.
+  case resetKeepsCommand = "reset-keeps-command"
+  /// A shutdown is complete at once.
+  case shutdownWithoutFlush = "shutdown-without-flush"
+  /// Data that could not be transferred are reported as if they had been.
+  case transferErrorHidden = "transfer-error-hidden"
+  /// A new submission queue finds the doorbell of the one before.
+  case staleDoorbell = "stale-doorbell"
+
+  #if MUTANTS
+    nonisolated(unsafe) public static var planted: Mutant?
+  #endif
+
+  /// Whether this one is planted: never, in a build without mutants.
+  @inline(__always)
+  var isPlanted: Bool {
+    #if MUTANTS
+      return Mutant.planted == self
+    #else
+      return false
+    #endif
+  }
+}

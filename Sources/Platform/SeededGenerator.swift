@@ -1,0 +1,25 @@
+/// Numbers that follow from a seed (SplitMix64). Whatever draws numbers draws them here.
+public struct SeededGenerator: RandomNumberGenerator, BitwiseCopyable, Sendable {
+  private var state: UInt64
+
+  public init(seed: UInt64) { state = seed }
+
+  public mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    return SeededGenerator.mix(state)
+  }
+
+  /// From 0 up to but not 1.
+  public mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
+
+  /// True once in so many times.
+  public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
+
+  /// The bits of a number spread over all of them: alike numbers have unlike results.
+  public static func mix(_ number: UInt64) -> UInt64 {
+    var mixed = number
+    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ mixed >> 31
+  }
+}

@@ -1,0 +1,98 @@
+import Events
+import NVMe
+import Platform
+import Trace
+
+/// Where a recording port's events go, and whose time they carry.
+public protocol Recorder: TimeSource, ~Copyable {
+  /// Off, everything below and the time stamps that it would need cost nothing.
+  static var isOn: Bool { get }
+  /// Whether payloads are kept whole, not only as digests.
+  var keepsPayload: Bool { get }
+  mutating func append(_ record: Record)
+  mutating func append(_ record: Record, entry: SubmissionEntry)
+  mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer)
+  /// Whether a chunk of the trace should end here and the next begin with a checkpoint.
+  func isCheckpointDue(now: UInt64) -> Bool
+  /// The engine's state as it is now: a chunk begins here.
+  mutating func checkpoint(_ state: UnsafeRawBufferPointer)
+  /// Nothing follows.
+  mutating func finish()
+}
+
+/// Records nothing.
+public struct NoRecorder: Recorder, ~Copyable {
+  public static var isOn: Bool { false }
+  public var keepsPayload: Bool { false }
+  public init() {}
+  public func append(_ record: Record) {}
+  public func append(_ record: Record, entry: SubmissionEntry) {}
+  public func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {}
+  public func isCheckpointDue(now: UInt64) -> Bool { false }
+  public func checkpoint(_ state: UnsafeRawBufferPointer) {}
+  public func finish() {}
+  public func ticks() -> UInt64 { 0 }
+  public func ticksAfterLoads() -> UInt64 { 0 }
+  public func monotonicNs() -> UInt64 { 0 }
+  public func realtimeNs() -> UInt64 { 0 }
+}
+
+/// Records into a ring, and says when a checkpoint is due.
+public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
+  public static var isOn: Bool { true }
+  public let keepsPayload: Bool
+  private let time: Time
+  private var producer: RingProducer
+  /// Slots between checkpoints: four chunks fit a ring.
+  private let slotsPerChunk: UInt64
+  private let ticksPerSecond: UInt64
+  private var chunkBegin: UInt64 = 0
+  private var chunkTime: UInt64 = 0
+
+  public init(_ producer: consuming RingProducer, time: Time, keepsPayload: Bool, ticksPerSecond: UInt64) {
+    slotsPerChunk = producer.ring.capacity / 4
+    self.producer = producer
+    self.time = time
+    self.keepsPayload = keepsPayload
+    self.ticksPerSecond = ticksPerSecond
+  }
+
+  @inline(__always)
+  public func ticks() -> UInt64 { time.ticks() }
+  @inline(__always)
+  public func ticksAfterLoads() -> UInt64 { time.ticksAfterLoads() }
+  public func monotonicNs() -> UInt64 { time.monotonicNs() }
+  public func realtimeNs() -> UInt64 { time.realtimeNs() }
+
+  @inline(__always)
+  public mutating func append(_ record: Record) { producer.append(record) }
+
+  @inline(__always)
+  public mutating func append(_ record: Record, entry: SubmissionEntry) { producer.append(record, entry: entry) }
+
+  public mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) { producer.append(record, bytes) }
+
+  /// Whether enough was recorded, or a second has passed with anything recorded, since the last checkpoint.
+  @inline(__always)
+  public func isCheckpointDue(now: UInt64) -> Bool {
+    let slots = producer.position &- chunkBegin
+    return slots >= slotsPerChunk || (now &- chunkTime >= ticksPerSecond && slots > 0) || producer.isDropping
+  }
+
+  public mutating func checkpoint(_ state: UnsafeRawBufferPointer) {
+    let now = time.ticks()
+    let record = Event.Checkpoint(time: now, flags: .bytes, length: UInt32(state.count)).record
+    if producer.isDropping {
+      producer.resume(time: now, checkpoint: record, state)
+      if producer.isDropping { return }
+    } else {
+      producer.append(record, state)
+    }
+    producer.append(
+      Event.Clock(time: time.ticks(), monotonic: time.monotonicNs(), realtime: time.realtimeNs()).record)
+    chunkBegin = producer.position
+    chunkTime = now
+  }
+
+  public mutating func finish() { producer.finish(time: time.ticks()) }
+}

@@ -1,0 +1,365 @@
+import CPlatform
+import Endpoint
+import Events
+import NVMe
+import Target
+
+/// A port whose calls can be recorded.
+public protocol RecordablePort: Port, ~Copyable {
+  /// Where a request's data lie on this side; nil where they are not kept.
+  mutating func payload(of request: IORequest) -> UnsafeRawBufferPointer?
+  /// Write a completion queue entry but for what makes it visible.
+  /// - Returns: where the rest of it belongs; nil where the host's memory could not be reached.
+  mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer?
+  /// Make an entry that was prepared visible: its last dword, with the phase tag.
+  mutating func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer)
+}
+
+/// Records what crosses another port.
+///
+/// A stamp for "seen" is taken after the load that saw has its value, a stamp for "visible" before the store that shows:
+/// who sees it sees it later.
+public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Copyable>: Port, ~Copyable {
+  public var inner: Inner
+  public var recorder: R
+
+  /// The newest time stamp; a stretch of work begins where the one before ended.
+  private var last: UInt64 = 0
+  private var passBegin: UInt64 = 0
+  private var previousPassBegin: UInt64 = 0
+  /// By slot: the name of a request that is not done at once.
+  private let pending: UnsafeMutablePointer<Name>
+
+  private struct Name: BitwiseCopyable {
+    var qid: QueueID
+    var cid: CommandID
+  }
+
+  public init(_ inner: consuming Inner, _ recorder: consuming R) {
+    self.inner = inner
+    self.recorder = recorder
+    pending = .allocate(capacity: Controller.slots)
+    last = self.recorder.ticks()
+    passBegin = last
+    previousPassBegin = last
+  }
+
+  deinit { pending.deallocate() }
+
+  /// A pass of the poll loop begins.
+  /// - Returns: now, in ticks; 0 when nothing is recorded.
+  @inline(__always)
+  public mutating func beginPass() -> UInt64 {
+    guard R.isOn else { return 0 }
+    previousPassBegin = passBegin
+    passBegin = recorder.ticks()
+    return passBegin
+  }
+
+  /// Ticks since the newest time stamp, which this one now is.
+  @inline(__always)
+  private mutating func stamp() -> UInt32 {
+    let now = recorder.ticks()
+    let span = now &- last
+    last = now
+    return UInt32(truncatingIfNeeded: min(span, UInt64(UInt32.max)))
+  }
+
+  /// Record an event of now that took no time.
+  @inline(__always)
+  private mutating func note(_ event: some RecordedEvent) {
+    guard R.isOn else { return }
+    _ = stamp()
+    append(event)
+  }
+
+  /// Record an event that ends at the newest time stamp.
+  @inline(__always)
+  private mutating func append(_ event: some RecordedEvent) {
+    var event = event
+    event.time = last
+    recorder.append(event.record)
+  }
+
+  // MARK: From outside
+
+  public mutating func registerWritten(offset: UInt64, width: Int, value: UInt64) {
+    inner.registerWritten(offset: offset, width: width, value: value)
+    note(Event.RegisterWrite(width: UInt8(width), offset: offset, value: value))
+  }
+
+  public mutating func registerRead(offset: UInt64, width: Int, value: UInt64) {
+    inner.registerRead(offset: offset, width: width, value: value)
+    note(Event.RegisterRead(width: UInt8(width), offset: offset, value: value))
+  }
+
+  public mutating func willReset(_ reason: ResetReason) {
+    inner.willReset(reason)
+    note(Event.Reset(reason: .init(rawValue: reason.rawValue)))
+  }
+
+  public mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
+    inner.willChange(namespace, isAttached: isAttached)
+    guard R.isOn else { return }
+    _ = stamp()
+    withUnsafeTemporaryAllocation(byteCount: Namespace.encodedBytesMax, alignment: 8) { bytes in
+      let count = namespace.encode(into: bytes)
+      let event = Event.Namespace(
+        time: last, flags: isAttached ? [.bytes, .attached] : .bytes, nsid: namespace.nsid,
+        blockshift: UInt32(namespace.blockShift), length: UInt32(count))
+      recorder.append(event.record, UnsafeRawBufferPointer(rebasing: bytes[..<count]))
+    }
+  }
+
+  /// A range of the host's memory was added to the map.
+  public mutating func didMap(address: UInt64, length: UInt64) { note(Event.DmaMap(address: address, length: length)) }
+
+  /// A range of the host's memory was taken from the map.
+  public mutating func didUnmap(address: UInt64, length: UInt64) {
+    note(Event.DmaUnmap(address: address, length: length))
+  }
+
+  /// Work has ended an idle stretch in which the thread gave its core to others.
+  /// - Parameter begin: when it first did, in ticks.
+  @inline(never)
+  public mutating func didRest(since begin: UInt64, slept: Bool) {
+    note(Event.Rest(flags: slept ? .slept : [], span: passBegin &- min(begin, passBegin)))
+  }
+
+  // MARK: Doorbells
+
+  @inline(__always)
+  public mutating func doorbell(_ doorbell: Doorbell, last seen: UInt32) -> UInt32 {
+    let value = inner.doorbell(doorbell, last: seen)
+    if value != seen, R.isOn { noteDoorbell(doorbell, value) }
+    return value
+  }
+
+  @inline(__always)
+  private mutating func noteDoorbell(_ doorbell: Doorbell, _ value: UInt32) {
+    last = recorder.ticksAfterLoads()
+    let sincePoll = UInt32(truncatingIfNeeded: min(last &- previousPassBegin, UInt64(UInt32.max)))
+    append(
+      Event.Doorbell(
+        flags: doorbell.isCompletionHead ? .completionHead : [], qid: doorbell.qid.rawValue, value: value,
+        poll: sincePoll))
+  }
+
+  @inline(__always)
+  public mutating func clear(_ doorbell: Doorbell) { inner.clear(doorbell) }
+
+  // MARK: Commands
+
+  @inline(__always)
+  public mutating func fetch(
+    _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
+  ) -> Bool {
+    guard inner.fetch(address, qid: qid, slot: slot, count: count, into: entries) else {
+      if R.isOn {
+        let event = Event.Fetch(time: last, flags: .failed, qid: qid.rawValue, slot: slot)
+        recorder.append(event.record, entry: SubmissionEntry())
+      }
+      return false
+    }
+    guard R.isOn else { return true }
+    var span = stamp()
+    for place in 0..<count {
+      let event = Event.Fetch(
+        time: last, flags: place > 0 ? .joined : [], qid: qid.rawValue, cid: entries[place].cid.rawValue,
+        slot: slot &+ UInt32(truncatingIfNeeded: place), span: span)
+      recorder.append(event.record, entry: entries[place])
+      span = 0
+    }
+    return true
+  }
+
+  public mutating func read(
+    _ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID
+  ) -> Bool {
+    let isReached = inner.read(address, into: bytes, qid: qid, cid: cid)
+    guard R.isOn else { return isReached }
+    let span = stamp()
+    let event = Event.Read(
+      time: last, flags: isReached ? .bytes : .failed, qid: qid.rawValue, cid: cid.rawValue, address: address.rawValue,
+      length: UInt32(bytes.count), span: span)
+    append(event.record, UnsafeRawBufferPointer(bytes), isReached)
+    return isReached
+  }
+
+  public mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID)
+    -> Bool
+  {
+    let isReached = inner.write(address, bytes, qid: qid, cid: cid)
+    guard R.isOn else { return isReached }
+    let span = stamp()
+    let event = Event.Write(
+      time: last, flags: isReached ? .bytes : .failed, qid: qid.rawValue, cid: cid.rawValue, address: address.rawValue,
+      length: UInt32(bytes.count), span: span)
+    append(event.record, bytes, isReached)
+    return isReached
+  }
+
+  private mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer, _ areKept: Bool) {
+    if areKept { recorder.append(record, bytes) } else { recorder.append(record) }
+  }
+
+  @inline(__always)
+  public mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
+    inner.mapped(qid: qid, cid: cid, segments: segments, length: length)
+    guard R.isOn else { return }
+    let span = stamp()
+    append(
+      Event.Map(
+        qid: qid.rawValue, cid: cid.rawValue, segments: UInt32(truncatingIfNeeded: segments), length: length,
+        span: span))
+  }
+
+  // MARK: Data
+
+  @inline(__always)
+  public mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment)
+    -> Bool
+  {
+    let isReached = inner.transfer(direction, request, offset: offset, segment)
+    // Where no data moves there is nothing to time.
+    if R.isOn { noteSegment(segment, direction, request, isReached, inner.payload(of: request) == nil ? 0 : stamp()) }
+    return isReached
+  }
+
+  public mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
+    let isReached = inner.reaches(direction, request, segment)
+    if R.isOn, !isReached { noteSegment(segment, direction, request, false, 0) }
+    return isReached
+  }
+
+  @inline(__always)
+  private mutating func noteSegment(
+    _ segment: Segment, _ direction: Direction, _ request: IORequest, _ isReached: Bool, _ span: UInt32
+  ) {
+    var flags: Event.Segment.Flags = direction == .fromHost ? .fromHost : []
+    if !isReached { flags.insert(.failed) }
+    append(
+      Event.Segment(
+        flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue, address: segment.address.rawValue,
+        length: segment.length, span: span))
+  }
+
+  @inline(__always)
+  public mutating func transferred(_ direction: Direction, _ request: IORequest) {
+    inner.transferred(direction, request)
+    guard R.isOn, let data = inner.payload(of: request) else { return }
+    notePayload(direction, request, data)
+  }
+
+  @inline(never)
+  private mutating func notePayload(_ direction: Direction, _ request: IORequest, _ data: UnsafeRawBufferPointer) {
+    var flags: Event.Payload.Flags = direction == .fromHost ? .fromHost : []
+    if recorder.keepsPayload { flags.insert(.bytes) }
+    // Pieces that a ring can hold; a digest alone needs no pieces.
+    let pieceMax = recorder.keepsPayload ? 64 << 10 : data.count
+    var offset = 0
+    while offset < data.count {
+      let bytes = UnsafeRawBufferPointer(rebasing: data[offset..<min(offset + pieceMax, data.count)])
+      let digest = nvmepf_crc32c(0, bytes.baseAddress!, bytes.count)
+      _ = stamp()
+      let event = Event.Payload(
+        time: last, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue, digest: digest,
+        offset: UInt32(offset), length: UInt32(bytes.count))
+      append(event.record, bytes, recorder.keepsPayload)
+      offset += bytes.count
+    }
+  }
+
+  // MARK: Backends
+
+  @inline(__always)
+  public mutating func execute(_ request: IORequest) -> Status? {
+    guard R.isOn else { return inner.execute(request) }
+    append(
+      Event.ExecuteBegin(
+        opcode: request.opcode.rawValue, qid: request.qid.rawValue, cid: request.cid.rawValue, slba: request.slba,
+        blocks: request.blocks, nsid: request.nsid))
+    guard let status = inner.execute(request) else {
+      pending[Int(request.slot)] = Name(qid: request.qid, cid: request.cid)
+      return nil
+    }
+    note(
+      Event.ExecuteEnd(qid: request.qid.rawValue, cid: request.cid.rawValue, status: UInt32(status.rawValue)))
+    return status
+  }
+
+  public mutating func completion() -> (slot: Int32, status: Status)? {
+    guard let next = inner.completion() else { return nil }
+    if R.isOn {
+      let isAll = next.slot == Controller.abandonedSlot
+      noteLater(isAll ? Name(qid: .admin, cid: CommandID(.max)) : pending[Int(next.slot)], next.slot, next.status)
+    }
+    return next
+  }
+
+  public mutating func cancel(_ request: IORequest) -> Bool {
+    guard inner.cancel(request) else { return false }
+    if R.isOn { noteLater(Name(qid: request.qid, cid: request.cid), request.slot, .abortRequested) }
+    return true
+  }
+
+  private mutating func noteLater(_ name: Name, _ slot: Int32, _ status: Status) {
+    note(
+      Event.ExecuteEnd(
+        flags: .later, qid: name.qid.rawValue, cid: name.cid.rawValue, status: UInt32(status.rawValue),
+        slot: UInt32(bitPattern: slot)))
+  }
+
+  @inline(__always)
+  public mutating func release(_ request: IORequest) { inner.release(request) }
+
+  public mutating func abandonRequests() { inner.abandonRequests() }
+
+  // MARK: Time
+
+  public mutating func clockMs() -> UInt64 {
+    let ms = inner.clockMs()
+    note(Event.Time(ms: ms))
+    return ms
+  }
+
+  public mutating func arm(_ timer: EngineTimer, afterUs: UInt64) { inner.arm(timer, afterUs: afterUs) }
+
+  public mutating func disarm(_ timer: EngineTimer) { inner.disarm(timer) }
+
+  public mutating func expired() -> EngineTimer? {
+    guard let timer = inner.expired() else { return nil }
+    switch timer {
+    case .aggregation(let cqid): note(Event.Timer(timer: .aggregation, cqid: cqid.rawValue))
+    case .keepAlive: note(Event.Timer(timer: .keepAlive))
+    case .configuration: note(Event.Timer(timer: .configuration))
+    }
+    return timer
+  }
+
+  // MARK: Completion
+
+  @inline(__always)
+  public mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
+    guard R.isOn else { return inner.post(cqe, at: address, cqid: cqid) }
+    let place = inner.prepare(cqe, at: address, cqid: cqid)
+    // Before the entry can be seen: who sees it sees it later than this.
+    note(
+      Event.Completion(
+        flags: place == nil ? .failed : [], cqid: cqid.rawValue, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1,
+        dw2: cqe.dw2, dw3: cqe.dw3))
+    guard let place else { return false }
+    inner.show(cqe, at: place)
+    return true
+  }
+
+  public mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
+    inner.interrupt(vector: vector, cqid: cqid, entries: entries)
+    note(Event.Interrupt(cqid: cqid.rawValue, vector: UInt32(vector), entries: entries))
+  }
+
+  public mutating func completionQueueFull(_ cqid: QueueID) {
+    inner.completionQueueFull(cqid)
+    note(Event.CompletionQueueFull(cqid: cqid.rawValue))
+  }
+}

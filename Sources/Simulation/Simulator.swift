@@ -1,0 +1,116 @@
+import Endpoint
+import NVMe
+import Platform
+import Recording
+import Target
+
+/// The engine, a host and a backend in virtual time, step by step. The seed fixes all of it.
+struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
+  let world: World
+  let scenario: Scenario
+  var port: RecordingPort<SimulatedPort, R>
+  var controller: Controller
+  var random: SeededGenerator
+
+  var admin = SimulatedQueue(qid: 0, submissionEntries: 32, completionEntries: 32, vector: nil)
+  var queues: [SimulatedQueue] = []
+  /// Events that have come and whose log pages have not been read.
+  var events: [CompletionEntry] = []
+  /// By queue and place: what is under way, and what the blocks of each place hold; `unknown` for what cannot be said.
+  let commands: UnsafeMutablePointer<SimulatedCommand>
+  let model: UnsafeMutablePointer<UInt64>
+  var nextTag: UInt64 = 1
+  /// Lives of the controller: part of every command identifier, so that a completion from a life before is noticed.
+  var life: UInt16 = 0
+  var namespaceEpoch = 0
+  var hasSecondNamespace = false
+  var untilDisturbance: UInt64 = .max
+
+  private(set) var completed: UInt64 = 0
+  var resets: UInt64 = 0
+  private var passes: UInt64 = 0
+  private let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
+  /// Told after every checkpoint: what was recorded can be taken.
+  private let onCheckpoint: () -> Void
+
+  static var places: Int { 32 }
+  static var blocksMax: Int { 16 }
+  static var unknown: UInt64 { .max }
+
+  init(_ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, onCheckpoint: @escaping () -> Void) {
+    self.scenario = scenario
+    self.world = world
+    self.onCheckpoint = onCheckpoint
+    random = SeededGenerator(seed: SeededGenerator.mix(seed &+ 1))
+    port = RecordingPort(SimulatedPort(world, scenario, seed: SeededGenerator.mix(seed &+ 2)), recorder)
+    controller = Controller(
+      scenario.subsystem,
+      namespaces: [Namespace(nsid: 1, blocks: SimulatedPort.blocks, blockShift: SimulatedPort.blockShift)])
+    let all = World.queuesMax * Simulator.places
+    commands = .allocate(capacity: all)
+    commands.initialize(repeating: SimulatedCommand(), count: all)
+    model = .allocate(capacity: all * Simulator.blocksMax)
+    model.initialize(repeating: 0, count: all * Simulator.blocksMax)
+    scheduleDisturbance()
+    checkpoint()
+  }
+
+  deinit {
+    commands.deallocate()
+    model.deallocate()
+    state.deallocate()
+  }
+
+  mutating func scheduleDisturbance() {
+    guard let every = scenario.faults?.disturbance, every > 0 else { return }
+    untilDisturbance = 1 + random.next() % (2 * every)
+  }
+
+  /// Let the host submit until so many commands are complete, or something happens that must not.
+  mutating func run(commands count: UInt64) {
+    start()
+    while completed < count, world.violation == nil {
+      let acted = act()
+      if !pass(), !acted, !wait() { atRest() }
+    }
+    if R.isOn { checkpoint() }
+  }
+
+  /// One pass of the engine.
+  /// - Returns: whether it had anything to do.
+  @discardableResult
+  mutating func pass() -> Bool {
+    let now = port.beginPass()
+    let worked = controller.poll(&port)
+    passes += 1
+    if worked, passes % 64 == 0 || passes < 4096 { checkInvariants() }
+    if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint() }
+    return worked
+  }
+
+  func checkInvariants() {
+    if let broken = controller.brokenInvariant() { world.fail("the engine's state is wrong: \(broken)") }
+  }
+
+  mutating func checkpoint() {
+    guard R.isOn else { return }
+    let count = controller.encode(into: state)
+    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
+    onCheckpoint()
+  }
+
+  /// Let time pass until something happens.
+  /// - Returns: false where nothing ever will.
+  mutating func wait() -> Bool {
+    var next = port.inner.nextNs ?? .max
+    for interrupt in world.interrupts { next = min(next, interrupt.dueNs) }
+    for queue in queues { next = min(next, nextNs(queue)) }
+    guard next != .max else { return false }
+    world.time.advance(to: next)
+    return true
+  }
+
+  mutating func finish() { port.recorder.finish() }
+
+  mutating func noteCompleted() { completed += 1 }
+}
