@@ -32,7 +32,9 @@ let package = Package(
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
     .plugin(name: "EmbedBPF", capability: .buildTool()),
     .target(name: "NVMe", swiftSettings: settings),
-    .target(name: "Target", dependencies: ["NVMe"], swiftSettings: settings),
+    // Numbers from a seed: no import, so that the engine can use it.
+    .target(name: "Chance", swiftSettings: settings),
+    .target(name: "Target", dependencies: ["Chance", "NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     // What an event is: the table, what is made from it, and the types.
     .target(name: "EventTable", swiftSettings: settings),
@@ -40,7 +42,7 @@ let package = Package(
       name: "event-generator", dependencies: ["EventTable"], path: "Sources/EventGenerator", swiftSettings: settings),
     .plugin(name: "GenerateEvents", capability: .buildTool(), dependencies: ["event-generator"]),
     .target(name: "Events", dependencies: ["EventTable"], swiftSettings: settings, plugins: ["GenerateEvents"]),
-    // Clocks, threads, waiting, seeded numbers.
+    // Clocks, threads, waiting.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
       name: "Trace", dependencies: ["CPlatform", "CZstd", "Events", "EventTable", "Platform"], swiftSettings: settings),
@@ -54,7 +56,7 @@ let package = Package(
     .target(
       name: "Live",
       dependencies: [
-        "Events", "Platform", "Recording",
+        "Chance", "Events", "Platform", "Recording",
         "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
@@ -64,7 +66,7 @@ let package = Package(
       name: "Control", dependencies: ["CPlatform", "Platform", "Configuration", "Live", "LocalSocket", "Trace"],
       swiftSettings: settings),
     .target(
-      name: "Host", dependencies: ["Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
+      name: "Host", dependencies: ["Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .target(
       name: "Probe", dependencies: ["Events", "CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
@@ -77,7 +79,7 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
+        "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
         .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
     .target(
@@ -96,7 +98,9 @@ let package = Package(
       ], swiftSettings: settings),
     .testTarget(
       name: "EndpointTests",
-      dependencies: ["Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Live", "Replay", "Trace"],
+      dependencies: [
+        "Chance", "Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Live", "Replay", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
@@ -114,30 +118,33 @@ let package = Package(
     // Disks that fail, fill up or hang, for tests.
     .target(name: "TestDisks", path: "Tests/TestDisks", swiftSettings: settings),
     .testTarget(
-      name: "ConfigurationTests", dependencies: ["Configuration", "Live", "Target"], swiftSettings: settings),
+      name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Live", "Target"], swiftSettings: settings),
     .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
     .testTarget(
-      name: "StorageTests", dependencies: ["CPlatform", "NVMe", "Storage", "TestDisks"], swiftSettings: settings),
+      name: "StorageTests", dependencies: ["Chance", "CPlatform", "NVMe", "Storage", "TestDisks"],
+      swiftSettings: settings),
     .testTarget(
       name: "VFIOUserTests", dependencies: ["CPlatform", "Platform", "Live", "LocalSocket", "VFIOUser"],
       swiftSettings: settings),
     .executableTarget(
-      name: "trace-benchmark", dependencies: ["Events", "Trace", "CPlatform"], path: "Benchmarks/Trace",
+      name: "trace-benchmark", dependencies: ["Chance", "Events", "Trace", "CPlatform"], path: "Benchmarks/Trace",
       swiftSettings: settings),
     // Records without end, for a test to kill.
     .executableTarget(
       name: "trace-crash", dependencies: ["Events", "Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
     // Writes a file through an endpoint that it kills, and looks at what is left.
     .executableTarget(
-      name: "data-safety", dependencies: ["Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
+      name: "data-safety", dependencies: ["Chance", "Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
     .testTarget(
       name: "TraceTests",
-      dependencies: ["EventTable", "Events", "Platform", "Trace", "CPlatform", "trace-crash", "nvmepf"],
+      dependencies: ["Chance", "EventTable", "Events", "Platform", "Trace", "CPlatform", "trace-crash", "nvmepf"],
       swiftSettings: settings),
     .testTarget(
-      name: "AnalysisTests", dependencies: ["Events", "Platform", "Analysis", "NVMe", "Trace"], swiftSettings: settings),
+      name: "AnalysisTests", dependencies: ["Chance", "Events", "Platform", "Analysis", "NVMe", "Trace"],
+      swiftSettings: settings),
     .testTarget(
-      name: "ProbeTests", dependencies: ["EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
+      name: "ProbeTests",
+      dependencies: ["Chance", "EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "ReportTests", dependencies: ["Events", "Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
@@ -151,7 +158,7 @@ if Context.environment["NVMEPF_FUZZ"] != nil {
     .target(
       name: "Fuzz",
       dependencies: [
-        "EventTable", "Events", "Platform", "Recording",
+        "Chance", "EventTable", "Events", "Platform", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
 }

@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import Events
 import Glibc
 import Trace
@@ -7,16 +8,7 @@ import Trace
 ///
 ///     swift run -c release trace-benchmark [commands] [queue depth]
 
-/// Numbers that a seed reproduces (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
+extension SeededGenerator {
   /// The sum of three, so that values cluster, and once in 4096 something long: some `bits` bits of entropy.
   mutating func jitter(_ bits: UInt64) -> UInt64 {
     let mask = (UInt64(1) << bits) - 1
@@ -27,7 +19,7 @@ struct Seeded: RandomNumberGenerator {
 
 /// 4 KiB random reads over 1 GiB as engine and host would record them.
 struct Workload: ~Copyable {
-  var random = Seeded(state: 1)
+  var random = SeededGenerator(seed: 1)
   var engine: RingProducer
   var host: RingProducer
   let depth: Int

@@ -1,5 +1,5 @@
+import Chance
 import NVMe
-import Platform
 /// Reads and writes of one size at random or consecutive places: the built-in load, for where fio is not wanted.
 public struct Workload: Sendable {
   public enum Pattern: String, CaseIterable, Sendable {

@@ -1,7 +1,7 @@
 import CPlatform
+import Chance
 import Glibc
 import NVMe
-import Platform
 import Storage
 import Target
 

@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import Glibc
 import Platform
 import Storage

@@ -1,4 +1,4 @@
-import Platform
+import Chance
 import Target
 
 /// What a seed makes of a run: the controller, the host's habits, the backend, and what goes wrong.

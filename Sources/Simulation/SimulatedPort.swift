@@ -1,8 +1,8 @@
+import Chance
 import Endpoint
 import Glibc
 import HeapModule
 import NVMe
-import Platform
 import Recording
 import Target
 

@@ -1,6 +1,6 @@
+import Chance
 import Events
 import Glibc
-import Platform
 import Recording
 import Replay
 import Trace

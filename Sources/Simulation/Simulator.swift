@@ -1,6 +1,6 @@
+import Chance
 import Endpoint
 import NVMe
-import Platform
 import Recording
 import Target
 

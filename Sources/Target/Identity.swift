@@ -1,3 +1,5 @@
+import Chance
+
 /// What tells endpoints of one machine apart, made of a text that is theirs: the same text, the same identity.
 extension Subsystem {
   /// Take NQN, serial number and controller identifier from a seed, such as the path where the endpoint is served.
@@ -31,18 +33,6 @@ extension NamespaceUUID: CustomStringConvertible {
     return [
       first.prefix(8), first.dropFirst(8).prefix(4), first.suffix(4), second.prefix(4), second.suffix(12),
     ].joined(separator: "-")
-  }
-}
-
-/// Hashes that are the same in every process and version, as Swift's own are not.
-private enum StableHash {
-  /// FNV-1a over both texts, its bits mixed as SplitMix64 does: alike texts must not have alike hashes.
-  static func of(_ purpose: String, _ text: String) -> UInt64 {
-    var hash: UInt64 = 0xcbf2_9ce4_8422_2325
-    for byte in "\(purpose):\(text)".utf8 { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
-    hash = (hash ^ hash >> 30) &* 0xbf58_476d_1ce4_e5b9
-    hash = (hash ^ hash >> 27) &* 0x94d0_49bb_1331_11eb
-    return hash ^ hash >> 31
   }
 }
 

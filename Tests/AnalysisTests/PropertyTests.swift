@@ -1,7 +1,7 @@
 import Analysis
+import Chance
 import Events
 import NVMe
-import Platform
 import Testing
 import Trace
 

@@ -1,3 +1,4 @@
+import Chance
 import Foundation
 import Live
 import Target
@@ -75,21 +76,6 @@ private func problems(_ text: String, _ choice: ConfigurationFile.Choice = .init
     _ = try parse(text, choice)
     return []
   } catch { return error.problems }
-}
-
-/// Random numbers that a seed repeats.
-private struct Seeded: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
-  }
 }
 
 @Suite("The configuration file")
@@ -349,7 +335,7 @@ struct FileTests {
   func survivesNonsense() {
     let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
     print("configuration: seed \(seed); NVMEPF_SEED=\(seed) repeats it")
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let bytes = Array(saved.utf8)
     for _ in 0..<3000 {
       var changed = bytes

@@ -1,3 +1,4 @@
+import Chance
 import Foundation
 import Glibc
 import Host
@@ -35,7 +36,7 @@ struct Sent {
 struct Model {
   var history = [BlockHistory](repeating: BlockHistory(), count: Units.count)
   var tag: UInt64 = 0
-  var random: SplitMix64
+  var random: SeededGenerator
   /// Whether everything acknowledged survives: the page cache outlives a process, not a machine.
   let keepsAcknowledged: Bool
 

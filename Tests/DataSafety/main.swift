@@ -1,3 +1,4 @@
+import Chance
 import Foundation
 import Glibc
 
@@ -10,17 +11,6 @@ import Glibc
 // CUT is a command that makes the device behind BACKEND forget what it has not been told to keep, as a power cut does. Then
 // only what was acknowledged before an acknowledged flush, or with Force Unit Access, must be there; and in some round the
 // device must have forgotten something, or the test shows nothing.
-
-struct SplitMix64: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
-  }
-}
 
 /// - Returns: what is wrong with the file, and how many units have lost what was acknowledged, as they may.
 func check(_ path: String, _ units: Units, _ model: inout Model) throws -> (problems: [String], lost: Int) {
@@ -84,7 +74,7 @@ let own = directory + "/namespace"
 let (backend, file) = arguments.count > 4 ? (arguments[4], arguments[5]) : (own, own)
 let cut = arguments.count > 6 ? arguments[6] : nil
 if backend == own { try Data(count: 1 << 20).write(to: URL(fileURLWithPath: own)) }
-var model = Model(random: SplitMix64(state: seed), keepsAcknowledged: cut == nil)
+var model = Model(random: SeededGenerator(seed: seed), keepsAcknowledged: cut == nil)
 var failures = 0
 var forgotten = 0
 for number in 1...rounds {

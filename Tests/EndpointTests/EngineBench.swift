@@ -1,3 +1,4 @@
+import Chance
 import Endpoint
 import Events
 import Glibc
@@ -245,20 +246,5 @@ final class EngineBench {
     sqe.prp1 = address + UInt64(data + offset)
     sqe.prp2 = prp2
     return sqe
-  }
-}
-
-/// SplitMix64: the same seed gives the same run.
-struct Seeded: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
   }
 }

@@ -1,7 +1,7 @@
+import Chance
 import Events
 import Glibc
 import NVMe
-import Platform
 import Target
 import Testing
 import Trace
@@ -137,7 +137,7 @@ struct FusedTests {
   @Test("a checkpoint of any bytes is refused or begins a replay, which ends")
   func survivesCheckpoints() throws {
     let slots = try recordPhases()
-    var random = Seeded(11)
+    var random = SeededGenerator(seed: 11)
     for place in checkpoints(slots) {
       let tail = Array(slots[place...])
       let bytes = Record.size..<Record.size + Int(tail[0].bLow)

@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Foundation
 import Live
@@ -17,7 +18,7 @@ struct HostileHostTests {
   func survives() throws {
     let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
     print("hostile host: seed \(seed), \(HostileHostTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     var fetched = 0
     while fetched < HostileHostTests.commands {
       // Every mixture of backends and ways to fetch.
@@ -45,7 +46,7 @@ struct HostileHostTests {
     }
   }
 
-  private func step(_ bench: EngineBench, _ random: inout Seeded) {
+  private func step(_ bench: EngineBench, _ random: inout SeededGenerator) {
     switch random.next() % 44 {
     case 40: bench.fillLists(&random)
     case 41: bench.attach(UInt32(random.next() % 4 + 1))
@@ -64,7 +65,7 @@ struct HostileHostTests {
   }
 
   /// A queue full of random entries.
-  private func flood(_ bench: EngineBench, _ random: inout Seeded) {
+  private func flood(_ bench: EngineBench, _ random: inout SeededGenerator) {
     let qid = UInt16(random.next() % 5)
     guard bench.queueExists(qid) else { return }
     for _ in 0..<(random.next() % 60) {
@@ -77,7 +78,7 @@ struct HostileHostTests {
   }
 
   /// What may follow the first command of a fused operation; most are a Write of the same blocks.
-  private func second(of first: SubmissionEntry, _ random: inout Seeded) -> SubmissionEntry {
+  private func second(of first: SubmissionEntry, _ random: inout SeededGenerator) -> SubmissionEntry {
     var sqe = first
     sqe.cdw0 = first.cdw0 & ~(0xff | SubmissionEntry.fuseMask) | 2 << 8 | UInt32(IOOpcode.write.rawValue)
     if random.next() % 8 == 0 { sqe.slba = random.next() % 2048 }
@@ -85,7 +86,7 @@ struct HostileHostTests {
     return sqe
   }
 
-  private func entry(_ random: inout Seeded, isAdmin: Bool) -> SubmissionEntry {
+  private func entry(_ random: inout SeededGenerator, isAdmin: Bool) -> SubmissionEntry {
     var sqe = SubmissionEntry()
     sqe.cdw0 = UInt32(truncatingIfNeeded: random.next())
     let opcodes: [UInt8] = isAdmin ? AdminOpcode.allCases.map(\.rawValue) : IOOpcode.allCases.map(\.rawValue)
@@ -113,7 +114,7 @@ struct HostileHostTests {
   }
 
   /// Of any kind, most of them into the data area, the segments where `fillLists` puts descriptors.
-  static func descriptor(_ random: inout Seeded) -> SGLDescriptor {
+  static func descriptor(_ random: inout SeededGenerator) -> SGLDescriptor {
     let kind = SGLDescriptor.Kind(rawValue: UInt8(random.next() % 4))!
     let isSegment = kind == .segment || kind == .lastSegment
     let area = EngineBench.address + UInt64(isSegment ? EngineBench.lists : EngineBench.data)
@@ -126,7 +127,7 @@ struct HostileHostTests {
     return descriptor
   }
 
-  private func pointer(_ random: inout Seeded) -> UInt64 {
+  private func pointer(_ random: inout SeededGenerator) -> UInt64 {
     // Not into the queues: what the host writes over its own queues only makes other random entries.
     let inside = EngineBench.address + UInt64(EngineBench.data) + random.next() % UInt64(3 << 20)
     switch random.next() % 16 {
@@ -172,7 +173,7 @@ struct HostileHostTests {
 
 extension EngineBench {
   /// Random SGL descriptors, from the seed, where the lists lie.
-  func fillLists(_ random: inout Seeded) {
+  func fillLists(_ random: inout SeededGenerator) {
     for place in stride(from: 0, to: EngineBench.listBytes, by: SGLDescriptor.size) {
       (memory + EngineBench.lists + place).storeBytes(
         of: HostileHostTests.descriptor(&random), as: SGLDescriptor.self)

@@ -1,3 +1,4 @@
+import Chance
 import NVMe
 import Testing
 
@@ -13,7 +14,7 @@ struct IOTests {
   @Test("what is written reads back, through one page, two pages, a list and a chained list")
   func movesData() throws {
     let bench = try enabled()
-    var random = Seeded(11)
+    var random = SeededGenerator(seed: 11)
     let list = 0x3000
     for (blocks, offset, listOffset) in [(8, 0, 0), (16, 0, 0), (9, 0x200, 0), (64, 0x600, 0), (128, 0, 0xff0)]
       as [(UInt32, Int, Int)]

@@ -1,3 +1,4 @@
+import Chance
 import Foundation
 import NVMe
 import Testing
@@ -13,7 +14,7 @@ struct ModelTests {
   func agree() throws {
     let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
     print("model: seed \(seed), \(ModelTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     var done = 0
     while done < ModelTests.commands {
       let fetchesBatches = random.next() & 1 == 0
@@ -37,16 +38,16 @@ private struct ModelRun: ~Copyable {
   private static let entries: UInt32 = 19
 
   var bench: EngineBench
-  private var random: Seeded
+  private var random: SeededGenerator
   /// What each block holds: this value, all over; 0 for nothing.
   private var model = [UInt64](repeating: 0, count: Int(EngineBench.namespaceBlocks))
   private var nextTag: UInt64 = 1
   private var heads: [UInt16: UInt16] = [1: 0, 2: 0]
   private var tails: [UInt16: UInt16] = [1: 0, 2: 0]
 
-  init(_ random: inout Seeded, fetchesBatches: Bool) throws {
+  init(_ random: inout SeededGenerator, fetchesBatches: Bool) throws {
     bench = try EngineBench { $0.fetchesBatches = fetchesBatches }
-    self.random = Seeded(random.next())
+    self.random = SeededGenerator(seed: random.next())
     bench.enable()
     for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: ModelRun.entries) == .success) }
   }

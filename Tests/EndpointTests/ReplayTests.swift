@@ -1,3 +1,4 @@
+import Chance
 import Endpoint
 import Events
 import NVMe
@@ -119,7 +120,7 @@ struct ReplayTests {
   @Test("whatever the events say, the replay ends")
   func survivesNonsense() throws {
     let slots = try recording()
-    var random = Seeded(5)
+    var random = SeededGenerator(seed: 5)
     for _ in 0..<3000 {
       var changed = slots
       for _ in 0..<3 {

@@ -1,4 +1,4 @@
-import Platform
+import Chance
 import Testing
 
 @testable import Live

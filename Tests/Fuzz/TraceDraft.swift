@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import EventTable
 import Events
 import Glibc
@@ -101,7 +102,7 @@ struct TraceDraft {
     }
   }
 
-  mutating func changeMetadata(_ random: inout Seeded) {
+  mutating func changeMetadata(_ random: inout SeededGenerator) {
     let value = String(repeating: random.next() & 1 == 0 ? "9" : "\u{1b}", count: Int(random.next() % 40))
     if header.metadata.isEmpty || random.next() & 3 == 0 {
       header.metadata.append((random.next() & 1 == 0 ? "host bound ns" : "key", value))
@@ -127,7 +128,7 @@ struct TraceBytes {
   }
 
   /// Columns and their planes are anything.
-  mutating func changeBody(_ random: inout Seeded) {
+  mutating func changeBody(_ random: inout SeededGenerator) {
     let number = Int.random(in: places.indices, using: &random)
     let body = Int(places[number].offset) + ChunkHeader.size..<Int(places[number].end)
     guard !body.isEmpty else { return }
@@ -141,7 +142,7 @@ struct TraceBytes {
   }
 
   /// The header says of its chunk what is not so; the index as the header, or otherwise.
-  mutating func changeHeader(_ random: inout Seeded) {
+  mutating func changeHeader(_ random: inout SeededGenerator) {
     let number = Int.random(in: places.indices, using: &random)
     var header = places[number].header
     let value = interesting(&random)
@@ -174,14 +175,14 @@ struct TraceBytes {
     bytes += index.bytes
   }
 
-  private func number8(_ random: inout Seeded) -> UInt64 {
+  private func number8(_ random: inout SeededGenerator) -> UInt64 {
     random.next() & 1 == 0
       ? random.next() : [0, 1, 3, 0x10, 0x20, 0x21, 0x22, 0x80, 0xff].randomElement(using: &random)!
   }
 }
 
 /// A number at an edge as often as any other.
-func interesting(_ random: inout Seeded) -> UInt64 {
+func interesting(_ random: inout SeededGenerator) -> UInt64 {
   let bit = UInt64(1) << (random.next() & 63)
   return switch random.next() & 7 {
   case 0: 0

@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Glibc
 
@@ -7,7 +8,7 @@ import Glibc
 /// - Returns: the new length; 0 where there is nothing to change.
 @_cdecl("fuzz_trace_mutate")
 public func mutateTrace(_ data: UnsafeMutablePointer<UInt8>, _ count: Int, _ room: Int, _ seed: UInt32) -> Int {
-  var random = Seeded(UInt64(seed))
+  var random = SeededGenerator(seed: UInt64(seed))
   let path = "/dev/shm/nvmepf-fuzz-\(getpid())-draft"
   defer { unlink(path) }
   let bytes = Array(UnsafeBufferPointer(start: data, count: count))
@@ -45,7 +46,7 @@ private func contents(_ path: String, _ limit: Int) -> [UInt8]? {
 }
 
 extension TraceDraft {
-  mutating func change(_ random: inout Seeded) {
+  mutating func change(_ random: inout SeededGenerator) {
     guard let number = chunks.indices.randomElement(using: &random) else { return }
     switch random.next() % 16 {
     case 0: changeMetadata(&random)
@@ -58,7 +59,7 @@ extension TraceDraft {
   }
 
   /// A chunk comes twice, elsewhere, as another stream's or not at all.
-  private mutating func changeChunks(_ number: Int, _ random: inout Seeded) {
+  private mutating func changeChunks(_ number: Int, _ random: inout SeededGenerator) {
     switch random.next() & 3 {
     case 0 where chunks.count > 1: chunks.remove(at: number)
     case 1: chunks.swapAt(number, Int.random(in: chunks.indices, using: &random))
@@ -69,7 +70,7 @@ extension TraceDraft {
     }
   }
 
-  private func changeOrder(_ events: inout [Event], _ random: inout Seeded) {
+  private func changeOrder(_ events: inout [Event], _ random: inout SeededGenerator) {
     guard let place = events.indices.randomElement(using: &random) else { return }
     let other = Int.random(in: events.indices, using: &random)
     switch random.next() & 3 {
@@ -88,7 +89,7 @@ extension TraceDraft {
 }
 
 extension TraceDraft.Event {
-  mutating func change(_ random: inout Seeded) {
+  mutating func change(_ random: inout SeededGenerator) {
     let value = interesting(&random)
     switch random.next() % 12 {
     case 0: record.time = value
@@ -104,7 +105,7 @@ extension TraceDraft.Event {
     }
   }
 
-  private mutating func changeLength(_ random: inout Seeded) {
+  private mutating func changeLength(_ random: inout SeededGenerator) {
     if random.next() & 1 == 0 {
       tail = Array(tail.prefix(Int(random.next() % UInt64(tail.count + 1))))
     } else if tail.count < 1 << 14 {
@@ -113,7 +114,7 @@ extension TraceDraft.Event {
   }
 
   /// A byte or a word of it becomes `value`.
-  private mutating func changeTail(_ value: UInt64, _ random: inout Seeded) {
+  private mutating func changeTail(_ value: UInt64, _ random: inout SeededGenerator) {
     let width = 1 << Int(random.next() & 3)
     guard tail.count >= width else { return }
     let place = Int(random.next() % UInt64(tail.count / width)) * width

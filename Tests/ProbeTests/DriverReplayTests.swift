@@ -1,4 +1,5 @@
 import Analysis
+import Chance
 import Events
 import NVMe
 import Testing
@@ -373,7 +374,7 @@ struct DriverReplayTests {
 
   @Test("Whatever the order of the events, a replay ends", arguments: 0..<50 as Range<UInt64>)
   func hostile(seed: UInt64) throws {
-    var random = Seeded(state: seed)
+    var random = SeededGenerator(seed: seed)
     _ = try replay { trace in
       trace.bringUp()
       for _ in 0..<200 { trace.addAny(&random) }
@@ -520,7 +521,7 @@ struct KernelStagesTests {
 
   @Test("Whatever the order of the events, they are analysed", arguments: 0..<20 as Range<UInt64>)
   func hostile(seed: UInt64) throws {
-    var random = Seeded(state: seed)
+    var random = SeededGenerator(seed: seed)
     _ = try analyse { trace in for _ in 0..<500 { trace.addAny(&random) } }
   }
 }

@@ -1,3 +1,4 @@
+import Chance
 import EventTable
 import Events
 import Foundation
@@ -167,9 +168,9 @@ final class KernelTrace {
   }
 
   /// An event of any kind, with numbers that are often at the edges.
-  func addAny(_ random: inout Seeded) {
+  func addAny(_ random: inout SeededGenerator) {
     let edges: [UInt64] = [0, 1, 2, 0x14, 0x24, 0x28, 0x30, 0xffff, 0xffff_ffff, .max - 1, .max, 1 << 63]
-    func number(_ random: inout Seeded) -> UInt64 {
+    func number(_ random: inout SeededGenerator) -> UInt64 {
       Bool.random(using: &random) ? edges.randomElement(using: &random)! : random.next()
     }
     let kind = EventKind.allCases.randomElement(using: &random)!
@@ -198,17 +199,5 @@ final class KernelTrace {
 
   func read(_ cid: UInt16, slot: UInt32, _ fault: Fault = []) {
     command(KernelTrace.readEntry(cid), qid: 1, slot: slot, bytes: 4096, fault)
-  }
-}
-
-/// Numbers that a seed reproduces (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
   }
 }

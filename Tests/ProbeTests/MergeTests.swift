@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Foundation
 import NVMe
@@ -99,7 +100,7 @@ import Trace
   @Test("Commands taken for others do not spoil the fit, and its bound holds the truth")
   func outliers() throws {
     var bounds = ClockFit.Bounds()
-    var random = Seeded(state: 3)
+    var random = SeededGenerator(seed: 3)
     func truth(_ time: Double) -> Double { 5e6 + 20e-6 * time }
     for index in 0..<1000 {
       let time = Double(index) * 1e6

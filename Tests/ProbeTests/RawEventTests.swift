@@ -1,3 +1,4 @@
+import Chance
 import EventTable
 import Events
 import Testing
@@ -63,7 +64,7 @@ import Trace
 
   @Test("Whatever the bytes, an event fits its kind", arguments: 0..<200 as Range<UInt64>)
   func hostile(seed: UInt64) {
-    var random = Seeded(state: seed)
+    var random = SeededGenerator(seed: seed)
     var bytes = (0..<Int.random(in: 0...300, using: &random)).map { _ in UInt8.random(in: 0...255, using: &random) }
     if bytes.count > 44 {
       bytes[38] = EventKind.allCases.randomElement(using: &random)!.rawValue

@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import Foundation
 import Glibc
 import NVMe
@@ -271,13 +272,13 @@ struct ModelOfStorage: ~Copyable {
   private static let lanes = 16
   private static let blockBytes = 512
   private var bench: StorageBench
-  private var random: Seeded
+  private var random: SeededGenerator
   private let laneBlocks: Int
   private var model: [UInt8]
 
   init(path: String, seed: UInt64) throws {
     bench = try StorageBench(path: path)
-    random = Seeded(seed)
+    random = SeededGenerator(seed: seed)
     let blocks = Int(bench.device.bytes) / ModelOfStorage.blockBytes
     laneBlocks = blocks / ModelOfStorage.lanes
     model = [UInt8](repeating: 0, count: blocks)
@@ -349,20 +350,5 @@ struct ModelOfStorage: ~Copyable {
         forceUnitAccess: random.next() % 8 == 0)
     }
     return (operation, values)
-  }
-}
-
-/// SplitMix64: the same seed gives the same run.
-struct Seeded: RandomNumberGenerator {
-  private var state: UInt64
-
-  init(_ seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ mixed >> 27) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ mixed >> 31
   }
 }

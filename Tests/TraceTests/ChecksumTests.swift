@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import Testing
 
 @Suite struct ChecksumTests {
@@ -15,7 +16,7 @@ import Testing
 
   @Test("Every length gives what one byte after the other gives, wherever the bytes begin")
   func lengths() {
-    var random = Seeded(3)
+    var random = SeededGenerator(seed: 3)
     let bytes = (0..<5008).map { _ in UInt8(truncatingIfNeeded: random.next()) }
     for start in [0, 1, 7] {
       bytes.withUnsafeBytes { bytes in
@@ -31,7 +32,7 @@ import Testing
 
   @Test("A checksum goes on where another ended")
   func continued() {
-    var random = Seeded(4)
+    var random = SeededGenerator(seed: 4)
     let bytes = (0..<4096).map { _ in UInt8(truncatingIfNeeded: random.next()) }
     for split in stride(from: 0, through: 4096, by: 97) {
       let first = crc(Array(bytes[..<split]))

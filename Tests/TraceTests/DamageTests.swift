@@ -1,4 +1,5 @@
 import CPlatform
+import Chance
 import Events
 import Testing
 
@@ -10,7 +11,7 @@ import Testing
 
   /// A closed trace of a few chunks of two streams.
   private func smallTrace() throws -> (path: String, bytes: [UInt8], streams: [Slots]) {
-    var random = Seeded(11)
+    var random = SeededGenerator(seed: 11)
     var options = TraceWriter.Options()
     options.slotsPerChunk = 40
     let recording = try Recording(scratch("t.nvpt"), options: options)
@@ -57,7 +58,7 @@ import Testing
   @Test("No byte can change unnoticed")
   func flip() throws {
     let (path, bytes, streams) = try smallTrace()
-    var random = Seeded(5)
+    var random = SeededGenerator(seed: 5)
     for place in bytes.indices {
       var flipped = bytes
       flipped[place] ^= UInt8(1 << (random.next() % 8))
@@ -135,7 +136,7 @@ import Testing
   func forged(seed: UInt64) throws {
     let (path, bytes, _) = try smallTrace()
     let chunks = try TraceReader(path: path).chunks
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     for _ in 0..<50 {
       var forged = bytes
       let place = chunks.randomElement(using: &random)!
@@ -165,7 +166,7 @@ import Testing
   @Test("Headers that are wrong but have the right checksum harm nobody")
   func forgedHeader() throws {
     let (path, bytes, streams) = try smallTrace()
-    var random = Seeded(8)
+    var random = SeededGenerator(seed: 8)
     let length = Int(try TraceReader(path: path).chunks[0].offset)
     for _ in 0..<600 {
       var forged = bytes
@@ -191,7 +192,7 @@ import Testing
 
   @Test("A ring of nonsense is thrown away, and the recording tells how much", arguments: 0..<20 as Range<UInt64>)
   func nonsenseRing(seed: UInt64) throws {
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let recording = try Recording(scratch("t.nvpt"))
     let ring = try recording.ring(.host)
     var producer = RingProducer(ring, whenFull: .drop)

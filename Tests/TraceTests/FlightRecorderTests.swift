@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Glibc
 import Testing
@@ -9,7 +10,7 @@ import Testing
 
   /// Engine events with a checkpoint every 300, and how many of them are in the file by now.
   private func record(events: Int, keepBytes: UInt64) throws -> (recording: Recording, slots: Slots) {
-    var random = Seeded(9)
+    var random = SeededGenerator(seed: 9)
     var options = TraceWriter.Options()
     options.keepBytes = keepBytes
     let recording = try Recording(scratch("t.nvpt"), options: options)

@@ -1,3 +1,4 @@
+import Chance
 import Glibc
 import Testing
 
@@ -16,7 +17,7 @@ private func withSmallDisk<Result>(_ path: String, kilobytes: Int, _ body: () th
 
   @Test("A full disk ends the recording in words; what was written is whole, and producers go on")
   func full() throws {
-    var random = Seeded(2)
+    var random = SeededGenerator(seed: 2)
     let ran: Void? = try withSmallDisk(scratch("disk"), kilobytes: 256) {
       var options = TraceWriter.Options()
       options.slotsPerChunk = 500
@@ -43,7 +44,7 @@ private func withSmallDisk<Result>(_ path: String, kilobytes: Int, _ body: () th
 
   @Test("A flight recorder without room to move its chunks together leaves the holes")
   func flightRecorder() throws {
-    var random = Seeded(2)
+    var random = SeededGenerator(seed: 2)
     let ran: Void? = try withSmallDisk(scratch("disk"), kilobytes: 512) {
       var options = TraceWriter.Options()
       options.slotsPerChunk = 500

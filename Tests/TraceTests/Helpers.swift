@@ -1,22 +1,10 @@
+import Chance
 import EventTable
 import Events
 import Glibc
 import Testing
 
 @testable import Trace
-
-/// Numbers that a seed reproduces (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-  init(_ seed: UInt64) { state = seed }
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    z = (z ^ (z >> 27)) &* 0x94d0_49bb_1331_11eb
-    return z ^ (z >> 31)
-  }
-}
 
 /// A directory of a test's own, removed when the test lets go of it.
 final class Scratch {
@@ -103,7 +91,7 @@ extension Record {
 }
 
 /// A random event of a kind: every field of the table anything, times ascending, some spans longer than the trace.
-func appendRandom(_ kind: EventKind, time: UInt64, to slots: inout Slots, _ random: inout Seeded) {
+func appendRandom(_ kind: EventKind, time: UInt64, to slots: inout Slots, _ random: inout SeededGenerator) {
   let description = kind.description
   var record = Record(time: time, kind: kind)
   var tail = [UInt8](repeating: 0, count: description.fixedTailBytes)
@@ -126,7 +114,9 @@ func appendRandom(_ kind: EventKind, time: UInt64, to slots: inout Slots, _ rand
   slots.append(record, tail)
 }
 
-func randomSlots(events: Int, _ random: inout Seeded, from start: UInt64 = 0, kinds: [EventKind] = EventKind.allCases)
+func randomSlots(
+  events: Int, _ random: inout SeededGenerator, from start: UInt64 = 0, kinds: [EventKind] = EventKind.allCases
+)
   -> Slots
 {
   var slots = Slots()

@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Glibc
 import Testing
@@ -53,7 +54,7 @@ import Testing
 
   @Test("Streams whose columns all vary")
   func planes() throws {
-    var random = Seeded(3)
+    var random = SeededGenerator(seed: 3)
     var slots = Slots()
     let noise = (0..<64).map { _ in random.next() }
     for index in 0..<20_000 {

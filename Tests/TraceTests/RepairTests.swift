@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Glibc
 import Testing
@@ -33,7 +34,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
 
   @Test("A recording that is killed loses and doubles nothing, whenever that is", arguments: 0..<8 as Range<UInt64>)
   func killed(seed: UInt64) throws {
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let path = scratch("t.nvpt")
     let id = TraceID(high: random.next(), low: random.next())
     let child = try startChild(path, id)
@@ -64,7 +65,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
 
   /// A recording of two streams that was never closed, and what its streams hold.
   private func unfinished(chunks: Int) throws -> (path: String, recording: Recording) {
-    var random = Seeded(1)
+    var random = SeededGenerator(seed: 1)
     var options = TraceWriter.Options()
     options.slotsPerChunk = 64
     let recording = try Recording(scratch("t.nvpt"), options: options)

@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Testing
 
@@ -8,7 +9,7 @@ import Testing
 
   @Test("What was recorded is read back, whatever the events", arguments: 0..<40 as Range<UInt64>)
   func random(seed: UInt64) throws {
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let recording = try Recording(scratch("t.nvpt"))
     var producer = RingProducer(try recording.ring(seed % 2 == 0 ? .host : .engine), whenFull: .drop)
     let slots = randomSlots(events: 1 + Int(random.next() % 4000), &random)
@@ -26,7 +27,7 @@ import Testing
 
   @Test("Events of one kind alone are read back", arguments: EventKind.allCases)
   func oneKind(kind: EventKind) throws {
-    var random = Seeded(UInt64(kind.rawValue))
+    var random = SeededGenerator(seed: UInt64(kind.rawValue))
     let recording = try Recording(scratch("t.nvpt"))
     var producer = RingProducer(try recording.ring(.engine), whenFull: .drop)
     let slots = randomSlots(events: 300, &random, kinds: [kind])
@@ -37,7 +38,7 @@ import Testing
 
   @Test("Ticks become nanoseconds, and a span ends where its event is", arguments: 0..<10 as Range<UInt64>)
   func ticks(seed: UInt64) throws {
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let scale = TickScale(start: 1_000_000, multiplier: 1_789_569_707 + seed * 7_000_000_001)
     let recording = try Recording(scratch("t.nvpt"), scale: scale)
     var producer = RingProducer(try recording.ring(.host), whenFull: .drop)
@@ -49,7 +50,7 @@ import Testing
 
   @Test("All streams together come in the order of their times")
   func merged() throws {
-    var random = Seeded(7)
+    var random = SeededGenerator(seed: 7)
     let recording = try Recording(scratch("t.nvpt"))
     var expected: [UInt64] = []
     for stream in 0..<5 {
@@ -68,7 +69,7 @@ import Testing
 
   @Test("An engine's chunks begin with its checkpoints")
   func checkpoints() throws {
-    var random = Seeded(1)
+    var random = SeededGenerator(seed: 1)
     let recording = try Recording(scratch("t.nvpt"))
     var producer = RingProducer(try recording.ring(.engine, capacity: 1 << 14), whenFull: .drop)
     var slots = Slots()
@@ -85,7 +86,7 @@ import Testing
 
   @Test("Rings with the same number become streams of their own")
   func sameNumber() throws {
-    var random = Seeded(3)
+    var random = SeededGenerator(seed: 3)
     let recording = try Recording(scratch("t.nvpt"))
     var expected: [Slots] = []
     for process in 0..<3 {

@@ -1,3 +1,4 @@
+import Chance
 import Events
 import Glibc
 import Testing
@@ -17,7 +18,7 @@ import Testing
     .enabled(if: SecondReaderTests.hasReader, "needs python3 and zstd: make setup"),
     arguments: 0..<3 as Range<UInt64>)
   func sameEvents(seed: UInt64) throws {
-    var random = Seeded(seed)
+    var random = SeededGenerator(seed: seed)
     let recording = try Recording(scratch("t.nvpt"))
     for source in [Source.engine, .host] {
       var producer = RingProducer(try recording.ring(source), whenFull: .drop)

@@ -1,4 +1,5 @@
-/// Numbers that follow from a seed (SplitMix64). Whatever draws numbers draws them here.
+/// Numbers that follow from a seed (SplitMix64): the same seed gives the same run. Everything in the package that draws
+/// numbers draws them here.
 public struct SeededGenerator: RandomNumberGenerator, BitwiseCopyable, Sendable {
   private var state: UInt64
 
@@ -15,7 +16,7 @@ public struct SeededGenerator: RandomNumberGenerator, BitwiseCopyable, Sendable 
   /// True once in so many times.
   public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
 
-  /// The bits of a number spread over all of them: alike numbers have unlike results.
+  /// A number with its bits spread over all 64: similar numbers give dissimilar results.
   public static func mix(_ number: UInt64) -> UInt64 {
     var mixed = number
     mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9

@@ -1,0 +1,44 @@
+import CPlatform
+import Glibc
+
+/// A counter that one thread raises and another waits for with `poll`: an eventfd. Neither ever blocks.
+public final class EventDescriptor: Sendable {
+  /// Readable while it is raised.
+  public let descriptor: Int32
+
+  public init() throws(SystemError) {
+    descriptor = nvmepf_eventfd()
+    guard descriptor >= 0 else { throw SystemError(code: -descriptor) }
+  }
+
+  deinit { close(descriptor) }
+
+  /// From any thread or a signal handler.
+  public func raise() {
+    var one: UInt64 = 1
+    _ = write(descriptor, &one, 8)
+  }
+
+  /// - Returns: how often it was raised since the last time; 0 when it was not.
+  public func take() -> UInt64 {
+    var count: UInt64 = 0
+    return read(descriptor, &count, 8) == 8 ? count : 0
+  }
+}
+
+extension EventDescriptor {
+  /// Whether a descriptor from outside is an eventfd: nothing else takes eight bytes at once, and without a SIGPIPE.
+  ///
+  /// Its flags are left as they are. O_NONBLOCK belongs to the client as well: one that waits in `read` would no longer
+  /// wait, and one that means harm would take the flag away again.
+  public static func isValid(_ descriptor: Int32) -> Bool {
+    var status = stat()
+    // An anonymous inode has no type: that rules out pipes, sockets and files, also where there is no /proc.
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == 0 else { return false }
+    var name = [UInt8](repeating: 0, count: 64)
+    let count = name.withUnsafeMutableBytes {
+      readlink("/proc/self/fd/\(descriptor)", $0.baseAddress!.assumingMemoryBound(to: CChar.self), $0.count)
+    }
+    return count < 0 || name[..<count].elementsEqual("anon_inode:[eventfd]".utf8)
+  }
+}
