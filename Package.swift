@@ -47,8 +47,8 @@ let package = Package(
     .target(
       name: "Trace", dependencies: ["CPlatform", "CZstd", "Events", "EventTable", "Platform"], swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
-    .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket"], swiftSettings: settings),
-    .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe"], swiftSettings: settings),
+    .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket", "Platform"], swiftSettings: settings),
+    .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe", "Platform"], swiftSettings: settings),
     // A recorder around any port.
     .target(
       name: "Recording",
@@ -69,7 +69,8 @@ let package = Package(
       name: "Host", dependencies: ["Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .target(
-      name: "Probe", dependencies: ["Events", "CBPF", "Trace"], swiftSettings: settings, plugins: ["EmbedBPF"]),
+      name: "Probe", dependencies: ["Events", "CBPF", "Platform", "Trace"], swiftSettings: settings,
+      plugins: ["EmbedBPF"]),
     .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(

@@ -9,7 +9,7 @@ import Synchronization
 /// Listens beside the vfio-user socket for who wants to change the endpoint while it runs: a line a request, a line an
 /// answer. What clients send is not trusted.
 public final class ControlServer: @unchecked Sendable {
-  private let wake: Int32
+  private let wake: EventDescriptor
   private var thread: WorkerThread?
 
   static let clientsMax = 16
@@ -26,42 +26,41 @@ public final class ControlServer: @unchecked Sendable {
     do throws(LocalSocketError) {
       listener = try LocalListener(path: path, isPrivate: true)
     } catch { throw ControlError(description: error.description) }
-    wake = nvmepf_eventfd()
-    // The thread alone holds the listener: nobody connects to one that has ended.
-    thread = WorkerThread(name: "nvmepf-control") { [wake] in
-      ControlServer.serve(endpoint, listener, wake, patienceMs)
-    }
+    do throws(SystemError) {
+      let (wake, answers) = (try EventDescriptor(), Answers(arrived: try EventDescriptor()))
+      self.wake = wake
+      // The thread alone holds the listener: nobody connects to one that has ended.
+      thread = try WorkerThread(name: "nvmepf-control") {
+        ControlServer.serve(endpoint, listener, wake, answers, patienceMs)
+      }
+    } catch { throw ControlError(description: "cannot serve \(path): \(error)") }
   }
 
-  deinit {
-    stop()
-    close(wake)
-  }
+  deinit { stop() }
 
   /// End it; its socket is gone then.
   public func stop() {
     guard let thread else { return }
-    var one: UInt64 = 1
-    _ = write(wake, &one, 8)
+    wake.raise()
     thread.join()
     self.thread = nil
   }
 
   private static func serve(
-    _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: Int32, _ patienceMs: UInt64
+    _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: EventDescriptor, _ answers: Answers,
+    _ patienceMs: UInt64
   ) {
     var clients: [ControlConnection] = []
     defer { for client in clients { client.end() } }
-    let answers = Answers()
     func perform(_ line: Data, for client: Int32) {
-      WorkerThread(name: "nvmepf-request") { answers.add(ControlConnection.answer(line, endpoint), client) }.detach()
+      WorkerThread.runDetached(name: "nvmepf-request") { answers.add(ControlConnection.answer(line, endpoint), client) }
     }
     while true {
       let accepts = clients.count < ControlServer.clientsMax
       var polled = [
-        pollfd(fd: wake, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: accepts ? listener.descriptor : -1, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: answers.arrived, events: Int16(POLLIN), revents: 0),
+        pollfd(fd: answers.arrived.descriptor, events: Int16(POLLIN), revents: 0),
       ]
       polled += clients.map(\.polled)
       let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, patienceMs))
@@ -93,21 +92,19 @@ public final class ControlServer: @unchecked Sendable {
 /// Answers on their way from the threads that perform requests, which may take long: others are answered meanwhile.
 private final class Answers: Sendable {
   /// Readable when there is an answer.
-  let arrived = nvmepf_eventfd()
+  let arrived: EventDescriptor
   private let answers = Mutex<[(client: Int32, answer: Data)]>([])
 
-  deinit { close(arrived) }
+  init(arrived: EventDescriptor) { self.arrived = arrived }
 
   /// - Parameter client: its descriptor, which stays open until it has its answer.
   func add(_ answer: Data, _ client: Int32) {
     answers.withLock { $0.append((client, answer)) }
-    var one: UInt64 = 1
-    _ = write(arrived, &one, 8)
+    arrived.raise()
   }
 
   func take() -> [(client: Int32, answer: Data)] {
-    var count: UInt64 = 0
-    guard read(arrived, &count, 8) == 8 else { return [] }
+    guard arrived.take() > 0 else { return [] }
     return answers.withLock { answers in
       defer { answers = [] }
       return answers

@@ -1,6 +1,7 @@
 import CPlatform
 import Glibc
 import NVMe
+import Platform
 import Storage
 import Synchronization
 import Target
@@ -43,7 +44,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private var changing = pthread_mutex_t()
   /// Held while a register is written or the link goes down: a write that found the link up is through before.
   private var linking = pthread_mutex_t()
-  private let alarmEvent: Int32
+  private let alarmEvent: EventDescriptor
   private let tell: @Sendable (EndpointEvent) -> Void
   private let prefaults: Bool
   private let isEnding = Atomic<Bool>(false)
@@ -64,7 +65,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     doorbells = try DoorbellPage()
     pthread_mutex_init(&changing, nil)
     pthread_mutex_init(&linking, nil)
-    alarmEvent = nvmepf_eventfd()
+    do throws(SystemError) { alarmEvent = try EventDescriptor() } catch {
+      throw EndpointError(description: "cannot make an event descriptor: \(error)")
+    }
     do throws(StorageError) {
       storage = .success(try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes))
     } catch { storage = .failure(error) }
@@ -92,12 +95,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       Shard.Recording(
         ring: $0.ring, whenFull: $0.whenFull, keepsPayload: $0.keepsPayload, ticksPerSecond: $0.ticksPerSecond)
     }
-    shard = Shard(
-      .init(
-        subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
-        storage: try? storage.get(),
-        core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-        recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
+    do throws(SystemError) {
+      shard = try Shard(
+        .init(
+          subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
+          storage: try? storage.get(),
+          core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
+          recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
+    } catch { throw EndpointError(description: "cannot start the engine's thread: \(error)") }
   }
 
   /// Give up preparing namespaces that are being added, from now on.
@@ -112,7 +117,6 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   deinit {
     shard.stop()
     for signal in signals.values { signal.destroy() }
-    close(alarmEvent)
     pthread_mutex_destroy(&changing)
     pthread_mutex_destroy(&linking)
   }
@@ -369,11 +373,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     _ = takeAlarm()
   }
 
-  public var alarm: Int32 { alarmEvent }
+  public var alarm: Int32 { alarmEvent.descriptor }
 
   public func takeAlarm() -> String? {
-    var count: UInt64 = 0
-    guard Glibc.read(alarmEvent, &count, 8) == 8 else { return nil }
+    guard alarmEvent.take() > 0 else { return nil }
     return "its memory is gone: the file behind it was truncated, or its medium failed"
   }
 

@@ -62,9 +62,10 @@ final class NamespaceMemory: @unchecked Sendable {
     }
     let threads = max(1, min(NamespaceMemory.threadsMax, sysconf(Int32(_SC_NPROCESSORS_ONLN))))
     let work = Work(pieces: (count + NamespaceMemory.pieceBytes - 1) / NamespaceMemory.pieceBytes)
-    let workers = (0..<threads).map { _ in
-      WorkerThread(name: "nvmepf-prefault") { [self] in touchPieces(work, isInterrupted) }
+    let workers = (0..<threads).compactMap { _ in
+      try? WorkerThread(name: "nvmepf-prefault") { [self] in touchPieces(work, isInterrupted) }
     }
+    if workers.isEmpty { touchPieces(work, isInterrupted) }
     while !work.isDone {
       if work.waitForProgress(milliseconds: 1000) { continue }
       progress(min(count, work.touched * NamespaceMemory.pieceBytes), count)

@@ -130,12 +130,12 @@ private final class Opening: Sendable {
 
   init(_ open: @escaping @Sendable () throws(StorageError) -> StorageDevice) {
     let opening = Unmanaged.passRetained(self)
-    WorkerThread(name: "nvmepf-open") {
+    WorkerThread.runDetached(name: "nvmepf-open") {
       let opening = opening.takeRetainedValue()
       let result = Result { () throws(StorageError) in try open() }
       opening.result.withLock { $0 = result }
       opening.done.raise()
-    }.detach()
+    }
   }
 
   /// - Returns: nil when there is no result in time, or the wait was interrupted.

@@ -44,25 +44,25 @@ final class Shard: @unchecked Sendable {
   /// The first page of doorbells.
   private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
   /// Signalled when the client's memory is gone.
-  private let alarm: Int32
+  private let alarm: EventDescriptor
   private let tell: @Sendable (EndpointEvent) -> Void
   private let configuration: Configuration
   private var thread: WorkerThread?
 
   /// - Parameters:
   ///   - doorbells: the page that the host maps; it must outlive the shard, or the next `setDoorbells`.
-  ///   - alarm: an eventfd, signalled when the client's memory is gone; it must outlive the shard.
+  ///   - alarm: raised when the client's memory is gone.
   ///   - tell: called on the engine's thread; it must not block.
   init(
-    _ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, alarm: Int32,
+    _ configuration: Configuration, doorbells: UnsafeMutablePointer<Atomic<UInt32>>, alarm: EventDescriptor,
     tell: @escaping @Sendable (EndpointEvent) -> Void
-  ) {
+  ) throws(SystemError) {
     self.alarm = alarm
     self.tell = tell
     self.configuration = configuration
     self.doorbells = doorbells
     let recording = configuration.recording
-    thread = WorkerThread(name: "nvmepf-shard0", core: configuration.core) { [self] in
+    thread = try WorkerThread(name: "nvmepf-shard0", core: configuration.core) { [self] in
       if let recording {
         let producer = RingProducer(recording.ring, whenFull: recording.whenFull)
         run(
@@ -222,10 +222,7 @@ final class Shard: @unchecked Sendable {
   }
 
   @inline(never)
-  private func raiseAlarm() {
-    var one: UInt64 = 1
-    _ = write(alarm, &one, 8)
-  }
+  private func raiseAlarm() { alarm.raise() }
 
   private func checkpoint<R: Recorder & ~Copyable>(
     _ controller: borrowing Controller, _ port: inout LiveRecordingPort<R>, _ state: UnsafeMutableRawBufferPointer

@@ -8,19 +8,30 @@ public final class WorkerThread: @unchecked Sendable {
   /// - Parameters:
   ///   - name: at most 15 bytes, as `top` shows it.
   ///   - core: the only core that it may run on; nil for any.
-  public init(name: String, core: Int? = nil, _ body: @escaping @Sendable () -> Void) {
-    let start = Start(name: name, core: core, body: body)
+  ///   - handlesSignals: false blocks all signals of the thread, which then cannot be interrupted.
+  public init(
+    name: String, core: Int? = nil, handlesSignals: Bool = true, _ body: @escaping @Sendable () -> Void
+  ) throws(SystemError) {
+    let start = Unmanaged.passRetained(Start(name: name, core: core, handlesSignals: handlesSignals, body: body))
     let error = pthread_create(
       &handle, nil,
       { argument in
         let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
         nvmepf_name_thread(String(start.name.prefix(15)))
         if let core = start.core { nvmepf_pin_thread(Int32(core)) }
-        WorkerThread.allowInterruptions()
+        if start.handlesSignals { WorkerThread.allowInterruptions() } else { WorkerThread.blockSignals() }
         start.body()
         return nil
-      }, Unmanaged.passRetained(start).toOpaque())
-    precondition(error == 0, "no thread can be made: \(String(cString: strerror(error)))")
+      }, start.toOpaque())
+    guard error == 0 else {
+      start.release()
+      throw SystemError(code: error)
+    }
+  }
+
+  /// Run a closure on a thread that nobody waits for; here, where no thread can be started.
+  public static func runDetached(name: String, _ body: @escaping @Sendable () -> Void) {
+    do throws(SystemError) { try WorkerThread(name: name, body).detach() } catch { body() }
   }
 
   /// Make a system call that the thread may be stuck in fail with EINTR.
@@ -33,6 +44,12 @@ public final class WorkerThread: @unchecked Sendable {
     sigemptyset(&set)
     sigaddset(&set, SIGURG)
     pthread_sigmask(SIG_UNBLOCK, &set, nil)
+  }
+
+  private static func blockSignals() {
+    var all = sigset_t()
+    sigfillset(&all)
+    pthread_sigmask(SIG_BLOCK, &all, nil)
   }
 
   /// A handler that does nothing but be there.
@@ -51,11 +68,13 @@ public final class WorkerThread: @unchecked Sendable {
   private final class Start {
     let name: String
     let core: Int?
+    let handlesSignals: Bool
     let body: @Sendable () -> Void
 
-    init(name: String, core: Int?, body: @escaping @Sendable () -> Void) {
+    init(name: String, core: Int?, handlesSignals: Bool, body: @escaping @Sendable () -> Void) {
       self.name = name
       self.core = core
+      self.handlesSignals = handlesSignals
       self.body = body
     }
   }

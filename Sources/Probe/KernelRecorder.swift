@@ -1,6 +1,7 @@
 import CBPF
 import Events
 import Glibc
+import Platform
 import Synchronization
 import Trace
 
@@ -27,8 +28,7 @@ public final class KernelRecorder: @unchecked Sendable {
   private let withoutRoom = Atomic<UInt64>(0)
   private let clockError = Atomic<UInt64>(0)
   private let stopping = Atomic<Bool>(false)
-  private var thread = pthread_t()
-  private var hasThread = false
+  private var thread: WorkerThread?
 
   // The thread's.
   private var clock: KernelClock
@@ -128,14 +128,12 @@ public final class KernelRecorder: @unchecked Sendable {
     }
     // Not before `begin`: a stream starts there, and would move older events to that one moment.
     try probes.start()
-    let error = pthread_create(
-      &thread, nil,
-      { argument in
-        Unmanaged<KernelRecorder>.fromOpaque(argument!).takeUnretainedValue().run()
-        return nil
-      }, Unmanaged.passUnretained(self).toOpaque())
-    guard error == 0 else { throw ProbeError("no thread for the probes' events: \(String(cString: strerror(error)))") }
-    hasThread = true
+    do throws(SystemError) {
+      // It ends before the recorder goes.
+      thread = try WorkerThread(name: "nvmepf-kernel", handlesSignals: false) {
+        [recorder = Unmanaged.passUnretained(self)] in recorder.takeUnretainedValue().run()
+      }
+    } catch { throw ProbeError("cannot start a thread for the probes' events: \(error)") }
   }
 
   deinit {
@@ -145,16 +143,13 @@ public final class KernelRecorder: @unchecked Sendable {
 
   /// Detach the probes, take what is left, and close the streams.
   public func stop() {
-    guard hasThread else { return }
-    hasThread = false
+    guard let thread else { return }
+    self.thread = nil
     stopping.store(true, ordering: .releasing)
-    pthread_join(thread, nil)
+    thread.join()
   }
 
   private func run() {
-    var all = sigset_t()
-    sigfillset(&all)
-    pthread_sigmask(SIG_BLOCK, &all, nil)
     while !stopping.load(ordering: .acquiring) {
       // A stream's times never go back. So a look comes before the events are taken and its gaps behind them: the other
       // way round, events from before the look would get its time.

@@ -1,6 +1,7 @@
 import CPlatform
 import CUring
 import Glibc
+import Platform
 import Synchronization
 
 /// Why storage cannot be used: one line with the path and what to do.
@@ -73,7 +74,7 @@ public final class StorageDevice: Sendable {
     let descriptors = [isDirect ? directDescriptor : -1, claim, bufferedDescriptor].filter { $0 >= 0 }
     let close: @Sendable () -> Void = { for descriptor in descriptors { Glibc.close(descriptor) } }
     // A file system that does not answer must not hold up who removes a namespace.
-    if mayBlock { DetachedThread.run(close) } else { close() }
+    if mayBlock { WorkerThread.runDetached(name: "nvmepf-close", close) } else { close() }
   }
 
   /// Whether what is aligned passes the page cache by.

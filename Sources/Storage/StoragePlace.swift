@@ -51,23 +51,3 @@ struct StoragePlace: ~Copyable {
     return opened
   }
 }
-
-/// A thread that nobody waits for, for calls that may never return.
-enum DetachedThread {
-  static func run(_ body: @escaping @Sendable () -> Void) {
-    final class Body: Sendable {
-      let run: @Sendable () -> Void
-      init(_ run: @escaping @Sendable () -> Void) { self.run = run }
-    }
-    var thread = pthread_t()
-    let argument = Unmanaged.passRetained(Body(body))
-    let error = pthread_create(
-      &thread, nil,
-      { argument in
-        Unmanaged<Body>.fromOpaque(argument!).takeRetainedValue().run()
-        return nil
-      }, argument.toOpaque())
-    guard error == 0 else { return argument.takeRetainedValue().run() }
-    pthread_detach(thread)
-  }
-}

@@ -1,12 +1,12 @@
-import CPlatform
 import Glibc
+import Platform
 import Synchronization
 
 /// A thread that drains rings into a trace until it is told to stop.
 public final class RecorderThread: Sendable {
   public let progress: RecordingProgress
   private let state: State
-  private let thread: pthread_t
+  private let thread: WorkerThread
 
   /// What both threads see.
   private final class State: @unchecked Sendable {
@@ -22,19 +22,10 @@ public final class RecorderThread: Sendable {
   public init(_ writer: sending TraceWriter) throws(TraceError) {
     progress = writer.progress
     state = State(writer)
-    var thread = pthread_t()
-    let context = Unmanaged.passRetained(state)
-    let error = pthread_create(
-      &thread, nil,
-      { context in
-        RecorderThread.run(Unmanaged<State>.fromOpaque(context!).takeRetainedValue())
-        return nil
-      }, context.toOpaque())
-    guard error == 0 else {
-      context.release()
-      throw TraceError.system("cannot start the recorder", error)
-    }
-    self.thread = thread
+    // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
+    do throws(SystemError) {
+      thread = try WorkerThread(name: "nvmepf-writer", handlesSignals: false) { [state] in RecorderThread.run(state) }
+    } catch { throw TraceError.system("cannot start the recorder", error.code) }
   }
 
   /// Record this ring too.
@@ -45,16 +36,11 @@ public final class RecorderThread: Sendable {
   public func stop(isWorthKeeping: Bool = false) -> RecordingSummary {
     state.isWorthKeeping.store(isWorthKeeping, ordering: .relaxed)
     state.stopping.store(true, ordering: .releasing)
-    pthread_join(thread, nil)
+    thread.join()
     return state.summary!
   }
 
   private static func run(_ state: State) {
-    nvmepf_name_thread("nvmepf-writer")
-    // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
-    var all = sigset_t()
-    sigfillset(&all)
-    pthread_sigmask(SIG_BLOCK, &all, nil)
     while !state.stopping.load(ordering: .acquiring) {
       if state.writer.drain() { continue }
       var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)

@@ -1,12 +1,13 @@
 import CPlatform
 import Glibc
 import LocalSocket
+import Platform
 
 /// Serves a device on a UNIX socket, to one client at a time.
 public final class Server: @unchecked Sendable {
   private let listener: LocalListener
   /// Signalled to end the serving.
-  private let wake: Int32
+  private let wake: EventDescriptor
 
   /// How long a client may leave a message half sent or a reply unread: it sends a message at once, or it is stuck.
   private static let patienceMs: Int32 = 10_000
@@ -37,20 +38,20 @@ public final class Server: @unchecked Sendable {
     self.clock = clock
     self.silenceMs = silenceMs
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
-    wake = nvmepf_eventfd()
+    do throws(SystemError) { wake = try EventDescriptor() } catch {
+      throw .system("cannot make an event descriptor", error.code)
+    }
   }
 
   deinit {
     for client in silent { close(client.socket) }
-    close(wake)
   }
 
   public var path: String { listener.path }
 
   /// End `serve`, from any thread or a signal handler.
   public func stop() {
-    var one: UInt64 = 1
-    _ = write(wake, &one, 8)
+    wake.raise()
   }
 
   /// Wait for a client and serve it until it leaves.
@@ -58,7 +59,7 @@ public final class Server: @unchecked Sendable {
   /// - Throws: what the client did against the protocol; it is disconnected, and the next can be served.
   public func serve(_ device: some Device) throws(VFIOUserError) -> Bool {
     guard let socket = try nextClient() else { return false }
-    var session = Session(Connection(socket, wake: wake, patienceMs: Server.patienceMs), tell: tell)
+    var session = Session(Connection(socket, wake: wake.descriptor, patienceMs: Server.patienceMs), tell: tell)
     guard device.connected() else {
       throw VFIOUserError(.protocolViolation, "a client was turned away: no memory for its doorbells")
     }
@@ -91,7 +92,7 @@ public final class Server: @unchecked Sendable {
   private func nextClient() throws(VFIOUserError) -> Int32? {
     passOver()
     while true {
-      var polled = [wake, listener.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+      var polled = [wake.descriptor, listener.descriptor].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
       polled += silent.map { pollfd(fd: $0.socket, events: Int16(POLLIN), revents: 0) }
       let count = poll(&polled, nfds_t(polled.count), clock.milliseconds(until: silent.map(\.deadlineNs).min()))
       guard count >= 0 else { continue }
@@ -132,7 +133,7 @@ public final class Server: @unchecked Sendable {
   private enum Arrival { case message, left, alarm, stopped }
 
   private func waitForMessage(_ socket: Int32, _ device: some Device) -> Arrival {
-    var polled = [wake, device.alarm, socket].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
+    var polled = [wake.descriptor, device.alarm, socket].map { pollfd(fd: $0, events: Int16(POLLIN), revents: 0) }
     while true {
       guard poll(&polled, nfds_t(polled.count), -1) > 0 else { continue }
       if polled[0].revents != 0 { return .stopped }

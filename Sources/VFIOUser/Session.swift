@@ -1,4 +1,5 @@
 import Glibc
+import Platform
 
 /// One client's connection: its messages, its memory, its interrupt descriptors.
 struct Session: ~Copyable {

@@ -43,34 +43,51 @@ final class Jobs: @unchecked Sendable {
 
   func start(_ session: Session) {
     let (path, recording) = (session.socketPath, session.hostRecording)
-    _ = WorkerThread(name: "nvmepf-jobs") { [self] in
-      do throws(HostError) {
-        try run(HostController(path: path, recording: recording, timeoutNs: timeoutNs, stop: stopFlag))
-      } catch { fail(error) }
-      isOver.store(true, ordering: .releasing)
-      kill(getpid(), SIGCHLD)
+    do throws(SystemError) {
+      _ = try WorkerThread(name: "nvmepf-jobs") { [self] in
+        do throws(HostError) {
+          try run(HostController(path: path, recording: recording, timeoutNs: timeoutNs, stop: stopFlag))
+        } catch { fail(error.description) }
+        end()
+      }
+    } catch {
+      fail("cannot start a thread for the workload: \(error)")
+      end()
     }
+  }
+
+  private func end() {
+    isOver.store(true, ordering: .releasing)
+    kill(getpid(), SIGCHLD)
   }
 
   private func run(_ controller: HostController) throws(HostError) {
     let sleeps = HostController.needsSleep(threads: count, hasEngine: true)
-    let threads = (0..<count).map { job in
-      var workload = workload
-      workload.seed = UInt64(job + 1)
-      return WorkerThread(name: "nvmepf-job\(job)") { [self, workload] in
-        do throws(HostError) {
-          let result = try workload.run(on: controller, sleeps: sleeps)
-          results.withLock { $0.append(result) }
-        } catch { fail(error) }
-      }
+    var threads: [WorkerThread] = []
+    do throws(SystemError) {
+      for job in 0..<count { threads.append(try thread(job, controller, sleeps: sleeps)) }
+    } catch {
+      fail("cannot start a thread for job \(threads.count) of \(count): \(error)")
+      stopFlag.stop()
     }
     for thread in threads { thread.join() }
     // One that has lost commands may not answer this either, and is left by disconnecting.
     if !isBroken.load(ordering: .relaxed) { try controller.shutDown() }
   }
 
-  private func fail(_ error: HostError) {
-    complain(error.description)
+  private func thread(_ job: Int, _ controller: HostController, sleeps: Bool) throws(SystemError) -> WorkerThread {
+    var workload = workload
+    workload.seed = UInt64(job + 1)
+    return try WorkerThread(name: "nvmepf-job\(job)") { [self, workload] in
+      do throws(HostError) {
+        let result = try workload.run(on: controller, sleeps: sleeps)
+        results.withLock { $0.append(result) }
+      } catch { fail(error.description) }
+    }
+  }
+
+  private func fail(_ problem: String) {
+    complain(problem)
     isBroken.store(true, ordering: .relaxed)
   }
 

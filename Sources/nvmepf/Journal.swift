@@ -40,8 +40,14 @@ final class Journal: Sendable {
     var (all, before) = (sigset_t(), sigset_t())
     sigfillset(&all)
     pthread_sigmask(SIG_SETMASK, &all, &before)
-    _ = WorkerThread(name: "nvmepf-log") { [journal = Unmanaged.passRetained(self)] in
-      journal.takeUnretainedValue().writeTexts()
+    do throws(SystemError) {
+      _ = try WorkerThread(name: "nvmepf-log") { [journal = Unmanaged.passRetained(self)] in
+        journal.takeUnretainedValue().writeTexts()
+      }
+    } catch {
+      let line = Array("nvmepf: cannot start a thread: \(error)\n".utf8)
+      _ = Glibc.write(STDERR_FILENO, line, line.count)
+      exit(1)
     }
     pthread_sigmask(SIG_SETMASK, &before, nil)
   }

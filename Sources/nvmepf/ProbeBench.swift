@@ -57,14 +57,16 @@ struct ProbeBench {
       try KernelRecorder(probes, directory: directory.path, traceID: id, clock: .same)
     }
     let begin = Clock.monotonicNs()
-    let producer = WorkerThread(name: "nvmepf-events", core: 0) { [seconds] in
-      var events = 0.0
-      while true {
-        let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
-        if elapsed >= seconds { return }
-        if let rate, events > elapsed * rate { continue }
-        probes.emitForMeasurement()
-        events += Double(Probes.measuredEvents)
+    let producer = try Failure.wrap { [seconds] () throws(SystemError) in
+      try WorkerThread(name: "nvmepf-events", core: 0) {
+        var events = 0.0
+        while true {
+          let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
+          if elapsed >= seconds { return }
+          if let rate, events > elapsed * rate { continue }
+          probes.emitForMeasurement()
+          events += Double(Probes.measuredEvents)
+        }
       }
     }
     producer.join()

@@ -116,7 +116,7 @@ final class Session: Watched {
         }
       } else {
         recorder = nil
-        discarder = WorkerThread(name: "nvmepf-discard") { RingConsumer.discard(ring) }
+        discarder = try Session.thread("nvmepf-discard") { RingConsumer.discard(ring) }
       }
       tellOfDeniedWrites(configuration)
     } catch {
@@ -136,20 +136,28 @@ final class Session: Watched {
   /// Serve clients, one after the other, until `finish`.
   func start() throws(Failure) {
     let (server, function, logger) = (server, function, logger)
-    do throws(ControlError) {
-      control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
-    } catch {
-      try? finish()
-      throw Failure(description: error.description)
-    }
-    serving = WorkerThread(name: "nvmepf-serve") {
-      while true {
-        do throws(VFIOUserError) {
-          guard try server.serve(function) else { return }
-        } catch {
-          logger.warning("\(error.description)")
+    do throws(Failure) {
+      control = try Failure.wrap { () throws(ControlError) in
+        try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
+      }
+      serving = try Session.thread("nvmepf-serve") {
+        while true {
+          do throws(VFIOUserError) {
+            guard try server.serve(function) else { return }
+          } catch {
+            logger.warning("\(error.description)")
+          }
         }
       }
+    } catch {
+      try? finish()
+      throw error
+    }
+  }
+
+  private static func thread(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Failure) -> WorkerThread {
+    do throws(SystemError) { return try WorkerThread(name: name, body) } catch {
+      throw Failure(description: "cannot start a thread: \(error)")
     }
   }
 
@@ -201,7 +209,7 @@ final class Session: Watched {
   private func endServing() -> Bool {
     let ended = Signal()
     function.interruptPreparation()
-    _ = WorkerThread(name: "nvmepf-end") { [control, server, serving, function] in
+    WorkerThread.runDetached(name: "nvmepf-end") { [control, server, serving, function] in
       control?.stop()
       server.stop()
       serving?.join()

@@ -71,7 +71,7 @@ final class RecordedEndpoint {
     let server = try Server(path: socket)
     self.function = function
     self.server = server
-    serving = WorkerThread(name: "serve") {
+    serving = try WorkerThread(name: "serve") {
       while (try? server.serve(function)) != false {}
     }
   }

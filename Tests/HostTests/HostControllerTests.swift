@@ -18,7 +18,7 @@ final class Served {
     let server = try Server(path: path)
     let function = try EndpointFunction(EndpointConfiguration(backend: backend, ioQueuesMax: 4))
     (self.server, self.function) = (server, function)
-    thread = WorkerThread(name: "serve") { while (try? server.serve(function)) ?? true {} }
+    thread = try WorkerThread(name: "serve") { while (try? server.serve(function)) ?? true {} }
   }
 
   deinit {

@@ -45,7 +45,7 @@ final class Served {
     let function = try EndpointFunction(
       EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 4), tell: { told.add("\($0)") })
     (self.server, self.function) = (server, function)
-    thread = WorkerThread(name: "serve") {
+    thread = try WorkerThread(name: "serve") {
       // What a client does against the protocol costs it its connection, nobody else's.
       while (try? server.serve(function)) ?? true {}
     }
