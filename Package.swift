@@ -3,10 +3,15 @@ import PackageDescription
 
 /// Every Swift target: warnings are errors, and in release builds the bodies of all functions are visible to the whole
 /// package, so that the engine, generic over its port, is specialised for each port in each module that drives it.
-let settings: [SwiftSetting] = [
+let toolSettings: [SwiftSetting] = [
   .treatAllWarnings(as: .error),
   .unsafeFlags(["-cross-module-optimization"], .when(configuration: .release)),
 ]
+
+/// Tests/Fuzz/run.sh instruments all targets except the build's own tools, which must link and run as they are.
+let isFuzzed = Context.environment["NVMEPF_FUZZ"] != nil
+let settings =
+  toolSettings + (isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer,address", "-enable-testing"])] : [])
 
 let package = Package(
   name: "nvmepf",
@@ -37,9 +42,10 @@ let package = Package(
     .target(name: "Target", dependencies: ["Chance", "NVMe"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     // What an event is: the table, what is made from it, and the types.
-    .target(name: "EventTable", swiftSettings: settings),
+    .target(name: "EventTable", swiftSettings: toolSettings),
     .executableTarget(
-      name: "event-generator", dependencies: ["EventTable"], path: "Sources/EventGenerator", swiftSettings: settings),
+      name: "event-generator", dependencies: ["EventTable"], path: "Sources/EventGenerator",
+      swiftSettings: toolSettings),
     .plugin(name: "GenerateEvents", capability: .buildTool(), dependencies: ["event-generator"]),
     .target(name: "Events", dependencies: ["EventTable"], swiftSettings: settings, plugins: ["GenerateEvents"]),
     // Clocks, threads, waiting.
@@ -153,7 +159,7 @@ let package = Package(
 )
 
 // Tests/Fuzz/run.sh builds this library, instrumented for libFuzzer, and links each of its entry points with it.
-if Context.environment["NVMEPF_FUZZ"] != nil {
+if isFuzzed {
   package.products.append(.library(name: "Fuzz", type: .static, targets: ["Fuzz"]))
   package.targets.append(
     .target(

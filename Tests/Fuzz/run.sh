@@ -19,9 +19,10 @@ done
 [ ${#targets[@]} -gt 0 ] || targets=("${all[@]}")
 
 build=$PWD/.build-fuzz
-flags=(-c release -Xswiftc -sanitize=fuzzer,address -Xswiftc -enable-testing -Xcc -fsanitize=address)
 echo "building the fuzzed library"
-NVMEPF_FUZZ=1 swift build --scratch-path "$build" --product Fuzz "${flags[@]}" 2>&1 | grep -E 'error|Compiling|Build' | tail -1
+# Package.swift has the flags for Swift.
+NVMEPF_FUZZ=1 swift build --scratch-path "$build" --product Fuzz -c release -Xcc -fsanitize=address 2>&1 |
+  grep -E 'error|Compiling|Build' | tail -1
 library=$build/release/libFuzz.a
 
 # The entry points of a target. Traces are mutated behind their checksums; every fourth time as any bytes are.
