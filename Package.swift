@@ -35,7 +35,7 @@ let package = Package(
       name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
       linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
-    .plugin(name: "EmbedBPF", capability: .buildTool()),
+    .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
     .target(name: "NVMe", swiftSettings: settings),
     // Numbers from a seed: no import, so that the engine can use it.
     .target(name: "Chance", swiftSettings: settings),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What an event is, how it is emitted, and what is remembered between two probes. */
+/* How an event is emitted, and what is remembered between two probes. events.h, made from the event table, has the kinds. */
+#include "events.h"
 
 /* Set before loading. */
 const volatile u32 only_qid = ~0u;
@@ -10,50 +11,11 @@ const volatile u64 cq_work = 0;
 /* Set when every probe is attached and the recording has begun: earlier events would be half of what happened. */
 volatile u32 recording;
 
-/* Kinds of events: EventKind of Sources/Trace. */
-enum kind {
-	REGISTER_WRITE = 2,
-	DOORBELL = 3,
-	FETCH = 4,
-	READ = 5,
-	SEGMENT = 7,
-	COMPLETION = 8,
-	INTERRUPT = 9,
-	SUBMIT = 20,
-	EXECUTE_BEGIN = 22,
-	EXECUTE_END = 23,
-	REQUEST = 51,
-	WORK = 52,
-	WORK_END = 53,
-	RESPONSE = 54,
-	COMPLETION_QUEUED = 55,
-	INTERRUPT_REQUEST = 56,
-	WINDOW = 57,
-	QUEUE = 58,
-	STATUS = 59,
-	LINK = 60,
-	EVENT = 61,
-	DROPPED = 62,
-	BLOCK = 63,
-	ENTRY = 65,
-	QUEUE_STATE = 66,
-};
-
 enum role { TARGET = 0, HOST = 1 };
-enum work { WORK_COMMAND = 0, WORK_COMPLETION_QUEUE = 1 };
 
 /* Values of the kernel's enums, which its interface has fixed. */
 #define DMA_TO_DEVICE 1
 #define DMA_FROM_DEVICE 2
-
-#define FLAG_FROM_HOST 0x01
-#define FLAG_FAILED 0x02
-#define FLAG_MMIO 0x08
-#define FLAG_CUT 0x10
-#define FLAG_BYTES 0x80
-
-#define WINDOW_UNMAPPED 0x01
-#define WINDOW_COMPLETION_QUEUE 0x04
 
 /* A controller in the programs: its identifier, and in bits 23:16 which of those that have had it. */
 #define NO_CONTROLLER 0xffff
@@ -76,10 +38,25 @@ struct event {
 	u8 padding[2];
 };
 
+#define AT(field, offset) _Static_assert(__builtin_offsetof(struct event, field) == offset, #field)
+AT(a, 16);
+AT(b, 24);
+AT(qid, 32);
+AT(cid, 34);
+AT(controller, 36);
+AT(kind, 38);
+AT(flags, 39);
+AT(length, 40);
+AT(role, 44);
+AT(generation, 45);
+_Static_assert(sizeof(struct event) == 48, "RawEvent.headerSize");
+
+/* A submission queue entry follows. */
 struct event_sqe {
 	struct event event;
-	u8 bytes[64];
+	u8 bytes[FETCH_TAIL_BYTES];
 };
+_Static_assert(FETCH_TAIL_BYTES == 64 && ENTRY_TAIL_BYTES == 64, "a submission queue entry has 64 bytes");
 
 struct event_list {
 	struct event event;
@@ -214,16 +191,17 @@ static __always_inline void *reserve(u64 size)
 	return e;
 }
 
-static __always_inline void name(struct event *e, u8 kind, u8 flags, u8 role,
-				 u32 controller, u16 qid, u16 cid)
+static __always_inline void fill(struct event *e, u8 role, u32 controller, struct fields f)
 {
-	e->kind = kind;
-	e->flags = flags;
+	e->kind = f.kind;
+	e->flags = f.flags;
 	e->role = role;
 	e->controller = (u16)controller;
 	e->generation = (u8)(controller >> 16);
-	e->qid = qid;
-	e->cid = cid;
+	e->qid = f.qid;
+	e->cid = f.cid;
+	e->a = f.a;
+	e->b = f.b;
 }
 
 static __always_inline u32 span(u64 end, u64 begin)
@@ -235,39 +213,39 @@ static __always_inline u32 span(u64 end, u64 begin)
 	return ns > ~0u ? ~0u : (u32)ns;
 }
 
-static __always_inline u64 pair(u32 low, u32 high)
-{
-	return (u64)high << 32 | low;
-}
-
 static __always_inline bool wanted(u16 qid)
 {
 	return only_qid == ~0u || only_qid == qid;
 }
 
 /* An event without further bytes, of whatever queue. */
-static __always_inline int emit_any(u8 role, u8 kind, u8 flags, u32 controller,
-				    u16 qid, u16 cid, u64 a, u64 b)
+static __always_inline int emit_any(u8 role, u32 controller, struct fields f)
 {
 	struct event *e = reserve(sizeof(*e));
 
 	if (!e)
 		return 0;
-	name(e, kind, flags, role, controller, qid, cid);
-	e->a = a;
-	e->b = b;
+	fill(e, role, controller, f);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 
-static __always_inline int emit_as(u8 role, u8 kind, u8 flags, u32 controller,
-				   u16 qid, u16 cid, u64 a, u64 b)
+static __always_inline int emit_as(u8 role, u32 controller, struct fields f)
 {
-	return wanted(qid) ? emit_any(role, kind, flags, controller, qid, cid, a, b) : 0;
+	return wanted(f.qid) ? emit_any(role, controller, f) : 0;
 }
 
-static __always_inline int emit(u8 kind, u8 flags, u32 controller, u16 qid,
-				u16 cid, u64 a, u64 b)
+static __always_inline int emit(u32 controller, struct fields f)
 {
-	return emit_as(TARGET, kind, flags, controller, qid, cid, a, b);
+	return emit_as(TARGET, controller, f);
+}
+
+/* An event with a submission queue entry. */
+static __always_inline void submit_entry(struct event_sqe *e, u8 role, u32 controller, struct fields f, void *sqe)
+{
+	fill(&e->event, role, controller, f);
+	e->event.length = sizeof(e->bytes);
+	if (bpf_probe_read_kernel(e->bytes, sizeof(e->bytes), sqe))
+		__builtin_memset(e->bytes, 0, sizeof(e->bytes));
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }

@@ -26,10 +26,9 @@ static __always_inline u16 host_qid(struct request *rq)
 	return BPF_CORE_READ(rq, q, queuedata) ? BPF_CORE_READ(rq, mq_hctx, queue_num) + 1 : 0;
 }
 
-static __always_inline int emit_host(u8 kind, u8 flags, u32 controller, u16 qid,
-				     u16 cid, u64 a, u64 b)
+static __always_inline int emit_host(u32 controller, struct fields f)
 {
-	return emit_as(HOST, kind, flags, controller, qid, cid, a, b);
+	return emit_as(HOST, controller, f);
 }
 
 /* The whole entry. A PCI driver fills in the data pointer only afterwards. */
@@ -40,15 +39,8 @@ static __always_inline int host_entry(u32 controller, u16 qid, u16 cid, void *sq
 	if (!wanted(qid))
 		return 0;
 	e = reserve(sizeof(*e));
-	if (!e)
-		return 0;
-	name(&e->event, ENTRY, 0, HOST, controller, qid, cid);
-	e->event.a = 0;
-	e->event.b = 0;
-	e->event.length = 64;
-	if (bpf_probe_read_kernel(e->bytes, 64, sqe))
-		__builtin_memset(e->bytes, 0, 64);
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	if (e)
+		submit_entry(e, HOST, controller, entry((struct entry_fields){ .qid = qid, .cid = cid }), sqe);
 	return 0;
 }
 
@@ -61,7 +53,12 @@ int tp_nvme_setup_cmd(u64 *ctx)
 	u8 sqe[48] = {};
 
 	bpf_probe_read_kernel(sqe, 48, (void *)ctx[1]);
-	emit_host(SUBMIT, sqe[0], controller, qid, *(u16 *)(sqe + 2), qid ? *(u64 *)(sqe + 40) : 0, 0);
+	emit_host(controller, submit((struct submit_fields){
+		.opcode = sqe[0],
+		.qid = qid,
+		.cid = *(u16 *)(sqe + 2),
+		.slba = qid ? *(u64 *)(sqe + 40) : 0,
+	}));
 	return host_entry(controller, qid, *(u16 *)(sqe + 2), (void *)ctx[1]);
 }
 
@@ -74,8 +71,8 @@ int tp_nvme_sq(u64 *ctx)
 	u16 cid = 0;
 
 	bpf_probe_read_kernel(&cid, 2, BPF_CORE_READ(nr, cmd) + 2);
-	return emit_host(QUEUE_STATE, 0, host_controller(BPF_CORE_READ(nr, ctrl)), host_qid(rq), cid,
-			 pair((u16)ctx[1], (u16)ctx[2]), 0);
+	return emit_host(host_controller(BPF_CORE_READ(nr, ctrl)), queue_state((struct queue_state_fields){
+		.qid = host_qid(rq), .cid = cid, .head = (u16)ctx[1], .tail = (u16)ctx[2] }));
 }
 
 SEC("raw_tracepoint/nvme_complete_rq")
@@ -84,10 +81,18 @@ int tp_nvme_complete_rq(u64 *ctx)
 	struct request *rq = (void *)ctx[0];
 	struct nvme_request *nr = host_request(rq);
 	u16 qid = host_qid(rq), cid = 0;
+	u64 result;
 
 	bpf_probe_read_kernel(&cid, 2, BPF_CORE_READ(nr, cmd) + 2);
-	return emit_host(COMPLETION, 0, host_controller(BPF_CORE_READ(nr, ctrl)), qid, cid, BPF_CORE_READ(nr, result.u64),
-			 pair((u32)qid << 16, (u32)cid | (u32)BPF_CORE_READ(nr, status) << 17));
+	result = BPF_CORE_READ(nr, result.u64);
+	return emit_host(host_controller(BPF_CORE_READ(nr, ctrl)), completion((struct completion_fields){
+		.cqid = qid,
+		.cid = cid,
+		.dw0 = result,
+		.dw1 = result >> 32,
+		.dw2 = (u32)qid << 16,
+		.dw3 = (u32)cid | (u32)BPF_CORE_READ(nr, status) << 17,
+	}));
 }
 
 static __always_inline struct nvme_ctrl *host_device(struct nvme_queue *queue)
@@ -96,24 +101,26 @@ static __always_inline struct nvme_ctrl *host_device(struct nvme_queue *queue)
 }
 
 /* Was the doorbell written with this command? The driver remembers the tail that it last wrote. */
-static __always_inline int doorbell(struct blk_mq_hw_ctx *hctx)
+static __always_inline int doorbell_written(struct blk_mq_hw_ctx *hctx)
 {
 	struct nvme_queue *queue = BPF_CORE_READ(hctx, driver_data);
 	u16 tail = BPF_CORE_READ(queue, sq_tail);
 
 	if (BPF_CORE_READ(queue, last_sq_tail) != tail)
 		return 0;
-	return emit_host(DOORBELL, 0, host_controller(host_device(queue)), BPF_CORE_READ(queue, qid), 0, tail, 0);
+	return emit_host(host_controller(host_device(queue)), doorbell((struct doorbell_fields){
+		.qid = BPF_CORE_READ(queue, qid), .value = tail }));
 }
 
 SEC("fexit/nvme_queue_rq")
-int exit_nvme_queue_rq(u64 *ctx) { return doorbell((void *)ctx[0]); }
+int exit_nvme_queue_rq(u64 *ctx) { return doorbell_written((void *)ctx[0]); }
 SEC("fexit/nvme_commit_rqs")
-int exit_nvme_commit_rqs(u64 *ctx) { return doorbell((void *)ctx[0]); }
+int exit_nvme_commit_rqs(u64 *ctx) { return doorbell_written((void *)ctx[0]); }
 
 static __always_inline int host_interrupt(struct nvme_queue *queue)
 {
-	return emit_host(INTERRUPT, 0, host_controller(host_device(queue)), BPF_CORE_READ(queue, qid), 0, 0, 0);
+	return emit_host(host_controller(host_device(queue)), interrupt((struct interrupt_fields){
+		.cqid = BPF_CORE_READ(queue, qid) }));
 }
 
 ON_ENTRY(nvme_irq, host_interrupt((void *)ctx[1]))
@@ -121,12 +128,10 @@ ON_ENTRY(nvme_irq, host_interrupt((void *)ctx[1]))
 /* ------------------------------------------------------------------ */
 /* The block layer above it                                            */
 
-#define BLOCK_COMPLETED 0x01
-#define BLOCK_JOINED 0x02
 #define BLOCK_OPERATION_SHIFT 2
 
 /* Its device is named by major and minor number, where the kernel still tells. */
-static __always_inline int block(struct request *rq, u8 flags, u32 length, u32 status)
+static __always_inline int block_request(struct request *rq, u8 flags, u32 length, u32 error)
 {
 	struct gendisk *disk = 0;
 	u32 major = 0, minor = 0;
@@ -140,7 +145,14 @@ static __always_inline int block(struct request *rq, u8 flags, u32 length, u32 s
 	if (BPF_CORE_READ(rq, bio) != BPF_CORE_READ(rq, biotail))
 		flags |= BLOCK_JOINED;
 	flags |= (BPF_CORE_READ(rq, cmd_flags) & 0x3f) << BLOCK_OPERATION_SHIFT;
-	return emit_any(HOST, BLOCK, flags, NO_CONTROLLER, major, minor, BPF_CORE_READ(rq, __sector), pair(length, status));
+	return emit_any(HOST, NO_CONTROLLER, block((struct block_fields){
+		.flags = flags,
+		.sector = BPF_CORE_READ(rq, __sector),
+		.length = length,
+		.error = error,
+		.major = major,
+		.minor = minor,
+	}));
 }
 
 SEC("raw_tracepoint/block_rq_issue")
@@ -148,8 +160,8 @@ int tp_block_rq_issue(u64 *ctx)
 {
 	struct request *rq = (void *)ctx[0];
 
-	return block(rq, 0, BPF_CORE_READ(rq, __data_len), 0);
+	return block_request(rq, 0, BPF_CORE_READ(rq, __data_len), 0);
 }
 
 SEC("raw_tracepoint/block_rq_complete")
-int tp_block_rq_complete(u64 *ctx) { return block((void *)ctx[0], BLOCK_COMPLETED, ctx[2], (u8)ctx[1]); }
+int tp_block_rq_complete(u64 *ctx) { return block_request((void *)ctx[0], BLOCK_COMPLETED, ctx[2], (u8)ctx[1]); }

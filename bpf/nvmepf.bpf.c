@@ -25,6 +25,7 @@ SEC("syscall")
 int measure(void *ctx __attribute__((unused)))
 {
 	for (u32 i = 0; i < 1000; i++)
-		emit(REQUEST, 2, 1, 1, i, (u64)i << 3, pair(8, 1));
+		emit(1, request((struct request_fields){
+			.opcode = 2, .qid = 1, .cid = i, .slba = (u64)i << 3, .blocks = 8, .nsid = 1 }));
 	return 0;
 }

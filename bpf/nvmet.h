@@ -18,9 +18,14 @@ int tp_nvmet_req_init(u64 *ctx)
 	if (!wanted(qid))
 		return 0;
 	bpf_probe_read_kernel(sqe, 52, (void *)ctx[1]);
-	return emit(REQUEST, sqe[0], controller_of(BPF_CORE_READ(req, sq, ctrl)), qid, *(u16 *)(sqe + 2),
-		    io ? *(u64 *)(sqe + 40) : 0,
-		    pair(io && has_blocks(sqe[0]) ? (u32)*(u16 *)(sqe + 48) + 1 : 0, *(u32 *)(sqe + 4)));
+	return emit(controller_of(BPF_CORE_READ(req, sq, ctrl)), request((struct request_fields){
+		.opcode = sqe[0],
+		.qid = qid,
+		.cid = *(u16 *)(sqe + 2),
+		.slba = io ? *(u64 *)(sqe + 40) : 0,
+		.blocks = io && has_blocks(sqe[0]) ? (u32)*(u16 *)(sqe + 48) + 1 : 0,
+		.nsid = *(u32 *)(sqe + 4),
+	}));
 }
 
 SEC("raw_tracepoint/nvmet_req_complete")
@@ -33,14 +38,15 @@ int tp_nvmet_req_complete(u64 *ctx)
 		return 0;
 	bpf_probe_read_kernel(&cid, 2, BPF_CORE_READ(req, cmd) + 2);
 	bpf_probe_read_kernel(&status, 2, BPF_CORE_READ(req, cqe) + 14);
-	return emit(EXECUTE_END, 0, controller_of(BPF_CORE_READ(req, sq, ctrl)), qid, cid,
-		    pair(status >> 1, BPF_CORE_READ(req, transfer_len)), 0);
+	return emit(controller_of(BPF_CORE_READ(req, sq, ctrl)), execute_end((struct execute_end_fields){
+		.qid = qid, .cid = cid, .status = status >> 1, .bytes = BPF_CORE_READ(req, transfer_len) }));
 }
 
 SEC("raw_tracepoint/nvmet_async_event")
 int tp_nvmet_async_event(u64 *ctx)
 {
-	return emit(EVENT, 0, controller_of((void *)ctx[0]), 0, 0, (u32)ctx[1], 0);
+	return emit(controller_of((void *)ctx[0]), asynchronous_event((struct asynchronous_event_fields){
+		.result = (u32)ctx[1] }));
 }
 
 static __always_inline int executes(struct nvmet_req *req)
@@ -51,8 +57,14 @@ static __always_inline int executes(struct nvmet_req *req)
 	if (!wanted(qid))
 		return 0;
 	bpf_probe_read_kernel(sqe, 52, BPF_CORE_READ(req, cmd));
-	return emit(EXECUTE_BEGIN, sqe[0], controller_of(BPF_CORE_READ(req, sq, ctrl)), qid, *(u16 *)(sqe + 2),
-		    *(u64 *)(sqe + 40), pair((u32)*(u16 *)(sqe + 48) + 1, *(u32 *)(sqe + 4)));
+	return emit(controller_of(BPF_CORE_READ(req, sq, ctrl)), execute_begin((struct execute_begin_fields){
+		.opcode = sqe[0],
+		.qid = qid,
+		.cid = *(u16 *)(sqe + 2),
+		.slba = *(u64 *)(sqe + 40),
+		.blocks = (u32)*(u16 *)(sqe + 48) + 1,
+		.nsid = *(u32 *)(sqe + 4),
+	}));
 }
 
 ON_ENTRY(nvmet_bdev_execute_rw, executes((void *)ctx[0]))

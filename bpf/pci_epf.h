@@ -4,9 +4,9 @@
 /* ------------------------------------------------------------------ */
 /* Commands                                                            */
 
-static __always_inline int work_begins(u64 work)
+static __always_inline int work_begins(u64 item)
 {
-	u64 address = work - bpf_core_field_offset(struct nvmet_pci_epf_iod, work);
+	u64 address = item - bpf_core_field_offset(struct nvmet_pci_epf_iod, work);
 	struct nvmet_pci_epf_iod *iod = (void *)address;
 	struct identity id = identify(iod);
 	struct task *t = task_or_new();
@@ -17,7 +17,8 @@ static __always_inline int work_begins(u64 work)
 	t->qid = id.qid;
 	t->cid = id.cid;
 	t->controller = id.controller;
-	return emit(WORK, WORK_COMMAND, id.controller, id.qid, id.cid, 0, queued_span(work));
+	return emit(id.controller, work((struct work_fields){
+		.work = WORK_COMMAND, .qid = id.qid, .cid = id.cid, .queued = queued_span(item) }));
 }
 
 static __always_inline int work_ends(void)
@@ -26,7 +27,7 @@ static __always_inline int work_ends(void)
 
 	if (!t || !t->iod)
 		return 0;
-	emit(WORK_END, WORK_COMMAND, t->controller, t->qid, t->cid, 0, 0);
+	emit(t->controller, work_end((struct work_end_fields){ .work = WORK_END_COMMAND, .qid = t->qid, .cid = t->cid }));
 	task_end();
 	return 0;
 }
@@ -73,36 +74,37 @@ static __always_inline int transfer_begins(struct nvmet_pci_epf_segment *segment
 }
 
 /* The transfer was of a submission queue entry into its descriptor, or of what a worker does that is not known. */
-static __always_inline int fetched(struct task *t, u8 flags)
+static __always_inline int fetched(struct task *t, bool failed, bool window)
 {
 	u64 address = t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd);
 	struct nvmet_pci_epf_iod *iod = (void *)address;
 	struct identity id = identify(iod);
-	u64 base = BPF_CORE_READ(iod, sq, pci_addr), entry = BPF_CORE_READ(iod, sq, qes);
+	u64 base = BPF_CORE_READ(iod, sq, pci_addr), size = BPF_CORE_READ(iod, sq, qes);
 	u64 offset = t->address - base;
 	struct event_sqe *e;
 
-	if (!entry || t->size != entry || offset >= entry * BPF_CORE_READ(iod, sq, depth))
+	if (!size || t->size != size || offset >= size * BPF_CORE_READ(iod, sq, depth))
 		return 0;
-	t->failed = flags & FLAG_FAILED ? address : 0;
+	t->failed = failed ? address : 0;
 	if (!wanted(id.qid))
 		return 0;
 	e = reserve(sizeof(*e));
 	if (!e)
 		return 0;
-	name(&e->event, FETCH, flags, TARGET, id.controller, id.qid, id.cid);
-	e->event.a = offset / entry;
-	e->event.b = span(e->event.time, t->begin);
-	e->event.length = 64;
-	if (bpf_probe_read_kernel(e->bytes, 64, (void *)t->buf))
-		__builtin_memset(e->bytes, 0, 64);
-	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	submit_entry(e, TARGET, id.controller, fetch((struct fetch_fields){
+		.flags = (failed ? FETCH_FAILED : 0) | (window ? FETCH_WINDOW : 0),
+		.qid = id.qid,
+		.cid = id.cid,
+		.slot = offset / size,
+		.span = span(e->event.time, t->begin),
+	}), (void *)t->buf);
 	return 0;
 }
 
 /* The transfer was of a PRP list or an SGL segment. */
-static __always_inline int list_read(struct task *t, u8 flags)
+static __always_inline int list_read(struct task *t, bool failed, bool window)
 {
+	u8 flags = READ_BYTES | (failed ? READ_FAILED : 0) | (window ? READ_WINDOW : 0);
 	struct event_list *e;
 	u32 length = t->size;
 
@@ -113,64 +115,83 @@ static __always_inline int list_read(struct task *t, u8 flags)
 		return 0;
 	if (length > LIST_MAX) {
 		length = LIST_MAX;
-		flags |= FLAG_CUT;
+		flags |= READ_CUT;
 	}
 	if (bpf_probe_read_kernel(e->bytes, length, (void *)t->buf))
 		length = 0;
-	name(&e->event, READ, flags | FLAG_BYTES, TARGET, t->controller, t->qid, t->cid);
-	e->event.a = t->address;
-	e->event.b = pair(length, span(e->event.time, t->begin));
+	fill(&e->event, TARGET, t->controller, read((struct read_fields){
+		.flags = flags,
+		.qid = t->qid,
+		.cid = t->cid,
+		.address = t->address,
+		.length = length,
+		.span = span(e->event.time, t->begin),
+	}));
 	e->event.length = length;
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	return 0;
 }
 
-static __always_inline int transfer_ends(u64 result, u8 flags)
+static __always_inline void segment_moved(struct task *t, bool failed, bool window)
+{
+	/* The device is the host. */
+	u8 from_host = t->direction == DMA_FROM_DEVICE ? SEGMENT_FROM_HOST : 0;
+
+	emit(t->controller, segment((struct segment_fields){
+		.flags = from_host | (failed ? SEGMENT_FAILED : 0) | (window ? SEGMENT_WINDOW : 0),
+		.qid = t->qid,
+		.cid = t->cid,
+		.address = t->address,
+		.length = t->size,
+		.span = span(bpf_ktime_get_ns(), t->begin),
+	}));
+}
+
+static __always_inline int transfer_ends(u64 result, bool window)
 {
 	struct task *t = task();
-	u32 ns;
+	bool failed = (int)result != 0;
 
 	if (!t || !t->begin)
 		return 0;
-	if ((int)result)
-		flags |= FLAG_FAILED;
-	if (!t->iod) {
-		fetched(t, flags);
-	} else if (t->is_list) {
-		list_read(t, flags);
-	} else {
-		/* The device is the host. */
-		if (t->direction == DMA_FROM_DEVICE)
-			flags |= FLAG_FROM_HOST;
-		ns = span(bpf_ktime_get_ns(), t->begin);
-		emit(SEGMENT, flags, t->controller, t->qid, t->cid, t->address, pair(t->size, ns));
-	}
+	if (!t->iod)
+		fetched(t, failed, window);
+	else if (t->is_list)
+		list_read(t, failed, window);
+	else
+		segment_moved(t, failed, window);
 	t->begin = 0;
 	return 0;
 }
 
 ON_ENTRY(nvmet_pci_epf_dma_transfer, transfer_begins((void *)ctx[1], ctx[2]))
-ON_RETURN(nvmet_pci_epf_dma_transfer, 3, transfer_ends(result, 0))
+ON_RETURN(nvmet_pci_epf_dma_transfer, 3, transfer_ends(result, false))
 ON_ENTRY(nvmet_pci_epf_mmio_transfer, transfer_begins((void *)ctx[1], ctx[2]))
-ON_RETURN(nvmet_pci_epf_mmio_transfer, 3, transfer_ends(result, FLAG_MMIO))
+ON_RETURN(nvmet_pci_epf_mmio_transfer, 3, transfer_ends(result, true))
 
-static __always_inline int about(struct nvmet_pci_epf_iod *iod, u8 kind)
+static __always_inline int given_back(u64 req)
+{
+	struct identity id = identify((void *)(req - bpf_core_field_offset(struct nvmet_pci_epf_iod, req)));
+
+	return emit(id.controller, response((struct response_fields){ .qid = id.qid, .cid = id.cid }));
+}
+
+static __always_inline int completion_waits(struct nvmet_pci_epf_iod *iod)
 {
 	struct identity id = identify(iod);
 
-	return emit(kind, 0, id.controller, id.qid, id.cid, 0, 0);
+	return emit(id.controller, completion_queued((struct completion_queued_fields){ .qid = id.qid, .cid = id.cid }));
 }
 
-ON_ENTRY(nvmet_pci_epf_queue_response,
-	 about((void *)(ctx[0] - bpf_core_field_offset(struct nvmet_pci_epf_iod, req)), RESPONSE))
-ON_ENTRY(nvmet_pci_epf_complete_iod, about((void *)ctx[0], COMPLETION_QUEUED))
+ON_ENTRY(nvmet_pci_epf_queue_response, given_back(ctx[0]))
+ON_ENTRY(nvmet_pci_epf_complete_iod, completion_waits((void *)ctx[0]))
 
 /* ------------------------------------------------------------------ */
 /* Completion                                                          */
 
-static __always_inline int completion_work_begins(u64 work)
+static __always_inline int completion_work_begins(u64 item)
 {
-	u64 address = work - bpf_core_field_offset(struct nvmet_pci_epf_queue, work);
+	u64 address = item - bpf_core_field_offset(struct nvmet_pci_epf_queue, work);
 	struct nvmet_pci_epf_queue *cq = (void *)address;
 	struct task *t = task_or_new();
 
@@ -180,7 +201,8 @@ static __always_inline int completion_work_begins(u64 work)
 	t->cq = address;
 	t->qid = BPF_CORE_READ(cq, qid);
 	t->controller = controller_of_epf(BPF_CORE_READ(cq, ctrl));
-	return emit(WORK, WORK_COMPLETION_QUEUE, t->controller, t->qid, 0, 0, queued_span(work));
+	return emit(t->controller, work((struct work_fields){
+		.work = WORK_COMPLETION_QUEUE, .qid = t->qid, .queued = queued_span(item) }));
 }
 
 static __always_inline int completion_work_ends(void)
@@ -189,7 +211,7 @@ static __always_inline int completion_work_ends(void)
 
 	if (!t || !t->cq)
 		return 0;
-	emit(WORK_END, WORK_COMPLETION_QUEUE, t->controller, t->qid, 0, 0, 0);
+	emit(t->controller, work_end((struct work_end_fields){ .work = WORK_END_COMPLETION_QUEUE, .qid = t->qid }));
 	task_end();
 	return 0;
 }
@@ -202,12 +224,14 @@ static __always_inline int freed(struct nvmet_pci_epf_iod *iod)
 {
 	struct identity id = identify(iod);
 	struct task *t = task();
-	u64 cqe[2] = {};
+	u32 cqe[4] = {};
 
 	if (!t || !t->cq)
-		return emit(DROPPED, t && t->failed == (u64)iod ? FLAG_FAILED : 0, id.controller, id.qid, id.cid, 0, 0);
+		return emit(id.controller, dropped((struct dropped_fields){
+			.qid = id.qid, .cid = id.cid, .flags = t && t->failed == (u64)iod ? DROPPED_FAILED : 0 }));
 	bpf_probe_read_kernel(cqe, 16, (void *)iod + bpf_core_field_offset(struct nvmet_pci_epf_iod, cqe));
-	return emit(COMPLETION, 0, id.controller, t->qid, id.cid, cqe[0], cqe[1]);
+	return emit(id.controller, completion((struct completion_fields){
+		.cqid = t->qid, .cid = id.cid, .dw0 = cqe[0], .dw1 = cqe[1], .dw2 = cqe[2], .dw3 = cqe[3] }));
 }
 
 ON_ENTRY(nvmet_pci_epf_free_iod, freed((void *)ctx[0]))
@@ -221,7 +245,8 @@ static __always_inline int interrupt_asked(struct nvmet_pci_epf_ctrl *ctrl, stru
 		t->irq_cqid = qid;
 		t->controller = controller_of_epf(ctrl);
 	}
-	return emit(INTERRUPT_REQUEST, force, controller_of_epf(ctrl), qid, 0, 0, 0);
+	return emit(controller_of_epf(ctrl), interrupt_request((struct interrupt_request_fields){
+		.force = force, .cqid = qid }));
 }
 
 ON_ENTRY(nvmet_pci_epf_raise_irq, interrupt_asked((void *)ctx[0], (void *)ctx[1], ctx[2]))
@@ -246,9 +271,13 @@ static __always_inline int interrupt_ends(u64 result)
 
 	if (!t || !t->cq)
 		return 0;
-	/* Messages are numbered from 1; an INTx has number 0. */
-	return emit(INTERRUPT, (int)result ? FLAG_FAILED : 0, t->controller, t->irq_cqid, t->irq_type,
-		    t->irq_number ? t->irq_number - 1 : 0, 0);
+	return emit(t->controller, interrupt((struct interrupt_fields){
+		.flags = (int)result ? INTERRUPT_FAILED : 0,
+		.cqid = t->irq_cqid,
+		/* Messages are numbered from 1; an INTx has number 0. */
+		.vector = t->irq_number ? t->irq_number - 1 : 0,
+		.type = t->irq_type,
+	}));
 }
 
 ON_ENTRY(pci_epc_raise_irq, interrupt_begins(ctx[3], ctx[4]))
@@ -272,11 +301,15 @@ static __always_inline int window_ends(u64 result, bool unmaps)
 
 	if (!t || !t->window_begin)
 		return 0;
-	emit(WINDOW,
-	     (unmaps ? WINDOW_UNMAPPED : 0) | ((int)result ? FLAG_FAILED : 0) |
-		     (t->cq || t->in_queue ? WINDOW_COMPLETION_QUEUE : 0),
-	     t->controller, t->in_queue ? t->queue_id : t->qid, t->in_queue ? 0 : t->cid,
-	     t->window_address, pair(t->window_size, span(bpf_ktime_get_ns(), t->window_begin)));
+	emit(t->controller, window((struct window_fields){
+		.flags = (unmaps ? WINDOW_UNMAPPED : 0) | ((int)result ? WINDOW_FAILED : 0) |
+			 (t->cq || t->in_queue ? WINDOW_COMPLETION_QUEUE : 0),
+		.qid = t->in_queue ? t->queue_id : t->qid,
+		.cid = t->in_queue ? 0 : t->cid,
+		.address = t->window_address,
+		.length = t->window_size,
+		.span = span(bpf_ktime_get_ns(), t->window_begin),
+	}));
 	t->window_begin = 0;
 	return 0;
 }
@@ -288,9 +321,6 @@ ON_END(pci_epc_mem_unmap, window_ends(0, true))
 
 /* ------------------------------------------------------------------ */
 /* Queues, registers, link                                             */
-
-#define QUEUE_COMPLETION 0x01
-#define QUEUE_DELETED 0x02
 
 static __always_inline int queue_begins(u64 tctrl, u16 qid, u16 size, u64 address, u16 other, bool completes)
 {
@@ -314,14 +344,20 @@ static __always_inline int queue_ends(u64 result, u8 flags)
 	if (!t)
 		return 0;
 	t->in_queue = 0;
-	return emit(QUEUE, flags, t->controller, t->queue_id, t->queue_other, t->queue_address,
-		    pair((u32)t->queue_size + 1, (u16)result));
+	return emit(t->controller, queue((struct queue_fields){
+		.flags = flags,
+		.qid = t->queue_id,
+		.other = t->queue_other,
+		.address = t->queue_address,
+		.entries = (u32)t->queue_size + 1,
+		.status = (u16)result,
+	}));
 }
 
 ON_ENTRY(nvmet_pci_epf_create_cq, queue_begins(ctx[0], ctx[1], ctx[3], ctx[4], ctx[5], true))
-ON_RETURN(nvmet_pci_epf_create_cq, 6, queue_ends(result, QUEUE_COMPLETION))
+ON_RETURN(nvmet_pci_epf_create_cq, 6, queue_ends(result, QUEUE_COMPLETION_QUEUE))
 ON_ENTRY(nvmet_pci_epf_delete_cq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0, true))
-ON_RETURN(nvmet_pci_epf_delete_cq, 2, queue_ends(result, QUEUE_COMPLETION | QUEUE_DELETED))
+ON_RETURN(nvmet_pci_epf_delete_cq, 2, queue_ends(result, QUEUE_COMPLETION_QUEUE | QUEUE_DELETED))
 ON_ENTRY(nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[4], ctx[5], ctx[2], false))
 ON_RETURN(nvmet_pci_epf_create_sq, 6, queue_ends(result, 0))
 /* Without the completion queue, which was that of the same number. */
@@ -332,7 +368,8 @@ ON_RETURN(nvmet_pci_epf_delete_sq, 2, queue_ends(result, QUEUE_DELETED))
 
 static __always_inline void register_is(u32 controller, u32 offset, u8 width, u64 value)
 {
-	emit(REGISTER_WRITE, width, controller, 0, 0, offset, value);
+	emit(controller, register_write((struct register_write_fields){
+		.width = width, .offset = offset, .value = value }));
 }
 
 /* Before the driver looks at CC: has the host changed it? */
@@ -388,7 +425,7 @@ static __always_inline int status_looked_at(void)
 	if (known && (known->csts != csts || known->csts_driver != driver)) {
 		known->csts = csts;
 		known->csts_driver = driver;
-		emit(STATUS, 0, t->controller, 0, 0, csts, driver);
+		emit(t->controller, status((struct status_fields){ .csts = csts, .driver = driver }));
 	}
 	task_end();
 	return 0;
@@ -408,7 +445,7 @@ static __always_inline int link_is(struct pci_epf *epf, bool up)
 		t->ctrl = (u64)ctrl;
 		t->controller = id;
 	}
-	return emit(LINK, up, id, 0, 0, 0, 0);
+	return emit(id, link((struct link_fields){ .up = up ? LINK_UP : LINK_DOWN }));
 }
 
 ON_ENTRY(nvmet_pci_epf_link_up, link_is((void *)ctx[0], true))

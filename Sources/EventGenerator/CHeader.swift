@@ -36,11 +36,12 @@ extension EventDescription {
 
   fileprivate var cType: String {
     let own = fields.filter { if case .tail = $0.place { false } else { true } }
+    let tail = fixedTailBytes > 0 ? "#define \(constant)_TAIL_BYTES \(fixedTailBytes)\n" : ""
     let names = own.flatMap { $0.bits + $0.values }.map {
       "#define \(constant)_\(upperCase($0.name)) 0x\($0.value < 16 ? "0" : "")\(String($0.value, radix: 16))\n"
     }
     return """
-      \(names.joined())struct \(identifier)_fields {
+      \(tail)\(names.joined())struct \(identifier)_fields {
       \(own.map { "\tu\($0.place.location.width * 8) \($0.name);" }.joined(separator: "\n"))
       };
 

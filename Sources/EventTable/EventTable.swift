@@ -52,7 +52,9 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     4, "fetch", "A submission queue entry was transferred.", fixedTailBytes: 64,
     [
-      .flags(failed, NamedValue(0x04, "joined", "it came with the entry before, in one transfer")),
+      .flags(
+        failed, NamedValue(0x04, "joined", "it came with the entry before, in one transfer"),
+        NamedValue(0x08, "window", "kernel: through a window (MMIO)")),
       qid,
       cid.answered,
       EventField("slot", .aLow, "Entry of the submission queue."),
