@@ -15,7 +15,7 @@ for library in bpf elf z zstd uring; do
   ln -sf "$archive" "$archives/"
 done
 for library in bpf zstd; do
-  printf 'Name: lib%s\nDescription: as an archive\nVersion: 1\nLibs: -L%s -l%s\n' "$library" "$archives" "$library" \
+  printf 'Name: lib%s\nDescription: as an archive\nVersion: 1\nLibs: -L%s -l%s\n' "$library" "${archives// /\\ }" "$library" \
     >"$archives/lib$library.pc"
 done
 

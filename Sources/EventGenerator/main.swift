@@ -10,7 +10,7 @@ guard arguments.count == 3, let source = ["swift": swiftSource, "c": cHeader][ar
   exit(2)
 }
 do {
-  try source().write(toFile: arguments[2], atomically: true, encoding: .utf8)
+  try source().write(toFile: arguments[2], atomically: false, encoding: .utf8)
 } catch {
   FileHandle.standardError.write(Data("event-generator: \(arguments[2]): \(error.localizedDescription)\n".utf8))
   exit(1)
