@@ -37,21 +37,25 @@ let package = Package(
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
     .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
     .target(name: "NVMe", swiftSettings: settings),
+    // How numbers and foreign text are written, for all: no import.
+    .target(name: "Text", swiftSettings: toolSettings),
     // Numbers from a seed: no import, so that the engine can use it.
     .target(name: "Chance", swiftSettings: settings),
-    .target(name: "Target", dependencies: ["Chance", "NVMe"], swiftSettings: settings),
+    .target(name: "Target", dependencies: ["Chance", "NVMe", "Text"], swiftSettings: settings),
     .target(name: "Endpoint", dependencies: ["NVMe", "Target"], swiftSettings: settings),
     // What an event is: the table, what is made from it, and the types.
-    .target(name: "EventTable", swiftSettings: toolSettings),
+    .target(name: "EventTable", dependencies: ["Text"], swiftSettings: toolSettings),
     .executableTarget(
-      name: "event-generator", dependencies: ["EventTable"], path: "Sources/EventGenerator",
+      name: "event-generator", dependencies: ["EventTable", "Text"], path: "Sources/EventGenerator",
       swiftSettings: toolSettings),
     .plugin(name: "GenerateEvents", capability: .buildTool(), dependencies: ["event-generator"]),
-    .target(name: "Events", dependencies: ["EventTable"], swiftSettings: settings, plugins: ["GenerateEvents"]),
+    .target(
+      name: "Events", dependencies: ["EventTable", "Text"], swiftSettings: settings, plugins: ["GenerateEvents"]),
     // Clocks, threads, waiting.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
-      name: "Trace", dependencies: ["CPlatform", "CZstd", "Events", "EventTable", "Platform"], swiftSettings: settings),
+      name: "Trace", dependencies: ["Text", "CPlatform", "CZstd", "Events", "EventTable", "Platform"],
+      swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket", "Platform"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe", "Platform"], swiftSettings: settings),
@@ -62,42 +66,43 @@ let package = Package(
     .target(
       name: "Live",
       dependencies: [
-        "Chance", "Events", "Platform", "Recording",
+        "Text", "Chance", "Events", "Platform", "Recording",
         "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
     .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
     .target(
-      name: "Control", dependencies: ["CPlatform", "Platform", "Configuration", "Live", "LocalSocket", "Trace"],
+      name: "Control",
+      dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Live", "LocalSocket", "Trace"],
       swiftSettings: settings),
     .target(
-      name: "Host", dependencies: ["Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
+      name: "Host", dependencies: ["Text", "Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .target(
       name: "Probe", dependencies: ["Events", "CBPF", "Platform", "Trace"], swiftSettings: settings,
       plugins: ["EmbedBPF"]),
     .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
-    .target(name: "HostLibrary", dependencies: ["Host", "NVMe", "Trace"], swiftSettings: settings),
+    .target(name: "HostLibrary", dependencies: ["Text", "Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(
-      name: "Replay", dependencies: ["EventTable", "Events", "NVMe", "Target", "Endpoint", "Trace"],
+      name: "Replay", dependencies: ["Text", "EventTable", "Events", "NVMe", "Target", "Endpoint", "Trace"],
       swiftSettings: settings),
     // A port with virtual time, a host and a backend, all made by a seed.
     .target(
       name: "Simulation",
       dependencies: [
-        "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
+        "Text", "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
         .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
     .target(
       name: "Analysis",
       dependencies: ["Events", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
       swiftSettings: settings),
-    .target(name: "Report", dependencies: ["Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .executableTarget(
       name: "nvmepf",
       dependencies: [
-        "EventTable", "Events", "Platform",
+        "Text", "EventTable", "Events", "Platform",
         "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
         "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -110,6 +115,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
+    // Reads the sources.
+    .testTarget(name: "TidyTests", swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
       name: "HostTests",
@@ -144,7 +151,9 @@ let package = Package(
       name: "data-safety", dependencies: ["Chance", "Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
     .testTarget(
       name: "TraceTests",
-      dependencies: ["Chance", "EventTable", "Events", "Platform", "Trace", "CPlatform", "trace-crash", "nvmepf"],
+      dependencies: [
+        "Text", "Chance", "EventTable", "Events", "Platform", "Trace", "CPlatform", "trace-crash", "nvmepf",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "AnalysisTests", dependencies: ["Chance", "Events", "Platform", "Analysis", "NVMe", "Trace"],
@@ -153,7 +162,8 @@ let package = Package(
       name: "ProbeTests",
       dependencies: ["Chance", "EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
       swiftSettings: settings),
-    .testTarget(name: "ReportTests", dependencies: ["Events", "Report", "Analysis", "Trace"], swiftSettings: settings),
+    .testTarget(
+      name: "ReportTests", dependencies: ["Text", "Events", "Report", "Analysis", "Trace"], swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

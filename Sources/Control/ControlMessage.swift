@@ -1,6 +1,7 @@
 import Configuration
 import Foundation
 import Live
+import Text
 
 /// What is asked of a running endpoint: one JSON object in a line.
 public enum ControlRequest: Equatable, Sendable {

@@ -1,4 +1,5 @@
 import EventTable
+import Text
 
 /// What `bpf/` knows of events: kinds, flags, and for each kind a `struct` of its fields with the function that puts them
 /// where the record has them.
@@ -38,7 +39,7 @@ extension EventDescription {
     let own = fields.filter { if case .tail = $0.place { false } else { true } }
     let tail = fixedTailBytes > 0 ? "#define \(constant)_TAIL_BYTES \(fixedTailBytes)\n" : ""
     let names = own.flatMap { $0.bits + $0.values }.map {
-      "#define \(constant)_\(upperCase($0.name)) 0x\($0.value < 16 ? "0" : "")\(String($0.value, radix: 16))\n"
+      "#define \(constant)_\(upperCase($0.name)) \($0.value.hex(digits: 2))\n"
     }
     return """
       \(tail)\(names.joined())struct \(identifier)_fields {

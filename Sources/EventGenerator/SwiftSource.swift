@@ -1,4 +1,5 @@
 import EventTable
+import Text
 
 /// `EventKind`, and `Event` with a type for each kind.
 func swiftSource() -> String {
@@ -99,7 +100,7 @@ extension EventDescription {
       ("flags", flags), ("qid", bits(.qid, 0xffff)), ("cid", bits(.cid, 0xffff)),
       ("a", word(.a, .aLow, .aHigh)), ("b", word(.b, .bLow, .bHigh)),
     ]
-    return parts.map { "\($0.0): 0x\(String($0.1, radix: 16))" }.joined(separator: ", ")
+    return parts.map { "\($0.0): \($0.1.hex)" }.joined(separator: ", ")
   }
 }
 

@@ -1,3 +1,5 @@
+import Text
+
 /// Where a field of an event lies in its `Record`.
 public enum FieldPlace: Hashable, Sendable {
   case flags, qid, cid
@@ -53,6 +55,7 @@ public struct NamedValue: Sendable {
   }
 }
 
+/// A field of a kind of event: where it is in the record, what it means, and how it is shown.
 public struct EventField: Sendable {
   public let name: String
   public let place: FieldPlace
@@ -77,7 +80,7 @@ public struct EventField: Sendable {
 
   /// The record's `flags` as a set of bits, and what else they hold.
   static func flags(_ bits: NamedValue..., note: String? = nil) -> EventField {
-    let texts = bits.map { "0x" + ($0.value < 16 ? "0" : "") + String($0.value, radix: 16) + ": \($0.meaning)." }
+    let texts = bits.map { $0.value.hex(digits: 2) + ": \($0.meaning)." }
     var field = EventField("flags", .flags, .hexadecimal, (texts + (note.map { [$0] } ?? [])).joined(separator: " "))
     field.bits = bits
     return field

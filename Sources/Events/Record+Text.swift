@@ -1,4 +1,5 @@
 import EventTable
+import Text
 
 extension Record {
   /// The value of a field that lies in the record itself; nil for one in its tail.
@@ -31,7 +32,7 @@ extension Record {
 extension EventField {
   /// A value of this field, in hexadecimal where that is how one reads it.
   public func text(_ value: UInt64) -> String {
-    unit == .hexadecimal ? "0x" + String(value, radix: 16) : String(value)
+    unit == .hexadecimal ? value.hex : String(value)
   }
 }
 

@@ -1,4 +1,5 @@
 import NVMe
+import Text
 
 /// Why the driver cannot use a controller, in one line.
 public struct HostError: Error, CustomStringConvertible, Sendable {
@@ -21,6 +22,6 @@ public struct HostError: Error, CustomStringConvertible, Sendable {
 
 extension HostError {
   static func failed(_ what: String, _ status: Status) -> HostError {
-    HostError("\(what) failed with status 0x\(String(status.rawValue, radix: 16))")
+    HostError("\(what) failed with status \(status.rawValue.hex)")
   }
 }

@@ -3,6 +3,7 @@ import Events
 import Glibc
 import NVMe
 import Platform
+import Text
 import Trace
 
 /// A command that the device has not completed.
@@ -25,10 +26,10 @@ struct OutstandingCommand {
   /// Opcode and place, as `read, LBA 8`.
   func name(of qid: QueueID) -> String {
     if qid == .admin {
-      guard let admin = AdminOpcode(rawValue: opcode) else { return "opcode 0x\(String(opcode, radix: 16))" }
+      guard let admin = AdminOpcode(rawValue: opcode) else { return "opcode \(opcode.hex)" }
       return "\(admin)"
     }
-    guard let io = IOOpcode(rawValue: opcode) else { return "opcode 0x\(String(opcode, radix: 16))" }
+    guard let io = IOOpcode(rawValue: opcode) else { return "opcode \(opcode.hex)" }
     switch io {
     case .read, .write, .compare, .verify, .writeZeroes, .copy: return "\(io.name), LBA \(slba)"
     default: return io.name

@@ -1,6 +1,7 @@
 import Glibc
 import Host
 import NVMe
+import Text
 import Trace
 
 // The C interface of FioEngine/nvmepf_host.h, which says what each function means.

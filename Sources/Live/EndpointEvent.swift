@@ -1,3 +1,5 @@
+import Text
+
 /// What happens to an endpoint, seldom enough to be told.
 public enum EndpointEvent: Equatable, Sendable {
   /// CSTS.RDY rose, or fell by a reset.
@@ -25,7 +27,7 @@ enum Unreached {
       case .submissionQueue(let qid, let address): ("cannot fetch from submission queue \(qid)", address)
       case .completionQueue(let qid, let address): ("cannot write to completion queue \(qid)", address)
       }
-    let place = "host memory at 0x\(String(address, radix: 16))"
+    let place = "host memory at \(address.hex)"
     guard !isGone else { return "\(what): \(place) is gone, since the client truncated the file behind it" }
     return "\(what): \(place) is not reachable; does the client share its memory "
       + "(QEMU: memory-backend-memfd,share=on)?"

@@ -1,4 +1,5 @@
 import NVMe
+import Text
 
 /// One command as the kernel's nvmet-pci-epf dealt with it, by its events.
 struct DriverCommand {
@@ -111,7 +112,7 @@ extension DriverCommand {
     let name =
       qid == 0
       ? AdminOpcode(rawValue: sqe.opcode).map { "\($0)" } : IOOpcode(rawValue: sqe.opcode).map(\.name)
-    var text = "queue \(qid) command \(hex(cid)) \(name ?? "opcode \(hex(sqe.opcode))")"
+    var text = "queue \(qid) command \(cid.hex) \(name ?? "opcode \(sqe.opcode.hex)")"
     if qid != 0 { text += " slba \(sqe.slba) blocks \(sqe.cdw12 & 0xffff + 1)" }
     return text
   }
@@ -126,5 +127,3 @@ extension DriverList {
     }
   }
 }
-
-func hex(_ value: some BinaryInteger) -> String { "0x" + String(value, radix: 16) }

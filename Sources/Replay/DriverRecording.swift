@@ -1,5 +1,6 @@
 import Events
 import NVMe
+import Text
 import Trace
 
 /// What happened to a controller of the kernel's target, in order: what a replay feeds to the engine.
@@ -195,7 +196,7 @@ struct DriverRecording {
   /// A controller that was disabled is not ready (Base 2.1, 3.1.4.6).
   private mutating func checkDisabled(at time: UInt64) {
     guard let csts, csts & 1 != 0, faults.count < Self.faultsMax else { return }
-    faults.append((time, "the controller", "CSTS is \(hex(csts)), still ready, though the host has cleared CC.EN"))
+    faults.append((time, "the controller", "CSTS is \(csts.hex), still ready, though the host has cleared CC.EN"))
   }
 
   /// Whatever is in flight is not completed, and that is right; every queue is gone.

@@ -1,6 +1,7 @@
 import Endpoint
 import NVMe
 import Target
+import Text
 import Trace
 
 /// Replays a recording of nvmet-pci-epf: the engine gets the registers, submission queue entries and lists that the
@@ -201,8 +202,8 @@ public struct DriverReplay: ~Copyable {
     let what =
       controller.csts.ready
       ? "the engine declares itself failed (CSTS.CFS), the driver goes on with \(command.text)"
-      : "the driver accepts CC \(hex(cc)) (IOSQES \(configuration.iosqes), IOCQES \(configuration.iocqes), CSS "
-        + "\(configuration.css), MPS \(configuration.mps), AMS \(configuration.ams)) and AQA \(hex(aqa)), the engine "
+      : "the driver accepts CC \(cc.hex) (IOSQES \(configuration.iosqes), IOCQES \(configuration.iocqes), CSS "
+        + "\(configuration.css), MPS \(configuration.mps), AMS \(configuration.ams)) and AQA \(aqa.hex), the engine "
         + "refuses them (CSTS.CFS)"
     result.add(
       DriverDifference(
@@ -289,7 +290,7 @@ public struct DriverReplay: ~Copyable {
     guard let own = deed.completion else {
       if !command.isEventRequest {
         differ(
-          command, "the driver completed it with status \(hex(completion.entry.status.rawValue)), the engine did not")
+          command, "the driver completed it with status \(completion.entry.status.rawValue.hex), the engine did not")
       }
       return
     }
@@ -306,10 +307,10 @@ public struct DriverReplay: ~Copyable {
     if entry.cid.rawValue != command.cid || entry.sqid.rawValue != command.qid {
       differ(
         command,
-        "the driver's completion queue entry is for command \(hex(entry.cid.rawValue)) of queue \(entry.sqid.rawValue)")
+        "the driver's completion queue entry is for command \(entry.cid.rawValue.hex) of queue \(entry.sqid.rawValue)")
     }
     if entry.dw1 != 0 {
-      differ(command, "the driver's completion queue entry has \(hex(entry.dw1)) in Dword 1, which is reserved")
+      differ(command, "the driver's completion queue entry has \(entry.dw1.hex) in Dword 1, which is reserved")
     }
     let sqhd = UInt32(entry.sqhd)
     let age = UInt64((completion.head % depth + depth - min(sqhd, depth)) % depth)
@@ -349,7 +350,7 @@ public struct DriverReplay: ~Copyable {
     guard ownStatus.code == status.code else {
       differ(
         command,
-        "the driver completed it with status \(hex(status.rawValue)), the engine with \(hex(ownStatus.rawValue))",
+        "the driver completed it with status \(status.rawValue.hex), the engine with \(ownStatus.rawValue.hex)",
         known: departure(command, status, ownStatus))
       return false
     }
@@ -357,7 +358,7 @@ public struct DriverReplay: ~Copyable {
       let isAdvice = !status.isSuccess && (status.rawValue ^ ownStatus.rawValue) & ~DriverReplay.advice == 0
       differ(
         command,
-        "the driver's status is \(hex(status.rawValue)), the engine's \(hex(ownStatus.rawValue)): the same code, but not "
+        "the driver's status is \(status.rawValue.hex), the engine's \(ownStatus.rawValue.hex): the same code, but not "
           + "Do Not Retry, More and Command Retry Delay",
         known: isAdvice
           ? "the kernel's target points to its error log with More, and judges itself whether to try again may help"
@@ -365,7 +366,7 @@ public struct DriverReplay: ~Copyable {
     }
     if own.entry.dw0 != entry.dw0, !command.hasOwnResult {
       differ(
-        command, "the driver's result is \(hex(entry.dw0)), the engine's \(hex(own.entry.dw0))",
+        command, "the driver's result is \(entry.dw0.hex), the engine's \(own.entry.dw0.hex)",
         known: status.isSuccess && command.echoesFeature(entry.dw0)
           ? "the kernel's target answers Set Features with the value; it is not asked for" : nil)
     }
@@ -459,13 +460,13 @@ public struct DriverReplay: ~Copyable {
   private static func text(_ segments: [DriverSegment]) -> String {
     segments.isEmpty
       ? "nothing"
-      : segments.prefix(4).map { "\($0.length) B \($0.fromHost ? "from" : "to") \(hex($0.address))" }.joined(
+      : segments.prefix(4).map { "\($0.length) B \($0.fromHost ? "from" : "to") \($0.address.hex)" }.joined(
         separator: ", ")
         + (segments.count > 4 ? " and \(segments.count - 4) more" : "")
   }
 
   private static func text(_ lists: [(UInt64, Int)]) -> String {
-    lists.isEmpty ? "none" : lists.prefix(4).map { "\($0.1) B at \(hex($0.0))" }.joined(separator: ", ")
+    lists.isEmpty ? "none" : lists.prefix(4).map { "\($0.1) B at \($0.0.hex)" }.joined(separator: ", ")
   }
 }
 

@@ -3,6 +3,7 @@ import EventTable
 import Events
 import NVMe
 import Target
+import Text
 import Trace
 
 /// What a replay of one stream found.
@@ -171,7 +172,7 @@ public struct Replayer: ~Copyable {
       case .fetch:
         guard let entry = record.fixedTail(as: SubmissionEntry.self) else { break }
         let (qid, cid) = (record.pointee.qid, record.pointee.cid)
-        commands.append((qid, cid, "\(qid)/\(cid) opcode 0x\(String(entry.opcode, radix: 16))"))
+        commands.append((qid, cid, "\(qid)/\(cid) opcode \(entry.opcode.hex)"))
       case .completion:
         let completion = Event.Completion(record.pointee)
         commands.removeAll { $0.qid == completion.sqid && $0.cid == completion.cid }

@@ -1,4 +1,5 @@
 import Analysis
+import Text
 
 /// What a person would say of a summary, the most important first.
 struct Findings {
@@ -25,7 +26,7 @@ struct Findings {
     let times = stops.count == 1 ? "" : ", the first of \(Quantity.count(stops.count, "time"))"
     var text = "The controller stopped (CSTS.CFS) \(Quantity.time(stops.firstNs)) into the trace\(times): "
     func unreached(_ what: String, _ qid: UInt16, _ address: UInt64?) -> String {
-      let place = address.map { " at host address 0x\(String($0, radix: 16))" } ?? ""
+      let place = address.map { " at host address \($0.hex)" } ?? ""
       return "it could not \(what) queue \(qid)\(place); the client did not share that memory "
         + "(QEMU: memory-backend-memfd,share=on), or took it away."
     }

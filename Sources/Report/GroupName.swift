@@ -1,5 +1,6 @@
 import Analysis
 import NVMe
+import Text
 
 extension GroupKey {
   /// As a table's heading and in JSON.
@@ -7,9 +8,9 @@ extension GroupKey {
     switch self {
     case .ioQueue(let qid): "queue \(qid)"
     case .adminQueue: "admin queue"
-    case .ioOpcode(let opcode): IOOpcode(rawValue: opcode)?.name ?? "opcode \(hexadecimal(opcode))"
+    case .ioOpcode(let opcode): IOOpcode(rawValue: opcode)?.name ?? "opcode \(opcode.hex(digits: 2))"
     case .adminOpcode(let opcode):
-      "admin \(AdminOpcode(rawValue: opcode).map(name) ?? "opcode \(hexadecimal(opcode))")"
+      "admin \(AdminOpcode(rawValue: opcode).map(name) ?? "opcode \(opcode.hex(digits: 2))")"
     case .unknownOpcode: "unknown opcode"
     case .others: "others"
     }
@@ -29,9 +30,5 @@ extension GroupKey {
     case .asynchronousEventRequest: "asynchronous-event-request"
     case .keepAlive: "keep-alive"
     }
-  }
-
-  private func hexadecimal(_ opcode: UInt8) -> String {
-    (opcode < 16 ? "0x0" : "0x") + String(opcode, radix: 16)
   }
 }

@@ -1,4 +1,5 @@
 import Analysis
+import Text
 
 /// The report as a program reads it. Times are nanoseconds, shares are parts of 1.
 struct JSONReport {
@@ -61,7 +62,7 @@ struct JSONReport {
       ("first_ns", .integer(stops.firstNs)),
     ]
     func queue(_ kind: String, _ qid: UInt16, _ address: UInt64?) -> [(String, JSON)] {
-      let place = address.map { [("address", JSON.string("0x" + String($0, radix: 16)))] } ?? []
+      let place = address.map { [("address", JSON.string($0.hex))] } ?? []
       return [("unreached", .string(kind)), ("qid", .integer(UInt64(qid)))] + place
     }
     switch stops.firstCause {

@@ -2,6 +2,7 @@ import Endpoint
 import NVMe
 import Recording
 import Target
+import Text
 
 /// The host: it submits, hears of completions, and checks each of them.
 extension Simulator where R: ~Copyable {
@@ -181,7 +182,7 @@ extension Simulator where R: ~Copyable {
     if let injected {
       if cqe.status.code != injected.code {
         world.fail(
-          "\(what()) has status 0x\(String(cqe.status.code, radix: 16)), its backend or the host's memory gave 0x\(String(injected.code, radix: 16))"
+          "\(what()) has status \(cqe.status.code.hex), its backend or the host's memory gave \(injected.code.hex)"
         )
       }
       return
@@ -191,7 +192,7 @@ extension Simulator where R: ~Copyable {
     if isWanted, cqe.status.code == Status.compareFailure.code { return }
     guard cqe.status.isSuccess, !isWanted || holdsUnknown(command, number) else {
       if command.opcode == .compare, holdsUnknown(command, number) { return }
-      return world.fail("\(what()), \(command.opcode.name), has status 0x\(String(cqe.status.code, radix: 16))")
+      return world.fail("\(what()), \(command.opcode.name), has status \(cqe.status.code.hex)")
     }
     checkData(command, number, what())
   }
@@ -205,7 +206,7 @@ extension Simulator where R: ~Copyable {
   private func checkSecondNamespace(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: String) {
     guard command.namespaceEpoch == namespaceEpoch, cqe.status.isSuccess != command.hadNamespace else { return }
     world.fail(
-      "\(what) has status 0x\(String(cqe.status.code, radix: 16)), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
+      "\(what) has status \(cqe.status.code.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
     )
   }
 

@@ -1,11 +1,12 @@
 import Chance
+import Text
 
 /// What tells endpoints of one machine apart, made of a text that is theirs: the same text, the same identity.
 extension Subsystem {
   /// Take NQN, serial number and controller identifier from a seed, such as the path where the endpoint is served.
   public mutating func identify(by seed: String) {
     nqn = "nqn.2014-08.org.nvmexpress:uuid:\(NamespaceUUID.derived(from: seed))"
-    serial = "NVMEPF" + hexadecimal(StableHash.of("serial", seed), digits: 14)
+    serial = "NVMEPF" + StableHash.of("serial", seed).hexDigits(14)
     deriveController(from: seed)
   }
 
@@ -29,15 +30,9 @@ extension NamespaceUUID {
 extension NamespaceUUID: CustomStringConvertible {
   /// As RFC 9562 writes it.
   public var description: String {
-    let (first, second) = (hexadecimal(high, digits: 16), hexadecimal(low, digits: 16))
+    let (first, second) = (high.hexDigits(16), low.hexDigits(16))
     return [
       first.prefix(8), first.dropFirst(8).prefix(4), first.suffix(4), second.prefix(4), second.suffix(12),
     ].joined(separator: "-")
   }
-}
-
-/// The lowest digits, with zeros in front.
-private func hexadecimal(_ value: UInt64, digits: Int) -> String {
-  let text = String(value, radix: 16)
-  return String(repeating: "0", count: max(0, digits - text.utf8.count)) + text.suffix(digits)
 }

@@ -1,3 +1,5 @@
+import Text
+
 /// What ties a trace to the rings that fed it: 128 random bits.
 public struct TraceID: Hashable, Sendable, CustomStringConvertible {
   public let high: UInt64
@@ -21,10 +23,5 @@ public struct TraceID: Hashable, Sendable, CustomStringConvertible {
   }
 
   /// 32 lower-case hexadecimal digits.
-  public var description: String { hexadecimal(high) + hexadecimal(low) }
-
-  private func hexadecimal(_ value: UInt64) -> String {
-    let digits = String(value, radix: 16)
-    return String(repeating: "0", count: 16 - digits.count) + digits
-  }
+  public var description: String { high.hexDigits(16) + low.hexDigits(16) }
 }

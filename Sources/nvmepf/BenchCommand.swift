@@ -5,6 +5,7 @@ import Host
 import Live
 import Platform
 import Replay
+import Text
 import Trace
 import VFIOUser
 
@@ -41,7 +42,8 @@ struct BenchCommand: ParsableCommand {
       rows += try measure(backend, depth)
     }
     if json {
-      print(try JSON.text(["machine": BenchCommand.machine(), "rows": rows.map(\.object)]))
+      let object: JSON = ["machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object))]
+      print(object.line)
       return
     }
     print("\(BenchCommand.machine()); nvmepf \(Nvmepf.configuration.version); \(turns) turns of \(seconds) s\n")
@@ -211,10 +213,11 @@ struct BenchRow {
       "\(BenchRow.number(samples.quantile(0.25)))..\(BenchRow.number(samples.quantile(0.75)))", unit, goal)
   }
 
-  var object: [String: Any] {
+  var object: JSON {
     [
-      "name": name.trimmingCharacters(in: .whitespaces), "unit": unit, "median": samples.quantile(0.5),
-      "q1": samples.quantile(0.25), "q3": samples.quantile(0.75), "goal": goal, "samples": samples.values,
+      "name": .string(name.trimmingCharacters(in: .whitespaces)), "unit": .string(unit),
+      "median": .number(samples.quantile(0.5)), "q1": .number(samples.quantile(0.25)),
+      "q3": .number(samples.quantile(0.75)), "goal": .string(goal), "samples": .array(samples.values.map(JSON.number)),
     ]
   }
 

@@ -3,6 +3,7 @@ import CPlatform
 import Foundation
 import Platform
 import Probe
+import Text
 import Trace
 
 struct DoctorCommand: ParsableCommand {
@@ -22,13 +23,7 @@ struct DoctorCommand: ParsableCommand {
   func run() throws {
     let findings = kernel() + [fio(), engine(), ring(), qemu(), pages(), clock()]
     if json {
-      let list = findings.map { finding -> [String: Any] in
-        var object: [String: Any] = ["what": finding.what, "state": finding.state.rawValue, "found": finding.found]
-        if let remedy = finding.remedy { object["remedy"] = remedy }
-        if !finding.details.isEmpty { object["details"] = finding.details }
-        return object
-      }
-      print(try JSON.text(["findings": list]))
+      print(JSON.object([("findings", .array(findings.map(\.object)))]).line)
     } else {
       for finding in findings { Swift.print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
     }
@@ -42,6 +37,15 @@ struct DoctorCommand: ParsableCommand {
     let found: String
     var remedy: String?
     var details: [String] = []
+
+    var object: JSON {
+      var members: [(String, JSON)] = [
+        ("what", .string(what)), ("state", .string(state.rawValue)), ("found", .string(found)),
+      ]
+      if let remedy { members.append(("remedy", .string(remedy))) }
+      if !details.isEmpty { members.append(("details", .array(details.map(JSON.string)))) }
+      return .object(members)
+    }
 
     /// What was found is the kernel's and other programs' text; the color alone is ours.
     func text(color: Bool) -> String {

@@ -2,6 +2,7 @@ import ArgumentParser
 import EventTable
 import Events
 import Foundation
+import Text
 import Trace
 
 struct DumpCommand: ParsableCommand {
@@ -76,7 +77,7 @@ struct DumpCommand: ParsableCommand {
         // Admin commands have no blocks; what an entry has in their place is as they mean it.
         guard case .tail = field.place else { continue }
         for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {
-          values.append((name, "0x" + String(part, radix: 16), part))
+          values.append((name, part.hex, part))
         }
       } else if source != .host {
         // A host of ours does not say which blocks it asks for.
@@ -96,12 +97,11 @@ struct DumpCommand: ParsableCommand {
 
   private func object(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
     let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
-    var members = [
-      "\"time_ns\":\(record.pointee.time)", "\"source\":\"\(id.source)\"", "\"stream\":\(id.stream)",
-      "\"event\":\"\(name)\"",
+    let members: [(String, JSON)] = [
+      ("time_ns", .integer(record.pointee.time)), ("source", .string("\(id.source)")), ("stream", .integer(id.stream)),
+      ("event", .string(name)),
     ]
-    for (name, _, value) in values(record, id.source) { members.append("\"\(name)\":\(value)") }
-    return "{\(members.joined(separator: ","))}"
+    return JSON.object(members + values(record, id.source).map { ($0.name, .integer($0.value)) }).line
   }
 }
 

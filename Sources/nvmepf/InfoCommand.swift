@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Text
 import Trace
 
 struct InfoCommand: ParsableCommand {
@@ -27,11 +28,13 @@ struct InfoCommand: ParsableCommand {
     let sources = totals.sources.map { "\($0)" }
     if json {
       print(
-        try JSON.text([
-          "commands": totals.commands, "events": totals.events, "lost": totals.lost, "chunks": reader.chunks.count,
-          "bytes": reader.bytes, "bytes_per_event": perEvent, "bytes_per_command": perCommand,
-          "complete": isComplete, "repaired": isRepaired(reader), "sources": sources, "id": "\(reader.header.id)",
-        ]))
+        JSON.object([
+          ("commands", .integer(totals.commands)), ("events", .integer(totals.events)),
+          ("lost", .integer(totals.lost)), ("chunks", .integer(reader.chunks.count)), ("bytes", .integer(reader.bytes)),
+          ("bytes_per_event", .number(perEvent)), ("bytes_per_command", .number(perCommand)),
+          ("complete", .boolean(isComplete)), ("repaired", .boolean(isRepaired(reader))),
+          ("sources", .array(sources.map(JSON.string))), ("id", .string("\(reader.header.id)")),
+        ]).line)
       return
     }
     for (key, value) in reader.header.metadata where !value.isEmpty {

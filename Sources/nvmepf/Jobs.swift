@@ -4,6 +4,7 @@ import Live
 import NVMe
 import Platform
 import Synchronization
+import Text
 
 /// The built-in workload on several threads, each with a queue pair of one controller.
 ///
@@ -102,7 +103,7 @@ final class Jobs: @unchecked Sendable {
     let results = results.withLock { $0 }
     guard let status = results.first(where: { $0.errors > 0 })?.firstError.rawValue else { return nil }
     let (failed, all) = results.reduce((UInt64(0), UInt64(0))) { ($0.0 + $1.errors, $0.1 + $1.commands) }
-    return "\(grouped(failed)) of \(grouped(all)) commands failed, the first with NVMe status 0x"
-      + "\(String(status, radix: 16)) (type \(status >> 8 & 7), code 0x\(String(status & 0xff, radix: 16)))"
+    return "\(grouped(failed)) of \(grouped(all)) commands failed, the first with NVMe status "
+      + "\(status.hex) (type \(status >> 8 & 7), code \((status & 0xff).hex))"
   }
 }

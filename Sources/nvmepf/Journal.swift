@@ -4,6 +4,7 @@ import Live
 import Logging
 import Platform
 import Synchronization
+import Text
 import Trace
 import VFIOUser
 
@@ -172,13 +173,13 @@ extension Logger {
     case .memoryNotShared(let address, let size):
       warning(
         """
-        the client does not share its memory (\(size) bytes at 0x\(String(address, radix: 16))): the controller cannot \
+        the client does not share its memory (\(size) bytes at \(address.hex)): the controller cannot \
         reach it; give QEMU -object memory-backend-memfd,id=ram,size=SIZE,share=on -machine memory-backend=ram
         """)
     case .memoryRefused(let address, let size):
       warning(
         """
-        the client's memory (\(size) bytes at 0x\(String(address, radix: 16))) is refused: its file system may never \
+        the client's memory (\(size) bytes at \(address.hex)) is refused: its file system may never \
         answer (FUSE, NFS); give the client a memfd, or a file on tmpfs, hugetlbfs or a local disk
         """)
     case .clientLeft: info("client disconnected")

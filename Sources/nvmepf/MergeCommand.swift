@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import Foundation
+import Text
 import Trace
 
 struct MergeCommand: ParsableCommand {
@@ -49,11 +50,12 @@ struct MergeCommand: ParsableCommand {
     let fit = merge.match.fit
     if json {
       print(
-        try JSON.text([
-          "commands": fit.commands, "offset_ns": fit.offsetNs, "drift": fit.drift, "bound_ns": fit.boundNs,
-          "controller": Int(merge.match.controller), "host_instance": Int(merge.match.instance),
-          "events": summary.events, "outliers": fit.outliers,
-        ]))
+        JSON.object([
+          ("commands", .integer(fit.commands)), ("offset_ns", .number(fit.offsetNs)), ("drift", .number(fit.drift)),
+          ("bound_ns", .number(fit.boundNs)), ("controller", .integer(merge.match.controller)),
+          ("host_instance", .integer(merge.match.instance)), ("events", .integer(summary.events)),
+          ("outliers", .integer(fit.outliers)),
+        ]).line)
     } else {
       print(
         String(

@@ -2,6 +2,7 @@ import ArgumentParser
 import Configuration
 import Control
 import Foundation
+import Text
 import Trace
 
 /// Where the endpoint listens that is to be changed.
@@ -59,11 +60,12 @@ struct NamespaceCommand: ParsableCommand {
       _ = try Failure.wrap { () throws(QuantityError) in try parseBackend(backend) }
       let place = backend.contains("/") ? URL(fileURLWithPath: backend, isDirectory: false).path : backend
       let nsid = try nsid ?? lowestFree()
-      var namespace: [String: Any] = [
-        "nsid": nsid, "device": ["path": place], "readonly": readOnly, "resv_enable": reservations,
+      var namespace: [(String, JSON)] = [
+        ("nsid", .integer(nsid)), ("device", ["path": .string(place)]), ("readonly", .boolean(readOnly)),
+        ("resv_enable", .boolean(reservations)),
       ]
-      if let blockSize { namespace["block_size"] = blockSize.bytes }
-      _ = try control.ask(.add(namespace: try JSONSerialization.data(withJSONObject: namespace)))
+      if let blockSize { namespace.append(("block_size", .integer(blockSize.bytes))) }
+      _ = try control.ask(.add(namespace: Data(JSON.object(namespace).line.utf8)))
       print("namespace \(nsid) is attached")
     }
 
@@ -103,11 +105,11 @@ struct NamespaceCommand: ParsableCommand {
       if json {
         let objects = namespaces.map {
           [
-            "nsid": $0.nsid, "bytes": $0.bytes, "block_bytes": $0.blockBytes, "backend": $0.backend,
-            "read_only": $0.isReadOnly,
-          ] as [String: Any]
+            "nsid": .integer($0.nsid), "bytes": .integer($0.bytes), "block_bytes": .integer($0.blockBytes),
+            "backend": .string($0.backend), "read_only": .boolean($0.isReadOnly),
+          ] as JSON
         }
-        print(try JSON.text(objects))
+        print(JSON.array(objects).line)
         return
       }
       for namespace in namespaces {

@@ -2,6 +2,7 @@ import ArgumentParser
 import CPlatform
 import FioGuard
 import Glibc
+import Text
 
 @main
 struct Nvmepf: ParsableCommand {

@@ -3,6 +3,7 @@ import ArgumentParser
 import Foundation
 import Platform
 import Replay
+import Text
 import Trace
 
 struct ReplayCommand: ParsableCommand {
@@ -52,7 +53,7 @@ struct ReplayCommand: ParsableCommand {
       total.divergence = result.divergence
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    print(json ? try jsonText(total, seconds, reader) : text(total, seconds, reader))
+    print(json ? jsonText(total, seconds, reader) : text(total, seconds, reader))
     if total.divergence != nil { throw ExitCode(1) }
     if !reader.isComplete { throw ExitCode(2) }
   }
@@ -79,7 +80,7 @@ struct ReplayCommand: ParsableCommand {
           "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
           + "controller (nvme reset makes it do so)")
     }
-    print(json ? try jsonText(result, reader) : text(result, reader))
+    print(json ? jsonText(result, reader) : text(result, reader))
     switch result.verdict {
     case .identical: if !reader.isComplete { throw ExitCode(2) }
     case .diverged: throw ExitCode(1)
@@ -132,23 +133,25 @@ struct ReplayCommand: ParsableCommand {
     }
   }
 
-  private func jsonText(_ result: DriverReplayResult, _ reader: TraceReader) throws -> String {
-    let differences = result.differences.map { difference -> [String: Any] in
-      var object: [String: Any] = [
-        "time_ns": difference.timeNs, "command": difference.command, "what": difference.what,
+  private func jsonText(_ result: DriverReplayResult, _ reader: TraceReader) -> String {
+    let differences = result.differences.map { difference -> JSON in
+      var members: [(String, JSON)] = [
+        ("time_ns", .integer(difference.timeNs)), ("command", .string(difference.command)),
+        ("what", .string(difference.what)),
       ]
-      if case .knownDeparture(let why) = difference.kind { object["known"] = why }
-      return object
+      if case .knownDeparture(let why) = difference.kind { members.append(("known", .string(why))) }
+      return .object(members)
     }
-    return try JSON.text([
-      "result": result.verdict.rawValue, "complete": reader.isComplete, "commands": result.commands,
-      "compared": result.compared,
-      "new_differences": result.newDifferences, "known_differences": result.knownDifferences, "unseen": result.unseen,
-      "segments": result.segments, "bytes": result.bytes, "interrupted": result.interrupted,
-      "not_replayed": result.before + result.refused, "not_compared": result.uncompared, "doubtful": result.doubtful,
-      "ends_at_gap": result.endsAtGap,
-      "differences": differences,
-    ])
+    let object: JSON = [
+      "result": .string(result.verdict.rawValue), "complete": .boolean(reader.isComplete),
+      "commands": .integer(result.commands), "compared": .integer(result.compared),
+      "new_differences": .integer(result.newDifferences), "known_differences": .integer(result.knownDifferences),
+      "unseen": .integer(result.unseen), "segments": .integer(result.segments), "bytes": .integer(result.bytes),
+      "interrupted": .integer(result.interrupted), "not_replayed": .integer(result.before + result.refused),
+      "not_compared": .integer(result.uncompared), "doubtful": .integer(result.doubtful),
+      "ends_at_gap": .boolean(result.endsAtGap), "differences": .array(differences),
+    ]
+    return object.line
   }
 
   // MARK: Our endpoint
@@ -185,22 +188,26 @@ struct ReplayCommand: ParsableCommand {
       + (reader.isComplete ? "" : "\n\(ReplayCommand.notClosed)")
   }
 
-  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) throws -> String {
-    var object: [String: Any] = [
-      "complete": reader.isComplete,
-      "result": result.divergence == nil ? "identical" : "diverged", "commands": result.commands,
-      "events": result.events, "seconds": seconds,
-      "commands_per_second": Double(result.commands) / max(seconds, 1e-9),
+  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
+    var members: [(String, JSON)] = [
+      ("complete", .boolean(reader.isComplete)),
+      ("result", .string(result.divergence == nil ? "identical" : "diverged")),
+      ("commands", .integer(result.commands)), ("events", .integer(result.events)), ("seconds", .number(seconds)),
+      ("commands_per_second", .number(Double(result.commands) / max(seconds, 1e-9))),
     ]
-    if let divergence = result.divergence {
-      object["divergence"] =
-        [
-          "event": divergence.event, "stream": divergence.stream, "time_ns": divergence.timeNs,
-          "expected": divergence.expected, "came": divergence.came,
-          "fields": divergence.fields.map { ["name": $0.name, "expected": $0.expected, "came": $0.came] },
-          "in_flight": divergence.inFlight, "before": divergence.before,
-        ] as [String: Any]
+    if let divergence = result.divergence { members.append(("divergence", object(divergence))) }
+    return JSON.object(members).line
+  }
+
+  private func object(_ divergence: Divergence) -> JSON {
+    let fields = divergence.fields.map {
+      ["name": .string($0.name), "expected": .string($0.expected), "came": .string($0.came)] as JSON
     }
-    return try JSON.text(object)
+    return [
+      "event": .integer(divergence.event), "stream": .integer(divergence.stream),
+      "time_ns": .integer(divergence.timeNs), "expected": .string(divergence.expected),
+      "came": .string(divergence.came), "fields": .array(fields),
+      "in_flight": .array(divergence.inFlight.map(JSON.string)), "before": .array(divergence.before.map(JSON.string)),
+    ]
   }
 }

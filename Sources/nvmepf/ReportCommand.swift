@@ -2,6 +2,7 @@ import Analysis
 import ArgumentParser
 import Events
 import Report
+import Text
 import Trace
 
 extension Grouping: ExpressibleByArgument {}

@@ -3,6 +3,7 @@ import Endpoint
 import Foundation
 import Platform
 import Simulation
+import Text
 import Trace
 
 struct SimulateCommand: ParsableCommand {
@@ -71,7 +72,7 @@ struct SimulateCommand: ParsableCommand {
     }
     if seeds > 1, isatty(STDERR_FILENO) == 1 { showProgress("") }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    print(json ? try total.jsonText(first, seeds, seconds) : total.text(first, seeds, seconds))
+    print(json ? total.jsonText(first, seeds, seconds) : total.text(first, seeds, seconds))
   }
 
   private func path(_ seed: UInt64) -> String {
@@ -119,11 +120,12 @@ struct SimulateCommand: ParsableCommand {
         which, grouped(commands), grouped(events), grouped(resets), Double(ns) / 1e9, seconds, speed)
     }
 
-    func jsonText(_ first: UInt64, _ seeds: UInt64, _ seconds: Double) throws -> String {
-      try JSON.text([
-        "first_seed": first, "seeds": seeds, "commands": commands, "events": events, "resets": resets,
-        "virtual_ns": ns, "seconds": seconds,
-      ])
+    func jsonText(_ first: UInt64, _ seeds: UInt64, _ seconds: Double) -> String {
+      let object: JSON = [
+        "first_seed": .integer(first), "seeds": .integer(seeds), "commands": .integer(commands),
+        "events": .integer(events), "resets": .integer(resets), "virtual_ns": .integer(ns), "seconds": .number(seconds),
+      ]
+      return object.line
     }
   }
 }

@@ -3,6 +3,7 @@ import Events
 import Foundation
 import NVMe
 import Testing
+import Text
 import Trace
 
 @testable import Report

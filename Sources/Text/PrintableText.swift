@@ -23,7 +23,7 @@ extension String {
       if scalar.isSafe || scalar == "\n" {
         text.unicodeScalars.append(scalar)
       } else {
-        for unit in String(scalar).utf16 { text += "\\u" + String(unit, radix: 16).padded(to: 4) }
+        for unit in String(scalar).utf16 { text += "\\u" + unit.hexDigits(4) }
       }
     }
     return text
@@ -39,7 +39,7 @@ extension String {
       case "\r": text += "\\r"
       case "\t": text += "\\t"
       case _ where scalar.isSafe: text.unicodeScalars.append(scalar)
-      case _ where scalar.isASCII: text += "\\x" + String(scalar.value, radix: 16).padded(to: 2)
+      case _ where scalar.isASCII: text += "\\x" + scalar.value.hexDigits(2)
       default: text += "\\u{\(String(scalar.value, radix: 16))}"
       }
     }
@@ -58,8 +58,6 @@ extension String {
     }
     return utf8.withContiguousStorageIfAvailable(isPlain) ?? isPlain(utf8)
   }
-
-  fileprivate func padded(to digits: Int) -> String { String(repeating: "0", count: max(0, digits - count)) + self }
 }
 
 extension UInt8 {

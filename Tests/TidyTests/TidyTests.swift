@@ -1,0 +1,140 @@
+import Foundation
+import Testing
+
+/// What every source keeps to.
+@Suite("Sources")
+struct TidyTests {
+  /// - Returns: where code has one of these words that only some files may have.
+  private func places(of words: Set<Substring>, besides isAllowed: (SourceFile) -> Bool) -> [String] {
+    Package.all.filter { !isAllowed($0) && !$0.path.hasPrefix("Tests/TidyTests/") }.flatMap { file in
+      file.lines.filter { $0.code.words.contains(where: words.contains) }.map { "\(file.path):\($0.number)" }
+    }
+  }
+
+  @Test("public types and functions have a doc comment")
+  func hasDocComments() {
+    for file in Package.sources {
+      for (index, line) in file.lines.enumerated() where line.code.hasPrefix("public ") {
+        let isExtension = line.code.hasPrefix("public extension ")
+        var above = index - 1
+        var isForC = false
+        while above >= 0, file.lines[above].code.hasPrefix("@") {
+          isForC = isForC || file.lines[above].code.hasPrefix("@_cdecl")
+          above -= 1
+        }
+        // A function for C is described where C reads of it.
+        guard !isExtension, !isForC else { continue }
+        #expect(above >= 0 && file.lines[above].comment.hasPrefix("///"), "\(file.path):\(line.number)")
+      }
+    }
+  }
+
+  /// Where kinds of events are still read by position; to be emptied.
+  private static let readsPositions: Set<String> = [
+    "Sources/Analysis/StageAnalyzer+Kernel.swift", "Sources/Analysis/TraceMerge.swift",
+    "Sources/Analysis/KernelControllers.swift", "Sources/Analysis/Sights.swift",
+    "Sources/Probe/RawEvent.swift", "Sources/Probe/KernelRecorder.swift",
+    "Sources/Replay/DriverInterrupts.swift", "Sources/Replay/DriverRecording.swift",
+  ]
+
+  @Test("events are read by name, by position only where they are made, stored and tested")
+  func readsEventsByName() {
+    let rooms: Set = ["EventTable", "EventGenerator", "Events", "Trace"]
+    let words: Set<Substring> = ["EventFlag", "aLow", "aHigh", "bLow", "bHigh"]
+    let found = places(of: words) {
+      !$0.path.hasPrefix("Sources/") || rooms.contains($0.room) || TidyTests.readsPositions.contains($0.path)
+    }
+    #expect(found == [])
+    let converted = TidyTests.readsPositions.filter { path in
+      !Package.sources.contains {
+        $0.path == path && $0.lines.contains { $0.code.words.contains(where: words.contains) }
+      }
+    }
+    #expect(converted == [], "these read no positions any more: take them off the list")
+  }
+
+  /// Words that stand in one file only: the constants of SplitMix64, and what starts a thread or makes an eventfd.
+  private static let unique: [(words: Set<Substring>, path: String)] = [
+    (["0xbf58_476d_1ce4_e5b9", "0x94d0_49bb_1331_11eb"], "Sources/Chance/SeededGenerator.swift"),
+    (["pthread_create"], "Sources/Platform/WorkerThread.swift"),
+    (["nvmepf_eventfd"], "Sources/Platform/EventDescriptor.swift"),
+  ]
+
+  @Test("the seeded generator, thread starts and event descriptors exist once", arguments: unique)
+  func existsOnce(words: Set<Substring>, path: String) {
+    let found = places(of: words, besides: { $0.path == path })
+    // Tests play clients, which bring event descriptors of their own.
+    #expect(found.filter { words != ["nvmepf_eventfd"] || !$0.hasPrefix("Tests/") } == [])
+    #expect(Package.sources.contains { $0.path == path })
+  }
+
+  @Test("numbers are written in hexadecimal in one place")
+  func writesHexadecimalOnce() {
+    for file in Package.sources where file.room != "Text" {
+      for line in file.lines where line.code.contains("radix: 16)") {
+        // A number's initialiser reads; a string's writes.
+        #expect(!line.code.contains("String(") || line.code.contains("UInt"), "\(file.path):\(line.number)")
+      }
+    }
+  }
+
+  /// Names that comments take from the system's headers or give as examples.
+  private static let foreign: Set<Substring> = ["FROM_HOST", "top", "vfio_irq_set", "vfio_region_info"]
+
+  @Test("names between backticks in comments exist")
+  func namesExist() throws {
+    var words = TidyTests.foreign
+    for file in Package.all {
+      for line in file.lines { words.formUnion(line.code.words) }
+      words.formUnion(file.path.words)
+    }
+    for directory in ["bpf", "FioEngine", "scripts", "Sources", "Tests"] {
+      for path in try Package.paths(directory, ["c", "h", "sh"]) { words.formUnion(try Package.text(path).words) }
+    }
+    for path in ["Makefile", "Package.swift"] { words.formUnion(try Package.text(path).words) }
+    for file in Package.sources {
+      for line in file.lines {
+        for name in line.comment.quoted where name.isName {
+          for word in name.words where !words.contains(word) {
+            Issue.record("\(file.path):\(line.number): nothing is called `\(name)`")
+          }
+        }
+      }
+    }
+  }
+
+  @Test("a function fits a screen: at most 70 lines")
+  func functionsAreShort() {
+    for file in Package.sources {
+      var open: (line: Int, end: String)?
+      for line in file.lines {
+        if let (begin, end) = open {
+          guard line.code == end else { continue }
+          #expect(line.number - begin <= 70, "\(file.path):\(begin)")
+          open = nil
+        } else if line.code.words.contains(where: { $0 == "func" || $0 == "init" }), line.code.beginsDeclaration {
+          open = (line.number, line.code.prefix { $0 == " " } + "}")
+        }
+      }
+    }
+  }
+}
+
+extension Substring {
+  /// An identifier, or several with dots between them, with or without labels of arguments.
+  fileprivate var isName: Bool {
+    guard let first, first.isLetter || first == "_" else { return false }
+    return allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber) || "_.:()".contains($0) }
+  }
+
+  /// Whether a function or initialiser begins in it whose body has lines of its own.
+  fileprivate var beginsDeclaration: Bool {
+    let modifiers: Set<Substring> = [
+      "public", "private", "fileprivate", "static", "mutating", "override", "convenience", "package", "required",
+    ]
+    guard let word = words.first(where: { !modifiers.contains($0) }), word == "func" || word == "init" else {
+      return false
+    }
+    return hasSuffix("{") || hasSuffix("(")
+  }
+}
