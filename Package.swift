@@ -115,6 +115,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
+    .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     // Reads the sources.
     .testTarget(name: "TidyTests", swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
@@ -125,7 +126,7 @@ let package = Package(
     .testTarget(
       name: "ConformanceTests",
       dependencies: [
-        "Events", "Platform",
+        "Text", "Events", "Platform",
         "Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "TestDisks", "Trace", "VFIOUser",
       ],
       swiftSettings: settings),
@@ -148,7 +149,8 @@ let package = Package(
       name: "trace-crash", dependencies: ["Events", "Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
     // Writes a file through an endpoint that it kills, and looks at what is left.
     .executableTarget(
-      name: "data-safety", dependencies: ["Chance", "Host", "NVMe"], path: "Tests/DataSafety", swiftSettings: settings),
+      name: "data-safety", dependencies: ["Text", "Chance", "Host", "NVMe"], path: "Tests/DataSafety",
+      swiftSettings: settings),
     .testTarget(
       name: "TraceTests",
       dependencies: [
@@ -160,7 +162,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",
-      dependencies: ["Chance", "EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
+      dependencies: ["Text", "Chance", "EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
       swiftSettings: settings),
     .testTarget(
       name: "ReportTests", dependencies: ["Text", "Events", "Report", "Analysis", "Trace"], swiftSettings: settings),

@@ -7,6 +7,7 @@ import Replay
 import Synchronization
 import Target
 import Testing
+import Text
 import Trace
 import VFIOUser
 
@@ -444,5 +445,5 @@ func expect(_ status: Status, _ wanted: Status, _ what: String = "", sourceLocat
 {
   let raw = wanted.isSuccess ? 0 : wanted.rawValue | Status.more
   #expect(
-    status.rawValue == raw, "\(what) status \(String(status.rawValue, radix: 16))h", sourceLocation: sourceLocation)
+    status.rawValue == raw, "\(what) status \(status.rawValue.hex)", sourceLocation: sourceLocation)
 }

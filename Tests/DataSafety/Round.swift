@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Host
 import NVMe
+import Text
 
 /// The places that are written: whole pages, then single blocks, which share theirs.
 struct Units {
@@ -103,7 +104,7 @@ struct Round: ~Copyable {
     var completed: [(place: Int, status: Status)] = []
     _ = queue.reap { cqe, slot in completed.append((Int(bitPattern: slot) - 1, cqe.status)) }
     for (place, status) in completed {
-      precondition(status.isSuccess, "\(sent[place].kind) failed with status \(String(status.code, radix: 16))h")
+      precondition(status.isSuccess, "\(sent[place].kind) failed with status \(status.code.hex)")
       busy.remove(sent[place].unit)
       model.acknowledge(sent[place])
     }

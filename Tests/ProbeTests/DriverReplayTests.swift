@@ -3,6 +3,7 @@ import Chance
 import Events
 import NVMe
 import Testing
+import Text
 import Trace
 
 @testable import Replay
@@ -88,7 +89,7 @@ struct DriverReplayTests {
     #expect(result.newDifferences == 1 && result.verdict == .diverged)
     #expect(
       result.differences.contains {
-        $0.command == "the controller" && $0.what.contains("CC 0x\(String(cc, radix: 16))")
+        $0.command == "the controller" && $0.what.contains("CC \(cc.hex)")
       })
     #expect(result.before == 0 && result.compared == 0 && result.refused == 3)
 

@@ -1,4 +1,5 @@
 import Testing
+import Text
 
 @testable import Probe
 
@@ -77,7 +78,7 @@ import Testing
   @Test("The privileges that are missing are named; CAP_SYS_ADMIN stands for those of BPF")
   func capabilities() {
     func status(_ bits: Int...) -> String {
-      "Name:\tnvmepf\nCapEff:\t\(String(bits.reduce(0) { $0 | 1 << $1 }, radix: 16))\n"
+      "Name:\tnvmepf\nCapEff:\t\(UInt64(bits.reduce(0) { $0 | 1 << $1 }).hexDigits(16))\n"
     }
     #expect(Capability.lacking(status(38, 39)) == "CAP_SYS_ADMIN, CAP_SYSLOG")
     #expect(Capability.lacking(status(34, 38, 39)) == "CAP_SYS_ADMIN")

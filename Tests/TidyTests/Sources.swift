@@ -35,7 +35,7 @@ struct SourceFile {
     return line.endIndex
   }
 
-  /// The directory under `Sources` that it lies in.
+  /// The directory under `Sources`, `Tests` or the like that it lies in.
   var room: String { String(path.split(separator: "/")[1]) }
 }
 

@@ -70,12 +70,20 @@ struct TidyTests {
 
   @Test("numbers are written in hexadecimal in one place")
   func writesHexadecimalOnce() {
-    for file in Package.sources where file.room != "Text" {
+    for file in Package.all where !["Text", "TidyTests"].contains(file.room) {
       for line in file.lines where line.code.contains("radix: 16)") {
         // A number's initialiser reads; a string's writes.
         #expect(!line.code.contains("String(") || line.code.contains("UInt"), "\(file.path):\(line.number)")
       }
     }
+  }
+
+  @Test("JSON has one writer, besides the control socket's messages, which Foundation codes")
+  func writesJSONOnce() {
+    let found = places(of: ["JSONEncoder", "withJSONObject"]) {
+      !$0.path.hasPrefix("Sources/") || $0.room == "Control"
+    }
+    #expect(found == [])
   }
 
   /// Names that comments take from the system's headers or give as examples.

@@ -1,5 +1,6 @@
 import Events
 import Testing
+import Text
 
 @testable import Trace
 
@@ -8,7 +9,7 @@ import Testing
   let scratch = Scratch()
 
   private func hexadecimal(_ bytes: some Sequence<UInt8>) -> String {
-    bytes.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    bytes.map { $0.hexDigits(2) }.joined()
   }
 
   @Test("The fixed part of a header has the bytes that the format page says")

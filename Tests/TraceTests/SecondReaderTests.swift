@@ -2,6 +2,7 @@ import Chance
 import Events
 import Glibc
 import Testing
+import Text
 
 @testable import Trace
 
@@ -56,7 +57,7 @@ import Testing
         if layout.carriesBytes && record.flags & EventFlag.bytes != 0 && record.bLow > 0 {
           words.append(
             UnsafeRawBufferPointer(start: bytes + 32, count: Int(record.bLow))
-              .map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined())
+              .map { $0.hexDigits(2) }.joined())
         }
         lines.append(words.joined(separator: " "))
         slot += 1 + Int(record.tail)

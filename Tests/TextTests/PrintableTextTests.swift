@@ -1,7 +1,6 @@
 import Foundation
 import Testing
 import Text
-import Trace
 
 @Suite("Text from outside")
 struct PrintableTextTests {
