@@ -4,9 +4,11 @@ import Glibc
 public struct SystemError: Error, Equatable, CustomStringConvertible, Sendable {
   /// Of `errno`.
   public let code: Int32
+  private let remedy: String?
 
-  public init(code: Int32) { self.code = code }
+  /// - Parameter remedy: what to do about it, where that is known.
+  public init(code: Int32, remedy: String? = nil) { (self.code, self.remedy) = (code, remedy) }
 
-  /// In the C library's words.
-  public var description: String { String(cString: strerror(code)) }
+  /// In the C library's words, and the remedy.
+  public var description: String { String(cString: strerror(code)) + (remedy.map { "; \($0)" } ?? "") }
 }

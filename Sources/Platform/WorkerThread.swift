@@ -25,7 +25,8 @@ public final class WorkerThread: @unchecked Sendable {
       }, start.toOpaque())
     guard error == 0 else {
       start.release()
-      throw SystemError(code: error)
+      throw SystemError(
+        code: error, remedy: error == EAGAIN ? "raise ulimit -u or the control group's pids.max" : nil)
     }
   }
 

@@ -25,7 +25,10 @@ public final class RecorderThread: Sendable {
     // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
     do throws(SystemError) {
       thread = try WorkerThread(name: "nvmepf-writer", handlesSignals: false) { [state] in RecorderThread.run(state) }
-    } catch { throw TraceError.system("cannot start the recorder", error.code) }
+    } catch {
+      _ = state.writer.finish(isWorthKeeping: false)
+      throw TraceError(.system(error.code), "cannot start the recorder: \(error)")
+    }
   }
 
   /// Record this ring too.

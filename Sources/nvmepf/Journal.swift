@@ -48,10 +48,13 @@ final class Journal: Sendable {
     } catch {
       let line = Array("nvmepf: cannot start a thread: \(error)\n".utf8)
       _ = Glibc.write(STDERR_FILENO, line, line.count)
-      exit(1)
+      exit(2)
     }
     pthread_sigmask(SIG_SETMASK, &before, nil)
   }
+
+  /// Start the thread now: a recording that needs it later and cannot have it would end.
+  static func start() { _ = shared }
 
   /// Add a text and wait for nobody.
   func add(_ text: String) { add(text, nil) }
@@ -117,8 +120,9 @@ final class Journal: Sendable {
     }
   }
 
-  /// A logger that writes here.
+  /// A logger that writes here, from the start.
   static func logger(_ level: Logger.Level) -> Logger {
+    start()
     var logger = Logger(label: "nvmepf") { _ in JournalHandler() }
     logger.logLevel = level
     return logger

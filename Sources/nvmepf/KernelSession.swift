@@ -84,6 +84,7 @@ final class KernelSession: Watched {
   init(
     _ options: KernelOptions, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
   ) throws(Failure) {
+    Journal.start()
     let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
     let id = TraceID.random()
     sweepLeftovers()

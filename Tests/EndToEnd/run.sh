@@ -996,6 +996,23 @@ test_naps_show_as_detect() {
   grep -q ' engine/0 rest flags=0x1 ' rests || die "the engine's naps are not in the trace: $(head -3 rests)"
 }
 
+# A thread that cannot be started ends the recording with a reason, and the trace, where there is one, is closed.
+test_no_thread_left() {
+  [ "$(id -u)" = 0 ] || { echo "    NOT RUN: needs root, to become a user who may have few threads"; return; }
+  local limit status
+  chmod 755 "$work"
+  mkdir -m 777 open
+  for limit in 1 2 3 4 5 6 7; do
+    status=0
+    (cd open && setpriv --reuid=65533 --regid=65533 --clear-groups prlimit --nproc=$limit "$nvmepf" record -o $limit.nvpt \
+      --size 1MiB --no-prefault --rw randread --bs 4k --iodepth 1 --runtime 1) >out 2>err || status=$?
+    [ $status = 0 ] || { [ $status -le 2 ] && grep -q 'raise ulimit -u' err; } || die "$limit threads: status $status, $(cat err)"
+    [ ! -e open/$limit.nvpt ] || [ "$("$nvmepf" info --json open/$limit.nvpt | json 'd["complete"]')" = True ] ||
+      die "$limit threads: the trace is not closed"
+    [ -z "$(find /dev/shm -maxdepth 1 -user 65533)" ] || die "$limit threads: rings are left"
+  done
+}
+
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
 
 run() {
