@@ -56,6 +56,8 @@ let package = Package(
     .target(
       name: "Trace", dependencies: ["Text", "CPlatform", "CZstd", "Events", "EventTable", "Platform"],
       swiftSettings: settings),
+    // Whose events the kernel's streams have.
+    .target(name: "KernelStreams", dependencies: ["Events"], swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket", "Platform"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe", "Platform"], swiftSettings: settings),
@@ -85,7 +87,8 @@ let package = Package(
     .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Text", "Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(
-      name: "Replay", dependencies: ["Text", "EventTable", "Events", "NVMe", "Target", "Endpoint", "Trace"],
+      name: "Replay",
+      dependencies: ["Text", "EventTable", "Events", "KernelStreams", "NVMe", "Target", "Endpoint", "Trace"],
       swiftSettings: settings),
     // A port with virtual time, a host and a backend, all made by a seed.
     .target(
@@ -96,7 +99,9 @@ let package = Package(
       ], swiftSettings: settings),
     .target(
       name: "Analysis",
-      dependencies: ["Events", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift")],
+      dependencies: [
+        "Events", "KernelStreams", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
+      ],
       swiftSettings: settings),
     .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe", "Trace"], swiftSettings: settings),
     .executableTarget(
@@ -162,7 +167,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",
-      dependencies: ["Text", "Chance", "EventTable", "Events", "Analysis", "NVMe", "Probe", "Replay", "Trace"],
+      dependencies: [
+        "Text", "Chance", "EventTable", "Events", "Analysis", "KernelStreams", "NVMe", "Probe", "Replay", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "ReportTests", dependencies: ["Text", "Events", "Report", "Analysis", "Trace"], swiftSettings: settings),

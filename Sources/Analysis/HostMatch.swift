@@ -20,8 +20,8 @@ public struct HostMatch {
 
   /// - Returns: nil where the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
-    let hosts = try Sights(host, isHost: true)
-    let targets = try Sights(target, isHost: false)
+    let hosts = try Sights(host, of: .host)
+    let targets = try Sights(target, of: .target)
     var best: (fit: ClockFit, controller: UInt16, instance: UInt16)?
     var budget = HostMatch.comparisonsMax
     for (instance, driven) in hosts.busiest {
@@ -39,7 +39,7 @@ public struct HostMatch {
     }
     guard let best else { return nil }
     (fit, controller, instance) = best
-    hostStreams = hosts.streams[instance] ?? []
+    hostStreams = Set(hosts.streams.owners.filter { $0.value.isHost(best.instance) }.keys)
   }
 
   /// Find where the one list lies in the other, and take the bounds of the commands that they share.

@@ -1,4 +1,5 @@
 import Events
+import KernelStreams
 import NVMe
 import Trace
 
@@ -40,26 +41,24 @@ struct Sights {
 
   typealias Queues = [UInt16: Queue]
 
-  /// Streams of each owner.
-  private(set) var streams: [UInt16: Set<UInt16>] = [:]
+  private(set) var streams = KernelStreams()
   /// The busiest owners first, with their commands.
   private(set) var busiest: [(owner: UInt16, queues: Queues)] = []
-  private let isHost: Bool
+  private let role: StreamOwner.Role
   /// As submitted, or as nvmet-pci-epf fetched them.
   private var commands = SightList()
   /// As the target core took them, whatever the transport.
   private var requests = SightList()
-  private var owners: [UInt16: UInt16] = [:]
   /// When the completion queue's work began that ran last.
-  private var completionWork: [UInt64: UInt64] = [:]
+  private var completionWork: [OwnedQueue: UInt64] = [:]
 
   private static let commandsMax = 1 << 21
   private static let ownersMax = 64
   /// Of all of them: a driver makes one for each CPU.
   private static let queuesMax = 1 << 14
 
-  init(_ reader: TraceReader, isHost: Bool) throws(TraceError) {
-    self.isHost = isHost
+  init(_ reader: TraceReader, of role: StreamOwner.Role) throws(TraceError) {
+    self.role = role
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
       if id.source == .kernel { take(record, id.stream) }
@@ -90,49 +89,57 @@ struct Sights {
   }
 
   private mutating func take(_ record: UnsafePointer<Record>, _ stream: UInt16) {
-    let event = record.pointee
-    if event.event == .origin {
-      // A stream has one owner at a time; else each pair of the two could be named.
-      if let before = owners[stream] { streams[before]?.remove(stream) }
-      owners[stream] = (event.flags & 1 != 0) == isHost ? event.cid : nil
-      if owners[stream] != nil { streams[event.cid, default: []].insert(stream) }
-      return
+    guard case .event(let kind, let owner)? = streams.take(record.pointee, tail: record.tail, stream: stream),
+      owner.role == role
+    else { return }
+    switch role {
+    case .host: takeHost(record.pointee, kind, owner.number)
+    case .target: takeTarget(record, kind, owner.number)
     }
-    guard let owner = owners[stream] else { return }
-    if isHost { takeHost(event, owner) } else { takeTarget(record, owner) }
   }
 
-  private mutating func takeHost(_ event: Record, _ owner: UInt16) {
-    switch event.event {
+  private mutating func takeHost(_ record: Record, _ kind: EventKind, _ owner: UInt16) {
+    switch kind {
     case .submit where hasRoom:
-      let name = Sight.Name(cid: event.cid, opcode: event.flags, slba: event.a)
-      commands.append(Sight(begin: event.time, name: name), owner, event.qid)
-    case .completion: commands.update(owner, event, isLast: true) { $0.end = event.time }
+      let submit = Event.Submit(record)
+      let name = Sight.Name(cid: submit.cid, opcode: submit.opcode, slba: submit.slba)
+      commands.append(Sight(begin: submit.time, name: name), owner, submit.qid)
+    case .completion:
+      let completion = Event.Completion(record)
+      commands.update(owner, completion.queueKey, isLast: true) { $0.end = completion.time }
     default: break
     }
   }
 
-  private mutating func takeTarget(_ record: UnsafePointer<Record>, _ owner: UInt16) {
-    let event = record.pointee
-    switch event.event {
-    case .fetch where event.tail == 2 && event.flags & EventFlag.failed == 0 && hasRoom:
-      let sqe = UnsafeRawPointer(record + 1).loadUnaligned(as: SubmissionEntry.self)
-      let name = Sight.Name(cid: event.cid, opcode: sqe.opcode, slba: event.qid == 0 ? 0 : sqe.slba)
-      let begin = event.time - min(UInt64(event.bLow), event.time)
-      commands.append(Sight(begin: begin, name: name), owner, event.qid)
+  private mutating func takeTarget(_ record: UnsafePointer<Record>, _ kind: EventKind, _ owner: UInt16) {
+    switch kind {
+    case .fetch where hasRoom:
+      let fetch = Event.Fetch(record.pointee)
+      guard !fetch.flags.contains(.failed), let sqe = record.fixedTail(as: SubmissionEntry.self) else { return }
+      let name = Sight.Name(cid: fetch.cid, opcode: sqe.opcode, slba: fetch.qid == 0 ? 0 : sqe.slba)
+      let begin = fetch.time - min(UInt64(fetch.span), fetch.time)
+      commands.append(Sight(begin: begin, name: name), owner, fetch.qid)
     case .request where hasRoom:
-      let name = Sight.Name(cid: event.cid, opcode: event.flags, slba: event.a)
-      requests.append(Sight(begin: event.time, name: name), owner, event.qid)
-    case .executeEnd: requests.update(owner, event, isLast: true) { $0.end = event.time }
-    case .completionQueued: commands.update(owner, event, isLast: false) { $0.end = event.time }
-    case .work where event.flags == KernelWork.completionQueue.rawValue:
+      let request = Event.Request(record.pointee)
+      let name = Sight.Name(cid: request.cid, opcode: request.opcode, slba: request.slba)
+      requests.append(Sight(begin: request.time, name: name), owner, request.qid)
+    case .executeEnd:
+      let end = Event.ExecuteEnd(record.pointee)
+      requests.update(owner, end.key, isLast: true) { $0.end = end.time }
+    case .completionQueued:
+      let queued = Event.CompletionQueued(record.pointee)
+      commands.update(owner, queued.key, isLast: false) { $0.end = queued.time }
+    case .work:
+      let work = Event.Work(record.pointee)
+      guard work.work == .completionQueue else { return }
       if completionWork.count >= 1 << 16 { completionWork = [:] }
-      completionWork[UInt64(owner) << 16 | UInt64(event.qid)] = event.time
+      completionWork[OwnedQueue(owner: owner, qid: work.qid)] = work.time
     case .completion:
+      let completion = Event.Completion(record.pointee)
       // The event itself comes when the entry has long been visible: what is certain is that it was posted after it
       // was queued, and in this run of the completion queue's work.
-      let began = completionWork[UInt64(owner) << 16 | UInt64(event.qid)] ?? 0
-      commands.update(owner, event, isLast: true) { $0.end = max($0.end, began) }
+      let began = completionWork[OwnedQueue(owner: owner, qid: completion.cqid)] ?? 0
+      commands.update(owner, completion.queueKey, isLast: true) { $0.end = max($0.end, began) }
     default: break
     }
   }
@@ -140,27 +147,33 @@ struct Sights {
   private var hasRoom: Bool { commands.entries.count + requests.entries.count < Sights.commandsMax }
 }
 
+private struct OwnedQueue: Hashable {
+  let owner: UInt16
+  let qid: UInt16
+}
+
 /// Commands of all queues in one list: a trace may name millions of queues, which would cost more than their commands.
 private struct SightList {
   private(set) var entries: [(sight: Sight, owner: UInt16, qid: UInt16)] = []
   /// The command that a name stands for now.
-  private var last: [UInt64: Int] = [:]
+  private var last: [Name: Int] = [:]
+
+  private struct Name: Hashable {
+    let owner: UInt16
+    let key: CommandKey
+  }
 
   var countByOwner: [UInt16: Int] { entries.reduce(into: [:]) { $0[$1.owner, default: 0] += 1 } }
 
   mutating func append(_ sight: Sight, _ owner: UInt16, _ qid: UInt16) {
-    last[SightList.key(owner, qid, sight.name.cid)] = entries.count
+    last[Name(owner: owner, key: CommandKey(qid: qid, cid: sight.name.cid))] = entries.count
     entries.append((sight, owner, qid))
   }
 
   /// - Parameter isLast: the name is free for another command from now on.
-  mutating func update(_ owner: UInt16, _ event: Record, isLast: Bool, _ change: (inout Sight) -> Void) {
-    let key = SightList.key(owner, event.qid, event.cid)
-    guard let index = isLast ? last.removeValue(forKey: key) : last[key] else { return }
+  mutating func update(_ owner: UInt16, _ key: CommandKey, isLast: Bool, _ change: (inout Sight) -> Void) {
+    let name = Name(owner: owner, key: key)
+    guard let index = isLast ? last.removeValue(forKey: name) : last[name] else { return }
     change(&entries[index].sight)
-  }
-
-  private static func key(_ owner: UInt16, _ qid: UInt16, _ cid: UInt16) -> UInt64 {
-    UInt64(owner) << 32 | UInt64(qid) << 16 | UInt64(cid)
   }
 }

@@ -1,4 +1,5 @@
 import Events
+import KernelStreams
 import NVMe
 import Trace
 
@@ -12,16 +13,7 @@ public enum Subject: Hashable, Sendable {
 
 /// What the kernel's streams have told so far that is not a command's alone.
 struct KernelView {
-  /// Whose events a stream has.
-  struct Origin {
-    var isHost: Bool
-    var controller: UInt16
-    var cntlid: UInt16
-    var nqn: String
-  }
-
-  /// By stream.
-  var origins: [Int: Origin] = [:]
+  var streams = KernelStreams()
   /// Of the controller that is looked at.
   var nqn: String?
   /// The trace has a stream of the driver that drives the controller: every command begins and ends there.
@@ -29,7 +21,7 @@ struct KernelView {
   /// The controller is nvmet-pci-epf's: its commands show all their stages.
   var isEndpoint = false
   /// What the host's driver has submitted and the target has not taken up: by queue and command identifier.
-  var submits: [UInt32: UInt64] = [:]
+  var submits: [CommandKey: UInt64] = [:]
   /// The doorbells that the host has written, by submission queue.
   var doorbells: [UInt16: HostDoorbells] = [:]
   /// Commands whose completion is posted and not announced, by completion queue, and how many they are.
@@ -37,8 +29,7 @@ struct KernelView {
   var postedCount = 0
   /// When the completion queue's work began that runs now.
   var completionWork: [UInt16: UInt64] = [:]
-  /// Fetches that failed, whose descriptors the driver drops.
-  var failedFetches: Set<UInt32> = []
+  var failedFetches = FailedFetches()
 
   var completedTwice: UInt64 = 0
   /// Commands that were completed with no interrupt behind them.
@@ -50,8 +41,6 @@ struct KernelView {
   /// Clocks of one machine's CPUs differ by less, nanoseconds.
   static let clocksApart: UInt64 = 100_000
   static let postedMax = CommandPool.countMax
-  /// Subsystems' names are no longer (Base 2.1, 4.6).
-  static let nameMax = 223
 }
 
 /// The last doorbells that a host wrote for one submission queue.
@@ -74,44 +63,35 @@ struct HostDoorbells {
 extension StageAnalyzer {
   mutating func takeKernel(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     kernelEvents &+= 1
-    if kind == .probe {
-      let name = String(decoding: tail.prefix(min(Int(record.bLow), 128)), as: UTF8.self)
-      kernel.probes = kernel.probes ?? ProbeCosts()
-      kernel.probes?.add(name, runs: record.a, meanNs: record.bHigh)
-    }
+    if kind == .probe { takeProbe(Event.Probe(record), tail) }
     guard case .controller(let controller) = subject else { return }
-    if kind == .origin { return takeOrigin(record, stream, tail, controller) }
-    // Whatever CPU lost events, any command in flight may miss some.
-    if kind == .gap {
-      takeGap(Event.Gap(record), source: .kernel, stream: stream)
+    switch kernel.streams.take(record, tail: tail, stream: UInt16(truncatingIfNeeded: stream)) {
+    case .owner(let owner): takeOwner(owner, controller)
+    case .gap(let gap):
+      takeGap(gap, source: .kernel, stream: stream)
       loseCommands()
-      return
-    }
-    guard let origin = kernel.origins[stream] else { return }
-    if origin.isHost {
-      guard origin.cntlid == controller, origin.nqn == kernel.nqn else { return }
-      takeKernelHost(record, kind)
-    } else if origin.controller == controller {
-      if kind.isOfEndpoint { becomeEndpoint() }
-      takeKernelTarget(record, kind, tail)
+    case .event(let kind, let owner):
+      if owner.drives(controller, of: kernel.nqn) {
+        takeKernelHost(record, kind)
+      } else if owner.isTarget(controller) {
+        if kind.isOfEndpoint { becomeEndpoint() }
+        takeKernelTarget(record, kind, tail)
+      }
+    case nil: break
     }
   }
 
-  private mutating func takeOrigin(
-    _ record: Record, _ stream: Int, _ tail: UnsafeRawBufferPointer, _ controller: UInt16
-  ) {
-    let length = record.flags & EventFlag.bytes == 0 ? 0 : min(Int(record.bLow), tail.count, KernelView.nameMax)
-    let origin = KernelView.Origin(
-      isHost: record.flags & 1 != 0, controller: record.cid, cntlid: UInt16(truncatingIfNeeded: record.aLow),
-      nqn: String(decoding: tail.prefix(length), as: UTF8.self))
-    kernel.origins[stream] = origin
-    func isHost(_ origin: KernelView.Origin) -> Bool {
-      origin.isHost && origin.cntlid == controller && origin.nqn == kernel.nqn
-    }
-    if !origin.isHost, origin.controller == controller, !origin.nqn.isEmpty, kernel.nqn == nil {
-      kernel.nqn = origin.nqn
-      kernel.hasHost = kernel.origins.values.contains(where: isHost)
-    } else if isHost(origin) {
+  private mutating func takeProbe(_ probe: Event.Probe, _ tail: UnsafeRawBufferPointer) {
+    let name = String(decoding: tail.prefix(min(Int(probe.length), 128)), as: UTF8.self)
+    kernel.probes = kernel.probes ?? ProbeCosts()
+    kernel.probes?.add(name, runs: probe.runs, meanNs: probe.mean)
+  }
+
+  private mutating func takeOwner(_ owner: StreamOwner, _ controller: UInt16) {
+    if owner.isTarget(controller), !owner.nqn.isEmpty, kernel.nqn == nil {
+      kernel.nqn = owner.nqn
+      kernel.hasHost = kernel.streams.owners.values.contains { $0.drives(controller, of: owner.nqn) }
+    } else if owner.drives(controller, of: kernel.nqn) {
       kernel.hasHost = true
     }
   }
@@ -144,33 +124,38 @@ extension StageAnalyzer {
   // MARK: The host's driver
 
   private mutating func takeKernelHost(_ record: Record, _ kind: EventKind) {
-    let key = UInt32(record.qid) << 16 | UInt32(record.cid)
     switch kind {
     case .submit:
-      if takeLateSubmit(record) { return }
+      let submit = Event.Submit(record)
+      if takeLateSubmit(submit) { return }
       if kernel.submits.count >= KernelView.submitsMax { kernel.submits = [:] }
-      kernel.submits[key] = now
-    case .doorbell where record.flags & EventFlag.completionQueue == 0:
+      kernel.submits[submit.key] = now
+    case .doorbell:
+      let doorbell = Event.Doorbell(record)
+      guard !doorbell.flags.contains(.completionHead) else { return }
       if kernel.doorbells.count >= KernelView.submitsMax { kernel.doorbells = [:] }
-      kernel.doorbells[record.qid, default: HostDoorbells()].add(record.aLow, at: now)
-    case .completion:
-      kernel.submits[key] = nil
-      let index = commands.find(record.qid, record.cid)
-      guard index != Command.none, commands[index].isFromHost else { return }
-      // Another CPU's clock may be behind: what the target has to say of its execution comes yet.
-      if commands[index].isRequestOnly, commands[index].requested != 0, commands[index].execute.end == 0 {
-        if !commands[index].isSeenEarly { inversions &+= 1 }
-        commands[index].isSeenEarly = true
-      } else {
-        end(index, at: now)
-      }
+      kernel.doorbells[doorbell.qid, default: HostDoorbells()].add(doorbell.value, at: now)
+    case .completion: takeKernelSeen(Event.Completion(record))
     default: break
     }
   }
 
+  private mutating func takeKernelSeen(_ seen: Event.Completion) {
+    kernel.submits[seen.queueKey] = nil
+    let index = commands.find(seen.cqid, seen.cid)
+    guard index != Command.none, commands[index].isFromHost else { return }
+    // Another CPU's clock may be behind: what the target has to say of its execution comes yet.
+    if commands[index].isRequestOnly, commands[index].requested != 0, commands[index].execute.end == 0 {
+      if !commands[index].isSeenEarly { inversions &+= 1 }
+      commands[index].isSeenEarly = true
+    } else {
+      end(index, at: now)
+    }
+  }
+
   /// The host's word of a command that the target has only just told of, by another CPU's clock.
-  private mutating func takeLateSubmit(_ record: Record) -> Bool {
-    let index = commands.find(record.qid, record.cid)
+  private mutating func takeLateSubmit(_ submit: Event.Submit) -> Bool {
+    let index = commands.find(submit.qid, submit.cid)
     guard index != Command.none, commands[index].isRequestOnly, !commands[index].isFromHost, !commands[index].isWhole,
       now - commands[index].begin <= KernelView.clocksApart
     else { return false }
@@ -184,87 +169,91 @@ extension StageAnalyzer {
 
   private mutating func takeKernelTarget(_ record: Record, _ kind: EventKind, _ tail: UnsafeRawBufferPointer) {
     switch kind {
-    case .fetch: takeKernelFetch(record, tail)
-    case .work where record.flags == KernelWork.command.rawValue:
-      if commands.find(record.qid, record.cid) == Command.none { enterCut(record) }
-      change(record) { command, now in
-        command.hops.dispatch = UInt64(record.bLow)
-        command.workBegin = now
-      }
-    case .request: takeRequest(record)
-    case .read: change(record) { command, now in command.map.add(end: now, span: UInt64(record.bHigh)) }
-    case .segment: takeKernelSegment(record)
+    case .fetch: takeKernelFetch(Event.Fetch(record), tail)
+    case .work: takeWork(Event.Work(record))
+    case .workEnd: takeWorkEnd(Event.WorkEnd(record))
+    case .request: takeRequest(Event.Request(record))
+    case .read:
+      let read = Event.Read(record)
+      change(read) { command, now in command.map.add(end: now, span: UInt64(read.span)) }
+    case .segment: takeKernelSegment(Event.Segment(record))
     case .executeBegin:
-      change(record) { command, now in
+      change(Event.ExecuteBegin(record)) { command, now in
         command.execute.begin = min(command.execute.begin, now)
         command.mapUntil(command.dataIn.isKnown ? command.dataIn.begin : now)
       }
-    case .executeEnd: takeKernelExecuteEnd(record)
-    case .completionQueued: change(record) { command, now in command.ready = now }
-    case .work where record.flags == KernelWork.completionQueue.rawValue: kernel.completionWork[record.qid] = now
-    case .completion: takeKernelCompletion(record)
+    case .executeEnd: takeKernelExecuteEnd(Event.ExecuteEnd(record))
+    case .completionQueued: change(Event.CompletionQueued(record)) { command, now in command.ready = now }
+    case .completion: takeKernelCompletion(Event.Completion(record))
     case .interrupt:
       kernel.sawInterrupt = true
-      if record.flags & EventFlag.failed == 0 { announce(record.qid, byInterrupt: true) }
-    case .workEnd where record.flags == KernelWork.completionQueue.rawValue:
-      // What no interrupt has announced by now, none will.
-      announce(record.qid, byInterrupt: false)
-      kernel.completionWork[record.qid] = nil
-    case .dropped: takeDropped(record)
-    case .registerWrite: takeKernelRegister(record)
-    case .link:
-      if record.flags == 0 {
-        resets &+= 1
-        takeReset()
-      }
+      let interrupt = Event.Interrupt(record)
+      if !interrupt.flags.contains(.failed) { announce(interrupt.cqid, byInterrupt: true) }
+    case .dropped: takeDropped(Event.Dropped(record))
+    case .registerWrite: takeKernelRegister(Event.RegisterWrite(record))
+    case .link where Event.Link(record).up == .down:
+      resets &+= 1
+      takeReset()
     default: break
     }
   }
 
-  private mutating func takeKernelFetch(_ record: Record, _ tail: UnsafeRawBufferPointer) {
-    let key = UInt32(record.qid) << 16 | UInt32(record.cid)
-    guard record.flags & EventFlag.failed == 0 else {
-      // No command came, so its identifier is nobody's.
-      if kernel.failedFetches.count >= KernelView.submitsMax { kernel.failedFetches = [] }
-      kernel.failedFetches.insert(key)
-      return
-    }
-    kernel.failedFetches.remove(key)
-    var command = Command(qid: record.qid, cid: record.cid)
-    command.fetch.add(end: now, span: UInt64(record.bLow))
+  private mutating func takeKernelFetch(_ fetch: Event.Fetch, _ tail: UnsafeRawBufferPointer) {
+    guard !kernel.failedFetches.take(fetch) else { return }
+    var command = Command(qid: fetch.qid, cid: fetch.cid)
+    command.fetch.add(end: now, span: UInt64(fetch.span))
     if let opcode = tail.first { (command.opcode, command.opcodeIsKnown) = (opcode, true) }
-    enter(&command, since: command.fetch.begin, slot: record.aLow)
+    enter(&command, since: command.fetch.begin, slot: fetch.slot)
   }
 
-  private mutating func takeDropped(_ record: Record) {
-    let isFailedFetch = kernel.failedFetches.remove(UInt32(record.qid) << 16 | UInt32(record.cid)) != nil
-    guard !isFailedFetch, record.flags & EventFlag.failed == 0 else { return }
-    let index = commands.find(record.qid, record.cid)
+  private mutating func takeDropped(_ dropped: Event.Dropped) {
+    guard !kernel.failedFetches.take(dropped) else { return }
+    let index = commands.find(dropped.qid, dropped.cid)
     if index != Command.none { abandon(named: index) }
   }
 
-  private mutating func takeRequest(_ record: Record) {
-    let known = commands.find(record.qid, record.cid)
-    if known == Command.none || commands[known].requested != 0 {
-      if kernel.isEndpoint { enterCut(record) } else { enterRequest(record) }
+  private mutating func takeWork(_ work: Event.Work) {
+    switch work.work {
+    case .command:
+      if commands.find(work.qid, work.cid) == Command.none { enterCut(work) }
+      change(work) { command, now in
+        command.hops.dispatch = UInt64(work.queued)
+        command.workBegin = now
+      }
+    case .completionQueue: kernel.completionWork[work.qid] = now
+    default: break
     }
-    change(record) { command, now in
+  }
+
+  private mutating func takeWorkEnd(_ work: Event.WorkEnd) {
+    guard work.work == .completionQueue else { return }
+    // What no interrupt has announced by now, none will.
+    announce(work.qid, byInterrupt: false)
+    kernel.completionWork[work.qid] = nil
+  }
+
+  private mutating func takeRequest(_ request: Event.Request) {
+    let known = commands.find(request.qid, request.cid)
+    if known == Command.none || commands[known].requested != 0 {
+      if kernel.isEndpoint { enterCut(request) } else { enterRequest(request) }
+    }
+    change(request) { command, now in
       command.requested = now
-      (command.opcode, command.opcodeIsKnown) = (record.flags, true)
+      (command.opcode, command.opcodeIsKnown) = (request.opcode, true)
     }
   }
 
   /// A command of a transport of which no more is seen than this.
-  private mutating func enterRequest(_ record: Record) {
-    var command = Command(qid: record.qid, cid: record.cid)
-    (command.opcode, command.opcodeIsKnown) = (record.flags, true)
+  private mutating func enterRequest(_ request: Event.Request) {
+    var command = Command(qid: request.qid, cid: request.cid)
+    (command.opcode, command.opcodeIsKnown) = (request.opcode, true)
     command.isRequestOnly = true
     enter(&command, since: now)
   }
 
   /// A command that was fetched before the recording began, or in a gap.
-  private mutating func enterCut(_ record: Record) {
-    var command = Command(qid: record.qid, cid: record.cid)
+  private mutating func enterCut(_ event: some CommandEvent) {
+    var command = Command(qid: event.qid, cid: event.cid)
     command.isWhole = false
     enter(&command, since: now)
   }
@@ -274,7 +263,7 @@ extension StageAnalyzer {
     command.begin = time
     command.isFromKernel = true
     command.hostEpoch = hostEpoch
-    if let submit = kernel.submits.removeValue(forKey: UInt32(command.qid) << 16 | UInt32(command.cid)) {
+    if let submit = kernel.submits.removeValue(forKey: CommandKey(qid: command.qid, cid: command.cid)) {
       command.isFromHost = true
       if submit > time { inversions &+= 1 }
       command.begin = min(submit, time)
@@ -290,32 +279,32 @@ extension StageAnalyzer {
     _ = begin(command)
   }
 
-  private mutating func change(_ record: Record, _ change: (inout Command, UInt64) -> Void) {
-    let index = commands.find(record.qid, record.cid)
+  private mutating func change(_ event: some CommandEvent, _ change: (inout Command, UInt64) -> Void) {
+    let index = commands.find(event.qid, event.cid)
     guard index != Command.none else { return }
     change(&commands[index], now)
   }
 
-  private mutating func takeKernelSegment(_ record: Record) {
-    let bytes = record.flags & EventFlag.failed == 0 ? UInt64(record.bLow) : 0
-    change(record) { command, now in
-      if record.flags & EventFlag.fromHost != 0 {
-        command.dataIn.add(end: now, span: UInt64(record.bHigh))
+  private mutating func takeKernelSegment(_ segment: Event.Segment) {
+    let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
+    change(segment) { command, now in
+      if segment.flags.contains(.fromHost) {
+        command.dataIn.add(end: now, span: UInt64(segment.span))
         command.mapUntil(command.dataIn.begin)
         command.bytesFromHost &+= bytes
       } else {
         if !command.dataOut.isKnown, command.execute.end != 0 {
-          let begin = now - min(UInt64(record.bHigh), now)
+          let begin = now - min(UInt64(segment.span), now)
           command.hops.wakeUp = begin - min(command.execute.end, begin)
         }
-        command.dataOut.add(end: now, span: UInt64(record.bHigh))
+        command.dataOut.add(end: now, span: UInt64(segment.span))
         command.bytesToHost &+= bytes
       }
     }
   }
 
-  private mutating func takeKernelExecuteEnd(_ record: Record) {
-    let index = commands.find(record.qid, record.cid)
+  private mutating func takeKernelExecuteEnd(_ event: Event.ExecuteEnd) {
+    let index = commands.find(event.qid, event.cid)
     guard index != Command.none else { return }
     if commands[index].execute.begin == .max {
       // No probe told when it was handed over: after all that must come first.
@@ -323,31 +312,30 @@ extension StageAnalyzer {
       commands[index].execute.begin = min(known == 0 ? now : known, now)
     }
     commands[index].execute.end = now
-    commands[index].expectedBytes = UInt64(record.aHigh)
-    commands[index].hasFailed = record.aLow != 0
+    commands[index].expectedBytes = UInt64(event.bytes)
+    commands[index].hasFailed = event.status != 0
     guard commands[index].isRequestOnly else { return }
-    if commands[index].opcode & 3 == 1 { commands[index].bytesFromHost = UInt64(record.aHigh) }
-    if commands[index].opcode & 3 == 2 { commands[index].bytesToHost = UInt64(record.aHigh) }
+    if commands[index].opcode & 3 == 1 { commands[index].bytesFromHost = UInt64(event.bytes) }
+    if commands[index].opcode & 3 == 2 { commands[index].bytesToHost = UInt64(event.bytes) }
     if !commands[index].isFromHost || commands[index].isSeenEarly { end(index, at: now) }
   }
 
-  private mutating func takeKernelCompletion(_ record: Record) {
-    let sqid = UInt16(truncatingIfNeeded: record.bLow >> 16)
-    let index = commands.find(sqid, record.cid)
+  private mutating func takeKernelCompletion(_ completion: Event.Completion) {
+    let index = commands.find(completion.sqid, completion.cid)
     guard index != Command.none else { return }
     guard commands[index].posted == 0 else {
       kernel.completedTwice &+= 1
       return
     }
     commands[index].posted = max(now, 1)
-    commands[index].cqid = record.qid
-    commands[index].hasFailed = !Status(rawValue: UInt16(record.bHigh >> 17)).isSuccess
-    if let began = kernel.completionWork[record.qid], commands[index].ready != 0 {
+    commands[index].cqid = completion.cqid
+    commands[index].hasFailed = !Status(rawValue: completion.status).isSuccess
+    if let began = kernel.completionWork[completion.cqid], commands[index].ready != 0 {
       commands[index].hops.completion = began - min(commands[index].ready, began)
     }
     // Commands that were given up since keep their places here until the queue's next interrupt.
     if kernel.postedCount >= KernelView.postedMax { forgetPosted() }
-    kernel.posted[record.qid, default: []].append(index)
+    kernel.posted[completion.cqid, default: []].append(index)
     kernel.postedCount += 1
   }
 
@@ -367,9 +355,9 @@ extension StageAnalyzer {
     finish(index, at: time)
   }
 
-  private mutating func takeKernelRegister(_ record: Record) {
-    guard record.a == Register.cc else { return }
-    let enable = record.bLow & 1 != 0
+  private mutating func takeKernelRegister(_ write: Event.RegisterWrite) {
+    guard write.offset == Register.cc else { return }
+    let enable = write.value & 1 != 0
     if let isEnabled, isEnabled != enable {
       if !enable { resets &+= 1 }
       takeReset()
@@ -377,12 +365,6 @@ extension StageAnalyzer {
     }
     isEnabled = enable
   }
-}
-
-/// Whose work item it is, as `work` events tell.
-enum KernelWork: UInt8 {
-  case command = 0
-  case completionQueue = 1
 }
 
 /// How long a command of the kernel's target waited for a thread to run.

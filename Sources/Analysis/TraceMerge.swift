@@ -1,5 +1,6 @@
 import Events
 import Glibc
+import KernelStreams
 import Trace
 
 /// A trace of a target and one of its host, as one: the host's driver in the target's time.
@@ -64,80 +65,75 @@ public struct TraceMerge {
       uniqueKeysWithValues: match.hostStreams.sorted().enumerated().map { ($1, UInt16(first + $0)) })
   }
 
-  /// - Returns: the NQN of the controller that the host drives.
-  private func copyTarget(into streams: inout MergedStreams) throws(TraceError) -> [UInt8] {
-    var nqn: [UInt8] = []
+  /// - Returns: the NQN of the controller that the host drives; empty where the target does not say.
+  private func copyTarget(into streams: inout MergedStreams) throws(TraceError) -> String {
+    var nqn = ""
+    var kernel = KernelStreams()
     var events = try MergedEvents(target)
-    while let (record, stream) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
-      if record.pointee.event == .origin, record.pointee.cid == match.controller, nqn.isEmpty {
-        nqn = Array(tail.prefix(min(Int(record.pointee.bLow), 223)))
+    while let (record, id) = try events.next() {
+      if nqn.isEmpty, id.source == .kernel,
+        case .owner(let owner)? = kernel.take(record.pointee, tail: record.tail, stream: id.stream),
+        owner.isTarget(match.controller)
+      {
+        nqn = owner.nqn
       }
-      try streams.append(record.pointee, tail, as: stream)
+      try streams.append(record.pointee, record.tail, as: id)
     }
     return nqn
   }
 
-  private func copyHost(into streams: inout MergedStreams, _ numbers: [UInt16: UInt16], _ nqn: [UInt8])
+  private func copyHost(into streams: inout MergedStreams, _ numbers: [UInt16: UInt16], _ nqn: String)
     throws(TraceError)
   {
+    var kernel = KernelStreams()
     var named: Set<UInt16> = []
-    // Whichever stream a gap stands in, what is missing may be of this controller.
-    var gap: Record?
+    // Of streams that are not copied.
+    var gap: Event.Gap?
     var events = try MergedEvents(host)
-    while let (record, stream) = try events.next() {
-      guard stream.source == .kernel else { continue }
+    while let (record, id) = try events.next() {
+      guard id.source == .kernel else { continue }
       var event = record.pointee
       event.time = match.fit.targetTime(event.time)
-      guard let number = numbers[stream.stream] else {
-        if event.event == .gap { gap = TraceMerge.joined(gap, event) }
+      let item = kernel.take(event, tail: record.tail, stream: id.stream)
+      guard let number = numbers[id.stream] else {
+        if case .gap(let missing)? = item { gap = gap?.joined(missing) ?? missing }
         continue
       }
       let id = StreamID(source: .kernel, stream: number)
-      if event.event == .origin {
-        guard event.flags & 1 != 0, event.cid == match.instance, named.insert(number).inserted else { continue }
-        try introduce(event, nqn, as: id, in: &streams)
+      if case .owner(let owner)? = item {
+        if owner.isHost(match.instance), named.insert(number).inserted {
+          try introduce(Event.Origin(event), nqn, as: id, in: &streams)
+        }
         continue
       }
       guard named.contains(number) else { continue }
       if let missing = gap {
-        try streams.append(missing, UnsafeRawBufferPointer(start: nil, count: 0), as: id)
+        try streams.append(missing.record, as: id)
         gap = nil
       }
-      try streams.append(
-        event, UnsafeRawBufferPointer(start: record + 1, count: Int(event.tail) * Record.size), as: id)
+      try streams.append(event, record.tail, as: id)
     }
   }
 
   /// The host may not have known yet how the target names itself.
-  private func introduce(_ origin: Record, _ nqn: [UInt8], as id: StreamID, in streams: inout MergedStreams)
+  private func introduce(_ origin: Event.Origin, _ nqn: String, as id: StreamID, in streams: inout MergedStreams)
     throws(TraceError)
   {
     var origin = origin
-    origin.flags = nqn.isEmpty ? origin.flags & ~EventFlag.bytes : origin.flags | EventFlag.bytes
-    (origin.a, origin.b) = (UInt64(match.controller), UInt64(nqn.count))
-    var padded = nqn + [UInt8](repeating: 0, count: (Record.size - nqn.count % Record.size) % Record.size)
-    origin.tail = UInt16(padded.count / Record.size)
+    let bytes = Array(nqn.utf8)
+    origin.flags = bytes.isEmpty ? .host : [.host, .bytes]
+    (origin.cntlid, origin.length) = (UInt32(match.controller), UInt32(bytes.count))
+    var record = origin.record
+    record.tail = UInt16(Record.slots(bytes.count))
     var failure: TraceError?
-    padded.withUnsafeMutableBytes { bytes in
+    bytes.withUnsafeBytes { bytes in
       do throws(TraceError) {
-        try streams.append(origin, UnsafeRawBufferPointer(bytes), as: id)
+        try streams.append(record, bytes, as: id)
       } catch {
         failure = error
       }
     }
     if let failure { throw failure }
-  }
-
-  /// One gap for several that no event stands between. The doubt begins where the earlier one's does.
-  private static func joined(_ first: Record?, _ second: Record) -> Record {
-    guard let first else { return second }
-    var gap = second
-    gap.a = first.a.addingReportingOverflow(second.a).overflow ? .max : first.a + second.a
-    gap.flags = first.flags & second.flags
-    let begin = first.time - min(Event.Gap(first).doubtNs, first.time)
-    gap.b = max(Event.Gap(second).doubtNs, second.time - min(begin, second.time))
-    return gap
   }
 }
 
@@ -167,7 +163,9 @@ private struct MergedStreams {
   var bytes: UInt64 { (UInt64(count) * slots + MergedStreams.engineSlots) * UInt64(Record.size) }
 
   /// What this version cannot write, because another wrote it, is left out.
-  mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer, as name: StreamID) throws(TraceError) {
+  mutating func append(
+    _ record: Record, _ bytes: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0), as name: StreamID
+  ) throws(TraceError) {
     guard record.hasTailOfItsKind else { return }
     let stream = try stream(name)
     guard UInt64(record.tail) + 1 < stream.producer.ring.capacity / 2 else {
@@ -191,13 +189,4 @@ private struct MergedStreams {
   }
 
   mutating func finish() { streams = [:] }
-}
-
-extension Record {
-  /// As many slots follow as the table of events says.
-  fileprivate var hasTailOfItsKind: Bool {
-    guard let description = event?.description else { return false }
-    let carried = description.carriesBytes && flags & EventFlag.bytes != 0 ? Int(bLow) : 0
-    return Int(tail) == (description.fixedTailBytes + carried + Record.size - 1) / Record.size
-  }
 }

@@ -39,10 +39,13 @@ extension EventDescription {
     fields.filter { if case .tail = $0.place { false } else { true } }
   }
 
+  /// It names its command.
+  private var isOfCommand: Bool { ["qid", "cid"].allSatisfy { name in recordFields.contains { $0.name == name } } }
+
   fileprivate var type: String {
     """
     /// \(meaning)
-    public struct \(typeName): RecordedEvent {
+    public struct \(typeName): \(isOfCommand ? "CommandEvent" : "RecordedEvent") {
       public static var kind: EventKind { .\(caseName) }
       @inline(__always)
       public static var compared: RecordMask { RecordMask(\(mask)) }

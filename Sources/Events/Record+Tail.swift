@@ -1,4 +1,9 @@
 extension UnsafePointer<Record> {
+  /// The slots behind the record.
+  public var tail: UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: self + 1, count: Int(pointee.tail) * Record.size)
+  }
+
   /// The bytes that a kind carries which carries bytes; nil where there are none.
   public var bytes: UnsafeRawBufferPointer? {
     guard pointee.flags & Record.carriesBytesFlag != 0, Int(pointee.bLow) <= Int(pointee.tail) * Record.size else {
@@ -18,4 +23,14 @@ extension UnsafePointer<Record> {
 extension Record {
   /// The bit of `flags` that says, in kinds that carry bytes, that `bLow` of them follow.
   public static let carriesBytesFlag: UInt8 = 0x80
+
+  /// Whether as many slots follow as the event table says.
+  public var hasTailOfItsKind: Bool {
+    guard let description = event?.description else { return false }
+    let carried = description.carriesBytes && flags & Record.carriesBytesFlag != 0 ? Int(bLow) : 0
+    return Int(tail) == Record.slots(description.fixedTailBytes + carried)
+  }
+
+  /// Slots that so many bytes take.
+  public static func slots(_ bytes: Int) -> Int { (bytes + size - 1) / size }
 }

@@ -14,6 +14,13 @@ public protocol RecordedEvent: Sendable {
   var record: Record { get }
 }
 
+/// An event of one command.
+public protocol CommandEvent: RecordedEvent {
+  /// The submission queue's identifier.
+  var qid: UInt16 { get }
+  var cid: UInt16 { get }
+}
+
 /// Bits of a record's places that count.
 public struct RecordMask: Sendable {
   let flags: UInt8

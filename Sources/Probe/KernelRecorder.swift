@@ -203,7 +203,7 @@ public final class KernelRecorder: @unchecked Sendable {
       missed.wrappingAdd(more, ordering: .relaxed)
       let own = streams.filter { $0.key.origin.role == role }
       let stream = (own.isEmpty ? streams : own).first?.value
-      gap(more, flags: EventFlag.notRun, since: seen.since, at: seen.time, in: stream)
+      gap(more, flags: .notRun, since: seen.since, at: seen.time, in: stream)
     }
     if seen.unkept > 0 {
       missed.wrappingAdd(seen.unkept, ordering: .relaxed)
@@ -221,11 +221,11 @@ public final class KernelRecorder: @unchecked Sendable {
 
   /// Whoever reads a gap heeds it for all of the kernel, so that it stands in one stream only.
   private func gap(
-    _ count: UInt64, flags: UInt8 = 0, since: UInt64? = nil, at time: UInt64, in stream: Stream?
+    _ count: UInt64, flags: Event.Gap.Flags = [], since: UInt64? = nil, at time: UInt64, in stream: Stream?
   ) {
     guard let stream = stream ?? self.stream(0, .nobody) else { return }
     let span = since.map { clock.ticks(at: time) &- clock.ticks(at: $0) } ?? 0
-    append(Record(kind: .gap, flags: flags, a: count, b: min(span, UInt64(UInt32.max))), at: time, to: stream)
+    append(Event.Gap(flags: flags, events: count, since: UInt32(clamping: span)).record, at: time, to: stream)
   }
 
   private var anyStream: Stream? { streams.min { ($0.key.cpu, $0.value.last) < ($1.key.cpu, $1.value.last) }?.value }
@@ -245,11 +245,10 @@ public final class KernelRecorder: @unchecked Sendable {
     let error = clock.correct()
     clockError.store(max(clockErrorNs, error), ordering: .relaxed)
     let snapshot = ClockSnapshot.now(clock.source)
-    var record = Record(
-      kind: .clock, cid: UInt16(clamping: error), a: snapshot.monotonic, b: snapshot.realtime)
     clocks.last = max(clocks.last, snapshot.ticks)
-    record.time = clocks.last
-    clocks.producer.append(record)
+    let event = Event.Clock(
+      time: clocks.last, monotonic: snapshot.monotonic, realtime: snapshot.realtime, residual: UInt16(clamping: error))
+    clocks.producer.append(event.record)
   }
 
   // MARK: Events
@@ -267,10 +266,10 @@ public final class KernelRecorder: @unchecked Sendable {
     if let stream = anyStream {
       for cost in probes.costs() {
         let name = Array(cost.name.utf8)
-        let record = Record(
-          kind: .probe, flags: EventFlag.bytes, a: cost.runs,
-          b: UInt64(name.count) | UInt64(min(cost.ns / max(cost.runs, 1), UInt64(UInt32.max))) << 32)
-        name.withUnsafeBytes { append(record, $0, at: now, to: stream) }
+        let probe = Event.Probe(
+          flags: .bytes, runs: cost.runs, length: UInt32(name.count),
+          mean: UInt32(clamping: cost.ns / max(cost.runs, 1)))
+        name.withUnsafeBytes { append(probe.record, $0, at: now, to: stream) }
       }
     }
     streams = [:]
@@ -370,10 +369,14 @@ public final class KernelRecorder: @unchecked Sendable {
     guard isFirst || name != nil else { return }
     stream.isNamed = name != nil || key.origin.controller == Origin.noController
     let nqn = Array((name?.nqn ?? "").utf8)
-    let record = Record(
-      kind: .origin, flags: key.origin.role.rawValue | (nqn.isEmpty ? 0 : EventFlag.bytes), qid: UInt16(key.cpu),
-      cid: key.origin.controller, a: UInt64(key.origin.role == .host ? name?.cntlid ?? 0 : 0), b: UInt64(nqn.count))
-    nqn.withUnsafeBytes { append(record, $0, at: begin, to: stream) }
+    var event = Event.Origin(
+      flags: nqn.isEmpty ? [] : .bytes, cpu: UInt16(key.cpu), controller: key.origin.controller,
+      length: UInt32(nqn.count))
+    if key.origin.role == .host {
+      event.flags.insert(.host)
+      event.cntlid = UInt32(name?.cntlid ?? 0)
+    }
+    nqn.withUnsafeBytes { append(event.record, $0, at: begin, to: stream) }
   }
 }
 

@@ -19,8 +19,6 @@ struct DriverInterrupts {
 
   /// Coalescing delays an interrupt by 25.5 ms at most (Base 2.1, 5.1.25.1.6), a busy machine by more; nanoseconds.
   private static let patience: UInt64 = 1_000_000_000
-  /// `pci_epc_raise_irq` has no vector for a pin: type 1, or 0 where the recorder did not know.
-  private static let pin: UInt16 = 1
 
   var queues: [UInt16] { table.keys.sorted() }
 
@@ -40,16 +38,17 @@ struct DriverInterrupts {
 
   /// The driver raised an interrupt, or tried to.
   /// - Returns: what is wrong with it.
-  mutating func raised(_ event: Record) -> String? {
+  mutating func raised(_ interrupt: Event.Interrupt) -> String? {
     sawAny = true
-    let vector = UInt16(truncatingIfNeeded: event.aLow)
-    guard let queue = table[event.qid] else { return nil }
-    let late = overdue(event.qid, at: event.time)
-    table[event.qid]?.unannouncedSince = nil
+    let vector = UInt16(truncatingIfNeeded: interrupt.vector)
+    guard let queue = table[interrupt.cqid] else { return nil }
+    let late = overdue(interrupt.cqid, at: interrupt.time)
+    table[interrupt.cqid]?.unannouncedSince = nil
     guard queue.isEnabled else {
       return "the driver raised an interrupt (vector \(vector)), though the host has disabled the queue's (IEN 0)"
     }
-    let mayBePin = event.cid == DriverInterrupts.pin || (event.cid == 0 && vector == 0)
+    // `pci_epc_raise_irq` has no vector for a pin.
+    let mayBePin = interrupt.type == .intx || (interrupt.type == .unknown && vector == 0)
     guard vector == queue.vector || mayBePin else {
       return "the driver raised vector \(vector), the queue's is \(queue.vector)"
     }
@@ -58,10 +57,10 @@ struct DriverInterrupts {
 
   /// The driver posted an entry.
   /// - Returns: what is wrong with the interrupts for those before it.
-  mutating func posted(_ event: Record) -> String? {
-    guard let queue = table[event.qid], queue.isEnabled else { return nil }
-    if queue.unannouncedSince == nil { table[event.qid]?.unannouncedSince = event.time }
-    return overdue(event.qid, at: event.time)
+  mutating func posted(_ entry: Event.Completion) -> String? {
+    guard let queue = table[entry.cqid], queue.isEnabled else { return nil }
+    if queue.unannouncedSince == nil { table[entry.cqid]?.unannouncedSince = entry.time }
+    return overdue(entry.cqid, at: entry.time)
   }
 
   /// What is wrong where no interrupt has followed an entry for long.

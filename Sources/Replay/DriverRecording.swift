@@ -1,4 +1,5 @@
 import Events
+import KernelStreams
 import NVMe
 import Text
 import Trace
@@ -31,16 +32,15 @@ struct DriverRecording {
   private(set) var faults: [(time: UInt64, subject: String, what: String)] = []
 
   /// By queue and command identifier: what is in flight, and what was completed last under that name.
-  private var live: [UInt32: Int] = [:]
-  private var last: [UInt32: Int] = [:]
-  /// Fetches that failed, whose descriptors the driver drops.
-  private var failedFetches: Set<UInt32> = []
+  private var live: [CommandKey: Int] = [:]
+  private var last: [CommandKey: Int] = [:]
+  private var failedFetches = FailedFetches()
   private var queues: [UInt16: Queue] = [:]
   /// Entries posted since the completion queue was created.
   private var posted: [UInt16: UInt64] = [:]
   private var interrupts = DriverInterrupts()
   private var doubts: UInt32 = 0
-  private var streams: Set<UInt16> = []
+  private var streams = KernelStreams()
   /// Bytes that commands, lists and segments may still take.
   private var room: Int
   /// Looks that gaps and deleted queues may still take at commands: no recorder makes a trace that needs more.
@@ -91,47 +91,53 @@ struct DriverRecording {
   private var isFull: Bool { room <= 0 }
 
   mutating func take(_ record: UnsafePointer<Record>, stream: UInt16) {
-    let event = record.pointee
-    end = max(end, event.time)
-    if event.event == .origin {
-      if event.flags & 1 == 0, event.cid == controller { streams.insert(stream) } else { streams.remove(stream) }
-      return
-    }
-    // Whichever stream a gap stands in, what is missing may be of this controller.
-    if event.event == .gap { return missing(event) }
-    guard streams.contains(stream) else { return }
-    guard !endsAtGap, !isFull else {
-      if event.event == .fetch { unseen += 1 }
-      return
-    }
-    events += 1
-    switch event.event {
-    case .registerWrite: registerWritten(event)
-    case .status: csts = event.a
-    case .link where event.flags == 0:
-      room -= 2 * Self.stepBytes
-      steps.append(.linkDown)
-      interrupt()
-    case .queue where event.flags & 0x02 != 0 && event.bHigh == 0: queueDeleted(event.qid, at: event.time)
-    default: takeCommand(record)
+    end = max(end, record.pointee.time)
+    switch streams.take(record.pointee, tail: record.tail, stream: stream) {
+    case .gap(let gap): missing(gap)
+    case .event(let kind, let owner) where owner.isTarget(controller):
+      if endsAtGap || isFull {
+        if kind == .fetch { unseen += 1 }
+      } else {
+        take(record, kind)
+      }
+    case .event, .owner, nil: break
     }
   }
 
-  private mutating func takeCommand(_ record: UnsafePointer<Record>) {
+  private mutating func take(_ record: UnsafePointer<Record>, _ kind: EventKind) {
+    events += 1
     let event = record.pointee
-    switch event.event {
-    case .fetch: fetched(record)
-    case .read: listRead(record)
-    case .segment: moved(event)
-    case .executeEnd: executed(event)
-    case .completion: completed(event)
-    case .work where event.flags == 0: change(event) { $0.work.began = true }
-    case .workEnd where event.flags == 0:
+    switch kind {
+    case .registerWrite: registerWritten(Event.RegisterWrite(event))
+    case .status: csts = Event.Status(event).csts
+    case .link where Event.Link(event).up == .down:
+      room -= 2 * Self.stepBytes
+      steps.append(.linkDown)
+      interrupt()
+    case .queue: queueChanged(Event.Queue(event))
+    case .interrupt:
+      let interrupt = Event.Interrupt(event)
+      note(interrupts.raised(interrupt), of: interrupt.cqid, at: interrupt.time)
+    default: takeCommand(record, kind)
+    }
+  }
+
+  private mutating func takeCommand(_ record: UnsafePointer<Record>, _ kind: EventKind) {
+    let event = record.pointee
+    switch kind {
+    case .fetch: fetched(Event.Fetch(event), record.fixedTail(as: SubmissionEntry.self))
+    case .read: listRead(Event.Read(event), record.bytes)
+    case .segment: moved(Event.Segment(event))
+    case .executeEnd: executed(Event.ExecuteEnd(event))
+    case .completion: completed(Event.Completion(event))
+    case .work:
+      let work = Event.Work(event)
+      if work.work == .command { change(work) { $0.work.began = true } }
+    case .workEnd:
+      let work = Event.WorkEnd(event)
       // Its completion may have been posted by another thread meanwhile.
-      let key = key(event.qid, event.cid)
-      if let index = live[key] ?? last[key] { commands[index].work.ended = true }
-    case .interrupt: note(interrupts.raised(event), of: event.qid, at: event.time)
-    case .dropped: dropped(event)
+      if work.work == .command, let index = live[work.key] ?? last[work.key] { commands[index].work.ended = true }
+    case .dropped: dropped(Event.Dropped(event))
     default: break
     }
   }
@@ -149,9 +155,9 @@ struct DriverRecording {
 
   // MARK: Missing events
 
-  private mutating func missing(_ gap: Record) {
-    if gap.flags & EventFlag.notRun != 0, looks > 0 {
-      doubt(since: gap.time - min(Event.Gap(gap).doubtNs, gap.time))
+  private mutating func missing(_ gap: Event.Gap) {
+    if gap.flags.contains(.notRun), looks > 0 {
+      doubt(since: gap.doubtBegin)
     } else if !steps.isEmpty {
       // Before the controller's first event nothing of it can be missing that a replay builds on.
       endsAtGap = true
@@ -175,11 +181,11 @@ struct DriverRecording {
 
   // MARK: Controller and queues
 
-  private mutating func registerWritten(_ event: Record) {
+  private mutating func registerWritten(_ write: Event.RegisterWrite) {
     room -= 2 * Self.stepBytes
-    steps.append(.registerWrite(offset: event.a, width: Int(event.flags), value: event.b))
-    guard event.a == Register.cc else { return }
-    let enables = event.bLow & 1 != 0
+    steps.append(.registerWrite(offset: write.offset, width: Int(write.width), value: write.value))
+    guard write.offset == Register.cc else { return }
+    let enables = write.value & 1 != 0
     switch enabling {
     case .unknown where enables:
       enabling = .suspect(created: [], sawAdmin: false)
@@ -187,7 +193,7 @@ struct DriverRecording {
     case .unknown, .suspect: if !enables { enabling = .certain }
     case .certain: break
     }
-    if enables, !isEnabled, case .certain = enabling { checkDisabled(at: event.time) }
+    if enables, !isEnabled, case .certain = enabling { checkDisabled(at: write.time) }
     if !enables || !isEnabled { interrupt() }
     if enables, !isEnabled { interrupts.create(0, vector: 0, isEnabled: true) }
     isEnabled = enables
@@ -210,6 +216,10 @@ struct DriverRecording {
     doubts = 0
   }
 
+  private mutating func queueChanged(_ queue: Event.Queue) {
+    if queue.flags.contains(.deleted), queue.status == 0 { queueDeleted(queue.qid, at: queue.time) }
+  }
+
   /// The same for one queue, and for what the driver gave up to delete it: since the host asked for that, or, where the
   /// driver does it on its own, just now.
   private mutating func queueDeleted(_ qid: UInt16, at time: UInt64) {
@@ -218,7 +228,7 @@ struct DriverRecording {
       endsAtGap = true
       return
     }
-    for (key, index) in live where key >> 16 == UInt32(qid) {
+    for (key, index) in live where key.qid == qid {
       commands[index].wasInterrupted = true
       live[key] = nil
     }
@@ -241,83 +251,72 @@ struct DriverRecording {
 
   // MARK: Commands
 
-  private func key(_ qid: UInt16, _ cid: UInt16) -> UInt32 { UInt32(qid) << 16 | UInt32(cid) }
-
-  private mutating func fetched(_ record: UnsafePointer<Record>) {
-    let event = record.pointee
-    guard event.tail == 2 else { return }
+  private mutating func fetched(_ fetch: Event.Fetch, _ sqe: SubmissionEntry?) {
+    guard let sqe else { return }
     var command = DriverCommand(
-      qid: event.qid, cid: event.cid, time: event.time, slot: event.aLow,
-      sqe: UnsafeRawPointer(record + 1).loadUnaligned(as: SubmissionEntry.self), doubts: doubts)
-    command.fetchFailed = event.flags & EventFlag.failed != 0
+      qid: fetch.qid, cid: fetch.cid, time: fetch.time, slot: fetch.slot, sqe: sqe, doubts: doubts)
+    command.fetchFailed = failedFetches.take(fetch)
     room -= Self.commandBytes
     steps.append(.command(commands.count))
     commands.append(command)
-    let key = key(event.qid, event.cid)
-    guard !command.fetchFailed else {
-      // No command came, so its identifier is nobody's.
-      failedFetches.insert(key)
-      return
-    }
-    failedFetches.remove(key)
+    guard !command.fetchFailed else { return }
     suspect(command)
-    live[key] = commands.count - 1
-    last[key] = nil
-    var queue = queues[event.qid] ?? Queue()
+    live[fetch.key] = commands.count - 1
+    last[fetch.key] = nil
+    var queue = queues[fetch.qid] ?? Queue()
     queue.fetched += 1
     queue.head = command.slot &+ 1
     queue.dropped = []
-    queues[event.qid] = queue
+    queues[fetch.qid] = queue
     if command.adminOpcode == .deleteIOSubmissionQueue {
-      queues[command.queueInQuestion]?.deletedSince = event.time
+      queues[command.queueInQuestion]?.deletedSince = fetch.time
     }
   }
 
-  private mutating func listRead(_ record: UnsafePointer<Record>) {
-    let event = record.pointee
-    let bytes = record.bytes.map(Array.init) ?? []
+  private mutating func listRead(_ read: Event.Read, _ list: UnsafeRawBufferPointer?) {
+    let bytes = list.map(Array.init) ?? []
     room -= bytes.count + 2 * (MemoryLayout<DriverList>.stride + Self.arrayBytes)
-    change(event) {
+    change(read) {
       guard $0.lists.count < DriverCommand.listsMax else {
         $0.isCut = true
         return
       }
-      $0.lists.append(DriverList(address: event.a, bytes: bytes, isWhole: event.flags & 0x10 == 0))
+      $0.lists.append(DriverList(address: read.address, bytes: bytes, isWhole: !read.flags.contains(.cut)))
     }
   }
 
-  private mutating func moved(_ event: Record) {
+  private mutating func moved(_ segment: Event.Segment) {
     room -= 2 * MemoryLayout<DriverSegment>.stride + Self.arrayBytes
-    change(event) {
+    change(segment) {
       guard $0.segments.count < DriverCommand.segmentsMax else {
         $0.isCut = true
         return
       }
       $0.segments.append(
         DriverSegment(
-          fromHost: event.flags & EventFlag.fromHost != 0, address: event.a, length: UInt64(event.bLow),
-          failed: event.flags & EventFlag.failed != 0))
+          fromHost: segment.flags.contains(.fromHost), address: segment.address, length: UInt64(segment.length),
+          failed: segment.flags.contains(.failed)))
     }
   }
 
-  private mutating func executed(_ event: Record) {
+  private mutating func executed(_ event: Event.ExecuteEnd) {
     queues[event.qid]?.executed += 1
     let queue = queues[event.qid] ?? Queue()
     change(event) {
-      $0.executed = (Status(rawValue: UInt16(truncatingIfNeeded: event.aLow)), event.aHigh)
+      $0.executed = (Status(rawValue: UInt16(truncatingIfNeeded: event.status)), event.bytes)
       $0.queueThen = (queue.fetched, queue.fetched - min(queue.executed, queue.fetched))
     }
   }
 
-  private mutating func completed(_ event: Record) {
-    let ordinal = posted[event.qid]
-    posted[event.qid] = ordinal.map { $0 + 1 }
+  private mutating func completed(_ event: Event.Completion) {
+    let ordinal = posted[event.cqid]
+    posted[event.cqid] = ordinal.map { $0 + 1 }
     // By the submission queue that the driver took it from: the entry itself may be wrong.
-    let key = key(event.qid, event.cid)
+    let key = event.queueKey
     if let index = live.removeValue(forKey: key) {
       commands[index].completion = completion(event, of: commands[index], ordinal)
       last[key] = index
-      note(interrupts.posted(event), of: event.qid, at: event.time)
+      note(interrupts.posted(event), of: event.cqid, at: event.time)
       noteQueues(commands[index])
     } else if let index = last[key] {
       commands[index].extraCompletions += 1
@@ -326,14 +325,15 @@ struct DriverRecording {
     }
   }
 
-  private func completion(_ event: Record, of command: DriverCommand, _ ordinal: UInt64?) -> DriverCompletion {
+  private func completion(_ event: Event.Completion, of command: DriverCommand, _ ordinal: UInt64?) -> DriverCompletion
+  {
     var entry = CompletionEntry()
-    (entry.dw0, entry.dw1, entry.dw2, entry.dw3) = (event.aLow, event.aHigh, event.bLow, event.bHigh)
+    (entry.dw0, entry.dw1, entry.dw2, entry.dw3) = (event.dw0, event.dw1, event.dw2, event.dw3)
     let queue = queues[command.qid] ?? Queue()
     // Whether the head is that of the driver or counts what the target core has executed, it is this old at most.
     let then = command.queueThen ?? (queue.fetched, queue.fetched - min(queue.executed, queue.fetched))
     return DriverCompletion(
-      cqid: event.qid, entry: entry, time: event.time, ordinal: ordinal, head: queue.head,
+      cqid: event.cqid, entry: entry, time: event.time, ordinal: ordinal, head: queue.head,
       lagMax: queue.fetched - min(then.fetched, queue.fetched) + then.open)
   }
 
@@ -351,11 +351,9 @@ struct DriverRecording {
     }
   }
 
-  private mutating func dropped(_ event: Record) {
-    let key = key(event.qid, event.cid)
-    let isFailedFetch = failedFetches.remove(key) != nil
-    guard !isFailedFetch, event.flags & EventFlag.failed == 0 else { return }
-    guard let index = live.removeValue(forKey: key) else {
+  private mutating func dropped(_ event: Event.Dropped) {
+    guard !failedFetches.take(event) else { return }
+    guard let index = live.removeValue(forKey: event.key) else {
       strays += 1
       return
     }
@@ -363,8 +361,8 @@ struct DriverRecording {
     queues[event.qid]?.dropped.append((index, event.time))
   }
 
-  private mutating func change(_ event: Record, _ change: (inout DriverCommand) -> Void) {
-    guard let index = live[key(event.qid, event.cid)] else {
+  private mutating func change(_ event: some CommandEvent, _ change: (inout DriverCommand) -> Void) {
+    guard let index = live[event.key] else {
       strays += 1
       return
     }

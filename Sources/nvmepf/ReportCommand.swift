@@ -76,8 +76,7 @@ struct ReportCommand: ParsableCommand {
     var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
+      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: record.tail)
     }
     var summary = analyzer.summary()
     let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }

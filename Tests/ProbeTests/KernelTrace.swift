@@ -40,15 +40,15 @@ final class KernelTrace {
   }
 
   /// Open a stream of a controller's events, or of the host's driver that drives controller 1.
-  func origin(stream: UInt16, controller: UInt16, isHost: Bool = false) throws {
+  func origin(stream: UInt16, controller: UInt16, isHost: Bool = false, nqn: String = "nqn") throws {
     let ring = try Ring(
       creating: "\(directory.path)/kernel-\(stream).ring", capacity: slots, source: .kernel, stream: stream,
       traceID: id)
     writer.add(ring)
     producers[stream] = Producer(ring)
     add(
-      .origin, flags: EventFlag.bytes | (isHost ? 1 : 0), cid: controller, a: isHost ? 1 : 0, b: 3,
-      bytes: Array("nqn".utf8), stream: stream)
+      .origin, flags: EventFlag.bytes | (isHost ? 1 : 0), cid: controller, a: isHost ? 1 : 0,
+      b: UInt64(nqn.utf8.count), bytes: Array(nqn.utf8), stream: stream)
   }
 
   func add(

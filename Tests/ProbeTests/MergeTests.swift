@@ -119,8 +119,12 @@ import Trace
   }
 
   /// Commands of a host and, 1 µs within on either side, of a transport that shows no fetch.
-  private func pair(commands: UInt16, gapAt: UInt16? = nil) throws -> (host: KernelTrace, target: KernelTrace) {
-    let (host, target) = (try KernelTrace(controller: nil), try KernelTrace())
+  private func pair(commands: UInt16, gapAt: UInt16? = nil, neighbour: String? = nil) throws
+    -> (host: KernelTrace, target: KernelTrace)
+  {
+    let (host, target) = (try KernelTrace(controller: nil), try KernelTrace(controller: nil))
+    if let neighbour { try target.origin(stream: 1, controller: 1, isHost: true, nqn: neighbour) }
+    try target.origin(stream: 0, controller: 1)
     try host.origin(stream: 0, controller: 3, isHost: true)
     try host.origin(stream: 1, controller: 8, isHost: true)
     for cid in 0..<commands {
@@ -155,6 +159,18 @@ import Trace
     let summary = try summary(of: path)
     #expect(merge.match.fit.commands == 100 && merge.match.fit.outliers == 0)
     #expect(summary.io.commands == 100 && summary.partial == 0 && summary.io.latency.maxNs <= 4001)
+  }
+
+  @Test("A driver on the target's machine whose instance has the controller's number does not name it")
+  func neighbour() throws {
+    let (host, target) = try pair(commands: 100, neighbour: "another")
+    let merge = try #require(try TraceMerge(host: host.finish(), target: target.finish()))
+    let path = host.path + ".merged"
+    defer { unlink(path) }
+    _ = try merge.write(to: path)
+    // From the host's submission, 1 µs before the target took it, to its completion.
+    let summary = try summary(of: path)
+    #expect(summary.io.commands == 100 && summary.io.latency.p50Ns > 3000)
   }
 
   @Test("A gap of a host's stream that is left out is kept")

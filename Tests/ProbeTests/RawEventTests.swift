@@ -1,10 +1,22 @@
 import Chance
 import EventTable
-import Events
+import Foundation
 import Testing
 import Trace
 
+@testable import Events
 @testable import Probe
+
+extension ProbeRecord {
+  /// By the names that bpf/emit.h has for them.
+  fileprivate static var places: [String: PartialKeyPath<ProbeRecord>] {
+    [
+      "time": \.time, "lost": \.lost, "a": \.a, "b": \.b, "qid": \.qid, "cid": \.cid, "controller": \.controller,
+      "kind": \.kind, "flags": \.flags, "length": \.length, "role": \.role, "generation": \.generation,
+      "padding": \.padding,
+    ]
+  }
+}
 
 @Suite struct RawEventTests {
   /// An event as the kernel writes it.
@@ -13,7 +25,7 @@ import Trace
   )
     -> [UInt8]
   {
-    var raw = [UInt8](repeating: 0, count: RawEvent.headerSize)
+    var raw = [UInt8](repeating: 0, count: ProbeRecord.size)
     func put<T: FixedWidthInteger>(_ value: T, at offset: Int) {
       withUnsafeBytes(of: value.littleEndian) { for (index, byte) in $0.enumerated() { raw[offset + index] = byte } }
     }
@@ -47,6 +59,22 @@ import Trace
       #expect(event.record.flags & EventFlag.bytes != 0 && event.record.bLow == 8 && event.record.bHigh == 9)
       #expect(event.origin.role == .host)
     }
+  }
+
+  @Test("The layout is that of struct event in bpf/emit.h")
+  func layout() throws {
+    let source = try String(
+      contentsOfFile: #filePath.replacing("Tests/ProbeTests/RawEventTests.swift", with: "bpf/emit.h"), encoding: .utf8)
+    let body = try #require(source.components(separatedBy: "struct event {").dropFirst().first?.prefix { $0 != "}" })
+    var offset = 0
+    for line in body.split(separator: "\n") {
+      let words = line.split { " \t;[]".contains($0) }
+      guard let type = words.first, let width = Int(type.dropFirst()).map({ $0 / 8 }), words.count > 1 else { continue }
+      let place = MemoryLayout<ProbeRecord>.offset(of: try #require(ProbeRecord.places[String(words[1])]))
+      #expect(place == offset, "\(words[1])")
+      offset += width * (words.count > 2 ? Int(words[2]) ?? 1 : 1)
+    }
+    #expect(offset == ProbeRecord.size && MemoryLayout<ProbeRecord>.size == ProbeRecord.size)
   }
 
   @Test("What is cut off, of an unknown kind or of another length is no event")

@@ -29,28 +29,13 @@ struct TidyTests {
     }
   }
 
-  /// Where kinds of events are still read by position; to be emptied.
-  private static let readsPositions: Set<String> = [
-    "Sources/Analysis/StageAnalyzer+Kernel.swift", "Sources/Analysis/TraceMerge.swift",
-    "Sources/Analysis/KernelControllers.swift", "Sources/Analysis/Sights.swift",
-    "Sources/Probe/RawEvent.swift", "Sources/Probe/KernelRecorder.swift",
-    "Sources/Replay/DriverInterrupts.swift", "Sources/Replay/DriverRecording.swift",
-  ]
-
   @Test("events are read by name, by position only where they are made, stored and tested")
   func readsEventsByName() {
     let rooms: Set = ["EventTable", "EventGenerator", "Events", "Trace"]
-    let words: Set<Substring> = ["EventFlag", "aLow", "aHigh", "bLow", "bHigh"]
-    let found = places(of: words) {
-      !$0.path.hasPrefix("Sources/") || rooms.contains($0.room) || TidyTests.readsPositions.contains($0.path)
-    }
+    // The compiler lets only those who import `Places` read them.
+    let words: Set<Substring> = ["Places", "EventFlag", "aLow", "aHigh", "bLow", "bHigh"]
+    let found = places(of: words) { !$0.path.hasPrefix("Sources/") || rooms.contains($0.room) }
     #expect(found == [])
-    let converted = TidyTests.readsPositions.filter { path in
-      !Package.sources.contains {
-        $0.path == path && $0.lines.contains { $0.code.words.contains(where: words.contains) }
-      }
-    }
-    #expect(converted == [], "these read no positions any more: take them off the list")
   }
 
   /// Words that stand in one file only: the constants of SplitMix64, and what starts a thread or makes an eventfd.
