@@ -1,6 +1,6 @@
 import CPlatform
 import Chance
-import Events
+@_spi(Places) import Events
 import Glibc
 import Trace
 
@@ -47,7 +47,7 @@ struct Workload: ~Copyable {
     if slotsSinceCheckpoint > engine.ring.capacity / 4 {
       state.withUnsafeBytes {
         engine.append(
-          Record(time: ticks, kind: .checkpoint, flags: EventFlag.bytes, b: UInt64($0.count)), $0)
+          Record(time: ticks, kind: .checkpoint, flags: Record.carriesBytesFlag, b: UInt64($0.count)), $0)
       }
       slotsSinceCheckpoint = 0
     }
@@ -107,10 +107,11 @@ struct Workload: ~Copyable {
           time: step(60), kind: .completion, qid: 1, cid: UInt16(truncatingIfNeeded: dw3), b: Record.pair(dw2, dw3)))
     }
     let cqHead = UInt64(engineCompletions % UInt64(entries))
-    host.append(Record(time: step(20), kind: .doorbell, flags: EventFlag.completionQueue, qid: 1, a: cqHead))
+    host.append(
+      Record(time: step(20), kind: .doorbell, flags: Event.Doorbell.Flags.completionHead.rawValue, qid: 1, a: cqHead))
     engine.append(
       Record(
-        time: step(100), kind: .doorbell, flags: EventFlag.completionQueue, qid: 1, a: cqHead,
+        time: step(100), kind: .doorbell, flags: Event.Doorbell.Flags.completionHead.rawValue, qid: 1, a: cqHead,
         b: random.jitter(7) + 40))
     slotsSinceCheckpoint += engine.position - begin
   }

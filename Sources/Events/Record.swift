@@ -2,23 +2,24 @@
 /// submission queue entry, a PRP list, a checkpoint).
 ///
 /// What `flags`, `a` and `b` hold depends on the kind: `EventKind.description` is the definition. Places that a kind
-/// does not name are zero.
+/// does not name are zero. They are read and written by the kind's type, `Event.Fetch` and so on; only what makes records
+/// that no type would (tests, fuzzing, made-up load) imports `@_spi(Places)`.
 public struct Record: Equatable, Sendable {
   /// In a ring: cycle counter ticks. In a trace and everything read from one: nanoseconds since the trace began.
   public var time: UInt64
   /// `EventKind.rawValue`; a reader may meet kinds that it does not know.
   public var kind: UInt8
-  public var flags: UInt8
+  @_spi(Places) public var flags: UInt8
   public var qid: UInt16
   public var cid: UInt16
   /// Slots of 32 bytes that follow.
   public var tail: UInt16
-  public var a: UInt64
-  public var b: UInt64
+  @_spi(Places) public var a: UInt64
+  @_spi(Places) public var b: UInt64
 
   public static let size = 32
 
-  public init(
+  @_spi(Places) public init(
     time: UInt64 = 0, kind: EventKind, flags: UInt8 = 0, qid: UInt16 = 0, cid: UInt16 = 0, tail: UInt16 = 0,
     a: UInt64 = 0, b: UInt64 = 0
   ) {
@@ -34,43 +35,23 @@ public struct Record: Equatable, Sendable {
 
   public var event: EventKind? { EventKind(rawValue: kind) }
 
-  public var aLow: UInt32 {
+  @_spi(Places) public var aLow: UInt32 {
     get { UInt32(truncatingIfNeeded: a) }
     set { a = a & 0xffff_ffff_0000_0000 | UInt64(newValue) }
   }
-  public var aHigh: UInt32 {
+  @_spi(Places) public var aHigh: UInt32 {
     get { UInt32(truncatingIfNeeded: a >> 32) }
     set { a = a & 0xffff_ffff | UInt64(newValue) << 32 }
   }
-  public var bLow: UInt32 {
+  @_spi(Places) public var bLow: UInt32 {
     get { UInt32(truncatingIfNeeded: b) }
     set { b = b & 0xffff_ffff_0000_0000 | UInt64(newValue) }
   }
-  public var bHigh: UInt32 {
+  @_spi(Places) public var bHigh: UInt32 {
     get { UInt32(truncatingIfNeeded: b >> 32) }
     set { b = b & 0xffff_ffff | UInt64(newValue) << 32 }
   }
 
   /// Two 32-bit values side by side, as `a` and `b` hold them.
-  public static func pair(_ low: UInt32, _ high: UInt32) -> UInt64 { UInt64(low) | UInt64(high) << 32 }
-}
-
-/// Bits of `Record.flags`. Which apply to a kind is in `EventKind.description`.
-public enum EventFlag {
-  /// doorbell: a completion queue's head; without it a submission queue's tail.
-  public static let completionQueue: UInt8 = 0x01
-  /// segment, payload: from the host to the controller; without it to the host.
-  public static let fromHost: UInt8 = 0x01
-  /// fetch, read, write, segment, completion, dropped: the host's memory could not be reached.
-  public static let failed: UInt8 = 0x02
-  /// fetch: it came with the entry before. execute-end: not at once.
-  public static let later: UInt8 = 0x04
-  /// gap: a probe was not run, some time in the stretch of time that it tells.
-  public static let notRun: UInt8 = 0x01
-  /// A resting host: it slept.
-  public static let slept: UInt8 = 0x01
-  /// namespace: attached; without it detached.
-  public static let attached: UInt8 = 0x01
-  /// The event's bytes follow it: `bLow` of them, in `tail` slots.
-  public static let bytes: UInt8 = 0x80
+  @_spi(Places) public static func pair(_ low: UInt32, _ high: UInt32) -> UInt64 { UInt64(low) | UInt64(high) << 32 }
 }

@@ -1,5 +1,5 @@
 import Analysis
-import Events
+@_spi(Places) import Events
 import NVMe
 import Testing
 import Trace

@@ -1,6 +1,6 @@
 import Analysis
 import Chance
-import Events
+@_spi(Places) import Events
 import NVMe
 import Testing
 import Trace

@@ -1,5 +1,5 @@
 import Analysis
-import Events
+@_spi(Places) import Events
 import NVMe
 import Trace
 
@@ -53,8 +53,7 @@ struct Script {
 
   mutating func head(at time: UInt64, qid: UInt16 = 1, _ value: UInt32, _ source: Source = .engine, stream: Int = 0) {
     add(
-      Record(time: time, kind: .doorbell, flags: EventFlag.completionQueue, qid: qid, a: UInt64(value)), source,
-      stream: stream)
+      Events.Event.Doorbell(time: time, flags: .completionHead, qid: qid, value: value).record, source, stream: stream)
   }
 
   mutating func fetch(
@@ -137,7 +136,7 @@ struct Way {
     now += dispatch + map
     script.add(Record(time: now, kind: .map, qid: qid, cid: cid, a: Record.pair(1, 4096), b: map))
     now += afterMap
-    if dataIn > 0 { now = segments(at: now, dataIn, EventFlag.fromHost, &script) }
+    if dataIn > 0 { now = segments(at: now, dataIn, Event.Segment.Flags.fromHost.rawValue, &script) }
     script.add(Record(time: now, kind: .executeBegin, flags: opcode, qid: qid, cid: cid))
     now += execute
     script.add(Record(time: now, kind: .executeEnd, qid: qid, cid: cid))

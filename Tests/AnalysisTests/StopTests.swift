@@ -1,4 +1,4 @@
-import Events
+@_spi(Places) import Events
 import NVMe
 import Testing
 import Trace
@@ -11,7 +11,7 @@ struct StopTests {
   func fetch() {
     var script = Script.enabled()
     script.write(at: 1, Register.asq, 0x1_02dd_9000)
-    script.add(Record(time: 100, kind: .fetch, flags: EventFlag.failed))
+    script.add(Event.Fetch(time: 100, flags: .failed).record)
     script.add(Record(time: 110, kind: .registerRead, flags: 4, a: Register.csts, b: 3))
     #expect(
       script.run().summary.stops
@@ -26,7 +26,7 @@ struct StopTests {
     sqe[27] = 0x12
     sqe[40] = 3
     script.add(Record(time: 50, kind: .fetch, tail: 2), tail: sqe)
-    script.add(Record(time: 100, kind: .completion, flags: EventFlag.failed, qid: 3))
+    script.add(Event.Completion(time: 100, flags: .failed, cqid: 3).record)
     #expect(
       script.run().summary.stops
         == Stops(firstNs: 100, firstCause: .completionQueue(qid: 3, address: 0x1200_0000)))
@@ -47,13 +47,13 @@ struct StopTests {
   @Test("has recovered with the first fetch after a reset, and may stop again")
   func recovery() {
     var script = Script.enabled()
-    script.add(Record(time: 100, kind: .fetch, flags: EventFlag.failed))
+    script.add(Event.Fetch(time: 100, flags: .failed).record)
     script.add(Record(time: 200, kind: .registerWrite, flags: 4, a: Register.cc, b: 0))
     script.add(Record(time: 300, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
     #expect(script.run().summary.stops?.hasRecovered == false)
     script.fetch(at: 400, qid: 0, cid: 0, slot: 0)
     #expect(script.run().summary.stops?.hasRecovered == true)
-    script.add(Record(time: 500, kind: .fetch, flags: EventFlag.failed))
+    script.add(Event.Fetch(time: 500, flags: .failed).record)
     let stops = script.run().summary.stops
     #expect(stops?.count == 2 && stops?.firstNs == 100 && stops?.hasRecovered == false)
   }
@@ -61,8 +61,8 @@ struct StopTests {
   @Test("does not stop for a command's data that it could not read")
   func data() {
     var script = Script.enabled()
-    script.add(Record(time: 100, kind: .read, flags: EventFlag.failed))
-    script.add(Record(time: 100, kind: .segment, flags: EventFlag.failed))
+    script.add(Event.Read(time: 100, flags: .failed).record)
+    script.add(Event.Segment(time: 100, flags: .failed).record)
     #expect(script.run().summary.stops == nil)
   }
 }

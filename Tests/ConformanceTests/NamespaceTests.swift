@@ -369,7 +369,7 @@ extension Conformance {
         while let (record, _) = try events.next() {
           guard record.pointee.qid == 0 else { continue }
           if record.pointee.event == .completion { posted += 1 }
-          if record.pointee.event == .interrupt { announced += Int(record.pointee.b) }
+          if record.pointee.event == .interrupt { announced += Int(Event.Interrupt(record.pointee).entries) }
         }
         #expect(posted > 3 && announced == posted)
       }

@@ -182,7 +182,7 @@ extension Conformance {
         var events = try MergedEvents(reader)
         while let (record, _) = try events.next() {
           guard record.pointee.event == .executeBegin else { continue }
-          if record.pointee.flags == IOOpcode.flush.rawValue { flushes += 1 }
+          if Event.ExecuteBegin(record.pointee).opcode == IOOpcode.flush.rawValue { flushes += 1 }
         }
         #expect(flushes == 1)
       }

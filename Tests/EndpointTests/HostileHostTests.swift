@@ -148,11 +148,11 @@ struct HostileHostTests {
     while index < slots.count {
       let record = slots[index]
       switch record.event {
-      case .fetch where record.flags & EventFlag.failed == 0:
+      case .fetch where !Event.Fetch(record).flags.contains(.failed):
         fetched += 1
         open[UInt32(record.qid) << 16 | UInt32(record.cid), default: 0] += 1
-      case .completion where record.flags & EventFlag.failed == 0:
-        let key = UInt32(record.bLow >> 16) << 16 | UInt32(record.cid)
+      case .completion where !Event.Completion(record).flags.contains(.failed):
+        let key = UInt32(Event.Completion(record).sqid) << 16 | UInt32(record.cid)
         #expect(open[key, default: 0] > 0, "a completion without its command")
         open[key, default: 0] -= 1
       case .reset: open = [:]
@@ -166,8 +166,9 @@ struct HostileHostTests {
 
   /// Whether the write leaves CC.EN clear.
   private func disables(_ record: Record) -> Bool {
-    if record.a == Register.cc { return record.b & 1 == 0 }
-    return record.a == Register.cc - 4 && record.flags == 8 && record.b >> 32 & 1 == 0
+    let write = Event.RegisterWrite(record)
+    if write.offset == Register.cc { return write.value & 1 == 0 }
+    return write.offset == Register.cc - 4 && write.width == 8 && write.value >> 32 & 1 == 0
   }
 }
 

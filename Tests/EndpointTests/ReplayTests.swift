@@ -1,6 +1,6 @@
 import Chance
 import Endpoint
-import Events
+@_spi(Places) import Events
 import NVMe
 import Replay
 import Testing

@@ -125,7 +125,7 @@ struct SharingTests {
       completed += 1
     }
     #expect(completed == 100)
-    let later = bench.recorded.count { $0.event == .fetch && $0.flags & EventFlag.later != 0 }
+    let later = bench.recorded.count { $0.event == .fetch && Event.Fetch($0).flags.contains(.joined) }
     #expect(later >= 90, "they came together")
     // One Data Block over many pages, and the same by adjacent PRPs.
     var sqe = EngineBench.io(.write, slba: 0, blocks: 64)

@@ -1,5 +1,5 @@
 import Analysis
-import Events
+@_spi(Places) import Events
 import Glibc
 import Replay
 import Trace
@@ -25,7 +25,7 @@ private func analyse(_ reader: TraceReader) {
   var analyzer = StageAnalyzer(grouping: nil, subject: .controller(1))
   guard var events = try? MergedEvents(reader) else { return }
   while let (record, id) = try? events.next() {
-    let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+    let tail = record.tail
     analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
   }
   _ = analyzer.summary()
@@ -53,7 +53,7 @@ private func kernelTrace(_ name: String, _ input: inout Input, isHost: Bool) -> 
 private func fill(_ producer: consuming RingProducer, _ input: inout Input, isHost: Bool) {
   let nqn: [UInt8] = Array("nqn".utf8)
   let origin = Record(
-    kind: .origin, flags: EventFlag.bytes | (isHost ? 1 : 0), cid: isHost ? 0 : 1, a: isHost ? 1 : 0,
+    kind: .origin, flags: Record.carriesBytesFlag | (isHost ? 1 : 0), cid: isHost ? 0 : 1, a: isHost ? 1 : 0,
     b: UInt64(nqn.count))
   nqn.withUnsafeBytes { producer.append(origin, $0) }
   var time: UInt64 = 0
@@ -89,7 +89,7 @@ private func append(_ record: Record, _ input: inout Input, to producer: inout R
   var bytes = [UInt8](repeating: 0, count: description.fixedTailBytes)
   if description.carriesBytes {
     bytes = [UInt8](repeating: 0, count: Int(input.take(UInt8.self)))
-    record.flags = bytes.isEmpty ? record.flags & ~EventFlag.bytes : record.flags | EventFlag.bytes
+    record.flags = bytes.isEmpty ? record.flags & ~Record.carriesBytesFlag : record.flags | Record.carriesBytesFlag
     record.bLow = UInt32(bytes.count)
   }
   for index in bytes.indices { bytes[index] = input.take(UInt8.self) }

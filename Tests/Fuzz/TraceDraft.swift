@@ -1,7 +1,7 @@
 import CPlatform
 import Chance
 import EventTable
-import Events
+@_spi(Places) import Events
 import Glibc
 
 @testable import Trace
@@ -85,7 +85,7 @@ struct TraceDraft {
     guard let kind = event.record.event?.description else { return }
     var (record, tail) = (event.record, event.tail)
     if kind.carriesBytes {
-      if record.flags & EventFlag.bytes == 0 { tail = [] } else { record.bLow = UInt32(tail.count) }
+      if record.flags & Record.carriesBytesFlag == 0 { tail = [] } else { record.bLow = UInt32(tail.count) }
     } else {
       tail = Array(tail.prefix(kind.fixedTailBytes))
       tail += repeatElement(0, count: kind.fixedTailBytes - tail.count)

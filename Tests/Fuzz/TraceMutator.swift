@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Glibc
 
 @testable import Trace

@@ -95,9 +95,9 @@ struct WaitingTests {
     queue.ring()
     while queue.reap(1, { _, _ in }) == 0 { try queue.wait(now: HostController.nowNs(), on: controller) }
     let records = try consumer.available()
-    let rest = records.filter { $0.kind == EventKind.rest.rawValue }
+    let rest = records.filter { $0.is(.rest) }.map { Event.Rest($0) }
     #expect(isSubmitted && rest.count == 1)
-    #expect(rest.first?.qid == 1 && rest.first?.flags == EventFlag.slept && (rest.first?.a ?? 0) > 0)
+    #expect(rest.first?.qid == 1 && rest.first?.flags == .slept && (rest.first?.span ?? 0) > 0)
     #expect(
       records.map(\.kind) == [EventKind.submit, .doorbell, .rest, .completion, .doorbell].map(\.rawValue))
     consumer.free(records.count)

@@ -1,6 +1,6 @@
 import Analysis
 import Chance
-import Events
+@_spi(Places) import Events
 import NVMe
 import Testing
 import Text
@@ -148,7 +148,7 @@ struct DriverReplayTests {
     let doubtful = try replay {
       $0.bringUp()
       $0.read(3, slot: 0)
-      $0.add(.gap, flags: EventFlag.notRun, a: 1, b: 100)
+      $0.add(.gap, flags: Event.Gap.Flags.notRun.rawValue, a: 1, b: 100)
     }
     #expect(doubtful.newDifferences == 0 && doubtful.compared > 0 && doubtful.doubtful > 0)
     #expect(doubtful.verdict == .incomplete)
@@ -227,7 +227,7 @@ struct DriverReplayTests {
         take(Record(time: UInt64(cid) * 50_000, kind: .fetch, qid: 1, cid: cid), sqe: SubmissionEntry())
         take(Record(time: UInt64(cid) * 50_000 + 10, kind: .completion, qid: 1, cid: cid))
       }
-      take(Record(time: 50_500, kind: .gap, flags: EventFlag.notRun, a: 1, b: b))
+      take(Record(time: 50_500, kind: .gap, flags: Event.Gap.Flags.notRun.rawValue, a: 1, b: b))
       #expect(recording.commands.count { $0.isDoubtful } == doubtful)
     }
   }
@@ -327,7 +327,8 @@ struct DriverReplayTests {
     let result = try replay {
       $0.bringUp()
       $0.fetch(0, slot: 0)
-      $0.add(.fetch, flags: EventFlag.failed, qid: 1, cid: 0, a: 1, bytes: [UInt8](repeating: 0, count: 64))
+      $0.add(
+        .fetch, flags: Event.Fetch.Flags.failed.rawValue, qid: 1, cid: 0, a: 1, bytes: [UInt8](repeating: 0, count: 64))
       $0.add(.dropped, qid: 1, cid: 0)
       $0.finishRead(0, slot: 0)
       $0.read(7, slot: 1)
@@ -367,7 +368,7 @@ struct DriverReplayTests {
       $0.bringUp()
       $0.fetch(1, slot: .max)
       $0.fetch(2, slot: 0)
-      $0.add(.segment, flags: EventFlag.failed, qid: 1, cid: 2, a: .max - 1, b: UInt64(UInt32.max))
+      $0.add(.segment, flags: Event.Segment.Flags.failed.rawValue, qid: 1, cid: 2, a: .max - 1, b: UInt64(UInt32.max))
       $0.finishRead(2, slot: 0)
     }
     #expect(result.knownDifferences == 1 && result.commands == 4)
@@ -398,7 +399,7 @@ struct KernelStagesTests {
     analyzer.onCommand = { times in if times.qid != .admin { commands.append(copy times) } }
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+      let tail = record.tail
       analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
     }
     return (analyzer.summary(), commands)
@@ -481,7 +482,7 @@ struct KernelStagesTests {
       $0.bringUp()
       $0.read(7, slot: 0, .twice)
       $0.fetch(0, slot: 1)
-      $0.add(.fetch, flags: EventFlag.failed, qid: 1, bytes: [UInt8](repeating: 0, count: 64))
+      $0.add(.fetch, flags: Event.Fetch.Flags.failed.rawValue, qid: 1, bytes: [UInt8](repeating: 0, count: 64))
       $0.add(.dropped, qid: 1)
     }
     #expect(summary.completedTwice == 1 && commands.map(\.cid.rawValue) == [7])
@@ -514,8 +515,8 @@ struct KernelStagesTests {
   @Test("What the probes cost is summed up")
   func probes() throws {
     let (summary, _) = try analyse {
-      $0.add(.probe, flags: EventFlag.bytes, a: 10, b: 1 | 5 << 32, bytes: [0x61])
-      $0.add(.probe, flags: EventFlag.bytes, a: 2, b: 1 | 50 << 32, bytes: [0x62])
+      $0.add(.probe, flags: Record.carriesBytesFlag, a: 10, b: 1 | 5 << 32, bytes: [0x61])
+      $0.add(.probe, flags: Record.carriesBytesFlag, a: 2, b: 1 | 50 << 32, bytes: [0x62])
     }
     #expect(summary.probes?.runs == 12 && summary.probes?.ns == 150 && summary.probes?.dearest == "b")
   }

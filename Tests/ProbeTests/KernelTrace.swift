@@ -1,6 +1,6 @@
 import Chance
 import EventTable
-import Events
+@_spi(Places) import Events
 import Foundation
 import NVMe
 import Testing
@@ -47,7 +47,7 @@ final class KernelTrace {
     writer.add(ring)
     producers[stream] = Producer(ring)
     add(
-      .origin, flags: EventFlag.bytes | (isHost ? 1 : 0), cid: controller, a: isHost ? 1 : 0,
+      .origin, flags: Record.carriesBytesFlag | (isHost ? 1 : 0), cid: controller, a: isHost ? 1 : 0,
       b: UInt64(nqn.utf8.count), bytes: Array(nqn.utf8), stream: stream)
   }
 
@@ -179,12 +179,12 @@ final class KernelTrace {
     var count = kind.description.fixedTailBytes
     if kind.description.carriesBytes {
       count = Int.random(in: 0...100, using: &random)
-      flags = count > 0 ? flags | EventFlag.bytes : flags & ~EventFlag.bytes
+      flags = count > 0 ? flags | Record.carriesBytesFlag : flags & ~Record.carriesBytesFlag
       b = b & ~0xffff_ffff | UInt64(count)
     }
     // What makes the rest be looked at no more comes seldom.
-    if kind == .gap, Int.random(in: 0...9, using: &random) > 0 { flags |= EventFlag.notRun }
-    if kind == .origin { flags = EventFlag.bytes | flags & 1 }
+    if kind == .gap, Int.random(in: 0...9, using: &random) > 0 { flags |= Event.Gap.Flags.notRun.rawValue }
+    if kind == .origin { flags = Record.carriesBytesFlag | flags & 1 }
     let bytes = (0..<count).map { _ in UInt8.random(in: 0...255, using: &random) }
     add(
       kind, flags: flags, qid: .random(in: 0...2, using: &random), cid: .random(in: 0...5, using: &random),

@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Foundation
 import NVMe
 import Testing
@@ -27,7 +27,7 @@ import Trace
       var events = try MergedEvents(reader)
       while let (record, stream) = try events.next() {
         var event = record.pointee
-        if event.event == .origin, (event.flags & 1 != 0) == isHost { kept.insert(stream.stream) }
+        if event.event == .origin, Event.Origin(event).flags.contains(.host) == isHost { kept.insert(stream.stream) }
         guard kept.contains(stream.stream) else { continue }
         if isHost { event.time = UInt64((Double(event.time) - offset) / (1 + drift)) }
         let producer =
@@ -37,7 +37,7 @@ import Trace
               creating: "\(directory.path)/\(stream.stream).ring", capacity: 1 << 14, source: .kernel,
               stream: stream.stream, traceID: id))
         producers[stream.stream] = producer
-        producer.append(event, UnsafeRawBufferPointer(start: record + 1, count: Int(event.tail) * Record.size))
+        producer.append(event, record.tail)
       }
       producers = [:]
       _ = recorder.stop()
@@ -81,7 +81,7 @@ import Trace
     var analyzer = StageAnalyzer(subject: .controller(1))
     var events = try MergedEvents(merged)
     while let (record, id) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+      let tail = record.tail
       analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
     }
     let commands = analyzer.summary()
@@ -143,7 +143,7 @@ import Trace
     var analyzer = StageAnalyzer(subject: .controller(1))
     var events = try MergedEvents(merged)
     while let (record, id) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
+      let tail = record.tail
       analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
     }
     return analyzer.summary()

@@ -4,7 +4,7 @@ import Foundation
 import Testing
 import Trace
 
-@testable import Events
+@_spi(Places) @testable import Events
 @testable import Probe
 
 extension ProbeRecord {
@@ -56,7 +56,7 @@ extension ProbeRecord {
     }
     try raw(kind: .read, b: 9 << 32, role: 1, length: 8, bytes: Array(bytes[..<8])).withUnsafeBytes {
       let event = try #require(RawEvent($0))
-      #expect(event.record.flags & EventFlag.bytes != 0 && event.record.bLow == 8 && event.record.bHigh == 9)
+      #expect(event.record.flags & Record.carriesBytesFlag != 0 && event.record.bLow == 8 && event.record.bHigh == 9)
       #expect(event.origin.role == .host)
     }
   }

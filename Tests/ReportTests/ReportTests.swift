@@ -1,5 +1,5 @@
 import Analysis
-import Events
+@_spi(Places) import Events
 import Foundation
 import NVMe
 import Testing
@@ -52,7 +52,7 @@ struct TextTests {
   func hostileName() {
     var analyzer = StageAnalyzer(subject: .controller(1))
     let name = Array("\u{1b}[2J\n\u{202e}".utf8)
-    let record = Record(kind: .probe, flags: EventFlag.bytes, a: 10, b: UInt64(name.count) | 5 << 32)
+    let record = Record(kind: .probe, flags: Record.carriesBytesFlag, a: 10, b: UInt64(name.count) | 5 << 32)
     name.withUnsafeBytes { analyzer.take(record, source: .kernel, stream: 0, tail: $0) }
     let text = Report.text(analyzer.summary())
     #expect(text.contains("\\x1b[2J\\n\\u{202e}"))
@@ -91,7 +91,7 @@ struct TextTests {
   func stopped() throws {
     var analyzer = StageAnalyzer()
     analyzer.take(Record(time: 10, kind: .registerWrite, flags: 8, a: Register.asq, b: 0x1_02dd_9000), source: .engine)
-    analyzer.take(Record(time: 800_000, kind: .fetch, flags: EventFlag.failed), source: .engine)
+    analyzer.take(Event.Fetch(time: 800_000, flags: .failed).record, source: .engine)
     let findings = Report.findings(analyzer.summary())
     #expect(
       findings[0]
@@ -108,7 +108,7 @@ struct TextTests {
   func recovered() {
     var analyzer = StageAnalyzer()
     for time in [UInt64(1000), 2000] {
-      analyzer.take(Record(time: time, kind: .completion, flags: EventFlag.failed, qid: 3), source: .engine)
+      analyzer.take(Event.Completion(time: time, flags: .failed, cqid: 3).record, source: .engine)
       analyzer.take(Record(time: time + 1, kind: .reset), source: .engine)
     }
     analyzer.take(Record(time: 3000, kind: .fetch), source: .engine)

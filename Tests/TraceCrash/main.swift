@@ -1,4 +1,4 @@
-import Events
+@_spi(Places) import Events
 import Glibc
 import Trace
 
@@ -23,7 +23,7 @@ func record(_ path: String, _ id: TraceID) throws(TraceError) {
     while true {
       if number % 200 == 0 {
         withUnsafeBytes(of: number) {
-          engine.append(Record(time: number, kind: .checkpoint, flags: EventFlag.bytes, b: 8), $0)
+          engine.append(Record(time: number, kind: .checkpoint, flags: Record.carriesBytesFlag, b: 8), $0)
         }
       }
       engine.append(Record(time: number, kind: .registerWrite, a: number))

@@ -1,4 +1,4 @@
-import Events
+@_spi(Places) import Events
 import Glibc
 import Testing
 

@@ -1,6 +1,6 @@
 import CPlatform
 import Chance
-import Events
+@_spi(Places) import Events
 import Testing
 
 @testable import Trace

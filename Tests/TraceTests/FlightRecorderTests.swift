@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Glibc
 import Testing
 
@@ -18,7 +18,9 @@ import Testing
     var slots = Slots()
     for event in 0..<events {
       let time = UInt64(event) * 100
-      if event % 300 == 0 { slots.append(Record(time: time, kind: .checkpoint, flags: EventFlag.bytes, b: 1), [7]) }
+      if event % 300 == 0 {
+        slots.append(Record(time: time, kind: .checkpoint, flags: Record.carriesBytesFlag, b: 1), [7])
+      }
       appendRandom(.registerWrite, time: time, to: &slots, &random)
     }
     producer.append(slots, draining: recording.writer)

@@ -1,6 +1,6 @@
 import Chance
 import EventTable
-import Events
+@_spi(Places) import Events
 import Glibc
 import Testing
 
@@ -107,8 +107,8 @@ func appendRandom(_ kind: EventKind, time: UInt64, to slots: inout Slots, _ rand
     record.set(field.place, value, tail: &tail)
   }
   if description.carriesBytes {
-    let count = record.flags & EventFlag.bytes == 0 ? 0 : Int(random.next() % 200)
-    if record.flags & EventFlag.bytes != 0 { record.bLow = UInt32(count) }
+    let count = record.flags & Record.carriesBytesFlag == 0 ? 0 : Int(random.next() % 200)
+    if record.flags & Record.carriesBytesFlag != 0 { record.bLow = UInt32(count) }
     tail = (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
   }
   slots.append(record, tail)

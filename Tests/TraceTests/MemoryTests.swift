@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Glibc
 import Testing
 
@@ -97,7 +97,7 @@ import Testing
     let bytes = [UInt8](repeating: 0, count: 65_534 * Record.size)
     for index in 0..<count {
       let record = Record(
-        time: UInt64(index), kind: .payload, flags: EventFlag.bytes, qid: 1, b: UInt64(bytes.count))
+        time: UInt64(index), kind: .payload, flags: Record.carriesBytesFlag, qid: 1, b: UInt64(bytes.count))
       slots.append(record, bytes)
     }
     return slots

@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Testing
 
 @testable import Trace
@@ -74,7 +74,7 @@ import Testing
     var producer = RingProducer(try recording.ring(.engine, capacity: 1 << 14), whenFull: .drop)
     var slots = Slots()
     for _ in 0..<8 {
-      slots.append(Record(kind: .checkpoint, flags: EventFlag.bytes, b: 5), [1, 2, 3, 4, 5])
+      slots.append(Record(kind: .checkpoint, flags: Record.carriesBytesFlag, b: 5), [1, 2, 3, 4, 5])
       for event in 0..<500 { appendRandom(.doorbell, time: UInt64(event), to: &slots, &random) }
     }
     producer.append(slots, draining: recording.writer)

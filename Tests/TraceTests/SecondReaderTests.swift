@@ -1,5 +1,5 @@
 import Chance
-import Events
+@_spi(Places) import Events
 import Glibc
 import Testing
 import Text
@@ -54,7 +54,7 @@ import Text
         let layout = try #require(reader.schema[record.kind])
         var words = ["\(chunk.header.id.stream)", "\(record.time)", layout.name]
         words += layout.fields.map { "\($0.name)=\($0.value(in: bytes))" }
-        if layout.carriesBytes && record.flags & EventFlag.bytes != 0 && record.bLow > 0 {
+        if layout.carriesBytes && record.flags & Record.carriesBytesFlag != 0 && record.bLow > 0 {
           words.append(
             UnsafeRawBufferPointer(start: bytes + 32, count: Int(record.bLow))
               .map { $0.hexDigits(2) }.joined())
