@@ -96,6 +96,27 @@ struct TidyTests {
     }
   }
 
+  /// Names that two rooms still give to different things; to be emptied.
+  private static let sharedNames: Set<Substring> = [
+    "Command", "CompletionQueue", "Session", "SubmissionQueue", "TraceFile",
+  ]
+
+  @Test("a type's name has one meaning in the package")
+  func typeNamesAreUnique() {
+    var places: [Substring: [String]] = [:]
+    for file in Package.sources {
+      for line in file.lines where line.code.first?.isLetter == true {
+        guard let name = line.code.declaredType else { continue }
+        places[name, default: []].append("\(file.path):\(line.number)")
+      }
+    }
+    #expect(places.count > 200)
+    for (name, found) in places where found.count > 1 && !TidyTests.sharedNames.contains(name) {
+      Issue.record("\(name): \(found.joined(separator: ", "))")
+    }
+    #expect(TidyTests.sharedNames.filter { places[$0, default: []].count < 2 } == [], "take these off the list")
+  }
+
   @Test("a function fits a screen: at most 70 lines")
   func functionsAreShort() {
     for file in Package.sources {
@@ -118,6 +139,16 @@ extension Substring {
   fileprivate var isName: Bool {
     guard let first, first.isLetter || first == "_" else { return false }
     return allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber) || "_.:()".contains($0) }
+  }
+
+  /// The name of the type that a line declares.
+  fileprivate var declaredType: Substring? {
+    let words = words
+    let kinds: Set<Substring> = ["struct", "class", "enum", "protocol", "actor"]
+    guard let place = words.firstIndex(where: kinds.contains), place + 1 < words.count, !words.contains("import") else {
+      return nil
+    }
+    return words[place + 1]
   }
 
   /// Whether a function or initialiser begins in it whose body has lines of its own.
