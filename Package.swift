@@ -169,6 +169,7 @@ let package = Package(
       name: "ProbeTests",
       dependencies: [
         "Text", "Chance", "EventTable", "Events", "Analysis", "KernelStreams", "NVMe", "Probe", "Replay", "Trace",
+        "event-generator",
       ],
       swiftSettings: settings),
     .testTarget(
