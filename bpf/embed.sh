@@ -1,11 +1,13 @@
 #!/bin/sh
-# embed.sh HEADERS SOURCE OBJECT SWIFT - compile a BPF program, with the generated headers of the folder HEADERS, and write it
-# into a Swift source, as base64.
+# embed.sh GENERATOR SOURCE OBJECT SWIFT - have GENERATOR (event-generator) make events.h beside OBJECT, compile a BPF program with
+# it, and write the object into a Swift source, as base64.
 set -e
+headers=$(dirname "$3")
+"$1" c "$headers/events.h"
 # The toolchain's own clang; another one may lack the BPF target.
 clang=$(dirname "$(readlink -f "$(command -v swift)")")/clang
 [ -x "$clang" ] || clang=clang
-"$clang" --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I "$1" -c "$2" -o "$3"
+"$clang" --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I "$headers" -c "$2" -o "$3"
 # The kernel needs the BTF, nobody the DWARF.
 strip=$(dirname "$clang")/llvm-objcopy
 [ ! -x "$strip" ] || "$strip" --strip-debug "$3"

@@ -9,21 +9,18 @@ struct EmbedBPF: BuildToolPlugin {
     let sources = context.package.directoryURL.appending(path: "bpf")
     let headers = try FileManager.default.contentsOfDirectory(at: sources, includingPropertiesForKeys: nil)
       .filter { $0.pathExtension == "h" }
+    let generator = try context.tool(named: "event-generator").url
     let work = context.pluginWorkDirectoryURL
-    let generated = work
-    let events = generated.appending(path: "events.h")
     let program = sources.appending(path: "nvmepf.bpf.c")
     let object = work.appending(path: "nvmepf.bpf.o")
     let embedded = work.appending(path: "BPFObject.swift")
     let script = sources.appending(path: "embed.sh")
+    // One command: SwiftPM warns of a header among the outputs of a Swift target's plugin.
     return [
       .buildCommand(
-        displayName: "Generating events.h", executable: try context.tool(named: "event-generator").url,
-        arguments: ["c", events.path], inputFiles: [], outputFiles: [events]),
-      .buildCommand(
         displayName: "Compiling nvmepf.bpf.c for the kernel", executable: URL(filePath: "/bin/sh"),
-        arguments: [script.path, generated.path, program.path, object.path, embedded.path],
-        inputFiles: [script, program, events] + headers, outputFiles: [embedded]),
+        arguments: [script.path, generator.path, program.path, object.path, embedded.path],
+        inputFiles: [script, generator, program] + headers, outputFiles: [embedded])
     ]
   }
 }

@@ -31,7 +31,7 @@ import Testing
       let (offset, width) = field.place.location
       for byte in 0..<width { record[offset + byte] = UInt8(1 + index * 8 + byte) }
     }
-    return record.map { String($0, radix: 16) }.joined(separator: " ")
+    return record.map { "\($0)" }.joined(separator: " ")
   }
 
   /// Prints the record of each event of the table.
@@ -55,7 +55,7 @@ import Testing
         record[8] = f.kind, record[9] = f.flags;
         memcpy(record + 10, &f.qid, 2), memcpy(record + 12, &f.cid, 2);
         memcpy(record + 16, &f.a, 8), memcpy(record + 24, &f.b, 8);
-        for (int i = 0; i < 32; i++) printf("%x%c", record[i], i < 31 ? ' ' : '\\n');
+        for (int i = 0; i < 32; i++) printf("%u%c", record[i], i < 31 ? ' ' : '\\n');
       }
       int main(void) { \(calls.joined(separator: "\n")) return 0; }
       """
