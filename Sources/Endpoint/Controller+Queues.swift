@@ -75,7 +75,9 @@ extension Controller {
       forgetTimer(of: liveCompletion[place], &port)
       port.clear(.completionHead(liveCompletion[place]))
     }
-    for place in 0..<liveSubmission.count { port.clear(.submissionTail(liveSubmission[place])) }
+    for place in 0..<liveSubmission.count where !Mutant.staleDoorbell.isPlanted {
+      port.clear(.submissionTail(liveSubmission[place]))
+    }
     submissionQueues.update(repeating: SubmissionQueue(), count: queuesMax)
     completionQueues.update(repeating: CompletionQueue(), count: queuesMax)
     liveSubmission.removeAll()

@@ -26,7 +26,7 @@ public enum Mutant: String, CaseIterable, Sendable {
   case shutdownWithoutFlush = "shutdown-without-flush"
   /// Data that could not be transferred are reported as if they had been.
   case transferErrorHidden = "transfer-error-hidden"
-  /// A new submission queue finds the doorbell of the one before.
+  /// A submission queue that is created after a reset finds the doorbell of the one before.
   case staleDoorbell = "stale-doorbell"
 
   #if MUTANTS

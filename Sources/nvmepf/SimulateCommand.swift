@@ -49,7 +49,7 @@ struct SimulateCommand: ParsableCommand {
   #endif
 
   func validate() throws {
-    guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands: at least 1 is needed") }
+    guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands: from 1 to 2^40 are possible") }
     guard seeds >= 1 else { throw ValidationError("--seeds: at least 1 is needed") }
     guard output == nil || seeds == 1 else { throw ValidationError("-o keeps one run: leave out --seeds") }
   }
