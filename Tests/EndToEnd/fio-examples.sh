@@ -37,9 +37,13 @@ fail() {
   failed=$((failed + 1))
 }
 
-for job in *.fio; do
-  timeout 120 "$nvmepf" record --backend memory --size 16MiB -o t.nvpt -- fio "$job" >out 2>&1 </dev/null
+record() {
+  timeout 120 "$nvmepf" record --backend memory --size 16MiB -o t.nvpt -- fio "$1" >out 2>&1 </dev/null
   status=$?
+}
+
+for job in *.fio; do
+  record "$job"
   if [ "$(sha256sum "${victims[@]}")" != "$before" ]; then
     fail "$job" "a file was written"
     before=$(sha256sum "${victims[@]}")
@@ -49,6 +53,9 @@ for job in *.fio; do
     ran=$((ran + 1))
   elif fails_natively "$job"; then
     lacking=$((lacking + 1))
+  # Some jobs wait a second for each other, which a busy machine can take: they get a second try.
+  elif record "$job" && [ $status = 0 ]; then
+    ran=$((ran + 1))
   else
     fail "$job" "status $status"
   fi
