@@ -21,24 +21,32 @@ public protocol CommandEvent: RecordedEvent {
   var cid: UInt16 { get }
 }
 
-/// Bits of a record's places that count.
+/// Bits of a record's places that count, word by word as the record lies in memory.
+@frozen
 public struct RecordMask: Sendable {
-  let flags: UInt8
-  let qid: UInt16
-  let cid: UInt16
-  let a: UInt64
-  let b: UInt64
+  /// Kind, flags, qid and cid.
+  @usableFromInline let head: UInt64
+  @usableFromInline let a: UInt64
+  @usableFromInline let b: UInt64
 
-  @inline(__always)
+  @inlinable @inline(__always)
   init(flags: UInt8, qid: UInt16, cid: UInt16, a: UInt64, b: UInt64) {
-    (self.flags, self.qid, self.cid, self.a, self.b) = (flags, qid, cid, a, b)
+    head = 0xff | UInt64(flags) << 8 | UInt64(qid) << 16 | UInt64(cid) << 32
+    self.a = a
+    self.b = b
   }
 
-  /// Whether two records of one kind agree in them.
-  @inline(__always)
+  /// Whether two records are of one kind and agree in them.
+  @inlinable @inline(__always)
   public func agree(_ one: Record, _ other: Record) -> Bool {
-    one.kind == other.kind && (one.flags ^ other.flags) & flags == 0 && (one.qid ^ other.qid) & qid == 0
-      && (one.cid ^ other.cid) & cid == 0 && (one.a ^ other.a) & a == 0 && (one.b ^ other.b) & b == 0
+    let (one, other) = (RecordMask.words(one), RecordMask.words(other))
+    return (one.1 ^ other.1) & head | (one.2 ^ other.2) & a | (one.3 ^ other.3) & b == 0
+  }
+
+  /// Time; kind, flags, qid, cid and tail; a; b.
+  @inlinable @inline(__always)
+  static func words(_ record: Record) -> (UInt64, UInt64, UInt64, UInt64) {
+    unsafeBitCast(record, to: (UInt64, UInt64, UInt64, UInt64).self)
   }
 }
 

@@ -15,13 +15,21 @@ struct EventCursor: ~Copyable {
   /// Events passed.
   private(set) var events: UInt64 = 0
   private(set) var chunks: UInt64 = 0
+  /// By kind: whether it is passed over. Every event is looked up here, so it is a table.
+  private let passedOver: UnsafeMutablePointer<Bool>
 
-  init(_ source: @escaping Source) { self.source = source }
+  init(_ source: @escaping Source) {
+    self.source = source
+    passedOver = .allocate(capacity: 256)
+    for kind in 0...UInt8.max { (passedOver + Int(kind)).initialize(to: EventCursor.isPassedOver(kind)) }
+  }
+
+  deinit { passedOver.deallocate() }
 
   /// The event at this place, with its tail behind it; nil at the end.
   @inline(__always)
   mutating func peek() -> UnsafePointer<Record>? {
-    if position < chunk.count, !isPassedOver(chunk[position].kind) { return chunk.baseAddress! + position }
+    if position < chunk.count, !passedOver[Int(chunk[position].kind)] { return chunk.baseAddress! + position }
     return settle()
   }
 
@@ -36,7 +44,7 @@ struct EventCursor: ~Copyable {
   private mutating func settle() -> UnsafePointer<Record>? {
     while true {
       while position < chunk.count {
-        if !isPassedOver(chunk[position].kind) { return chunk.baseAddress! + position }
+        if !passedOver[Int(chunk[position].kind)] { return chunk.baseAddress! + position }
         advance()
       }
       guard error == nil else { return nil }
@@ -51,8 +59,7 @@ struct EventCursor: ~Copyable {
     }
   }
 
-  @inline(__always)
-  private func isPassedOver(_ kind: UInt8) -> Bool {
+  private static func isPassedOver(_ kind: UInt8) -> Bool {
     switch EventKind(rawValue: kind) {
     case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap, nil: true
     default: false
