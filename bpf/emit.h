@@ -21,7 +21,7 @@ enum role { TARGET = 0, HOST = 1 };
 #define NO_CONTROLLER 0xffff
 #define LIST_MAX 4096
 
-/* As Sources/Probe/RawEvent.swift reads it. */
+/* As Sources/Events/ProbeRecord.swift reads it. */
 struct event {
 	u64 time;	/* CLOCK_MONOTONIC, ns */
 	u64 lost;	/* events that this CPU had no room for, ever */
@@ -49,7 +49,7 @@ AT(flags, 39);
 AT(length, 40);
 AT(role, 44);
 AT(generation, 45);
-_Static_assert(sizeof(struct event) == 48, "RawEvent.headerSize");
+_Static_assert(sizeof(struct event) == 48, "ProbeRecord.size");
 
 /* A submission queue entry follows. */
 struct event_sqe {

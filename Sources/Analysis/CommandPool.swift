@@ -59,7 +59,7 @@ struct CommandPool {
 }
 
 extension CommandPool {
-  /// Begin anew, so that whoever looks at all indices pays for what has come since.
+  /// Forget every index, so a walk over all of them is short again.
   /// - Precondition: no command is in flight.
   mutating func restart() {
     precondition(liveCount == 0)

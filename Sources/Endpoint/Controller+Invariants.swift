@@ -8,7 +8,8 @@ extension Controller {
     brokenSlots() ?? brokenExecutions() ?? brokenQueues() ?? brokenWaiting() ?? brokenHeld() ?? brokenTimers()
   }
 
-  /// Stop the process where an invariant does not hold: an engine that goes on from a wrong state destroys the evidence.
+  /// Stop the process where an invariant does not hold. No host can bring that about (hostile hosts run against it in tests),
+  /// so it is a fault of the engine's own: going on would corrupt data and overwrite the recording that shows it.
   public func checkInvariants() {
     if let broken = brokenInvariant() { fatalError("the engine's state is wrong: \(broken)") }
   }

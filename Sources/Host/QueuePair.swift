@@ -32,7 +32,7 @@ public struct QueuePair: ~Copyable {
   private let freeIDs: UnsafeMutablePointer<UInt16>
   private var firstFree = 0
   public private(set) var outstanding = 0
-  /// By command identifier; the device's word for what is outstanding is not taken.
+  /// By command identifier: what the host itself knows to be outstanding, whatever the device says.
   let commands: UnsafeMutablePointer<OutstandingCommand>
 
   /// Where this queue's own events go; nil when nothing records.

@@ -16,8 +16,6 @@ extension CommandEvent {
 extension Event.Completion {
   /// The command's, whatever the entry says: the driver's queues of a pair have one number.
   public var queueKey: CommandKey { CommandKey(qid: cqid, cid: cid) }
-  /// The command's, as the entry says.
-  public var entryKey: CommandKey { CommandKey(qid: sqid, cid: cid) }
 }
 
 /// Fetches that failed: no command came, so that the identifier is nobody's, and the descriptor that the driver then drops

@@ -142,7 +142,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     let nsid = configuration.nsid
     guard (1...subsystem.namespacesMax).contains(nsid) else {
       throw EndpointError(
-        description: "namespace \(nsid) cannot be added: hosts were told of 1 to "
+        description: "namespace \(nsid) cannot be added: the controller offers 1 to "
           + "\(subsystem.namespacesMax); serve with --namespaces-max \(max(nsid, 1)), at most "
           + "\(Subsystem.namespacesLimit), for more")
     }

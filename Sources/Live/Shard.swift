@@ -190,7 +190,7 @@ final class Shard: @unchecked Sendable {
     }
   }
 
-  /// What was told of the controller.
+  /// The controller as `tell` last described it.
   private struct Told: BitwiseCopyable, Equatable {
     var isReady = false
     var isFatal = false

@@ -1,6 +1,6 @@
 import Glibc
 
-/// Why a socket cannot be had, in one line that says what to do.
+/// Why making, connecting or listening failed, in one line that says what to do.
 public struct LocalSocketError: Error, CustomStringConvertible, Sendable {
   public enum Kind: Equatable, Sendable {
     case system(Int32)

@@ -141,7 +141,7 @@ extension Simulator where R: ~Copyable {
     case .writeZeroes where command.nsid == 1:
       for block in 0..<command.blocks { blocks[block] = Simulator.unknown }
     case .read:
-      // What was there before must not pass for what is read.
+      // Other bytes than the read brings, so a read that moves nothing is noticed.
       for block in 0..<command.blocks { (words + block * 64).update(repeating: ~0 ^ nextTag, count: 64) }
     default: break
     }

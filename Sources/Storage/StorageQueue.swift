@@ -88,7 +88,7 @@ public struct StorageQueue: ~Copyable {
     free = (0..<Int32(requestsMax)).reversed()
   }
 
-  /// Waits for what is in flight: the kernel writes into the buffers.
+  /// Waits until the kernel no longer writes into the buffers.
   deinit {
     _ = nvmepf_uring_submit(ring)
     var left = inFlight + abandoned

@@ -51,7 +51,7 @@ extension Target {
       return 1024
     // There is no management interface: no command of it is supported.
     case .managementCommandsSupportedAndEffects: return 4096
-    // A host is told of what others do to its reservations; here there is one at a time.
+    // The page reports what other hosts do to a reservation, and here there is one host at a time.
     case .reservationNotification: return 64
     }
   }

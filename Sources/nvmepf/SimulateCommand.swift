@@ -11,10 +11,12 @@ struct SimulateCommand: ParsableCommand {
     commandName: "simulate",
     abstract: "Run the engine with a host, a backend and faults that a seed makes, in virtual time.",
     discussion: """
-      Every run is recorded and replayed, the engine's state is checked after its passes, and every completion and all data
-      against what they must be. A seed fixes a run: twice the same command gives the same trace, byte for byte.
+      Records and replays every run, and checks the engine's state, every
+      completion and all data. A seed fixes a run: the same command gives the
+      same trace again, byte for byte.
 
-      Exit status: 0 everything held, 1 something did not (its trace is kept), 2 the simulation could not run.
+      Exit status: 0 everything held, 1 something did not (its trace is kept),
+      2 the simulation could not run.
       """)
 
   @Option(help: ArgumentHelp("What the run is made from (default: drawn, and printed).", valueName: "number"))
