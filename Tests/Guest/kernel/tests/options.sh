@@ -9,8 +9,9 @@ disk_up
 cat >/tmp/reads <<X
 taskset 1 dd if=$disk of=/dev/null bs=4k count=40 iflag=direct 2>/dev/null
 X
-# look OPTION... - record them so; kinds of events and how many go to /tmp/kinds.
+# look OPTION... - record them so; kinds of events and how many go to /tmp/kinds. Where nothing is recorded there is no trace.
 look() {
+  rm -f /tmp/o.nvpt
   $nvmepf record --kernel "$@" -o /tmp/o.nvpt -- sh /tmp/reads 2>/tmp/said
   expect "status of record --kernel $*" $? 0
   of_events '{ n[v["event"]]++ } END { for (k in n) print k, n[k] }' /tmp/o.nvpt >/tmp/kinds
