@@ -18,7 +18,7 @@ struct DriverRecording {
   private(set) var steps: [DriverStep] = []
   private(set) var commands: [DriverCommand] = []
   private(set) var events: UInt64 = 0
-  /// Of the trace's last event, nanoseconds since it began.
+  /// When a probe last saw something, nanoseconds since the trace began.
   private(set) var end: UInt64 = 0
   /// Events are missing from here on: what follows cannot be judged.
   private(set) var endsAtGap = false
@@ -91,16 +91,18 @@ struct DriverRecording {
   private var isFull: Bool { room <= 0 }
 
   mutating func take(_ record: UnsafePointer<Record>, stream: UInt16) {
-    end = max(end, record.pointee.time)
     switch streams.take(record.pointee, tail: record.tail, stream: stream) {
     case .gap(let gap): missing(gap)
-    case .event(let kind, let owner) where owner.isTarget(controller):
+    case .event(let kind, let owner):
+      // The recorder writes these two after it has detached the probes, which takes seconds on a busy machine.
+      if kind != .probe, kind != .clock { end = max(end, record.pointee.time) }
+      guard owner.isTarget(controller) else { return }
       if endsAtGap || isFull {
         if kind == .fetch { unseen += 1 }
       } else {
         take(record, kind)
       }
-    case .event, .owner, nil: break
+    case .owner, nil: break
     }
   }
 

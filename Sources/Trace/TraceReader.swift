@@ -46,6 +46,7 @@ public final class TraceReader: Sendable {
     public var commands: UInt64 = 0
     /// Events that are known to be missing: what gaps count, and what is between chunks that do not follow each other.
     public var lost: UInt64 = 0
+    /// Each that has chunks, in the order of their numbers.
     public var sources: [Source] = []
   }
 
@@ -58,8 +59,8 @@ public final class TraceReader: Sendable {
       totals.events &+= UInt64(chunk.header.events)
       totals.commands &+= UInt64(chunk.header.commands)
       totals.lost &+= chunk.header.lost
-      if !totals.sources.contains(chunk.header.id.source) { totals.sources.append(chunk.header.id.source) }
     }
+    totals.sources = Source.allCases.filter { source in chunks.contains { $0.header.id.source == source } }
     return totals
   }
 
