@@ -34,6 +34,8 @@ struct DriverRecording {
   /// By queue and command identifier: what is in flight, and what was completed last under that name.
   private var live: [CommandKey: Int] = [:]
   private var last: [CommandKey: Int] = [:]
+  /// Commands whose workers have not come back: a reset waits for them.
+  private var working: [CommandKey: Int] = [:]
   private var failedFetches = FailedFetches()
   private var queues: [UInt16: Queue] = [:]
   /// Entries posted since the completion queue was created.
@@ -134,11 +136,13 @@ struct DriverRecording {
     case .completion: completed(Event.Completion(event))
     case .work:
       let work = Event.Work(event)
-      if work.work == .command { change(work) { $0.work.began = true } }
+      guard work.work == .command else { return }
+      working[work.key] = live[work.key]
+      change(work) { $0.work.began = true }
     case .workEnd:
       let work = Event.WorkEnd(event)
-      // Its completion may have been posted by another thread meanwhile.
-      if work.work == .command, let index = live[work.key] ?? last[work.key] { commands[index].work.ended = true }
+      // Another thread may have posted its completion meanwhile, and the host may have reset the controller.
+      if work.work == .command, let index = working.removeValue(forKey: work.key) { commands[index].work.ended = true }
     case .dropped: dropped(Event.Dropped(event))
     default: break
     }

@@ -78,6 +78,18 @@ struct DriverReplayTests {
     #expect(result.interrupted == 1 && result.commands == 6)
   }
 
+  @Test("A worker may come back when the host has already disabled the controller")
+  func lateWorker() throws {
+    let result = try replay {
+      $0.bringUp()
+      $0.read(5, slot: 0, .noWorkEnd)
+      $0.register(0x14, 0x46_0000)
+      $0.add(.workEnd, qid: 1, cid: 5)
+      $0.add(.status, after: 3_000_000_000)
+    }
+    #expect(result.differences.map(\.what) == [])
+  }
+
   @Test(
     "A configuration that only the driver accepts ends the comparison with one finding, until the next enabling",
     arguments: [0x47_0001, 0x56_0001, 0x57_0001, 0x46_0081] as [UInt64])
