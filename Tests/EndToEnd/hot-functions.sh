@@ -6,6 +6,7 @@
 set -euo pipefail
 binary=${1:?usage: hot-functions.sh BINARY}
 
+# Calls and tail calls, of x86-64 (call, jmp) and of arm64 (bl, b).
 # Every specialisation for the live ports and the replay port; what happens seldom is out of line and left out:
 # checkpoints, admin commands, errors, requests of the serving thread.
 hot='Controller.*(poll|serve|executeIO|conclude|takeCompletion|mapData|mapPRPs|fetchBurst|postWaiting|takeHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
@@ -13,7 +14,7 @@ cold='executeAdmin|executeReservation|readRanges|mapSGL|flushAll|checkpoint|note
 
 found=$(objdump -d --no-show-raw-insn "$binary" | swift demangle -simplified | awk -v hot="$hot" -v cold="$cold" '
   /^[0-9a-f]+ <.*>:$/ { name = $0; is_hot = (name ~ hot && name !~ cold); if (is_hot) functions++ }
-  is_hot && /call.*<(swift_retain|swift_release|swift_beginAccess|swift_allocObject|swift_bridgeObjectRetain|swift_bridgeObjectRelease)/ {
+  is_hot && /[[:space:]](call|jmp|bl|b)[[:space:]].*<(swift_retain|swift_release|swift_beginAccess|swift_allocObject|swift_bridgeObjectRetain|swift_bridgeObjectRelease)/ {
     print name; print "    " $0
   }
   END { print functions + 0 " hot functions" }')
