@@ -65,18 +65,26 @@ let package = Package(
     .target(
       name: "Recording",
       dependencies: ["CPlatform", "Endpoint", "Events", "NVMe", "Platform", "Target", "Trace"], swiftSettings: settings),
+    // What lies behind namespaces.
     .target(
-      name: "Live",
+      name: "Backends",
       dependencies: [
-        "Text", "Chance", "Events", "Platform", "Recording",
-        "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace", "VFIOUser", "Storage",
+        "Chance", "Endpoint", "NVMe", "Platform", "Storage", "Target",
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
-    .target(name: "Configuration", dependencies: ["Live", "Target"], swiftSettings: settings),
+    // The engine before a real host.
+    .target(
+      name: "Device",
+      dependencies: [
+        "Text", "Platform", "Backends", "Recording", "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace",
+        "VFIOUser",
+      ],
+      swiftSettings: settings),
+    .target(name: "Configuration", dependencies: ["Backends", "Device", "Target"], swiftSettings: settings),
     .target(
       name: "Control",
-      dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Live", "LocalSocket", "Trace"],
+      dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Backends", "Device", "LocalSocket", "Trace"],
       swiftSettings: settings),
     .target(
       name: "Host", dependencies: ["Text", "Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
@@ -103,12 +111,13 @@ let package = Package(
         "Events", "KernelStreams", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
-    .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe", "Trace"], swiftSettings: settings),
+    .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe"], swiftSettings: settings),
     .executableTarget(
       name: "nvmepf",
       dependencies: [
         "Text", "EventTable", "Events", "Platform",
-        "CPlatform", "NVMe", "Target", "Live", "Configuration", "Control", "Host", "Trace", "VFIOUser", "Replay",
+        "CPlatform", "NVMe", "Target", "Backends", "Device", "Configuration", "Control", "Host", "Trace", "VFIOUser",
+        "Replay",
         "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -116,7 +125,8 @@ let package = Package(
     .testTarget(
       name: "EndpointTests",
       dependencies: [
-        "Chance", "Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Live", "Replay", "Trace",
+        "Chance", "Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
+        "Trace",
       ],
       swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
@@ -126,25 +136,29 @@ let package = Package(
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
       name: "HostTests",
-      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Live", "NVMe", "Trace", "VFIOUser"],
+      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Trace", "VFIOUser"],
       swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
       dependencies: [
         "Text", "Events", "Platform",
-        "Analysis", "CPlatform", "Host", "Live", "NVMe", "Replay", "Target", "TestDisks", "Trace", "VFIOUser",
+        "Analysis", "CPlatform", "Host", "Backends", "Device", "NVMe", "Replay", "Target", "TestDisks", "Trace",
+        "VFIOUser",
       ],
       swiftSettings: settings),
     // Disks that fail, fill up or hang, for tests.
     .target(name: "TestDisks", path: "Tests/TestDisks", swiftSettings: settings),
     .testTarget(
-      name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Live", "Target"], swiftSettings: settings),
-    .testTarget(name: "ControlTests", dependencies: ["Control", "Live", "LocalSocket"], swiftSettings: settings),
+      name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Backends", "Device", "Target"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "ControlTests", dependencies: ["Control", "Platform", "Backends", "Device", "LocalSocket"],
+      swiftSettings: settings),
     .testTarget(
       name: "StorageTests", dependencies: ["Chance", "CPlatform", "NVMe", "Storage", "TestDisks"],
       swiftSettings: settings),
     .testTarget(
-      name: "VFIOUserTests", dependencies: ["CPlatform", "Platform", "Live", "LocalSocket", "VFIOUser"],
+      name: "VFIOUserTests", dependencies: ["CPlatform", "Platform", "Backends", "Device", "LocalSocket", "VFIOUser"],
       swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Chance", "Events", "Trace", "CPlatform"], path: "Benchmarks/Trace",
@@ -186,6 +200,7 @@ if isFuzzed {
       name: "Fuzz",
       dependencies: [
         "Chance", "EventTable", "Events", "Platform", "Recording",
-        "Analysis", "CPlatform", "Configuration", "Endpoint", "Live", "NVMe", "Replay", "Target", "Trace", "VFIOUser",
+        "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "NVMe", "Replay", "Target", "Trace",
+        "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
 }

@@ -1,5 +1,6 @@
+import Backends
+import Device
 import Glibc
-import Live
 import Target
 
 /// What is wrong with a configuration: a line each, with the file's name and the place.

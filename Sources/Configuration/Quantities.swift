@@ -1,4 +1,4 @@
-import Live
+import Backends
 
 /// Why a text is not what it should be, in a few words.
 public struct QuantityError: Error, CustomStringConvertible {

@@ -1,4 +1,5 @@
-import Live
+import Backends
+import Device
 import Target
 
 /// A port as nvmetcli saves it.

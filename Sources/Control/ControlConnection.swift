@@ -1,6 +1,6 @@
+import Device
 import Foundation
 import Glibc
-import Live
 import Platform
 import Trace
 

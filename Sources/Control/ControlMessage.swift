@@ -1,6 +1,7 @@
+import Backends
 import Configuration
+import Device
 import Foundation
-import Live
 import Text
 
 /// What is asked of a running endpoint: one JSON object in a line.

@@ -1,7 +1,7 @@
 import CPlatform
+import Device
 import Foundation
 import Glibc
-import Live
 import LocalSocket
 import Platform
 import Synchronization

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Configuration
-import Live
+import Device
 import Target
 
 /// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.

@@ -1,8 +1,8 @@
 import ArgumentParser
 import CPlatform
+import Device
 import Foundation
 import Host
-import Live
 import Platform
 import Replay
 import Text

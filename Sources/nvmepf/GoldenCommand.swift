@@ -1,6 +1,7 @@
 import ArgumentParser
+import Backends
+import Device
 import Host
-import Live
 import NVMe
 
 /// Records the scenarios of `traces/`, each by driving the controller step by step.

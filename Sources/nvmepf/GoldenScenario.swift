@@ -1,5 +1,6 @@
+import Backends
+import Device
 import Host
-import Live
 import NVMe
 
 /// What a golden trace shows, step by step.

@@ -1,6 +1,5 @@
 import Glibc
 import Host
-import Live
 import NVMe
 import Platform
 import Synchronization

@@ -1,6 +1,6 @@
 import ArgumentParser
+import Device
 import Glibc
-import Live
 import Logging
 import Platform
 import Synchronization

@@ -1,5 +1,4 @@
 import Foundation
-import Live
 import Platform
 import Probe
 import Trace

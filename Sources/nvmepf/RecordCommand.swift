@@ -1,8 +1,8 @@
 import ArgumentParser
+import Device
 import Events
 import Foundation
 import Host
-import Live
 import Platform
 import Probe
 import Target

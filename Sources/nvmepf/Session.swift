@@ -1,8 +1,9 @@
+import Backends
 import CPlatform
 import Control
+import Device
 import Foundation
 import Host
-import Live
 import Logging
 import Platform
 import Probe

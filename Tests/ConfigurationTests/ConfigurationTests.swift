@@ -1,6 +1,6 @@
+import Backends
 import Chance
 import Foundation
-import Live
 import Target
 import Testing
 

@@ -1,6 +1,6 @@
+import Backends
 import Foundation
 import Host
-import Live
 import NVMe
 import Target
 import TestDisks

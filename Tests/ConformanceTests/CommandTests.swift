@@ -1,8 +1,8 @@
 import Analysis
+import Device
 import Events
 import Foundation
 import Host
-import Live
 import NVMe
 import Testing
 import Trace

@@ -6,7 +6,8 @@ import Target
 import TestDisks
 import Testing
 
-@testable import Live
+@testable import Backends
+@testable import Device
 
 extension Conformance {
   @Suite("What files hold after resets and flushes", .serialized) struct Durability {

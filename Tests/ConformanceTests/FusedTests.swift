@@ -1,5 +1,4 @@
 import Host
-import Live
 import NVMe
 import Testing
 

@@ -1,8 +1,9 @@
+import Backends
 import CPlatform
+import Device
 import Events
 import Glibc
 import Host
-import Live
 import NVMe
 import Platform
 import Testing

@@ -1,4 +1,3 @@
-import Live
 import NVMe
 import Testing
 

@@ -1,5 +1,4 @@
 import Events
-import Live
 import NVMe
 import Testing
 import Trace

@@ -11,7 +11,7 @@ import Text
 import Trace
 import VFIOUser
 
-@testable import Live
+@testable import Device
 
 /// The behaviour that NVM Express Base 2.1 ("Base"), NVM Command Set 1.1 ("NVM") and PCIe Transport 1.1 ("PCIe") ask of
 /// a controller, one a test, through its registers and queues as a host reaches them over vfio-user.

@@ -1,7 +1,9 @@
+import Backends
+import Device
 import Foundation
 import Glibc
-import Live
 import LocalSocket
+import Platform
 import Testing
 
 @testable import Control

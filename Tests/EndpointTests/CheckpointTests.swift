@@ -4,7 +4,6 @@ import Testing
 import Trace
 
 @testable import Endpoint
-@testable import Live
 
 /// Checkpoints hold values that no engine has counted up to.
 @Suite("A checkpoint of somebody else's")

@@ -9,7 +9,8 @@ import Synchronization
 import Target
 import Trace
 
-@testable import Live
+@testable import Backends
+@testable import Device
 
 /// The engine and its live port over plain memory, driven step by step by the test, which is the host.
 final class EngineBench {
@@ -83,7 +84,7 @@ final class EngineBench {
     var port = LivePort(time: MachineTime(), doorbells: doorbells, vectors: 5)
     random.initialize(to: SeededGenerator(seed: 0))
     let slow = ServiceTimer(serviceTime, random: random)
-    port.setBackend(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
+    port.backends.set(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
     for place in stride(from: 0, to: EngineBench.memoryBytes, by: pieceBytes) {
       let isMapped = port.memory.add(
         MemoryMap.Range(

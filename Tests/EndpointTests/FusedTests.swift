@@ -6,8 +6,9 @@ import Target
 import Testing
 import Trace
 
+@testable import Backends
+@testable import Device
 @testable import Endpoint
-@testable import Live
 
 /// Fused operations whose backend takes its time, and what can be done to them meanwhile.
 @Suite("Fused operations under way")
@@ -87,7 +88,7 @@ struct FusedTests {
     state.initialize(to: SeededGenerator(seed: 0))
     defer { state.deallocate() }
     func serve(_ time: ServiceTime) throws {
-      bench.port.inner.setBackend(1, .slow(try #require(ServiceTimer(time, random: state))))
+      bench.port.inner.backends.set(1, .slow(try #require(ServiceTimer(time, random: state))))
     }
     func poll() {
       _ = bench.port.beginPass()

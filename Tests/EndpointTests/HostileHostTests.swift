@@ -1,7 +1,7 @@
+import Backends
 import Chance
 import Events
 import Foundation
-import Live
 import NVMe
 import Target
 import Testing

@@ -1,7 +1,7 @@
 import Foundation
 import Testing
 
-@testable import Live
+@testable import Backends
 
 @Suite("Memory limits of control groups")
 struct MemoryLimitTests {

@@ -3,7 +3,8 @@ import NVMe
 import Target
 import Testing
 
-@testable import Live
+@testable import Backends
+@testable import Device
 
 @Suite struct NamespaceMemoryTests {
   /// Pages of the memory that the kernel has given.

@@ -1,7 +1,7 @@
 import Chance
 import Testing
 
-@testable import Live
+@testable import Backends
 
 @Suite("Service times of a null backend")
 struct ServiceTimeTests {

@@ -5,8 +5,8 @@ import Target
 import Testing
 import Trace
 
+@testable import Backends
 @testable import Endpoint
-@testable import Live
 
 @Suite("What queues and mappings share")
 struct SharingTests {

@@ -1,5 +1,5 @@
+import Backends
 import Configuration
-import Live
 
 /// A configuration file of any bytes is read or refused.
 @_cdecl("fuzz_configuration")

@@ -4,7 +4,7 @@ import Replay
 import Target
 import Trace
 
-@testable import Live
+@testable import Backends
 
 /// A host that does what the bytes say: registers, doorbells, queue entries and the memory they point to. Afterwards
 /// nothing outside the host's memory was touched, and the recording replays.

@@ -1,6 +1,6 @@
 import CPlatform
+import Device
 import Glibc
-import Live
 
 @testable import VFIOUser
 

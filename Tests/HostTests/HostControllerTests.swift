@@ -1,5 +1,6 @@
+import Backends
+import Device
 import Glibc
-import Live
 import NVMe
 import Platform
 import Testing

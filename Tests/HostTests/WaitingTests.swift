@@ -1,6 +1,6 @@
+import Backends
 import Events
 import Glibc
-import Live
 import NVMe
 import Synchronization
 import Testing

@@ -1,4 +1,3 @@
-import CPlatform
 import Chance
 import Glibc
 import NVMe
@@ -6,7 +5,7 @@ import Storage
 import Target
 
 /// The backend of one namespace, switched on without an existential: it is asked for every command.
-enum NamespaceBackend: BitwiseCopyable {
+package enum NamespaceBackend: BitwiseCopyable {
   /// Completes everything and keeps nothing: what remains is the front end.
   case null
   /// As null, but for the time that it takes.
@@ -17,7 +16,7 @@ enum NamespaceBackend: BitwiseCopyable {
 }
 
 /// Blocks in memory. It does not own them.
-struct MemoryBackend: BitwiseCopyable {
+package struct MemoryBackend: BitwiseCopyable {
   /// As many bytes as the namespace has, zero where nothing was written.
   let base: UnsafeMutableRawPointer
 
@@ -67,7 +66,7 @@ struct MemoryBackend: BitwiseCopyable {
 }
 
 /// Draws how long a command takes.
-struct ServiceTimer: BitwiseCopyable {
+package struct ServiceTimer: BitwiseCopyable {
   private let kind: Kind
   /// Where the generator is; shared by all copies.
   private let random: UnsafeMutablePointer<SeededGenerator>

@@ -1,3 +1,4 @@
+import Backends
 import CPlatform
 import Glibc
 import NVMe

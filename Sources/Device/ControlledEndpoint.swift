@@ -1,3 +1,4 @@
+import Backends
 import Target
 
 /// A namespace as it is at this moment.

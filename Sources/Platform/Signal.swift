@@ -23,7 +23,7 @@ public final class Signal: @unchecked Sendable {
 
 extension timespec {
   /// A moment of CLOCK_MONOTONIC, which nobody sets.
-  static func inMilliseconds(_ milliseconds: Int) -> timespec {
+  public static func inMilliseconds(_ milliseconds: Int) -> timespec {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     time.tv_sec += milliseconds / 1000

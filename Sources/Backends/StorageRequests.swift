@@ -185,17 +185,30 @@ struct StorageRequests: ~Copyable {
 }
 
 /// Carries storage requests to the thread that will own them.
-final class StorageHandover: @unchecked Sendable {
+package final class StorageHandover: @unchecked Sendable {
   private var requests: StorageRequests?
 
   /// Whether commands can be passed through to NVMe devices.
   let canPassThrough: Bool
 
-  init(maxTransferBytes: UInt32) throws(StorageError) {
+  private init(maxTransferBytes: UInt32) throws(StorageError) {
     let made = try StorageRequests(maxTransferBytes: maxTransferBytes)
     canPassThrough = made.canPassThrough
     requests = consume made
   }
 
-  func take() -> StorageRequests? { requests.take() }
+  /// - Returns: why there can be no files and devices where it fails.
+  package static func make(maxTransferBytes: UInt32) -> OpenNamespace.Storage {
+    do throws(StorageError) { return .success(try StorageHandover(maxTransferBytes: maxTransferBytes)) } catch {
+      return .failure(error)
+    }
+  }
+
+  /// - Returns: memory that the taker frees; nil when they were taken before.
+  func take() -> UnsafeMutablePointer<StorageRequests>? {
+    guard let taken = requests.take() else { return nil }
+    let place = UnsafeMutablePointer<StorageRequests>.allocate(capacity: 1)
+    place.initialize(to: taken)
+    return place
+  }
 }

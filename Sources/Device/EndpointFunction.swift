@@ -1,19 +1,12 @@
+import Backends
 import CPlatform
 import Glibc
 import NVMe
 import Platform
-import Storage
 import Synchronization
 import Target
 import Trace
 import VFIOUser
-
-/// Why an endpoint cannot be set up.
-public struct EndpointError: Error, CustomStringConvertible {
-  public let description: String
-
-  public init(description: String) { self.description = description }
-}
 
 /// The PCI function that hosts see: BAR 0 with registers, the mapped doorbell page and the MSI-X table, and the
 /// configuration space, in front of one engine.
@@ -68,9 +61,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     do throws(SystemError) { alarmEvent = try EventDescriptor() } catch {
       throw EndpointError(description: "cannot make an event descriptor: \(error)")
     }
-    do throws(StorageError) {
-      storage = .success(try StorageHandover(maxTransferBytes: subsystem.maxTransferBytes))
-    } catch { storage = .failure(error) }
+    storage = StorageHandover.make(maxTransferBytes: subsystem.maxTransferBytes)
     var opened: [UInt32: OpenNamespace] = [:]
     for namespace in configuration.namespaces {
       guard opened[namespace.nsid] == nil else {

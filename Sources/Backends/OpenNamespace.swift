@@ -1,37 +1,42 @@
-import CPlatform
 import Chance
 import Glibc
 import Platform
 import Storage
 import Synchronization
 import Target
-import Trace
 
 /// A namespace with what lies behind it: it owns the memory, the file or the device.
-final class OpenNamespace: @unchecked Sendable {
-  let configuration: NamespaceConfiguration
-  let namespace: Namespace
-  let backend: NamespaceBackend
+package final class OpenNamespace: @unchecked Sendable {
+  package let configuration: NamespaceConfiguration
+  package let namespace: Namespace
+  package let backend: NamespaceBackend
   private let device: StorageDevice?
   private let memory: NamespaceMemory?
   private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
 
   private static let blockShiftDefault: UInt8 = 9
+  /// How long a file or device may take to open.
+  private static let openingMs = 10_000
 
   /// What files and devices need, or why there can be none.
-  typealias Storage = Result<StorageHandover, StorageError>
+  package typealias Storage = Result<StorageHandover, StorageError>
 
   /// How a namespace is prepared, which may take long.
-  struct Preparation {
+  package struct Preparation {
     /// Told how far memory is prepared, in bytes; nil where it is taken only as it is written.
-    var prefaulting: ((Int, Int) -> Void)?
+    let prefaulting: ((Int, Int) -> Void)?
     /// Whether the process or the endpoint is to end.
-    var isInterrupted: @Sendable () -> Bool = { false }
-    /// How long a file or device may take to open.
-    var openingMs = 10_000
+    let isInterrupted: @Sendable () -> Bool
+
+    package init(
+      prefaulting: ((Int, Int) -> Void)? = nil, isInterrupted: @escaping @Sendable () -> Bool = { false }
+    ) {
+      self.prefaulting = prefaulting
+      self.isInterrupted = isInterrupted
+    }
   }
 
-  init(
+  package init(
     _ configuration: NamespaceConfiguration, _ storage: Storage, _ preparation: Preparation = Preparation()
   ) throws(EndpointError) {
     self.configuration = configuration
@@ -90,11 +95,11 @@ final class OpenNamespace: @unchecked Sendable {
     _ configuration: NamespaceConfiguration, _ storage: Storage, _ preparation: Preparation
   ) throws(EndpointError) -> StorageDevice {
     let opening = Opening { () throws(StorageError) in try open(configuration) }
-    guard let result = opening.wait(milliseconds: preparation.openingMs, unless: preparation.isInterrupted) else {
+    guard let result = opening.wait(milliseconds: OpenNamespace.openingMs, unless: preparation.isInterrupted) else {
       guard !preparation.isInterrupted() else { throw interruption(configuration.nsid) }
       throw EndpointError(
         description: "cannot open \(configuration.backend): its file system or device has not answered for "
-          + "\(preparation.openingMs / 1000) s")
+          + "\(OpenNamespace.openingMs / 1000) s")
     }
     do throws(StorageError) {
       let device = try result.get()

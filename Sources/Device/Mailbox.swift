@@ -1,6 +1,8 @@
+import Backends
 import CPlatform
 import Glibc
 import NVMe
+import Platform
 import Synchronization
 import Target
 

@@ -1,3 +1,4 @@
+import Backends
 import CPlatform
 import Endpoint
 import Glibc
@@ -158,10 +159,10 @@ final class Shard: @unchecked Sendable {
   private func run<R: Recorder & ~Copyable>(_ recorder: consuming R) {
     let live = LivePort(
       time: MachineTime(), doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
-      storage: configuration.storage?.take())
+      storage: configuration.storage)
     var port = RecordingPort(live, recorder)
     port.inner.memory.guardThread()
-    for (namespace, backend) in configuration.namespaces { port.inner.setBackend(namespace.nsid, backend) }
+    for (namespace, backend) in configuration.namespaces { port.inner.backends.set(namespace.nsid, backend) }
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
@@ -180,7 +181,7 @@ final class Shard: @unchecked Sendable {
       } else {
         rest(&controller, &port, &idleness)
       }
-      port.inner.endPass()
+      port.inner.backends.endPass()
       if port.inner.memory.isLost != hasToldLoss {
         hasToldLoss.toggle()
         if hasToldLoss { raiseAlarm() }
@@ -325,13 +326,13 @@ final class Shard: @unchecked Sendable {
     case .removeInterrupts: port.inner.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):
-      guard !port.inner.isBusy(namespace.nsid) else { break }
-      port.inner.setBackend(namespace.nsid, backend)
+      guard !port.inner.backends.isBusy(namespace.nsid) else { break }
+      port.inner.backends.set(namespace.nsid, backend)
       controller.attach(namespace, &port)
       answer = 1
     case .detach(let nsid):
       controller.detach(nsid, &port)
-      port.inner.removeBackend(nsid)
+      port.inner.backends.remove(nsid)
     case .stop: goesOn = false
     }
     mailbox.reply(answer)
@@ -346,7 +347,7 @@ final class Shard: @unchecked Sendable {
   {
     _ = port.beginPass()
     controller.poll(&port)
-    port.inner.endPass()
+    port.inner.backends.endPass()
     let isAsserted = controller.assertsPin
     if isAsserted { port.inner.interrupts.raisePin() }
     return isAsserted
