@@ -12,8 +12,15 @@ struct ReplayPort: Port, ~Copyable {
   /// Commands fetched.
   private(set) var commands: UInt64 = 0
   private(set) var difference: Difference?
-  /// The recording stops in the middle of a poll: at its end, where the recorder was killed, or at a gap.
-  private(set) var isInterrupted = false
+  /// What the engine did where the recording stops in the middle of a poll: at its end, or at a gap.
+  private(set) var interruption: Record?
+  /// By slot: the command that a backend has; nil where a checkpoint began with it.
+  private var executing = [CommandName?](repeating: nil, count: Controller.slots)
+
+  private struct CommandName {
+    let qid: UInt16
+    let cid: UInt16
+  }
 
   /// The first difference: the event that the recording has (nil at its end) and what the engine did instead.
   struct Difference {
@@ -46,17 +53,25 @@ struct ReplayPort: Port, ~Copyable {
   }
 
   @inline(__always)
-  private var isComparing: Bool { difference == nil && !isInterrupted }
+  private var isComparing: Bool { difference == nil && interruption == nil }
 
   /// Go on behind a gap.
-  mutating func resume() { isInterrupted = false }
+  mutating func resume() {
+    interruption = nil
+    executing = [CommandName?](repeating: nil, count: Controller.slots)
+  }
+
+  /// The recording was closed while the engine was at rest, so what the engine would still do is a difference.
+  mutating func differAtEnd() {
+    if let came = interruption { differ(came, "") }
+  }
 
   @inline(never)
   private mutating func differ(_ came: Record) {
     if let recorded = cursor.peek(), !recorded.pointee.is(.gap) {
       differ(came, "")
     } else {
-      isInterrupted = true
+      interruption = interruption ?? came
     }
   }
 
@@ -186,6 +201,9 @@ struct ReplayPort: Port, ~Copyable {
       guard expect(came) != nil else { return }
       offset = offset &+ max(1, next.length)
     }
+    if offset > 0, UInt64(offset) != request.transferBytes {
+      differ(Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(offset) were recorded")
+    }
   }
 
   @inline(__always)
@@ -195,7 +213,10 @@ struct ReplayPort: Port, ~Copyable {
       blocks: request.blocks, nsid: request.nsid)
     guard expect(begin) != nil else { return .internalError }
     // What is done at once has its end right behind.
-    guard let next = next(Event.ExecuteEnd.self), !next.flags.contains(.later) else { return nil }
+    guard let next = next(Event.ExecuteEnd.self), !next.flags.contains(.later) else {
+      executing[Int(request.slot)] = CommandName(qid: request.qid.rawValue, cid: request.cid.rawValue)
+      return nil
+    }
     guard expect(Event.ExecuteEnd(qid: request.qid.rawValue, cid: request.cid.rawValue)) != nil else {
       return .internalError
     }
@@ -204,8 +225,13 @@ struct ReplayPort: Port, ~Copyable {
 
   mutating func completion() -> (slot: Int32, status: Status)? {
     guard let next = next(Event.ExecuteEnd.self), next.flags.contains(.later) else { return nil }
-    cursor.advance()
-    return (Int32(bitPattern: next.slot), Status(rawValue: UInt16(truncatingIfNeeded: next.status)))
+    let slot = Int32(bitPattern: next.slot)
+    var came = Event.ExecuteEnd(flags: .later, qid: next.qid, cid: next.cid, slot: next.slot)
+    if executing.indices.contains(Int(slot)), let name = executing[Int(slot)] {
+      (came.qid, came.cid) = (name.qid, name.cid)
+    }
+    guard expect(came) != nil else { return nil }
+    return (slot, Status(rawValue: UInt16(truncatingIfNeeded: next.status)))
   }
 
   /// A request that could be taken back has its end here, with the status for that.
@@ -213,8 +239,9 @@ struct ReplayPort: Port, ~Copyable {
     guard let next = next(Event.ExecuteEnd.self), next.flags.contains(.later),
       Int32(bitPattern: next.slot) == request.slot, next.status == UInt32(Status.abortRequested.rawValue)
     else { return false }
-    cursor.advance()
-    return true
+    let came = Event.ExecuteEnd(
+      flags: .later, qid: request.qid.rawValue, cid: request.cid.rawValue, slot: next.slot)
+    return expect(came) != nil
   }
 
   func release(_ request: IORequest) {}

@@ -27,11 +27,13 @@ public struct Replayer: ~Copyable {
   private var controller: Controller
   private let state: UnsafeMutableRawBufferPointer
   private let stream: UInt16
+  private let isClosed: Bool
 
   /// - Parameters:
+  ///   - isClosed: the recorder closed the trace, so it ends where the engine was at rest.
   ///   - chunks: the stream's chunks in order; the first begins with a checkpoint.
   /// - Throws: `.damaged` when there is no checkpoint to begin with.
-  public init(stream: UInt16, chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?)
+  public init(stream: UInt16, isClosed: Bool, chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?)
     throws(TraceError)
   {
     var cursor = EventCursor(chunks)
@@ -42,6 +44,7 @@ public struct Replayer: ~Copyable {
     port = ReplayPort(cursor)
     state = .allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     self.stream = stream
+    self.isClosed = isClosed
   }
 
   deinit { state.deallocate() }
@@ -98,6 +101,7 @@ public struct Replayer: ~Copyable {
       }
     }
     if let error = port.cursor.error { throw error }
+    if isClosed { port.differAtEnd() }
     return ReplayResult(commands: port.commands, events: port.cursor.events, divergence: divergence())
   }
 
@@ -158,9 +162,10 @@ public struct Replayer: ~Copyable {
     guard let expected, let kind = expected.event else { return [] }
     guard expected.kind == came.kind else { return [("kind", kind.description.name, came.event!.description.name)] }
     return kind.description.fields.compactMap { field in
-      guard field.unit != .span, let old = expected.value(of: field), let new = came.value(of: field), old != new else {
-        return nil
-      }
+      let compared = ~field.bits.reduce(0 as UInt64) { $1.isAnswer ? $0 | UInt64($1.value) : $0 }
+      guard !field.isAnswer, let old = expected.value(of: field), let new = came.value(of: field),
+        old & compared != new & compared
+      else { return nil }
       return (field.name, field.text(old), field.text(new))
     }
   }

@@ -35,7 +35,7 @@ public struct Simulation: Sendable {
     guard let (id, chunks) = reader.streams.first(where: { $0.id.source == .engine }) else {
       throw TraceError(.damaged, "\(path) holds no engine's events")
     }
-    var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+    var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
     result.replay = try replayer.run()
     if let divergence = result.replay.divergence { result.failure = "the recording does not replay: \(divergence)" }
     return result

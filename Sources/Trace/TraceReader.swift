@@ -18,6 +18,8 @@ public final class TraceReader: Sendable {
   public let end: ClockSnapshot?
   /// Length of the file.
   public let bytes: UInt64
+  /// Its recorder closed it when every producer had ended, and no repair did.
+  public var isClosed: Bool { isComplete && end != nil }
   private let scan: TraceScan
 
   /// Open a trace. A damaged or unfinished one is open as far as it is whole: see `damage`.

@@ -93,7 +93,7 @@ struct BenchCommand: ParsableCommand {
     let begin = Clock.monotonicNs()
     var commands: UInt64 = 0
     for (id, chunks) in reader.streams where id.source == .engine {
-      var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+      var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
       let result = try replayer.run()
       if let divergence = result.divergence { throw Failure(description: "\(divergence)", status: 1) }
       commands += result.commands

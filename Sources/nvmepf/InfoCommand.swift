@@ -50,7 +50,7 @@ struct InfoCommand: ParsableCommand {
   }
 
   /// Who closes a recording has seen its end, a repair has not.
-  private func isRepaired(_ reader: TraceReader) -> Bool { reader.isComplete && reader.end == nil }
+  private func isRepaired(_ reader: TraceReader) -> Bool { reader.isComplete && !reader.isClosed }
 
   private func row(_ name: String, _ value: String) {
     print(name.padding(toLength: max(10, name.count), withPad: " ", startingAt: 0), value)

@@ -162,7 +162,7 @@ struct ReplayCommand: ParsableCommand {
       let path = file.path
       let result: ReplayResult
       do throws(TraceError) {
-        var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+        var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
         result = try replayer.run()
       } catch {
         throw Failure(description: "\(path): \(error.description)")

@@ -92,7 +92,7 @@ final class RecordedEndpoint {
     var engines = 0
     for (id, chunks) in reader.streams where id.source == .engine {
       engines += 1
-      var replayer = try Replayer(stream: id.stream, chunks: reader.source(of: chunks))
+      var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
       let result = try replayer.run()
       if let divergence = result.divergence { return divergence.description }
     }

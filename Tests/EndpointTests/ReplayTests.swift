@@ -7,12 +7,12 @@ import Testing
 import Trace
 
 /// Replay recorded slots, all in one chunk.
-func replay(_ slots: [Record]) throws(TraceError) -> ReplayResult {
+func replay(_ slots: [Record], isClosed: Bool = false) throws(TraceError) -> ReplayResult {
   var given = false
   let copy = UnsafeMutableBufferPointer<Record>.allocate(capacity: slots.count)
   _ = copy.initialize(from: slots)
   defer { copy.deallocate() }
-  var replayer = try Replayer(stream: 0) { () throws(TraceError) in
+  var replayer = try Replayer(stream: 0, isClosed: isClosed) { () throws(TraceError) in
     defer { given = true }
     return given ? nil : UnsafeBufferPointer(copy)
   }
@@ -20,7 +20,7 @@ func replay(_ slots: [Record]) throws(TraceError) -> ReplayResult {
 }
 
 func expectIdentical(_ slots: [Record]) throws {
-  let result = try replay(slots)
+  let result = try replay(slots, isClosed: true)
   #expect(result.divergence == nil, "\(result.divergence?.description ?? "")")
   #expect(result.events > 0)
 }
@@ -115,6 +115,31 @@ struct ReplayTests {
       #expect(try replay(Array(slots[..<index] + slots[end...])).divergence != nil, "\(kind) missing")
       #expect(try replay(Array(slots[..<end] + slots[index...])).divergence != nil, "\(kind) twice")
     }
+  }
+
+  @Test("the last outputs of a closed recording are missed, those of a killed recorder are not")
+  func findsMissingEnd() throws {
+    let slots = try recording()
+    let end = Array(slots[..<(try #require(places(of: .completion, in: slots).last))])
+    #expect(try replay(end).divergence == nil)
+    let divergence = try #require(try replay(end, isClosed: true).divergence)
+    #expect(divergence.expected == "the end of the recording" && divergence.came.hasPrefix("completion "))
+  }
+
+  @Test("recorded data that are shorter than the command's are found")
+  func findsShortData() throws {
+    var slots = try recording(payload: true)
+    let index = try #require(place(of: .payload, in: slots))
+    slots[index].bLow -= 1
+    #expect(try replay(slots).divergence?.came.contains("bytes of data") == true)
+  }
+
+  @Test("the story of a difference names what the engine decides, and nothing that it takes from the recording")
+  func namesOnlyWhatIsCompared() throws {
+    var slots = try recording()
+    let index = try #require(place(of: .write, in: slots))
+    slots[index].a ^= 0x1000
+    #expect(try replay(slots).divergence?.fields.map(\.name) == ["address"])
   }
 
   @Test("whatever the events say, the replay ends")

@@ -126,7 +126,7 @@ extension EngineBench {
     recorded.withUnsafeBufferPointer { slots in
       guard
         var replayer = try? Replayer(
-          stream: 0,
+          stream: 0, isClosed: true,
           chunks: { () throws(TraceError) in
             defer { given = true }
             return given ? nil : slots
