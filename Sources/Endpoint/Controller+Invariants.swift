@@ -5,7 +5,33 @@ import Target
 extension Controller {
   /// - Returns: the first invariant that does not hold, in words; nil where all do.
   public func brokenInvariant() -> String? {
-    brokenSlots() ?? brokenExecutions() ?? brokenQueues() ?? brokenWaiting() ?? brokenHeld() ?? brokenTimers()
+    var census = Census(queuesMax)
+    return brokenSlots(&census) ?? brokenExecutions(census) ?? brokenQueues() ?? brokenWaiting(census)
+      ?? brokenHeld(census) ?? brokenTimers()
+  }
+
+  /// The commands by their state, and slots by the queue that has them: counted once, since tests ask after every pass.
+  private struct Census {
+    var fetched = 0
+    var held = 0
+    var executing = 0
+    var finished = 0
+    var ofQueue: [UInt32]
+
+    init(_ queuesMax: Int) { ofQueue = [UInt32](repeating: 0, count: queuesMax) }
+
+    mutating func count(_ command: UnsafeMutablePointer<Command>) {
+      switch command.pointee.state {
+      case .free: return
+      case .fetched: fetched += 1
+      case .held: held += 1
+      case .executing: executing += 1
+      case .finished: finished += 1
+      }
+      ofQueue[Int(command.pointee.qid.rawValue)] += 1
+    }
+
+    var all: Int { fetched + held + executing + finished }
   }
 
   /// Stop the process where an invariant does not hold. No host can bring that about (hostile hosts run against it in tests),
@@ -17,30 +43,31 @@ extension Controller {
   private func state(_ slot: Int) -> Command.State { commands[slot].state }
 
   /// A slot is free where nobody has it, and a queue holds as many as are its own.
-  private func brokenSlots() -> String? {
-    var held = [UInt32](repeating: 0, count: queuesMax)
-    var free = 0
+  private func brokenSlots(_ census: inout Census) -> String? {
     for slot in 0..<Controller.commandsMax {
       if slots.isFree(Int32(slot)) != (state(slot) == .free) {
         return "slot \(slot) is \(state(slot)), and the map of free slots says otherwise"
       }
-      if state(slot) == .free { free += 1 } else { held[Int(commands[slot].qid.rawValue)] += 1 }
+      census.count(commands + slot)
     }
+    let free = Controller.commandsMax - census.all
     guard free == slots.freeCount else { return "\(free) slots are free, \(slots.freeCount) are counted" }
-    for qid in 0..<queuesMax where submissionQueues[qid].held != held[qid] {
-      return "submission queue \(qid) holds \(held[qid]) slots, \(submissionQueues[qid].held) are counted"
+    for qid in 0..<queuesMax where submissionQueues[qid].held != census.ofQueue[qid] {
+      return "submission queue \(qid) holds \(census.ofQueue[qid]) slots, \(submissionQueues[qid].held) are counted"
     }
     guard reserved == slotsToReserve else { return "\(slotsToReserve) slots are to be reserved, \(reserved) are" }
     return nil
   }
 
   /// What backends have is counted, in all and by queue.
-  private func brokenExecutions() -> String? {
-    var executing = isSettling ? 1 : 0
+  private func brokenExecutions(_ census: Census) -> String? {
+    // The slot of a shutdown is behind those of commands.
+    let inShutdown = state(Int(Controller.shutdownSlot)) == .executing ? 1 : 0
+    let executing = census.executing + inShutdown + (isSettling ? 1 : 0)
     var ofQueue = [UInt32](repeating: 0, count: queuesMax)
     var segments = 0
-    for slot in 0..<Controller.slots where state(slot) == .executing {
-      executing += 1
+    let range = census.executing + inShutdown > 0 ? 0..<Controller.slots : 0..<0
+    for slot in range where state(slot) == .executing {
       segments += executions[slot].segments
       if slot != Controller.shutdownSlot { ofQueue[Int(executions[slot].request.qid.rawValue)] += 1 }
     }
@@ -92,7 +119,7 @@ extension Controller {
   }
 
   /// Every finished command waits in the completion queue that it belongs to, once, and only a full queue keeps it there.
-  private func brokenWaiting() -> String? {
+  private func brokenWaiting(_ census: Census) -> String? {
     var waiting = 0
     for place in 0..<liveCompletion.count {
       let qid = liveCompletion[place]
@@ -114,20 +141,15 @@ extension Controller {
       }
       if queue.isBlocked, !queue.isFull { return "completion queue \(qid.rawValue) is blocked and has room" }
     }
-    var finished = 0
-    for slot in 0..<Controller.commandsMax where state(slot) == .finished { finished += 1 }
-    guard finished == waiting else { return "\(finished) commands are finished, \(waiting) wait to be posted" }
+    guard census.finished == waiting else {
+      return "\(census.finished) commands are finished, \(waiting) wait to be posted"
+    }
     return nil
   }
 
   /// Every command that is held waits for something, and only a fused operation leaves fetched ones behind.
-  private func brokenHeld() -> String? {
+  private func brokenHeld(_ census: Census) -> String? {
     guard csts.ready, !csts.fatal else { return nil }
-    var (held, fetched) = (0, 0)
-    for slot in 0..<Controller.commandsMax {
-      if state(slot) == .held { held += 1 }
-      if state(slot) == .fetched { fetched += 1 }
-    }
     var reasons = eventRequests.count + (fence == Command.none ? 0 : 1)
     for qid in 0..<queuesMax where submissionQueues[qid].exists {
       if submissionQueues[qid].first != Command.none { reasons += 1 }
@@ -135,10 +157,10 @@ extension Controller {
     }
     if fusion.phase == .waiting { reasons += 2 }
     if fusion.phase == .comparing { reasons += 1 }
-    guard held == reasons else { return "\(held) commands are held, for \(reasons) reasons" }
-    guard fetched == fusion.end - fusion.next else {
+    guard census.held == reasons else { return "\(census.held) commands are held, for \(reasons) reasons" }
+    guard census.fetched == fusion.end - fusion.next else {
       return
-        "\(fetched) commands are fetched and have not had their turn, \(fusion.end - fusion.next) are behind a fused operation"
+        "\(census.fetched) commands are fetched and have not had their turn, \(fusion.end - fusion.next) are behind a fused operation"
     }
     return nil
   }
