@@ -25,7 +25,7 @@ extension Controller {
       case .createIOSubmissionQueue: try createSubmissionQueue(sqe, &port)
       case .deleteIOSubmissionQueue: return try deleteSubmissionQueue(index, &port)
       case .deleteIOCompletionQueue: try deleteCompletionQueue(sqe, &port)
-      case .abort: dw0 = abort(sqe, &port) ? 0 : 1
+      case .abort: dw0 = abort(sqe, &port) || Mutant.abortLies.isPlanted ? 0 : 1
       case .asynchronousEventRequest: return try requestEvent(index, &port)
       case .keepAlive: armKeepAlive(&port)
       }
@@ -217,7 +217,7 @@ extension Controller {
     let cqid = submissionQueues[Int(sqid.rawValue)].cqid
     switch commands[slot].state {
     case .executing:
-      guard port.cancel(executions[slot].request) else { return false }
+      guard Mutant.abortKeepsRequest.isPlanted || port.cancel(executions[slot].request) else { return false }
       takeCompletion(Int32(slot), .abortRequested, &port)
     case .fetched, .held: guard abortUnbegun(Int32(slot), &port) else { return false }
     case .free, .finished: return false

@@ -38,6 +38,11 @@ extension Controller {
       }
       let index = queue.pointee.firstWaiting
       guard post(commands[Int(index)], to: queue, cqid, &port) else { return fail() }
+      if Mutant.abortedTwice.isPlanted, commands[Int(index)].status.code == Status.abortRequested.code,
+        !queue.pointee.isFull
+      {
+        _ = post(commands[Int(index)], to: queue, cqid, &port)
+      }
       queue.pointee.firstWaiting = commands[Int(index)].next
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
       freeCommand(index)

@@ -127,7 +127,7 @@ extension Controller {
       if begin(fusion.compare, &port) { return }
     }
     if fusion.phase == .comparing {
-      if commands[Int(fusion.compare)].status.isSuccess {
+      if commands[Int(fusion.compare)].status.isSuccess || Mutant.fusedWriteDone.isPlanted {
         fusion.phase = .writing
         if begin(fusion.write, &port) { return }
       } else {

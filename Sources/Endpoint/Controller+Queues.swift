@@ -165,7 +165,7 @@ extension Controller {
     // Completions that the host makes no room for hold back the queue that they come from, not the others.
     guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
       !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked,
-      qid == .admin ? fence == Command.none : !fusion.isActive
+      qid == .admin ? fence == Command.none : !fusion.isActive || Mutant.fetchedBetween.isPlanted
     else { return worked }
     let batch = batch(of: qid)
     let (fetched, areFused) = fetchBurst(qid, into: batch, &port)

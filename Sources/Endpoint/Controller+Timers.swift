@@ -50,7 +50,8 @@ extension Controller {
     guard keepAliveIsArmed else { return }
     keepAliveIsArmed = false
     timers -= 1
-    if sawTraffic { return armKeepAlive(&port) }
+    if Mutant.keepAliveIgnored.isPlanted { return }
+    if sawTraffic { return Mutant.keepAliveNotRearmed.isPlanted ? () : armKeepAlive(&port) }
     target.noteError(.keepAliveTimerExpired)
     fail()
   }

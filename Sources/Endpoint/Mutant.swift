@@ -28,6 +28,20 @@ public enum Mutant: String, CaseIterable, Sendable {
   case transferErrorHidden = "transfer-error-hidden"
   /// A submission queue that is created after a reset finds the doorbell of the one before.
   case staleDoorbell = "stale-doorbell"
+  /// The Write of a fused operation is carried out though its Compare has failed.
+  case fusedWriteDone = "fused-write-carried-out"
+  /// Commands are fetched and executed between the two of a fused operation.
+  case fetchedBetween = "fetched-between-fused"
+  /// A Keep Alive Timer that expires and finds that there was traffic is not armed again.
+  case keepAliveNotRearmed = "keep-alive-not-rearmed"
+  /// Nothing follows when the Keep Alive Timer expires.
+  case keepAliveIgnored = "keep-alive-expiry-ignored"
+  /// Abort always says that the command was aborted.
+  case abortLies = "abort-reports-success"
+  /// A command that is aborted is completed twice.
+  case abortedTwice = "aborted-completes-twice"
+  /// A command that is aborted stays with its backend.
+  case abortKeepsRequest = "abort-keeps-request"
 
   #if MUTANTS
     nonisolated(unsafe) public static var planted: Mutant?

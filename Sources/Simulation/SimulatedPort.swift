@@ -9,21 +9,24 @@ import Target
 /// The engine's port to a world that a seed has made: memory, doorbells, backends and timers in virtual time. It knows
 /// what a controller may do and tells the world of what it must not.
 struct SimulatedPort: RecordablePort, ~Copyable {
-  /// Bytes of one command's data at most.
-  static let transferMax = 32 << 10
+  /// Bytes of one command's data at most: what a `Subsystem` allows unless it says otherwise.
+  private static let transferMax = 512 << 10
   static let blocks: UInt64 = 4096
   static let blockShift: UInt8 = 9
 
   let world: World
-  private let scenario: Scenario
+  var scenario: Scenario
   private var random: SeededGenerator
 
   /// By namespace identifier; the blocks of the first are kept, of others nothing is.
   private let storage: UnsafeMutableRawPointer
   /// By slot: room for a command's data.
   private let buffers: UnsafeMutableRawPointer
+  private static let bufferBytes = Controller.slots * SimulatedPort.transferMax
   /// By slot: what the backend is at.
   private let requests: UnsafeMutablePointer<Pending>
+  /// By slot: the ranges of what the backend is at, where it has any.
+  private var ranges: [Int32: [LogicalBlockRange]] = [:]
   private var due = Heap<Due>()
   private var dues: UInt64 = 0
   /// When each of the backend's servers is free again.
@@ -31,12 +34,16 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   private var timers: [(timer: EngineTimer, dueNs: UInt64)] = []
   private var repeated: (slot: Int32, status: Status)?
   private var isSettling = false
-  /// By queue and command identifier, what a fault has done to a command: the status that it must have.
-  var expected: [UInt32: Status] = [:]
+  /// By `place`, what a fault has done to a command: the status that it must have.
+  private let expected: UnsafeMutablePointer<Status?>
+  private static let places = World.queuesMax * 256
   /// A flush of all that the engine asked for since it was last looked at.
   var hasFlushedAll = false
   /// Requests that the backend has lost.
   var lostRequests = 0
+  /// A queue could not be reached: the controller fails for a reason.
+  var hasLostQueue = false
+  private var fusions = FusionWatch()
 
   private struct Pending: BitwiseCopyable {
     var request: IORequest
@@ -57,27 +64,58 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     self.scenario = scenario
     random = SeededGenerator(seed: seed)
     storage = calloc(Int(SimulatedPort.blocks), 1 << Int(SimulatedPort.blockShift))!
-    buffers = calloc(Controller.slots, SimulatedPort.transferMax)!
+    buffers = mmap(
+      nil, SimulatedPort.bufferBytes, PROT_READ | PROT_WRITE,
+      Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE), -1, 0)
+    precondition(buffers != MAP_FAILED, "no address space for the commands' data")
     requests = .allocate(capacity: Controller.slots)
     let none = IORequest(opcode: .flush, nsid: 0, qid: .admin, cid: CommandID(0), slba: 0, blocks: 0, blockShift: 9)
     requests.initialize(repeating: Pending(request: none, number: 0, beginNs: 0), count: Controller.slots)
-    servers = [UInt64](repeating: 0, count: scenario.parallelism)
+    servers = scenario.parallelism == .max ? [] : [UInt64](repeating: 0, count: scenario.parallelism)
+    expected = .allocate(capacity: SimulatedPort.places)
+    expected.initialize(repeating: nil, count: SimulatedPort.places)
   }
 
   deinit {
     free(storage)
-    free(buffers)
+    munmap(buffers, SimulatedPort.bufferBytes)
     requests.deallocate()
+    expected.deallocate()
   }
 
-  static func name(_ qid: QueueID, _ cid: CommandID) -> UInt32 { UInt32(qid.rawValue) << 16 | UInt32(cid.rawValue) }
+  /// Where a command of a queue has its place, by the low byte of its identifier.
+  private static func place(_ qid: QueueID, _ cid: CommandID) -> Int {
+    Int(qid.rawValue) << 8 | Int(cid.rawValue & 0xff)
+  }
 
-  /// When something happens next by itself; nil where nothing does.
+  /// The status that a fault has given a command; it is forgotten.
+  mutating func takeExpected(_ qid: QueueID, _ cid: CommandID) -> Status? {
+    let place = SimulatedPort.place(qid, cid)
+    defer { expected[place] = nil }
+    return expected[place]
+  }
+
+  private func expect(_ status: Status, _ qid: QueueID, _ cid: CommandID) {
+    expected[SimulatedPort.place(qid, cid)] = status
+  }
+
+  /// The controller begins anew: nothing is known of the commands of its life before.
+  mutating func forgetCommands() {
+    expected.update(repeating: nil, count: SimulatedPort.places)
+    fusions = FusionWatch()
+    hasLostQueue = false
+  }
+
+  /// When something happens next by itself; nil where nothing does. A host that is alive keeps the Keep Alive Timer from
+  /// being one.
   var nextNs: UInt64? {
     var next = due.min?.ns
-    for armed in timers { next = min(next ?? .max, armed.dueNs) }
+    for armed in timers where armed.timer != .keepAlive { next = min(next ?? .max, armed.dueNs) }
     return next
   }
+
+  /// When the Keep Alive Timer expires, if that is what comes next.
+  var keepAliveNs: UInt64? { timers.first { $0.timer == .keepAlive }?.dueNs }
 
   @inline(__always)
   private mutating func happens(_ every: UInt64?) -> Bool {
@@ -102,24 +140,34 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
     let queue = world.queues + Int(qid.rawValue)
-    if slot != queue.pointee.head || address.rawValue != queue.pointee.submissionBase + UInt64(slot) * 64 {
-      world.fail("entry \(slot) of submission queue \(qid.rawValue) is fetched, entry \(queue.pointee.head) is next")
+    if world.judgesQueues { judgeFetch(address, qid, slot, count) }
+    guard !happens(scenario.faults?.queueUnreachable),
+      let place = world.place(address.rawValue, count * SubmissionEntry.size)
+    else {
+      hasLostQueue = true
+      return false
     }
-    if queue.pointee.fetched + UInt64(count) > queue.pointee.announced {
-      world.fail("an entry of submission queue \(qid.rawValue) is fetched that the host has not announced")
-    }
-    if happens(scenario.faults?.queueUnreachable) { return false }
-    guard let place = world.place(address.rawValue, count * SubmissionEntry.size) else { return false }
     UnsafeMutableRawPointer(entries).copyMemory(from: place, byteCount: count * SubmissionEntry.size)
     queue.pointee.fetched += UInt64(count)
+    if scenario.fuses { for index in 0..<count { fusions.fetched(entries[index], qid) } }
     return true
+  }
+
+  private func judgeFetch(_ address: PCIAddress, _ qid: QueueID, _ slot: UInt32, _ count: Int) {
+    let queue = world.queues[Int(qid.rawValue)]
+    if slot != queue.head || address.rawValue != queue.submissionBase + UInt64(slot) * 64 {
+      world.fail("entry \(slot) of submission queue \(qid.rawValue) is fetched, entry \(queue.head) is next")
+    }
+    if queue.fetched + UInt64(count) > queue.announced {
+      world.fail("an entry of submission queue \(qid.rawValue) is fetched that the host has not announced")
+    }
   }
 
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
     guard let place = world.place(address.rawValue, bytes.count) else {
-      expected[SimulatedPort.name(qid, cid)] = .dataTransferError
+      expect(.dataTransferError, qid, cid)
       return false
     }
     bytes.copyMemory(from: UnsafeRawBufferPointer(start: place, count: bytes.count))
@@ -132,7 +180,9 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return true
   }
 
-  func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}
+  mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
+    if scenario.fuses, segments == 0 { fusions.refused(qid, cid) }
+  }
 
   private func buffer(_ slot: Int32) -> UnsafeMutableRawPointer { buffers + Int(slot) * SimulatedPort.transferMax }
 
@@ -142,13 +192,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
-    let name = SimulatedPort.name(request.qid, request.cid)
-    if happens(scenario.faults?.dataUnreachable) {
-      expected[name] = .dataTransferError
-      return false
-    }
-    guard let place = world.place(segment.address.rawValue, Int(segment.length)) else {
-      expected[name] = .dataTransferError
+    guard !happens(scenario.faults?.dataUnreachable),
+      let place = world.place(segment.address.rawValue, Int(segment.length))
+    else {
+      expect(.dataTransferError, request.qid, request.cid)
       return false
     }
     let data = buffer(request.slot) + Int(offset)
@@ -161,7 +208,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
     if world.place(segment.address.rawValue, Int(segment.length)) != nil { return true }
-    expected[SimulatedPort.name(request.qid, request.cid)] = .dataTransferError
+    expect(.dataTransferError, request.qid, request.cid)
     return false
   }
 
@@ -171,40 +218,77 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func execute(_ request: IORequest) -> Status? {
     if request.opcode == .flush, request.nsid == .max { hasFlushedAll = true }
-    guard scenario.parallelism > 0 else { return perform(request) }
-    let server = servers.indices.min { servers[$0] < servers[$1] }!
-    let begin = max(servers[server], world.time.ns)
-    let span = scenario.serviceNs.upperBound - scenario.serviceNs.lowerBound
-    servers[server] = begin + scenario.serviceNs.lowerBound + (span == 0 ? 0 : random.next() % span)
+    if scenario.fuses, let wrong = fusions.begin(request) { world.fail(wrong) }
+    guard scenario.parallelism > 0 else {
+      let status = perform(request)
+      if scenario.fuses { fusions.end(request, status) }
+      return status
+    }
+    let (begin, end) = serve()
     dues += 1
     requests[Int(request.slot)] = Pending(request: request, number: dues, beginNs: begin)
-    requests[Int(request.slot)].request.ranges = UnsafeBufferPointer(start: nil, count: 0)
+    if !request.ranges.isEmpty {
+      ranges[request.slot] = Array(request.ranges)
+      requests[Int(request.slot)].request.ranges = UnsafeBufferPointer(start: nil, count: 0)
+    }
     if happens(scenario.faults?.backendLoses), request.nsid != .max, request.qid != .admin {
       lostRequests += 1
       return nil
     }
-    due.insert(Due(ns: servers[server], number: dues, slot: request.slot))
+    due.insert(Due(ns: end, number: dues, slot: request.slot))
     return nil
+  }
+
+  /// When a request that comes now begins and ends.
+  private mutating func serve() -> (begin: UInt64, end: UInt64) {
+    let span = scenario.serviceNs.upperBound - scenario.serviceNs.lowerBound
+    let serviceNs = scenario.serviceNs.lowerBound + (span == 0 ? 0 : random.next() % span)
+    guard !servers.isEmpty else { return (world.time.ns, world.time.ns + serviceNs) }
+    var server = 0
+    for other in servers.indices where servers[other] < servers[server] { server = other }
+    let begin = max(servers[server], world.time.ns)
+    servers[server] = begin + serviceNs
+    return (begin, servers[server])
   }
 
   /// Do what the request asks.
   private mutating func perform(_ request: IORequest) -> Status {
     if request.qid != .admin, happens(scenario.faults?.backendError) {
       let status: Status = request.opcode == .read ? .unrecoveredReadError : .writeFault
-      expected[SimulatedPort.name(request.qid, request.cid)] = status
+      // What was abandoned has no name any more.
+      if !isSettling { expect(status, request.qid, request.cid) }
       return status
     }
     guard request.nsid == 1 else { return .success }
     let blocks = storage + Int(request.byteOffset)
+    let shift = Int(SimulatedPort.blockShift)
     switch request.opcode {
     case .read: buffer(request.slot).copyMemory(from: blocks, byteCount: Int(request.byteCount))
     case .write: blocks.copyMemory(from: buffer(request.slot), byteCount: Int(request.byteCount))
     case .writeZeroes: memset(blocks, 0, Int(request.byteCount))
     case .compare:
       if memcmp(blocks, buffer(request.slot), Int(request.byteCount)) != 0 { return .compareFailure }
+    case .datasetManagement:
+      for range in request.ranges { memset(storage + Int(range.slba) << shift, 0, Int(range.blocks) << shift) }
+    case .copy:
+      var target = blocks
+      for range in request.ranges {
+        memmove(target, storage + Int(range.slba) << shift, Int(range.blocks) << shift)
+        target += Int(range.blocks) << shift
+      }
     default: break
     }
     return .success
+  }
+
+  /// Do what was put off.
+  private mutating func performDeferred(_ slot: Int32) -> Status {
+    var request = requests[Int(slot)].request
+    guard let ranges = ranges.isEmpty ? nil : ranges.removeValue(forKey: slot) else { return perform(request) }
+    return ranges.withUnsafeBufferPointer {
+      request.ranges = $0
+      return perform(request)
+    }
   }
 
   mutating func completion() -> (slot: Int32, status: Status)? {
@@ -217,9 +301,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       let pending = requests[Int(next.slot)]
       guard pending.number == next.number else { continue }
       requests[Int(next.slot)].number = 0
-      let status = perform(pending.request)
+      let status = performDeferred(next.slot)
       // What was abandoned still happens, and nobody hears of it.
       if isSettling { continue }
+      if scenario.fuses { fusions.end(pending.request, status) }
       let done = (next.slot, status)
       if happens(scenario.faults?.backendRepeats) { repeated = done }
       return done
@@ -231,18 +316,20 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func cancel(_ request: IORequest) -> Bool {
     let pending = requests[Int(request.slot)]
-    guard pending.number != 0, pending.beginNs > world.time.ns else { return false }
+    guard pending.number != 0, scenario.cancelsBegun || pending.beginNs > world.time.ns else { return false }
     requests[Int(request.slot)].number = 0
-    expected[SimulatedPort.name(request.qid, request.cid)] = .abortRequested
+    expect(.abortRequested, request.qid, request.cid)
+    if scenario.fuses { fusions.end(request, .abortRequested) }
     return true
   }
 
-  func release(_ request: IORequest) {}
+  mutating func release(_ request: IORequest) { if scenario.fuses { fusions.refused(request.qid, request.cid) } }
 
   mutating func abandonRequests() {
     isSettling = true
     repeated = nil
     lostRequests = 0
+    fusions = FusionWatch()
   }
 
   // MARK: Time
@@ -270,25 +357,32 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer? {
-    if happens(scenario.faults?.queueUnreachable) { return nil }
-    guard let place = world.place(address.rawValue, CompletionEntry.size) else { return nil }
-    let queue = world.queues + Int(cqid.rawValue)
-    let entries = UInt64(queue.pointee.completionEntries)
-    if queue.pointee.posted - queue.pointee.freed >= entries - 1 {
+    guard !happens(scenario.faults?.queueUnreachable), let place = world.place(address.rawValue, CompletionEntry.size)
+    else {
+      hasLostQueue = true
+      return nil
+    }
+    if world.judgesQueues { judgePosting(cqe, address, cqid) }
+    world.queues[Int(cqid.rawValue)].posted += 1
+    return place
+  }
+
+  private func judgePosting(_ cqe: CompletionEntry, _ address: PCIAddress, _ cqid: QueueID) {
+    let queue = world.queues[Int(cqid.rawValue)]
+    let entries = UInt64(queue.completionEntries)
+    if queue.posted - queue.freed >= entries - 1 {
       world.fail("completion queue \(cqid.rawValue) of \(entries) entries is overrun")
     }
-    if address.rawValue != queue.pointee.completionBase + queue.pointee.posted % entries * 16 {
+    if address.rawValue != queue.completionBase + queue.posted % entries * 16 {
       world.fail("a completion is not posted to the next entry of queue \(cqid.rawValue)")
     }
-    if cqe.phase != (queue.pointee.posted / entries % 2 == 0) {
-      world.fail("entry \(queue.pointee.posted % entries) of completion queue \(cqid.rawValue) has the wrong phase tag")
+    if cqe.phase != (queue.posted / entries % 2 == 0) {
+      world.fail("entry \(queue.posted % entries) of completion queue \(cqid.rawValue) has the wrong phase tag")
     }
     let submission = world.queues[Int(cqe.sqid.rawValue)]
     if submission.submissionEntries > 0, UInt32(cqe.sqhd) != submission.head {
       world.fail("SQHD \(cqe.sqhd) of submission queue \(cqe.sqid.rawValue), of which entry \(submission.head) is next")
     }
-    queue.pointee.posted += 1
-    return place
   }
 
   func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer) {
@@ -301,9 +395,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       return
     }
     let isLate = happens(scenario.faults?.interruptLate)
-    world.interrupts.append((world.time.ns + (isLate ? random.next() % 200_000 : 0), vector))
+    let line = world.interrupts + Int(vector)
+    line.pointee.add(world.time.ns + (isLate ? random.next() % 200_000 : 0))
     if happens(scenario.faults?.interruptRepeated) {
-      world.interrupts.append((world.time.ns + random.next() % 50_000, vector))
+      line.pointee.add(world.time.ns + random.next() % 50_000)
     }
   }
 

@@ -68,10 +68,22 @@ struct SimulatedCommand: BitwiseCopyable {
   var nsid: UInt32 = 1
   var block = 0
   var blocks = 0
+  /// By queue and place: whose blocks they are, its own but for a fused Compare, which looks at those of its Write.
+  var home = 0
+  /// FUSE; the other of the two, and of a Write how its Compare went.
+  var fuse: UInt32 = 0
+  var partner = 0
+  var compareStatus = Status.success
+  var abort = Abort.notAsked
+
+  /// What the controller answered to an Abort of the command.
+  enum Abort { case notAsked, unanswered, refused, done }
   /// Of its data, in the host's memory.
   var dataOffset = 0
   /// Of a compare: what was changed makes it fail.
   var isChanged = false
+  /// Of a compare: of some of its blocks nothing is known.
+  var comparesUnknown = false
   var isUnderWay = false
   /// The namespaces as they were.
   var namespaceEpoch = 0

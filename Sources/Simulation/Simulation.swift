@@ -1,6 +1,6 @@
 import Chance
 import Events
-import Glibc
+import Platform
 import Recording
 import Replay
 import Trace
@@ -17,6 +17,13 @@ public struct Simulation: Sendable {
     self.commands = commands
   }
 
+  /// How far a run is.
+  public enum Progress: Sendable {
+    /// Commands completed.
+    case simulating(UInt64)
+    case replaying
+  }
+
   public struct Result: Sendable {
     public var commands: UInt64 = 0
     public var resets: UInt64 = 0
@@ -28,23 +35,20 @@ public struct Simulation: Sendable {
   }
 
   /// Run it, record it at `path`, and replay the recording.
-  public func run(path: String) throws(TraceError) -> Result {
-    var result = try record(path: path)
+  /// - Parameter goesOn: asked now and then; after the first false the run ends, and what it has done counts.
+  public func run(path: String, goesOn: @escaping (Progress) -> Bool = { _ in true }) throws(TraceError) -> Result {
+    var result = try record(path: path, goesOn)
     guard result.failure == nil else { return result }
-    let reader = try TraceReader(path: path)
-    guard let (id, chunks) = reader.streams.first(where: { $0.id.source == .engine }) else {
-      throw TraceError(.damaged, "\(path) holds no engine's events")
-    }
-    var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
-    result.replay = try replayer.run()
+    result.replay = try replay(path: path, goesOn)
     if let divergence = result.replay.divergence { result.failure = "the recording does not replay: \(divergence)" }
     return result
   }
 
   private static let ringSlots: UInt64 = 1 << 16
 
-  private func record(path: String) throws(TraceError) -> Result {
+  private func record(path: String, _ goesOn: @escaping (Progress) -> Bool) throws(TraceError) -> Result {
     let world = World()
+    defer { world.deallocate() }
     let id = TraceID(high: SeededGenerator.mix(seed), low: SeededGenerator.mix(~seed))
     let ring = try Ring(
       creating: "/dev/shm/nvmepf-simulation-\(TraceID.random()).ring", capacity: Simulation.ringSlots, source: .engine,
@@ -58,17 +62,81 @@ public struct Simulation: Sendable {
       path: path, id: id, scale: .identity, metadata: [("simulation", "seed \(seed), \(commands) commands")],
       options: options)
     writer.add(ring)
+    let chunks: ChunkWriter
+    do throws(SystemError) { chunks = try ChunkWriter(writer) } catch {
+      throw TraceError(.system(error.code), "cannot start the recorder: \(error)")
+    }
+    // A wait for the writer takes no virtual time.
     let recorder = RingRecorder(
-      RingProducer(ring, whenFull: .wait), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000)
+      RingProducer(ring, whenFull: .waitUnseen), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000)
     var simulator = Simulator(
       Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder,
-      onCheckpoint: { writer.drain() })
+      goesOn: {
+        chunks.wake()
+        return goesOn(.simulating($0))
+      })
     simulator.run(commands: commands)
     simulator.finish()
     ring.finish()
-    let summary = writer.finish()
+    let summary = chunks.finish()
     if let error = summary.error { throw error }
-    return Result(
-      commands: simulator.completed, resets: simulator.resets, ns: time.ns, failure: world.violation)
+    return Result(commands: simulator.completed, resets: simulator.resets, ns: time.ns, failure: world.violation)
+  }
+
+  // MARK: Replay
+
+  /// Replay the recording, its first half on a thread of its own: that ends with the checkpoint where the second begins.
+  private func replay(path: String, _ goesOn: @escaping (Progress) -> Bool) throws(TraceError) -> ReplayResult {
+    let reader = try TraceReader(path: path)
+    guard let (id, chunks) = reader.streams.first(where: { $0.id.source == .engine }) else {
+      throw TraceError(.damaged, "\(path) holds no engine's events")
+    }
+    let middle = chunks.count / 2
+    guard middle > 0 else { return try Simulation.replay(reader, id.stream, chunks, goesOn) }
+    let first = Half()
+    let thread: WorkerThread
+    do throws(SystemError) {
+      thread = try WorkerThread(name: "nvmepf-replay", handlesSignals: false) {
+        do throws(TraceError) {
+          first.result = .success(
+            try Simulation.replay(reader, id.stream, Array(chunks[...middle]), endsAtCheckpoint: true) { _ in true })
+        } catch {
+          first.result = .failure(error)
+        }
+      }
+    } catch { throw TraceError(.system(error.code), "cannot start the replay: \(error)") }
+    let second = Swift.Result { () throws(TraceError) in
+      try Simulation.replay(reader, id.stream, Array(chunks[middle...]), goesOn)
+    }
+    thread.join()
+    var both = try first.result!.get()
+    guard both.divergence == nil else { return both }
+    let rest = try second.get()
+    both.commands += rest.commands
+    // Both have the checkpoint between them.
+    both.events += rest.events - 1
+    both.divergence = rest.divergence
+    return both
+  }
+
+  /// What the thread has found, when it has ended.
+  private final class Half: @unchecked Sendable {
+    var result: Swift.Result<ReplayResult, TraceError>?
+  }
+
+  /// - Parameter endsAtCheckpoint: of the last chunk only the checkpoint at its beginning counts.
+  private static func replay(
+    _ reader: TraceReader, _ stream: UInt16, _ chunks: [Int], endsAtCheckpoint: Bool = false,
+    _ goesOn: @escaping (Progress) -> Bool
+  ) throws(TraceError) -> ReplayResult {
+    let source = try reader.source(of: chunks)
+    var count = 0
+    var replayer = try Replayer(stream: stream, isClosed: reader.isComplete) { () throws(TraceError) in
+      guard count == 0 || goesOn(.replaying), let chunk = try source() else { return nil }
+      count += 1
+      guard endsAtCheckpoint, count == chunks.count, !chunk.isEmpty else { return chunk }
+      return UnsafeBufferPointer(rebasing: chunk[..<(1 + Int(chunk[0].tail))])
+    }
+    return try replayer.run()
   }
 }

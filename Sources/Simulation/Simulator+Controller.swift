@@ -18,19 +18,23 @@ extension Simulator where R: ~Copyable {
     for number in 0..<(World.queuesMax * Simulator.places) {
       if commands[number].isUnderWay { forget(number) }
     }
-    port.inner.expected.removeAll(keepingCapacity: true)
-    world.interrupts = []
-    create(admin)
+    port.inner.forgetCommands()
+    world.dropInterrupts()
+    world.add(admin)
     write(Register.aqa, 31 | 31 << 16)
     write(Register.asq, World.address, width: 8)
     write(Register.acq, World.address + 0x8000, width: 8)
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue))
-    while !controller.csts.ready, world.violation == nil {
+    while !controller.csts.ready, world.isIntact {
       // What a reset has dropped has to settle first.
       if !pass(), !wait() { return world.fail("the controller does not get ready") }
     }
-    for number in 1...scenario.ioQueues where world.violation == nil {
+    for number in 1...scenario.ioQueues where world.isIntact {
       guard createPair(number) else { return giveUp() }
+    }
+    let keepAliveMs = scenario.keepAliveMs
+    if keepAliveMs > 0 {
+      admin(.setFeatures) { ($0.cdw10, $0.cdw11) = (UInt32(FeatureID.keepAliveTimer.rawValue), keepAliveMs) }
     }
     submitEventRequest()
   }
@@ -41,22 +45,21 @@ extension Simulator where R: ~Copyable {
     commands[number].isUnderWay = false
     guard command.nsid == 1, command.opcode == .write || command.opcode == .writeZeroes else { return }
     for block in command.block..<(command.block + command.blocks) {
-      model[number * Simulator.blocksMax + block] = Simulator.unknown
+      model[command.home * Simulator.blocksMax + block] = Simulator.unknown
     }
   }
 
   /// The controller failed while it was brought up: once more.
   private mutating func giveUp() {
-    guard world.violation == nil else { return }
+    guard world.isIntact else { return }
     guard controller.csts.fatal else { return world.fail("an admin command fails without a reason") }
-    resetController()
+    recover()
   }
 
-  private func create(_ queue: SimulatedQueue) {
-    (world.memory + queue.completionOffset).initializeMemory(as: UInt8.self, repeating: 0, count: 0x8000)
-    world.queues[Int(queue.qid)] = World.QueueFacts(
-      submissionBase: World.address + UInt64(queue.submissionOffset), submissionEntries: queue.submissionEntries,
-      completionBase: World.address + UInt64(queue.completionOffset), completionEntries: queue.completionEntries)
+  /// The controller has failed, which only a queue that it cannot reach allows.
+  mutating func recover() {
+    guard port.inner.hasLostQueue else { return world.fail("the controller fails without a reason") }
+    resetController()
   }
 
   private mutating func createPair(_ qid: UInt16) -> Bool {
@@ -64,7 +67,7 @@ extension Simulator where R: ~Copyable {
     let queue = SimulatedQueue(
       qid: qid, submissionEntries: scenario.submissionEntries[place],
       completionEntries: scenario.completionEntries[place], vector: scenario.usesInterrupts[place] ? qid : nil)
-    create(queue)
+    world.add(queue)
     let isCreated = admin(.createIOCompletionQueue) {
       $0.prp1 = World.address + UInt64(queue.completionOffset)
       $0.cdw10 = UInt32(qid) | (queue.completionEntries - 1) << 16
@@ -96,18 +99,23 @@ extension Simulator where R: ~Copyable {
 
   /// One admin command from submission to completion, the I/O queues left alone.
   /// - Returns: whether it succeeded.
-  private mutating func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void) -> Bool {
+  @discardableResult
+  private mutating func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void = { _ in }) -> Bool {
+    complete(opcode, edit)?.status.isSuccess ?? false
+  }
+
+  /// - Returns: its completion; nil where none comes.
+  private mutating func complete(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void) -> CompletionEntry? {
     var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(1))
     edit(&sqe)
     admin.put(sqe, world)
     admin.ring(world)
-    guard let cqe = awaitAdmin(sqe.cid) else { return false }
-    return cqe.status.isSuccess
+    return awaitAdmin(sqe.cid)
   }
 
   /// - Returns: nil where the controller has failed, or the completion never comes.
   private mutating func awaitAdmin(_ cid: CommandID) -> CompletionEntry? {
-    while world.violation == nil, !controller.csts.fatal {
+    while world.isIntact, !controller.csts.fatal {
       while let cqe = admin.take(world) {
         admin.free(world)
         if cqe.cid == cid { return cqe }
@@ -131,7 +139,7 @@ extension Simulator where R: ~Copyable {
   // MARK: Disturbances
 
   mutating func disturb() {
-    switch random.next() % 9 {
+    switch random.next() % 10 {
     case 0: resetController()
     case 1: resetFromOutside(.device)
     case 2: resetFromOutside(.linkDown)
@@ -139,6 +147,7 @@ extension Simulator where R: ~Copyable {
     case 4, 5: toggleNamespace()
     case 6: ringWithoutSense()
     case 7: recreateQueue()
+    case 8: testKeepAlive()
     default: moveHole()
     }
   }
@@ -162,12 +171,49 @@ extension Simulator where R: ~Copyable {
     resets += 1
     port.inner.hasFlushedAll = false
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue | 1 << 14))
-    while controller.csts.shutdown != 2, !controller.csts.fatal, world.violation == nil {
+    while controller.csts.shutdown != 2, !controller.csts.fatal, world.isIntact {
       if !pass(), !wait() { world.fail("the controller does not shut down") }
     }
     if !port.inner.hasFlushedAll { world.fail("the controller says that it is shut down and has flushed nothing") }
     write(Register.cc, 0)
     start()
+  }
+
+  /// A host that shows no sign of life for longer than it may has lost its controller; one that sends nothing but Keep
+  /// Alive has not (Base 2.1, 3.9).
+  private mutating func testKeepAlive() {
+    guard scenario.keepAliveMs > 0, !controller.csts.fatal else { return }
+    let isSilent = random.next() % 2 == 0
+    for _ in 0..<6 where world.isIntact && !controller.csts.fatal {
+      rest(untilNs: world.time.ns + UInt64(scenario.keepAliveMs) * 500_000)
+      if !isSilent { admin(.keepAlive) }
+    }
+    guard isSilent else { return }
+    if !controller.csts.fatal { world.fail("a host that is silent for three Keep Alive Timeouts is not given up") }
+    resetController()
+  }
+
+  /// The host does nothing meanwhile.
+  private mutating func rest(untilNs end: UInt64) {
+    while world.isIntact {
+      if pass() { continue }
+      let next = min(port.inner.nextNs ?? .max, port.inner.keepAliveNs ?? .max)
+      guard next <= end else { break }
+      world.time.advance(to: next)
+    }
+    world.time.advance(to: end)
+  }
+
+  /// Ask for the end of some command that is under way.
+  mutating func abortOne() {
+    guard !queues.isEmpty, !controller.csts.fatal else { return }
+    let qid = queues[Int(random.next() % UInt64(queues.count))].qid
+    let number = first(qid) + Int(random.next() % UInt64(Simulator.places))
+    guard commands[number].isUnderWay, commands[number].abort == .notAsked else { return }
+    commands[number].abort = .unanswered
+    let cdw10 = UInt32(qid) | UInt32(identifier(number).rawValue) << 16
+    guard let answer = complete(.abort, { $0.cdw10 = cdw10 }) else { return }
+    commands[number].abort = answer.dw0 & 1 == 0 ? .done : .refused
   }
 
   private mutating func toggleNamespace() {
@@ -247,7 +293,7 @@ extension Simulator where R: ~Copyable {
 
   /// Wait for everything of a queue.
   private mutating func drain(_ index: Int) -> Bool {
-    while queues[index].outstanding > 0, world.violation == nil, !controller.csts.fatal {
+    while queues[index].outstanding > 0, world.isIntact, !controller.csts.fatal {
       if reap(index) { continue }
       if pass() { continue }
       guard let next = port.inner.nextNs else { return false }

@@ -11,8 +11,6 @@ extension Simulator where R: ~Copyable {
   mutating func act() -> Bool {
     var acted = false
     let now = world.time.ns
-    // The admin queue is looked at.
-    world.interrupts.removeAll { $0.vector == 0 }
     for index in queues.indices {
       if mayReap(queues[index], now), reap(index) { acted = true }
       if queues[index].nextSubmitNs <= now, submit(index) { acted = true }
@@ -22,39 +20,35 @@ extension Simulator where R: ~Copyable {
       disturb()
       acted = true
     }
-    if controller.csts.fatal { resetController() }
+    if scenario.aborts, random.next() % 64 == 0 { abortOne() }
+    if controller.csts.fatal { recover() }
     return acted
   }
 
   private mutating func mayReap(_ queue: SimulatedQueue, _ now: UInt64) -> Bool {
     guard let vector = queue.vector else { return queue.nextReapNs <= now }
-    var came = false
-    world.interrupts.removeAll {
-      guard $0.vector == vector, $0.dueNs <= now else { return false }
-      came = true
-      return true
-    }
-    return came
+    return world.interrupts[Int(vector)].take(now)
   }
 
   /// When the host does something for this queue by itself; `.max` for never.
   func nextNs(_ queue: SimulatedQueue) -> UInt64 {
     var next = UInt64.max
     if freePlace(queue) != nil { next = queue.nextSubmitNs }
-    if queue.vector == nil, queue.hasCompletion(world) { next = min(next, queue.nextReapNs) }
-    return next
+    if let vector = queue.vector { return min(next, world.interrupts[Int(vector)].firstNs) }
+    return queue.hasCompletion(world) ? min(next, queue.nextReapNs) : next
   }
 
   // MARK: Submission
 
   func first(_ qid: UInt16) -> Int { Int(qid) * Simulator.places }
 
-  private func freePlace(_ queue: SimulatedQueue) -> Int? {
-    guard queue.outstanding < UInt32(scenario.depth), queue.outstanding + 1 < queue.submissionEntries else {
+  /// A place for a command, where there is room for so many.
+  private func freePlace(_ queue: SimulatedQueue, after place: Int = -1, room: UInt32 = 1) -> Int? {
+    guard queue.outstanding + room <= UInt32(scenario.depth), queue.outstanding + room < queue.submissionEntries else {
       return nil
     }
     let first = first(queue.qid)
-    return (0..<Simulator.places).first { !commands[first + $0].isUnderWay }
+    return (place + 1..<Simulator.places).first { !commands[first + $0].isUnderWay }
   }
 
   /// Submit as many as there is room for, with one doorbell or one each.
@@ -62,9 +56,12 @@ extension Simulator where R: ~Copyable {
     let ringsEach = random.next() % 2 == 0
     var count = 0
     while let place = freePlace(queues[index]) {
-      let sqe = make(queues[index].qid, place)
-      queues[index].put(sqe, world)
-      queues[index].outstanding += 1
+      if scenario.fuses, random.next() % 8 == 0, let second = freePlace(queues[index], after: place, room: 2) {
+        // One doorbell write announces both (Base 2.1, 3.4.2).
+        for sqe in makePair(first(queues[index].qid) + place, first(queues[index].qid) + second) { put(sqe, index) }
+      } else {
+        put(make(first(queues[index].qid) + place), index)
+      }
       if ringsEach { queues[index].ring(world) }
       count += 1
       if untilDisturbance != .max, untilDisturbance > 0 { untilDisturbance -= 1 }
@@ -76,26 +73,57 @@ extension Simulator where R: ~Copyable {
     return true
   }
 
+  private mutating func put(_ sqe: SubmissionEntry, _ index: Int) {
+    queues[index].put(sqe, world)
+    queues[index].outstanding += 1
+  }
+
   /// A command of this place: its blocks and its pages are its own.
-  private mutating func make(_ qid: UInt16, _ place: Int) -> SubmissionEntry {
-    let number = first(qid) + place
-    let opcodes: [IOOpcode] = [.read, .read, .read, .write, .write, .write, .compare, .writeZeroes, .flush]
-    var command = SimulatedCommand(opcode: opcodes[Int(random.next() % UInt64(opcodes.count))])
-    command.isUnderWay = true
-    command.namespaceEpoch = namespaceEpoch
-    command.blocks = 1 + Int(random.next() % 8 == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
-    command.block = Int(random.next() % UInt64(Simulator.blocksMax - command.blocks + 1))
+  private mutating func make(_ number: Int) -> SubmissionEntry {
+    let opcode: IOOpcode =
+      switch random.next() % 9 {
+      case 0...2: .read
+      case 3...5: .write
+      case 6: .compare
+      case 7: .writeZeroes
+      default: .flush
+      }
+    var command = SimulatedCommand(opcode: opcode, home: number)
+    drawBlocks(&command)
     if scenario.faults?.disturbance ?? 0 > 0, random.next() % 8 == 0 {
       (command.nsid, command.opcode, command.hadNamespace) = (2, .read, hasSecondNamespace)
     }
-    var sqe = SubmissionEntry(
-      opcode: command.opcode.rawValue, cid: CommandID(UInt16(place) | life << 8), nsid: command.nsid)
+    return entry(&command, number)
+  }
+
+  private mutating func drawBlocks(_ command: inout SimulatedCommand) {
+    command.blocks = 1 + Int(random.next() % 8 == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
+    command.block = Int(random.next() % UInt64(Simulator.blocksMax - command.blocks + 1))
+  }
+
+  /// A fused Compare and Write of the blocks of the Write's place.
+  private mutating func makePair(_ compare: Int, _ write: Int) -> [SubmissionEntry] {
+    var first = SimulatedCommand(opcode: .compare, home: write, fuse: 1, partner: write)
+    drawBlocks(&first)
+    var second = first
+    (second.opcode, second.fuse, second.partner) = (.write, 2, compare)
+    return [entry(&first, compare), entry(&second, write)]
+  }
+
+  func identifier(_ number: Int) -> CommandID { CommandID(UInt16(number % Simulator.places) | life << 8) }
+
+  /// The command is under way from here on.
+  private mutating func entry(_ command: inout SimulatedCommand, _ number: Int) -> SubmissionEntry {
+    command.isUnderWay = true
+    command.namespaceEpoch = namespaceEpoch
+    var sqe = SubmissionEntry(opcode: command.opcode.rawValue, cid: identifier(number), nsid: command.nsid)
+    sqe.cdw0 |= command.fuse << 8
     if command.opcode != .flush {
-      sqe.slba = UInt64(number * Simulator.blocksMax + command.block)
+      sqe.slba = UInt64(command.home * Simulator.blocksMax + command.block)
       sqe.cdw12 = UInt32(command.blocks - 1)
     }
     point(&sqe, &command, number)
-    fill(&command, number)
+    fill(&command)
     commands[number] = command
     return sqe
   }
@@ -121,12 +149,16 @@ extension Simulator where R: ~Copyable {
     (world.memory + command.dataOffset).assumingMemoryBound(to: UInt64.self)
   }
 
-  private static var wordsPerBlock: Int { 1 << Int(SimulatedPort.blockShift) / 8 }
+  /// What is known of a command's blocks.
+  private func blocks(_ command: SimulatedCommand) -> UnsafeMutablePointer<UInt64> {
+    model + command.home * Simulator.blocksMax + command.block
+  }
 
   /// What the command brings, and what is known of its blocks from now on.
-  private mutating func fill(_ command: inout SimulatedCommand, _ number: Int) {
+  private mutating func fill(_ command: inout SimulatedCommand) {
     let words = words(command)
-    let blocks = model + number * Simulator.blocksMax + command.block
+    let blocks = blocks(command)
+    (modelBefore + (blocks - model)).update(from: blocks, count: command.blocks)
     switch command.opcode {
     case .write where command.nsid == 1:
       for block in 0..<command.blocks {
@@ -137,6 +169,7 @@ extension Simulator where R: ~Copyable {
     case .compare where command.nsid == 1:
       for block in 0..<command.blocks { (words + block * 64).update(repeating: blocks[block], count: 64) }
       command.isChanged = random.next() % 4 == 0
+      command.comparesUnknown = (0..<command.blocks).contains { blocks[$0] == Simulator.unknown }
       if command.isChanged { words[Int(random.next() % UInt64(command.blocks * 64))] ^= 1 << 63 | 1 }
     case .writeZeroes where command.nsid == 1:
       for block in 0..<command.blocks { blocks[block] = Simulator.unknown }
@@ -159,7 +192,7 @@ extension Simulator where R: ~Copyable {
       count += 1
       // A host may give the entries back one by one, or after all of them.
       if count % 4 == 0 { queues[index].free(world) }
-      if world.violation != nil { return true }
+      if !world.isIntact { return true }
     }
     queues[index].nextReapNs = world.time.ns + (scenario.reapNs == 0 ? 0 : random.next() % scenario.reapNs)
     guard count > 0 else { return false }
@@ -172,13 +205,19 @@ extension Simulator where R: ~Copyable {
     let qid = queues[index].qid
     let place = Int(cqe.cid.rawValue & 0xff)
     let number = first(qid) + place
+    // Said only of what is wrong.
     let what = { "queue \(qid), command \(cqe.cid.rawValue)" }
     guard cqe.sqid.rawValue == qid, place < Simulator.places, commands[number].isUnderWay,
       cqe.cid.rawValue >> 8 == life & 0xff
     else { return world.fail("\(what()) is completed, which is not under way") }
     commands[number].isUnderWay = false
     let command = commands[number]
-    let injected = port.inner.expected.removeValue(forKey: SimulatedPort.name(cqe.sqid, cqe.cid))
+    let injected = port.inner.takeExpected(cqe.sqid, cqe.cid)
+    if command.fuse == 1 { commands[command.partner].compareStatus = cqe.status }
+    if command.abort != .notAsked || injected?.code == Status.abortRequested.code {
+      guard checkAbort(command, cqe, what) else { return }
+    }
+    if command.fuse != 0, !mayFollow(command, cqe, what) { return }
     if let injected {
       if cqe.status.code != injected.code {
         world.fail(
@@ -187,32 +226,63 @@ extension Simulator where R: ~Copyable {
       }
       return
     }
-    guard command.nsid == 1 else { return checkSecondNamespace(command, cqe, what()) }
+    guard command.nsid == 1 else { return checkSecondNamespace(command, cqe, what) }
     let isWanted = command.opcode == .compare && command.isChanged
     if isWanted, cqe.status.code == Status.compareFailure.code { return }
-    guard cqe.status.isSuccess, !isWanted || holdsUnknown(command, number) else {
-      if command.opcode == .compare, holdsUnknown(command, number) { return }
+    guard cqe.status.isSuccess, !isWanted || command.comparesUnknown else {
+      if command.comparesUnknown, cqe.status.code == Status.compareFailure.code { return }
       return world.fail("\(what()), \(command.opcode.name), has status \(cqe.status.code.hex)")
     }
-    checkData(command, number, what())
+    checkData(command, what)
   }
 
-  private func holdsUnknown(_ command: SimulatedCommand, _ number: Int) -> Bool {
-    let blocks = model + number * Simulator.blocksMax + command.block
-    return (0..<command.blocks).contains { blocks[$0] == Simulator.unknown }
+  /// What Abort said of a command is what becomes of it.
+  /// - Returns: whether the command went its way all the same.
+  private func checkAbort(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
+    let hasStatus = cqe.status.code == Status.abortRequested.code
+    if command.abort != .unanswered, hasStatus != (command.abort == .done) {
+      let answer = hasStatus ? "that it was not aborted" : "that it was"
+      world.fail("\(what()) has status \(cqe.status.code.hex), and Abort said \(answer)")
+    }
+    if hasStatus { restore(command) }
+    return !hasStatus
+  }
+
+  /// A Write follows its fused Compare, and is carried out where that succeeds.
+  /// - Returns: whether the status is to be judged as any other's.
+  private func mayFollow(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
+    let hasFailedWithOther = cqe.status.code == Status.failedFusedCommand.code
+    guard command.fuse == 2 else { return !(hasFailedWithOther && commands[command.partner].abort == .done) }
+    if commands[command.partner].isUnderWay, commands[command.partner].partner == command.home {
+      world.fail("\(what()), a fused Write, is completed before its Compare")
+    }
+    guard hasFailedWithOther != command.compareStatus.isSuccess else {
+      world.fail(
+        "\(what()), a fused Write, has status \(cqe.status.code.hex), its Compare \(command.compareStatus.code.hex)")
+      return false
+    }
+    if hasFailedWithOther { restore(command) }
+    return !hasFailedWithOther
+  }
+
+  /// A command was not carried out: its blocks are as they were.
+  private func restore(_ command: SimulatedCommand) {
+    guard command.nsid == 1, command.opcode == .write || command.opcode == .writeZeroes else { return }
+    let blocks = blocks(command)
+    blocks.update(from: modelBefore + (blocks - model), count: command.blocks)
   }
 
   /// A namespace that came or went while the command was under way leaves either open.
-  private func checkSecondNamespace(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: String) {
+  private func checkSecondNamespace(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) {
     guard command.namespaceEpoch == namespaceEpoch, cqe.status.isSuccess != command.hadNamespace else { return }
     world.fail(
-      "\(what) has status \(cqe.status.code.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
+      "\(what()) has status \(cqe.status.code.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
     )
   }
 
-  private func checkData(_ command: SimulatedCommand, _ number: Int, _ what: String) {
+  private func checkData(_ command: SimulatedCommand, _ what: () -> String) {
     let words = words(command)
-    let blocks = model + number * Simulator.blocksMax + command.block
+    let blocks = blocks(command)
     switch command.opcode {
     case .write: for block in 0..<command.blocks { blocks[block] = words[block * 64] }
     case .writeZeroes: for block in 0..<command.blocks { blocks[block] = 0 }
@@ -222,7 +292,7 @@ extension Simulator where R: ~Copyable {
         let tag = blocks[block] == Simulator.unknown ? words[block * 64] : blocks[block]
         for word in 0..<64 where words[block * 64 + word] != tag {
           return world.fail(
-            "\(what) reads \(words[block * 64 + word]) in word \(word) of block \(command.block + block), and not \(tag)"
+            "\(what()) reads \(words[block * 64 + word]) in word \(word) of block \(command.block + block), and not \(tag)"
           )
         }
         blocks[block] = tag

@@ -19,6 +19,8 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   /// By queue and place: what is under way, and what the blocks of each place hold; `unknown` for what cannot be said.
   let commands: UnsafeMutablePointer<SimulatedCommand>
   let model: UnsafeMutablePointer<UInt64>
+  /// The same, before the command that is under way there.
+  let modelBefore: UnsafeMutablePointer<UInt64>
   var nextTag: UInt64 = 1
   /// Lives of the controller: part of every command identifier, so that a completion from a life before is noticed.
   var life: UInt16 = 0
@@ -30,17 +32,18 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   var resets: UInt64 = 0
   private var passes: UInt64 = 0
   private let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
-  /// Told after every checkpoint: what was recorded can be taken.
-  private let onCheckpoint: () -> Void
+  /// Asked at every checkpoint, with the commands completed: whether the run goes on.
+  private let goesOn: (UInt64) -> Bool
+  private var isStopped = false
 
   static var places: Int { 32 }
   static var blocksMax: Int { 16 }
   static var unknown: UInt64 { .max }
 
-  init(_ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, onCheckpoint: @escaping () -> Void) {
+  init(_ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, goesOn: @escaping (UInt64) -> Bool) {
     self.scenario = scenario
     self.world = world
-    self.onCheckpoint = onCheckpoint
+    self.goesOn = goesOn
     random = SeededGenerator(seed: SeededGenerator.mix(seed &+ 1))
     port = RecordingPort(SimulatedPort(world, scenario, seed: SeededGenerator.mix(seed &+ 2)), recorder)
     controller = Controller(
@@ -51,6 +54,8 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     commands.initialize(repeating: SimulatedCommand(), count: all)
     model = .allocate(capacity: all * Simulator.blocksMax)
     model.initialize(repeating: 0, count: all * Simulator.blocksMax)
+    modelBefore = .allocate(capacity: all * Simulator.blocksMax)
+    modelBefore.initialize(repeating: 0, count: all * Simulator.blocksMax)
     scheduleDisturbance()
     checkpoint()
   }
@@ -58,6 +63,7 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   deinit {
     commands.deallocate()
     model.deallocate()
+    modelBefore.deallocate()
     state.deallocate()
   }
 
@@ -69,7 +75,7 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   /// Let the host submit until so many commands are complete, or something happens that must not.
   mutating func run(commands count: UInt64) {
     start()
-    while completed < count, world.violation == nil {
+    while completed < count, world.isIntact, !isStopped {
       let acted = act()
       if !pass(), !acted, !wait() { atRest() }
     }
@@ -96,14 +102,13 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     guard R.isOn else { return }
     let count = controller.encode(into: state)
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
-    onCheckpoint()
+    if !goesOn(completed) { isStopped = true }
   }
 
   /// Let time pass until something happens.
   /// - Returns: false where nothing ever will.
   mutating func wait() -> Bool {
     var next = port.inner.nextNs ?? .max
-    for interrupt in world.interrupts { next = min(next, interrupt.dueNs) }
     for queue in queues { next = min(next, nextNs(queue)) }
     guard next != .max else { return false }
     world.time.advance(to: next)
