@@ -125,8 +125,8 @@ let package = Package(
     .testTarget(
       name: "EndpointTests",
       dependencies: [
-        "Chance", "Events", "Platform", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
-        "Trace",
+        "Chance", "Events", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
+        "Simulation", "Trace",
       ],
       swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
@@ -200,7 +200,7 @@ if isFuzzed {
       name: "Fuzz",
       dependencies: [
         "Chance", "EventTable", "Events", "Platform", "Recording",
-        "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "NVMe", "Replay", "Target", "Trace",
-        "VFIOUser",
+        "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "NVMe", "Replay", "Simulation",
+        "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
 }

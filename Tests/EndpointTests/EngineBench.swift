@@ -1,28 +1,21 @@
 import Chance
 import Endpoint
 import Events
-import Glibc
 import NVMe
-import Platform
 import Recording
-import Synchronization
 import Target
 import Trace
 
-@testable import Backends
-@testable import Device
+@testable import Simulation
 
-/// The engine and its live port over plain memory, driven step by step by the test, which is the host.
+/// The engine in a simulated world, driven step by step by the test, which is the host. Its time is virtual, so the same
+/// steps leave the same records.
 final class EngineBench {
-  static let memoryBytes = 4 << 20
-  static let guardBytes = 64 << 10
-  static let address: UInt64 = 0x1_0000_0000
+  static let memoryBytes = World.memoryBytes
+  static let address = World.address
   static let namespaceBlocks: UInt64 = 2048
-  private static let guardByte: UInt8 = 0xa5
 
   // Where things lie in the host's memory.
-  static let adminSubmission = 0x0000
-  static let adminCompletion = 0x1000
   static let identify = 0x2000
   static func submission(_ qid: UInt16) -> Int { 0x10000 * Int(qid) }
   static func completion(_ qid: UInt16) -> Int { 0x10000 * Int(qid) + 0x8000 }
@@ -30,104 +23,51 @@ final class EngineBench {
   static let lists = 0xf0000
   static let listBytes = 0x4000
 
+  let world: World
   var controller: Controller
-  var port: RecordingPort<LivePort<MachineTime>, RingRecorder<MachineTime>>
-  private let whole: UnsafeMutableRawBufferPointer
-  private let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
-  let storage: UnsafeMutableRawBufferPointer
+  var port: RecordingPort<SimulatedPort, RingRecorder<VirtualTime>>
   private let ring: Ring
   private var consumer: RingConsumer
   /// Everything recorded so far.
   private(set) var recorded: [Record] = []
-  private var queues: [UInt16: Queue] = [:]
+  private var queues: [UInt16: SimulatedQueue] = [:]
   private let state = UnsafeMutableRawBufferPointer.allocate(
     byteCount: Controller.checkpointBytesMax, alignment: 16)
   private let keepsRecording: Bool
-  private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
-
-  /// The host's side of a queue pair.
-  struct Queue {
-    var entries: UInt32
-    var tail: UInt32 = 0
-    var head: UInt32 = 0
-    var phase = true
-    var submission: Int
-    var completion: Int
-  }
 
   /// - Parameters:
-  ///   - serviceTime: with one the namespace keeps nothing, and its commands are not done at once.
-  ///   - pieceBytes: the memory is mapped piece by piece, as by a host that has no other.
+  ///   - keepsPromises: the host does nothing that it must not, so the world judges what the engine does with its queues.
+  ///   - seed: fixes what the scenario leaves open.
   init(
-    keepsRecording: Bool = true, payload: Bool = false, serviceTime: ServiceTime = .none,
-    ringSlots: UInt64 = 1 << 16, pieceBytes: Int = 256 << 10, _ configure: (inout Subsystem) -> Void = { _ in }
+    keepsRecording: Bool = true, payload: Bool = false, keepsPromises: Bool = true, scenario: Scenario = Scenario(),
+    seed: UInt64 = 0, ringSlots: UInt64 = 1 << 16, _ configure: (inout Subsystem) -> Void = { _ in }
   ) throws {
     let path = "/dev/shm/nvmepf-test-\(TraceID.random()).ring"
     let ring = try Ring(creating: path, capacity: ringSlots, source: .engine, stream: 0, traceID: .random())
     ring.removeFile()
     self.ring = ring
     self.keepsRecording = keepsRecording
-    var subsystem = Subsystem()
-    subsystem.ioQueuesMax = 4
-    subsystem.vectors = 5
-    configure(&subsystem)
-    whole = EngineBench.zeros(EngineBench.memoryBytes + 2 * EngineBench.guardBytes)
-    for edge in [0, EngineBench.guardBytes + EngineBench.memoryBytes] {
-      memset(whole.baseAddress! + edge, Int32(EngineBench.guardByte), EngineBench.guardBytes)
-    }
-    doorbells = .allocate(capacity: 1024)
-    for index in 0..<1024 { (doorbells + index).initialize(to: Atomic(0)) }
-    storage = EngineBench.zeros(Int(EngineBench.namespaceBlocks) * 512)
     consumer = RingConsumer(ring)
+    var subsystem = Subsystem()
+    subsystem.ioQueuesMax = UInt16(World.queuesMax - 1)
+    subsystem.vectors = UInt16(World.queuesMax)
+    configure(&subsystem)
+    world = World(judgesQueues: keepsPromises)
     let recorder = RingRecorder(
-      RingProducer(ring, whenFull: .wait), time: MachineTime(), keepsPayload: payload, ticksPerSecond: 1_000_000_000)
-    var port = LivePort(time: MachineTime(), doorbells: doorbells, vectors: 5)
-    random.initialize(to: SeededGenerator(seed: 0))
-    let slow = ServiceTimer(serviceTime, random: random)
-    port.backends.set(1, slow.map { .slow($0) } ?? .memory(MemoryBackend(base: storage.baseAddress!)))
-    for place in stride(from: 0, to: EngineBench.memoryBytes, by: pieceBytes) {
-      let isMapped = port.memory.add(
-        MemoryMap.Range(
-          address: EngineBench.address + UInt64(place), length: UInt64(pieceBytes),
-          base: whole.baseAddress! + EngineBench.guardBytes + place, writable: true))
-      precondition(isMapped, "pieces do not overlap")
-    }
-    self.port = RecordingPort(port, recorder)
+      RingProducer(ring, whenFull: .wait), time: world.time, keepsPayload: payload, ticksPerSecond: 1_000_000_000)
+    port = RecordingPort(SimulatedPort(world, scenario, seed: seed), recorder)
     controller = Controller(
       subsystem, namespaces: [Namespace(nsid: 1, blocks: EngineBench.namespaceBlocks, blockShift: 9)])
     checkpoint()
   }
 
   deinit {
-    munmap(whole.baseAddress, whole.count)
-    doorbells.deallocate()
-    munmap(storage.baseAddress, storage.count)
-    random.deallocate()
     state.deallocate()
-  }
-
-  /// Memory that costs nothing until it is used.
-  private static func zeros(_ count: Int) -> UnsafeMutableRawBufferPointer {
-    let base = mmap(nil, count, PROT_READ | PROT_WRITE, Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS), -1, 0)
-    precondition(base != MAP_FAILED, "no memory")
-    return UnsafeMutableRawBufferPointer(start: base, count: count)
+    world.deallocate()
   }
 
   /// The host's memory.
-  var memory: UnsafeMutableRawPointer { whole.baseAddress! + EngineBench.guardBytes }
-
-  /// Whether nothing beside the mapped memory was touched.
-  var guardsAreIntact: Bool {
-    let end = EngineBench.guardBytes + EngineBench.memoryBytes
-    return isIntact(whole[..<EngineBench.guardBytes]) && isIntact(whole[end...])
-  }
-
-  /// Its first byte is right, and every other is like the one before.
-  private func isIntact(_ edge: Slice<UnsafeMutableRawBufferPointer>) -> Bool {
-    let bytes = UnsafeMutableRawBufferPointer(rebasing: edge)
-    return bytes[0] == EngineBench.guardByte
-      && memcmp(bytes.baseAddress!, bytes.baseAddress! + 1, bytes.count - 1) == 0
-  }
+  var memory: UnsafeMutableRawPointer { world.memory }
 
   func queueExists(_ qid: UInt16) -> Bool { queues[qid] != nil }
 
@@ -139,15 +79,33 @@ final class EngineBench {
     collect()
   }
 
-  /// Let the engine poll until it has nothing to do.
-  func settle() {
-    repeat {
-      _ = port.beginPass()
-      collect()
-    } while controller.poll(&port)
-    controller.checkInvariants()
+  /// Let the engine poll once.
+  /// - Returns: whether it had anything to do.
+  @discardableResult
+  func poll() -> Bool {
+    _ = port.beginPass()
+    let worked = controller.poll(&port)
+    if worked { controller.checkInvariants() }
+    precondition(world.violation == nil, world.violation!)
     collect()
+    return worked
   }
+
+  /// Let the engine poll until it has nothing to do. No time passes for what takes time.
+  func settle() { while poll() {} }
+
+  /// Let time pass until a backend or a timer has its turn.
+  /// - Returns: false where none ever has.
+  @discardableResult
+  func wait() -> Bool {
+    guard let next = port.inner.nextNs else { return false }
+    world.time.advance(to: next)
+    settle()
+    return true
+  }
+
+  /// Let time pass until no backend has anything.
+  func drain() { while controller.executing > 0, wait() {} }
 
   private func collect() {
     guard let slots = try? consumer.available() else { return }
@@ -164,40 +122,39 @@ final class EngineBench {
     controller.readRegister(offset: register, width: width, &port)
   }
 
-  func ring(_ doorbell: Doorbell, _ value: UInt32) {
-    doorbells[doorbell.index].store(value, ordering: .releasing)
+  func ring(_ doorbell: Doorbell, _ value: UInt32) { world.doorbells[doorbell.index] = value }
+
+  /// A null namespace, where there is none.
+  func attach(_ nsid: UInt32) {
+    guard controller.target.namespace(nsid) == nil else { return }
+    controller.attach(Namespace(nsid: nsid, blocks: 4096, blockShift: 12), &port)
   }
 
   /// Admin queue of 32 entries, enabled.
   func enable() {
     write(Register.aqa, 31 | 31 << 16)
-    write(Register.asq, EngineBench.address + UInt64(EngineBench.adminSubmission), width: 8)
-    write(Register.acq, EngineBench.address + UInt64(EngineBench.adminCompletion), width: 8)
-    (memory + EngineBench.adminCompletion).initializeMemory(as: UInt8.self, repeating: 0, count: 4096)
+    write(Register.asq, EngineBench.address + UInt64(EngineBench.submission(0)), width: 8)
+    write(Register.acq, EngineBench.address + UInt64(EngineBench.completion(0)), width: 8)
+    queues = [0: add(0, entries: 32)]
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue))
-    queues = [
-      0: Queue(
-        entries: 32, submission: EngineBench.adminSubmission, completion: EngineBench.adminCompletion)
-    ]
+  }
+
+  private func add(_ qid: UInt16, entries: UInt32, vector: UInt16? = nil) -> SimulatedQueue {
+    let queue = SimulatedQueue(qid: qid, submissionEntries: entries, completionEntries: entries, vector: vector)
+    world.add(queue)
+    return queue
   }
 
   /// Write an entry and ring for it.
   func submit(_ qid: UInt16, _ sqe: SubmissionEntry) {
-    let queue = queues[qid]!
-    let place = memory + queue.submission + Int(queue.tail) * SubmissionEntry.size
-    place.storeBytes(of: sqe, as: SubmissionEntry.self)
-    queues[qid]!.tail = (queue.tail + 1) % queue.entries
-    ring(.submissionTail(QueueID(qid)), queues[qid]!.tail)
+    queues[qid]!.put(sqe, world)
+    queues[qid]!.ring(world)
   }
 
   /// The next completion that is there; its entry is freed.
   func reap(_ qid: UInt16) -> CompletionEntry? {
-    let queue = queues[qid]!
-    let cqe = (memory + queue.completion + Int(queue.head) * CompletionEntry.size).load(as: CompletionEntry.self)
-    guard cqe.phase == queue.phase else { return nil }
-    queues[qid]!.head = (queue.head + 1) % queue.entries
-    if queues[qid]!.head == 0 { queues[qid]!.phase.toggle() }
-    ring(.completionHead(QueueID(qid)), queues[qid]!.head)
+    guard let cqe = queues[qid]!.take(world) else { return nil }
+    queues[qid]!.free(world)
     return cqe
   }
 
@@ -219,7 +176,7 @@ final class EngineBench {
   /// Create a queue pair.
   /// - Returns: the status of the first command that failed.
   func createPair(_ qid: UInt16, entries: UInt32 = 64, vector: UInt16? = nil) -> Status {
-    (memory + EngineBench.completion(qid)).initializeMemory(as: UInt8.self, repeating: 0, count: 0x8000)
+    let queue = add(qid, entries: entries, vector: vector)
     let size = UInt32(qid) | (entries - 1) << 16
     let completion = admin(.createIOCompletionQueue) {
       $0.prp1 = EngineBench.address + UInt64(EngineBench.completion(qid))
@@ -232,8 +189,7 @@ final class EngineBench {
       $0.cdw10 = size
       $0.cdw11 = 1 | UInt32(qid) << 16
     }
-    queues[qid] = Queue(
-      entries: entries, submission: EngineBench.submission(qid), completion: EngineBench.completion(qid))
+    queues[qid] = queue
     return submission?.status ?? .internalError
   }
 
@@ -248,4 +204,16 @@ final class EngineBench {
     sqe.prp2 = prp2
     return sqe
   }
+}
+
+extension Scenario {
+  /// A backend that works on every request at once, for so long.
+  static func slow(_ serviceNs: ClosedRange<UInt64>) -> Scenario {
+    var scenario = Scenario()
+    (scenario.parallelism, scenario.serviceNs, scenario.cancelsBegun) = (.max, serviceNs, true)
+    return scenario
+  }
+
+  /// A backend that is never done in the time of a test.
+  static let endless = slow(3_600_000_000_000...3_600_000_000_000)
 }

@@ -6,17 +6,14 @@ import Target
 import Testing
 import Trace
 
-@testable import Backends
-@testable import Device
 @testable import Endpoint
+@testable import Simulation
 
 /// Fused operations whose backend takes its time, and what can be done to them meanwhile.
 @Suite("Fused operations under way")
 struct FusedTests {
-  private static let forEver = ServiceTime.constant(ns: 3_600_000_000_000)
-
-  private func enabled(_ time: ServiceTime = FusedTests.forEver, batches: Bool = false) throws -> EngineBench {
-    let bench = try EngineBench(serviceTime: time) {
+  private func enabled(_ scenario: Scenario = .endless, batches: Bool = false) throws -> EngineBench {
+    let bench = try EngineBench(scenario: scenario) {
       $0.fetchesBatches = batches
       $0.arbitrationBurst = 7
     }
@@ -48,7 +45,7 @@ struct FusedTests {
 
   @Test("nothing comes between the two, nor between them and what is under way", arguments: [false, true])
   func isAtomic(batches: Bool) throws {
-    let bench = try enabled(.uniform(ns: 20_000...400_000, seed: 3), batches: batches)
+    let bench = try enabled(.slow(20_000...400_000), batches: batches)
     bench.submit(1, EngineBench.io(.write, cid: 1, slba: 8, blocks: 8))
     bench.settle()
     for sqe in [EngineBench.io(.read, cid: 2, slba: 8, blocks: 8)] + pair(3)
@@ -60,7 +57,7 @@ struct FusedTests {
     bench.submit(2, EngineBench.io(.write, cid: 20, slba: 8, blocks: 8))
     var seen: [UInt16] = []
     while seen.count < 8 {
-      bench.settle()
+      bench.wait()
       if seen.count == 2 { try expectReplays(bench) }
       for qid in [1, 2] as [UInt16] {
         while let cqe = bench.reap(qid) {
@@ -84,31 +81,21 @@ struct FusedTests {
   /// to: by an Abort, or because its time is over at once.
   private func recordPhases() throws -> [Record] {
     let bench = try enabled()
-    let state = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
-    state.initialize(to: SeededGenerator(seed: 0))
-    defer { state.deallocate() }
-    func serve(_ time: ServiceTime) throws {
-      bench.port.inner.backends.set(1, .slow(try #require(ServiceTimer(time, random: state))))
-    }
-    func poll() {
-      _ = bench.port.beginPass()
-      bench.controller.poll(&bench.port)
-    }
     bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
     bench.settle()
     for sqe in pair(2) + [EngineBench.io(.read, cid: 4, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
     bench.settle()
     #expect(bench.controller.fusion.phase == .waiting)
     bench.checkpoint()
-    try serve(.constant(ns: 1))
+    bench.port.inner.scenario = .slow(1...1)
     var end = SubmissionEntry(opcode: AdminOpcode.abort.rawValue, cid: CommandID(8))
     end.cdw10 = 1 | 1 << 16
     bench.submit(0, end)
-    poll()
+    bench.poll()
     #expect(bench.controller.fusion.phase == .comparing)
     bench.checkpoint()
-    try serve(FusedTests.forEver)
-    while bench.controller.fusion.phase == .comparing { poll() }
+    bench.port.inner.scenario = .endless
+    while bench.controller.fusion.phase == .comparing { bench.poll() }
     #expect(bench.controller.fusion.phase == .writing)
     bench.checkpoint()
     #expect(bench.reap(0)?.dw0 == 0)
@@ -221,6 +208,7 @@ struct FusedTests {
     for life in 0..<3 {
       if life > 0 {
         bench.enable()
+        bench.drain()
         bench.settle()
         #expect(bench.createPair(1) == .success)
       }
@@ -238,7 +226,7 @@ struct FusedTests {
 
   @Test("a first command whose second finds no room waits without work, and goes on when there is some")
   func waitsForRoom() throws {
-    let bench = try EngineBench(serviceTime: FusedTests.forEver) { $0.arbitrationBurst = 0 }
+    let bench = try EngineBench(scenario: .endless) { $0.arbitrationBurst = 0 }
     bench.enable()
     for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: 512) == .success) }
     // Each queue holds its share, and the first all that is nobody's.

@@ -25,6 +25,12 @@ func expectIdentical(_ slots: [Record]) throws {
   #expect(result.events > 0)
 }
 
+func expectSameBytes(_ first: [Record], _ second: [Record]) {
+  #expect(first.count > 1000)
+  let areSame = first.withUnsafeBytes { first in second.withUnsafeBytes { first.elementsEqual($0) } }
+  #expect(areSame)
+}
+
 @Suite("Replay")
 struct ReplayTests {
   /// Bring-up, two queues, reads, writes, errors, an event, a disable and a second life.

@@ -5,13 +5,11 @@ import Target
 import Testing
 import Trace
 
-@testable import Backends
 @testable import Endpoint
+@testable import Simulation
 
 @Suite("What queues and mappings share")
 struct SharingTests {
-  private static let forEver = ServiceTime.constant(ns: 3_600_000_000_000)
-
   private func read(_ cid: Int, nsid: UInt32 = 1, _ opcode: IOOpcode = .read) -> SubmissionEntry {
     var sqe = EngineBench.io(opcode, cid: UInt16(cid), slba: 0, blocks: 1)
     sqe.nsid = nsid
@@ -20,14 +18,15 @@ struct SharingTests {
 
   @Test("queues whose commands take for ever leave every other its share")
   func leavesShare() throws {
-    let bench = try EngineBench(serviceTime: SharingTests.forEver)
-    bench.attach(2)
+    let bench = try EngineBench(scenario: .endless)
     bench.enable()
     for qid in 1...4 as ClosedRange<UInt16> { #expect(bench.createPair(qid, entries: 512) == .success) }
     for qid in [1, 2, 3] as [UInt16] { for cid in 0..<511 { bench.submit(qid, read(cid)) } }
     bench.settle()
     #expect(bench.controller.executing > 800, "what nobody needs is theirs")
-    for cid in 0..<8 { #expect(bench.execute(4, read(cid, nsid: 2))?.status == .success) }
+    // Commands that no backend is asked for.
+    let wrong = EngineBench.io(.read, slba: .max, blocks: 1)
+    for _ in 0..<8 { #expect(bench.execute(4, wrong)?.status.code == Status.lbaOutOfRange.code) }
     #expect(bench.admin(.keepAlive)?.status == .success)
     bench.checkpoint()
     try expectIdentical(bench.recorded)
@@ -66,26 +65,26 @@ struct SharingTests {
 
   @Test("a thousand lives of a controller, each with commands dropped on the way, leave every slot free")
   func leaksNothing() throws {
-    let bench = try EngineBench(keepsRecording: false, serviceTime: SharingTests.forEver)
+    let bench = try EngineBench(keepsRecording: false, scenario: .endless)
     bench.attach(2)
     for life in 0..<1000 {
       bench.enable()
       #expect(bench.createPair(1) == .success)
       for cid in 0..<32 { bench.submit(1, read(cid, nsid: UInt32(1 + cid % 2))) }
       bench.settle()
-      #expect(bench.controller.executing == 16)
+      #expect(bench.controller.executing == 32)
       bench.write(Register.cc, 0)
       #expect(bench.controller.slots.freeCount == Controller.commandsMax)
       // A recording may be looked at from here on.
       if life % 100 == 0 { try expectDecodes(bench.controller) }
-      bench.settle()
+      bench.drain()
       #expect(bench.controller.executing == 0)
     }
   }
 
   @Test("a write cache is off when the writes before are on the medium, those under way too")
   func settlesWrites() throws {
-    let bench = try EngineBench(serviceTime: .uniform(ns: 1_000_000...3_000_000, seed: 1))
+    let bench = try EngineBench(scenario: .slow(1_000_000...3_000_000))
     bench.enable()
     #expect(bench.createPair(1) == .success)
     for cid in 0..<8 { bench.submit(1, read(cid, .write)) }
@@ -98,7 +97,7 @@ struct SharingTests {
     bench.checkpoint()
     var answer = bench.reap(0)
     while answer == nil {
-      bench.settle()
+      bench.wait()
       answer = bench.reap(0)
     }
     #expect(answer?.status == .success)
@@ -109,9 +108,9 @@ struct SharingTests {
     try expectIdentical(bench.recorded)
   }
 
-  @Test("entries that lie in two mappings are fetched in one piece, data and lists are as good")
-  func crossesMappings() throws {
-    let bench = try EngineBench(pieceBytes: 4096) {
+  @Test("entries that lie side by side are fetched in one piece, and data may lie in many pages")
+  func fetchesTogether() throws {
+    let bench = try EngineBench {
       $0.fetchesBatches = true
       $0.arbitrationBurst = 7
     }

@@ -40,7 +40,8 @@ private func repair(_ path: String) {
 
 private func replay(_ reader: TraceReader) {
   for (id, chunks) in reader.streams where id.source == .engine {
-    guard var replayer = try? Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks)) else { continue }
+    guard var replayer = try? Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
+    else { continue }
     if let result = try? replayer.run() { _ = result.divergence.map { "\($0)" } }
   }
 }
