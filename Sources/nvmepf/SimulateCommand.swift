@@ -9,33 +9,39 @@ import Trace
 struct SimulateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate",
-    abstract: "Run the engine with a host, a backend and faults that a seed makes, in virtual time.",
+    abstract: "Run the engine with a host, a backend and faults made by a seed.",
     discussion: """
-      Records and replays every run, and checks the engine's state, every
-      completion and all data. A seed fixes a run: the same command gives the
-      same trace again, byte for byte.
+      Time is virtual. Each run is recorded and replayed; the engine's state,
+      every completion and all data are checked. A seed fixes a run: the same
+      command gives the same trace again, byte for byte. A failure prints the
+      command that repeats it, and keeps its trace.
 
-      Exit status: 0 everything held, 1 something did not (its trace is kept),
-      2 the simulation could not run.
+      Ctrl-C ends a run early: what it has done is checked, and kept with -o.
+
+        nvmepf simulate --seed 7 --commands 100000 -o seven.nvpt
+        nvmepf simulate --seed 1 --seeds 1000 --commands 1000
+
+      Exit status: 0 everything held, 1 something did not, 2 the simulation
+      could not run, 130 it was interrupted and everything until then held.
       """)
 
-  @Option(help: ArgumentHelp("What the run is made from (default: drawn, and printed).", valueName: "number"))
+  @Option(help: ArgumentHelp("Seed of the first run (default: a random one).", valueName: "number"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Commands of a run.", valueName: "number"))
+  @Option(help: ArgumentHelp("Commands that each run completes.", valueName: "number"))
   var commands: UInt64 = 10_000
 
-  @Option(help: ArgumentHelp("Runs, each with the seed after the one before.", valueName: "number"))
+  @Option(help: ArgumentHelp("Number of runs, with consecutive seeds.", valueName: "number"))
   var seeds: UInt64 = 1
 
-  @Flag(inversion: .prefixedNo, help: "Let backends, interrupts, memory, link and namespaces fail.")
+  @Flag(inversion: .prefixedNo, help: "Make backends, interrupts, memory, link and namespaces fail.")
   var faults = true
 
   @Option(
-    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the recording, of a single run.", valueName: "file"))
+    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the trace of a single run here.", valueName: "file"))
   var output: String?
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print the result as one JSON object.")
   var json = false
 
   #if MUTANTS
@@ -51,81 +57,139 @@ struct SimulateCommand: ParsableCommand {
   #endif
 
   func validate() throws {
-    guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands: from 1 to 2^40 are possible") }
-    guard seeds >= 1 else { throw ValidationError("--seeds: at least 1 is needed") }
+    guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands must be between 1 and 2^40") }
+    guard seeds >= 1 else { throw ValidationError("--seeds must be at least 1") }
     guard output == nil || seeds == 1 else { throw ValidationError("-o keeps one run: leave out --seeds") }
   }
 
   func run() throws {
-    let first = seed ?? .random(in: 0...0xffff_ffff)
+    OwnProcess.prepare()
     #if MUTANTS
       Mutant.planted = mutant
     #endif
-    let begin = Clock.monotonicNs()
-    var total = Totals()
-    for number in 0..<seeds {
-      let seed = first &+ number
-      let result = try run(seed)
+    var total = Totals(first: seed ?? .random(in: 0...0xffff_ffff))
+    let watch = Watch()
+    for number in 0..<seeds where !watch.isInterrupted {
+      let seed = total.first &+ number
+      let result = try run(seed, watch, total.commands)
       total.add(result)
-      if let failure = result.failure { try fail(seed, failure) }
-      if seeds > 1, isatty(STDERR_FILENO) == 1, number % 16 == 0 {
-        showProgress("seed \(seed): \(grouped(total.commands)) commands so far")
+      if let failure = result.failure {
+        watch.end()
+        try fail(seed, failure, total)
       }
     }
-    if seeds > 1, isatty(STDERR_FILENO) == 1 { showProgress("") }
-    let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    print(json ? total.jsonText(first, seeds, seconds) : total.text(first, seeds, seconds))
+    watch.end()
+    print(json ? total.jsonText(watch) : total.text(watch))
+    if watch.isInterrupted { throw ExitCode(128 + SIGINT) }
   }
 
   private func path(_ seed: UInt64) -> String {
     output ?? "\(NSTemporaryDirectory())/nvmepf-simulate-\(getpid())-\(seed).nvpt"
   }
 
-  private func run(_ seed: UInt64) throws -> Simulation.Result {
+  private func run(_ seed: UInt64, _ watch: Watch, _ before: UInt64) throws -> Simulation.Result {
     var simulation = Simulation(seed: seed, commands: commands)
     simulation.hasFaults = faults
     let path = path(seed)
-    let result = try Failure.wrap { () throws(TraceError) in try simulation.run(path: path) }
+    let result = try Failure.wrap { () throws(TraceError) in
+      try simulation.run(path: path) { watch.goesOn("seed \(seed)", $0, before) }
+    }
     if output == nil, result.failure == nil { unlink(path) }
     return result
   }
 
-  private func fail(_ seed: UInt64, _ failure: String) throws -> Never {
-    let options = (faults ? "" : " --no-faults") + " --commands \(commands)"
+  // MARK: Failures
+
+  /// The command that does the same again.
+  private func repetition(_ seed: UInt64) -> String {
+    var words = ["nvmepf simulate --seed \(seed) --commands \(commands)"]
+    if !faults { words.append("--no-faults") }
+    #if MUTANTS
+      if let mutant { words.append("--mutant \(mutant.rawValue)") }
+    #endif
+    return words.joined(separator: " ")
+  }
+
+  private func fail(_ seed: UInt64, _ failure: String, _ total: Totals) throws -> Never {
+    let version = Nvmepf.configuration.version
+    if json {
+      let object: JSON = [
+        "failure": .string(failure), "seed": .integer(seed), "version": .string(version),
+        "repeat": .string(repetition(seed)), "trace": .string(path(seed)),
+      ]
+      print(object.line)
+    }
     throw Failure(
       lines: [
-        "seed \(seed): \(failure)",
-        "version \(Nvmepf.configuration.version): nvmepf simulate --seed \(seed)\(options) repeats it",
-        "its recording is \(path(seed))",
+        "seed \(seed): \(failure)", "version \(version), to repeat it: \(repetition(seed))",
+        "its trace: \(path(seed))",
       ], status: 1)
   }
 
+  // MARK: Progress
+
+  /// What happens while runs are under way: a line on the terminal, and signals that end them.
+  private final class Watch {
+    private let begin = Clock.monotonicNs()
+    private var nextNs: UInt64
+    private(set) var isInterrupted = false
+    private let isShown = isatty(STDERR_FILENO) == 1
+
+    init() { nextNs = begin + 1_000_000_000 }
+
+    var seconds: Double { Double(Clock.monotonicNs() - begin) / 1e9 }
+
+    func goesOn(_ what: String, _ progress: Simulation.Progress, _ before: UInt64) -> Bool {
+      if OwnProcess.nextArrival(withinMs: 0)?.isEnding ?? false { isInterrupted = true }
+      let now = Clock.monotonicNs()
+      if isShown, now >= nextNs {
+        nextNs = now + 200_000_000
+        switch progress {
+        case .simulating(let commands): showProgress("\(what): \(grouped(before + commands)) commands so far")
+        case .replaying: showProgress("\(what): replaying")
+        }
+      }
+      return !isInterrupted
+    }
+
+    func end() { if isShown { showProgress("") } }
+  }
+
+  // MARK: Results
+
   private struct Totals {
+    let first: UInt64
+    var runs: UInt64 = 0
     var commands: UInt64 = 0
     var resets: UInt64 = 0
     var ns: UInt64 = 0
     var events: UInt64 = 0
 
+    init(first: UInt64) { self.first = first }
+
     mutating func add(_ result: Simulation.Result) {
+      runs += 1
       commands += result.commands
       resets += result.resets
       ns += result.ns
       events += result.replay.events
     }
 
-    func text(_ first: UInt64, _ seeds: UInt64, _ seconds: Double) -> String {
-      let which = seeds == 1 ? "seed \(first)" : "seeds \(first) to \(first &+ seeds - 1)"
+    func text(_ watch: Watch) -> String {
+      let seconds = watch.seconds
+      let what = watch.isInterrupted ? "interrupted, everything held until then" : "everything held"
+      let which = runs == 1 ? "seed \(first)" : "seeds \(first) to \(first &+ runs &- 1)"
       let speed = grouped(UInt64(Double(commands) / max(seconds, 1e-9)))
       return String(
-        format:
-          "%@: everything held: %@ commands, %@ events, %@ resets, %.3f s of virtual time in %.2f s (%@ commands/s)",
-        which, grouped(commands), grouped(events), grouped(resets), Double(ns) / 1e9, seconds, speed)
+        format: "%@: %@: %@ commands, %@ events, %@ resets, %.3f s of virtual time in %.2f s (%@ commands/s)",
+        which, what, grouped(commands), grouped(events), grouped(resets), Double(ns) / 1e9, seconds, speed)
     }
 
-    func jsonText(_ first: UInt64, _ seeds: UInt64, _ seconds: Double) -> String {
+    func jsonText(_ watch: Watch) -> String {
       let object: JSON = [
-        "first_seed": .integer(first), "seeds": .integer(seeds), "commands": .integer(commands),
-        "events": .integer(events), "resets": .integer(resets), "virtual_ns": .integer(ns), "seconds": .number(seconds),
+        "first_seed": .integer(first), "seeds": .integer(runs), "commands": .integer(commands),
+        "events": .integer(events), "resets": .integer(resets), "virtual_ns": .integer(ns),
+        "seconds": .number(watch.seconds), "interrupted": .boolean(watch.isInterrupted),
       ]
       return object.line
     }

@@ -596,6 +596,26 @@ test_interrupt() {
   expect_identical
 }
 
+test_simulate() {
+  local pid name
+  for name in a b; do expect_status 0 "$nvmepf" simulate --seed 1 --commands 20000 -o $name.nvpt; done
+  cmp a.nvpt b.nvpt || die "the same seed gives two traces"
+  expect_identical a.nvpt
+  "$nvmepf" simulate --seed 3 --seeds 2 --commands 500 --json >out 2>err || die "$(cat out err)"
+  [ "$(json 'd["first_seed"], d["seeds"], d["commands"] >= 1000, d["interrupted"]' <out)" = "3 2 True False" ] || die "$(cat out)"
+  (trap - INT; exec "$nvmepf" simulate --seed 1 --commands 100000000000 -o long.nvpt) >out 2>err &
+  pid=$!
+  until [ "$("$nvmepf" info long.nvpt --json 2>/dev/null | json 'd["chunks"]' 2>/dev/null)" -gt 2 ] 2>/dev/null; do
+    kill -0 $pid 2>/dev/null || die "it has ended: $(cat out err)"
+  done
+  kill -INT $pid
+  wait $pid
+  [ $? = 130 ] || die "not the status of who is interrupted: $(cat out err)"
+  grep -q '^seed 1: interrupted, everything held until then: ' out || die "$(cat out err)"
+  [ "$("$nvmepf" info long.nvpt --json | json 'd["complete"]')" = True ] || die "not complete"
+  expect_identical long.nvpt
+}
+
 test_interrupt_is_passed_on() {
   local pid
   (trap - INT; exec "$nvmepf" record -- sh -c ': >started; exec sleep 1000') 2>err &
