@@ -112,13 +112,19 @@ let package = Package(
       ],
       swiftSettings: settings),
     .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe"], swiftSettings: settings),
+    // Endpoints, recordings and their commands, put together.
+    .target(
+      name: "Service",
+      dependencies: [
+        "Text", "Analysis", "Backends", "CPlatform", "Control", "Device", "FioGuard", "Host", "NVMe", "Platform",
+        "Probe",
+        "Trace", "VFIOUser", .product(name: "Logging", package: "swift-log"),
+      ], swiftSettings: settings),
     .executableTarget(
       name: "nvmepf",
       dependencies: [
-        "Text", "EventTable", "Events", "Platform",
-        "CPlatform", "NVMe", "Target", "Backends", "Device", "Configuration", "Control", "Host", "Trace", "VFIOUser",
-        "Replay",
-        "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
+        "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
+        "Trace", "Replay", "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -129,6 +135,9 @@ let package = Package(
         "Simulation", "Trace",
       ],
       swiftSettings: settings),
+    .testTarget(
+      name: "ServiceTests",
+      dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace"], swiftSettings: settings),
     .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     // Reads the sources.
@@ -136,13 +145,14 @@ let package = Package(
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
       name: "HostTests",
-      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Trace", "VFIOUser"],
+      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace"],
       swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
       dependencies: [
         "Text", "Events", "Platform",
-        "Analysis", "CPlatform", "Host", "Backends", "Device", "NVMe", "Replay", "Target", "TestDisks", "Trace",
+        "Analysis", "CPlatform", "Host", "Backends", "Device", "NVMe", "Replay", "Service", "Target", "TestDisks",
+        "Trace",
         "VFIOUser",
       ],
       swiftSettings: settings),

@@ -5,7 +5,7 @@ import Storage
 import Target
 
 /// The backend of one namespace, switched on without an existential: it is asked for every command.
-package enum NamespaceBackend: BitwiseCopyable {
+public enum NamespaceBackend: BitwiseCopyable {
   /// Completes everything and keeps nothing: what remains is the front end.
   case null
   /// As null, but for the time that it takes.
@@ -16,7 +16,7 @@ package enum NamespaceBackend: BitwiseCopyable {
 }
 
 /// Blocks in memory. It does not own them.
-package struct MemoryBackend: BitwiseCopyable {
+public struct MemoryBackend: BitwiseCopyable {
   /// As many bytes as the namespace has, zero where nothing was written.
   let base: UnsafeMutableRawPointer
 
@@ -66,7 +66,7 @@ package struct MemoryBackend: BitwiseCopyable {
 }
 
 /// Draws how long a command takes.
-package struct ServiceTimer: BitwiseCopyable {
+public struct ServiceTimer: BitwiseCopyable {
   private let kind: Kind
   /// Where the generator is; shared by all copies.
   private let random: UnsafeMutablePointer<SeededGenerator>

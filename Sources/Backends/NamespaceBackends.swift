@@ -7,7 +7,7 @@ import Target
 /// What lies behind the namespaces of one engine, and the requests that are not done at once, by the engine's slots.
 ///
 /// The engine's thread owns it.
-package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
+public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
   private let time: Time
   /// By namespace identifier.
   private let backends: UnsafeMutablePointer<NamespaceBackend>
@@ -25,7 +25,7 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
   /// The engine waits for what it has abandoned.
   private var isSettling = false
 
-  package init(time: Time, storage: StorageHandover? = nil) {
+  public init(time: Time, storage: StorageHandover? = nil) {
     self.time = time
     self.storage = storage?.take()
     backends = .allocate(capacity: Int(Subsystem.namespacesLimit) + 1)
@@ -49,16 +49,16 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
   // MARK: Namespaces
 
   /// What lies behind a namespace, before it is attached.
-  package mutating func set(_ nsid: UInt32, _ backend: NamespaceBackend) {
+  public mutating func set(_ nsid: UInt32, _ backend: NamespaceBackend) {
     backends[Int(nsid)] = backend
     if case .storage(let device) = backend { devices[nsid] = device.takeUnretainedValue() }
   }
 
   /// Whether commands of a namespace that was detached are still under way: its identifier cannot be used again.
-  package func isBusy(_ nsid: UInt32) -> Bool { deferrals[Int(nsid)] > 0 }
+  public func isBusy(_ nsid: UInt32) -> Bool { deferrals[Int(nsid)] > 0 }
 
   /// A namespace was detached; what is under way in it goes on.
-  package mutating func remove(_ nsid: UInt32) {
+  public mutating func remove(_ nsid: UInt32) {
     guard let device = devices.removeValue(forKey: nsid) else { return }
     storage!.pointee.detach(device)
   }
@@ -67,11 +67,11 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   /// Tell the kernel of what backends were given in this pass.
   @inline(__always)
-  package func endPass() { storage?.pointee.kick() }
+  public func endPass() { storage?.pointee.kick() }
 
   /// Where a request's data lies on this side; nil where it is not kept.
   @inline(__always)
-  package mutating func data(of request: IORequest) -> UnsafeMutableRawPointer? {
+  public mutating func data(of request: IORequest) -> UnsafeMutableRawPointer? {
     switch backends[Int(request.nsid)] {
     case .storage: storage!.pointee.buffer(request.slot)
     case .null, .slow: nil
@@ -91,7 +91,7 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   /// - Returns: nil for a request that is not done at once.
   @inline(__always)
-  package mutating func execute(_ request: IORequest) -> Status? {
+  public mutating func execute(_ request: IORequest) -> Status? {
     switch request.nsid == .max ? .null : backends[Int(request.nsid)] {
     case .null:
       return request.nsid == .max ? flushAll(request) : .success
@@ -127,7 +127,7 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   /// The next request that has been done; `Controller.abandonedSlot` once everything that was abandoned has settled.
   @inline(__always)
-  package mutating func completion() -> (slot: Int32, status: Status)? {
+  public mutating func completion() -> (slot: Int32, status: Status)? {
     let next: (slot: Int32, status: Status)
     if !delays.isEmpty, let slot = delays.next(nowNs: time.monotonicNs()) {
       next = (slot, .success)
@@ -142,7 +142,7 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
   }
 
   /// A request whose service time runs has not begun, nor has one that waits in the kernel for a worker.
-  package mutating func cancel(_ request: IORequest) -> Bool {
+  public mutating func cancel(_ request: IORequest) -> Bool {
     // A flush of all may have flushed some.
     guard request.nsid != .max else { return false }
     let isCancelled =
@@ -158,10 +158,10 @@ package struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   /// A request's data are not needed any more.
   @inline(__always)
-  package func release(_ request: IORequest) { storage?.pointee.release(request.slot) }
+  public func release(_ request: IORequest) { storage?.pointee.release(request.slot) }
 
   /// No completion of what is under way may come.
-  package mutating func abandonAll() {
+  public mutating func abandonAll() {
     delays.removeAll()
     deferrals.update(repeating: 0, count: Int(Subsystem.namespacesLimit) + 1)
     storage?.pointee.abandonAll()

@@ -6,10 +6,10 @@ import Synchronization
 import Target
 
 /// A namespace with what lies behind it: it owns the memory, the file or the device.
-package final class OpenNamespace: @unchecked Sendable {
-  package let configuration: NamespaceConfiguration
-  package let namespace: Namespace
-  package let backend: NamespaceBackend
+public final class OpenNamespace: @unchecked Sendable {
+  public let configuration: NamespaceConfiguration
+  public let namespace: Namespace
+  public let backend: NamespaceBackend
   private let device: StorageDevice?
   private let memory: NamespaceMemory?
   private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
@@ -19,16 +19,16 @@ package final class OpenNamespace: @unchecked Sendable {
   private static let openingMs = 10_000
 
   /// What files and devices need, or why there can be none.
-  package typealias Storage = Result<StorageHandover, StorageError>
+  public typealias Storage = Result<StorageHandover, StorageError>
 
   /// How a namespace is prepared, which may take long.
-  package struct Preparation {
+  public struct Preparation {
     /// Told how far memory is prepared, in bytes; nil where it is taken only as it is written.
     let prefaulting: ((Int, Int) -> Void)?
     /// Whether the process or the endpoint is to end.
     let isInterrupted: @Sendable () -> Bool
 
-    package init(
+    public init(
       prefaulting: ((Int, Int) -> Void)? = nil, isInterrupted: @escaping @Sendable () -> Bool = { false }
     ) {
       self.prefaulting = prefaulting
@@ -36,7 +36,7 @@ package final class OpenNamespace: @unchecked Sendable {
     }
   }
 
-  package init(
+  public init(
     _ configuration: NamespaceConfiguration, _ storage: Storage, _ preparation: Preparation = Preparation()
   ) throws(EndpointError) {
     self.configuration = configuration

@@ -185,7 +185,7 @@ struct StorageRequests: ~Copyable {
 }
 
 /// Carries storage requests to the thread that will own them.
-package final class StorageHandover: @unchecked Sendable {
+public final class StorageHandover: @unchecked Sendable {
   private var requests: StorageRequests?
 
   /// Whether commands can be passed through to NVMe devices.
@@ -198,7 +198,7 @@ package final class StorageHandover: @unchecked Sendable {
   }
 
   /// - Returns: why there can be no files and devices where it fails.
-  package static func make(maxTransferBytes: UInt32) -> OpenNamespace.Storage {
+  public static func make(maxTransferBytes: UInt32) -> OpenNamespace.Storage {
     do throws(StorageError) { return .success(try StorageHandover(maxTransferBytes: maxTransferBytes)) } catch {
       return .failure(error)
     }

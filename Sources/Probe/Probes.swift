@@ -269,7 +269,6 @@ public final class Probes: @unchecked Sendable {
       case .refused(let refusal): throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
       }
     }
-    countCosts()
   }
 
   /// Emit `measuredEvents` events on the CPU that this thread runs on.

@@ -20,6 +20,26 @@ public struct ReplayResult: Sendable {
   }
 }
 
+extension ReplayResult {
+  /// Replay every engine's stream of a trace, to the first divergence; nothing where it has none.
+  public init(replaying reader: TraceReader) throws(TraceError) {
+    self.init()
+    for (id, chunks) in reader.streams where id.source == .engine && divergence == nil {
+      do throws(TraceError) {
+        var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
+        add(try replayer.run())
+      } catch { throw TraceError(error.kind, "\(reader.path): \(error.description)") }
+    }
+  }
+
+  /// And what another replay found.
+  public mutating func add(_ other: ReplayResult) {
+    commands += other.commands
+    events += other.events
+    divergence = divergence ?? other.divergence
+  }
+}
+
 /// Replays one engine stream: recorded inputs into the engine, its outputs against the recorded ones, and its state
 /// against every checkpoint.
 public struct Replayer: ~Copyable {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Configuration
 import Device
+import Service
 import Target
 
 /// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
@@ -152,7 +153,9 @@ struct EndpointOptions: ParsableArguments {
     }
   }
 
-  var keeping: Session.Keeping { Session.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full) }
+  var keeping: ServedEndpoint.Keeping {
+    ServedEndpoint.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full)
+  }
 
   /// What the configuration file says, else the options.
   /// - Parameter place: what tells the endpoint from others of the machine without `--id`; nil where there are none.

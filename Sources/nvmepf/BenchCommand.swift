@@ -1,13 +1,12 @@
 import ArgumentParser
 import CPlatform
-import Device
 import Foundation
 import Host
 import Platform
 import Replay
+import Service
 import Text
 import Trace
-import VFIOUser
 
 struct BenchCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -37,7 +36,8 @@ struct BenchCommand: ParsableCommand {
   }
 
   func run() throws {
-    var rows: [BenchRow] = try kernel ? ProbeBench(turns: turns, seconds: seconds).run() : []
+    sweepLeftovers()
+    var rows: [BenchRow] = try kernel ? measureProbes() : []
     for (backend, depth) in kernel ? [] : [("null", 1), ("null", 32), ("memory", 32)] {
       rows += try measure(backend, depth)
     }
@@ -46,7 +46,7 @@ struct BenchCommand: ParsableCommand {
       print(object.line)
       return
     }
-    print("\(BenchCommand.machine()); nvmepf \(Nvmepf.configuration.version); \(turns) turns of \(seconds) s\n")
+    print("\(BenchCommand.machine()); nvmepf \(productVersion); \(turns) turns of \(seconds) s\n")
     print(BenchRow.heading)
     for row in rows { print(row.line) }
   }
@@ -89,16 +89,34 @@ struct BenchCommand: ParsableCommand {
     ]
   }
 
+  /// Events a second, the figure to reach.
+  private static let probeRate = 2e6
+
+  private func measureProbes() throws(Failure) -> [BenchRow] {
+    var cost = Samples()
+    var throughput = Samples()
+    var lost: UInt64 = 0
+    var unpaced = Samples()
+    for _ in 0..<turns {
+      let paced = try ProbeTurn(rate: BenchCommand.probeRate, seconds: seconds)
+      cost.add(paced.nsPerEvent)
+      throughput.add(paced.eventsPerSecond)
+      lost += paced.lost
+      unpaced.add(try ProbeTurn(rate: nil, seconds: seconds).eventsPerSecond)
+    }
+    return [
+      BenchRow("kernel probe, in the kernel", "ns an event", cost, goal: "<= 200"),
+      BenchRow("kernel events into a file, at 2 M/s", "events/s", throughput, goal: ">= 2,000,000"),
+      BenchRow("  events lost", "events", Samples([Double(lost)]), goal: "0"),
+      BenchRow("  as fast as they come, the rest is lost", "events/s", unpaced),
+    ]
+  }
+
   private static func replaySpeed(_ reader: TraceReader) throws -> Double {
     let begin = Clock.monotonicNs()
-    var commands: UInt64 = 0
-    for (id, chunks) in reader.streams where id.source == .engine {
-      var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
-      let result = try replayer.run()
-      if let divergence = result.divergence { throw Failure(description: "\(divergence)", status: 1) }
-      commands += result.commands
-    }
-    return Double(commands) / Double(Clock.monotonicNs() - begin) * 1e9
+    let result = try ReplayResult(replaying: reader)
+    if let divergence = result.divergence { throw Failure(description: "\(divergence)", status: 1) }
+    return Double(result.commands) / Double(Clock.monotonicNs() - begin) * 1e9
   }
 
   private static func machine() -> String {
@@ -106,48 +124,6 @@ struct BenchCommand: ParsableCommand {
     let line = text.split(separator: "\n").first { $0.hasPrefix("model name") } ?? "model name: unknown processor"
     let model = line.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
     return "\(model), \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores"
-  }
-}
-
-/// An endpoint on core 0, and a host in a process of its own on core 1, for one stretch of time.
-private struct BenchTurn {
-  let backend: String
-  let depth: Int
-  let seconds: Double
-  let output: Session.Output
-
-  /// More than any cache, and soon written once.
-  private static let memoryBytes: UInt64 = 256 << 20
-
-  init(_ backend: String, _ depth: Int, _ seconds: Double, _ output: Session.Output) {
-    (self.backend, self.depth, self.seconds, self.output) = (backend, depth, seconds, output)
-  }
-
-  /// - Returns: nanoseconds a command.
-  func run() throws -> Double {
-    var configuration = EndpointConfiguration(
-      backend: backend == "memory" ? .memory(bytes: BenchTurn.memoryBytes) : .null(bytes: 1 << 30, serviceTime: .none),
-      ioQueuesMax: 1)
-    configuration.core = 0
-    let session = try Session(configuration, socketPath: nil, output: output, command: ["bench"])
-    try session.start()
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/proc/self/exe")
-    process.arguments = ["bench-host", "--iodepth", "\(depth)", "--seconds", "\(seconds)"]
-    if backend == "memory" { process.arguments?.append("--fill") }
-    var environment = ProcessInfo.processInfo.environment
-    for (key, value) in session.environment { environment[key] = value }
-    process.environment = environment
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    try process.run()
-    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
-    try session.finish()
-    guard let ns = Double(output.trimmingCharacters(in: .whitespacesAndNewlines)) else {
-      throw Failure(description: "the benchmark's host failed", status: 1)
-    }
-    return ns
   }
 }
 

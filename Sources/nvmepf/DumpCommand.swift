@@ -2,6 +2,7 @@ import ArgumentParser
 import EventTable
 import Events
 import Foundation
+import Service
 import Text
 import Trace
 
@@ -11,7 +12,7 @@ struct DumpCommand: ParsableCommand {
     abstract: "Print the events of a trace in time order, one per line.",
     discussion: "Times are nanoseconds since the trace began; --from and --to also take us, ms\nand s: --from 1.5ms.")
 
-  @OptionGroup var file: TraceFile
+  @OptionGroup var file: TraceArgument
 
   @Option(help: "Only events of this queue.")
   var qid: UInt16?

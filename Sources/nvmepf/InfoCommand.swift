@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Service
 import Text
 import Trace
 
@@ -8,7 +9,7 @@ struct InfoCommand: ParsableCommand {
     commandName: "info", abstract: "Show what a trace holds and whether it is complete.",
     discussion: "Verifies the checksum of every chunk.")
 
-  @OptionGroup var file: TraceFile
+  @OptionGroup var file: TraceArgument
 
   @Flag(help: "Print one JSON object.")
   var json = false

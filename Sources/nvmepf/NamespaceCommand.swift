@@ -2,6 +2,7 @@ import ArgumentParser
 import Configuration
 import Control
 import Foundation
+import Service
 import Text
 import Trace
 

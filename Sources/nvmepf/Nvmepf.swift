@@ -2,6 +2,7 @@ import ArgumentParser
 import CPlatform
 import FioGuard
 import Glibc
+import Service
 import Text
 
 @main
@@ -14,7 +15,7 @@ struct Nvmepf: ParsableCommand {
         nvmepf replay
         nvmepf report
       """,
-    version: "0.1.0",
+    version: productVersion,
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DumpCommand.self, SimulateCommand.self,
@@ -79,42 +80,6 @@ struct Nvmepf: ParsableCommand {
     complain(oneLine(message(for: error), else: "\(error)"))
     Glibc.exit(2)
   }
-}
-
-/// What ends a command with a line of text, seldom several.
-struct Failure: Error, CustomStringConvertible {
-  let lines: [String]
-  var status: Int32 = 2
-
-  init(lines: [String], status: Int32 = 2) {
-    self.lines = lines
-    self.status = status
-  }
-
-  init(description: String, status: Int32 = 2) { self.init(lines: [description], status: status) }
-
-  var description: String { lines.joined(separator: "\n") }
-
-  /// Run `body`, and turn what it throws into a failure with the same text.
-  static func wrap<Result, Cause: Error & CustomStringConvertible>(
-    _ body: () throws(Cause) -> Result
-  ) throws(Failure) -> Result {
-    do throws(Cause) { return try body() } catch { throw Failure(description: error.description) }
-  }
-}
-
-/// One line on standard error about a fault. Its text may name anything from outside.
-func complain(_ text: String) { Journal.shared.write(text.faultLine) }
-
-/// To standard error, where it does not mix with what a script reads. What a terminal would obey is escaped.
-func tell(_ text: String) { Journal.shared.write(text.printableLines + "\n") }
-
-/// In place of the terminal's last line; "" leaves it empty.
-func showProgress(_ text: String) { Journal.shared.add("\r\u{1b}[K" + text.printable()) }
-
-extension String {
-  /// This text as a line about a fault.
-  var faultLine: String { "nvmepf: \(printable())\n" }
 }
 
 /// To standard output, with what a terminal would obey escaped. It has the signature of Swift's own and so takes its place in

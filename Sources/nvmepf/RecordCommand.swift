@@ -1,12 +1,9 @@
 import ArgumentParser
-import Device
-import Events
 import Foundation
 import Host
 import Platform
 import Probe
-import Target
-import Trace
+import Service
 
 extension Workload.Pattern: ExpressibleByArgument {}
 
@@ -119,36 +116,27 @@ struct RecordCommand: ParsableCommand {
   }
 
   func run() throws {
+    guard !kernel.kernel || kernel.engine else { return try recordKernel() }
     let recorded = recorded
-    if kernel.kernel && !kernel.engine {
-      if let name = command.first { try Child.check(name) }
-      return try recordKernel()
-    }
     try recorded.check()
     let configuration = try endpoint.configuration()
+    let jobs = rw.map(self.jobs(for:))
     // A recording that fails to start keeps the previous trace.
-    if rw != nil { try checkWorkload(configuration) }
+    try jobs?.check(configuration)
     let probes = try !kernel.kernel ? nil : Failure.wrap { () throws(ProbeError) in try Probes(kernel.probes) }
     OwnProcess.prepare()
-    let session = try Session(
-      configuration, keeping: endpoint.keeping, socketPath: nil, output: .trace(output),
+    sweepLeftovers()
+    let served = try ServedEndpoint(
+      configuration, keeping: endpoint.keeping, output: .trace(output),
       command: command.isEmpty ? CommandLine.arguments : command, logLevel: log.level)
-    try session.start()
-    var status: Int32 = 0
-    var failure: Failure?
-    do throws(Failure) {
-      if let probes { try session.record(probes, subsystem: endpoint.subsystem) }
-      status =
-        command.isEmpty
-        ? try runWorkload(session)
-        : try run(recorded.start(session, keepsData: configuration.keepsData, timeout: timeout), Watch(session))
-    } catch { failure = error }
-    Watch(session).end()
-    do throws(Failure) { try session.finish() } catch {
-      failure = failure ?? error
+    try served.start()
+    let (status, failure) = served.record { watch throws(Failure) in
+      if let probes { try served.record(probes, subsystem: endpoint.subsystem) }
+      if let jobs { return jobs.run(on: served, watch) }
+      return try recorded.start(served, keepsData: configuration.keepsData, timeout: timeout).wait(watch)
     }
-    summarise(session.progressLine(isEnd: true), isDiscarded: session.isDiscarded)
-    if !command.isEmpty, status == 0, failure == nil, session.recorder?.progress.commands == 0 {
+    summarise(served, isDiscarded: served.isDiscarded)
+    if !command.isEmpty, status == 0, failure == nil, served.commands == 0 {
       complain(
         "the endpoint received no commands: fio is redirected to it, other hosts connect to the vfio-user socket in "
           + "NVMEPF_SOCKET")
@@ -157,148 +145,53 @@ struct RecordCommand: ParsableCommand {
     if status != 0 { throw ExitCode(status) }
   }
 
-  /// The workload fits the endpoint, as far as that is known before there is one.
-  private func checkWorkload(_ configuration: EndpointConfiguration) throws(Failure) {
-    let subsystem = configuration.subsystem
-    let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
-    let block: UInt64 = 1 << UInt64(configuration.namespaces.first?.blockShift ?? 9)
-    guard numjobs <= queues else {
-      throw Failure(description: "--numjobs \(numjobs): a job needs a queue, and the endpoint has \(queues)")
-    }
-    guard iodepth < entries else {
-      throw Failure(description: "--iodepth \(iodepth): a queue has room for \(entries - 1) commands")
-    }
-    guard bs.bytes > 0, bs.bytes % block == 0, bs.bytes <= subsystem.maxTransferBytes else {
-      throw Failure(
-        description:
-          "--bs \(bs.bytes): a command moves a multiple of \(block) bytes, \(subsystem.maxTransferBytes) at most (--mdts)"
-      )
-    }
-  }
-
-  // MARK: The kernel
-
   private func recordKernel() throws {
+    let recorded = recorded
+    try recorded.checkName()
     OwnProcess.prepare()
+    sweepLeftovers()
     var notes: [(String, String)] = []
     if let pairs = kernel.measureOverhead {
-      let overhead = try measureOverhead(pairs)
+      guard !command.isEmpty else { throw Failure(description: "--measure-overhead needs a command after --") }
+      let overhead = try ProbeOverhead(of: recorded, pairs: pairs, kernel.probes, subsystem: endpoint.subsystem)
       tell("nvmepf: \(overhead)")
-      notes = [("overhead", overhead)]
+      notes = [("overhead", "\(overhead)")]
     }
-    let session = try KernelSession(
-      kernel, subsystem: endpoint.subsystem, output: output, command: command.isEmpty ? CommandLine.arguments : command,
-      notes: notes)
-    var status: Int32 = 0
-    var failure: Failure?
-    let watch = Watch(session)
-    do throws(Failure) {
-      if command.isEmpty {
-        let end = runtime.map { Clock.monotonicNs() + UInt64($0 * 1e9) }
-        tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
-        while end.map({ Clock.monotonicNs() < $0 }) ?? true {
-          if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding { break }
-          watch.show()
-        }
-        OwnProcess.endAtNextSignal()
-      } else {
-        status = try run(Child(recorded.words), watch)
-      }
-    } catch { failure = error }
-    watch.end()
-    do throws(Failure) { try session.finish() } catch {
-      failure = failure ?? error
+    let recording = try KernelRecording(
+      kernel.probes, subsystem: endpoint.subsystem, output: output,
+      command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
+    let (status, failure) = recording.record { watch throws(Failure) in
+      if !command.isEmpty { return try Child(recorded.words).wait(watch) }
+      tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
+      OwnProcess.waitForEnd(within: runtime, watch)
+      return 0
     }
-    summarise(session.progressLine, isDiscarded: session.isDiscarded)
+    summarise(recording, isDiscarded: recording.isDiscarded)
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
   }
 
-  /// Run the command without and with probes, in turn.
-  private func measureOverhead(_ pairs: Int) throws -> String {
-    guard !command.isEmpty else { throw Failure(description: "--measure-overhead needs a command after --") }
-    let folder = try RecordingDirectory.scratch()
-    defer { folder.remove() }
-    let path = folder.file("overhead.nvpt")
-    func seconds(_ isRecorded: Bool) throws -> Double {
-      let session =
-        try isRecorded ? KernelSession(kernel, subsystem: endpoint.subsystem, output: path, command: command) : nil
-      let begin = Clock.monotonicNs()
-      let status: Int32
-      do { status = try run(Child(recorded.words), Watch("measuring what the probes cost")) } catch {
-        try? session?.finish()
-        throw error
-      }
-      let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
-      try session?.finish()
-      guard status == 0 else { throw Failure(description: "\(command[0]) ended with status \(status)", status: status) }
-      return elapsed
-    }
-    var costs: [Double] = []
-    for _ in 0..<pairs {
-      let off = try seconds(false)
-      costs.append(try seconds(true) / off - 1)
-    }
-    let mean = costs.reduce(0, +) / Double(pairs)
-    let deviation = (costs.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / Double(pairs - 1)).squareRoot()
-    let interval = 1.96 * deviation / Double(pairs).squareRoot()
-    return String(
-      format: "with probes the command takes %.1f %% longer (± %.1f, 95 %% of %d pairs)", 100 * mean, 100 * interval,
-      pairs)
-  }
-
-  // MARK: A command
-
   /// The command, as it was typed.
   private var recorded: RecordedCommand {
-    RecordedCommand(lastWords: command.count, allowsRealDevices: allowRealDevices)
-  }
-
-  /// Wait until the command has ended. A second signal kills it, a third ends this process.
-  /// - Returns: its exit status.
-  private func run(_ child: Child, _ watch: Watch) throws(Failure) -> Int32 {
-    var firstNs: UInt64?
-    while true {
-      if let status = try child.exitStatus() { return status }
-      if let arrival = OwnProcess.nextArrival(withinMs: 200), arrival.isEnding {
-        if let firstNs, arrival.isRepeatable, Clock.monotonicNs() - firstNs >= OwnProcess.requestNs {
-          kill(child.pid, SIGKILL)
-          OwnProcess.endAtNextSignal()
-        } else {
-          // The terminal sends its Ctrl-C to the command too: it ends by itself, and the recording after it.
-          if arrival.isSent { kill(child.pid, arrival.signal) }
-          firstNs = firstNs ?? Clock.monotonicNs()
-        }
-      }
-      watch.show()
+    let all = CommandLine.unsafeArgv
+    let count = Int(CommandLine.argc)
+    // As bytes: a file's name need not be text.
+    let words = ((count - command.count)..<count).map {
+      [UInt8](UnsafeRawBufferPointer(start: all[$0]!, count: strlen(all[$0]!)))
     }
+    return RecordedCommand(words, allowsRealDevices: allowRealDevices)
   }
 
-  // MARK: The built-in workload
-
-  private func runWorkload(_ session: Session) throws(Failure) -> Int32 {
+  private func jobs(for pattern: Workload.Pattern) -> Jobs {
     let workload = Workload(
-      pattern: rw!, blockBytes: Int(clamping: bs.bytes), depth: iodepth,
+      pattern: pattern, blockBytes: Int(clamping: bs.bytes), depth: iodepth,
       length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
-    let jobs = Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9))
-    jobs.start(session)
-    let watch = Watch(session)
-    while !jobs.areDone {
-      if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding {
-        jobs.stop()
-        OwnProcess.endAtNextSignal()
-      }
-      watch.show()
-    }
-    if let failures = jobs.failures { complain(failures) }
-    return jobs.status
+    return Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9))
   }
 
-  // MARK: The end
-
-  private func summarise(_ line: String, isDiscarded: Bool) {
+  private func summarise(_ recording: any Watched, isDiscarded: Bool) {
     guard !isDiscarded else { return tellOfDiscarded(output) }
-    tell("nvmepf: recorded \(line)")
+    tell("nvmepf: recorded \(recording.progressLine(isEnd: true))")
     if endpoint.flightRecorder != nil,
       let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64
     {
@@ -312,36 +205,4 @@ struct RecordCommand: ParsableCommand {
 /// The recording at `path` ended without a command, and a previous trace is there.
 func tellOfDiscarded(_ path: String) {
   tell("nvmepf: nothing was recorded; \(path) stays as it was")
-}
-
-/// What is being recorded, to whom looks on.
-protocol Watched: AnyObject {
-  var progressLine: String { get }
-  /// Why nothing is recorded any more; told once.
-  func takeTrouble() -> String?
-}
-
-/// Shows how a recording comes on, where somebody looks, and tells of its trouble at once.
-struct Watch {
-  private let watched: (any Watched)?
-  private let text: String
-  private let isTerminal = isatty(STDERR_FILENO) == 1
-
-  init(_ watched: any Watched) { (self.watched, text) = (watched, "") }
-
-  /// There is nothing to see but that something is done.
-  init(_ text: String) { (watched, self.text) = (nil, text) }
-
-  func show() {
-    if let trouble = watched?.takeTrouble() {
-      end()
-      complain(trouble)
-    }
-    guard isTerminal else { return }
-    showProgress(watched?.progressLine ?? text)
-  }
-
-  func end() {
-    if isTerminal { showProgress("") }
-  }
 }

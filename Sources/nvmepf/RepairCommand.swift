@@ -1,4 +1,5 @@
 import ArgumentParser
+import Service
 import Trace
 
 struct RepairCommand: ParsableCommand {
@@ -6,7 +7,7 @@ struct RepairCommand: ParsableCommand {
     commandName: "repair",
     abstract: "Close a trace whose recorder was killed, with every intact chunk and the events left in its rings.")
 
-  @OptionGroup var file: TraceFile
+  @OptionGroup var file: TraceArgument
 
   @Option(name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it).")
   var output: String?

@@ -3,6 +3,7 @@ import ArgumentParser
 import Foundation
 import Platform
 import Replay
+import Service
 import Text
 import Trace
 
@@ -21,7 +22,7 @@ struct ReplayCommand: ParsableCommand {
       replayed or compared.
       """)
 
-  @OptionGroup var file: TraceFile
+  @OptionGroup var file: TraceArgument
 
   @Option(help: ArgumentHelp("Replay this many times.", valueName: "number"))
   var `repeat` = 1
@@ -47,10 +48,7 @@ struct ReplayCommand: ParsableCommand {
     var total = ReplayResult()
     let begin = Clock.monotonicNs()
     for _ in 0..<`repeat` where total.divergence == nil {
-      let result = try replay(reader)
-      total.commands += result.commands
-      total.events += result.events
-      total.divergence = result.divergence
+      total.add(try Failure.wrap { () throws(TraceError) in try ReplayResult(replaying: reader) })
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     print(json ? jsonText(total, seconds, reader) : text(total, seconds, reader))
@@ -61,19 +59,14 @@ struct ReplayCommand: ParsableCommand {
   // MARK: The kernel's driver
 
   private func replayDriver(_ reader: TraceReader) throws {
-    let controllers = try Failure.wrap { () throws(TraceError) in try KernelController.all(in: reader) }
-    guard let busiest = controllers.first else {
+    guard let chosen = try KernelController.choose(controller, in: reader).chosen else {
       throw Failure(
-        description: controller == nil
-          ? "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay"
-          : "\(file.path) is no recording of the kernel: its one engine is replayed without --controller")
+        description:
+          "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
     }
-    let chosen = controller ?? busiest.controller
-    guard controllers.contains(where: { $0.controller == chosen }) else {
-      let all = controllers.map { "\($0.controller)" }.joined(separator: ", ")
-      throw Failure(description: "there is no controller \(chosen) in \(file.path), only \(all)")
+    let result = try Failure.wrap { () throws(TraceError) in
+      try DriverReplay(reader, controller: chosen.controller).run()
     }
-    let result = try Failure.wrap { () throws(TraceError) in try DriverReplay(reader, controller: chosen).run() }
     if result.verdict == .nothingToCompare, result.commands == 0 {
       throw Failure(
         description:
@@ -155,30 +148,6 @@ struct ReplayCommand: ParsableCommand {
   }
 
   // MARK: Our endpoint
-
-  private func replay(_ reader: TraceReader) throws(Failure) -> ReplayResult {
-    var total = ReplayResult()
-    for (id, chunks) in reader.streams where id.source == .engine {
-      let path = file.path
-      let result: ReplayResult
-      do throws(TraceError) {
-        var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
-        result = try replayer.run()
-      } catch {
-        throw Failure(description: "\(path): \(error.description)")
-      }
-      total.commands += result.commands
-      total.events += result.events
-      if result.divergence != nil {
-        total.divergence = result.divergence
-        break
-      }
-    }
-    guard total.events > 0 else {
-      throw Failure(description: "\(file.path) holds no engine's events: there is nothing to replay")
-    }
-    return total
-  }
 
   private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
     let count = "\(grouped(result.commands)) commands, \(grouped(result.events)) events"

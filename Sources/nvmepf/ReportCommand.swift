@@ -1,7 +1,7 @@
 import Analysis
 import ArgumentParser
-import Events
 import Report
+import Service
 import Text
 import Trace
 
@@ -26,7 +26,7 @@ struct ReportCommand: ParsableCommand {
         reap       until the host's head doorbell takes the entry
       """)
 
-  @OptionGroup var file: TraceFile
+  @OptionGroup var file: TraceArgument
 
   @Flag(help: "Print one JSON object.")
   var json = false
@@ -43,44 +43,22 @@ struct ReportCommand: ParsableCommand {
   func run() throws {
     let reader = try file.openTolerantly()
     let subject = try subject(of: reader)
-    let summary = try Failure.wrap { () throws(TraceError) in try ReportCommand.analyse(reader, by, subject) }
+    let summary = try Failure.wrap { [by] () throws(TraceError) in try Summary(of: reader, subject, by: by) }
     print(json ? Report.json(summary) : Report.text(summary))
   }
 
   private func subject(of reader: TraceReader) throws(Failure) -> Subject {
-    let controllers = try Failure.wrap { () throws(TraceError) in try KernelController.all(in: reader) }
-    if let controller {
-      guard controllers.contains(where: { $0.controller == controller }) else {
-        let known = controllers.map { "\($0.controller)" }.joined(separator: ", ")
-        throw Failure(
-          description: "there is no controller \(controller) of the kernel's target in this trace"
-            + (known.isEmpty ? "" : ", only \(known)"))
-      }
-      return .controller(controller)
-    }
-    if reader.chunks.contains(where: { $0.header.id.source == .engine }) { return .endpoint }
-    guard let busiest = controllers.first else { return .endpoint }
+    let engines = reader.chunks.contains { $0.header.id.source == .engine }
+    if controller == nil, engines { return .endpoint }
+    let (chosen, others) = try KernelController.choose(controller, in: reader)
+    guard let chosen else { return .endpoint }
     // What belongs to no controller has no name.
-    let others = controllers.dropFirst().filter { !$0.nqn.isEmpty }
-    if !json, !others.isEmpty {
-      let others = others.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")
-      let nqn = busiest.nqn.printable()
-      tell("nvmepf: this is about controller \(busiest.controller) (\(nqn)); --controller for \(others)")
+    let named = others.filter { !$0.nqn.isEmpty }
+    if controller == nil, !json, !named.isEmpty {
+      let others = named.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")
+      let nqn = chosen.nqn.printable()
+      tell("nvmepf: this is about controller \(chosen.controller) (\(nqn)); --controller for \(others)")
     }
-    return .controller(busiest.controller)
-  }
-
-  static func analyse(_ reader: TraceReader, _ grouping: Grouping?, _ subject: Subject = .endpoint) throws(TraceError)
-    -> Summary
-  {
-    var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
-    var events = try MergedEvents(reader)
-    while let (record, id) = try events.next() {
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: record.tail)
-    }
-    var summary = analyzer.summary()
-    let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }
-    summary.hostClockBoundNs = bound.flatMap { Double($0.value) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }
-    return summary
+    return .controller(chosen.controller)
   }
 }

@@ -1,6 +1,6 @@
 import ArgumentParser
 import Foundation
-import Glibc
+import Service
 
 struct ServeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -40,23 +40,20 @@ struct ServeCommand: ParsableCommand {
 
   func run() throws {
     OwnProcess.prepare()
-    let session = try Session(
+    sweepLeftovers()
+    let served = try ServedEndpoint(
       endpoint.configuration(place: URL(fileURLWithPath: socket).standardizedFileURL.path), keeping: endpoint.keeping,
-      socketPath: socket,
-      output: record.map { .trace($0) } ?? .none,
-      command: CommandLine.arguments, logLevel: log.level)
-    try session.start()
+      socketPath: socket, output: record.map { .trace($0) } ?? .none, command: CommandLine.arguments,
+      logLevel: log.level)
+    try served.start()
     tell("nvmepf: serving on \(socket); Ctrl-C ends it")
-    let watch = Watch(session)
-    while true {
-      if let arrival = OwnProcess.nextArrival(withinMs: 500), arrival.isEnding { break }
-      if record != nil { watch.show() }
+    let (_, failure) = served.record { watch in
+      OwnProcess.waitForEnd(within: nil, record == nil ? nil : watch)
+      return 0
     }
-    OwnProcess.endAtNextSignal()
-    watch.end()
-    try session.finish()
+    if let failure { throw failure }
     guard let record else { return }
-    if session.isDiscarded { return tellOfDiscarded(record) }
+    if served.isDiscarded { return tellOfDiscarded(record) }
     tell("nvmepf: wrote \(record); now: nvmepf report \(record)")
   }
 }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Endpoint
 import Foundation
 import Platform
+import Service
 import Simulation
 import Text
 import Trace
@@ -111,17 +112,16 @@ struct SimulateCommand: ParsableCommand {
   }
 
   private func fail(_ seed: UInt64, _ failure: String, _ total: Totals) throws -> Never {
-    let version = Nvmepf.configuration.version
     if json {
       let object: JSON = [
-        "failure": .string(failure), "seed": .integer(seed), "version": .string(version),
+        "failure": .string(failure), "seed": .integer(seed), "version": .string(productVersion),
         "repeat": .string(repetition(seed)), "trace": .string(path(seed)),
       ]
       print(object.line)
     }
     throw Failure(
       lines: [
-        "seed \(seed): \(failure)", "version \(version), to repeat it: \(repetition(seed))",
+        "seed \(seed): \(failure)", "version \(productVersion), to repeat it: \(repetition(seed))",
         "its trace: \(path(seed))",
       ], status: 1)
   }

@@ -360,7 +360,7 @@ extension Conformance {
         let log = try rig.logPage(1).bytes
         #expect(log.integer(UInt64.self, at: 0) == counts.errors)
       } inspect: { reader in
-        let summary = try Conformance.summarise(reader)
+        let summary = try Summary(of: reader)
         #expect(summary.io.commands == counts.reads + counts.writes + counts.errors)
         #expect(summary.io.bytesToHost == counts.reads * 4096 && summary.io.bytesFromHost == counts.writes * 4096)
         #expect(summary.io.failed == counts.errors)
@@ -376,18 +376,5 @@ extension Conformance {
         if !isGood { errors += 1 } else if opcode == .read { reads += 1 } else { writes += 1 }
       }
     }
-  }
-}
-
-extension Conformance {
-  /// As `nvmepf report` sees the trace.
-  static func summarise(_ reader: TraceReader) throws -> Summary {
-    var analyzer = StageAnalyzer(grouping: nil)
-    var events = try MergedEvents(reader)
-    while let (record, id) = try events.next() {
-      let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-    }
-    return analyzer.summary()
   }
 }

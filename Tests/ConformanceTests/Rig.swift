@@ -4,12 +4,12 @@ import Host
 import NVMe
 import Platform
 import Replay
+import Service
 import Synchronization
 import Target
 import Testing
 import Text
 import Trace
-import VFIOUser
 
 @testable import Device
 
@@ -31,73 +31,24 @@ func withEndpoint(
   _ configuration: EndpointConfiguration = endpoint(), _ body: (Rig) throws -> Void,
   inspect: (TraceReader) throws -> Void = { _ in }
 ) throws {
-  let recording = try RecordedEndpoint(configuration)
-  let rig = try Rig(recording)
+  let trace = NSTemporaryDirectory() + "/nvmepf-\(TraceID.random()).nvpt"
+  defer { unlink(trace) }
+  let endpoint = try ServedEndpoint(configuration, output: .trace(trace), logLevel: .critical)
   do {
+    try endpoint.start()
+    let rig = try Rig(endpoint)
+    defer { rig.leave() }
     try body(rig)
   } catch {
-    rig.leave()
-    _ = try? recording.finish { _ in }
+    try? endpoint.finish()
     throw error
   }
-  rig.leave()
-  let divergence = try recording.finish(inspect)
-  #expect(divergence == nil, "the recording does not replay: \(divergence ?? "")")
-}
-
-/// An endpoint that is served on a socket and recorded into a trace.
-final class RecordedEndpoint {
-  let function: EndpointFunction
-  let socket: String
-  let trace: String
-  private let server: Server
-  private let serving: WorkerThread
-  private let recorder: RecorderThread
-  private let directory: RecordingDirectory
-
-  private static let scale = TickScale.measure()
-
-  init(_ configuration: EndpointConfiguration) throws {
-    let id = TraceID.random()
-    trace = NSTemporaryDirectory() + "/nvmepf-\(id).nvpt"
-    directory = try RecordingDirectory(creating: id, tracePath: trace, ringBytes: 16 << 20)
-    socket = directory.path + "/socket"
-    let ring = try Ring(
-      creating: directory.path + "/engine-0.ring", capacity: 1 << 17, source: .engine, stream: 0, traceID: id)
-    recorder = try RecorderThread(
-      TraceWriter(
-        path: trace, id: id, scale: RecordedEndpoint.scale, metadata: [], directory: directory, options: .init()))
-    let recording = EndpointRecording(ring: ring, ticksPerSecond: RecordedEndpoint.scale.ticksPerSecond)
-    let function = try EndpointFunction(configuration, recording: recording)
-    let server = try Server(path: socket)
-    self.function = function
-    self.server = server
-    serving = try WorkerThread(name: "serve") {
-      while (try? server.serve(function)) != false {}
-    }
-  }
-
-  /// End everything, and replay what was recorded.
-  /// - Returns: the story of the first difference.
-  func finish(_ inspect: (TraceReader) throws -> Void) throws -> String? {
-    server.stop()
-    serving.join()
-    function.stop()
-    let summary = recorder.stop()
-    directory.remove()
-    defer { unlink(trace) }
-    if let error = summary.error { throw error }
-    let reader = try TraceReader(path: trace)
-    try inspect(reader)
-    var engines = 0
-    for (id, chunks) in reader.streams where id.source == .engine {
-      engines += 1
-      var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
-      let result = try replayer.run()
-      if let divergence = result.divergence { return divergence.description }
-    }
-    return engines == 1 ? nil : "\(engines) engine streams"
-  }
+  try endpoint.finish()
+  let reader = try TraceReader(path: trace)
+  try inspect(reader)
+  let result = try ReplayResult(replaying: reader)
+  #expect(result.divergence == nil, "the recording does not replay: \(result.divergence?.description ?? "")")
+  #expect(reader.streams.filter { $0.id.source == .engine }.count == 1)
 }
 
 /// A directory that goes with its last user.
@@ -123,14 +74,14 @@ struct RigError: Error, CustomStringConvertible {
 
 /// A host that does everything by hand.
 final class Rig {
-  let endpoint: RecordedEndpoint
+  let endpoint: ServedEndpoint
   private(set) var host: HostController!
   private(set) var admin: SubmissionRing!
   private var nextCID: UInt16 = 0x100
 
-  init(_ endpoint: RecordedEndpoint) throws {
+  init(_ endpoint: ServedEndpoint) throws {
     self.endpoint = endpoint
-    host = try HostController(connecting: endpoint.socket)
+    host = try HostController(connecting: endpoint.socketPath)
   }
 
   /// Close the connection; rings of a test's own hold it too.
@@ -140,7 +91,7 @@ final class Rig {
   }
 
   /// Connect anew, after `leave`.
-  func connect() throws { host = try HostController(connecting: endpoint.socket) }
+  func connect() throws { host = try HostController(connecting: endpoint.socketPath) }
 
   // MARK: Registers
 

@@ -708,7 +708,7 @@ test_refusals() {
   expect_refused 'multiple of 4096' "$nvmepf" record -o n.nvpt --rw randread --bs 512 --block-size 4096
   expect_refused 'No such file' "$nvmepf" record -o n.nvpt --rw randread --backend ./nowhere
   cmp -s n.nvpt before.nvpt || die "what could not begin has cost the trace before"
-  expect_refused 'its one engine is replayed without' "$nvmepf" replay --controller 1 n.nvpt
+  expect_refused 'has no controller 1 of the kernel' "$nvmepf" replay --controller 1 n.nvpt
   expect_refused 'only 1$' "$nvmepf" replay --controller 7 "$here/../../traces/nvmet-pci-epf.nvpt"
   expect_refused 'no recording of a kernel' "$nvmepf" merge n.nvpt n.nvpt
   expect_refused 'no socket' "$nvmepf" serve --socket n.nvpt

@@ -23,11 +23,7 @@ public func fuzzKernel(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 
 private func analyse(_ reader: TraceReader) {
   var analyzer = StageAnalyzer(grouping: nil, subject: .controller(1))
-  guard var events = try? MergedEvents(reader) else { return }
-  while let (record, id) = try? events.next() {
-    let tail = record.tail
-    analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-  }
+  try? analyzer.takeAll(of: reader)
   _ = analyzer.summary()
 }
 

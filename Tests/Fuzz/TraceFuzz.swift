@@ -48,11 +48,7 @@ private func replay(_ reader: TraceReader) {
 
 private func analyse(_ reader: TraceReader, _ subject: Subject, _ grouping: Grouping) {
   var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
-  guard var events = try? MergedEvents(reader) else { return }
-  while let (record, id) = try? events.next() {
-    let tail = UnsafeRawBufferPointer(start: record + 1, count: Int(record.pointee.tail) * Record.size)
-    analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-  }
+  try? analyzer.takeAll(of: reader)
   _ = analyzer.summary()
 }
 

@@ -2,31 +2,22 @@ import Backends
 import Device
 import Glibc
 import NVMe
-import Platform
+import Service
 import Testing
-import VFIOUser
 
 @testable import Host
 
 /// An endpoint served on a socket of its own.
 final class Served {
-  let path = "/tmp/nvmepf-host-test-\(getpid())-\(UInt64.random(in: 0...UInt64.max)).sock"
-  private let server: Server
-  private let function: EndpointFunction
-  private let thread: WorkerThread
+  private let endpoint: ServedEndpoint
+  var path: String { endpoint.socketPath }
 
   init(_ backend: BackendConfiguration = .memory(bytes: 64 << 20)) throws {
-    let server = try Server(path: path)
-    let function = try EndpointFunction(EndpointConfiguration(backend: backend, ioQueuesMax: 4))
-    (self.server, self.function) = (server, function)
-    thread = try WorkerThread(name: "serve") { while (try? server.serve(function)) ?? true {} }
+    endpoint = try ServedEndpoint(EndpointConfiguration(backend: backend, ioQueuesMax: 4), logLevel: .critical)
+    try endpoint.start()
   }
 
-  deinit {
-    server.stop()
-    thread.join()
-    function.stop()
-  }
+  deinit { try? endpoint.finish() }
 }
 
 @Suite("The host driver", .serialized)

@@ -412,11 +412,7 @@ struct KernelStagesTests {
     var analyzer = StageAnalyzer(subject: .controller(1))
     var commands: [CommandTimes] = []
     analyzer.onCommand = { times in if times.qid != .admin { commands.append(copy times) } }
-    var events = try MergedEvents(reader)
-    while let (record, id) = try events.next() {
-      let tail = record.tail
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-    }
+    try analyzer.takeAll(of: reader)
     return (analyzer.summary(), commands)
   }
 

@@ -78,13 +78,7 @@ import Trace
     let merged = try TraceReader(path: path)
     // But for what a host stream says of its origin once more.
     #expect(host.totals.events + target.totals.events - merged.totals.events <= 4)
-    var analyzer = StageAnalyzer(subject: .controller(1))
-    var events = try MergedEvents(merged)
-    while let (record, id) = try events.next() {
-      let tail = record.tail
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-    }
-    let commands = analyzer.summary()
+    let commands = try Summary(of: merged, .controller(1))
     #expect(commands.io.commands > 500 && commands.hostSubmit == nil)
     #expect(commands.io[.reap].maxNs > 0 && commands.io[.detect].maxNs > 0)
   }
@@ -139,14 +133,7 @@ import Trace
   }
 
   private func summary(of path: String) throws -> Summary {
-    let merged = try TraceReader(path: path)
-    var analyzer = StageAnalyzer(subject: .controller(1))
-    var events = try MergedEvents(merged)
-    while let (record, id) = try events.next() {
-      let tail = record.tail
-      analyzer.take(record.pointee, source: id.source, stream: Int(id.stream), tail: tail)
-    }
-    return analyzer.summary()
+    try Summary(of: TraceReader(path: path), .controller(1))
   }
 
   @Test("Transports that show no fetch merge by what the target core took")

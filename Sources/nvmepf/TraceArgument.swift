@@ -1,8 +1,9 @@
 import ArgumentParser
+import Service
 import Trace
 
 /// The trace that a command reads.
-struct TraceFile: ParsableArguments {
+struct TraceArgument: ParsableArguments {
   @Argument(help: ArgumentHelp("Trace to read.", valueName: "file"))
   var path = Nvmepf.defaultTrace
 

@@ -1,93 +1,34 @@
-import ArgumentParser
-import Events
 import Foundation
 import Platform
 import Probe
 import Trace
 
-extension ProbeGroup: ExpressibleByArgument {}
-
-/// What `record --kernel` is told.
-struct KernelOptions: ParsableArguments {
-  @Flag(help: "Record this kernel's NVMe target and host driver, as far as they are loaded.")
-  var kernel = false
-
-  @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace.")
-  var engine = false
-
-  @Option(help: ArgumentHelp("With --kernel: record only this queue.", valueName: "number"))
-  var qid: UInt16?
-
-  @Option(
-    parsing: .upToNextOption,
-    help: ArgumentHelp(
-      "With --kernel: record only these groups of probes (default: all but block).",
-      valueName: "group"))
-  var events: [ProbeGroup] = []
-
-  @Option(help: ArgumentHelp("With --kernel: size of each CPU's ring buffer, a power of two.", valueName: "bytes"))
-  var kernelBuffer: ByteCount?
-
-  @Option(help: "With --kernel: attach by fentry, and by kprobe where fentry is not available, or by kprobe alone.")
-  var attach = Attach.fentry
-
-  enum Attach: String, CaseIterable, ExpressibleByArgument {
-    case fentry, kprobe
-  }
-
-  @Option(
-    help: ArgumentHelp(
-      "With --kernel and a COMMAND: first run it this often without and with probes, in turn, and print what the probes cost.",
-      valueName: "pairs"))
-  var measureOverhead: Int?
-
-  func validate() throws {
-    guard measureOverhead.map({ kernel && $0 >= 2 }) ?? true else {
-      throw ValidationError("--measure-overhead: 2 pairs at least, with --kernel")
-    }
-    guard !engine || measureOverhead == nil else {
-      throw ValidationError(
-        "--measure-overhead and --engine exclude each other: what the engine takes is no probe's cost")
-    }
-    guard kernel || (!engine && qid == nil && events.isEmpty && kernelBuffer == nil) else {
-      throw ValidationError("--engine, --qid, --events and --kernel-buffer go with --kernel")
-    }
-    let page = UInt64(getpagesize())
-    if let bytes = kernelBuffer?.bytes, bytes < page || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
-      throw ValidationError("--kernel-buffer is a power of two of \(page >> 10) KiB to 1 GiB")
-    }
-  }
-
-  var probes: Probes.Options {
-    var options = Probes.Options()
-    options.groups = events.isEmpty ? Set(ProbeGroup.allCases).subtracting([.block]) : Set(events)
-    options.qid = qid
-    options.onlyKprobes = attach == .kprobe
-    options.bufferBytes = kernelBuffer.map { Int($0.bytes) }
-    return options
-  }
-}
-
 /// A recording of this machine's kernel, without an endpoint of ours.
-final class KernelSession: Watched {
+public final class KernelRecording: Watched {
   private let recorder: RecorderThread
   private let directory: RecordingDirectory
-  private let kernel: KernelRecorder
+  let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
   private var hasToldTrouble = false
   /// The recording holds no event, and the previous trace was kept instead.
-  private(set) var isDiscarded = false
+  public private(set) var isDiscarded = false
 
   /// - Parameters:
   ///   - subsystem: NQN of the only one that is recorded; nil for all.
   ///   - notes: for the trace, besides.
-  init(
-    _ options: KernelOptions, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
+  public convenience init(
+    _ options: Probes.Options, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
   ) throws(Failure) {
     Journal.start()
-    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options.probes) }
+    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options) }
+    try self.init(probes, subsystem: subsystem, output: output, command: command, notes: notes)
+  }
+
+  /// - Parameter probes: attached.
+  init(
+    _ probes: Probes, subsystem: String? = nil, output: String, command: [String], notes: [(String, String)] = []
+  ) throws(Failure) {
     let id = TraceID.random()
-    sweepLeftovers()
     let directory = try Failure.wrap { () throws(TraceError) in
       try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
     }
@@ -102,7 +43,7 @@ final class KernelSession: Watched {
       writing.clocks = { .now(.monotonic) }
       writing.keepsPrevious = true
       let metadata =
-        [("version", Nvmepf.configuration.version), ("command", command.joined(separator: " "))] + notes
+        [("version", productVersion), ("command", command.joined(separator: " "))] + notes
         + probes.metadata
       recorder = try Failure.wrap { [writing] () throws(TraceError) in
         try RecorderThread(
@@ -121,8 +62,7 @@ final class KernelSession: Watched {
     }
   }
 
-  /// End the recording and close the trace.
-  func finish() throws(Failure) {
+  public func finish() throws(Failure) {
     kernel.stop()
     if let problem = kernel.problem { complain(problem) }
     let summary = recorder.stop(isWorthKeeping: kernel.events > 0)
@@ -131,13 +71,13 @@ final class KernelSession: Watched {
     if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
   }
 
-  func takeTrouble() -> String? {
+  public func takeTrouble() -> String? {
     guard !hasToldTrouble, let error = recorder.progress.error else { return nil }
     hasToldTrouble = true
     return error.description
   }
 
-  var progressLine: String {
+  public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let progress = recorder.progress
     return String(

@@ -1,9 +1,10 @@
 import Glibc
 import Host
+import Platform
 
 /// How this process takes signals. None ends a server or a recording before it is closed, but SIGKILL, SIGQUIT and what
 /// stands for an error of the program itself.
-enum OwnProcess {
+public enum OwnProcess {
   /// Signals that ask for an orderly end. The kernel repeats SIGXCPU every second, up to the hard limit.
   static let endings = [SIGINT, SIGTERM, SIGHUP, SIGXCPU]
 
@@ -20,7 +21,7 @@ enum OwnProcess {
   nonisolated(unsafe) private(set) static var ignored: [Int32] = []
 
   /// Call it before any thread is made: threads inherit the mask.
-  static func prepare() {
+  public static func prepare() {
     ignore(harmless)
     // Where it is ignored the kernel takes a command's exit status away.
     signal(SIGCHLD, SIG_DFL)
@@ -35,7 +36,7 @@ enum OwnProcess {
   }
 
   /// For every command that writes a file: a file size limit is an error of the write, which names the file.
-  static func ignoreFileSizeLimit() { ignore([SIGXFSZ]) }
+  public static func ignoreFileSizeLimit() { ignore([SIGXFSZ]) }
 
   private static func ignore(_ signals: [Int32]) {
     for number in signals where !isIgnored(number) {
@@ -60,25 +61,36 @@ enum OwnProcess {
   // MARK: Waiting
 
   /// One of the signals that the main thread waits for.
-  struct Arrival {
+  public struct Arrival {
     let signal: Int32
     /// Whether a process sent it to this one: what the terminal sends, every process in it gets.
     let isSent: Bool
 
     /// Whether it asks this process to end.
-    var isEnding: Bool { signal != SIGCHLD }
+    public var isEnding: Bool { signal != SIGCHLD }
 
     /// Whether somebody who repeats it is impatient: a terminal that is closed sends two SIGHUP, the kernel many SIGXCPU.
     var isRepeatable: Bool { signal == SIGINT || signal == SIGTERM }
   }
 
   /// The next signal, nil when none came within the time.
-  static func nextArrival(withinMs milliseconds: Int) -> Arrival? {
+  public static func nextArrival(withinMs milliseconds: Int) -> Arrival? {
     var signals = set(awaited)
     var limit = timespec(tv_sec: milliseconds / 1000, tv_nsec: milliseconds % 1000 * 1_000_000)
     var info = siginfo_t()
     let signal = sigtimedwait(&signals, &info, &limit)
     return signal > 0 ? Arrival(signal: signal, isSent: info.si_code <= 0) : nil
+  }
+
+  /// Wait for a signal that asks for the end; a second one ends the process.
+  /// - Parameter seconds: the longest wait; nil for ever.
+  public static func waitForEnd(within seconds: Double?, _ watch: Watch?) {
+    let end = seconds.map { Clock.monotonicNs() + UInt64($0 * 1e9) } ?? .max
+    while Clock.monotonicNs() < end {
+      if let arrival = nextArrival(withinMs: 100), arrival.isEnding { break }
+      watch?.show()
+    }
+    endAtNextSignal()
   }
 
   /// Whether a signal that asks for the end has come and nobody has taken it yet: the main thread is busy starting.
@@ -92,7 +104,7 @@ enum OwnProcess {
 
   /// The next Ctrl-C or SIGTERM ends the process at once, whatever it waits for. The rings of its trace stay, for
   /// `nvmepf repair` to close it.
-  static func endAtNextSignal() {
+  public static func endAtNextSignal() {
     guard firstNs == 0 else { return }
     firstNs = HostController.nowNs()
     // Who waited for them would take them from the handler.

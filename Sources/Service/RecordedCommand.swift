@@ -4,27 +4,32 @@ import Glibc
 import Host
 
 /// The command of a recording: every fio in it runs on the endpoint, or not at all.
-struct RecordedCommand {
+public struct RecordedCommand {
   /// The words as bytes: a file's name need not be text.
-  private(set) var words: [[UInt8]]
+  public let words: [[UInt8]]
   /// Let a fio that cannot be redirected run, and jobs that name a device and write.
   private let allowsRealDevices: Bool
-  private let searchPath = getenv("PATH").map { String(cString: $0) } ?? ""
+  private let searchPath: String
   private let fio: (index: Int, path: [UInt8], program: Program)?
 
-  /// - Parameter count: words at the end of nvmepf's own command line.
-  init(lastWords count: Int, allowsRealDevices: Bool) {
-    let all = CommandLine.unsafeArgv
-    let first = Int(CommandLine.argc) - count
-    words = (first..<Int(CommandLine.argc)).map { Array(String.bytes(all[$0]!)) }
+  /// - Parameter searchPath: `PATH`, where it is not this process's own.
+  public init(_ words: [[UInt8]], allowsRealDevices: Bool, searchPath: String? = nil) {
+    self.words = words
     self.allowsRealDevices = allowsRealDevices
+    let searchPath = searchPath ?? getenv("PATH").map { String(cString: $0) } ?? ""
+    self.searchPath = searchPath
     fio = CommandWords.findFio(words, searchPath: searchPath)
   }
 
+  /// Whether there is such a command, before anything is begun for it.
+  public func checkName() throws(Failure) {
+    if let name = words.first { try Child.check(name.text, searchPath: searchPath) }
+  }
+
   /// What can be said before anything is begun.
-  func check() throws(Failure) {
+  public func check() throws(Failure) {
+    try checkName()
     guard let name = words.first else { return }
-    try Child.check(name.text)
     if fio != nil { try RecordedCommand.checkEngine() }
     if case .sealedFio(let reason) = fio?.program, !allowsRealDevices {
       throw Failure(
@@ -44,9 +49,9 @@ struct RecordedCommand {
   /// - Parameters:
   ///   - keepsData: whether the namespace gives back what is written to it.
   ///   - timeout: seconds after which fio's jobs give up a command.
-  func start(_ session: Session, keepsData: Bool, timeout: Double) throws(Failure) -> Child {
-    let folder = session.folder
-    var settings = session.environment
+  public func start(_ endpoint: ServedEndpoint, keepsData: Bool, timeout: Double) throws(Failure) -> Child {
+    let folder = endpoint.folder
+    var settings = endpoint.environment
     settings["NVMEPF_KEEPS_DATA"] = keepsData ? "1" : "0"
     settings["NVMEPF_ALLOWS_REAL_DEVICES"] = allowsRealDevices ? "1" : "0"
     settings[HostController.timeoutVariable] = "\(timeout)"
@@ -56,7 +61,9 @@ struct RecordedCommand {
         folder: folder, enginePath: RecordedCommand.enginePath, settings: settings, searchPath: searchPath)
       if let fio, fio.program == .fio { words[fio.index] = Array(try fios.addProgram(fio.path, name: "fio-1").utf8) }
     } catch { throw Failure(description: error.description) }
-    addDevice(&words, session.socketPath)
+    let device = RecordedCommand.device(words, endpoint.socketPath)
+    words += device.words.map { Array($0.utf8) }
+    for line in device.notes { tell("nvmepf: \(line)") }
     var environment = settings
     environment["PATH"] = "\(folder):\(searchPath)"
     if allowsRealDevices { return try Child(words, environment: environment) }
@@ -68,30 +75,26 @@ struct RecordedCommand {
   }
 
   /// QEMU gets the endpoint as a device, unless its command line has one already.
-  private func addDevice(_ words: inout [[UInt8]], _ socketPath: String) {
+  /// - Returns: words to add, and what to tell.
+  static func device(_ words: [[UInt8]], _ socketPath: String) -> (words: [String], notes: [String]) {
     guard let name = words.first?.baseName.text, name.hasPrefix("qemu-system-") || name == "kvm",
       !words.contains(where: { $0.text.contains("vfio-user-pci") })
-    else { return }
+    else { return ([], []) }
     let device = #"{"driver":"vfio-user-pci","socket":{"type":"unix","path":"\#(socketPath)"}}"#
-    words += ["-device", device].map { Array($0.utf8) }
-    tell("nvmepf: added to \(name): -device '\(device)'")
+    var notes = ["added to \(name): -device '\(device)'"]
     if !words.contains(where: { $0.text.contains("share=on") }) {
-      tell(
-        "nvmepf: the guest's memory must be shared, for 2 GiB: -m 2G "
+      notes.append(
+        "the guest's memory must be shared, for 2 GiB: -m 2G "
           + "-object memory-backend-memfd,id=ram,size=2G,share=on -machine memory-backend=ram")
     }
+    return (["-device", device], notes)
   }
 
   /// Why fio takes the same time whatever it costs; nil where that is not known.
-  var timed: String? {
+  public var timed: String? {
     guard let fio else { return nil }
-    func isTimed(_ word: Substring) -> Bool {
-      let parts = word.drop { $0 == "-" }.split(separator: "=", maxSplits: 1)
-      return word.hasPrefix("-") && (parts.first.map { $0.count > 5 && "time_based".hasPrefix($0) } ?? false)
-        && parts.dropFirst().first != "0"
-    }
     let own = words[(fio.index + 1)...].map(\.text)
-    if let word = own.first(where: { isTimed(Substring($0)) }) { return "\(word) says how long" }
+    if let word = own.first(where: { RecordedCommand.isTimed(Substring($0)) }) { return "\(word) says how long" }
     // fio itself says what its job files mean. It would take one on standard input from the command.
     guard !own.contains("-") else { return nil }
     let jobs = Process()
@@ -102,7 +105,14 @@ struct RecordedCommand {
     jobs.standardError = FileHandle.nullDevice
     guard (try? jobs.run()) != nil, let bytes = try? output.fileHandleForReading.readToEnd() else { return nil }
     let all = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
-    return all.contains(where: isTimed) ? "time_based in the job file says how long" : nil
+    return all.contains(where: RecordedCommand.isTimed) ? "time_based in the job file says how long" : nil
+  }
+
+  /// fio takes an option by any beginning of its name that is no other's.
+  private static func isTimed(_ word: Substring) -> Bool {
+    let parts = word.drop { $0 == "-" }.split(separator: "=", maxSplits: 1)
+    return word.hasPrefix("-") && (parts.first.map { $0.count > 5 && "time_based".hasPrefix($0) } ?? false)
+      && parts.dropFirst().first != "0"
   }
 
   // MARK: The engine
@@ -121,12 +131,5 @@ struct RecordedCommand {
   static func checkEngine() throws(Failure) {
     guard enginePath == nil else { return }
     throw Failure(description: "the fio engine \(ownFolder)/nvmepf-fio.so is not built: make build")
-  }
-}
-
-extension String {
-  /// A C string's bytes, whether or not they are text.
-  fileprivate static func bytes(_ pointer: UnsafePointer<CChar>) -> UnsafeBufferPointer<UInt8> {
-    UnsafeRawBufferPointer(start: pointer, count: strlen(pointer)).bindMemory(to: UInt8.self)
   }
 }

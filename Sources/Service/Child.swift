@@ -1,16 +1,17 @@
 import FioGuard
 import Glibc
+import Platform
 
 /// A command that runs under the recording.
-struct Child {
-  let pid: pid_t
+public struct Child {
+  private let pid: pid_t
   /// Where the watcher that is the command's parent tells its status; nil where this process is the parent.
   private let report: CommandReport?
 
   /// Whether there is such a command, before anything is begun for it.
-  static func check(_ name: String) throws(Failure) {
-    let path = getenv("PATH").map { String(cString: $0) } ?? ""
-    let folders = name.contains("/") ? [""] : path.split(separator: ":").map { "\($0)/" }
+  /// - Parameter searchPath: `PATH`.
+  static func check(_ name: String, searchPath: String) throws(Failure) {
+    let folders = name.contains("/") ? [""] : searchPath.split(separator: ":").map { "\($0)/" }
     guard !folders.contains(where: { access($0 + name, X_OK) == 0 }) else { return }
     let remedy = name == "fio" ? "apt-get install fio" : "check its spelling and PATH"
     throw Failure(description: "cannot run \(name): no such command; \(remedy)")
@@ -20,7 +21,7 @@ struct Child {
   ///   - command: the words, as bytes.
   ///   - environment: added to this process's own.
   ///   - descriptor: one that the command inherits.
-  init(
+  public init(
     _ command: [[UInt8]], environment: [String: String] = [:], inheriting descriptor: Int32? = nil
   ) throws(Failure) {
     for (key, value) in environment { setenv(key, value, 1) }
@@ -75,7 +76,7 @@ struct Child {
   }
 
   /// - Returns: the exit status as a shell has it; nil while it runs.
-  func exitStatus() throws(Failure) -> Int32? {
+  private func exitStatus() throws(Failure) -> Int32? {
     var status: Int32 = 0
     switch report?.read(waits: false) {
     case nil: guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
@@ -84,5 +85,24 @@ struct Child {
     case .lost: throw Failure(description: "the watcher of the command's programs was killed", status: 1)
     }
     return status & 0x7f == 0 ? status >> 8 & 0xff : 128 + status & 0x7f
+  }
+  /// Wait until it has ended. A second signal kills it, a third ends this process.
+  /// - Returns: its exit status.
+  public func wait(_ watch: Watch) throws(Failure) -> Int32 {
+    var firstNs: UInt64?
+    while true {
+      if let status = try exitStatus() { return status }
+      if let arrival = OwnProcess.nextArrival(withinMs: 200), arrival.isEnding {
+        if let firstNs, arrival.isRepeatable, Clock.monotonicNs() - firstNs >= OwnProcess.requestNs {
+          kill(pid, SIGKILL)
+          OwnProcess.endAtNextSignal()
+        } else {
+          // The terminal sends its Ctrl-C to the command too: it ends by itself, and the recording after it.
+          if arrival.isSent { kill(pid, arrival.signal) }
+          firstNs = firstNs ?? Clock.monotonicNs()
+        }
+      }
+      watch.show()
+    }
   }
 }

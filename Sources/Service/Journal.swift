@@ -1,4 +1,3 @@
-import ArgumentParser
 import Device
 import Glibc
 import Logging
@@ -12,7 +11,7 @@ import VFIOUser
 ///
 /// A thread of its own writes it, so a terminal or pipe that nobody reads holds up neither the engine nor the end of the
 /// process. Texts beyond a bound are counted and dropped.
-final class Journal: Sendable {
+public final class Journal: Sendable {
   private let state = Mutex(State())
   private let added = Signal()
 
@@ -34,7 +33,7 @@ final class Journal: Sendable {
   private static let patienceNs: UInt64 = 1_000_000_000
   private static let lookMs = 50
 
-  static let shared = Journal()
+  public static let shared = Journal()
 
   private init() {
     // Signals are the main thread's, also where it has not blocked them yet.
@@ -60,7 +59,7 @@ final class Journal: Sendable {
   func add(_ text: String) { add(text, nil) }
 
   /// Wait, as `write` does, until everything so far is written.
-  func flush() { write("") }
+  public func flush() { write("") }
 
   /// Add a text and wait until it is written, but not for a reader that does not read.
   func write(_ text: String) {
@@ -129,6 +128,20 @@ final class Journal: Sendable {
   }
 }
 
+/// One line on standard error about a fault. Its text may name anything from outside.
+public func complain(_ text: String) { Journal.shared.write(text.faultLine) }
+
+/// To standard error, where it does not mix with what a script reads. What a terminal would obey is escaped.
+public func tell(_ text: String) { Journal.shared.write(text.printableLines + "\n") }
+
+/// In place of the terminal's last line; "" leaves it empty.
+public func showProgress(_ text: String) { Journal.shared.add("\r\u{1b}[K" + text.printable()) }
+
+extension String {
+  /// This text as a line about a fault.
+  public var faultLine: String { "nvmepf: \(printable())\n" }
+}
+
 /// One line a message, with its level from warning on.
 private struct JournalHandler: LogHandler {
   var metadata: Logger.Metadata = [:]
@@ -141,31 +154,6 @@ private struct JournalHandler: LogHandler {
 
   func log(event: LogEvent) {
     Journal.shared.add(((event.level >= .warning ? "\(event.level): " : "") + "\(event.message)").faultLine)
-  }
-}
-
-/// How much is told.
-struct LogOptions: ParsableArguments {
-  @Flag(name: .shortAndLong, help: "Log clients, resets and enabling too; -vv also queues.")
-  var verbose: Int
-
-  @Flag(name: .shortAndLong, help: "Log errors only.")
-  var quiet = false
-
-  @Option(
-    help: ArgumentHelp(
-      "Log from this level on: debug, info, notice, warning or error (default: notice).", valueName: "level"))
-  var logLevel: Level?
-
-  enum Level: String, CaseIterable, ExpressibleByArgument {
-    case debug, info, notice, warning, error
-  }
-
-  var isGiven: Bool { verbose > 0 || quiet || logLevel != nil }
-
-  var level: Logger.Level {
-    if let logLevel { return Logger.Level(rawValue: logLevel.rawValue)! }
-    return quiet ? .error : verbose == 0 ? .notice : verbose == 1 ? .info : .debug
   }
 }
 

@@ -3,12 +3,49 @@ import Device
 import Host
 import NVMe
 
-/// What a golden trace shows, step by step.
-struct GoldenScenario {
+/// What a golden trace shows.
+public enum GoldenScenario: String, CaseIterable, Sendable {
+  case qd1Read = "qd1-read"
+  case qd32Mixed = "qd32-mixed"
+  case bringUp = "bring-up"
+  case errors
+  case twoQueues = "two-queues"
+  case sgl
+  case commands
+  case coalescing
+  case resetInFlight = "reset-in-flight"
+  case namespaces
+
+  /// One queue a vector, and a namespace of memory; where commands must be under way, one that takes its time.
+  private var configuration: EndpointConfiguration {
+    let slow = BackendConfiguration.null(bytes: 64 << 20, serviceTime: .exponential(meanNs: 20_000_000, seed: 1))
+    return EndpointConfiguration(
+      backend: self == .resetInFlight ? slow : .memory(bytes: 64 << 20), ioQueuesMax: 4)
+  }
+
+  /// Record it at `path`.
+  public func record(to path: String) throws(Failure) {
+    let endpoint = try ServedEndpoint(
+      configuration, output: .trace(path), command: ["nvmepf", "golden", rawValue])
+    try endpoint.start()
+    let player = try Failure.wrap { [recording = endpoint.hostRecording] () throws(HostError) in
+      GoldenPlayer(
+        controller: try HostController(path: endpoint.socketPath, recording: recording), function: endpoint.function)
+    }
+    try Failure.wrap { () throws(HostError) in
+      try player.play(self)
+      try player.controller.shutDown()
+    }
+    try endpoint.finish()
+  }
+}
+
+/// Drives the controller step by step.
+private struct GoldenPlayer {
   let controller: HostController
   let function: EndpointFunction
 
-  func play(_ scenario: GoldenCommand.Scenario) throws(HostError) {
+  func play(_ scenario: GoldenScenario) throws(HostError) {
     switch scenario {
     case .qd1Read:
       _ = try Workload(pattern: .randread, blockBytes: 4096, depth: 1, length: .commands(300))

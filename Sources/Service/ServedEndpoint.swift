@@ -1,5 +1,4 @@
 import Backends
-import CPlatform
 import Control
 import Device
 import Foundation
@@ -10,10 +9,11 @@ import Probe
 import Trace
 import VFIOUser
 
-/// An endpoint that is being served, and recorded where it is asked for: everything that `record` and `serve` share.
-final class Session: Watched {
+/// An endpoint that is served on a socket, and recorded where that is asked for: everything that the tool, its benchmarks and
+/// the tests share.
+public final class ServedEndpoint: Watched {
   /// What becomes of the endpoint's events.
-  enum Output {
+  public enum Output {
     case none
     case trace(String)
     /// Recorded and thrown away: what recording costs the engine alone.
@@ -21,22 +21,24 @@ final class Session: Watched {
   }
 
   /// How much of what happens is kept.
-  struct Keeping {
+  public struct Keeping {
     /// The newest part of the recording, about this much; nil for all of it.
-    var bytes: UInt64?
+    let bytes: UInt64?
     /// Data whole, not only as digests.
-    var payload = false
+    let payload: Bool
+
+    public init(bytes: UInt64? = nil, payload: Bool = false) { (self.bytes, self.payload) = (bytes, payload) }
   }
 
-  let socketPath: String
+  public let socketPath: String
   private let output: Output
   private let logger: Logger
-  let recorder: RecorderThread?
+  private let recorder: RecorderThread?
   private var discarder: WorkerThread?
   private let id: TraceID
   /// nil where nothing is recorded and the socket lies elsewhere.
   private let directory: RecordingDirectory?
-  let function: EndpointFunction
+  public let function: EndpointFunction
   private let server: Server
   private var serving: WorkerThread?
   private var control: ControlServer?
@@ -45,7 +47,7 @@ final class Session: Watched {
   private var ticksPerSecond: UInt64 = 0
   private var hasToldTrouble = false
   /// The recording holds no command, and the previous trace was kept instead.
-  private(set) var isDiscarded = false
+  public private(set) var isDiscarded = false
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
@@ -54,9 +56,10 @@ final class Session: Watched {
 
   /// - Parameters:
   ///   - socketPath: nil for one of its own.
-  init(
-    _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String?, output: Output,
-    command: [String], logLevel: Logger.Level = .notice
+  public init(
+    _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String? = nil,
+    output: Output = .none,
+    command: [String] = [], logLevel: Logger.Level = .notice
   ) throws(Failure) {
     let logger = Journal.logger(logLevel)
     self.logger = logger
@@ -64,13 +67,12 @@ final class Session: Watched {
     id = .random()
     let id = self.id
     let tracePath: String? = if case .trace(let path) = output { path } else { nil }
-    sweepLeftovers()
     let isNeeded = if case .none = output { socketPath == nil } else { true }
     let directory =
       try !isNeeded
       ? nil
       : Failure.wrap { () throws(TraceError) in
-        try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: Session.ringBytes)
+        try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: ServedEndpoint.ringBytes)
       }
     self.directory = directory
     let path = socketPath ?? directory!.file("socket")
@@ -89,7 +91,7 @@ final class Session: Watched {
       ticksPerSecond = scale.ticksPerSecond
       let ring = try Failure.wrap { () throws(TraceError) in
         try Ring(
-          creating: directory!.file("engine-0.ring"), capacity: Session.ringSlots, source: .engine, stream: 0,
+          creating: directory!.file("engine-0.ring"), capacity: ServedEndpoint.ringSlots, source: .engine, stream: 0,
           traceID: id)
       }
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
@@ -107,7 +109,7 @@ final class Session: Watched {
         writing.keepsPrevious = true
         let metadata =
           [
-            ("version", Nvmepf.configuration.version), ("command", command.joined(separator: " ")),
+            ("version", productVersion), ("command", command.joined(separator: " ")),
             ("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial),
           ] + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
         recorder = try Failure.wrap { [writing] () throws(TraceError) in
@@ -117,7 +119,7 @@ final class Session: Watched {
         }
       } else {
         recorder = nil
-        discarder = try Session.thread("nvmepf-discard") { RingConsumer.discard(ring) }
+        discarder = try ServedEndpoint.thread("nvmepf-discard") { RingConsumer.discard(ring) }
       }
       tellOfDeniedWrites(configuration)
     } catch {
@@ -135,13 +137,13 @@ final class Session: Watched {
   }
 
   /// Serve clients, one after the other, until `finish`.
-  func start() throws(Failure) {
+  public func start() throws(Failure) {
     let (server, function, logger) = (server, function, logger)
     do throws(Failure) {
       control = try Failure.wrap { () throws(ControlError) in
         try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
       }
-      serving = try Session.thread("nvmepf-serve") {
+      serving = try ServedEndpoint.thread("nvmepf-serve") {
         while true {
           do throws(VFIOUserError) {
             guard try server.serve(function) else { return }
@@ -163,7 +165,7 @@ final class Session: Watched {
   }
 
   /// What a command that is run under the recording finds in its environment.
-  var environment: [String: String] {
+  public var environment: [String: String] {
     var all = ["NVMEPF_SOCKET": socketPath]
     if recorder != nil {
       all[HostRecording.directoryVariable] = folder
@@ -172,12 +174,12 @@ final class Session: Watched {
     return all
   }
 
-  var hostRecording: HostRecording? {
+  public var hostRecording: HostRecording? {
     recorder.map { _ in HostRecording(directory: folder, traceID: id) }
   }
 
   /// Record the kernel too, in streams of its own; `finish` ends that.
-  func record(_ probes: Probes, subsystem: String?) throws(Failure) {
+  public func record(_ probes: Probes, subsystem: String?) throws(Failure) {
     let clock = KernelClock(ticksPerSecond: ticksPerSecond)
     kernelRecorder = try Failure.wrap { () throws(ProbeError) in
       probes.countCosts()
@@ -186,10 +188,10 @@ final class Session: Watched {
   }
 
   /// For files that go when the recording ends.
-  var folder: String { directory!.path }
+  public var folder: String { directory!.path }
 
   /// End the serving and the engine, and close the trace.
-  func finish() throws(Failure) {
+  public func finish() throws(Failure) {
     guard endServing() else { leave() }
     Journal.shared.flush()
     kernelRecorder?.stop()
@@ -217,7 +219,7 @@ final class Session: Watched {
       function.stop()
       ended.raise()
     }
-    return ended.wait(milliseconds: Session.endMs)
+    return ended.wait(milliseconds: ServedEndpoint.endMs)
   }
 
   /// End the process though its engine cannot end. What is recorded lies in the file and its rings.
@@ -228,7 +230,7 @@ final class Session: Watched {
     _exit(1)
   }
 
-  func takeTrouble() -> String? {
+  public func takeTrouble() -> String? {
     guard !hasToldTrouble, let error = recorder?.progress.error else { return nil }
     hasToldTrouble = true
     return error.description
@@ -236,11 +238,11 @@ final class Session: Watched {
 
   // MARK: What the user sees
 
-  var progressLine: String { progressLine(isEnd: false) }
+  /// Commands in the recording so far; nil where none is kept.
+  public var commands: UInt64? { recorder?.progress.commands }
 
-  /// One line that says how far the recording is.
-  /// - Parameter isEnd: it has ended; of the rings it is told how full they ever were.
-  func progressLine(isEnd: Bool) -> String {
+  /// Once it has ended, of the rings it is told how full they ever were.
+  public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     guard let progress = recorder?.progress else { return String(format: "%.0f s", seconds) }
     let ring = isEnd ? "ring up to \(progress.ringPeakPermille / 10) %" : "ring \(progress.ringFillPermille / 10) %"
@@ -250,30 +252,4 @@ final class Session: Watched {
       grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent, ring,
       kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
   }
-}
-
-/// Remove what killed recordings and servers of this user left in shared memory, and name those that a repair can
-/// still make whole.
-func sweepLeftovers() {
-  for leftover in RecordingDirectory.sweep() {
-    tell("nvmepf: a killed recording left events in \(leftover.path): nvmepf repair \(leftover.trace)")
-  }
-}
-
-/// 1234567 as `1,234,567`.
-func grouped(_ value: UInt64) -> String {
-  var text = ""
-  for (place, digit) in String(value).reversed().enumerated() {
-    if place > 0, place % 3 == 0 { text.append(",") }
-    text.append(digit)
-  }
-  return String(text.reversed())
-}
-
-/// `12.3 MB`, decimal.
-func byteText(_ bytes: UInt64) -> String {
-  for (factor, unit) in [(1e9, "GB"), (1e6, "MB"), (1e3, "kB")] where Double(bytes) >= factor {
-    return String(format: "%.1f %@", Double(bytes) / factor, unit)
-  }
-  return "\(bytes) B"
 }

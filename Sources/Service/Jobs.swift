@@ -1,3 +1,4 @@
+import Device
 import Glibc
 import Host
 import NVMe
@@ -9,7 +10,7 @@ import Text
 ///
 /// A thread of their own brings the controller up, waits for them and shuts it down, so that the one that calls these
 /// functions waits for nothing but signals.
-final class Jobs: @unchecked Sendable {
+public final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
   private let timeoutNs: UInt64
@@ -25,24 +26,58 @@ final class Jobs: @unchecked Sendable {
   /// has lost its endpoint.
   private var patienceNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
 
-  init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
+  public init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
     self.workload = workload
     self.count = count
     self.timeoutNs = timeoutNs
   }
 
+  /// Whether the workload fits the endpoint, as far as that is known before there is one.
+  public func check(_ configuration: EndpointConfiguration) throws(Failure) {
+    let subsystem = configuration.subsystem
+    let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
+    let block = 1 << Int(configuration.namespaces.first?.blockShift ?? 9)
+    guard count <= queues else {
+      throw Failure(description: "--numjobs \(count): a job needs a queue, and the endpoint has \(queues)")
+    }
+    guard workload.depth < entries else {
+      throw Failure(description: "--iodepth \(workload.depth): a queue has room for \(entries - 1) commands")
+    }
+    let bytes = workload.blockBytes
+    guard bytes > 0, bytes % block == 0, bytes <= subsystem.maxTransferBytes else {
+      throw Failure(
+        description:
+          "--bs \(bytes): a command moves a multiple of \(block) bytes, \(subsystem.maxTransferBytes) at most (--mdts)")
+    }
+  }
+
+  /// Run the workload to its end, or until a signal; a second one ends this process.
+  /// - Returns: an exit status: 1 when a job or a command failed, or has not ended.
+  public func run(on endpoint: ServedEndpoint, _ watch: Watch) -> Int32 {
+    start(endpoint)
+    while !areDone {
+      if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding {
+        stop()
+        OwnProcess.endAtNextSignal()
+      }
+      watch.show()
+    }
+    if let failures { complain(failures) }
+    return status
+  }
+
   /// Whether there is nothing to wait for any more.
-  var areDone: Bool {
+  private var areDone: Bool {
     isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= patienceNs } ?? false
   }
 
-  func stop() {
+  private func stop() {
     stopFlag.stop()
     stoppedNs = stoppedNs ?? HostController.nowNs()
   }
 
-  func start(_ session: Session) {
-    let (path, recording) = (session.socketPath, session.hostRecording)
+  private func start(_ endpoint: ServedEndpoint) {
+    let (path, recording) = (endpoint.socketPath, endpoint.hostRecording)
     do throws(SystemError) {
       _ = try WorkerThread(name: "nvmepf-jobs") { [self] in
         do throws(HostError) {
@@ -91,14 +126,13 @@ final class Jobs: @unchecked Sendable {
     isBroken.store(true, ordering: .relaxed)
   }
 
-  /// An exit status: 1 when a job or a command failed, or has not ended.
-  var status: Int32 {
+  private var status: Int32 {
     guard isOver.load(ordering: .acquiring) else { return 1 }
     return failures != nil || isBroken.load(ordering: .relaxed) ? 1 : 0
   }
 
   /// One line about the commands that failed; nil where none did.
-  var failures: String? {
+  private var failures: String? {
     let results = results.withLock { $0 }
     guard let status = results.first(where: { $0.errors > 0 })?.firstError.rawValue else { return nil }
     let (failed, all) = results.reduce((UInt64(0), UInt64(0))) { ($0.0 + $1.errors, $0.1 + $1.commands) }

@@ -1,0 +1,44 @@
+import Device
+import Foundation
+
+/// An endpoint on core 0, and a host in a process of its own on core 1, for one stretch of time.
+public struct BenchTurn {
+  private let backend: String
+  private let depth: Int
+  private let seconds: Double
+  private let output: ServedEndpoint.Output
+
+  /// More than any cache, and soon written once.
+  private static let memoryBytes: UInt64 = 256 << 20
+
+  public init(_ backend: String, _ depth: Int, _ seconds: Double, _ output: ServedEndpoint.Output) {
+    (self.backend, self.depth, self.seconds, self.output) = (backend, depth, seconds, output)
+  }
+
+  /// - Returns: nanoseconds a command.
+  public func run() throws -> Double {
+    var configuration = EndpointConfiguration(
+      backend: backend == "memory" ? .memory(bytes: BenchTurn.memoryBytes) : .null(bytes: 1 << 30, serviceTime: .none),
+      ioQueuesMax: 1)
+    configuration.core = 0
+    let endpoint = try ServedEndpoint(configuration, output: output, command: ["bench"])
+    try endpoint.start()
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/proc/self/exe")
+    process.arguments = ["bench-host", "--iodepth", "\(depth)", "--seconds", "\(seconds)"]
+    if backend == "memory" { process.arguments?.append("--fill") }
+    var environment = ProcessInfo.processInfo.environment
+    for (key, value) in endpoint.environment { environment[key] = value }
+    process.environment = environment
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    try process.run()
+    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    try endpoint.finish()
+    guard let ns = Double(output.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+      throw Failure(description: "the benchmark's host failed", status: 1)
+    }
+    return ns
+  }
+}

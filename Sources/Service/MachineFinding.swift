@@ -1,0 +1,208 @@
+import CPlatform
+import Foundation
+import Platform
+import Probe
+
+/// What works of recording on this machine, or does not.
+public struct MachineFinding {
+  /// How it is: it works, with limits, or not at all.
+  public enum State: String { case green, yellow, red }
+  public let what: String
+  public let state: State
+  public let found: String
+  public private(set) var remedy: String?
+  public private(set) var details: [String] = []
+
+  /// Attaches every kernel probe for a moment.
+  public static func all() -> [MachineFinding] { kernel() + [fio(), engine(), ring(), qemu(), pages(), clock()] }
+
+  // MARK: The kernel's target and driver
+
+  private static func kernel() -> [MachineFinding] {
+    let probes: Probes
+    do throws(ProbeError) {
+      var options = Probes.Options()
+      options.bufferBytes = Int(getpagesize())
+      probes = try Probes(options)
+    } catch {
+      let isAbsent = error.description.contains("modprobe")
+      return [
+        MachineFinding(
+          what: "kernel \(kernelRelease())", state: isAbsent ? .yellow : .red,
+          found: "record --kernel does not work here",
+          remedy: error.description)
+      ]
+    }
+    return [types()] + ProbeGroup.allCases.map { group(probes, $0) } + [transports(), stages(probes)]
+  }
+
+  /// The probes would not have been loaded without them.
+  private static func types() -> MachineFinding {
+    let modules = (try? FileManager.default.contentsOfDirectory(atPath: "/sys/kernel/btf"))?.count ?? 1
+    return MachineFinding(
+      what: "BTF", state: .green, found: "of the kernel" + (modules > 1 ? ", and of \(modules - 1) modules" : ""))
+  }
+
+  private static func group(_ probes: Probes, _ group: ProbeGroup) -> MachineFinding {
+    let points = probes.points.filter { $0.group == group }
+    let missing = points.filter { !$0.isAttached }
+    let isAll = missing.count == points.count
+    // One reason for all of them need not be said of each.
+    let reasons = Set(missing.compactMap { point in if case .none(let why) = point.attachment { why } else { nil } })
+    return MachineFinding(
+      what: "kernel \(kernelRelease()), \(group.title)", state: missing.isEmpty ? .green : .yellow,
+      found: missing.isEmpty
+        ? "all \(points.count) probes attach"
+        : isAll
+          ? "nothing can be recorded" + (reasons.count == 1 ? ": \(reasons.first!)" : "")
+          : "\(points.count - missing.count) of \(points.count) probes attach; what is missing costs its events, not the recording",
+      remedy: probes.remedy(group), details: isAll && reasons.count == 1 ? [] : points.map(\.line))
+  }
+
+  private static func transports() -> MachineFinding {
+    let loaded = [
+      ("nvmet_pci_epf", "PCI endpoint"), ("nvme_loop", "loop"), ("nvmet_tcp", "TCP"), ("nvmet_rdma", "RDMA"),
+      ("nvmet_fc", "Fibre Channel"),
+    ].filter { FileManager.default.fileExists(atPath: "/sys/module/\($0.0)") }.map(\.1)
+    return MachineFinding(
+      what: "transports of the kernel's target", state: loaded.isEmpty ? .yellow : .green,
+      found: loaded.isEmpty ? "none is loaded" : loaded.joined(separator: ", "),
+      remedy: loaded.isEmpty ? "modprobe nvmet-tcp" : nil)
+  }
+
+  private static func stages(_ probes: Probes) -> MachineFinding {
+    let what = "stages that a recording of the kernel has"
+    let recorded = KernelStage.allCases.filter { $0.isRecorded(by: probes.points) }
+    let missing = KernelStage.allCases.filter { !recorded.contains($0) }
+    func names(_ stages: [KernelStage]) -> String { stages.map(\.rawValue).joined(separator: ", ") }
+    let hosts = missing.allSatisfy { [.detect, .reap].contains($0) }
+    return MachineFinding(
+      what: what, state: missing.isEmpty || (hosts && !recorded.isEmpty) ? .green : .yellow,
+      found: recorded.isEmpty
+        ? "none"
+        : names(recorded) + (missing.isEmpty ? "" : "; not \(names(missing))")
+          + (hosts && !missing.isEmpty ? ", which the host beside it tells (nvmepf merge)" : ""),
+      details: [
+        probes.engineTracepoints.isEmpty
+          ? "DMA engines have no tracepoints in this kernel: a transfer is timed around the driver's own functions"
+          : "DMA engines have tracepoints, which are not recorded: \(probes.engineTracepoints.joined(separator: " "))"
+      ])
+  }
+
+  // MARK: fio and our engine
+
+  private static func fio() -> MachineFinding {
+    guard let version = MachineFinding.output(["fio", "--version"]) else {
+      return MachineFinding(
+        what: "fio", state: .yellow, found: "there is none", remedy: "apt-get install fio, for record -- fio")
+    }
+    return MachineFinding(what: "fio", state: .green, found: version)
+  }
+
+  private static func engine() -> MachineFinding {
+    let what = "fio engine"
+    guard let path = RecordedCommand.enginePath else {
+      return MachineFinding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
+    }
+    // fio looks at the engine's version itself, and says where it does not match.
+    guard let answer = MachineFinding.output(["fio", "--enghelp=\(path)"]) else {
+      return MachineFinding(
+        what: what, state: .red, found: "this fio does not take \(path)",
+        remedy: "make build: the engine is built against the headers of the fio that is installed")
+    }
+    return MachineFinding(
+      what: what, state: .green, found: "this fio takes it (\(answer.split(separator: "\n").count) options)")
+  }
+
+  private static func ring() -> MachineFinding {
+    let disabled = (try? String(contentsOfFile: "/proc/sys/kernel/io_uring_disabled", encoding: .utf8)) ?? "0"
+    let isOn = disabled.hasPrefix("0")
+    return MachineFinding(
+      what: "io_uring", state: isOn ? .green : .yellow, found: isOn ? "allowed" : "switched off",
+      remedy: isOn ? nil : "sysctl kernel.io_uring_disabled=0, for namespaces on files and devices")
+  }
+
+  private static func qemu() -> MachineFinding {
+    let what = "QEMU with vfio-user"
+    guard let version = MachineFinding.output(["qemu-system-x86_64", "--version"])?.split(separator: "\n").first else {
+      return MachineFinding(
+        what: what, state: .yellow, found: "there is no qemu-system-x86_64",
+        remedy: "Debian 13 with backports has one, for attaching virtual machines to nvmepf serve")
+    }
+    let has = MachineFinding.output(["qemu-system-x86_64", "-device", "vfio-user-pci,help"]) != nil
+    return MachineFinding(
+      what: what, state: has ? .green : .yellow, found: "\(version)" + (has ? "" : ", without vfio-user-pci"),
+      remedy: has ? nil : "QEMU 10.1 or later, for attaching virtual machines to nvmepf serve")
+  }
+
+  private static func pages() -> MachineFinding {
+    let memory = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+    let line = memory.split(separator: "\n").first { $0.hasPrefix("HugePages_Free") } ?? ""
+    let free = line.split(separator: " ").last.flatMap { Int($0) } ?? 0
+    return MachineFinding(
+      what: "huge pages", state: .green, found: free > 0 ? "\(free) free" : "none reserved, which nvmepf does not need")
+  }
+
+  private static func clock() -> MachineFinding {
+    let source =
+      (try? String(
+        contentsOfFile: "/sys/devices/system/clocksource/clocksource0/current_clocksource", encoding: .utf8))?
+      .trimmingCharacters(in: .whitespacesAndNewlines) ?? "unknown"
+    let first = Clock.monotonicNs()
+    for _ in 0..<10_000 { _ = nvmepf_ticks() }
+    let perTick = Double(Clock.monotonicNs() - first) / 10_000
+    let second = Clock.monotonicNs()
+    for _ in 0..<10_000 { _ = Clock.realtimeNs() }
+    let perClock = Double(Clock.monotonicNs() - second) / 10_000
+    let isFast = perClock < 200
+    return MachineFinding(
+      what: "clock", state: isFast ? .green : .yellow,
+      found: String(
+        format: "%@; %.0f ns to read the cycle counter, %.0f ns to read the system's clock", source, perTick, perClock),
+      remedy: isFast ? nil : "a slow clock source makes every kernel event dear: tsc or the architecture's own is fast")
+  }
+
+  /// What a command prints; nil where it cannot be run or fails.
+  private static func output(_ words: [String]) -> String? {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
+    process.arguments = words
+    let pipe = Pipe()
+    process.standardOutput = pipe
+    process.standardError = FileHandle.nullDevice
+    process.standardInput = FileHandle.nullDevice
+    guard (try? process.run()) != nil else { return nil }
+    let data = pipe.fileHandleForReading.readDataToEndOfFile()
+    process.waitUntilExit()
+    guard process.terminationStatus == 0 else { return nil }
+    return String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
+  }
+}
+
+extension ProbeGroup {
+  var title: String {
+    switch self {
+    case .nvmet: "target core (nvmet)"
+    case .endpoint: "nvmet-pci-epf"
+    case .window: "PCI endpoint core"
+    case .work: "work items"
+    case .host: "host driver (nvme)"
+    case .block: "block layer"
+    }
+  }
+}
+
+extension Probes.Point {
+  /// How it is looked at, what it gives, and why it is not.
+  fileprivate var line: String {
+    let how: String
+    var reason = ""
+    switch attachment {
+    case .fentry: how = "fentry"
+    case .kprobe: how = "kprobe"
+    case .tracepoint: how = "tracepoint"
+    case .none(let why): (how, reason) = ("missing", " (\(why))")
+    }
+    return how + String(repeating: " ", count: 12 - how.count) + "\(name): \(gives)\(reason)"
+  }
+}

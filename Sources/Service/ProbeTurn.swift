@@ -1,0 +1,41 @@
+import Foundation
+import Platform
+import Probe
+import Trace
+
+/// What the kernel's probes cost and carry: a program in the kernel emits events on core 0 at a given rate, and they go
+/// the way of every recording, into a file.
+public struct ProbeTurn {
+  public let nsPerEvent: Double
+  public let eventsPerSecond: Double
+  public let lost: UInt64
+
+  /// Measure it.
+  /// - Parameter rate: events a second; nil for as many as there can be.
+  public init(rate: Double?, seconds: Double) throws(Failure) {
+    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(measuring: 8 << 20) }
+    let folder = try Failure.wrap { () throws(TraceError) in try RecordingDirectory.scratch() }
+    defer { folder.remove() }
+    let recording = try KernelRecording(probes, output: folder.file("bench.nvpt"), command: ["bench"])
+    let begin = Clock.monotonicNs()
+    let producer = try Failure.wrap { () throws(SystemError) in
+      try WorkerThread(name: "nvmepf-events", core: 0) {
+        var events = 0.0
+        while true {
+          let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
+          if elapsed >= seconds { return }
+          if let rate, events > elapsed * rate { continue }
+          probes.emitForMeasurement()
+          events += Double(Probes.measuredEvents)
+        }
+      }
+    }
+    producer.join()
+    let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
+    let cost = probes.costs().first
+    try recording.finish()
+    nsPerEvent = Double(cost?.ns ?? 0) / Double(max(cost?.runs ?? 1, 1)) / Double(Probes.measuredEvents)
+    eventsPerSecond = Double(recording.kernel.events) / elapsed
+    lost = recording.kernel.lost
+  }
+}

@@ -1,0 +1,50 @@
+import Glibc
+
+/// What is being recorded, to whom looks on.
+public protocol Watched: AnyObject {
+  /// One line that says how far the recording is.
+  /// - Parameter isEnd: it has ended.
+  func progressLine(isEnd: Bool) -> String
+  /// Why nothing is recorded any more; told once.
+  func takeTrouble() -> String?
+  /// End it and close the trace.
+  func finish() throws(Failure)
+}
+
+extension Watched {
+  /// Do this while it is recorded, then close the trace, whatever happened.
+  /// - Parameter body: returns an exit status.
+  public func record(_ body: (Watch) throws(Failure) -> Int32) -> (status: Int32, failure: Failure?) {
+    let watch = Watch(self)
+    var (status, failure): (Int32, Failure?) = (0, nil)
+    do throws(Failure) { status = try body(watch) } catch { failure = error }
+    watch.end()
+    do throws(Failure) { try finish() } catch { failure = failure ?? error }
+    return (status, failure)
+  }
+}
+
+/// Shows how a recording comes on, where somebody looks, and tells of its trouble at once.
+public struct Watch {
+  private let watched: (any Watched)?
+  private let text: String
+  private let isTerminal = isatty(STDERR_FILENO) == 1
+
+  public init(_ watched: any Watched) { (self.watched, text) = (watched, "") }
+
+  /// There is nothing to see but that something is done.
+  public init(_ text: String) { (watched, self.text) = (nil, text) }
+
+  public func show() {
+    if let trouble = watched?.takeTrouble() {
+      end()
+      complain(trouble)
+    }
+    guard isTerminal else { return }
+    showProgress(watched?.progressLine(isEnd: false) ?? text)
+  }
+
+  public func end() {
+    if isTerminal { showProgress("") }
+  }
+}

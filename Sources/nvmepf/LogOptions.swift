@@ -1,0 +1,27 @@
+import ArgumentParser
+import Logging
+
+/// How much is told.
+struct LogOptions: ParsableArguments {
+  @Flag(name: .shortAndLong, help: "Log clients, resets and enabling too; -vv also queues.")
+  var verbose: Int
+
+  @Flag(name: .shortAndLong, help: "Log errors only.")
+  var quiet = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Log from this level on: debug, info, notice, warning or error (default: notice).", valueName: "level"))
+  var logLevel: Level?
+
+  enum Level: String, CaseIterable, ExpressibleByArgument {
+    case debug, info, notice, warning, error
+  }
+
+  var isGiven: Bool { verbose > 0 || quiet || logLevel != nil }
+
+  var level: Logger.Level {
+    if let logLevel { return Logger.Level(rawValue: logLevel.rawValue)! }
+    return quiet ? .error : verbose == 0 ? .notice : verbose == 1 ? .info : .debug
+  }
+}
