@@ -197,7 +197,9 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "ReportTests", dependencies: ["Text", "Events", "Report", "Analysis", "Trace"], swiftSettings: settings),
+      name: "ReportTests",
+      dependencies: ["Text", "Chance", "EventTable", "Events", "NVMe", "Report", "Analysis", "Trace"],
+      swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,162 @@
+import Analysis
+@_spi(Places) import Events
+import Foundation
+import Testing
+import Trace
+
+@testable import Report
+
+/// What the report says of recordings of the kernel's target, word by word.
+@Suite("The report on a kernel's trace")
+struct KernelReportTests {
+  private func findings(_ build: (KernelTrace) -> Void) throws -> [String] {
+    let trace = try KernelTrace()
+    trace.bringUp()
+    build(trace)
+    return Report.findings(try Summary(of: trace.finish(), .controller(1)))
+  }
+
+  @Test("of a board's recording: every sentence")
+  func golden() throws {
+    let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().path
+    let reader = try TraceReader(path: root + "/traces/nvmet-pci-epf.nvpt")
+    let busiest = try #require(try KernelController.all(in: reader).first)
+    #expect(
+      Report.findings(try Summary(of: reader, .controller(busiest.controller))) == [
+        "Dispatch dominates: 2.28 ms of the 3.92 ms that a command takes in the mean (58%), then detect with 627 µs "
+          + "(16%) and complete with 413 µs (11%).",
+        "At the tail, dispatch makes commands slow: the slowest 1.0% of the commands (18.7 ms and more) take 20.0 ms, and "
+          + "5.13 ms of the 16.0 ms above the mean (32%) is dispatch, 5.07 ms (32%) detect.",
+        "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.72 by counting; 27 at "
+          + "most.",
+        "1 command (0.1%) failed: nvmepf dump --event completion shows their status.",
+        "Data moved: 26.7 MB (7.42 MB/s) to the host, 16.6 MB (4.59 MB/s) from the host.",
+        "Waiting for a thread to run takes 2.66 ms of the mean (68%): 2.27 ms until a worker takes the command, 7.71 µs "
+          + "from its execution to its data, 385 µs until its completion queue is worked on.",
+        "9.26 µs of the mean (0.2%) is in no stage; 213 µs at most.",
+        "1 command left out because events are missing.",
+        "The probes ran 33 919 times and took 91.1 ms in all, 2.69 µs each; exit_nvmet_pci_epf_dma_transfer the most, "
+          + "17.7 ms. That is part of the times below.",
+        "The controller was reset or disabled 1 time.",
+      ])
+  }
+
+  @Test("of one read: every sentence")
+  func oneRead() throws {
+    var sentences = try findings { $0.read(7, slot: 0) }
+    #expect(
+      sentences.remove(at: 2).hasPrefix("1 command in 317 ns, 3 154 574 a second. The mean queue depth is 1.00 by "))
+    #expect(
+      sentences == [
+        "Execute is the largest part: 100 ns of the 317 ns that a command takes in the mean (32%), then complete with 55 ns "
+          + "(17%) and dispatch with 50 ns (16%).",
+        "No tail to speak of: the slowest commands take 317 ns, the mean is 317 ns.",
+        "Data moved: 4.10 kB (12.9 GB/s) to the host.",
+        "Waiting for a thread to run takes 95 ns of the mean (30%): 30 ns until a worker takes the command, 30 ns from its "
+          + "execution to its data, 35 ns until its completion queue is worked on.",
+        "30 ns of the mean (9.5%) is in no stage; 30 ns at most.",
+        "Detect and reap are not in this: a target does not see when the host writes a doorbell; a trace of the host does.",
+        "No event is missing, and no command is left out.",
+      ])
+  }
+
+  @Test("names faults of the driver, in one sentence each")
+  func faults() throws {
+    let twice = try findings {
+      $0.read(7, slot: 0, .twice)
+      $0.read(8, slot: 1)
+    }
+    #expect(
+      twice.contains(
+        "A second completion was posted for 1 command that the driver had completed already: nvmepf replay names them.")
+    )
+    let silent = try findings {
+      $0.read(7, slot: 0)
+      $0.read(8, slot: 1, .noInterrupt)
+      $0.read(9, slot: 2, .noInterrupt)
+      $0.read(10, slot: 3)
+      $0.bringUp()
+    }
+    #expect(
+      silent.contains { $0.hasSuffix(" completed without an interrupt: the host polls that queue, or was not told.") })
+    let failed = try findings {
+      $0.read(7, slot: 0)
+      $0.read(8, slot: 1, .fails)
+    }
+    #expect(failed.contains("1 command (50.0%) failed: nvmepf dump --event completion shows their status."))
+  }
+
+  @Test("names the commands that had not completed when the trace ended")
+  func unfinished() throws {
+    let sentences = try findings {
+      $0.read(7, slot: 0)
+      $0.fetch(8, slot: 1)
+      $0.add(.work, qid: 1, cid: 8, b: 5)
+    }
+    #expect(
+      sentences.contains(
+        "1 command left out because the trace ends before they complete: command 8 of queue 1 (read, in dispatch, 20 ns old)."
+      ))
+  }
+
+  @Test("says how many events are missing, and whose commands that costs")
+  func missing() throws {
+    let sentences = try findings {
+      $0.read(7, slot: 0)
+      $0.fetch(8, slot: 1)
+      $0.add(.gap, a: 3)
+    }
+    #expect(
+      sentences.contains(
+        "3 events are missing from the trace, in 1 gap; 1 command left out because events are missing."))
+    #expect(!sentences.contains { $0.hasPrefix("No event is missing") })
+  }
+
+  @Test("says what a reset ended")
+  func reset() throws {
+    let sentences = try findings {
+      $0.read(7, slot: 0)
+      $0.fetch(8, slot: 1)
+      $0.register(0x14, 0)
+    }
+    #expect(sentences.contains("The controller was reset or disabled 1 time."))
+    #expect(
+      sentences.contains(
+        "1 command left out because the controller was reset, or their queue deleted, before they completed."))
+  }
+
+  @Test("without an I/O command says so, and what there is")
+  func nothing() throws {
+    #expect(
+      try findings { _ in }.first
+        == "No I/O command is in this trace from begin to end, only 2 admin commands.")
+  }
+
+  @Test("says what the probes cost, and how exact a host's clock is")
+  func costs() throws {
+    let trace = try KernelTrace()
+    trace.bringUp()
+    trace.read(7, slot: 0)
+    trace.add(.probe, flags: Record.carriesBytesFlag, a: 10, b: 5 | 200 << 32, bytes: Array("probe".utf8))
+    var summary = try Summary(of: trace.finish(), .controller(1))
+    summary.hostClockBoundNs = 1200
+    let sentences = Report.findings(summary)
+    #expect(
+      sentences.contains(
+        "The probes ran 10 times and took 2.00 µs in all, 200 ns each; probe the most, 2.00 µs. That is part of the times "
+          + "below."))
+    #expect(
+      sentences.contains(
+        "The host's times are on the target's clock to within 1.20 µs: so far detect and reap may be off."))
+  }
+
+  @Test("of our endpoint leaves the kernel's events out, and says so")
+  func endpoint() throws {
+    let trace = try KernelTrace()
+    trace.bringUp()
+    let summary = try Summary(of: trace.finish())
+    #expect(
+      Report.findings(summary).contains { $0.hasSuffix(" kernel events are not part of this.") })
+  }
+}
