@@ -145,7 +145,9 @@ let package = Package(
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),
     .testTarget(
       name: "HostTests",
-      dependencies: ["Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace"],
+      dependencies: [
+        "Chance", "Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "ConformanceTests",
@@ -158,17 +160,20 @@ let package = Package(
       swiftSettings: settings),
     // Disks that fail, fill up or hang, for tests.
     .target(name: "TestDisks", path: "Tests/TestDisks", swiftSettings: settings),
+    // The numbers of tests that draw them.
+    .target(name: "TestSeed", dependencies: ["Chance"], path: "Tests/TestSeed", swiftSettings: settings),
     .testTarget(
-      name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Backends", "Device", "Target"],
+      name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Backends", "Target", "TestSeed"],
       swiftSettings: settings),
     .testTarget(
       name: "ControlTests", dependencies: ["Control", "Platform", "Backends", "Device", "LocalSocket"],
       swiftSettings: settings),
     .testTarget(
-      name: "StorageTests", dependencies: ["Chance", "CPlatform", "NVMe", "Storage", "TestDisks"],
+      name: "StorageTests", dependencies: ["Chance", "CPlatform", "NVMe", "Storage", "TestDisks", "TestSeed"],
       swiftSettings: settings),
     .testTarget(
-      name: "VFIOUserTests", dependencies: ["CPlatform", "Platform", "Backends", "Device", "LocalSocket", "VFIOUser"],
+      name: "VFIOUserTests",
+      dependencies: ["CPlatform", "Platform", "Device", "LocalSocket", "TestSeed", "VFIOUser"],
       swiftSettings: settings),
     .executableTarget(
       name: "trace-benchmark", dependencies: ["Chance", "Events", "Trace", "CPlatform"], path: "Benchmarks/Trace",
@@ -187,7 +192,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "AnalysisTests", dependencies: ["Chance", "Events", "Platform", "Analysis", "NVMe", "Trace"],
+      name: "AnalysisTests", dependencies: ["Chance", "Events", "Analysis", "NVMe", "Trace"],
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",

@@ -31,7 +31,9 @@ extension StageAnalyzer {
           command.opcodeIsKnown = true
         }
       }
-    case .executeEnd: note(record.qid, record.cid) { command, now in command.execute.end = now }
+    case .executeEnd:
+      let end = Event.ExecuteEnd(record)
+      note(end.qid, end.cid) { command, now in command.execute.end = now }
     case .completionQueueFull:
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)

@@ -4,18 +4,14 @@ import Text
 extension Record {
   /// The value of a field that lies in the record itself; nil for one in its tail.
   public func value(of field: EventField) -> UInt64? {
-    switch field.place {
-    case .flags: UInt64(flags)
-    case .qid: UInt64(qid)
-    case .cid: UInt64(cid)
-    case .a: a
-    case .aLow: UInt64(aLow)
-    case .aHigh: UInt64(aHigh)
-    case .b: b
-    case .bLow: UInt64(bLow)
-    case .bHigh: UInt64(bHigh)
-    case .tail: nil
-    }
+    let (offset, width) = field.place.location
+    guard offset + width <= Record.size else { return nil }
+    return withUnsafeBytes(of: self) { $0.baseAddress!.number(at: offset, width: width) }
+  }
+
+  /// What one of these fields says; nil where the record has none of them.
+  public func value(of names: Set<String>) -> UInt64? {
+    event?.description.fields.first { names.contains($0.name) }.flatMap { value(of: $0) }
   }
 
   /// The event in one line, without its time and its tail: `doorbell flags=0x0 qid=1 value=17 poll=35`.
@@ -39,14 +35,21 @@ extension EventField {
 extension UnsafePointer<Record> {
   /// The value of a field, in the record or in its tail; nil where the tail does not reach.
   public func value(of field: EventField) -> UInt64? {
-    guard case .tail(let offset, let width) = field.place else { return pointee.value(of: field) }
-    guard Int(pointee.tail) * Record.size >= offset + width else { return nil }
-    let tail = UnsafeRawPointer(self + 1) + offset
+    let (offset, width) = field.place.location
+    guard offset + width <= (1 + Int(pointee.tail)) * Record.size else { return nil }
+    return UnsafeRawPointer(self).number(at: offset, width: width)
+  }
+}
+
+extension UnsafeRawPointer {
+  /// A number of `width` bytes (1, 2, 4 or 8), little-endian, as records and traces have it.
+  @inline(__always)
+  public func number(at offset: Int, width: Int) -> UInt64 {
     switch width {
-    case 1: return UInt64(tail.loadUnaligned(as: UInt8.self))
-    case 2: return UInt64(tail.loadUnaligned(as: UInt16.self))
-    case 4: return UInt64(tail.loadUnaligned(as: UInt32.self))
-    default: return tail.loadUnaligned(as: UInt64.self)
+    case 1: UInt64(load(fromByteOffset: offset, as: UInt8.self))
+    case 2: UInt64(UInt16(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt16.self)))
+    case 4: UInt64(UInt32(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt32.self)))
+    default: UInt64(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
     }
   }
 }

@@ -24,12 +24,7 @@ public final class Signal: @unchecked Sendable {
 extension timespec {
   /// A moment of CLOCK_MONOTONIC, which nobody sets.
   public static func inMilliseconds(_ milliseconds: Int) -> timespec {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    time.tv_sec += milliseconds / 1000
-    time.tv_nsec += milliseconds % 1000 * 1_000_000
-    time.tv_sec += time.tv_nsec / 1_000_000_000
-    time.tv_nsec %= 1_000_000_000
-    return time
+    let ns = Int(Clock.nanoseconds(CLOCK_MONOTONIC)) + milliseconds * 1_000_000
+    return timespec(tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000)
   }
 }

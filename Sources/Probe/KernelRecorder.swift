@@ -160,8 +160,7 @@ public final class KernelRecorder: @unchecked Sendable {
       let now = TickSource.monotonic.now()
       if now &- snapshotted >= 1_000_000_000 { snapshot(now) }
       if count > 0 { continue }
-      var pause = timespec(tv_sec: 0, tv_nsec: 500_000)
-      nanosleep(&pause, nil)
+      Patience.sleep(ns: 500_000)
     }
     // What half of the probes see is no part of the recording.
     probes.pause()

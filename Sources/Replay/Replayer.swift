@@ -196,7 +196,7 @@ public struct Replayer: ~Copyable {
       switch record.pointee.event {
       case .fetch:
         guard let entry = record.fixedTail(as: SubmissionEntry.self) else { break }
-        let (qid, cid) = (record.pointee.qid, record.pointee.cid)
+        let (qid, cid) = (Event.Fetch(record.pointee).qid, entry.cid.rawValue)
         commands.append((qid, cid, "\(qid)/\(cid) opcode \(entry.opcode.hex)"))
       case .completion:
         let completion = Event.Completion(record.pointee)

@@ -39,7 +39,7 @@ public struct TickScale: Equatable, Sendable {
     let first = ClockSnapshot.now()
     var last = first
     while last.monotonic &- first.monotonic < milliseconds * 1_000_000 {
-      usleep(1000)
+      Patience.sleep(ns: 1_000_000)
       last = ClockSnapshot.now()
     }
     let rate = Double(last.monotonic &- first.monotonic) / Double(max(last.ticks &- first.ticks, 1))

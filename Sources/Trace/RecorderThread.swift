@@ -45,9 +45,7 @@ public final class RecorderThread: Sendable {
 
   private static func run(_ state: State) {
     while !state.stopping.load(ordering: .acquiring) {
-      if state.writer.drain() { continue }
-      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
-      nanosleep(&pause, nil)
+      if !state.writer.drain() { Patience.sleep(ns: 1_000_000) }
     }
     state.summary = state.writer.finish(isWorthKeeping: state.isWorthKeeping.load(ordering: .relaxed))
   }

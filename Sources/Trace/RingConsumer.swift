@@ -1,5 +1,6 @@
 import Events
 import Glibc
+import Platform
 
 /// The reading side of a ring. One thread owns it. What it reads was written by another process and is checked.
 public struct RingConsumer: ~Copyable {
@@ -45,8 +46,7 @@ public struct RingConsumer: ~Copyable {
     var consumer = RingConsumer(ring)
     while !(ring.isClosed && consumer.isEmpty) {
       _ = consumer.discard()
-      var pause = timespec(tv_sec: 0, tv_nsec: 1_000_000)
-      nanosleep(&pause, nil)
+      Patience.sleep(ns: 1_000_000)
     }
   }
 }

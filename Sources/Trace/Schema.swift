@@ -10,14 +10,7 @@ public struct FieldLayout: Equatable, Sendable {
   public let unit: FieldUnit
 
   /// The field's value in an event of which `event` are the bytes, tail included.
-  public func value(in event: UnsafeRawPointer) -> UInt64 {
-    switch width {
-    case 1: UInt64(event.load(fromByteOffset: offset, as: UInt8.self))
-    case 2: UInt64(event.loadUnaligned(fromByteOffset: offset, as: UInt16.self))
-    case 4: UInt64(event.loadUnaligned(fromByteOffset: offset, as: UInt32.self))
-    default: event.loadUnaligned(fromByteOffset: offset, as: UInt64.self)
-    }
-  }
+  public func value(in event: UnsafeRawPointer) -> UInt64 { event.number(at: offset, width: width) }
 }
 
 /// What a trace says of one kind of event, so that a reader needs no table of its own to decode it.

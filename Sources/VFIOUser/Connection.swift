@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Platform
 
 /// A message as it came: its header, its payload, and the descriptors that came with it, which close with it.
 struct ReceivedMessage: ~Copyable {
@@ -148,11 +149,7 @@ struct Connection: ~Copyable {
 
 /// The clock that nobody sets, nanoseconds; another in tests.
 struct MonotonicClock: Sendable {
-  var now: @Sendable () -> UInt64 = {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
-  }
+  var now: @Sendable () -> UInt64 = { Clock.nanoseconds(CLOCK_MONOTONIC) }
 
   /// For poll(2): until then, rounded up; -1 for ever.
   func milliseconds(until deadlineNs: UInt64?) -> Int32 {

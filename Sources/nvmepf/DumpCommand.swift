@@ -57,9 +57,8 @@ struct DumpCommand: ParsableCommand {
   }
 
   private func isWanted(_ record: Record) -> Bool {
-    let fields = record.event?.description.fields ?? []
-    if let qid, record.qid != qid || !fields.contains(where: { $0.place == .qid }) { return false }
-    if let cid, record.cid != cid || !fields.contains(where: { $0.place == .cid }) { return false }
+    if let qid, record.value(of: ["qid", "cqid"]) != UInt64(qid) { return false }
+    if let cid, record.value(of: ["cid"]) != UInt64(cid) { return false }
     if !kinds.isEmpty, !kinds.contains(where: { record.event == $0 }) { return false }
     if let from, record.time < from.ns { return false }
     if let to, record.time >= to.ns { return false }
@@ -74,7 +73,7 @@ struct DumpCommand: ParsableCommand {
       guard let value = record.value(of: field) else { continue }
       if field.name != "slba" {
         values.append((field.name, field.text(value), value))
-      } else if record.pointee.qid == 0 {
+      } else if record.pointee.value(of: ["qid"]) == 0 {
         // Admin commands have no blocks; what an entry has in their place is as they mean it.
         guard case .tail = field.place else { continue }
         for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {

@@ -2,6 +2,7 @@ import Backends
 import Chance
 import Foundation
 import Target
+import TestSeed
 import Testing
 
 @testable import Configuration
@@ -333,9 +334,7 @@ struct FileTests {
 
   @Test("whatever the bytes, it is read or refused")
   func survivesNonsense() {
-    let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
-    print("configuration: seed \(seed); NVMEPF_SEED=\(seed) repeats it")
-    var random = SeededGenerator(seed: seed)
+    var random = drawnNumbers("configuration")
     let bytes = Array(saved.utf8)
     for _ in 0..<3000 {
       var changed = bytes

@@ -1,4 +1,5 @@
 import Backends
+import Chance
 import Device
 import Glibc
 import NVMe
@@ -67,7 +68,7 @@ struct HostControllerTests {
     for offset in [0, 4, 512, 4092] {
       let data = UnsafeMutableRawBufferPointer(start: buffer.base + offset, count: bytes)
       for place in stride(from: 0, to: bytes, by: 8) {
-        data.storeBytes(of: UInt64(place * 31 + offset) &* 0x9e37_79b9_7f4a_7c15, toByteOffset: place, as: UInt64.self)
+        data.storeBytes(of: SeededGenerator.mix(UInt64(place * 31 + offset)), toByteOffset: place, as: UInt64.self)
       }
       let wanted = [UInt8](data)
       for opcode in [IOOpcode.write, .read] {

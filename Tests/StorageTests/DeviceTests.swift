@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import NVMe
 import TestDisks
+import TestSeed
 import Testing
 
 @testable import Storage
@@ -249,10 +250,8 @@ struct DeviceTests {
 
   @Test("many at once, of every operation, do what a model of the blocks does")
   func agreesWithModel() throws {
-    let seed = UInt64.random(in: 0...UInt64.max)
-    print("storage model: seed \(seed)")
     let file = try TemporaryFile(bytes: 8 << 20)
-    var model = try ModelOfStorage(path: file.path, seed: seed)
+    var model = try ModelOfStorage(path: file.path, random: drawnNumbers("storage model"))
     try model.run(rounds: 3000)
   }
 
@@ -262,7 +261,7 @@ struct DeviceTests {
     guard let loop = LoopDevice(file.path) else {
       return print("NOT RUN: a block device needs the privilege to set up a loop device")
     }
-    var model = try ModelOfStorage(path: loop.path, seed: 7)
+    var model = try ModelOfStorage(path: loop.path, random: SeededGenerator(seed: 7))
     try model.run(rounds: 500)
   }
 }
@@ -276,9 +275,9 @@ struct ModelOfStorage: ~Copyable {
   private let laneBlocks: Int
   private var model: [UInt8]
 
-  init(path: String, seed: UInt64) throws {
+  init(path: String, random: SeededGenerator) throws {
     bench = try StorageBench(path: path)
-    random = SeededGenerator(seed: seed)
+    self.random = random
     let blocks = Int(bench.device.bytes) / ModelOfStorage.blockBytes
     laneBlocks = blocks / ModelOfStorage.lanes
     model = [UInt8](repeating: 0, count: blocks)

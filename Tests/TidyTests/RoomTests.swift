@@ -19,10 +19,7 @@ struct RoomTests {
     var all: Set<String> = []
     for file in Package.sources where file.room == room {
       for line in file.lines {
-        let words = line.code.words
-        if let place = words.firstIndex(of: "import"), place < 2, words.count > place + 1 {
-          all.insert(String(words[words.count - 1]))
-        }
+        if let module = line.code.importedModule { all.insert(String(module)) }
       }
     }
     return all
@@ -41,6 +38,33 @@ struct RoomTests {
       guard let allowed else { continue }
       let imports = RoomTests.imports(of: room).intersection(Package.rooms)
       #expect(imports == allowed, "\(room): the sources say \(imports.sorted()), the page \(allowed.sorted())")
+    }
+  }
+
+  @Test("a target declares in Package.swift what its sources import, no more and no less")
+  func declaresImports() throws {
+    let targets = try PackageTarget.all()
+    #expect(targets.count > 30)
+    // Programs are run, not imported.
+    let programs = Set(targets.filter(\.isProgram).map(\.name))
+    let known = Set(targets.map(\.name)).union(targets.flatMap(\.products))
+    for target in targets {
+      let files = Package.all.filter { $0.path.hasPrefix(target.path + "/") }
+      guard !files.isEmpty else { continue }
+      let imports = Set(files.flatMap(\.lines).compactMap { $0.code.importedModule.map(String.init) })
+      let declared = Set(target.dependencies + target.products)
+      #expect(
+        imports.intersection(known) == declared.subtracting(programs),
+        "\(target.name) in Package.swift")
+    }
+  }
+
+  @Test("a room fits a head: at most 4,500 lines of it, and 500 of a file")
+  func isSmall() {
+    for room in Package.rooms {
+      let files = Package.sources.filter { $0.room == room }
+      #expect(files.reduce(0) { $0 + $1.lines.count } <= 4500, "\(room)")
+      for file in files { #expect(file.lines.count <= 500, "\(file.path)") }
     }
   }
 
@@ -64,5 +88,58 @@ struct RoomTests {
         left.append(name)
       }
     }
+  }
+}
+
+/// A target of Package.swift.
+private struct PackageTarget {
+  let name: String
+  let path: String
+  /// Other targets.
+  let dependencies: [String]
+  /// Of other packages.
+  let products: [String]
+  let isProgram: Bool
+
+  static func all() throws -> [PackageTarget] {
+    var text = try Package.text("Package.swift")
+    // A comment names no target.
+    text = text.split(separator: "\n").filter { !$0.trimmed.hasPrefix("//") }.joined(separator: "\n")
+    // Each begins with one of these, and ends where the next begins.
+    for kind in ["target", "executableTarget", "testTarget", "systemLibrary", "plugin", "library", "executable"] {
+      text = text.replacingOccurrences(of: ".\(kind)(name:", with: "\u{1}\(kind)(name:")
+        .replacingOccurrences(of: ".\(kind)(\n      name:", with: "\u{1}\(kind)(name:")
+    }
+    return text.split(separator: "\u{1}").compactMap { PackageTarget(String($0)) }
+  }
+
+  private init?(_ text: String) {
+    func strings(_ text: String) -> [String] {
+      let parts = text.components(separatedBy: "\"")
+      return stride(from: 1, to: parts.count, by: 2).map { parts[$0] }
+    }
+    func argument(_ label: String) -> String? { text.components(separatedBy: "\(label): ").dropFirst().first }
+    let kind = text.prefix { $0 != "(" }
+    guard ["target", "executableTarget", "testTarget", "systemLibrary"].contains(kind), let name = strings(text).first
+    else {
+      return nil
+    }
+    self.name = name
+    isProgram = kind == "executableTarget"
+    path = argument("path").flatMap { strings($0).first } ?? "\(kind == "testTarget" ? "Tests" : "Sources")/\(name)"
+    let list = argument("dependencies").map { String($0.prefix { $0 != "]" }) } ?? ""
+    let parts = list.components(separatedBy: ".product(")
+    // What stands behind a product is one of the targets again.
+    dependencies = strings(parts[0]) + parts.dropFirst().flatMap { strings($0).dropFirst(2) }
+    products = parts.dropFirst().compactMap { strings($0).first }
+  }
+}
+
+extension Substring {
+  /// What a line imports: `import A`, `@_spi(B) import A`, `import struct A.C`.
+  var importedModule: Substring? {
+    guard hasPrefix("import ") || (hasPrefix("@") && contains(" import ")) else { return nil }
+    let kinds: Set<Substring> = ["struct", "class", "enum", "protocol", "typealias", "func", "let", "var"]
+    return words.drop { $0 != "import" }.dropFirst().first { !kinds.contains($0) }
   }
 }

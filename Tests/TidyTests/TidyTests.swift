@@ -43,14 +43,40 @@ struct TidyTests {
     (["0xbf58_476d_1ce4_e5b9", "0x94d0_49bb_1331_11eb"], "Sources/Chance/SeededGenerator.swift"),
     (["pthread_create"], "Sources/Platform/WorkerThread.swift"),
     (["nvmepf_eventfd"], "Sources/Platform/EventDescriptor.swift"),
+    (["nanosleep", "usleep"], "Sources/Platform/Patience.swift"),
+    (["clock_gettime", "gettimeofday"], "Sources/Platform/Clock.swift"),
   ]
 
-  @Test("the seeded generator, thread starts and event descriptors exist once", arguments: unique)
+  @Test("the seeded generator, thread starts, event descriptors, sleeps and clocks exist once", arguments: unique)
   func existsOnce(words: Set<Substring>, path: String) {
-    let found = places(of: words, besides: { $0.path == path })
-    // Tests play clients, which bring event descriptors of their own.
-    #expect(found.filter { words != ["nvmepf_eventfd"] || !$0.hasPrefix("Tests/") } == [])
+    // Tests play clients, which bring event descriptors of their own, and a benchmark measures a thread's own time.
+    let found = places(of: words) {
+      $0.path == path || (!words.contains("pthread_create") && !$0.path.hasPrefix("Sources/"))
+    }
+    #expect(found == [])
     #expect(Package.sources.contains { $0.path == path })
+  }
+
+  /// A table of commands spreads its keys by itself, since each command pays for it.
+  @Test("nobody mixes numbers but the seeded generator and the stable hash")
+  func mixesNumbersOnce() {
+    let isAllowed: Set = ["Sources/Analysis/CommandPool.swift", "Tests/TidyTests/TidyTests.swift"]
+    for file in Package.all where file.room != "Chance" && !isAllowed.contains(file.path) {
+      for line in file.lines where line.code.contains("&*") {
+        let isMixing = line.code.words.contains { $0.first?.isNumber == true && $0.count >= 16 }
+        #expect(!isMixing, "\(file.path):\(line.number)")
+      }
+    }
+  }
+
+  @Test("files that the pages name exist")
+  func filesExist() throws {
+    let pages = try ["README.md", "HACKING.md"] + Package.paths("docs", ["md"])
+    for page in pages {
+      for name in try Package.text(page).quoted where name.hasSuffix(".swift") && name.contains("/") {
+        #expect(Package.all.contains { "/\($0.path)".hasSuffix("/\(name)") }, "\(page): \(name)")
+      }
+    }
   }
 
   @Test("numbers are written in hexadecimal in one place")

@@ -4,6 +4,7 @@ import Glibc
 import LocalSocket
 import Platform
 import Synchronization
+import TestSeed
 import Testing
 
 @testable import VFIOUser
@@ -479,13 +480,8 @@ struct ServerTests {
   @Test("survives whatever a client sends, keeps no descriptor, and serves the next")
   func survives() throws {
     let served = try Served()
-    let seed = UInt64.random(in: 0...UInt64.max)
-    print("hostile client: seed \(seed)")
-    var state = seed
-    func next() -> UInt64 {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return state >> 24
-    }
+    var random = drawnNumbers("hostile client")
+    func next() -> UInt64 { random.next() }
     var template = Array("/tmp/nvmepf-sent-XXXXXX".utf8CString)
     let sent = mkstemp(&template)
     defer { close(sent) }
