@@ -216,7 +216,7 @@ if isFuzzed {
     .target(
       name: "Fuzz",
       dependencies: [
-        "Chance", "EventTable", "Events", "Platform", "Recording",
+        "Chance", "EventTable", "Events", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "NVMe", "Replay", "Simulation",
         "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
