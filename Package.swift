@@ -146,7 +146,7 @@ let package = Package(
     .testTarget(
       name: "HostTests",
       dependencies: [
-        "Chance", "Events", "Platform", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace",
+        "Chance", "Events", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace",
       ],
       swiftSettings: settings),
     .testTarget(
@@ -155,7 +155,6 @@ let package = Package(
         "Text", "Events", "Platform",
         "Analysis", "CPlatform", "Host", "Backends", "Device", "NVMe", "Replay", "Service", "Target", "TestDisks",
         "Trace",
-        "VFIOUser",
       ],
       swiftSettings: settings),
     // Disks that fail, fill up or hang, for tests.
