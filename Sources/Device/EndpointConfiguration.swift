@@ -64,7 +64,7 @@ public struct EndpointConfiguration: Equatable, Sendable {
 }
 
 /// Where the endpoint's events go.
-public struct EndpointRecording {
+public struct EndpointRecording: Sendable {
   public var ring: Ring
   public var whenFull = FullRing.wait
   public var keepsPayload = false

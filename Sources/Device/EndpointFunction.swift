@@ -82,17 +82,13 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       pendingOffset: UInt32(EndpointFunction.pendingOffset))
     self.configuration = initialConfiguration
     table = [UInt8](repeating: 0, count: Int(EndpointFunction.barBytes - EndpointFunction.tableOffset))
-    let shardRecording = recording.map {
-      Shard.Recording(
-        ring: $0.ring, whenFull: $0.whenFull, keepsPayload: $0.keepsPayload, ticksPerSecond: $0.ticksPerSecond)
-    }
     do throws(SystemError) {
       shard = try Shard(
         .init(
           subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
           storage: try? storage.get(),
           core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-          recording: shardRecording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
+          recording: recording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
     } catch { throw EndpointError(description: "cannot start the engine's thread: \(error)") }
   }
 
@@ -145,8 +141,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       .init(
         prefaulting: EndpointFunction.prefaulting(nsid, prefaults, tell),
         isInterrupted: { [self] in isEnding.load(ordering: .relaxed) }))
-    let isAttached = shard.attach(open.namespace, open.backend)
-    guard isAttached != false else {
+    let isAttached = shard.askPatiently(.attach(open.namespace, open.backend))
+    guard isAttached != 0 else {
       throw EndpointError(
         description: "commands of the namespace \(nsid) that was removed are still under way: try again")
     }
@@ -171,7 +167,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard namespaces.withLock({ $0[nsid] != nil }) else {
       throw EndpointError(description: "there is no namespace \(nsid)")
     }
-    guard shard.detach(nsid) else {
+    guard shard.askPatiently(.detach(nsid)) != nil else {
       throw EndpointError(description: "\(EndpointFunction.stuck); remove namespace \(nsid) again when it answers")
     }
     _ = namespaces.withLock { $0.removeValue(forKey: nsid) }
@@ -191,7 +187,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
     defer { tell(.link(isUp: isUp)) }
     guard !isUp else { return }
-    let isDown = shard.takeLinkDown()
+    let isDown = shard.askPatiently(.reset(.linkDown)) != nil
     linkWasDown.store(true, ordering: .releasing)
     guard isDown else { throw EndpointError(description: EndpointFunction.stuck) }
   }
@@ -241,13 +237,13 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     configuration.read(offset, into: bytes)
     let status = PCIConfigurationSpace.interruptStatus
     guard offset <= status.offset, status.offset < offset + bytes.count, !configuration.usesMessages else { return }
-    if shard.readPin() { bytes[status.offset - offset] |= status.bit }
+    if shard.ask(.readPin) != 0 { bytes[status.offset - offset] |= status.bit }
   }
 
   /// Registers are read as 32 or 64 bits; other widths get the bytes of the 32 bits that hold them.
   private func readBAR(_ offset: UInt64, into bytes: UnsafeMutableRawBufferPointer) {
     if bytes.count == 8 || bytes.count == 4, offset % 4 == 0, offset < Register.doorbells {
-      let value = shard.readRegister(offset: offset, width: bytes.count)
+      let value = shard.ask(.readRegister(offset: offset, width: bytes.count))
       withUnsafeBytes(of: value.littleEndian) { bytes.copyBytes(from: $0[..<bytes.count]) }
       return
     }
@@ -258,7 +254,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     if offset >= EndpointFunction.tableOffset { return table[Int(offset - EndpointFunction.tableOffset)] }
     // Doorbells read as zero: what a read of them returns is not specified (PCIe Transport 1.1, 3.1.2.1).
     guard offset < Register.doorbells else { return 0 }
-    let value = shard.readRegister(offset: offset & ~3, width: 4)
+    let value = shard.ask(.readRegister(offset: offset & ~3, width: 4))
     return UInt8(truncatingIfNeeded: value >> (8 * (offset & 3)))
   }
 
@@ -291,7 +287,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       let value =
         bytes.count == 8
         ? bytes.loadUnaligned(as: UInt64.self) : UInt64(bytes.loadUnaligned(as: UInt32.self))
-      shard.writeRegister(offset: offset, width: bytes.count, value: value)
+      shard.ask(.writeRegister(offset: offset, width: bytes.count, value: value))
     }
     return true
   }
@@ -305,21 +301,24 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   }
 
   public func map(_ mapping: DMAMapping) -> Bool {
-    shard.map(
-      MemoryMap.Range(
-        address: mapping.address, length: mapping.size, base: mapping.base, writable: mapping.isWritable,
-        mapping: mapping.mapping.baseAddress, mapping_length: UInt64(mapping.mapping.count)))
+    let range = MemoryMap.Range(
+      address: mapping.address, length: mapping.size, base: mapping.base, writable: mapping.isWritable,
+      mapping: mapping.mapping.baseAddress, mapping_length: UInt64(mapping.mapping.count))
+    return shard.ask(.map(range)) != 0
   }
 
-  public func unmap(address: UInt64, size: UInt64) { shard.unmap(address: address, length: size) }
+  public func unmap(address: UInt64, size: UInt64) { shard.ask(.unmap(address: address, length: size)) }
 
   public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32 {
     guard let line = InterruptLine(kind, index) else { return 0 }
-    guard descriptor >= 0 else { return shard.setInterrupt(line, signals[line], descriptor: -1) }
-    switch signal(of: line) {
-    case .failure(let error): return error.number
-    case .success(let signal): return shard.setInterrupt(line, signal, descriptor: descriptor)
+    var wanted = signals[line]
+    if descriptor >= 0 {
+      switch signal(of: line) {
+      case .failure(let error): return error.number
+      case .success(let signal): wanted = signal
+      }
     }
+    return Int32(truncatingIfNeeded: shard.ask(.setInterrupt(line, wanted, descriptor: max(descriptor, -1))))
   }
 
   /// Made once: clients come and go, and the next uses it again.
@@ -330,17 +329,17 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     return made
   }
 
-  public func setPinMask(isMasked: Bool) { isMasked ? shard.maskPin() : shard.unmaskPin() }
+  public func setPinMask(isMasked: Bool) { shard.ask(isMasked ? .maskPin : .unmaskPin) }
 
   public func trigger(_ kind: InterruptKind, index: UInt32) {
-    if let line = InterruptLine(kind, index) { shard.triggerInterrupt(line) }
+    if let line = InterruptLine(kind, index) { shard.ask(.triggerInterrupt(line)) }
   }
 
   /// What the engine's thread has to know of the command register.
   private func noteInterruptDisable() {
     guard configuration.disablesPin != pinIsDisabled else { return }
     pinIsDisabled = configuration.disablesPin
-    shard.disablePin(pinIsDisabled)
+    shard.ask(.disablePin(pinIsDisabled))
   }
 
   public func reset() { resetController(.device) }
@@ -348,7 +347,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   public func connected() -> Bool {
     do throws(EndpointError) {
       let page = try DoorbellPage()
-      shard.setDoorbells(page.doorbells)
+      shard.ask(.setDoorbells(page.doorbells))
       // The page before goes: nothing looks at it any more.
       doorbells = page
       return true
@@ -357,8 +356,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func disconnected() {
     resetController(.disconnect)
-    shard.unmap(address: 0, length: .max)
-    shard.removeInterrupts()
+    shard.ask(.unmap(address: 0, length: .max))
+    shard.ask(.removeInterrupts)
     for signal in signals.values { _ = signal.attach(-1) }
     // It was this client's.
     _ = takeAlarm()
@@ -372,7 +371,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   }
 
   private func resetController(_ reason: ResetReason) {
-    shard.reset(reason)
+    shard.ask(.reset(reason))
     resetConfiguration()
   }
 

@@ -6,21 +6,33 @@ import Platform
 import Synchronization
 import Target
 
-/// What the serving thread asks of the engine's thread.
+/// What other threads ask of the engine's thread, and what it answers: 0 where nothing is said.
 enum ShardRequest {
+  /// Answers its value.
   case readRegister(offset: UInt64, width: Int)
   case writeRegister(offset: UInt64, width: Int, value: UInt64)
+  /// Answers 1, or 0 where the map does not take the range.
   case map(MemoryMap.Range)
+  /// Once it is answered, nothing in the range is touched any more.
   case unmap(address: UInt64, length: UInt64)
+  /// Signal the descriptor from now on; -1 for nothing. It changes on the engine's thread, so that no interrupt falls
+  /// between the old one and the new. Answers 0, or an errno.
   case setInterrupt(InterruptLine, InterruptSignal?, descriptor: Int32)
+  /// Raise the interrupt as if the device had.
   case triggerInterrupt(InterruptLine)
   case maskPin
+  /// The host wants to hear of INTx again, at once if it is asserted.
   case unmaskPin
+  /// INTx is not to be signalled, whatever asserts it.
   case disablePin(Bool)
+  /// Answers 1 where INTx is asserted.
   case readPin
   case removeInterrupts
+  /// Once it is answered, the page before is not looked at any more. The controller is in its initial state, without a
+  /// queue, and the new page is all zeros: what the engine remembers of doorbells agrees with both.
   case setDoorbells(UnsafeMutablePointer<Atomic<UInt32>>)
   case reset(ResetReason)
+  /// Answers 1, or 0 while commands of a namespace that had this identifier are under way.
   case attach(Namespace, NamespaceBackend)
   case detach(UInt32)
   case stop

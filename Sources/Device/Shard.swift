@@ -25,15 +25,7 @@ final class Shard: @unchecked Sendable {
     /// Idle this long, the thread naps between polls, as the kernel's driver does.
     var idleMs: UInt32
     var napMs: UInt32
-    var recording: Recording?
-  }
-
-  /// Where and how to record.
-  struct Recording {
-    var ring: Ring
-    var whenFull: FullRing
-    var keepsPayload: Bool
-    var ticksPerSecond: UInt64
+    var recording: EndpointRecording?
   }
 
   /// Idle passes between two looks at the clock, some microseconds.
@@ -79,7 +71,7 @@ final class Shard: @unchecked Sendable {
   /// Stop the engine and end its thread; its ring is finished then.
   func stop() {
     guard let thread else { return }
-    _ = ask(.stop)
+    ask(.stop)
     thread.join()
     self.thread = nil
   }
@@ -87,7 +79,8 @@ final class Shard: @unchecked Sendable {
   // MARK: Requests
 
   /// Without io_uring a client's event descriptor is written, and can hold the engine's thread until it is interrupted.
-  private func ask(_ request: ShardRequest) -> UInt64 {
+  @discardableResult
+  func ask(_ request: ShardRequest) -> UInt64 {
     // It has no limit, so there is an answer.
     mailbox.ask(request, withinMs: nil) { thread?.interrupt() }!
   }
@@ -96,63 +89,9 @@ final class Shard: @unchecked Sendable {
   private static let patienceMs = 3000
 
   /// - Returns: nil when the engine's thread does not answer. It may do what was asked later.
-  private func askPatiently(_ request: ShardRequest) -> UInt64? {
+  func askPatiently(_ request: ShardRequest) -> UInt64? {
     mailbox.ask(request, withinMs: Shard.patienceMs) { thread?.interrupt() }
   }
-
-  func readRegister(offset: UInt64, width: Int) -> UInt64 {
-    ask(.readRegister(offset: offset, width: width))
-  }
-
-  func writeRegister(offset: UInt64, width: Int, value: UInt64) {
-    _ = ask(.writeRegister(offset: offset, width: width, value: value))
-  }
-
-  func map(_ range: MemoryMap.Range) -> Bool { ask(.map(range)) != 0 }
-
-  /// Once this returns, nothing in the range is touched any more.
-  func unmap(address: UInt64, length: UInt64) { _ = ask(.unmap(address: address, length: length)) }
-
-  /// Signal `descriptor` from now on; -1 for nothing. It changes on the engine's thread, so that no interrupt falls
-  /// between the old one and the new.
-  /// - Returns: 0, or an errno.
-  func setInterrupt(_ line: InterruptLine, _ signal: InterruptSignal?, descriptor: Int32) -> Int32 {
-    Int32(truncatingIfNeeded: ask(.setInterrupt(line, signal, descriptor: descriptor)))
-  }
-
-  /// Once this returns, the page before is not looked at any more. The controller is in its initial state, without a
-  /// queue, and the new page is all zeros: what the engine remembers of doorbells agrees with both.
-  func setDoorbells(_ doorbells: UnsafeMutablePointer<Atomic<UInt32>>) { _ = ask(.setDoorbells(doorbells)) }
-
-  /// Raise the interrupt as if the device had.
-  func triggerInterrupt(_ line: InterruptLine) { _ = ask(.triggerInterrupt(line)) }
-
-  func maskPin() { _ = ask(.maskPin) }
-
-  /// The host wants to hear of INTx again, at once if it is asserted.
-  func unmaskPin() { _ = ask(.unmaskPin) }
-
-  /// INTx is not to be signalled, whatever asserts it.
-  func disablePin(_ isDisabled: Bool) { _ = ask(.disablePin(isDisabled)) }
-
-  /// Whether INTx is asserted.
-  func readPin() -> Bool { ask(.readPin) != 0 }
-
-  func removeInterrupts() { _ = ask(.removeInterrupts) }
-
-  func reset(_ reason: ResetReason) { _ = ask(.reset(reason)) }
-
-  /// - Returns: false while commands of a namespace that had this identifier are under way; nil when the engine does not
-  ///   answer, and may attach it later.
-  func attach(_ namespace: Namespace, _ backend: NamespaceBackend) -> Bool? {
-    askPatiently(.attach(namespace, backend)).map { $0 != 0 }
-  }
-
-  /// - Returns: false when the engine does not answer, and may detach it later.
-  func detach(_ nsid: UInt32) -> Bool { askPatiently(.detach(nsid)) != nil }
-
-  /// - Returns: false when the engine does not answer, and may do it later.
-  func takeLinkDown() -> Bool { askPatiently(.reset(.linkDown)) != nil }
 
   // MARK: The engine's thread
 

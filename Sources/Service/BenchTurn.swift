@@ -1,5 +1,4 @@
 import Device
-import Foundation
 
 /// An endpoint on core 0, and a host in a process of its own on core 1, for one stretch of time.
 public struct BenchTurn {
@@ -23,20 +22,11 @@ public struct BenchTurn {
     configuration.core = 0
     let endpoint = try ServedEndpoint(configuration, output: output, command: ["bench"])
     try endpoint.start()
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/proc/self/exe")
-    process.arguments = ["bench-host", "--iodepth", "\(depth)", "--seconds", "\(seconds)"]
-    if backend == "memory" { process.arguments?.append("--fill") }
-    var environment = ProcessInfo.processInfo.environment
-    for (key, value) in endpoint.environment { environment[key] = value }
-    process.environment = environment
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    try process.run()
-    let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-    process.waitUntilExit()
+    let options = ["--iodepth", "\(depth)", "--seconds", "\(seconds)"] + (backend == "memory" ? ["--fill"] : [])
+    let output = OtherProgram.output(
+      "/proc/self/exe", ["bench-host"] + options, variables: endpoint.environment, isQuiet: false)
     try endpoint.finish()
-    guard let ns = Double(output.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+    guard let ns = output.flatMap({ Double($0) }) else {
       throw Failure(description: "the benchmark's host failed", status: 1)
     }
     return ns

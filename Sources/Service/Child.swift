@@ -10,7 +10,7 @@ public struct Child {
 
   /// Whether there is such a command, before anything is begun for it.
   /// - Parameter searchPath: `PATH`.
-  static func check(_ name: String, searchPath: String) throws(Failure) {
+  static func check(_ name: String, searchPath: String) throws {
     let folders = name.contains("/") ? [""] : searchPath.split(separator: ":").map { "\($0)/" }
     guard !folders.contains(where: { access($0 + name, X_OK) == 0 }) else { return }
     let remedy = name == "fio" ? "apt-get install fio" : "check its spelling and PATH"
@@ -23,7 +23,7 @@ public struct Child {
   ///   - descriptor: one that the command inherits.
   public init(
     _ command: [[UInt8]], environment: [String: String] = [:], inheriting descriptor: Int32? = nil
-  ) throws(Failure) {
+  ) throws {
     for (key, value) in environment { setenv(key, value, 1) }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
@@ -58,7 +58,7 @@ public struct Child {
   /// - Parameter folder: the recording's.
   init(
     watched command: [[UInt8]], isNeeded: Bool, folder: String, environment: [String: String]
-  ) throws(Failure) {
+  ) throws {
     var pair: [Int32] = [-1, -1]
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
       throw Failure(description: "cannot make a socket: \(String(cString: strerror(errno)))")
@@ -76,7 +76,7 @@ public struct Child {
   }
 
   /// - Returns: the exit status as a shell has it; nil while it runs.
-  private func exitStatus() throws(Failure) -> Int32? {
+  private func exitStatus() throws -> Int32? {
     var status: Int32 = 0
     switch report?.read(waits: false) {
     case nil: guard waitpid(pid, &status, WNOHANG) == pid else { return nil }
@@ -88,7 +88,7 @@ public struct Child {
   }
   /// Wait until it has ended. A second signal kills it, a third ends this process.
   /// - Returns: its exit status.
-  public func wait(_ watch: Watch) throws(Failure) -> Int32 {
+  public func wait(_ watch: Watch) throws -> Int32 {
     var firstNs: UInt64?
     while true {
       if let status = try exitStatus() { return status }

@@ -11,11 +11,4 @@ public struct Failure: Error, CustomStringConvertible {
   public init(description: String, status: Int32 = 2) { self.init(lines: [description], status: status) }
 
   public var description: String { lines.joined(separator: "\n") }
-
-  /// Run `body`, and turn what it throws into a failure with the same text.
-  public static func wrap<Result, Cause: Error & CustomStringConvertible>(
-    _ body: () throws(Cause) -> Result
-  ) throws(Failure) -> Result {
-    do throws(Cause) { return try body() } catch { throw Failure(description: error.description) }
-  }
 }

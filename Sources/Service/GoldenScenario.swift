@@ -24,18 +24,15 @@ public enum GoldenScenario: String, CaseIterable, Sendable {
   }
 
   /// Record it at `path`.
-  public func record(to path: String) throws(Failure) {
+  public func record(to path: String) throws {
     let endpoint = try ServedEndpoint(
       configuration, output: .trace(path), command: ["nvmepf", "golden", rawValue])
     try endpoint.start()
-    let player = try Failure.wrap { [recording = endpoint.hostRecording] () throws(HostError) in
-      GoldenPlayer(
-        controller: try HostController(path: endpoint.socketPath, recording: recording), function: endpoint.function)
-    }
-    try Failure.wrap { () throws(HostError) in
-      try player.play(self)
-      try player.controller.shutDown()
-    }
+    let player = GoldenPlayer(
+      controller: try HostController(path: endpoint.socketPath, recording: endpoint.hostRecording),
+      function: endpoint.function)
+    try player.play(self)
+    try player.controller.shutDown()
     try endpoint.finish()
   }
 }
@@ -83,6 +80,19 @@ private struct GoldenPlayer {
     while queue.reap(1, { _, _ in }) == 0 {}
   }
 
+  /// Of eight blocks of namespace 1.
+  private func entry(_ opcode: IOOpcode, slba: UInt64 = 0) -> SubmissionEntry {
+    var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+    sqe.slba = slba
+    sqe.cdw12 = 7
+    return sqe
+  }
+
+  private func reapAll(_ queue: inout QueuePair) {
+    queue.ring()
+    while queue.outstanding > 0 { _ = queue.reap { _, _ in } }
+  }
+
   private func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void) throws(HostError) {
     var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0))
     edit(&sqe)
@@ -113,9 +123,8 @@ private struct GoldenPlayer {
   private func playErrors() throws(HostError) {
     var queue = try controller.makeQueuePair(depth: 8)
     let buffer = try controller.share(1 << 20)
-    var good = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(0), nsid: 1)
+    var good = entry(.read)
     good.prp1 = buffer.address
-    good.cdw12 = 7
     var commands: [SubmissionEntry] = []
     for edit in [
       { $0.slba = .max }, { $0.cdw0 = 0x7f }, { $0.prp1 += 2 }, { $0.nsid = 9 }, { $0.prp1 = 0x1000 },
@@ -145,10 +154,7 @@ private struct GoldenPlayer {
     let buffer = try controller.share(1 << 20)
     for round in 0..<20 as Range<UInt64> {
       for number in 0..<12 as Range<UInt64> {
-        var sqe = SubmissionEntry(
-          opcode: (number % 3 == 0 ? IOOpcode.write : .read).rawValue, cid: CommandID(0), nsid: 1)
-        sqe.slba = (round * 12 + number) * 8
-        sqe.cdw12 = 7
+        let sqe = entry(number % 3 == 0 ? .write : .read, slba: (round * 12 + number) * 8)
         let target = buffer.base + Int(number) * 8192
         _ = first.submit(sqe, buffer: target, length: 4096)
         _ = second.submit(sqe, buffer: target + 4096, length: 4096)
@@ -190,9 +196,8 @@ private struct GoldenPlayer {
       SGLDescriptor(.dataBlock, address: 0x1000, length: 4096),
     ] {
       for opcode in [IOOpcode.write, .read] {
-        var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+        var sqe = entry(opcode)
         sqe.cdw0 |= 1 << 14
-        sqe.cdw12 = 7
         sqe.sgl1 = sgl1
         execute(sqe, on: &queue)
       }
@@ -245,14 +250,11 @@ private struct GoldenPlayer {
     for value in [0, 1] as [UInt8] {
       buffer.base.initializeMemory(as: UInt8.self, repeating: value, count: 4096)
       for (fuse, opcode) in [IOOpcode.compare, .write].enumerated() {
-        var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(0), nsid: 1)
+        var sqe = entry(opcode, slba: 64)
         sqe.cdw0 |= UInt32(fuse + 1) << 8
-        sqe.slba = 64
-        sqe.cdw12 = 7
         _ = queue.submit(sqe, buffer: buffer.base + fuse * 4096, length: 4096)
       }
-      queue.ring()
-      while queue.outstanding > 0 { _ = queue.reap { _, _ in } }
+      reapAll(&queue)
     }
   }
 
@@ -266,12 +268,9 @@ private struct GoldenPlayer {
     let buffer = try controller.share(64 << 10)
     for count in [1, 4, 6, 2] {
       for index in 0..<count {
-        var sqe = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(0), nsid: 1)
-        sqe.cdw12 = 7
-        _ = queue.submit(sqe, buffer: buffer.base + index * 4096, length: 4096)
+        _ = queue.submit(entry(.read), buffer: buffer.base + index * 4096, length: 4096)
       }
-      queue.ring()
-      while queue.outstanding > 0 { _ = queue.reap { _, _ in } }
+      reapAll(&queue)
       // Longer than the aggregation time, so that the timer is in the trace.
       let end = HostController.nowNs() + 2_000_000
       while HostController.nowNs() < end {}
@@ -285,9 +284,7 @@ private struct GoldenPlayer {
       var queue = try controller.makeQueuePair(depth: 16)
       let buffer = try controller.share(64 << 10)
       for index in 0..<12 {
-        var sqe = SubmissionEntry(opcode: IOOpcode.read.rawValue, cid: CommandID(0), nsid: 1)
-        sqe.cdw12 = 7
-        _ = queue.submit(sqe, buffer: buffer.base + index * 4096, length: 4096)
+        _ = queue.submit(entry(.read), buffer: buffer.base + index * 4096, length: 4096)
       }
       queue.ring()
       // The first has come back: the others have been fetched.

@@ -33,7 +33,7 @@ public final class Jobs: @unchecked Sendable {
   }
 
   /// Whether the workload fits the endpoint, as far as that is known before there is one.
-  public func check(_ configuration: EndpointConfiguration) throws(Failure) {
+  public func check(_ configuration: EndpointConfiguration) throws {
     let subsystem = configuration.subsystem
     let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
     let block = 1 << Int(configuration.namespaces.first?.blockShift ?? 9)

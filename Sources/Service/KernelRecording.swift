@@ -5,81 +5,61 @@ import Trace
 
 /// A recording of this machine's kernel, without an endpoint of ours.
 public final class KernelRecording: Watched {
-  private let recorder: RecorderThread
+  private let trace: RecordedTrace
   private let directory: RecordingDirectory
   let kernel: KernelRecorder
   private let begin = Clock.monotonicNs()
-  private var hasToldTrouble = false
-  /// The recording holds no event, and the previous trace was kept instead.
-  public private(set) var isDiscarded = false
+  public var isDiscarded: Bool { trace.isDiscarded }
 
   /// - Parameters:
   ///   - subsystem: NQN of the only one that is recorded; nil for all.
   ///   - notes: for the trace, besides.
   public convenience init(
     _ options: Probes.Options, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
-  ) throws(Failure) {
+  ) throws {
     Journal.start()
-    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(options) }
+    let probes = try Probes(options)
     try self.init(probes, subsystem: subsystem, output: output, command: command, notes: notes)
   }
 
   /// - Parameter probes: attached.
   init(
     _ probes: Probes, subsystem: String? = nil, output: String, command: [String], notes: [(String, String)] = []
-  ) throws(Failure) {
+  ) throws {
     let id = TraceID.random()
-    let directory = try Failure.wrap { () throws(TraceError) in
-      try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
-    }
+    let directory = try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
     self.directory = directory
     if !directory.path.hasPrefix("/dev/shm/") {
       tell(
         "nvmepf: shared memory has no room for the recording's rings (\(byteText(KernelRecorder.Budget().bytes))), which "
           + "lie in \(directory.path) instead: mount -o remount,size=1G /dev/shm if events are lost")
     }
-    do throws(Failure) {
+    do {
       var writing = TraceWriter.Options()
       writing.clocks = { .now(.monotonic) }
-      writing.keepsPrevious = true
-      let metadata =
-        [("version", productVersion), ("command", command.joined(separator: " "))] + notes
-        + probes.metadata
-      recorder = try Failure.wrap { [writing] () throws(TraceError) in
-        try RecorderThread(
-          TraceWriter(
-            path: output, id: id, scale: .monotonicFromNow(), metadata: metadata, directory: directory,
-            options: writing))
-      }
+      trace = try RecordedTrace(
+        output, id: id, scale: .monotonicFromNow(), directory: directory, command: command,
+        notes: notes + probes.metadata, options: writing)
       probes.countCosts()
-      kernel = try Failure.wrap { () throws(ProbeError) in
-        try KernelRecorder(
-          probes, directory: directory.path, traceID: id, clock: .same, subsystem: subsystem)
-      }
+      kernel = try KernelRecorder(
+        probes, directory: directory.path, traceID: id, clock: .same, subsystem: subsystem)
     } catch {
       directory.remove()
       throw error
     }
   }
 
-  public func finish() throws(Failure) {
+  public func finish() throws {
     kernel.stop()
     if let problem = kernel.problem { complain(problem) }
-    let summary = recorder.stop(isWorthKeeping: kernel.events > 0)
-    isDiscarded = summary.isDiscarded
-    for problem in summary.problems { complain(problem.description) }
-    if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
+    try trace.finish(isWorthKeeping: kernel.events > 0)
   }
 
-  public func takeTrouble() -> String? {
-    guard !hasToldTrouble, let error = recorder.progress.error else { return nil }
-    hasToldTrouble = true
-    return error.description
-  }
+  public func takeTrouble() -> String? { trace.takeTrouble() }
 
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    let progress = recorder.progress
+    let progress = trace.progress
     return String(
       format: "%.0f s, %@ kernel events, %@%@", seconds, grouped(kernel.events), byteText(progress.bytes),
       kernel.shortcomings)

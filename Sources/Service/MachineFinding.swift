@@ -91,8 +91,10 @@ public struct MachineFinding {
 
   // MARK: fio and our engine
 
+  private static func output(_ words: String...) -> String? { OtherProgram.output("/usr/bin/env", words) }
+
   private static func fio() -> MachineFinding {
-    guard let version = MachineFinding.output(["fio", "--version"]) else {
+    guard let version = output("fio", "--version") else {
       return MachineFinding(
         what: "fio", state: .yellow, found: "there is none", remedy: "apt-get install fio, for record -- fio")
     }
@@ -105,7 +107,7 @@ public struct MachineFinding {
       return MachineFinding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
     }
     // fio looks at the engine's version itself, and says where it does not match.
-    guard let answer = MachineFinding.output(["fio", "--enghelp=\(path)"]) else {
+    guard let answer = output("fio", "--enghelp=\(path)") else {
       return MachineFinding(
         what: what, state: .red, found: "this fio does not take \(path)",
         remedy: "make build: the engine is built against the headers of the fio that is installed")
@@ -124,12 +126,12 @@ public struct MachineFinding {
 
   private static func qemu() -> MachineFinding {
     let what = "QEMU with vfio-user"
-    guard let version = MachineFinding.output(["qemu-system-x86_64", "--version"])?.split(separator: "\n").first else {
+    guard let version = output("qemu-system-x86_64", "--version")?.split(separator: "\n").first else {
       return MachineFinding(
         what: what, state: .yellow, found: "there is no qemu-system-x86_64",
         remedy: "Debian 13 with backports has one, for attaching virtual machines to nvmepf serve")
     }
-    let has = MachineFinding.output(["qemu-system-x86_64", "-device", "vfio-user-pci,help"]) != nil
+    let has = output("qemu-system-x86_64", "-device", "vfio-user-pci,help") != nil
     return MachineFinding(
       what: what, state: has ? .green : .yellow, found: "\(version)" + (has ? "" : ", without vfio-user-pci"),
       remedy: has ? nil : "QEMU 10.1 or later, for attaching virtual machines to nvmepf serve")
@@ -160,22 +162,6 @@ public struct MachineFinding {
       found: String(
         format: "%@; %.0f ns to read the cycle counter, %.0f ns to read the system's clock", source, perTick, perClock),
       remedy: isFast ? nil : "a slow clock source makes every kernel event dear: tsc or the architecture's own is fast")
-  }
-
-  /// What a command prints; nil where it cannot be run or fails.
-  private static func output(_ words: [String]) -> String? {
-    let process = Process()
-    process.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    process.arguments = words
-    let pipe = Pipe()
-    process.standardOutput = pipe
-    process.standardError = FileHandle.nullDevice
-    process.standardInput = FileHandle.nullDevice
-    guard (try? process.run()) != nil else { return nil }
-    let data = pipe.fileHandleForReading.readDataToEndOfFile()
-    process.waitUntilExit()
-    guard process.terminationStatus == 0 else { return nil }
-    return String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
   }
 }
 

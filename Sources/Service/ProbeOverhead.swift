@@ -14,12 +14,12 @@ public struct ProbeOverhead: CustomStringConvertible {
   /// Run the command without and with probes, in turn.
   public init(
     of command: RecordedCommand, pairs: Int, _ options: Probes.Options, subsystem: String?
-  ) throws(Failure) {
-    let folder = try Failure.wrap { () throws(TraceError) in try RecordingDirectory.scratch() }
+  ) throws {
+    let folder = try RecordingDirectory.scratch()
     defer { folder.remove() }
     let path = folder.file("overhead.nvpt")
     let watch = Watch("measuring what the probes cost")
-    func seconds() throws(Failure) -> Double {
+    func seconds() throws -> Double {
       let begin = Clock.monotonicNs()
       let status = try Child(command.words).wait(watch)
       guard status == 0 else {
@@ -32,7 +32,7 @@ public struct ProbeOverhead: CustomStringConvertible {
       let off = try seconds()
       let recording = try KernelRecording(options, subsystem: subsystem, output: path, command: [])
       var on = Double.nan
-      let result = recording.record { _ throws(Failure) in
+      let result = recording.record { _ in
         on = try seconds()
         return 0
       }

@@ -12,22 +12,20 @@ public struct ProbeTurn {
 
   /// Measure it.
   /// - Parameter rate: events a second; nil for as many as there can be.
-  public init(rate: Double?, seconds: Double) throws(Failure) {
-    let probes = try Failure.wrap { () throws(ProbeError) in try Probes(measuring: 8 << 20) }
-    let folder = try Failure.wrap { () throws(TraceError) in try RecordingDirectory.scratch() }
+  public init(rate: Double?, seconds: Double) throws {
+    let probes = try Probes(measuring: 8 << 20)
+    let folder = try RecordingDirectory.scratch()
     defer { folder.remove() }
     let recording = try KernelRecording(probes, output: folder.file("bench.nvpt"), command: ["bench"])
     let begin = Clock.monotonicNs()
-    let producer = try Failure.wrap { () throws(SystemError) in
-      try WorkerThread(name: "nvmepf-events", core: 0) {
-        var events = 0.0
-        while true {
-          let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
-          if elapsed >= seconds { return }
-          if let rate, events > elapsed * rate { continue }
-          probes.emitForMeasurement()
-          events += Double(Probes.measuredEvents)
-        }
+    let producer = try WorkerThread(name: "nvmepf-events", core: 0) {
+      var events = 0.0
+      while true {
+        let elapsed = Double(Clock.monotonicNs() - begin) / 1e9
+        if elapsed >= seconds { return }
+        if let rate, events > elapsed * rate { continue }
+        probes.emitForMeasurement()
+        events += Double(Probes.measuredEvents)
       }
     }
     producer.join()

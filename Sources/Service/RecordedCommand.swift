@@ -22,12 +22,12 @@ public struct RecordedCommand {
   }
 
   /// Whether there is such a command, before anything is begun for it.
-  public func checkName() throws(Failure) {
+  public func checkName() throws {
     if let name = words.first { try Child.check(name.text, searchPath: searchPath) }
   }
 
   /// What can be said before anything is begun.
-  public func check() throws(Failure) {
+  public func check() throws {
     try checkName()
     guard let name = words.first else { return }
     if fio != nil { try RecordedCommand.checkEngine() }
@@ -49,18 +49,16 @@ public struct RecordedCommand {
   /// - Parameters:
   ///   - keepsData: whether the namespace gives back what is written to it.
   ///   - timeout: seconds after which fio's jobs give up a command.
-  public func start(_ endpoint: ServedEndpoint, keepsData: Bool, timeout: Double) throws(Failure) -> Child {
+  public func start(_ endpoint: ServedEndpoint, keepsData: Bool, timeout: Double) throws -> Child {
     let folder = endpoint.folder
     var settings = endpoint.environment
     settings["NVMEPF_KEEPS_DATA"] = keepsData ? "1" : "0"
     settings["NVMEPF_ALLOWS_REAL_DEVICES"] = allowsRealDevices ? "1" : "0"
     settings[HostController.timeoutVariable] = "\(timeout)"
     var words = words
-    do throws(FioProblem) {
-      let fios = try FioSession(
-        folder: folder, enginePath: RecordedCommand.enginePath, settings: settings, searchPath: searchPath)
-      if let fio, fio.program == .fio { words[fio.index] = Array(try fios.addProgram(fio.path, name: "fio-1").utf8) }
-    } catch { throw Failure(description: error.description) }
+    let fios = try FioSession(
+      folder: folder, enginePath: RecordedCommand.enginePath, settings: settings, searchPath: searchPath)
+    if let fio, fio.program == .fio { words[fio.index] = Array(try fios.addProgram(fio.path, name: "fio-1").utf8) }
     let device = RecordedCommand.device(words, endpoint.socketPath)
     words += device.words.map { Array($0.utf8) }
     for line in device.notes { tell("nvmepf: \(line)") }
@@ -97,14 +95,8 @@ public struct RecordedCommand {
     if let word = own.first(where: { RecordedCommand.isTimed(Substring($0)) }) { return "\(word) says how long" }
     // fio itself says what its job files mean. It would take one on standard input from the command.
     guard !own.contains("-") else { return nil }
-    let jobs = Process()
-    let output = Pipe()
-    jobs.executableURL = URL(fileURLWithPath: fio.path.text)
-    jobs.arguments = ["--showcmd"] + own
-    jobs.standardOutput = output
-    jobs.standardError = FileHandle.nullDevice
-    guard (try? jobs.run()) != nil, let bytes = try? output.fileHandleForReading.readToEnd() else { return nil }
-    let all = String(decoding: bytes, as: UTF8.self).split(whereSeparator: \.isWhitespace)
+    let shown = OtherProgram.output(fio.path.text, ["--showcmd"] + own)
+    let all = shown?.split(whereSeparator: \.isWhitespace) ?? []
     return all.contains(where: RecordedCommand.isTimed) ? "time_based in the job file says how long" : nil
   }
 
@@ -128,7 +120,7 @@ public struct RecordedCommand {
     return (own as NSString).deletingLastPathComponent
   }
 
-  static func checkEngine() throws(Failure) {
+  static func checkEngine() throws {
     guard enginePath == nil else { return }
     throw Failure(description: "the fio engine \(ownFolder)/nvmepf-fio.so is not built: make build")
   }

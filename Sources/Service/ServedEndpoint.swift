@@ -31,9 +31,8 @@ public final class ServedEndpoint: Watched {
   }
 
   public let socketPath: String
-  private let output: Output
   private let logger: Logger
-  private let recorder: RecorderThread?
+  private let trace: RecordedTrace?
   private var discarder: WorkerThread?
   private let id: TraceID
   /// nil where nothing is recorded and the socket lies elsewhere.
@@ -45,9 +44,7 @@ public final class ServedEndpoint: Watched {
   private let begin = Clock.monotonicNs()
   private var kernelRecorder: KernelRecorder?
   private var ticksPerSecond: UInt64 = 0
-  private var hasToldTrouble = false
-  /// The recording holds no command, and the previous trace was kept instead.
-  public private(set) var isDiscarded = false
+  public var isDiscarded: Bool { trace?.isDiscarded ?? false }
 
   /// Slots of the engine's ring: 8 MiB.
   private static let ringSlots: UInt64 = 1 << 18
@@ -58,67 +55,50 @@ public final class ServedEndpoint: Watched {
   ///   - socketPath: nil for one of its own.
   public init(
     _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String? = nil,
-    output: Output = .none,
-    command: [String] = [], logLevel: Logger.Level = .notice
-  ) throws(Failure) {
+    output: Output = .none, command: [String] = [], logLevel: Logger.Level = .notice
+  ) throws {
     let logger = Journal.logger(logLevel)
     self.logger = logger
-    self.output = output
-    id = .random()
-    let id = self.id
+    let id = TraceID.random()
+    self.id = id
     let tracePath: String? = if case .trace(let path) = output { path } else { nil }
     let isNeeded = if case .none = output { socketPath == nil } else { true }
     let directory =
-      try !isNeeded
-      ? nil
-      : Failure.wrap { () throws(TraceError) in
-        try RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: ServedEndpoint.ringBytes)
-      }
+      try isNeeded
+      ? RecordingDirectory(creating: id, tracePath: tracePath, ringBytes: ServedEndpoint.ringBytes) : nil
     self.directory = directory
     let path = socketPath ?? directory!.file("socket")
     self.socketPath = path
-    do throws(Failure) {
-      server = try Failure.wrap { () throws(VFIOUserError) in try Server(path: path) { logger.tell($0) } }
+    do {
+      server = try Server(path: path) { logger.tell($0) }
       if case .none = output {
-        recorder = nil
-        function = try Failure.wrap { () throws(EndpointError) in
-          try EndpointFunction(configuration, isInterrupted: OwnProcess.isEndPending) { logger.tell($0) }
-        }
+        trace = nil
+        function = try EndpointFunction(configuration, isInterrupted: OwnProcess.isEndPending) { logger.tell($0) }
         tellOfDeniedWrites(configuration)
         return
       }
       let scale = TickScale.measure()
       ticksPerSecond = scale.ticksPerSecond
-      let ring = try Failure.wrap { () throws(TraceError) in
-        try Ring(
-          creating: directory!.file("engine-0.ring"), capacity: ServedEndpoint.ringSlots, source: .engine, stream: 0,
-          traceID: id)
-      }
+      let ring = try Ring(
+        creating: directory!.file("engine-0.ring"), capacity: ServedEndpoint.ringSlots, source: .engine, stream: 0,
+        traceID: id)
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
       recording.whenFull = keeping.bytes == nil ? .wait : .drop
       recording.keepsPayload = keeping.payload
       // First: what cannot be served leaves the trace before as it is.
-      function = try Failure.wrap { [recording] () throws(EndpointError) in
-        try EndpointFunction(configuration, recording: recording, isInterrupted: OwnProcess.isEndPending) {
-          logger.tell($0)
-        }
+      function = try EndpointFunction(configuration, recording: recording, isInterrupted: OwnProcess.isEndPending) {
+        logger.tell($0)
       }
       if case .trace(let path) = output {
         var writing = TraceWriter.Options()
         writing.keepBytes = keeping.bytes
-        writing.keepsPrevious = true
-        let metadata =
-          [
-            ("version", productVersion), ("command", command.joined(separator: " ")),
-            ("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial),
-          ] + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
-        recorder = try Failure.wrap { [writing] () throws(TraceError) in
-          try RecorderThread(
-            TraceWriter(
-              path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: writing))
-        }
+        let notes =
+          [("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial)]
+          + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
+        trace = try RecordedTrace(
+          path, id: id, scale: scale, directory: directory!, command: command, notes: notes, options: writing)
       } else {
-        recorder = nil
+        trace = nil
         discarder = try ServedEndpoint.thread("nvmepf-discard") { RingConsumer.discard(ring) }
       }
       tellOfDeniedWrites(configuration)
@@ -137,12 +117,10 @@ public final class ServedEndpoint: Watched {
   }
 
   /// Serve clients, one after the other, until `finish`.
-  public func start() throws(Failure) {
+  public func start() throws {
     let (server, function, logger) = (server, function, logger)
-    do throws(Failure) {
-      control = try Failure.wrap { () throws(ControlError) in
-        try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
-      }
+    do {
+      control = try ControlServer(path: ControlServer.path(socket: socketPath), endpoint: function)
       serving = try ServedEndpoint.thread("nvmepf-serve") {
         while true {
           do throws(VFIOUserError) {
@@ -158,7 +136,7 @@ public final class ServedEndpoint: Watched {
     }
   }
 
-  private static func thread(_ name: String, _ body: @escaping @Sendable () -> Void) throws(Failure) -> WorkerThread {
+  private static func thread(_ name: String, _ body: @escaping @Sendable () -> Void) throws -> WorkerThread {
     do throws(SystemError) { return try WorkerThread(name: name, body) } catch {
       throw Failure(description: "cannot start a thread: \(error)")
     }
@@ -167,7 +145,7 @@ public final class ServedEndpoint: Watched {
   /// What a command that is run under the recording finds in its environment.
   public var environment: [String: String] {
     var all = ["NVMEPF_SOCKET": socketPath]
-    if recorder != nil {
+    if trace != nil {
       all[HostRecording.directoryVariable] = folder
       all[HostRecording.traceVariable] = "\(id)"
     }
@@ -175,34 +153,28 @@ public final class ServedEndpoint: Watched {
   }
 
   public var hostRecording: HostRecording? {
-    recorder.map { _ in HostRecording(directory: folder, traceID: id) }
+    trace.map { _ in HostRecording(directory: folder, traceID: id) }
   }
 
   /// Record the kernel too, in streams of its own; `finish` ends that.
-  public func record(_ probes: Probes, subsystem: String?) throws(Failure) {
+  public func record(_ probes: Probes, subsystem: String?) throws {
     let clock = KernelClock(ticksPerSecond: ticksPerSecond)
-    kernelRecorder = try Failure.wrap { () throws(ProbeError) in
-      probes.countCosts()
-      return try KernelRecorder(probes, directory: folder, traceID: id, clock: clock, subsystem: subsystem)
-    }
+    probes.countCosts()
+    kernelRecorder = try KernelRecorder(probes, directory: folder, traceID: id, clock: clock, subsystem: subsystem)
   }
 
   /// For files that go when the recording ends.
   public var folder: String { directory!.path }
 
   /// End the serving and the engine, and close the trace.
-  public func finish() throws(Failure) {
+  public func finish() throws {
     guard endServing() else { leave() }
     Journal.shared.flush()
     kernelRecorder?.stop()
     if let problem = kernelRecorder?.problem { complain(problem) }
     defer { directory?.remove() }
     discarder?.join()
-    guard let recorder else { return }
-    let summary = recorder.stop(isWorthKeeping: (kernelRecorder?.events ?? 0) > 0)
-    isDiscarded = summary.isDiscarded
-    for problem in summary.problems { complain(problem.description) }
-    if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
+    try trace?.finish(isWorthKeeping: (kernelRecorder?.events ?? 0) > 0)
   }
 
   /// How long the serving and the engine may take to end.
@@ -225,26 +197,22 @@ public final class ServedEndpoint: Watched {
   /// End the process though its engine cannot end. What is recorded lies in the file and its rings.
   private func leave() -> Never {
     complain("the engine waits for storage or memory that does not answer, and is left")
-    if let place = recorder?.progress.place { complain("\(place) is not closed; run nvmepf repair \(place)") }
+    if let place = trace?.progress.place { complain("\(place) is not closed; run nvmepf repair \(place)") }
     for path in [socketPath, ControlServer.path(socket: socketPath)] { unlink(path) }
     _exit(1)
   }
 
-  public func takeTrouble() -> String? {
-    guard !hasToldTrouble, let error = recorder?.progress.error else { return nil }
-    hasToldTrouble = true
-    return error.description
-  }
+  public func takeTrouble() -> String? { trace?.takeTrouble() }
 
   // MARK: What the user sees
 
   /// Commands in the recording so far; nil where none is kept.
-  public var commands: UInt64? { recorder?.progress.commands }
+  public var commands: UInt64? { trace?.progress.commands }
 
   /// Once it has ended, of the rings it is told how full they ever were.
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    guard let progress = recorder?.progress else { return String(format: "%.0f s", seconds) }
+    guard let progress = trace?.progress else { return String(format: "%.0f s", seconds) }
     let ring = isEnd ? "ring up to \(progress.ringPeakPermille / 10) %" : "ring \(progress.ringFillPermille / 10) %"
     let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
     return String(

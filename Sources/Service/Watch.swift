@@ -7,19 +7,21 @@ public protocol Watched: AnyObject {
   func progressLine(isEnd: Bool) -> String
   /// Why nothing is recorded any more; told once.
   func takeTrouble() -> String?
+  /// It holds nothing, and the previous trace was kept instead.
+  var isDiscarded: Bool { get }
   /// End it and close the trace.
-  func finish() throws(Failure)
+  func finish() throws
 }
 
 extension Watched {
   /// Do this while it is recorded, then close the trace, whatever happened.
   /// - Parameter body: returns an exit status.
-  public func record(_ body: (Watch) throws(Failure) -> Int32) -> (status: Int32, failure: Failure?) {
+  public func record(_ body: (Watch) throws -> Int32) -> (status: Int32, failure: (any Error)?) {
     let watch = Watch(self)
-    var (status, failure): (Int32, Failure?) = (0, nil)
-    do throws(Failure) { status = try body(watch) } catch { failure = error }
+    var (status, failure): (Int32, (any Error)?) = (0, nil)
+    do { status = try body(watch) } catch { failure = error }
     watch.end()
-    do throws(Failure) { try finish() } catch { failure = failure ?? error }
+    do { try finish() } catch { failure = failure ?? error }
     return (status, failure)
   }
 }

@@ -159,7 +159,7 @@ struct EndpointOptions: ParsableArguments {
 
   /// What the configuration file says, else the options.
   /// - Parameter place: what tells the endpoint from others of the machine without `--id`; nil where there are none.
-  func configuration(place: String? = nil) throws(Failure) -> EndpointConfiguration {
+  func configuration(place: String? = nil) throws -> EndpointConfiguration {
     let seed = id ?? place
     var all: EndpointConfiguration
     if let config { all = try read(config, seed: seed) } else { all = try own(seed: seed) }
@@ -168,7 +168,7 @@ struct EndpointOptions: ParsableArguments {
     return all
   }
 
-  private func read(_ path: String, seed: String?) throws(Failure) -> EndpointConfiguration {
+  private func read(_ path: String, seed: String?) throws -> EndpointConfiguration {
     do throws(ConfigurationError) {
       let choice = ConfigurationFile.Choice(port: port, subsystem: subsystem, seed: seed)
       let file = try ConfigurationFile.read(path: path, choice: choice)
@@ -177,9 +177,9 @@ struct EndpointOptions: ParsableArguments {
     } catch { throw Failure(lines: error.problems) }
   }
 
-  private func own(seed: String?) throws(Failure) -> EndpointConfiguration {
+  private func own(seed: String?) throws -> EndpointConfiguration {
     var all = EndpointConfiguration(
-      backend: try Failure.wrap { () throws(QuantityError) in try parseBackend(backend, bytesDefault: size.bytes) },
+      backend: try parseBackend(backend, bytesDefault: size.bytes),
       ioQueuesMax: UInt16(queues))
     if let seed { all.subsystem.identify(by: seed) }
     if let nqn { all.subsystem.nqn = nqn }

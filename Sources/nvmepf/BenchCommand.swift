@@ -92,7 +92,7 @@ struct BenchCommand: ParsableCommand {
   /// Events a second, the figure to reach.
   private static let probeRate = 2e6
 
-  private func measureProbes() throws(Failure) -> [BenchRow] {
+  private func measureProbes() throws -> [BenchRow] {
     var cost = Samples()
     var throughput = Samples()
     var lost: UInt64 = 0

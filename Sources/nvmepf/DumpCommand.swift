@@ -39,7 +39,7 @@ struct DumpCommand: ParsableCommand {
 
   func run() throws {
     let reader = try file.openTolerantly()
-    try Failure.wrap { () throws(TraceError) in try dump(reader) }
+    try dump(reader)
   }
 
   func validate() throws {

@@ -16,7 +16,7 @@ struct InfoCommand: ParsableCommand {
 
   func run() throws {
     let reader = try file.open()
-    let damage = try Failure.wrap { () throws(TraceError) in try reader.findDamage() }
+    let damage = try reader.findDamage()
     let isComplete = reader.isComplete && damage == nil
     if let damage {
       complain(damage.description)

@@ -31,21 +31,16 @@ struct MergeCommand: ParsableCommand {
   var json = false
 
   func run() throws {
-    let (hostPath, targetPath) = (host, target)
-    let merge = try Failure.wrap { () throws(TraceError) in
-      let readers = (try TraceReader(path: hostPath), try TraceReader(path: targetPath))
-      for reader in [readers.0, readers.1] where !reader.streams.contains(where: { $0.id.source == .kernel }) {
-        throw TraceError(
-          .notATrace, "\(reader.path) is no recording of a kernel (record --kernel): merge takes two of them")
-      }
-      return try TraceMerge(host: readers.0, target: readers.1)
+    let readers = (try TraceReader(path: host), try TraceReader(path: target))
+    for reader in [readers.0, readers.1] where !reader.streams.contains(where: { $0.id.source == .kernel }) {
+      throw Failure(
+        description: "\(reader.path) is no recording of a kernel (record --kernel): merge takes two of them")
     }
-    guard let merge else {
+    guard let merge = try TraceMerge(host: readers.0, target: readers.1) else {
       throw Failure(
         description: "\(host) and \(target) have no commands in common: record both sides while the same commands run")
     }
-    let path = output
-    let summary = try Failure.wrap { () throws(TraceError) in try merge.write(to: path) }
+    let summary = try merge.write(to: output)
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(description: error.description, status: 1) }
     let fit = merge.match.fit

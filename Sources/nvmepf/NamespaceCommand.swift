@@ -12,10 +12,8 @@ struct ControlOptions: ParsableArguments {
   var socket: String
 
   /// Ask the endpoint.
-  func ask(_ request: ControlRequest) throws(Failure) -> ControlAnswer {
-    try Failure.wrap { () throws(ControlError) in
-      try ControlClient.ask(request, path: ControlServer.path(socket: socket))
-    }
+  func ask(_ request: ControlRequest) throws -> ControlAnswer {
+    try ControlClient.ask(request, path: ControlServer.path(socket: socket))
   }
 }
 
@@ -58,7 +56,7 @@ struct NamespaceCommand: ParsableCommand {
     func run() throws {
       // Before the endpoint is bothered; it looks for a file in its own directory, so paths are made whole. The file itself
       // is not looked at, since its file system may never answer.
-      _ = try Failure.wrap { () throws(QuantityError) in try parseBackend(backend) }
+      _ = try parseBackend(backend)
       let place = backend.contains("/") ? URL(fileURLWithPath: backend, isDirectory: false).path : backend
       let nsid = try nsid ?? lowestFree()
       var namespace: [(String, JSON)] = [
@@ -70,7 +68,7 @@ struct NamespaceCommand: ParsableCommand {
       print("namespace \(nsid) is attached")
     }
 
-    private func lowestFree() throws(Failure) -> UInt32 {
+    private func lowestFree() throws -> UInt32 {
       let taken = Set(try control.ask(.list).namespaces?.map(\.nsid) ?? [])
       var free: UInt32 = 1
       while taken.contains(free) { free += 1 }

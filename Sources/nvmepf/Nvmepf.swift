@@ -44,7 +44,7 @@ struct Nvmepf: ParsableCommand {
   }
 
   /// The parser calls a command that it does not know an argument too many.
-  private static func checkName() throws(Failure) {
+  private static func checkName() throws {
     guard let name = CommandLine.arguments.dropFirst().first, !name.hasPrefix("-"), name != "help" else { return }
     guard !configuration.subcommands.contains(where: { $0.configuration.commandName == name }) else { return }
     throw Failure(description: "there is no command \(name); nvmepf --help lists the commands")
@@ -60,7 +60,7 @@ struct Nvmepf: ParsableCommand {
   }
 
   /// What was printed must have arrived.
-  private static func flush() throws(Failure) {
+  private static func flush() throws {
     guard !nvmepf_flush_output() else { return }
     throw Failure(description: "cannot write output: \(String(cString: strerror(errno)))", status: 1)
   }

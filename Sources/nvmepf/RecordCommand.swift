@@ -123,19 +123,19 @@ struct RecordCommand: ParsableCommand {
     let jobs = rw.map(self.jobs(for:))
     // A recording that fails to start keeps the previous trace.
     try jobs?.check(configuration)
-    let probes = try !kernel.kernel ? nil : Failure.wrap { () throws(ProbeError) in try Probes(kernel.probes) }
+    let probes = try kernel.kernel ? Probes(kernel.probes) : nil
     OwnProcess.prepare()
     sweepLeftovers()
     let served = try ServedEndpoint(
       configuration, keeping: endpoint.keeping, output: .trace(output),
       command: command.isEmpty ? CommandLine.arguments : command, logLevel: log.level)
     try served.start()
-    let (status, failure) = served.record { watch throws(Failure) in
+    let (status, failure) = served.record { watch in
       if let probes { try served.record(probes, subsystem: endpoint.subsystem) }
       if let jobs { return jobs.run(on: served, watch) }
       return try recorded.start(served, keepsData: configuration.keepsData, timeout: timeout).wait(watch)
     }
-    summarise(served, isDiscarded: served.isDiscarded)
+    summarise(served)
     if !command.isEmpty, status == 0, failure == nil, served.commands == 0 {
       complain(
         "the endpoint received no commands: fio is redirected to it, other hosts connect to the vfio-user socket in "
@@ -160,13 +160,13 @@ struct RecordCommand: ParsableCommand {
     let recording = try KernelRecording(
       kernel.probes, subsystem: endpoint.subsystem, output: output,
       command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
-    let (status, failure) = recording.record { watch throws(Failure) in
+    let (status, failure) = recording.record { watch in
       if !command.isEmpty { return try Child(recorded.words).wait(watch) }
       tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
       OwnProcess.waitForEnd(within: runtime, watch)
       return 0
     }
-    summarise(recording, isDiscarded: recording.isDiscarded)
+    summarise(recording)
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
   }
@@ -189,8 +189,8 @@ struct RecordCommand: ParsableCommand {
     return Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9))
   }
 
-  private func summarise(_ recording: any Watched, isDiscarded: Bool) {
-    guard !isDiscarded else { return tellOfDiscarded(output) }
+  private func summarise(_ recording: any Watched) {
+    guard !recording.isDiscarded else { return tellOfDiscarded(output) }
     tell("nvmepf: recorded \(recording.progressLine(isEnd: true))")
     if endpoint.flightRecorder != nil,
       let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64

@@ -14,7 +14,7 @@ struct RepairCommand: ParsableCommand {
 
   func run() throws {
     let (path, output) = (file.path, output)
-    let report = try Failure.wrap { () throws(TraceError) in try TraceRepair.repair(path, output: output) }
+    let report = try TraceRepair.repair(path, output: output)
     _ = RecordingDirectory.sweep()
     for problem in report.problems { complain(problem.description) }
     print(

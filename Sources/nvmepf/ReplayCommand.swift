@@ -48,7 +48,7 @@ struct ReplayCommand: ParsableCommand {
     var total = ReplayResult()
     let begin = Clock.monotonicNs()
     for _ in 0..<`repeat` where total.divergence == nil {
-      total.add(try Failure.wrap { () throws(TraceError) in try ReplayResult(replaying: reader) })
+      total.add(try ReplayResult(replaying: reader))
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     print(json ? jsonText(total, seconds, reader) : text(total, seconds, reader))
@@ -64,9 +64,7 @@ struct ReplayCommand: ParsableCommand {
         description:
           "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
     }
-    let result = try Failure.wrap { () throws(TraceError) in
-      try DriverReplay(reader, controller: chosen.controller).run()
-    }
+    let result = try DriverReplay(reader, controller: chosen.controller).run()
     if result.verdict == .nothingToCompare, result.commands == 0 {
       throw Failure(
         description:

@@ -43,11 +43,11 @@ struct ReportCommand: ParsableCommand {
   func run() throws {
     let reader = try file.openTolerantly()
     let subject = try subject(of: reader)
-    let summary = try Failure.wrap { [by] () throws(TraceError) in try Summary(of: reader, subject, by: by) }
+    let summary = try Summary(of: reader, subject, by: by)
     print(json ? Report.json(summary) : Report.text(summary))
   }
 
-  private func subject(of reader: TraceReader) throws(Failure) -> Subject {
+  private func subject(of reader: TraceReader) throws -> Subject {
     let engines = reader.chunks.contains { $0.header.id.source == .engine }
     if controller == nil, engines { return .endpoint }
     let (chosen, others) = try KernelController.choose(controller, in: reader)

@@ -92,9 +92,7 @@ struct SimulateCommand: ParsableCommand {
     var simulation = Simulation(seed: seed, commands: commands)
     simulation.hasFaults = faults
     let path = path(seed)
-    let result = try Failure.wrap { () throws(TraceError) in
-      try simulation.run(path: path) { watch.goesOn("seed \(seed)", $0, before) }
-    }
+    let result = try simulation.run(path: path) { watch.goesOn("seed \(seed)", $0, before) }
     if output == nil, result.failure == nil { unlink(path) }
     return result
   }

@@ -7,13 +7,10 @@ struct TraceArgument: ParsableArguments {
   @Argument(help: ArgumentHelp("Trace to read.", valueName: "file"))
   var path = Nvmepf.defaultTrace
 
-  func open() throws(Failure) -> TraceReader {
-    let path = path
-    return try Failure.wrap { () throws(TraceError) in try TraceReader(path: path) }
-  }
+  func open() throws -> TraceReader { try TraceReader(path: path) }
 
   /// The trace, with a word about what is missing of it.
-  func openTolerantly() throws(Failure) -> TraceReader {
+  func openTolerantly() throws -> TraceReader {
     let reader = try open()
     if let damage = reader.damage { complain(damage.description) }
     guard !reader.chunks.isEmpty else {

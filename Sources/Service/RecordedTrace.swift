@@ -1,0 +1,40 @@
+import Trace
+
+/// The trace that a recording writes, and its trouble, which is told once.
+final class RecordedTrace {
+  private let thread: RecorderThread
+  private var hasToldTrouble = false
+  /// The recording holds nothing, and the previous trace was kept instead.
+  private(set) var isDiscarded = false
+
+  var progress: RecordingProgress { thread.progress }
+
+  /// - Parameters:
+  ///   - command: what is recorded, in words.
+  ///   - notes: for the trace, besides.
+  init(
+    _ path: String, id: TraceID, scale: TickScale, directory: RecordingDirectory, command: [String],
+    notes: [(String, String)], options: TraceWriter.Options
+  ) throws {
+    var options = options
+    options.keepsPrevious = true
+    let metadata = [("version", productVersion), ("command", command.joined(separator: " "))] + notes
+    thread = try RecorderThread(
+      TraceWriter(path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: options))
+  }
+
+  func takeTrouble() -> String? {
+    guard !hasToldTrouble, let error = progress.error else { return nil }
+    hasToldTrouble = true
+    return error.description
+  }
+
+  /// Close it.
+  /// - Parameter isWorthKeeping: see `TraceWriter.finish`.
+  func finish(isWorthKeeping: Bool) throws {
+    let summary = thread.stop(isWorthKeeping: isWorthKeeping)
+    isDiscarded = summary.isDiscarded
+    for problem in summary.problems { complain(problem.description) }
+    if let error = summary.error { throw Failure(lines: hasToldTrouble ? [] : [error.description], status: 1) }
+  }
+}
