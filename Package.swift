@@ -138,7 +138,8 @@ let package = Package(
     .testTarget(
       name: "ServiceTests",
       dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace"], swiftSettings: settings),
-    .testTarget(name: "SimulationTests", dependencies: ["Simulation", "Trace"], swiftSettings: settings),
+    .testTarget(
+      name: "SimulationTests", dependencies: ["NVMe", "Simulation", "Target", "Trace"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     // Reads the sources.
     .testTarget(name: "TidyTests", swiftSettings: settings),

@@ -19,6 +19,12 @@ public final class EventDescriptor: Sendable {
     _ = write(descriptor, &one, 8)
   }
 
+  /// Sleep until it is raised, or for so long.
+  public func wait(atMostMs limit: Int32) {
+    var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    _ = poll(&polled, 1, limit)
+  }
+
   /// - Returns: how often it was raised since the last time; 0 when it was not.
   public func take() -> UInt64 {
     var count: UInt64 = 0

@@ -44,6 +44,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   /// A queue could not be reached: the controller fails for a reason.
   var hasLostQueue = false
   private var fusions = FusionWatch()
+  private var watchesFusions: Bool { scenario.fuses && world.judgesQueues }
 
   private struct Pending: BitwiseCopyable {
     var request: IORequest
@@ -149,7 +150,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     }
     UnsafeMutableRawPointer(entries).copyMemory(from: place, byteCount: count * SubmissionEntry.size)
     queue.pointee.fetched += UInt64(count)
-    if scenario.fuses { for index in 0..<count { fusions.fetched(entries[index], qid) } }
+    if watchesFusions { for index in 0..<count { fusions.fetched(entries[index], qid) } }
     return true
   }
 
@@ -181,7 +182,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
-    if scenario.fuses, segments == 0 { fusions.refused(qid, cid) }
+    if watchesFusions, segments == 0 { fusions.refused(qid, cid) }
   }
 
   private func buffer(_ slot: Int32) -> UnsafeMutableRawPointer { buffers + Int(slot) * SimulatedPort.transferMax }
@@ -218,17 +219,18 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func execute(_ request: IORequest) -> Status? {
     if request.opcode == .flush, request.nsid == .max { hasFlushedAll = true }
-    if scenario.fuses, let wrong = fusions.begin(request) { world.fail(wrong) }
+    if watchesFusions, let wrong = fusions.begin(request) { world.fail(wrong) }
     guard scenario.parallelism > 0 else {
       let status = perform(request)
-      if scenario.fuses { fusions.end(request, status) }
+      if watchesFusions { fusions.end(request, status) }
       return status
     }
     let (begin, end) = serve()
     dues += 1
     requests[Int(request.slot)] = Pending(request: request, number: dues, beginNs: begin)
-    if !request.ranges.isEmpty {
-      ranges[request.slot] = Array(request.ranges)
+    // Those of a request before may have been taken back.
+    if !request.ranges.isEmpty || !ranges.isEmpty {
+      ranges[request.slot] = request.ranges.isEmpty ? nil : Array(request.ranges)
       requests[Int(request.slot)].request.ranges = UnsafeBufferPointer(start: nil, count: 0)
     }
     if happens(scenario.faults?.backendLoses), request.nsid != .max, request.qid != .admin {
@@ -304,7 +306,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       let status = performDeferred(next.slot)
       // What was abandoned still happens, and nobody hears of it.
       if isSettling { continue }
-      if scenario.fuses { fusions.end(pending.request, status) }
+      if watchesFusions { fusions.end(pending.request, status) }
       let done = (next.slot, status)
       if happens(scenario.faults?.backendRepeats) { repeated = done }
       return done
@@ -319,11 +321,11 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     guard pending.number != 0, scenario.cancelsBegun || pending.beginNs > world.time.ns else { return false }
     requests[Int(request.slot)].number = 0
     expect(.abortRequested, request.qid, request.cid)
-    if scenario.fuses { fusions.end(request, .abortRequested) }
+    if watchesFusions { fusions.end(request, .abortRequested) }
     return true
   }
 
-  mutating func release(_ request: IORequest) { if scenario.fuses { fusions.refused(request.qid, request.cid) } }
+  mutating func release(_ request: IORequest) { if watchesFusions { fusions.refused(request.qid, request.cid) } }
 
   mutating func abandonRequests() {
     isSettling = true

@@ -75,6 +75,8 @@ struct SimulatedCommand: BitwiseCopyable {
   var partner = 0
   var compareStatus = Status.success
   var abort = Abort.notAsked
+  /// The other of the two may have been aborted.
+  var isLeftAlone = false
 
   /// What the controller answered to an Abort of the command.
   enum Abort { case notAsked, unanswered, refused, done }

@@ -62,23 +62,24 @@ public struct Simulation: Sendable {
       path: path, id: id, scale: .identity, metadata: [("simulation", "seed \(seed), \(commands) commands")],
       options: options)
     writer.add(ring)
-    let chunks: ChunkWriter
-    do throws(SystemError) { chunks = try ChunkWriter(writer) } catch {
+    let chunkIsDue: EventDescriptor
+    do throws(SystemError) { chunkIsDue = try EventDescriptor() } catch {
       throw TraceError(.system(error.code), "cannot start the recorder: \(error)")
     }
+    let thread = try RecorderThread(writer, wake: chunkIsDue)
     // A wait for the writer takes no virtual time.
     let recorder = RingRecorder(
       RingProducer(ring, whenFull: .waitUnseen), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000)
     var simulator = Simulator(
       Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder,
       goesOn: {
-        chunks.wake()
+        chunkIsDue.raise()
         return goesOn(.simulating($0))
       })
     simulator.run(commands: commands)
     simulator.finish()
     ring.finish()
-    let summary = chunks.finish()
+    let summary = thread.stop()
     if let error = summary.error { throw error }
     return Result(commands: simulator.completed, resets: simulator.resets, ns: time.ns, failure: world.violation)
   }
@@ -131,8 +132,10 @@ public struct Simulation: Sendable {
   ) throws(TraceError) -> ReplayResult {
     let source = try reader.source(of: chunks)
     var count = 0
-    var replayer = try Replayer(stream: stream, isClosed: reader.isComplete) { () throws(TraceError) in
-      guard count == 0 || goesOn(.replaying), let chunk = try source() else { return nil }
+    var replayer = try Replayer(stream: stream, isClosed: reader.isClosed) { () throws(TraceError) in
+      guard count == 0 || goesOn(.replaying), var chunk = try source() else { return nil }
+      // What the other half has is no gap.
+      if count == 0, chunk.first?.event == .gap, let next = try source() { chunk = next }
       count += 1
       guard endsAtCheckpoint, count == chunks.count, !chunk.isEmpty else { return chunk }
       return UnsafeBufferPointer(rebasing: chunk[..<(1 + Int(chunk[0].tail))])

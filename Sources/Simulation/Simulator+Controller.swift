@@ -212,8 +212,14 @@ extension Simulator where R: ~Copyable {
     guard commands[number].isUnderWay, commands[number].abort == .notAsked else { return }
     commands[number].abort = .unanswered
     let cdw10 = UInt32(qid) | UInt32(identifier(number).rawValue) << 16
-    guard let answer = complete(.abort, { $0.cdw10 = cdw10 }) else { return }
-    commands[number].abort = answer.dw0 & 1 == 0 ? .done : .refused
+    if let answer = complete(.abort, { $0.cdw10 = cdw10 }) {
+      commands[number].abort = answer.dw0 & 1 == 0 ? .done : .refused
+    }
+    let partner = commands[number].partner
+    guard commands[number].fuse != 0, commands[number].abort != .refused, commands[partner].fuse != 0,
+      commands[partner].partner == number
+    else { return }
+    commands[partner].isLeftAlone = true
   }
 
   private mutating func toggleNamespace() {

@@ -213,7 +213,9 @@ extension Simulator where R: ~Copyable {
     commands[number].isUnderWay = false
     let command = commands[number]
     let injected = port.inner.takeExpected(cqe.sqid, cqe.cid)
-    if command.fuse == 1 { commands[command.partner].compareStatus = cqe.status }
+    if command.fuse == 1, commands[command.partner].partner == number {
+      commands[command.partner].compareStatus = cqe.status
+    }
     if command.abort != .notAsked || injected?.code == Status.abortRequested.code {
       guard checkAbort(command, cqe, what) else { return }
     }
@@ -248,21 +250,25 @@ extension Simulator where R: ~Copyable {
     return !hasStatus
   }
 
-  /// A Write follows its fused Compare, and is carried out where that succeeds.
+  /// A Write follows its fused Compare, and is carried out where that succeeds. Neither is where the other was aborted.
   /// - Returns: whether the status is to be judged as any other's.
   private func mayFollow(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
-    let hasFailedWithOther = cqe.status.code == Status.failedFusedCommand.code
-    guard command.fuse == 2 else { return !(hasFailedWithOther && commands[command.partner].abort == .done) }
+    let code = cqe.status.code
+    if command.isLeftAlone, code == Status.failedFusedCommand.code || code == Status.missingFusedCommand.code {
+      restore(command)
+      return false
+    }
+    guard command.fuse == 2 else { return true }
     if commands[command.partner].isUnderWay, commands[command.partner].partner == command.home {
       world.fail("\(what()), a fused Write, is completed before its Compare")
     }
-    guard hasFailedWithOther != command.compareStatus.isSuccess else {
-      world.fail(
-        "\(what()), a fused Write, has status \(cqe.status.code.hex), its Compare \(command.compareStatus.code.hex)")
+    let isGivenUp = code == Status.failedFusedCommand.code
+    guard isGivenUp != command.compareStatus.isSuccess else {
+      world.fail("\(what()), a fused Write, has status \(code.hex), its Compare \(command.compareStatus.code.hex)")
       return false
     }
-    if hasFailedWithOther { restore(command) }
-    return !hasFailedWithOther
+    if isGivenUp { restore(command) }
+    return !isGivenUp
   }
 
   /// A command was not carried out: its blocks are as they were.

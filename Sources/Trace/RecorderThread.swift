@@ -14,14 +14,16 @@ public final class RecorderThread: Sendable {
     let isWorthKeeping = Atomic<Bool>(false)
     /// The thread's until it has ended.
     let writer: TraceWriter
+    let wake: EventDescriptor?
     var summary: RecordingSummary?
-    init(_ writer: TraceWriter) { self.writer = writer }
+    init(_ writer: TraceWriter, _ wake: EventDescriptor?) { (self.writer, self.wake) = (writer, wake) }
   }
 
   /// Start recording with `writer`, which is the thread's from now on.
-  public init(_ writer: sending TraceWriter) throws(TraceError) {
+  /// - Parameter wake: raised when there is something to write; without it the thread looks every millisecond.
+  public init(_ writer: sending TraceWriter, wake: EventDescriptor? = nil) throws(TraceError) {
     progress = writer.progress
-    state = State(writer)
+    state = State(writer, wake)
     // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
     do throws(SystemError) {
       thread = try WorkerThread(name: "nvmepf-writer", handlesSignals: false) { [state] in RecorderThread.run(state) }
@@ -39,13 +41,20 @@ public final class RecorderThread: Sendable {
   public func stop(isWorthKeeping: Bool = false) -> RecordingSummary {
     state.isWorthKeeping.store(isWorthKeeping, ordering: .relaxed)
     state.stopping.store(true, ordering: .releasing)
+    state.wake?.raise()
     thread.join()
     return state.summary!
   }
 
   private static func run(_ state: State) {
     while !state.stopping.load(ordering: .acquiring) {
-      if !state.writer.drain() { Patience.sleep(ns: 1_000_000) }
+      if let wake = state.wake {
+        wake.wait(atMostMs: 100)
+        _ = wake.take()
+        state.writer.drain()
+      } else if !state.writer.drain() {
+        Patience.sleep(ns: 1_000_000)
+      }
     }
     state.summary = state.writer.finish(isWorthKeeping: state.isWorthKeeping.load(ordering: .relaxed))
   }

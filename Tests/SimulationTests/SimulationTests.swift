@@ -1,7 +1,10 @@
 import Foundation
-import Simulation
+import NVMe
+import Target
 import Testing
 import Trace
+
+@testable import Simulation
 
 @Suite("The simulated world")
 struct SimulationTests {
@@ -38,6 +41,91 @@ struct SimulationTests {
       #expect(try run(seed, payload: payload).trace == first)
       #expect(try run(seed + 1, payload: payload).trace != first)
     }
+  }
+
+  @Test("a run that is told to stop keeps what it has done, and that replays")
+  func stops() throws {
+    func stopped() throws -> (result: Simulation.Result, trace: Data) {
+      let path = path("stopped-\(UInt64.random(in: 0...UInt64.max))")
+      defer { unlink(path) }
+      let result = try Simulation(seed: 2, commands: 1 << 40).run(path: path) {
+        if case .simulating(let commands) = $0 { commands < 5000 } else { true }
+      }
+      return (result, try Data(contentsOf: URL(filePath: path)))
+    }
+    let (result, trace) = try stopped()
+    #expect(result.failure == nil && (5000..<100_000).contains(result.commands))
+    #expect(result.replay.commands >= result.commands && result.replay.divergence == nil)
+    #expect(try stopped().trace == trace)
+  }
+
+  @Test("two threads replay each event of a recording once, and a replay can be stopped")
+  func replaysHalves() throws {
+    let path = path("halves")
+    defer { unlink(path) }
+    let result = try Simulation(seed: 2, commands: 20_000).run(path: path)
+    #expect(result.replay.events == (try TraceReader(path: path)).totals.events)
+    let stopped = try Simulation(seed: 2, commands: 20_000).run(path: path) {
+      if case .replaying = $0 { false } else { true }
+    }
+    #expect(stopped.failure == nil && stopped.commands == result.commands)
+    #expect(stopped.replay.events < result.replay.events)
+  }
+
+  @Test("the seeds of these tests have hosts of every kind")
+  func drawsAll() {
+    let scenarios = (0..<24).map { Scenario(seed: $0, hasFaults: true) }
+    let wanted: [(Scenario) -> Bool] = [
+      { $0.fuses && $0.depth > 1 }, \.aborts, { $0.keepAliveMs > 0 }, \.cancelsBegun, { $0.parallelism == 0 },
+      { $0.parallelism > 0 }, \.fetchesBatches, { $0.faults!.disturbance > 0 },
+    ]
+    for (index, isWanted) in wanted.enumerated() { #expect(scenarios.contains(where: isWanted), "\(index)") }
+  }
+
+  @Test("a backend that gets anything between a fused Compare and its Write tells of it")
+  func watchesFusions() {
+    func request(_ opcode: IOOpcode, _ cid: UInt16) -> IORequest {
+      IORequest(
+        opcode: opcode, nsid: 1, qid: QueueID(1), cid: CommandID(cid), slba: 0, blocks: 1, blockShift: 9)
+    }
+    let (compare, write, other) = (request(.compare, 1), request(.write, 2), request(.read, 3))
+    var watch = FusionWatch()
+    for (request, fuse) in [(compare, 1), (write, 2)] as [(IORequest, UInt32)] {
+      var sqe = SubmissionEntry(opcode: request.opcode.rawValue, cid: request.cid, nsid: 1)
+      sqe.cdw0 |= fuse << 8
+      watch.fetched(sqe, QueueID(1))
+    }
+    /// What the watch says of requests that begin one after the other, each done before the next.
+    func verdicts(_ requests: [(request: IORequest, status: Status)], underWay: [IORequest] = []) -> [Bool] {
+      var watch = watch
+      for request in underWay { _ = watch.begin(request) }
+      return requests.map {
+        let isRight = watch.begin($0.request) == nil
+        watch.end($0.request, $0.status)
+        return isRight
+      }
+    }
+    #expect(
+      verdicts([(other, .success), (compare, .success), (write, .success), (other, .success)]) == [
+        true, true, true, true,
+      ])
+    #expect(verdicts([(compare, .success)], underWay: [other]) == [false])
+    #expect(verdicts([(write, .success)]) == [false], "no Compare has begun")
+    #expect(verdicts([(compare, .success), (other, .success)]) == [true, false], "its Write is to come")
+    #expect(verdicts([(other, .success)], underWay: [compare]) == [false])
+    #expect(
+      verdicts([(compare, .compareFailure), (other, .success)]) == [true, true], "there is no Write to wait for")
+  }
+
+  @Test("interrupts of a vector that are on their way together arrive as the first and the last")
+  func mergesInterrupts() {
+    var pending = World.PendingInterrupts()
+    for ns in [50, 20, 90, 70] as [UInt64] { pending.add(ns) }
+    let taken = ([19, 20, 89, 90, 1000] as [UInt64]).map { pending.take($0) }
+    #expect(taken == [false, true, false, true, false])
+    for ns in [5, 6] as [UInt64] { pending.add(ns) }
+    let isFound = pending.take(10)
+    #expect(isFound && pending.firstNs == .max, "one look finds both")
   }
 
   @Test("faults happen: commands fail, the controller is reset, and all of it is survived")
