@@ -858,6 +858,22 @@ test_denied_writes_are_told_of() {
     --rw randread --number 10 && grep -q 'namespace 1 is read only: ./image' err) || die "no word: $(cat open/err)"
 }
 
+# Traces of earlier versions can be read, and one line says why one cannot be replayed.
+test_traces_of_earlier_versions() {
+  local traces=$here/../Traces trace verb
+  for trace in state-1 state-4; do
+    for verb in info report dump; do
+      expect_status 0 "$nvmepf" $verb "$traces/$trace.nvpt"
+      [[ -s out ]] || die "$verb of $trace prints nothing"
+    done
+    expect_refused "layout ${trace#state-} and this nvmepf replays layout [0-9]*: replay it with" \
+      "$nvmepf" replay "$traces/$trace.nvpt"
+  done
+  for verb in info report dump replay; do
+    expect_refused 'before-format-1.nvpt is not a trace of nvmepf$' "$nvmepf" $verb "$traces/before-format-1.nvpt"
+  done
+}
+
 # Text from outside reaches a terminal escaped, whichever command prints it.
 test_hostile_text() {
   local golden=$here/../../traces/nvmet-pci-epf.nvpt name verb
