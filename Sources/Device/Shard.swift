@@ -105,7 +105,7 @@ final class Shard: @unchecked Sendable {
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
-    if R.isOn { checkpoint(controller, &port, state) }
+    if R.isOn { checkpoint(&controller, &port, state) }
     var hasToldLoss = false
     var told = Told()
     var idleness = Idleness(patience: .serving(idleMs: configuration.idleMs))
@@ -126,7 +126,7 @@ final class Shard: @unchecked Sendable {
         if hasToldLoss { raiseAlarm() }
       }
       if told != Told(controller) { tellChanges(controller, &port, &told) }
-      if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(controller, &port, state) }
+      if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(&controller, &port, state) }
     }
   }
 
@@ -165,7 +165,7 @@ final class Shard: @unchecked Sendable {
   private func raiseAlarm() { alarm.raise() }
 
   private func checkpoint<R: Recorder & ~Copyable>(
-    _ controller: borrowing Controller, _ port: inout LiveRecordingPort<R>, _ state: UnsafeMutableRawBufferPointer
+    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ state: UnsafeMutableRawBufferPointer
   ) {
     controller.checkInvariants()
     let count = controller.encode(into: state)

@@ -1,84 +1,23 @@
 import NVMe
 import Target
 
-/// The parts of a checkpoint that are the target's.
-extension Controller {
-  func encode(_ subsystem: Subsystem, _ state: inout StateWriter) {
-    for text in [subsystem.nqn, subsystem.serial, subsystem.model, subsystem.firmwareRevision] { state.put(text) }
-    for value in [
-      subsystem.vendorID, subsystem.subsystemVendorID, subsystem.controllerID, subsystem.ioQueuesMax,
-      subsystem.vectors, subsystem.coalescingThreshold,
-    ] { state.put(value) }
-    for value in [
-      subsystem.queueEntriesMax, subsystem.maxTransferBytes, subsystem.ieeeOUI, subsystem.configurationPollMs,
-      subsystem.namespacesMax,
-    ] { state.put(value) }
-    for value in [subsystem.arbitrationBurst, subsystem.coalescingTime] { state.put(value) }
-    state.put(subsystem.fetchesBatches)
-  }
-
-  // A dictionary has no order of its own, the same state must have the same bytes.
-
-  func encode(_ features: Features, _ state: inout StateWriter) {
-    for value in [
-      features.arbitration, features.powerManagement, features.overTemperature, features.underTemperature,
-      features.volatileWriteCache, features.numberOfQueues, features.interruptCoalescing,
-      features.writeAtomicity, features.asynchronousEventConfiguration, features.keepAliveTimer,
-      features.hostBehavior,
-    ] { state.put(value) }
-    for values in [features.errorRecovery, features.reservationMask] {
-      state.put(UInt32(values.count))
-      for (nsid, value) in values.sorted(by: { $0.key < $1.key }) {
-        state.put(nsid)
-        state.put(value)
-      }
-    }
-    state.put(features.timestampMs != nil)
-    for value in [
-      features.timestampMs ?? 0, features.timestampSetMs, features.hostIdentifier.low, features.hostIdentifier.high,
-    ] { state.put(value) }
-    for value in features.vectorConfiguration { state.put(value) }
-  }
-
-  func encode(_ events: AsynchronousEvents, _ state: inout StateWriter) {
-    state.put(events.masked)
-    state.put(UInt32(events.pending.count))
-    for event in events.pending {
-      for value in [event.type, event.information, event.logPage] { state.put(value) }
-    }
-  }
-
-  func encode(_ errors: ErrorLog, _ state: inout StateWriter) {
-    state.put(errors.count)
-    state.put(UInt32(errors.entries.count))
-    for entry in errors.entries {
-      state.put(entry.count)
-      for value in [entry.qid.rawValue, entry.cid.rawValue] { state.put(value) }
-      state.put(entry.opcode)
-      for value in [entry.status.rawValue, entry.location] { state.put(value) }
-      state.put(entry.lba)
-      state.put(entry.nsid)
-    }
-  }
-
-  func encode(_ health: Health, _ state: inout StateWriter) {
-    for value in [
-      health.hostReadCommands, health.hostWriteCommands, health.bytesRead, health.bytesWritten, health.mediaErrors,
-      health.unsafeShutdowns, health.powerCycles, health.firstEnabledMs, health.enabledMs,
-    ] { state.put(value) }
-  }
-
-  func encode(_ reservations: Reservations, _ state: inout StateWriter) {
-    state.put(UInt32(reservations.byNamespace.count))
-    for (nsid, reservation) in reservations.byNamespace.sorted(by: { $0.key < $1.key }) {
-      for value in [nsid, reservation.generation] { state.put(value) }
-      state.put(reservation.type?.rawValue ?? 0)
-      for value in [reservation.holder.low, reservation.holder.high] { state.put(value) }
-      state.put(UInt32(reservation.registrants.count))
-      for registrant in reservation.registrants {
-        for value in [registrant.host.low, registrant.host.high, registrant.key] { state.put(value) }
-      }
-    }
+extension Subsystem {
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("NQN", &nqn)
+    try state.code("serial number", &serial)
+    try state.code("model number", &model)
+    try state.code("firmware revision", &firmwareRevision)
+    try state.code("PCI vendor", &vendorID, "PCI subsystem vendor", &subsystemVendorID)
+    try state.code(
+      "CNTLID", &controllerID, "I/O queues", &ioQueuesMax, "interrupt vectors", &vectors,
+      "aggregation threshold after a reset", &coalescingThreshold)
+    try state.code(
+      "largest queue", &queueEntriesMax, "largest transfer", &maxTransferBytes, "IEEE OUI", &ieeeOUI,
+      "milliseconds between looks at CC", &configurationPollMs)
+    try state.code("NN", &namespacesMax)
+    try state.code("arbitration after a reset", &arbitrationBurst, "aggregation time after a reset", &coalescingTime)
+    try state.code("fetches batches", &fetchesBatches)
+    try state.check(isValid)
   }
 }
 
@@ -90,159 +29,122 @@ extension Namespace {
   /// - Returns: bytes written.
   public func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
     precondition(bytes.count >= Namespace.encodedBytesMax)
-    var state = StateWriter(bytes)
-    encode(&state)
+    var (state, namespace) = (StateWriter(bytes), self)
+    namespace.walk(&state)
     return state.count
   }
 
   /// A namespace that `encode` wrote.
   public static func decode(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) -> Namespace {
-    var state = StateReader(bytes)
-    let namespace = try Namespace(&state)
+    var (state, namespace) = (StateReader(bytes), Namespace(nsid: 0, blocks: 0, blockShift: 0))
+    try namespace.walk(&state)
     guard state.isAtEnd else { throw .invalid }
     return namespace
   }
 
-  func encode(_ state: inout StateWriter) {
-    state.put(nsid)
-    state.put(blocks)
-    state.put(blockShift)
-    for value in [isReadOnly, isWriteProtected, hasReservations] { state.put(value) }
-    for value in [uuid.high, uuid.low, nguid.high, nguid.low] { state.put(value) }
-  }
-
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    self.init(nsid: try state.get(), blocks: try state.get(), blockShift: try state.get())
-    isReadOnly = try state.getBool()
-    isWriteProtected = try state.getBool()
-    hasReservations = try state.getBool()
-    uuid = NamespaceUUID(high: try state.get(), low: try state.get())
-    nguid = NamespaceUUID(high: try state.get(), low: try state.get())
-    guard isValid else { throw .invalid }
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.enter("namespace", key: &nsid)
+    try state.code("blocks", &blocks, "block shift", &blockShift)
+    try state.code("is read-only", &isReadOnly)
+    try state.code("is write protected", &isWriteProtected)
+    try state.code("has reservations", &hasReservations)
+    try state.code("UUID 127:64", &uuid.high, "UUID 63:0", &uuid.low)
+    try state.code("NGUID 127:64", &nguid.high, "NGUID 63:0", &nguid.low)
+    state.leave()
+    try state.check(isValid)
   }
 }
 
-extension Subsystem {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    self.init()
-    nqn = try state.getText()
-    serial = try state.getText()
-    model = try state.getText()
-    firmwareRevision = try state.getText()
-    vendorID = try state.get()
-    subsystemVendorID = try state.get()
-    controllerID = try state.get()
-    ioQueuesMax = try state.get()
-    vectors = try state.get()
-    coalescingThreshold = try state.get()
-    queueEntriesMax = try state.get()
-    maxTransferBytes = try state.get()
-    ieeeOUI = try state.get()
-    configurationPollMs = try state.get()
-    namespacesMax = try state.get()
-    arbitrationBurst = try state.get()
-    coalescingTime = try state.get()
-    fetchesBatches = try state.getBool()
-    guard isValid else { throw .invalid }
+extension HostIdentifier {
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("host identifier 63:0", &low, "host identifier 127:64", &high)
   }
 }
 
 extension Features {
-  init(_ state: inout StateReader, _ subsystem: Subsystem) throws(CheckpointError) {
-    self.init(subsystem)
-    arbitration = try state.get()
-    powerManagement = try state.get()
-    overTemperature = try state.get()
-    underTemperature = try state.get()
-    volatileWriteCache = try state.get()
-    numberOfQueues = try state.get()
-    interruptCoalescing = try state.get()
-    writeAtomicity = try state.get()
-    asynchronousEventConfiguration = try state.get()
-    keepAliveTimer = try state.get()
-    hostBehavior = try state.get()
-    errorRecovery = try Features.byNamespace(&state)
-    reservationMask = try Features.byNamespace(&state)
-    let timestampIsSet = try state.getBool()
-    let timestamp = try state.get(UInt64.self)
-    timestampMs = timestampIsSet ? timestamp : nil
-    timestampSetMs = try state.get()
-    hostIdentifier = HostIdentifier(low: try state.get(), high: try state.get())
-    for vector in vectorConfiguration.indices { vectorConfiguration[vector] = try state.get() }
-  }
-
-  private static func byNamespace(_ state: inout StateReader) throws(CheckpointError) -> [UInt32: UInt32] {
-    var values: [UInt32: UInt32] = [:]
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
-      values[try state.get(UInt32.self)] = try state.get(UInt32.self)
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("arbitration", &arbitration, "power management", &powerManagement)
+    try state.code("over temperature threshold", &overTemperature, "under temperature threshold", &underTemperature)
+    try state.code("volatile write cache", &volatileWriteCache, "number of queues", &numberOfQueues)
+    try state.code("interrupt coalescing", &interruptCoalescing, "write atomicity", &writeAtomicity)
+    try state.code("asynchronous event configuration", &asynchronousEventConfiguration)
+    try state.code("keep alive timer", &keepAliveTimer, "host behavior support", &hostBehavior)
+    let limit = Subsystem.namespacesLimit
+    try state.table("error recovery values", "error recovery of namespace", &errorRecovery, limit: limit, new: 0) {
+      (state, value) throws(C.Failure) in try state.code("value", &value)
     }
-    return values
-  }
-}
-
-extension Health {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    self.init()
-    hostReadCommands = try state.get()
-    hostWriteCommands = try state.get()
-    bytesRead = try state.get()
-    bytesWritten = try state.get()
-    mediaErrors = try state.get()
-    unsafeShutdowns = try state.get()
-    powerCycles = try state.get()
-    firstEnabledMs = try state.get()
-    enabledMs = try state.get()
-  }
-}
-
-extension Reservations {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    var all: [UInt32: Reservation] = [:]
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
-      let nsid = try state.get(UInt32.self)
-      all[nsid] = try Reservation(&state)
+    try state.table("reservation masks", "reservation mask of namespace", &reservationMask, limit: limit, new: 0) {
+      (state, value) throws(C.Failure) in try state.code("value", &value)
     }
-    self.init(byNamespace: all)
-  }
-}
-
-extension Reservation {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    self.init()
-    generation = try state.get()
-    let type = try state.get(UInt8.self)
-    guard type <= 6 else { throw .invalid }
-    self.type = ReservationType(rawValue: type)
-    holder = HostIdentifier(low: try state.get(), high: try state.get())
-    for _ in 0..<(try state.getCount(Reservation.registrantsMax)) {
-      registrants.append(
-        .init(host: HostIdentifier(low: try state.get(), high: try state.get()), key: try state.get()))
+    try state.code("timestamp", &timestampMs)
+    try state.code("timestamp set at", &timestampSetMs)
+    try hostIdentifier.walk(&state)
+    for vector in vectorConfiguration.indices {
+      var value = vectorConfiguration[vector]
+      state.enter("interrupt vector", vector)
+      try state.code("configuration", &value)
+      state.leave()
+      if C.reads { vectorConfiguration[vector] = value }
     }
   }
 }
 
 extension AsynchronousEvents {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    let masked = try state.get(UInt8.self)
-    var pending: [AsynchronousEvent] = []
-    for _ in 0..<(try state.getCount(AsynchronousEvents.pendingMax)) {
-      pending.append(.init(type: try state.get() & 7, information: try state.get(), logPage: try state.get()))
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("masked events", &masked)
+    try state.list(
+      "pending events", "pending event", &pending, limit: AsynchronousEvents.pendingMax,
+      new: AsynchronousEvent(type: 0, information: 0, logPage: 0)
+    ) { (state, event) throws(C.Failure) in
+      try state.code("type", &event.type, "information", &event.information)
+      try state.code("log page", &event.logPage)
+      event.type &= 7
     }
-    self.init(pending: pending, masked: masked)
   }
 }
 
 extension ErrorLog {
-  init(_ state: inout StateReader) throws(CheckpointError) {
-    let count = try state.get(UInt64.self)
-    var entries: [Entry] = []
-    for _ in 0..<(try state.getCount(ErrorLog.entriesMax)) {
-      entries.append(
-        Entry(
-          count: try state.get(), qid: QueueID(try state.get(UInt16.self)), cid: CommandID(try state.get(UInt16.self)),
-          opcode: try state.get(), status: Status(rawValue: try state.get()), location: try state.get(),
-          lba: try state.get(), nsid: try state.get()))
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    let (qid, cid) = (QueueID.admin, CommandID(0))
+    let new = Entry(count: 0, qid: qid, cid: cid, opcode: 0, status: .success, location: 0, lba: 0, nsid: 0)
+    try state.code("errors", &count)
+    try state.list("error log entries", "error log entry", &entries, limit: ErrorLog.entriesMax, new: new) {
+      (state, entry) throws(C.Failure) in
+      try state.code(
+        "count", &entry.count, "queue", &entry.qid.rawValue, "CID", &entry.cid.rawValue, "opcode", &entry.opcode)
+      try state.code(
+        "status", &entry.status.rawValue, "location", &entry.location, "LBA", &entry.lba, "namespace", &entry.nsid)
     }
-    self.init(count: count, entries: entries)
+  }
+}
+
+extension Health {
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("host read commands", &hostReadCommands, "host write commands", &hostWriteCommands)
+    try state.code("bytes read", &bytesRead, "bytes written", &bytesWritten)
+    try state.code(
+      "media errors", &mediaErrors, "unsafe shutdowns", &unsafeShutdowns, "power cycles", &powerCycles,
+      "first enabled at", &firstEnabledMs)
+    try state.code("last enabled at", &enabledMs)
+  }
+}
+
+extension Reservation {
+  mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("generation", &generation)
+    var kind = type?.rawValue ?? 0
+    try state.code("type", &kind)
+    type = ReservationType(rawValue: kind)
+    try state.check(kind == 0 || type != nil)
+    state.enter("holder", nil)
+    try holder.walk(&state)
+    state.leave()
+    try state.list(
+      "registrants", "registrant", &registrants, limit: Reservation.registrantsMax,
+      new: Registrant(host: HostIdentifier(), key: 0)
+    ) { (state, registrant) throws(C.Failure) in
+      try registrant.host.walk(&state)
+      try state.code("key", &registrant.key)
+    }
   }
 }

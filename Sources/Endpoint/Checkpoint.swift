@@ -2,372 +2,325 @@ import NVMe
 import Target
 
 /// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
-/// events and the commands that it holds. Two engines with the same bytes behave the same from there on.
+/// events and the commands that it holds. Two engines with the same bytes behave the same from there on. One walk over
+/// the fields writes them, reads them and names them.
 extension Controller {
-  private static let stateVersion: UInt16 = 5
+  /// The layout of a checkpoint; it rises with every change of the walk.
+  public static let stateVersion: UInt16 = 5
 
   /// Room that `encode` needs at most.
   public static let checkpointBytesMax =
     8192 + Int(Subsystem.namespacesLimit) * (64 + 64 + 16 + Reservation.registrantsMax * 24) + 2048 * 4
     + (Int(Subsystem.ioQueuesLimit) + 1) * 128 + slots * 144 + segmentsInFlightMax * 12
 
+  /// Write the state. The walk could change it; one that writes does not.
   /// - Returns: bytes written.
-  public func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
+  public mutating func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
     precondition(bytes.count >= Controller.checkpointBytesMax)
-    var state = StateWriter(bytes)
-    state.put(Controller.stateVersion)
-    encode(target.subsystem, &state)
-    for value in [cc.rawValue, csts.rawValue, intms, aqa] { state.put(value) }
-    state.put(asq)
-    state.put(acq)
-    state.put(pendingConfiguration != nil)
-    state.put(pendingConfiguration?.rawValue ?? 0)
-    for value in [keepAliveIsArmed, sawTraffic, isSettling] { state.put(value) }
-    encodeNamespaces(&state)
-    encode(target.features, &state)
-    encode(target.events, &state)
-    encode(target.errors, &state)
-    encode(target.health, &state)
-    encode(target.reservations, &state)
-    encodeQueues(&state)
-    state.put(UInt32(eventRequests.count))
-    for index in eventRequests { encode(index, &state) }
-    encodeExecutions(&state)
-    // A controller that has failed waits for nothing.
-    let isFenced = fence != Command.none && !csts.fatal
-    state.put(isFenced)
-    if isFenced { encode(fence, &state) }
-    encodeFusion(&state)
+    var (state, version, subsystem) = (StateWriter(bytes), Controller.stateVersion, target.subsystem)
+    state.code("layout", &version)
+    subsystem.walk(&state)
+    walk(&state)
     return state.count
   }
 
   /// An engine in the state that `encode` wrote.
   public static func decode(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) -> Controller {
     var state = StateReader(bytes)
-    guard try state.get(UInt16.self) == stateVersion else { throw .unknownVersion }
-    var controller = Controller(try Subsystem(&state))
-    try controller.decode(&state)
+    return try decode(&state)
+  }
+
+  /// The fields of a checkpoint, in their order; of one that is damaged those before the damage.
+  public static func fields(of bytes: UnsafeRawBufferPointer) -> [StateField] {
+    var state = StateReader(bytes, namesFields: true)
+    _ = try? decode(&state)
+    return state.fields ?? []
+  }
+
+  private static func decode(_ state: inout StateReader) throws(CheckpointError) -> Controller {
+    var (version, subsystem) = (stateVersion, Subsystem())
+    try state.code("layout", &version)
+    guard version == stateVersion else { throw .unknownVersion(version) }
+    try subsystem.walk(&state)
+    var controller = Controller(subsystem)
+    try controller.walk(&state)
+    controller.settle()
+    try state.check(state.isAtEnd && controller.brokenInvariant() == nil)
     return controller
   }
 
-  private mutating func decode(_ state: inout StateReader) throws(CheckpointError) {
-    cc = ControllerConfiguration(rawValue: try state.get())
-    csts = ControllerStatus(rawValue: try state.get())
-    intms = try state.get()
-    aqa = try state.get()
-    asq = try state.get()
-    acq = try state.get()
-    let isPending = try state.getBool()
-    let pending = ControllerConfiguration(rawValue: try state.get())
-    pendingConfiguration = isPending ? pending : nil
-    keepAliveIsArmed = try state.getBool()
-    sawTraffic = try state.getBool()
-    isSettling = try state.getBool()
-    executing = isSettling ? 1 : 0
-    timers = (isPending ? 1 : 0) + (keepAliveIsArmed ? 1 : 0)
-    try decodeNamespaces(&state)
-    target.features = try Features(&state, target.subsystem)
-    target.events = try AsynchronousEvents(&state)
-    target.errors = try ErrorLog(&state)
-    target.health = try Health(&state)
-    target.reservations = try Reservations(&state)
-    try decodeQueues(&state)
-    // Queues are there while the controller is ready, and it is not while what went before settles.
-    let hasQueues = liveCompletion.count > 0 || liveSubmission.count > 0
-    guard csts.ready ? cc.enable && !isSettling : !hasQueues else { throw .invalid }
-    for _ in 0..<(try state.getCount(AsynchronousEvents.requestsMax)) {
-      eventRequests.append(try decodeCommand(&state, .held))
+  private mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("CC", &cc.rawValue, "CSTS", &csts.rawValue, "INTMS", &intms, "AQA", &aqa)
+    try state.code("ASQ", &asq, "ACQ", &acq)
+    var pending = pendingConfiguration?.rawValue
+    try state.code("CC not yet looked at", &pending)
+    if C.reads { pendingConfiguration = pending.map(ControllerConfiguration.init(rawValue:)) }
+    try state.code("keep alive timer is armed", &keepAliveIsArmed)
+    try state.code("traffic since", &sawTraffic)
+    try state.code("is settling", &isSettling)
+    if C.reads { executing = isSettling ? 1 : 0 }
+    try walkNamespaces(&state)
+    try target.features.walk(&state)
+    try target.events.walk(&state)
+    try target.errors.walk(&state)
+    try target.health.walk(&state)
+    try state.table(
+      "reservations", "reservation of namespace", &target.reservations.byNamespace, limit: Subsystem.namespacesLimit,
+      new: Reservation()
+    ) { (state, reservation) throws(C.Failure) in try reservation.walk(&state) }
+    try walkQueues(&state)
+    for place in 0..<(try state.count("event requests", eventRequests.count, limit: AsynchronousEvents.requestsMax)) {
+      var slot = C.reads ? Command.none : eventRequests[place]
+      try walk("event request", &slot, .held, &state)
+      if C.reads { eventRequests.append(slot) }
     }
-    try decodeExecutions(&state)
-    if try state.getBool() { fence = try decodeCommand(&state, .held) }
-    try decodeFusion(&state)
-    guard state.isAtEnd, (fenced > 0) == (fence != Command.none) else { throw .invalid }
+    try walkExecutions(&state)
+    // A controller that has failed waits for nothing.
+    var fence = csts.fatal ? Command.none : self.fence
+    try walkIfAny("fence", &fence, &state)
+    if C.reads { self.fence = fence }
+    try walkFusion(&state)
+  }
+
+  /// What follows from the fields that were read.
+  private mutating func settle() {
     for slot in 0..<Controller.commandsMax where commands[slot].state != .free {
       submissionQueues[Int(commands[slot].qid.rawValue)].held += 1
     }
+    timers = armedTimers
+    fenced = requests(awaitedBy: .fence)
     shareSlots()
     applyFeatures()
   }
 
-  // MARK: Namespaces
+  /// Requests that backends have and somebody waits for; without an argument, all.
+  private func requests(awaitedBy waiters: Execution.Waiters = []) -> UInt32 {
+    var count: UInt32 = 0
+    for slot in 0..<Controller.slots
+    where commands[slot].state == .executing && executions[slot].awaitedBy.isSuperset(of: waiters) { count += 1 }
+    return count
+  }
 
-  private func encodeNamespaces(_ state: inout StateWriter) {
-    state.put(UInt32(target.namespaces.count))
+  private mutating func walkNamespaces<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    let limit = Int(Subsystem.namespacesLimit)
     var next: UInt32 = 1
-    while let namespace = target.namespaces.first(from: next) {
-      namespace.encode(&state)
+    for _ in 0..<(try state.count("namespaces", target.namespaces.count, limit: limit)) {
+      var namespace = target.namespaces.first(from: next) ?? Namespace(nsid: 0, blocks: 0, blockShift: 0)
+      try namespace.walk(&state)
+      if C.reads {
+        try state.check(target.namespace(namespace.nsid) == nil)
+        target.namespaces.insert(namespace)
+      }
       next = namespace.nsid + 1
     }
-    state.put(UInt32(target.changedNamespaces.count))
-    for nsid in target.changedNamespaces { state.put(nsid) }
-  }
-
-  private mutating func decodeNamespaces(_ state: inout StateReader) throws(CheckpointError) {
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
-      let namespace = try Namespace(&state)
-      guard target.namespace(namespace.nsid) == nil else { throw .invalid }
-      target.namespaces.insert(namespace)
-    }
-    // In ascending order, so there is room in the log page for all that change later.
-    for _ in 0..<(try state.getCount(Int(Subsystem.namespacesLimit))) {
-      let nsid = try state.get(UInt32.self)
-      guard nsid > target.changedNamespaces.last ?? 0, nsid <= Subsystem.namespacesLimit else { throw .invalid }
-      target.changedNamespaces.append(nsid)
+    var last: UInt32 = 0
+    try state.list("changed namespaces", "changed namespace", &target.changedNamespaces, limit: limit, new: 0) {
+      (state, nsid) throws(C.Failure) in
+      try state.code("NSID", &nsid)
+      // In ascending order, so there is room in the log page for all that change later.
+      try state.check(nsid > last && nsid <= limit)
+      last = nsid
     }
   }
 
-  // MARK: Queues and commands
-
-  private func encodeQueues(_ state: inout StateWriter) {
-    state.put(UInt32(liveCompletion.count))
-    for place in 0..<liveCompletion.count {
-      let qid = liveCompletion[place]
-      let queue = completionQueues[Int(qid.rawValue)]
-      state.put(qid.rawValue)
-      state.put(queue.base)
-      for value in [queue.size, queue.head, queue.tail, queue.doorbell, queue.unannounced] { state.put(value) }
-      for value in [queue.phase, queue.interruptsEnabled, queue.isBlocked, queue.isAggregating] { state.put(value) }
-      state.put(queue.vector)
+  private mutating func walkQueues<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    for place in 0..<(try state.count("completion queues", liveCompletion.count, limit: queuesMax)) {
+      var qid = C.reads ? QueueID.admin : liveCompletion[place]
+      try state.enter("completion queue", key: &qid.rawValue)
+      var queue = C.reads ? CompletionQueue() : completionQueues[Int(qid.rawValue)]
+      try queue.walk(&state)
+      state.leave()
+      guard C.reads else { continue }
+      try state.check(isPossible(qid) && !completionQueues[Int(qid.rawValue)].exists)
+      try state.check(queue.vector < target.subsystem.vectors)
+      completionQueues[Int(qid.rawValue)] = queue
+      liveCompletion.insert(qid)
     }
-    state.put(UInt32(liveSubmission.count))
-    for place in 0..<liveSubmission.count {
-      let qid = liveSubmission[place]
-      let queue = submissionQueues[Int(qid.rawValue)]
-      for value in [qid.rawValue, queue.cqid.rawValue] { state.put(value) }
-      state.put(queue.base)
-      for value in [queue.size, queue.head, queue.tail, queue.doorbell] { state.put(value) }
-      for index in [queue.deletion, queue.first] {
-        state.put(index != Command.none)
-        if index != Command.none { encode(index, &state) }
+    for place in 0..<(try state.count("submission queues", liveSubmission.count, limit: queuesMax)) {
+      try walkSubmissionQueue(C.reads ? .admin : liveSubmission[place], &state)
+    }
+    for place in 0..<liveCompletion.count { try walkWaiting(liveCompletion[place], &state) }
+  }
+
+  private func isPossible(_ qid: QueueID) -> Bool { Int(qid.rawValue) < queuesMax }
+
+  private mutating func walkSubmissionQueue<C: StateCoder>(_ qid: QueueID, _ state: inout C) throws(C.Failure) {
+    var qid = qid
+    try state.enter("submission queue", key: &qid.rawValue)
+    var queue = C.reads ? SubmissionQueue() : submissionQueues[Int(qid.rawValue)]
+    try queue.walk(&state)
+    try walkIfAny("deletion", &queue.deletion, &state)
+    try walkIfAny("first of a fused pair", &queue.first, &state, of: qid)
+    state.leave()
+    guard C.reads else { return }
+    try state.check(isPossible(qid) && !submissionQueues[Int(qid.rawValue)].exists)
+    try state.check(isPossible(queue.cqid) && completionQueues[Int(queue.cqid.rawValue)].exists)
+    try state.check(queue.first == Command.none || qid != .admin)
+    submissionQueues[Int(qid.rawValue)] = queue
+    completionQueues[Int(queue.cqid.rawValue)].users += 1
+    liveSubmission.insert(qid)
+  }
+
+  private mutating func walkWaiting<C: StateCoder>(_ cqid: QueueID, _ state: inout C) throws(C.Failure) {
+    let first = completionQueues[Int(cqid.rawValue)].firstWaiting
+    var (waiting, next) = (0, first)
+    while next != Command.none { (waiting, next) = (waiting + 1, commands[Int(next)].next) }
+    state.enter("completion queue", Int(cqid.rawValue))
+    next = first
+    for _ in 0..<(try state.count("commands to post", waiting, limit: Controller.commandsMax)) {
+      var slot = next
+      if !C.reads { next = commands[Int(slot)].next }
+      try walk("command to post", &slot, .finished, &state)
+      if C.reads { append(slot, to: completionQueues + Int(cqid.rawValue)) }
+    }
+    state.leave()
+  }
+
+  /// A command, by its slot.
+  /// - Parameter qid: the only queue that it can be of, if there is one.
+  private mutating func walk<C: StateCoder>(
+    _ name: StaticString, _ slot: inout Int32, _ kind: Command.State, _ state: inout C, of qid: QueueID? = nil
+  ) throws(C.Failure) {
+    try state.enter(name, key: &slot)
+    var command = C.reads ? Command() : commands[Int(slot)]
+    try command.walk(&state)
+    state.leave()
+    guard C.reads else { return }
+    command.state = kind
+    try state.check(isPossible(command.qid) && (qid == nil || command.qid == qid))
+    try state.check(slot >= 0 && slot <= Controller.shutdownSlot && commands[Int(slot)].state == .free)
+    try state.check(slot == Controller.shutdownSlot ? kind == .executing : slots.take(slot))
+    commands[Int(slot)] = command
+  }
+
+  /// Whether there is such a command, and the command, which is held.
+  private mutating func walkIfAny<C: StateCoder>(
+    _ name: StaticString, _ slot: inout Int32, _ state: inout C, of qid: QueueID? = nil
+  ) throws(C.Failure) {
+    var isThere = slot != Command.none
+    state.enter(name, nil)
+    try state.code("is set", &isThere)
+    state.leave()
+    if isThere { try walk(name, &slot, .held, &state, of: qid) }
+  }
+
+  private mutating func walkExecutions<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    var slot: Int32 = -1
+    for _ in 0..<(try state.count("requests", Int(requests()), limit: Controller.slots)) {
+      if !C.reads { repeat { slot += 1 } while commands[Int(slot)].state != .executing }
+      try walk("request", &slot, .executing, &state)
+      state.enter("request", Int(slot))
+      var execution = C.reads ? Execution(request: .unread, segments: 0) : executions[Int(slot)]
+      try execution.request.walk(&state)
+      execution.request.slot = slot
+      let qid = execution.request.qid
+      try state.check(
+        isPossible(qid) && (submissionQueues[Int(qid.rawValue)].exists || slot == Controller.shutdownSlot))
+      // A controller that has failed waits for nothing.
+      if csts.fatal, !C.reads { execution.awaitedBy = [] }
+      try state.code("awaited by", &execution.awaitedBy)
+      try state.check(execution.awaitedBy.isSubset(of: .all))
+      let room = min(Controller.segmentsMax, Controller.segmentsInFlightMax - segmentsInFlight)
+      execution.segments = try state.count("segments", execution.segments, limit: room)
+      for place in 0..<execution.segments {
+        state.enter("segment", place)
+        var segment = C.reads ? Segment(address: PCIAddress(0), length: 0) : held(Int(slot))[place]
+        var length = segment.length | (segment.isBitBucket ? 1 << 31 : 0)
+        try state.code("address", &segment.address.rawValue, "length", &length)
+        (segment.length, segment.isBitBucket) = (length & ~(1 << 31), length >> 31 == 1)
+        if C.reads { held(Int(slot))[place] = segment }
+        state.leave()
       }
-    }
-    for place in 0..<liveCompletion.count { encodeWaiting(liveCompletion[place], &state) }
-  }
-
-  private func encodeWaiting(_ cqid: QueueID, _ state: inout StateWriter) {
-    var waiting: UInt32 = 0
-    var index = completionQueues[Int(cqid.rawValue)].firstWaiting
-    while index != Command.none {
-      waiting += 1
-      index = commands[Int(index)].next
-    }
-    state.put(waiting)
-    index = completionQueues[Int(cqid.rawValue)].firstWaiting
-    while index != Command.none {
-      encode(index, &state)
-      index = commands[Int(index)].next
-    }
-  }
-
-  private func encode(_ index: Int32, _ state: inout StateWriter) {
-    let command = commands[Int(index)]
-    let sqe = command.sqe
-    state.put(index)
-    for value in [sqe.cdw0, sqe.nsid, sqe.cdw2, sqe.cdw3] { state.put(value) }
-    for value in [sqe.mptr, sqe.prp1, sqe.prp2] { state.put(value) }
-    for value in [sqe.cdw10, sqe.cdw11, sqe.cdw12, sqe.cdw13, sqe.cdw14, sqe.cdw15] { state.put(value) }
-    for value in [command.qid.rawValue, command.status.rawValue, command.sqhd] { state.put(value) }
-    state.put(command.dw0)
-  }
-
-  private func encodeExecutions(_ state: inout StateWriter) {
-    state.put(UInt32(executing - (isSettling ? 1 : 0)))
-    for slot in 0..<Controller.slots where commands[slot].state == .executing {
-      let execution = executions[slot]
-      encode(Int32(slot), &state)
-      let request = execution.request
-      state.put(request.opcode.rawValue)
-      state.put(request.nsid)
-      for value in [request.qid.rawValue, request.cid.rawValue] { state.put(value) }
-      state.put(request.slba)
-      state.put(request.blocks)
-      state.put(request.blockShift)
-      for value in [request.forcesUnitAccess, request.deallocates] { state.put(value) }
-      state.put(csts.fatal ? 0 : execution.awaitedBy.rawValue)
-      state.put(UInt32(execution.segments))
-      for index in 0..<execution.segments {
-        let segment = held(slot)[index]
-        state.put(segment.address.rawValue)
-        state.put(segment.length | (segment.isBitBucket ? 1 << 31 : 0))
-      }
+      if C.reads { keep(execution) }
+      state.leave()
     }
   }
 
   /// The commands of the pair that have not begun, and those behind it.
-  private func encodeFusion(_ state: inout StateWriter) {
-    let phase = csts.fatal ? .none : fusion.phase
-    state.put(phase.rawValue)
-    guard phase != .none else { return }
-    state.put(fusion.qid.rawValue)
-    if phase == .waiting { encode(fusion.compare, &state) } else { state.put(fusion.compare) }
-    if phase != .writing { encode(fusion.write, &state) } else { state.put(fusion.write) }
-    state.put(UInt32(fusion.end - fusion.next))
-    for place in fusion.next..<fusion.end { encode(batch[place], &state) }
-  }
-
-  private mutating func decodeQueues(_ state: inout StateReader) throws(CheckpointError) {
-    for _ in 0..<(try state.getCount(queuesMax)) { try decodeCompletionQueue(&state) }
-    for _ in 0..<(try state.getCount(queuesMax)) { try decodeSubmissionQueue(&state) }
-    // A controller that is ready has its admin queues.
-    guard !csts.ready || (submissionQueues[0].exists && completionQueues[0].exists) else { throw .invalid }
-    for place in 0..<liveCompletion.count {
-      let qid = liveCompletion[place]
-      for _ in 0..<(try state.getCount(Controller.commandsMax)) {
-        let index = try decodeCommand(&state, .finished)
-        append(index, to: completionQueues + Int(qid.rawValue))
-      }
+  private mutating func walkFusion<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    var made = csts.fatal ? Fusion() : fusion
+    state.enter("fused operation", nil)
+    defer { state.leave() }
+    try state.code("phase", &made.phase)
+    if C.reads {
+      made.awaited = requests(awaitedBy: .fusion)
+      // It waits for commands before it, or for one of its own.
+      try state.check(
+        made.phase == .none ? made.awaited == 0 : made.phase == .waiting ? made.awaited > 0 : made.awaited == 1)
     }
-  }
-
-  private mutating func decodeCompletionQueue(_ state: inout StateReader) throws(CheckpointError) {
-    let qid = try decodeQueueID(&state)
-    var queue = CompletionQueue(base: try state.get(), size: try state.get())
-    queue.head = try state.get()
-    queue.tail = try state.get()
-    queue.doorbell = try state.get()
-    queue.unannounced = try state.get()
-    queue.phase = try state.getBool()
-    queue.interruptsEnabled = try state.getBool()
-    queue.isBlocked = try state.getBool()
-    queue.isAggregating = try state.getBool()
-    queue.vector = try state.get()
-    guard !completionQueues[Int(qid.rawValue)].exists, (2...65536).contains(queue.size), queue.head < queue.size,
-      queue.tail < queue.size, queue.unannounced <= queue.size, queue.vector < target.subsystem.vectors
-    else { throw .invalid }
-    if queue.isAggregating { timers += 1 }
-    completionQueues[Int(qid.rawValue)] = queue
-    liveCompletion.insert(qid)
-  }
-
-  private mutating func decodeSubmissionQueue(_ state: inout StateReader) throws(CheckpointError) {
-    let qid = try decodeQueueID(&state)
-    let cqid = try decodeQueueID(&state)
-    var queue = SubmissionQueue(base: try state.get(), size: try state.get())
-    queue.cqid = cqid
-    queue.head = try state.get()
-    queue.tail = try state.get()
-    queue.doorbell = try state.get()
-    guard !submissionQueues[Int(qid.rawValue)].exists, completionQueues[Int(cqid.rawValue)].exists,
-      (2...65536).contains(queue.size), queue.head < queue.size, queue.tail < queue.size
-    else { throw .invalid }
-    if try state.getBool() { queue.deletion = try decodeCommand(&state, .held) }
-    if try state.getBool() {
-      queue.first = try decodeCommand(&state, .held)
-      guard qid != .admin, commands[Int(queue.first)].qid == qid else { throw .invalid }
+    guard made.phase != .none else { return }
+    try state.code("queue", &made.qid.rawValue)
+    try state.check(made.qid != .admin && isPossible(made.qid) && submissionQueues[Int(made.qid.rawValue)].exists)
+    try walkFused("compare", &made.compare, .compare, made, hasBegun: made.phase != .waiting, &state)
+    try walkFused("write", &made.write, .write, made, hasBegun: made.phase == .writing, &state)
+    let (batch, next) = (batch, made.next)
+    made.end = next + (try state.count("commands behind it", made.end - next, limit: Controller.batchMax))
+    for place in next..<made.end {
+      try walk("command behind it", &batch[place], .fetched, &state, of: made.qid)
     }
-    submissionQueues[Int(qid.rawValue)] = queue
-    completionQueues[Int(cqid.rawValue)].users += 1
-    liveSubmission.insert(qid)
+    if C.reads { fusion = made }
   }
 
-  private func decodeQueueID(_ state: inout StateReader) throws(CheckpointError) -> QueueID {
-    let qid = QueueID(try state.get(UInt16.self))
-    guard Int(qid.rawValue) < queuesMax else { throw .invalid }
-    return qid
-  }
-
-  /// - Returns: its slot.
-  private mutating func decodeCommand(_ state: inout StateReader, _ kind: Command.State) throws(CheckpointError)
-    -> Int32
-  {
-    let slot = try state.get(Int32.self)
-    var command = Command()
-    command.state = kind
-    command.sqe.cdw0 = try state.get()
-    command.sqe.nsid = try state.get()
-    command.sqe.cdw2 = try state.get()
-    command.sqe.cdw3 = try state.get()
-    command.sqe.mptr = try state.get()
-    command.sqe.prp1 = try state.get()
-    command.sqe.prp2 = try state.get()
-    command.sqe.cdw10 = try state.get()
-    command.sqe.cdw11 = try state.get()
-    command.sqe.cdw12 = try state.get()
-    command.sqe.cdw13 = try state.get()
-    command.sqe.cdw14 = try state.get()
-    command.sqe.cdw15 = try state.get()
-    command.qid = try decodeQueueID(&state)
-    command.status = Status(rawValue: try state.get())
-    command.sqhd = try state.get()
-    command.dw0 = try state.get()
-    guard slot >= 0, slot <= Controller.shutdownSlot, commands[Int(slot)].state == .free,
-      slot == Controller.shutdownSlot ? kind == .executing : slots.take(slot)
-    else { throw .invalid }
-    commands[Int(slot)] = command
-    return slot
-  }
-
-  private mutating func decodeExecutions(_ state: inout StateReader) throws(CheckpointError) {
-    for _ in 0..<(try state.getCount(Controller.slots)) {
-      let slot = try decodeCommand(&state, .executing)
-      guard let opcode = IOOpcode(rawValue: try state.get()) else { throw .invalid }
-      let nsid = try state.get(UInt32.self)
-      let qid = try decodeQueueID(&state)
-      var request = IORequest(
-        opcode: opcode, nsid: nsid, qid: qid, cid: CommandID(try state.get(UInt16.self)), slba: try state.get(),
-        blocks: try state.get(), blockShift: try state.get())
-      request.forcesUnitAccess = try state.getBool()
-      request.deallocates = try state.getBool()
-      let awaitedBy = Execution.Waiters(rawValue: try state.get())
-      guard awaitedBy.isSubset(of: .all) else { throw .invalid }
-      if awaitedBy.contains(.fence) { fenced += 1 }
-      request.slot = slot
-      // What moves data fits the largest transfer; its bytes must be countable.
-      guard request.blockShift <= 16, request.blocks <= 1 << 16,
-        submissionQueues[Int(qid.rawValue)].exists || slot == Controller.shutdownSlot
-      else { throw .invalid }
-      let count = try state.getCount(min(Controller.segmentsMax, Controller.segmentsInFlightMax - segmentsInFlight))
-      for index in 0..<count {
-        let address = try state.get(UInt64.self)
-        let length = try state.get(UInt32.self)
-        held(Int(slot))[index] = Segment(
-          address: PCIAddress(address), length: length & ~(1 << 31), isBitBucket: length >> 31 == 1)
-      }
-      keep(Execution(request: request, segments: count, awaitedBy: awaitedBy))
+  /// One of the pair: the command, until it has begun; then its slot.
+  private mutating func walkFused<C: StateCoder>(
+    _ name: StaticString, _ slot: inout Int32, _ opcode: IOOpcode, _ fusion: Fusion, hasBegun: Bool, _ state: inout C
+  ) throws(C.Failure) {
+    guard hasBegun else {
+      try walk(name, &slot, .held, &state, of: fusion.qid)
+      return try state.check(commands[Int(slot)].sqe.opcode == opcode.rawValue)
     }
+    try state.code(name, &slot)
+    // Of a comparison that is done nothing is known any more.
+    guard C.reads, opcode == .write || fusion.phase == .comparing else { return }
+    let isPossible = (0..<Int32(Controller.commandsMax)).contains(slot) && commands[Int(slot)].state == .executing
+    try state.check(
+      isPossible && commands[Int(slot)].qid == fusion.qid && executions[Int(slot)].awaitedBy.contains(.fusion))
+  }
+}
+
+extension CompletionQueue {
+  fileprivate mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("base", &base, "size", &size, "head", &head, "tail", &tail)
+    try state.code("head doorbell", &doorbell, "unannounced entries", &unannounced)
+    try state.code("phase", &phase)
+    try state.code("interrupts enabled", &interruptsEnabled)
+    try state.code("is blocked", &isBlocked)
+    try state.code("is aggregating", &isAggregating)
+    try state.code("vector", &vector)
+    try state.check((2...65536).contains(size))
+  }
+}
+
+extension SubmissionQueue {
+  fileprivate mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("completion queue", &cqid.rawValue, "base", &base, "size", &size, "head", &head)
+    try state.code("tail", &tail, "tail doorbell", &doorbell)
+    try state.check((2...65536).contains(size))
+  }
+}
+
+extension Command {
+  fileprivate mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("CDW0", &sqe.cdw0, "NSID", &sqe.nsid, "CDW2", &sqe.cdw2, "CDW3", &sqe.cdw3)
+    try state.code("MPTR", &sqe.mptr, "PRP1", &sqe.prp1, "PRP2", &sqe.prp2, "CDW10", &sqe.cdw10)
+    try state.code("CDW11", &sqe.cdw11, "CDW12", &sqe.cdw12, "CDW13", &sqe.cdw13, "CDW14", &sqe.cdw14)
+    try state.code("CDW15", &sqe.cdw15)
+    try state.code("queue", &qid.rawValue, "status", &status.rawValue, "SQHD", &sqhd, "DW0 of its completion", &dw0)
+  }
+}
+
+extension IORequest {
+  fileprivate static var unread: IORequest {
+    IORequest(opcode: .flush, nsid: 0, qid: .admin, cid: CommandID(0), slba: 0, blocks: 0, blockShift: 0)
   }
 
-  private mutating func decodeFusion(_ state: inout StateReader) throws(CheckpointError) {
-    guard let phase = Fusion.Phase(rawValue: try state.get()) else { throw .invalid }
-    var awaited: UInt32 = 0
-    for slot in 0..<Controller.commandsMax
-    where commands[slot].state == .executing && executions[slot].awaitedBy.contains(.fusion) {
-      awaited += 1
-    }
-    // It waits for commands before it, or for one of its own.
-    guard phase == .none ? awaited == 0 : phase == .waiting ? awaited > 0 : awaited == 1 else { throw .invalid }
-    guard phase != .none else { return }
-    var made = Fusion(phase: phase, qid: try decodeQueueID(&state), awaited: awaited)
-    guard made.qid != .admin, submissionQueues[Int(made.qid.rawValue)].exists else { throw .invalid }
-    made.compare = phase == .waiting ? try decodeFused(&state, .compare, of: made.qid) : try state.get()
-    made.write = phase == .writing ? try state.get() : try decodeFused(&state, .write, of: made.qid)
-    // Of one that is done nothing is known any more.
-    let begun = phase == .comparing ? made.compare : phase == .writing ? made.write : Command.none
-    if begun != Command.none {
-      guard (0..<Int32(Controller.commandsMax)).contains(begun), commands[Int(begun)].state == .executing,
-        commands[Int(begun)].qid == made.qid, executions[Int(begun)].awaitedBy.contains(.fusion)
-      else { throw .invalid }
-    }
-    made.end = try state.getCount(Controller.batchMax)
-    for place in 0..<made.end { batch[place] = try decodeHeld(&state, of: made.qid, .fetched) }
-    fusion = made
-  }
-
-  /// One of a pair that has not begun.
-  private mutating func decodeFused(
-    _ state: inout StateReader, _ opcode: IOOpcode, of qid: QueueID
-  ) throws(CheckpointError) -> Int32 {
-    let index = try decodeHeld(&state, of: qid)
-    guard commands[Int(index)].sqe.opcode == opcode.rawValue else { throw .invalid }
-    return index
-  }
-
-  /// A command of that queue which waits for its turn.
-  private mutating func decodeHeld(
-    _ state: inout StateReader, of qid: QueueID, _ kind: Command.State = .held
-  ) throws(CheckpointError) -> Int32 {
-    let index = try decodeCommand(&state, kind)
-    guard commands[Int(index)].qid == qid else { throw .invalid }
-    return index
+  fileprivate mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
+    try state.code("opcode", &opcode)
+    try state.code("namespace", &nsid, "submission queue", &qid.rawValue, "CID", &cid.rawValue, "SLBA", &slba)
+    try state.code("blocks", &blocks, "block shift", &blockShift)
+    try state.code("FUA", &forcesUnitAccess)
+    try state.code("deallocates", &deallocates)
+    // What moves data fits the largest transfer; its bytes must be countable.
+    try state.check(blockShift <= 16 && blocks <= 1 << 16)
   }
 }

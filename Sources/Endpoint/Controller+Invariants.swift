@@ -74,6 +74,9 @@ extension Controller {
     guard executing == self.executing else {
       return "backends have \(executing) requests, \(self.executing) are counted"
     }
+    guard csts.fatal || (fenced > 0) == (fence != Command.none) else {
+      return "\(fenced) writes are awaited by \(fence == Command.none ? "no" : "a") Set Features"
+    }
     guard segments == segmentsInFlight else {
       return "\(segments) segments are in flight, \(segmentsInFlight) are counted"
     }
@@ -115,6 +118,10 @@ extension Controller {
         "\(submission) submission and \(completion) completion queues exist, \(liveSubmission.count) and \(liveCompletion.count) are listed"
     }
     if !csts.ready, submission + completion > 0 { return "queues exist, and the controller is not ready" }
+    if csts.ready, !cc.enable || isSettling { return "the controller is ready, and is disabled or settling" }
+    if csts.ready, !submissionQueues[0].exists || !completionQueues[0].exists {
+      return "the controller is ready, and has no admin queues"
+    }
     return nil
   }
 
@@ -166,10 +173,14 @@ extension Controller {
   }
 
   private func brokenTimers() -> String? {
+    armedTimers == timers ? nil : "\(armedTimers) timers are armed, \(timers) are counted"
+  }
+
+  var armedTimers: Int {
     var armed = (keepAliveIsArmed ? 1 : 0) + (pendingConfiguration == nil ? 0 : 1)
     for place in 0..<liveCompletion.count where completionQueues[Int(liveCompletion[place].rawValue)].isAggregating {
       armed += 1
     }
-    return armed == timers ? nil : "\(armed) timers are armed, \(timers) are counted"
+    return armed
   }
 }

@@ -1,67 +1,211 @@
-/// Writes integers one behind the other, little-endian.
-struct StateWriter {
+import Text
+
+typealias StateInteger = FixedWidthInteger & BitwiseCopyable
+
+/// What a walk over the engine's state does with each field that it comes to: write it, or read it. Writer and reader
+/// cannot disagree on the layout, since there is one walk.
+protocol StateCoder {
+  /// `Never` where fields are written.
+  associatedtype Failure: Error
+
+  /// Whether the walk gives fields their values; otherwise it leaves them alone.
+  static var reads: Bool { get }
+
+  /// An integer, little-endian.
+  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) throws(Failure)
+  /// Its length in 2 bytes, then UTF-8.
+  mutating func code(_ name: StaticString, _ text: inout String) throws(Failure)
+
+  /// The fields up to `leave` belong to this; a number tells it from others of its kind.
+  mutating func enter(_ name: StaticString, _ number: Int?)
+  /// The same, where the number is a field.
+  mutating func enter<Key: StateInteger>(_ name: StaticString, key: inout Key) throws(Failure)
+  mutating func leave()
+
+  /// Refuse what was read, unless this holds.
+  func check(_ holds: Bool) throws(Failure)
+}
+
+extension StateCoder {
+  mutating func code<A: StateInteger, B: StateInteger>(
+    _ nameA: StaticString, _ a: inout A, _ nameB: StaticString, _ b: inout B
+  ) throws(Failure) {
+    try code(nameA, &a)
+    try code(nameB, &b)
+  }
+
+  mutating func code<A: StateInteger, B: StateInteger, C: StateInteger, D: StateInteger>(
+    _ nameA: StaticString, _ a: inout A, _ nameB: StaticString, _ b: inout B,
+    _ nameC: StaticString, _ c: inout C, _ nameD: StaticString, _ d: inout D
+  ) throws(Failure) {
+    try code(nameA, &a, nameB, &b)
+    try code(nameC, &c, nameD, &d)
+  }
+
+  /// 1 or 0.
+  mutating func code(_ name: StaticString, _ value: inout Bool) throws(Failure) {
+    var byte: UInt8 = value ? 1 : 0
+    try code(name, &byte)
+    try check(byte <= 1)
+    value = byte == 1
+  }
+
+  mutating func code<Value: RawRepresentable>(_ name: StaticString, _ value: inout Value) throws(Failure)
+  where Value.RawValue: StateInteger {
+    var raw = value.rawValue
+    try code(name, &raw)
+    let known = Value(rawValue: raw)
+    try check(known != nil)
+    value = known ?? value
+  }
+
+  /// Whether there is a value, then the value, or 0.
+  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value?) throws(Failure) {
+    var (isThere, known) = (value != nil, value ?? 0)
+    enter(name, nil)
+    try code("is set", &isThere)
+    try code("value", &known)
+    leave()
+    value = isThere ? known : nil
+  }
+
+  /// How many of something follow.
+  mutating func count(_ name: StaticString, _ count: Int, limit: Int) throws(Failure) -> Int {
+    var number = UInt32(count)
+    try code(name, &number)
+    try check(number <= limit)
+    return Int(number)
+  }
+
+  mutating func list<Element>(
+    _ name: StaticString, _ each: StaticString, _ elements: inout [Element], limit: Int, new: Element,
+    _ body: (inout Self, inout Element) throws(Failure) -> Void
+  ) throws(Failure) {
+    for place in 0..<(try count(name, elements.count, limit: limit)) {
+      var element = Self.reads ? new : elements[place]
+      enter(each, place)
+      try body(&self, &element)
+      leave()
+      if Self.reads { elements.append(element) }
+    }
+  }
+
+  /// By ascending key: a dictionary has no order of its own.
+  mutating func table<Value>(
+    _ name: StaticString, _ each: StaticString, _ values: inout [UInt32: Value], limit: UInt32, new: Value,
+    _ body: (inout Self, inout Value) throws(Failure) -> Void
+  ) throws(Failure) {
+    let sorted = values.sorted { $0.key < $1.key }
+    for place in 0..<(try count(name, sorted.count, limit: Int(limit))) {
+      var (key, value) = Self.reads ? (0, new) : sorted[place]
+      try enter(each, key: &key)
+      try body(&self, &value)
+      leave()
+      if Self.reads { values[key] = value }
+    }
+  }
+}
+
+/// Writes fields one behind the other.
+struct StateWriter: StateCoder {
+  static let reads = false
   private let bytes: UnsafeMutableRawBufferPointer
   private(set) var count = 0
 
   init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
 
-  mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
+  @inline(__always)
+  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) {
     bytes.storeBytes(of: value.littleEndian, toByteOffset: count, as: Value.self)
     count += MemoryLayout<Value>.size
   }
 
-  mutating func put(_ value: Bool) { put(UInt8(value ? 1 : 0)) }
-
-  mutating func put(_ text: String) {
-    put(UInt16(text.utf8.count))
-    for byte in text.utf8 { put(byte) }
+  mutating func code(_ name: StaticString, _ text: inout String) {
+    var length = UInt16(text.utf8.count)
+    code(name, &length)
+    for var byte in text.utf8 { code(name, &byte) }
   }
+
+  func enter(_ name: StaticString, _ number: Int?) {}
+  mutating func enter<Key: StateInteger>(_ name: StaticString, key: inout Key) { code(name, &key) }
+  func leave() {}
+  func check(_ holds: Bool) {}
 }
 
 /// Why bytes are not a checkpoint.
 public enum CheckpointError: Error {
-  case truncated
-  /// A value that the engine could not have written.
+  /// The engine could not have written them.
   case invalid
   /// Written in a layout that this version does not know.
-  case unknownVersion
+  case unknownVersion(UInt16)
 }
 
 /// Reads what `StateWriter` wrote; the bytes are not trusted.
-struct StateReader {
+struct StateReader: StateCoder {
+  static let reads = true
   private let bytes: UnsafeRawBufferPointer
   private var offset = 0
+  /// What was read, where it is wanted.
+  private(set) var fields: [StateField]?
+  /// What the next field belongs to, outermost first.
+  private var owners: [String] = []
 
-  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+  init(_ bytes: UnsafeRawBufferPointer, namesFields: Bool = false) {
+    self.bytes = bytes
+    fields = namesFields ? [] : nil
+  }
 
   var isAtEnd: Bool { offset == bytes.count }
 
-  mutating func get<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self) throws(CheckpointError)
-    -> Value
-  {
-    guard bytes.count - offset >= MemoryLayout<Value>.size else { throw .truncated }
-    let value = bytes.loadUnaligned(fromByteOffset: offset, as: Value.self)
-    offset += MemoryLayout<Value>.size
-    return Value(littleEndian: value)
+  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) throws(CheckpointError) {
+    value = try read()
+    // Large numbers are mostly addresses and registers.
+    note(name, MemoryLayout<Value>.size, value < Int(1 << 16) ? "\(value)" : value.hex)
   }
 
-  mutating func getBool() throws(CheckpointError) -> Bool {
-    let value = try get(UInt8.self)
-    guard value <= 1 else { throw .invalid }
-    return value == 1
+  mutating func code(_ name: StaticString, _ text: inout String) throws(CheckpointError) {
+    let length = Int(try read() as UInt16)
+    try check(bytes.count - offset >= length)
+    text = String(decoding: bytes[offset..<offset + length], as: UTF8.self)
+    offset += length
+    note(name, 2 + length, "\"\(text)\"")
   }
 
-  mutating func getText() throws(CheckpointError) -> String {
-    let count = Int(try get(UInt16.self))
-    guard bytes.count - offset >= count else { throw .truncated }
-    defer { offset += count }
-    return String(decoding: bytes[offset..<offset + count], as: UTF8.self)
+  mutating func enter(_ name: StaticString, _ number: Int?) {
+    if fields != nil { owners.append(number.map { "\(name) \($0)" } ?? "\(name)") }
   }
 
-  /// A count of what follows, at most `limit`.
-  mutating func getCount(_ limit: Int) throws(CheckpointError) -> Int {
-    let count = Int(try get(UInt32.self))
-    guard count <= limit else { throw .invalid }
-    return count
+  mutating func enter<Key: StateInteger>(_ name: StaticString, key: inout Key) throws(CheckpointError) {
+    key = try read()
+    enter(name, Int(key))
+    note("", MemoryLayout<Key>.size, "\(key)")
   }
+
+  mutating func leave() { _ = owners.popLast() }
+
+  func check(_ holds: Bool) throws(CheckpointError) { guard holds else { throw .invalid } }
+
+  private mutating func read<Value: StateInteger>() throws(CheckpointError) -> Value {
+    guard bytes.count - offset >= MemoryLayout<Value>.size else { throw .invalid }
+    defer { offset += MemoryLayout<Value>.size }
+    return Value(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Value.self))
+  }
+
+  private mutating func note(_ name: StaticString, _ length: Int, _ value: @autoclosure () -> String) {
+    guard fields != nil else { return }
+    let path = (owners + ["\(name)"]).filter { !$0.isEmpty }.joined(separator: ", ")
+    fields?.append(StateField(path: path, offset: offset - length, length: length, value: value()))
+  }
+}
+
+/// A field of a checkpoint.
+public struct StateField: Sendable {
+  /// As `completion queue 1, head`.
+  public let path: String
+  /// Its first byte in the checkpoint.
+  public let offset: Int
+  /// Bytes.
+  public let length: Int
+  /// A number, or a text between quotation marks.
+  public let value: String
 }

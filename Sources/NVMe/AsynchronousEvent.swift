@@ -1,11 +1,11 @@
 /// Dword 0 of an Asynchronous Event Request's completion (Base 2.1, 5.1.2.1).
 public struct AsynchronousEvent: Hashable, Sendable {
   /// Asynchronous Event Type.
-  public let type: UInt8
+  public var type: UInt8
   /// Asynchronous Event Information.
-  public let information: UInt8
+  public var information: UInt8
   /// The log page whose reading clears the event.
-  public let logPage: UInt8
+  public var logPage: UInt8
 
   public init(type: UInt8, information: UInt8, logPage: UInt8) {
     self.type = type

@@ -3,6 +3,8 @@ import Trace
 
 /// Where the engine first did something else than it did when it was recorded.
 public struct Divergence: Sendable {
+  public typealias Field = (name: String, expected: String, came: String)
+
   /// Number of the event in its stream, from 0.
   public let event: UInt64
   public let stream: UInt16
@@ -13,7 +15,7 @@ public struct Divergence: Sendable {
   /// What the engine did.
   public let came: String
   /// The fields in which they differ: name, recorded value, the engine's.
-  public let fields: [(name: String, expected: String, came: String)]
+  public let fields: [Field]
   /// Commands that were fetched and not yet completed, as `qid/cid opcode`.
   public let inFlight: [String]
   /// The events before, oldest first.

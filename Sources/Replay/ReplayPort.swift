@@ -27,6 +27,7 @@ struct ReplayPort: Port, ~Copyable {
     var expected: Record?
     var came: Record
     var what: String
+    var fields: [Divergence.Field]
   }
 
   init(_ cursor: consuming EventCursor) { self.cursor = cursor }
@@ -75,9 +76,9 @@ struct ReplayPort: Port, ~Copyable {
     }
   }
 
-  private mutating func differ(_ came: Record, _ what: String) {
+  private mutating func differ(_ came: Record, _ what: String, _ fields: [Divergence.Field] = []) {
     guard difference == nil else { return }
-    difference = Difference(expected: cursor.peek()?.pointee, came: came, what: what)
+    difference = Difference(expected: cursor.peek()?.pointee, came: came, what: what, fields: fields)
   }
 
   /// The recording goes on with an event that nothing led to.
@@ -85,8 +86,8 @@ struct ReplayPort: Port, ~Copyable {
     differ(Event.Gap().record, "nothing: the engine is at rest")
   }
 
-  mutating func differ(checkpoint what: String) {
-    differ(Event.Checkpoint().record, what)
+  mutating func differ(state what: String, _ fields: [Divergence.Field] = []) {
+    differ(Event.Checkpoint().record, what, fields)
   }
 
   // MARK: From outside

@@ -48,6 +48,10 @@ public struct Replayer: ~Copyable {
   private let state: UnsafeMutableRawBufferPointer
   private let stream: UInt16
   private let isClosed: Bool
+  /// What the engine was given so far: events from outside, and passes.
+  private var steps: UInt64 = 0
+  /// Fields of two states that a divergence lists.
+  private static let fieldsMax = 8
 
   /// - Parameters:
   ///   - isClosed: the recorder closed the trace, so it ends where the engine was at rest.
@@ -87,11 +91,11 @@ public struct Replayer: ~Copyable {
     guard let bytes = record.bytes else { throw TraceError(.damaged, "a checkpoint is empty") }
     do throws(CheckpointError) {
       return try Controller.decode(bytes)
-    } catch .unknownVersion {
+    } catch .unknownVersion(let version) {
       throw TraceError(
-        .tooNew,
-        "its checkpoints have a layout that this nvmepf does not know; replay it with the build that recorded it"
-      )
+        .otherVersion,
+        "its checkpoints have layout \(version) and this nvmepf replays layout \(Controller.stateVersion): replay it with "
+          + "the build that recorded it; nvmepf report, info and dump read it")
     } catch {
       throw TraceError(.damaged, "a checkpoint is damaged")
     }
@@ -119,6 +123,9 @@ public struct Replayer: ~Copyable {
         controller = next
       default: poll()
       }
+      steps += 1
+      // A check costs as much as a few commands.
+      if steps < 4096 || steps % 512 == 0 { checkInvariants() }
     }
     if let error = port.cursor.error { throw error }
     if isClosed { port.differAtEnd() }
@@ -151,17 +158,43 @@ public struct Replayer: ~Copyable {
     if port.cursor.events == before { port.differAtRest() }
   }
 
+  private mutating func checkInvariants() {
+    if let broken = controller.brokenInvariant() { port.differ(state: "the engine's state is wrong: \(broken)") }
+  }
+
   private mutating func compareState(_ record: UnsafePointer<Record>) {
-    if let broken = controller.brokenInvariant() {
-      return port.differ(checkpoint: "the engine's state is wrong: \(broken)")
-    }
+    checkInvariants()
+    guard port.difference == nil else { return }
     let count = controller.encode(into: state)
     let own = UnsafeRawBufferPointer(rebasing: state[..<count])
-    guard let recorded = record.bytes else { return port.differ(checkpoint: "the recorded checkpoint is empty") }
-    if let place = firstDifference(recorded, own) {
-      return port.differ(checkpoint: "another state: \(own.count) bytes, the first difference at byte \(place)")
+    guard let recorded = record.bytes else { return port.differ(state: "the recorded checkpoint is empty") }
+    guard let place = firstDifference(recorded, own) else { return port.cursor.advance() }
+    let fields = Replayer.differingFields(recorded, own)
+    // Where no value differs, their order does, or one is there twice.
+    let first = Controller.fields(of: own).last { $0.offset <= place }?.path ?? "its beginning"
+    let what = fields.isEmpty ? "it differs from \(first) on" : "fields differ: \(fields.count)"
+    port.differ(state: "another state: \(what)", Array(fields.prefix(Replayer.fieldsMax)))
+  }
+
+  /// Fields of two states with different values. Of what only one has, its number stands for all of it.
+  private static func differingFields(_ recorded: UnsafeRawBufferPointer, _ own: UnsafeRawBufferPointer)
+    -> [Divergence.Field]
+  {
+    let (recordedFields, ownFields) = (Controller.fields(of: recorded), Controller.fields(of: own))
+    let expected = Dictionary(recordedFields.map { ($0.path, $0.value) }) { first, _ in first }
+    let came = Dictionary(ownFields.map { ($0.path, $0.value) }) { first, _ in first }
+    var paths = recordedFields.map(\.path)
+    // Of a recorded one that is damaged only what comes before the damage is known.
+    if let last = recordedFields.last, last.offset + last.length == recorded.count {
+      paths += ownFields.map(\.path).filter { expected[$0] == nil }
     }
-    port.cursor.advance()
+    var found: [Divergence.Field] = []
+    var absent = "none"
+    for path in paths where expected[path] != came[path] && !path.hasPrefix("\(absent), ") {
+      if expected[path] == nil || came[path] == nil { absent = path }
+      found.append((path, expected[path] ?? "none", came[path] ?? "none"))
+    }
+    return found
   }
 
   // MARK: The story
@@ -173,12 +206,11 @@ public struct Replayer: ~Copyable {
     return Divergence(
       event: port.cursor.events, stream: stream, timeNs: difference.expected?.time ?? 0,
       expected: difference.expected?.text() ?? "the end of the recording", came: came,
-      fields: difference.what.isEmpty ? differingFields(difference.expected, difference.came) : [],
+      fields: difference.what.isEmpty ? differingFields(difference.expected, difference.came) : difference.fields,
       inFlight: Replayer.inFlight(history), before: history.suffix(12).map { $0.pointee.text() })
   }
 
-  private func differingFields(_ expected: Record?, _ came: Record) -> [(name: String, expected: String, came: String)]
-  {
+  private func differingFields(_ expected: Record?, _ came: Record) -> [Divergence.Field] {
     guard let expected, let kind = expected.event else { return [] }
     guard expected.kind == came.kind else { return [("kind", kind.description.name, came.event!.description.name)] }
     return kind.description.fields.compactMap { field in

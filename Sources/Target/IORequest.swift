@@ -13,15 +13,15 @@ public struct LogicalBlockRange: BitwiseCopyable, Equatable, Sendable {
 
 /// An I/O command whose fields are checked: what a backend is asked to do.
 public struct IORequest: BitwiseCopyable {
-  public let opcode: IOOpcode
-  public let nsid: UInt32
-  public let qid: QueueID
-  public let cid: CommandID
+  public package(set) var opcode: IOOpcode
+  public package(set) var nsid: UInt32
+  public package(set) var qid: QueueID
+  public package(set) var cid: CommandID
   /// The first logical block; of a copy the first that is written.
-  public let slba: UInt64
+  public package(set) var slba: UInt64
   /// Logical blocks; 0 for a flush, and where `ranges` count.
-  public let blocks: UInt32
-  public let blockShift: UInt8
+  public package(set) var blocks: UInt32
+  public package(set) var blockShift: UInt8
   /// What is written has reached the medium when the command completes; what is read comes from there.
   public var forcesUnitAccess = false
   /// Write Zeroes may deallocate.

@@ -7,8 +7,8 @@ public struct TraceError: Error, CustomStringConvertible, Sendable {
     case system(Int32)
     /// It is not a trace.
     case notATrace
-    /// A newer version wrote it in a way this one cannot read.
-    case tooNew
+    /// Another version wrote it in a way that this one cannot read.
+    case otherVersion
     /// Its bytes contradict each other or their checksum.
     case damaged
   }

@@ -73,7 +73,7 @@ extension TraceHeader {
     guard major <= FormatVersion.current.major else {
       let version = FormatVersion(major: major, minor: minor)
       throw TraceError(
-        .tooNew,
+        .otherVersion,
         "\(path) was written by a newer nvmepf (format \(version)); this one reads formats up to "
           + "\(FormatVersion.current.major).x: update nvmepf")
     }

@@ -106,7 +106,7 @@ private final class Repaired {
       if ring.traceID != scan.header.id { continue }
       guard scan.header.schema == .current else {
         throw TraceError(
-          .tooNew,
+          .otherVersion,
           "\(scan.path) has rings of another version of nvmepf (\(directory.path)): repair it with that version")
       }
       let id =

@@ -16,12 +16,7 @@ struct CheckpointTests {
   }
 
   /// The bench's state as bytes, and the engine that they make.
-  private func decode(_ bench: EngineBench) throws -> Controller {
-    let bytes = UnsafeMutableRawBufferPointer.allocate(byteCount: 2 * Controller.checkpointBytesMax, alignment: 16)
-    defer { bytes.deallocate() }
-    let count = bench.controller.encode(into: bytes)
-    return try Controller.decode(UnsafeRawBufferPointer(rebasing: bytes[..<count]))
-  }
+  private func decode(_ bench: EngineBench) throws -> Controller { try Controller.decode(bench.controller.encoded()) }
 
   private func expectRefused(_ bench: EngineBench, _ what: Comment) {
     #expect(throws: CheckpointError.self, what) { _ = try decode(bench) }

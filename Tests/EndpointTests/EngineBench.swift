@@ -8,6 +8,20 @@ import Trace
 
 @testable import Simulation
 
+extension Controller {
+  /// Its state, as a checkpoint has it.
+  mutating func encoded() -> [UInt8] {
+    [UInt8](unsafeUninitializedCapacity: Controller.checkpointBytesMax) { $1 = encode(into: .init($0)) }
+  }
+
+  static func decode(_ bytes: [UInt8]) throws -> Controller {
+    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 16)
+    defer { copy.deallocate() }
+    copy.copyBytes(from: bytes)
+    return try decode(UnsafeRawBufferPointer(copy))
+  }
+}
+
 /// The engine in a simulated world, driven step by step by the test, which is the host. Its time is virtual, so the same
 /// steps leave the same records.
 final class EngineBench {
