@@ -146,13 +146,14 @@ extension Controller {
       if !(canExist && submissionQueues[number].exists), takeStray(.submissionTail(qid), &port) { found = true }
       if !(canExist && completionQueues[number].exists), takeStray(.completionHead(qid), &port) { found = true }
     }
-    if found { report(.writeToInvalidDoorbell, &port) }
     return found
   }
 
-  private func takeStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
+  /// Each is an event of its own: a replay may find in one look what the live engine found in two.
+  private mutating func takeStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
     guard port.doorbell(doorbell, last: 0) != 0 else { return false }
     port.clear(doorbell)
+    report(.writeToInvalidDoorbell, &port)
     return true
   }
 
