@@ -45,8 +45,8 @@ extension Controller {
       take(batch[turn], from: queue, &port)
       if csts.fatal { return }
     }
-    // One doorbell write announces both (Base 2.1, 3.4.2).
-    if queue.pointee.head == queue.pointee.tail { giveUpFirst(of: queue, &port) }
+    // One doorbell write announces both (Base 2.1, 3.4.2), and nothing more comes from a queue that is to be deleted.
+    if queue.pointee.head == queue.pointee.tail || queue.pointee.isBeingDeleted { giveUpFirst(of: queue, &port) }
   }
 
   /// The next command of a queue, which must be what its fused predecessor needs.

@@ -153,11 +153,13 @@ struct HostileHostTests {
     }
   }
 
-  /// Every command that was fetched is completed once, is still under way, or was dropped by a reset.
+  /// Every command that was fetched is completed once, is still under way, or was dropped by a reset or with the completion
+  /// queue in which it waited.
   /// - Returns: commands fetched, and those under way.
   private func count(_ slots: [Record]) throws -> (fetched: Int, open: Int) {
     var fetched = 0
     var open: [UInt32: Int] = [:]
+    var queues = CreatedQueues()
     var index = 0
     while index < slots.count {
       let record = slots[index]
@@ -165,10 +167,16 @@ struct HostileHostTests {
       case .fetch where !Event.Fetch(record).flags.contains(.failed):
         fetched += 1
         open[UInt32(record.qid) << 16 | UInt32(record.cid), default: 0] += 1
+        if record.qid == 0 {
+          slots.withUnsafeBufferPointer { queues.begin(($0.baseAddress! + index).fixedTail(as: SubmissionEntry.self)!) }
+        }
       case .completion where !Event.Completion(record).flags.contains(.failed):
         let key = UInt32(Event.Completion(record).sqid) << 16 | UInt32(record.cid)
         #expect(open[key, default: 0] > 0, "a completion without its command")
         open[key, default: 0] -= 1
+        if let deleted = queues.end(Event.Completion(record)) {
+          open = open.filter { queues.completionQueue[UInt16($0.key >> 16)] != deleted }
+        }
       case .reset: open = [:]
       case .registerWrite where disables(record): open = [:]
       default: break
@@ -183,6 +191,32 @@ struct HostileHostTests {
     let write = Event.RegisterWrite(record)
     if write.offset == Register.cc { return write.value & 1 == 0 }
     return write.offset == Register.cc - 4 && write.width == 8 && write.value >> 32 & 1 == 0
+  }
+}
+
+/// Which completion queue each submission queue has, by the admin commands that succeeded.
+private struct CreatedQueues {
+  private(set) var completionQueue: [UInt16: UInt16] = [:]
+  /// By command identifier, each in the order in which they were fetched.
+  private var begun: [UInt16: [SubmissionEntry]] = [:]
+
+  mutating func begin(_ sqe: SubmissionEntry) { begun[sqe.cid.rawValue, default: []].append(sqe) }
+
+  /// - Returns: the completion queue that is deleted with this.
+  mutating func end(_ completion: Event.Completion) -> UInt16? {
+    guard completion.sqid == 0, var sqes = begun[completion.cid], !sqes.isEmpty else { return nil }
+    // Of two with one name, who knows which it is? The one that is no request for an event, which may wait for ever.
+    let place = sqes.firstIndex { $0.opcode != AdminOpcode.asynchronousEventRequest.rawValue } ?? 0
+    let sqe = sqes.remove(at: place)
+    begun[completion.cid] = sqes
+    guard completion.dw3 >> 17 == 0 else { return nil }
+    let qid = UInt16(truncatingIfNeeded: sqe.cdw10)
+    switch AdminOpcode(rawValue: sqe.opcode) {
+    case .createIOSubmissionQueue: completionQueue[qid] = UInt16(sqe.cdw11 >> 16)
+    case .deleteIOCompletionQueue: return qid
+    default: break
+    }
+    return nil
   }
 }
 
