@@ -176,7 +176,10 @@ extension Controller {
     guard queue.pointee.exists, !queue.pointee.isBeingDeleted else { throw .invalidQueueIdentifier }
     queue.pointee.deletion = index
     commands[Int(index)].state = .held
-    giveUpFirst(of: queue, &port)
+    if queue.pointee.first != Command.none {
+      giveUpFirst(of: queue, &port)
+      postWaiting(queue.pointee.cqid, &port)
+    }
     deleteIfDone(qid, &port)
   }
 
