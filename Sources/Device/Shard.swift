@@ -32,6 +32,8 @@ final class Shard: @unchecked Sendable {
   private static let passesPerLook = 256
   /// Idle passes between two looks at the doorbells of queues that do not exist.
   private static let passesPerStrayLook = 4096
+  /// Passes between two looks at what must hold of the engine's state, where there are no checkpoints.
+  private static let passesPerCheck = 1 << 16
 
   private let mailbox = Mailbox()
   /// The first page of doorbells.
@@ -109,6 +111,7 @@ final class Shard: @unchecked Sendable {
     var hasToldLoss = false
     var told = Told()
     var idleness = Idleness(patience: .serving(idleMs: configuration.idleMs))
+    var passes = 0
     while true {
       if mailbox.isFull {
         guard answer(&controller, &port) else { return port.recorder.finish() }
@@ -126,7 +129,12 @@ final class Shard: @unchecked Sendable {
         if hasToldLoss { raiseAlarm() }
       }
       if told != Told(controller) { tellChanges(controller, &port, &told) }
-      if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint(&controller, &port, state) }
+      if R.isOn {
+        if port.recorder.isCheckpointDue(now: now) { checkpoint(&controller, &port, state) }
+      } else {
+        passes &+= 1
+        if passes % Shard.passesPerCheck == 0 { controller.checkBounds() }
+      }
     }
   }
 

@@ -171,7 +171,10 @@ extension Controller {
       var slot = next
       if !C.reads { next = commands[Int(slot)].next }
       try walk("command to post", &slot, .finished, &state)
-      if C.reads { append(slot, to: completionQueues + Int(cqid.rawValue)) }
+      guard C.reads else { continue }
+      append(slot, to: completionQueues + Int(cqid.rawValue))
+      let queue = submissionQueues + Int(commands[Int(slot)].qid.rawValue)
+      if queue.pointee.cqid != cqid { queue.pointee.hasPredecessor = true }
     }
     state.leave()
   }

@@ -6,8 +6,8 @@ extension Controller {
   /// - Returns: the first invariant that does not hold, in words; nil where all do.
   public func brokenInvariant() -> String? {
     var census = Census(queuesMax)
-    return brokenSlots(&census) ?? brokenExecutions(census) ?? brokenQueues() ?? brokenWaiting(census)
-      ?? brokenHeld(census) ?? brokenTimers()
+    return brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited() ?? brokenQueues()
+      ?? brokenWaiting(census) ?? brokenHolders() ?? brokenHeld(census) ?? brokenTimers()
   }
 
   /// The commands by their state, and slots by the queue that has them: counted once, since tests ask after every pass.
@@ -36,11 +36,64 @@ extension Controller {
 
   /// Stop the process where an invariant does not hold. No host can bring that about (hostile hosts run against it in tests),
   /// so it is a fault of the engine's own: going on would corrupt data and overwrite the recording that shows it.
-  public func checkInvariants() {
-    if let broken = brokenInvariant() { fatalError("the engine's state is wrong: \(broken)") }
+  public func checkInvariants() { stop(brokenInvariant()) }
+
+  /// The same for what can be told without looking at every command.
+  public func checkBounds() { stop(brokenBounds()) }
+
+  private func stop(_ broken: String?) {
+    if let broken { fatalError("the engine's state is wrong: \(broken)") }
   }
 
   private func state(_ slot: Int) -> Command.State { commands[slot].state }
+
+  /// What can be told without looking at every command, so that debug builds ask after each poll: counts within their
+  /// bounds, positions within their queues, and entries that an interrupt will follow.
+  func brokenBounds() -> String? {
+    guard (0...Controller.commandsMax).contains(slots.freeCount), (0...Controller.commandsMax).contains(reserved),
+      (0...Controller.slots).contains(executing), (0...Controller.segmentsInFlightMax).contains(segmentsInFlight),
+      (0...liveCompletion.count + 2).contains(timers)
+    else {
+      return
+        "\(slots.freeCount) slots are free, \(reserved) reserved, \(executing) executing, \(segmentsInFlight) segments in flight, \(timers) timers armed"
+    }
+    guard csts.ready, !csts.fatal else { return nil }
+    guard (fenced > 0) == (fence != Command.none) else { return "slot \(fence) waits for \(fenced) writes" }
+    for place in 0..<liveSubmission.count {
+      let (qid, queue) = (liveSubmission[place].rawValue, submissionQueues[Int(liveSubmission[place].rawValue)])
+      guard queue.head < queue.size, queue.tail < queue.size else {
+        return "submission queue \(qid) of \(queue.size) entries has head \(queue.head) and tail \(queue.tail)"
+      }
+    }
+    for place in 0..<liveCompletion.count {
+      let (qid, queue) = (liveCompletion[place].rawValue, completionQueues[Int(liveCompletion[place].rawValue)])
+      guard queue.head < queue.size, queue.tail < queue.size, queue.unannounced <= queue.size else {
+        return
+          "completion queue \(qid) of \(queue.size) entries has head \(queue.head), tail \(queue.tail) and \(queue.unannounced) unannounced"
+      }
+      let isMasked = queue.vector < 32 && intms & 1 << UInt32(queue.vector) != 0
+      if queue.unannounced > 0, queue.interruptsEnabled, !isMasked, !queue.isAggregating {
+        return "no interrupt will follow \(queue.unannounced) entries of completion queue \(qid)"
+      }
+    }
+    return nil
+  }
+
+  /// A Set Features or a fused operation waits for as many requests as will tell it that they are done.
+  private func brokenAwaited() -> String? {
+    guard csts.ready, !csts.fatal else { return nil }
+    var (byFence, byFusion): (UInt32, UInt32) = (0, 0)
+    for slot in 0..<Controller.commandsMax where state(slot) == .executing {
+      if executions[slot].awaitedBy.contains(.fence) { byFence += 1 }
+      if executions[slot].awaitedBy.contains(.fusion) { byFusion += 1 }
+    }
+    guard byFence == fenced else { return "the fence waits for \(fenced) requests, \(byFence) are awaited" }
+    let awaited = fusion.phase == .waiting ? fusion.awaited : fusion.isActive ? 1 : 0
+    guard byFusion == awaited else {
+      return "a fused operation waits for \(awaited) requests, \(byFusion) are awaited"
+    }
+    return nil
+  }
 
   /// A slot is free where nobody has it, and a queue holds as many as are its own.
   private func brokenSlots(_ census: inout Census) -> String? {
@@ -87,7 +140,7 @@ extension Controller {
     return nil
   }
 
-  /// Queues that exist are listed, their positions lie within them, and a completion queue knows its users.
+  /// Queues that exist are listed, and a completion queue knows its users.
   private func brokenQueues() -> String? {
     var users = [UInt32](repeating: 0, count: queuesMax)
     var (submission, completion) = (0, 0)
@@ -95,9 +148,6 @@ extension Controller {
       let queue = submissionQueues[qid]
       submission += 1
       users[Int(queue.cqid.rawValue)] += 1
-      guard queue.head < queue.size, queue.tail < queue.size else {
-        return "submission queue \(qid) of \(queue.size) entries has head \(queue.head) and tail \(queue.tail)"
-      }
       guard completionQueues[Int(queue.cqid.rawValue)].exists else {
         return "submission queue \(qid) completes into a queue that does not exist"
       }
@@ -105,10 +155,6 @@ extension Controller {
     for qid in 0..<queuesMax where completionQueues[qid].exists {
       let queue = completionQueues[qid]
       completion += 1
-      guard queue.head < queue.size, queue.tail < queue.size, queue.unannounced <= queue.size else {
-        return
-          "completion queue \(qid) of \(queue.size) entries has head \(queue.head), tail \(queue.tail) and \(queue.unannounced) unannounced"
-      }
       guard queue.users == users[qid] else {
         return "\(users[qid]) submission queues complete into queue \(qid), \(queue.users) are counted"
       }
@@ -135,6 +181,11 @@ extension Controller {
       while index != Command.none {
         guard state(Int(index)) == .finished else {
           return "slot \(index) waits to be posted, and is \(state(Int(index)))"
+        }
+        let own = submissionQueues[Int(commands[Int(index)].qid.rawValue)]
+        guard !own.exists || own.cqid == qid || own.hasPredecessor else {
+          return
+            "slot \(index) waits in completion queue \(qid.rawValue), and its queue completes into \(own.cqid.rawValue)"
         }
         waiting += 1
         guard waiting <= Controller.commandsMax else { return "commands wait in a circle" }
@@ -168,6 +219,27 @@ extension Controller {
     guard census.fetched == fusion.end - fusion.next else {
       return
         "\(census.fetched) commands are fetched and have not had their turn, \(fusion.end - fusion.next) are behind a fused operation"
+    }
+    return nil
+  }
+
+  /// Who keeps a held command, keeps one of its own.
+  private func brokenHolders() -> String? {
+    guard csts.ready, !csts.fatal else { return nil }
+    func isHeld(_ slot: Int32, _ qid: Int) -> Bool {
+      slot >= 0 && slot < Int32(Controller.commandsMax) && state(Int(slot)) == .held
+        && Int(commands[Int(slot)].qid.rawValue) == qid
+    }
+    for request in eventRequests where !isHeld(request, 0) { return "an event request is slot \(request)" }
+    if fence != Command.none, !isHeld(fence, 0) { return "the fence is slot \(fence)" }
+    for qid in 0..<queuesMax where submissionQueues[qid].exists {
+      let queue = submissionQueues[qid]
+      if queue.first != Command.none, !isHeld(queue.first, qid) {
+        return "the first fused command of submission queue \(qid) is slot \(queue.first)"
+      }
+      if queue.isBeingDeleted, !isHeld(queue.deletion, 0) {
+        return "the deletion of submission queue \(qid) is slot \(queue.deletion)"
+      }
     }
     return nil
   }

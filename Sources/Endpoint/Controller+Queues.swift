@@ -15,6 +15,7 @@ extension Controller {
     let held = submissionQueues[Int(qid.rawValue)].held
     submissionQueues[Int(qid.rawValue)] = queue
     submissionQueues[Int(qid.rawValue)].held = held
+    submissionQueues[Int(qid.rawValue)].hasPredecessor = held > 0
     completionQueues[Int(queue.cqid.rawValue)].users += 1
     liveSubmission.insert(qid)
     shareSlots()

@@ -151,6 +151,7 @@ public struct Controller: ~Copyable {
   /// - Returns: whether there was anything to do.
   @discardableResult
   public mutating func poll<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+    defer { assert(brokenBounds() == nil, "the engine's state is wrong") }
     var worked = timers > 0 && takeTimers(&port)
     if executing > 0, takeCompletions(&port) { worked = true }
     guard csts.ready, !csts.fatal else { return worked }

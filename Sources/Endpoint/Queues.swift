@@ -22,6 +22,9 @@ struct SubmissionQueue: BitwiseCopyable {
   /// The Delete I/O Submission Queue command that waits for those; nothing is fetched any more.
   var deletion = Command.none
 
+  /// When it was created, commands of a queue of its identifier, which is gone, waited to be posted: anywhere.
+  var hasPredecessor = false
+
   var exists: Bool { size != 0 }
   var isBeingDeleted: Bool { deletion != Command.none }
 }
