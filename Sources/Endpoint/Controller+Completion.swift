@@ -9,7 +9,7 @@ extension Controller {
     command.pointee.status = status
     command.pointee.dw0 = dw0
     if !status.isSuccess {
-      command.pointee.status.rawValue |= Status.more
+      if !Mutant.moreMissing.isPlanted { command.pointee.status.rawValue |= Status.more }
       target.noteError(command.pointee.sqe, qid: command.pointee.qid, status: command.pointee.status)
     }
     append(index, to: completionQueues + Int(submissionQueues[Int(command.pointee.qid.rawValue)].cqid.rawValue))
@@ -46,7 +46,9 @@ extension Controller {
       queue.pointee.firstWaiting = commands[Int(index)].next
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
       freeCommand(index)
-      if queue.pointee.unannounced >= queue.pointee.threshold { raiseInterrupt(queue, cqid, &port) }
+      if queue.pointee.unannounced >= queue.pointee.threshold || Mutant.thresholdIgnored.isPlanted {
+        raiseInterrupt(queue, cqid, &port)
+      }
     }
     // What is below the aggregation threshold is announced when no more follows, or later.
     guard queue.pointee.unannounced > 0 else { return }
@@ -87,14 +89,16 @@ extension Controller {
   mutating func raiseInterrupt<P: Port & ~Copyable>(
     _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) {
-    guard queue.pointee.interruptsEnabled else {
+    guard queue.pointee.interruptsEnabled || Mutant.interruptUnasked.isPlanted else {
       queue.pointee.unannounced = 0
       return
     }
     let vector = queue.pointee.vector
     // Interrupt Mask Set: bits for the first 32 vectors (Base 2.1, 3.1.4.3).
     guard vector >= 32 || intms & 1 << UInt32(vector) == 0 else { return }
-    port.interrupt(vector: vector, cqid: cqid, entries: queue.pointee.unannounced)
+    port.interrupt(
+      vector: Mutant.wrongVector.isPlanted ? vector ^ 1 : vector, cqid: cqid,
+      entries: Mutant.wrongCount.isPlanted ? 77 : queue.pointee.unannounced)
     queue.pointee.unannounced = 0
     stopAggregating(queue, cqid, &port)
   }

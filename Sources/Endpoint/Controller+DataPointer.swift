@@ -54,7 +54,7 @@ extension Controller {
     let entries = isChained ? room : needed
     let bytes = UnsafeMutableRawBufferPointer(rebasing: list[..<(entries * 8)])
     guard port.read(PCIAddress(address), into: bytes, qid: qid, cid: cid) else { throw .dataTransferError }
-    for entry in 0..<(isChained ? entries - 1 : entries) {
+    for entry in 0..<(isChained && !Mutant.listChainIgnored.isPlanted ? entries - 1 : entries) {
       let place = Mutant.listOffByOne.isPlanted && entry == 1 ? 0 : entry
       try append(bytes.load(fromByteOffset: place * 8, as: UInt64.self), &remaining, &count)
     }

@@ -112,14 +112,16 @@ extension Controller {
     _ direction: Direction, _ request: IORequest, _ segments: UnsafeMutablePointer<Segment>, _ count: Int,
     _ port: inout P
   ) -> Bool {
+    if Mutant.readMovesNothing.isPlanted, direction == .toHost { return true }
     // A transfer that cannot be read as a whole writes nothing.
     if direction == .fromHost, count > 1, !reachesAll(request, segments, count, &port) { return false }
     var offset: UInt64 = 0
     for index in 0..<count {
-      if !segments[index].isBitBucket {
-        guard port.transfer(direction, request, offset: offset, segments[index]) else { return false }
+      let segment = segments[Mutant.segmentsSwapped.isPlanted && count == 2 ? 1 - index : index]
+      if !segment.isBitBucket {
+        guard port.transfer(direction, request, offset: offset, segment) else { return false }
       }
-      offset += UInt64(segments[index].length)
+      if !Mutant.segmentsAtStart.isPlanted { offset += UInt64(segment.length) }
     }
     port.transferred(direction, request)
     return true
@@ -164,7 +166,9 @@ extension Controller {
       if slot == Controller.abandonedSlot, isSettling {
         endSettling(&port)
       } else {
-        guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing else { continue }
+        guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing,
+          !(Mutant.completionDropped.isPlanted && slot == 4)
+        else { continue }
         takeCompletion(slot, status, &port)
       }
       taken += 1

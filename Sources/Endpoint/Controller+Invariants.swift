@@ -57,8 +57,8 @@ extension Controller {
       return
         "\(slots.freeCount) slots are free, \(reserved) reserved, \(executing) executing, \(segmentsInFlight) segments in flight, \(timers) timers armed"
     }
-    guard csts.ready, !csts.fatal else { return nil }
-    guard (fenced > 0) == (fence != Command.none) else { return "slot \(fence) waits for \(fenced) writes" }
+    let isFailed = csts.fatal
+    guard isFailed || (fenced > 0) == (fence != Command.none) else { return "slot \(fence) waits for \(fenced) writes" }
     for place in 0..<liveSubmission.count {
       let (qid, queue) = (liveSubmission[place].rawValue, submissionQueues[Int(liveSubmission[place].rawValue)])
       guard queue.head < queue.size, queue.tail < queue.size else {
@@ -72,7 +72,7 @@ extension Controller {
           "completion queue \(qid) of \(queue.size) entries has head \(queue.head), tail \(queue.tail) and \(queue.unannounced) unannounced"
       }
       let isMasked = queue.vector < 32 && intms & 1 << UInt32(queue.vector) != 0
-      if queue.unannounced > 0, queue.interruptsEnabled, !isMasked, !queue.isAggregating {
+      if queue.unannounced > 0, queue.interruptsEnabled, !isMasked, !queue.isAggregating, !isFailed {
         return "no interrupt will follow \(queue.unannounced) entries of completion queue \(qid)"
       }
     }
@@ -126,9 +126,6 @@ extension Controller {
     }
     guard executing == self.executing else {
       return "backends have \(executing) requests, \(self.executing) are counted"
-    }
-    guard csts.fatal || (fenced > 0) == (fence != Command.none) else {
-      return "\(fenced) writes are awaited by \(fence == Command.none ? "no" : "a") Set Features"
     }
     guard segments == segmentsInFlight else {
       return "\(segments) segments are in flight, \(segmentsInFlight) are counted"

@@ -181,6 +181,7 @@ extension Controller {
       endShutdown(flush, status, &port)
     } else {
       keep(Execution(request: flush, segments: 0))
+      if Mutant.shutdownBeforeFlush.isPlanted { csts.shutdown = 2 }
     }
   }
 

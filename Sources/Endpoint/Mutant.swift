@@ -42,6 +42,28 @@ public enum Mutant: String, CaseIterable, Sendable {
   case abortedTwice = "aborted-completes-twice"
   /// A command that is aborted stays with its backend.
   case abortKeepsRequest = "abort-keeps-request"
+  /// Every segment of a command moves the beginning of its data.
+  case segmentsAtStart = "segments-at-offset-0"
+  /// Of two segments each moves the other's data.
+  case segmentsSwapped = "segments-swapped"
+  /// The last entry of a PRP list's page is data even where the list goes on.
+  case listChainIgnored = "prp-list-chain-ignored"
+  /// A read is complete and has moved nothing.
+  case readMovesNothing = "read-moves-nothing"
+  /// A shutdown is complete when its flush is handed over.
+  case shutdownBeforeFlush = "shutdown-before-flush"
+  /// A queue that was created without interrupts raises them.
+  case interruptUnasked = "interrupt-without-ien"
+  /// An interrupt is raised by another vector than its queue's.
+  case wrongVector = "wrong-vector"
+  /// An interrupt announces another number of entries than there are.
+  case wrongCount = "wrong-interrupt-count"
+  /// Every entry is announced at once, whatever the threshold.
+  case thresholdIgnored = "interrupt-threshold-ignored"
+  /// Some completions of backends are not heard.
+  case completionDropped = "completion-dropped"
+  /// The status of a failed command does not say that the error log has more.
+  case moreMissing = "status-without-more"
 
   #if MUTANTS
     nonisolated(unsafe) public static var planted: Mutant?

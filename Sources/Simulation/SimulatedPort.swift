@@ -37,10 +37,8 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   /// By `place`, what a fault has done to a command: the status that it must have.
   private let expected: UnsafeMutablePointer<Status?>
   private static let places = World.queuesMax * 256
-  /// A flush of all that the engine asked for since it was last looked at.
+  /// A flush of all that the engine asked for is done since it was last looked at.
   var hasFlushedAll = false
-  /// Requests that the backend has lost.
-  var lostRequests = 0
   /// A queue could not be reached: the controller fails for a reason.
   var hasLostQueue = false
   private var fusions = FusionWatch()
@@ -51,6 +49,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     /// Which request of the slot it is; 0 for none.
     var number: UInt64
     var beginNs: UInt64
+    var isLost = false
   }
 
   private struct Due: Comparable {
@@ -116,9 +115,17 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   /// When something happens next by itself; nil where nothing does. A host that is alive keeps the Keep Alive Timer from
   /// being one.
   var nextNs: UInt64? {
-    var next = due.min?.ns
-    for armed in timers where armed.timer != .keepAlive { next = min(next ?? .max, armed.dueNs) }
-    return next
+    mutating get {
+      forgetCancelled()
+      var next = due.min?.ns
+      for armed in timers where armed.timer != .keepAlive { next = min(next ?? .max, armed.dueNs) }
+      return next
+    }
+  }
+
+  /// What was taken back never happens, and an engine for which nothing executes does not ask.
+  private mutating func forgetCancelled() {
+    while let next = due.min, requests[Int(next.slot)].number != next.number { due.removeMin() }
   }
 
   /// When the Keep Alive Timer expires, if that is what comes next.
@@ -224,7 +231,6 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   // MARK: Backends
 
   mutating func execute(_ request: IORequest) -> Status? {
-    if request.opcode == .flush, request.nsid == .max { hasFlushedAll = true }
     if watchesFusions, let wrong = fusions.begin(request) { world.fail(wrong) }
     guard scenario.parallelism > 0 else {
       let status = perform(request)
@@ -240,7 +246,8 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       requests[Int(request.slot)].request.ranges = UnsafeBufferPointer(start: nil, count: 0)
     }
     if happens(scenario.faults?.backendLoses), request.nsid != .max, request.qid != .admin {
-      lostRequests += 1
+      requests[Int(request.slot)].isLost = true
+      world.queues[Int(request.qid.rawValue)].requestsLost += 1
       return nil
     }
     due.insert(Due(ns: end, number: dues, slot: request.slot))
@@ -261,6 +268,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   /// Do what the request asks.
   private mutating func perform(_ request: IORequest) -> Status {
+    if request.opcode == .flush, request.nsid == .max { hasFlushedAll = true }
     if request.qid != .admin, happens(scenario.faults?.backendError) {
       let status: Status = request.opcode == .read ? .unrecoveredReadError : .writeFault
       // What was abandoned has no name any more.
@@ -317,6 +325,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       if happens(scenario.faults?.backendRepeats) { repeated = done }
       return done
     }
+    forgetCancelled()
     guard isSettling, due.isEmpty else { return nil }
     isSettling = false
     return (Controller.abandonedSlot, .success)
@@ -326,6 +335,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     let pending = requests[Int(request.slot)]
     guard pending.number != 0, scenario.cancelsBegun || pending.beginNs > world.time.ns else { return false }
     requests[Int(request.slot)].number = 0
+    if pending.isLost { world.queues[Int(request.qid.rawValue)].requestsLost -= 1 }
     expect(.abortRequested, request.qid, request.cid)
     if watchesFusions { fusions.end(request, .abortRequested) }
     return true
@@ -336,7 +346,6 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   mutating func abandonRequests() {
     isSettling = true
     repeated = nil
-    lostRequests = 0
     fusions = FusionWatch()
   }
 
@@ -371,7 +380,9 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       return nil
     }
     if world.judgesQueues { judgePosting(cqe, address, cqid) }
-    world.queues[Int(cqid.rawValue)].posted += 1
+    let queue = world.queues + Int(cqid.rawValue)
+    if queue.pointee.posted == queue.pointee.signalled { queue.pointee.unsignalledSinceNs = world.time.ns }
+    queue.pointee.posted += 1
     return place
   }
 
@@ -397,7 +408,32 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     place.storeBytes(of: cqe, as: CompletionEntry.self)
   }
 
+  /// An engine between a timer's expiry and its interrupt: passes that are under way end, each look takes time.
+  private static let interruptSlackNs: UInt64 = 100_000
+
+  private func judgeInterrupt(_ vector: UInt16, _ cqid: QueueID, _ entries: UInt32) {
+    let queue = world.queues[Int(cqid.rawValue)]
+    let what = { "an interrupt of completion queue \(cqid.rawValue)" }
+    if !queue.interruptsEnabled { world.fail("\(what()) is raised, which was created with IEN 0") }
+    if vector != queue.vector { world.fail("\(what()), of vector \(queue.vector), is raised by vector \(vector)") }
+    let unsignalled = min(queue.posted - queue.signalled, UInt64(queue.completionEntries))
+    if UInt64(entries) != unsignalled { world.fail("\(what()) announces \(entries) entries, \(unsignalled) are new") }
+    // Coalescing is for I/O queues (Base 2.1, 5.1.25.1.4).
+    let threshold = cqid == .admin ? 1 : UInt32(scenario.threshold) + 1
+    let aggregationNs = cqid == .admin ? 0 : UInt64(scenario.aggregation) * 100_000
+    let waitedNs = world.time.ns - queue.unsignalledSinceNs
+    if entries > threshold || waitedNs > aggregationNs + SimulatedPort.interruptSlackNs {
+      world.fail("\(what()) comes late: after \(entries) entries and \(waitedNs) ns")
+    }
+    if entries < threshold, waitedNs < aggregationNs {
+      world.fail("\(what()) comes early: after \(entries) entries and \(waitedNs) ns")
+    }
+  }
+
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
+    if world.judgesQueues { judgeInterrupt(vector, cqid, entries) }
+    world.queues[Int(cqid.rawValue)].signalled = world.queues[Int(cqid.rawValue)].posted
+    guard Int(vector) < World.queuesMax else { return }
     if happens(scenario.faults?.interruptLost) {
       world.queues[Int(cqid.rawValue)].interruptsLost += 1
       return

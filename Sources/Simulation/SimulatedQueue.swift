@@ -62,6 +62,13 @@ struct SimulatedQueue: BitwiseCopyable {
   }
 }
 
+extension CompletionEntry {
+  /// Whether the whole status field is this one, with More where it is an error: every error is in the log.
+  func has(_ wanted: Status) -> Bool {
+    status.rawValue == (wanted.isSuccess ? 0 : wanted.rawValue | Status.more)
+  }
+}
+
 /// A command of a queue's place that is under way, and what its completion must be.
 struct SimulatedCommand: BitwiseCopyable {
   var opcode = IOOpcode.flush
@@ -80,8 +87,12 @@ struct SimulatedCommand: BitwiseCopyable {
 
   /// What the controller answered to an Abort of the command.
   enum Abort { case notAsked, unanswered, refused, done }
-  /// Of its data, in the host's memory.
-  var dataOffset = 0
+  /// Its pages in the host's memory: where the place's lie, which is the first, and how far from each the next is.
+  var pages = 0
+  var firstPage = 0
+  var pageStep = 1
+  /// Of its data, in the first.
+  var offset = 0
   /// Of a compare: what was changed makes it fail.
   var isChanged = false
   /// Of a compare: of some of its blocks nothing is known.
@@ -90,4 +101,13 @@ struct SimulatedCommand: BitwiseCopyable {
   /// The namespaces as they were.
   var namespaceEpoch = 0
   var hadNamespace = true
+
+  /// Data pages of a place. A step through them that is not 1 leaves gaps, or goes back.
+  static let pagesMax = 5
+
+  /// Where one of its pages lies, in the host's memory.
+  func page(_ index: Int) -> Int { pages + ((firstPage + pageStep * index) % SimulatedCommand.pagesMax) << 12 }
+
+  /// Where a byte of its data lies.
+  func place(_ byte: Int) -> Int { page((offset + byte) >> 12) + (offset + byte) & 4095 }
 }

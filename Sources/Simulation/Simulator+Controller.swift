@@ -9,8 +9,9 @@ extension Simulator where R: ~Copyable {
     controller.writeRegister(offset: offset, width: width, value: value, &port)
   }
 
-  /// Enable the controller and create the queues.
+  /// Enable the controller, which is new or has been reset, and create the queues.
   mutating func start() {
+    checkInvariants()
     life &+= 1
     admin = SimulatedQueue(qid: 0, submissionEntries: 32, completionEntries: 32, vector: nil)
     queues = []
@@ -27,7 +28,7 @@ extension Simulator where R: ~Copyable {
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue))
     while !controller.csts.ready, world.isIntact {
       // What a reset has dropped has to settle first.
-      if !pass(), !wait() { return world.fail("the controller does not get ready") }
+      if !pass(), !waitForEngine() { return world.fail("the controller does not get ready") }
     }
     for number in 1...scenario.ioQueues where world.isIntact {
       guard createPair(number) else { return giveUp() }
@@ -118,6 +119,7 @@ extension Simulator where R: ~Copyable {
     while world.isIntact, !controller.csts.fatal {
       while let cqe = admin.take(world) {
         admin.free(world)
+        idlePasses = 0
         if cqe.cid == cid { return cqe }
         if cqe.cid == Simulator.eventRequest {
           events.append(cqe)
@@ -125,13 +127,7 @@ extension Simulator where R: ~Copyable {
           world.fail("an admin completion without its command")
         }
       }
-      if pass() { continue }
-      // Only what takes its time by itself: the host does nothing else meanwhile.
-      guard let next = port.inner.nextNs else {
-        if port.inner.lostRequests == 0 { world.fail("admin command \(cid.rawValue) never completes") }
-        return nil
-      }
-      world.time.advance(to: next)
+      if !pass(), !waitForEngine() { world.fail("admin command \(cid.rawValue) never completes") }
     }
     return nil
   }
@@ -155,14 +151,12 @@ extension Simulator where R: ~Copyable {
   mutating func resetController() {
     resets += 1
     write(Register.cc, 0)
-    checkInvariants()
     start()
   }
 
   private mutating func resetFromOutside(_ reason: ResetReason) {
     resets += 1
     controller.reset(reason, &port)
-    checkInvariants()
     start()
   }
 
@@ -172,9 +166,9 @@ extension Simulator where R: ~Copyable {
     port.inner.hasFlushedAll = false
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue | 1 << 14))
     while controller.csts.shutdown != 2, !controller.csts.fatal, world.isIntact {
-      if !pass(), !wait() { world.fail("the controller does not shut down") }
+      if !pass(), !waitForEngine() { world.fail("the controller does not shut down") }
     }
-    if !port.inner.hasFlushedAll { world.fail("the controller says that it is shut down and has flushed nothing") }
+    if !port.inner.hasFlushedAll { world.fail("the controller says that it is shut down before everything is flushed") }
     write(Register.cc, 0)
     start()
   }
@@ -286,7 +280,7 @@ extension Simulator where R: ~Copyable {
 
   /// A queue pair goes, with what is in it complete, and another of its identifier comes.
   private mutating func recreateQueue() {
-    guard !queues.isEmpty, !controller.csts.fatal, port.inner.lostRequests == 0 else { return }
+    guard !queues.isEmpty, !controller.csts.fatal else { return }
     let index = Int(random.next() % UInt64(queues.count))
     let qid = queues[index].qid
     guard drain(index) else { return }
@@ -300,10 +294,7 @@ extension Simulator where R: ~Copyable {
   /// Wait for everything of a queue.
   private mutating func drain(_ index: Int) -> Bool {
     while queues[index].outstanding > 0, world.isIntact, !controller.csts.fatal {
-      if reap(index) { continue }
-      if pass() { continue }
-      guard let next = port.inner.nextNs else { return false }
-      world.time.advance(to: next)
+      if !reap(index), !pass(), !waitForEngine() { return false }
     }
     return queues[index].outstanding == 0
   }

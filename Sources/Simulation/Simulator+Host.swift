@@ -97,7 +97,7 @@ extension Simulator where R: ~Copyable {
   }
 
   private mutating func drawBlocks(_ command: inout SimulatedCommand) {
-    command.blocks = 1 + Int(random.next() % 8 == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
+    command.blocks = 1 + Int(random.next() % 4 == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
     command.block = Int(random.next() % UInt64(Simulator.blocksMax - command.blocks + 1))
   }
 
@@ -128,25 +128,46 @@ extension Simulator where R: ~Copyable {
     return sqe
   }
 
-  /// The place's own five pages: a list, and four for data that may begin in the middle of the first.
+  /// The place's own pages: two for a list, and some for data, which may begin in the middle of the first.
   private mutating func point(_ sqe: inout SubmissionEntry, _ command: inout SimulatedCommand, _ number: Int) {
-    let list = 0x100000 + number * 5 * 4096
-    let offset = random.next() % 4 == 0 ? Int(random.next() % 512) * 8 : 0
-    command.dataOffset = list + 4096 + offset
-    let bytes = command.blocks << Int(SimulatedPort.blockShift)
-    sqe.prp1 = World.address + UInt64(command.dataOffset)
-    let pages = (offset + bytes + 4095) / 4096
-    let page = { (index: Int) in World.address + UInt64(list + 4096 * (1 + index)) }
-    if pages == 2 { sqe.prp2 = page(1) }
+    let list = 0x100000 + number * (2 + SimulatedCommand.pagesMax) * 4096
+    let drawn = random.next()
+    command.pages = list + 2 * 4096
+    command.firstPage = Int(drawn % 5)
+    command.pageStep = 1 + Int(drawn >> 8 % 4)
+    command.offset = drawn >> 16 % 4 == 0 ? Int(drawn >> 24 % 512) * 8 : 0
+    sqe.prp1 = World.address + UInt64(command.place(0))
+    let pages = (command.offset + command.blocks << Int(SimulatedPort.blockShift) + 4095) / 4096
+    if pages == 2 { sqe.prp2 = World.address + UInt64(command.page(1)) }
     guard pages > 2 else { return }
-    sqe.prp2 = World.address + UInt64(list)
+    // Of the first list's page there may be less than all entries left; the last of them then leads to the other.
+    let room = drawn >> 40 % 4 == 0 ? 1 + Int(drawn >> 48 % 3) : 512
+    var entry = list + 4096 - 8 * room
+    sqe.prp2 = World.address + UInt64(entry)
     for index in 1..<pages {
-      (world.memory + list + (index - 1) * 8).storeBytes(of: page(index), as: UInt64.self)
+      if entry == list + 4096 - 8, index + 1 < pages {
+        (world.memory + entry).storeBytes(of: World.address + UInt64(list + 4096), as: UInt64.self)
+        entry += 8
+      }
+      (world.memory + entry).storeBytes(of: World.address + UInt64(command.page(index)), as: UInt64.self)
+      entry += 8
     }
   }
 
-  private func words(_ command: SimulatedCommand) -> UnsafeMutablePointer<UInt64> {
-    (world.memory + command.dataOffset).assumingMemoryBound(to: UInt64.self)
+  private static var wordsPerBlock: Int { 1 << Int(SimulatedPort.blockShift) / 8 }
+
+  /// A word of a command's data.
+  @inline(__always)
+  private func word(_ command: SimulatedCommand, _ block: Int, _ word: Int) -> UnsafeMutablePointer<UInt64> {
+    (world.memory + command.place((block * Simulator.wordsPerBlock + word) * 8)).assumingMemoryBound(to: UInt64.self)
+  }
+
+  /// What a word of a block holds: in every place something else, but for zeros.
+  @inline(__always)
+  private func value(_ tag: UInt64, _ word: Int) -> UInt64 { tag == 0 ? 0 : tag ^ UInt64(word) << 56 }
+
+  private func fill(_ command: SimulatedCommand, _ block: Int, tag: UInt64) {
+    for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = value(tag, place) }
   }
 
   /// What is known of a command's blocks.
@@ -156,26 +177,29 @@ extension Simulator where R: ~Copyable {
 
   /// What the command brings, and what is known of its blocks from now on.
   private mutating func fill(_ command: inout SimulatedCommand) {
-    let words = words(command)
     let blocks = blocks(command)
     (modelBefore + (blocks - model)).update(from: blocks, count: command.blocks)
     switch command.opcode {
     case .write where command.nsid == 1:
       for block in 0..<command.blocks {
-        (words + block * 64).update(repeating: nextTag &+ UInt64(block), count: 64)
+        fill(command, block, tag: nextTag &+ UInt64(block))
         blocks[block] = Simulator.unknown
       }
       nextTag &+= UInt64(command.blocks)
     case .compare where command.nsid == 1:
-      for block in 0..<command.blocks { (words + block * 64).update(repeating: blocks[block], count: 64) }
+      for block in 0..<command.blocks { fill(command, block, tag: blocks[block]) }
       command.isChanged = random.next() % 4 == 0
       command.comparesUnknown = (0..<command.blocks).contains { blocks[$0] == Simulator.unknown }
-      if command.isChanged { words[Int(random.next() % UInt64(command.blocks * 64))] ^= 1 << 63 | 1 }
+      if command.isChanged {
+        word(command, 0, Int(random.next() % UInt64(command.blocks * Simulator.wordsPerBlock))).pointee ^= 1 << 63 | 1
+      }
     case .writeZeroes where command.nsid == 1:
       for block in 0..<command.blocks { blocks[block] = Simulator.unknown }
     case .read:
-      // Other bytes than the read brings, so a read that moves nothing is noticed.
-      for block in 0..<command.blocks { (words + block * 64).update(repeating: ~0 ^ nextTag, count: 64) }
+      // What no block holds, so a read that moves nothing, or not all, is noticed.
+      for block in 0..<command.blocks {
+        for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = ~nextTag &- UInt64(place) }
+      }
     default: break
     }
   }
@@ -221,19 +245,18 @@ extension Simulator where R: ~Copyable {
     }
     if command.fuse != 0, !mayFollow(command, cqe, what) { return }
     if let injected {
-      if cqe.status.code != injected.code {
+      if !cqe.has(injected) {
         world.fail(
-          "\(what()) has status \(cqe.status.code.hex), its backend or the host's memory gave \(injected.code.hex)"
+          "\(what()) has status \(cqe.status.rawValue.hex), its backend or the host's memory gave \(injected.rawValue.hex)"
         )
       }
       return
     }
     guard command.nsid == 1 else { return checkSecondNamespace(command, cqe, what) }
     let isWanted = command.opcode == .compare && command.isChanged
-    if isWanted, cqe.status.code == Status.compareFailure.code { return }
-    guard cqe.status.isSuccess, !isWanted || command.comparesUnknown else {
-      if command.comparesUnknown, cqe.status.code == Status.compareFailure.code { return }
-      return world.fail("\(what()), \(command.opcode.name), has status \(cqe.status.code.hex)")
+    if isWanted || command.comparesUnknown, cqe.has(.compareFailure) { return }
+    guard cqe.has(.success), !isWanted || command.comparesUnknown else {
+      return world.fail("\(what()), \(command.opcode.name), has status \(cqe.status.rawValue.hex)")
     }
     checkData(command, what)
   }
@@ -241,10 +264,10 @@ extension Simulator where R: ~Copyable {
   /// What Abort said of a command is what becomes of it.
   /// - Returns: whether the command went its way all the same.
   private func checkAbort(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
-    let hasStatus = cqe.status.code == Status.abortRequested.code
+    let hasStatus = cqe.has(.abortRequested)
     if command.abort != .unanswered, hasStatus != (command.abort == .done) {
       let answer = hasStatus ? "that it was not aborted" : "that it was"
-      world.fail("\(what()) has status \(cqe.status.code.hex), and Abort said \(answer)")
+      world.fail("\(what()) has status \(cqe.status.rawValue.hex), and Abort said \(answer)")
     }
     if hasStatus { restore(command) }
     return !hasStatus
@@ -253,8 +276,7 @@ extension Simulator where R: ~Copyable {
   /// A Write follows its fused Compare, and is carried out where that succeeds. Neither is where the other was aborted.
   /// - Returns: whether the status is to be judged as any other's.
   private func mayFollow(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
-    let code = cqe.status.code
-    if command.isLeftAlone, code == Status.failedFusedCommand.code || code == Status.missingFusedCommand.code {
+    if command.isLeftAlone, cqe.has(.failedFusedCommand) || cqe.has(.missingFusedCommand) {
       restore(command)
       return false
     }
@@ -262,9 +284,10 @@ extension Simulator where R: ~Copyable {
     if commands[command.partner].isUnderWay, commands[command.partner].partner == command.home {
       world.fail("\(what()), a fused Write, is completed before its Compare")
     }
-    let isGivenUp = code == Status.failedFusedCommand.code
+    let isGivenUp = cqe.has(.failedFusedCommand)
     guard isGivenUp != command.compareStatus.isSuccess else {
-      world.fail("\(what()), a fused Write, has status \(code.hex), its Compare \(command.compareStatus.code.hex)")
+      let (own, first) = (cqe.status.rawValue.hex, command.compareStatus.rawValue.hex)
+      world.fail("\(what()), a fused Write, has status \(own), its Compare \(first)")
       return false
     }
     if isGivenUp { restore(command) }
@@ -278,27 +301,32 @@ extension Simulator where R: ~Copyable {
     blocks.update(from: modelBefore + (blocks - model), count: command.blocks)
   }
 
-  /// A namespace that came or went while the command was under way leaves either open.
+  /// A namespace that came or went while the command was under way leaves either open; one that could be and is not
+  /// makes the field invalid (Base 2.1, 3.2.1).
   private func checkSecondNamespace(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) {
-    guard command.namespaceEpoch == namespaceEpoch, cqe.status.isSuccess != command.hadNamespace else { return }
+    let hasChanged = command.namespaceEpoch != namespaceEpoch
+    if hasChanged || command.hadNamespace, cqe.has(.success) { return }
+    if hasChanged || !command.hadNamespace, cqe.has(.invalidField) { return }
     world.fail(
-      "\(what()) has status \(cqe.status.code.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
+      "\(what()) has status \(cqe.status.rawValue.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
     )
   }
 
   private func checkData(_ command: SimulatedCommand, _ what: () -> String) {
-    let words = words(command)
     let blocks = blocks(command)
     switch command.opcode {
-    case .write: for block in 0..<command.blocks { blocks[block] = words[block * 64] }
+    case .write: for block in 0..<command.blocks { blocks[block] = word(command, block, 0).pointee }
     case .writeZeroes: for block in 0..<command.blocks { blocks[block] = 0 }
     case .read:
       for block in 0..<command.blocks {
-        // One that is not known is what is read; all its words are the same, whichever write it was.
-        let tag = blocks[block] == Simulator.unknown ? words[block * 64] : blocks[block]
-        for word in 0..<64 where words[block * 64 + word] != tag {
+        // One that is not known is what is read: of one write, or zeros.
+        let tag = blocks[block] == Simulator.unknown ? word(command, block, 0).pointee : blocks[block]
+        if tag >= nextTag { return world.fail("\(what()) reads \(tag.hex), which nobody has written") }
+        for place in 0..<Simulator.wordsPerBlock {
+          let read = word(command, block, place).pointee
+          guard read != value(tag, place) else { continue }
           return world.fail(
-            "\(what()) reads \(words[block * 64 + word]) in word \(word) of block \(command.block + block), and not \(tag)"
+            "\(what()) reads \(read.hex) in word \(place) of block \(command.block + block), and not \(value(tag, place).hex)"
           )
         }
         blocks[block] = tag
@@ -321,10 +349,16 @@ extension Simulator where R: ~Copyable {
     guard queues.contains(where: { $0.outstanding > 0 }) || queues.isEmpty else {
       return world.fail("the host has nothing to do")
     }
-    guard port.inner.lostRequests > 0 else {
-      let waiting = queues.filter { $0.outstanding > 0 }.map { "\($0.outstanding) of queue \($0.qid)" }
-      return world.fail("commands never complete: \(waiting.joined(separator: ", "))")
+    for queue in queues where queue.outstanding > world.queues[Int(queue.qid)].requestsLost && !areHeldByFusion {
+      return world.fail(
+        "\(queue.outstanding) commands of queue \(queue.qid) never complete, of which the backend has lost \(world.queues[Int(queue.qid)].requestsLost)"
+      )
     }
     resetController()
+  }
+  /// A fused operation that waits for a lost request, or is one, holds back the commands of every queue.
+  private var areHeldByFusion: Bool {
+    queues.contains { world.queues[Int($0.qid)].requestsLost > 0 }
+      && (0..<World.queuesMax * Simulator.places).contains { commands[$0].isUnderWay && commands[$0].fuse != 0 }
   }
 }

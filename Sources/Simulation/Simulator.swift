@@ -31,13 +31,16 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   private(set) var completed: UInt64 = 0
   var resets: UInt64 = 0
   private var passes: UInt64 = 0
+  /// Passes since the last completion: an engine that has something to do for ever never finishes anything.
+  var idlePasses = 0
+  private static var idlePassesMax: Int { 100_000 }
   private let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
   /// Asked at every checkpoint, with the commands completed: whether the run goes on.
   private let goesOn: (UInt64) -> Bool
   private var isStopped = false
 
   static var places: Int { 32 }
-  static var blocksMax: Int { 16 }
+  static var blocksMax: Int { 24 }
   static var unknown: UInt64 { .max }
 
   init(_ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, goesOn: @escaping (UInt64) -> Bool) {
@@ -86,6 +89,10 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   /// - Returns: whether it had anything to do.
   @discardableResult
   mutating func pass() -> Bool {
+    // An engine whose state is wrong may stop the process before anyone hears why.
+    guard world.isIntact else { return false }
+    idlePasses += 1
+    if idlePasses > Simulator.idlePassesMax { world.fail("nothing completes in \(idlePasses) passes") }
     let now = port.beginPass()
     let worked = controller.poll(&port)
     passes += 1
@@ -105,7 +112,15 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     if !goesOn(completed) { isStopped = true }
   }
 
-  /// Let time pass until something happens.
+  /// Let time pass until something happens, while the host does nothing.
+  /// - Returns: false where nothing ever will.
+  mutating func waitForEngine() -> Bool {
+    guard let next = port.inner.nextNs else { return false }
+    world.time.advance(to: next)
+    return true
+  }
+
+  /// Let time pass until something happens, or the host does something.
   /// - Returns: false where nothing ever will.
   mutating func wait() -> Bool {
     var next = port.inner.nextNs ?? .max
@@ -117,5 +132,8 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
 
   mutating func finish() { port.recorder.finish() }
 
-  mutating func noteCompleted() { completed += 1 }
+  mutating func noteCompleted() {
+    completed += 1
+    idlePasses = 0
+  }
 }

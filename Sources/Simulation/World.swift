@@ -37,8 +37,16 @@ struct World: BitwiseCopyable {
     /// Entries that the engine has posted, and that the host has freed.
     var posted: UInt64 = 0
     var freed: UInt64 = 0
+    /// How the host hears of completions: vector and IEN.
+    var vector: UInt16 = 0
+    var interruptsEnabled = false
+    /// Of `posted`, entries that an interrupt has announced, and when the first that none has was posted.
+    var signalled: UInt64 = 0
+    var unsignalledSinceNs: UInt64 = 0
     /// Interrupts that a fault has kept from the host.
     var interruptsLost = 0
+    /// Requests of the queue's commands that the backend has lost.
+    var requestsLost: UInt32 = 0
 
     /// The next entry to be fetched.
     var head: UInt32 { submissionEntries == 0 ? 0 : UInt32(fetched % UInt64(submissionEntries)) }
@@ -103,7 +111,8 @@ struct World: BitwiseCopyable {
     (memory + queue.completionOffset).initializeMemory(as: UInt8.self, repeating: 0, count: 0x8000)
     queues[Int(queue.qid)] = QueueFacts(
       submissionBase: World.address + UInt64(queue.submissionOffset), submissionEntries: queue.submissionEntries,
-      completionBase: World.address + UInt64(queue.completionOffset), completionEntries: queue.completionEntries)
+      completionBase: World.address + UInt64(queue.completionOffset), completionEntries: queue.completionEntries,
+      vector: queue.vector ?? 0, interruptsEnabled: queue.vector != nil || queue.qid == 0)
   }
 
   func fail(_ what: @autoclosure () -> String) {
