@@ -45,8 +45,9 @@ struct FusionWatch {
     if fuse == 2 || fuse == 1 && !status.isSuccess { isOpen = false }
   }
 
-  /// The engine is done with a command that the backend never had.
+  /// The engine is done with a command that the backend never had. While the backend has one of a pair, that is a Write of
+  /// another, which was aborted.
   mutating func refused(_ qid: QueueID, _ cid: CommandID) {
-    if fused.removeValue(forKey: name(qid, cid)) == 2 { isOpen = false }
+    if fused.removeValue(forKey: name(qid, cid)) == 2, underWay == 0 { isOpen = false }
   }
 }
