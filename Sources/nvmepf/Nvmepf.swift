@@ -77,7 +77,9 @@ struct Nvmepf: ParsableCommand {
       print(fullMessage(for: error), terminator: code.isSuccess ? "\n" : "")
       Glibc.exit(code.rawValue)
     }
-    complain(oneLine(message(for: error), else: "\(error)"))
+    // The parser's own errors speak through it; others are one line, whatever the names in them.
+    let isParsers = String(reflecting: type(of: error)).hasPrefix("ArgumentParser.")
+    complain(isParsers ? oneLine(message(for: error), else: "\(error)") : "\(error)")
     Glibc.exit(2)
   }
 }
