@@ -18,8 +18,9 @@ struct DriverRecording {
   private(set) var steps: [DriverStep] = []
   private(set) var commands: [DriverCommand] = []
   private(set) var events: UInt64 = 0
-  /// When a probe last saw something, nanoseconds since the trace began.
+  /// When the probes last ran for certain, nanoseconds since the trace began.
   private(set) var end: UInt64 = 0
+  private var lastClock: UInt64 = 0
   /// Events are missing from here on: what follows cannot be judged.
   private(set) var endsAtGap = false
   /// Commands that came after such a gap, or when there was no more room.
@@ -96,8 +97,7 @@ struct DriverRecording {
     switch streams.take(record.pointee, tail: record.tail, stream: stream) {
     case .gap(let gap): missing(gap)
     case .event(let kind, let owner):
-      // The recorder writes these two after it has detached the probes, which takes seconds on a busy machine.
-      if kind != .probe, kind != .clock { end = max(end, record.pointee.time) }
+      noteTime(of: kind, record.pointee.time)
       guard owner.isTarget(controller) else { return }
       if endsAtGap || isFull {
         if kind == .fetch { unseen += 1 }
@@ -105,6 +105,18 @@ struct DriverRecording {
         take(record, kind)
       }
     case .owner, nil: break
+    }
+  }
+
+  /// The recorder's last look at the clocks, and what the probes cost, come when it has detached them, which takes
+  /// seconds on a busy machine: only the look before shows that they still ran.
+  private mutating func noteTime(of kind: EventKind, _ time: UInt64) {
+    switch kind {
+    case .probe: return
+    case .clock:
+      end = max(end, lastClock)
+      lastClock = time
+    default: end = max(end, time)
     }
   }
 

@@ -194,6 +194,15 @@ struct DriverReplayTests {
     // What the recorder writes when it has detached the probes does not show that they saw no interrupt until then.
     #expect(try findings(created: 3, ien: true, raised: nil, last: .clock).isEmpty)
     #expect(try findings(created: 3, ien: true, raised: nil, last: .probe).isEmpty)
+    // One that is not the last does.
+    #expect(
+      try replay {
+        $0.bringUp(vector: 3, ien: true)
+        $0.read(3, slot: 0, .noInterrupt)
+        $0.add(.interrupt, qid: 9)
+        $0.add(.clock, after: 2_000_000_000)
+        $0.add(.clock)
+      }.differences.map(\.what).contains { $0.contains("no interrupt") })
     // Coalescing may delay it.
     #expect(try findings(created: 3, ien: true, raised: 3, after: 500_000_000).isEmpty)
     for (ien, raised, words) in [
