@@ -11,7 +11,7 @@ import Trace
 @Suite("The namespace and a model of it")
 struct ModelTests {
   private static let commands =
-    ProcessInfo.processInfo.environment["NVMEPF_MODEL_COMMANDS"].flatMap { Int($0) } ?? 1_000_000
+    ProcessInfo.processInfo.environment["NVMEPF_MODEL_COMMANDS"].flatMap { Int($0) } ?? 300_000
 
   @Test("every command completes once, with its own identifiers, and every block reads as the model says")
   func agree() throws {
