@@ -39,7 +39,7 @@ struct ReplayPort: Port, ~Copyable {
     guard isComparing else { return nil }
     let came = came.record
     guard let recorded = cursor.peek(), E.compared.agree(recorded.pointee, came) else {
-      differ(came)
+      stop(at: came)
       return nil
     }
     cursor.advance()
@@ -67,10 +67,11 @@ struct ReplayPort: Port, ~Copyable {
     if let came = interruption { differ(came, "") }
   }
 
+  /// Where the recording has no more to compare, it stops in the middle of a poll.
   @inline(never)
-  private mutating func differ(_ came: Record) {
+  private mutating func stop(at came: Record, _ what: String = "") {
     if let recorded = cursor.peek(), !recorded.pointee.is(.gap) {
-      differ(came, "")
+      differ(came, what)
     } else {
       interruption = interruption ?? came
     }
@@ -203,7 +204,7 @@ struct ReplayPort: Port, ~Copyable {
       offset = offset &+ max(1, next.length)
     }
     if offset > 0, UInt64(offset) != request.transferBytes {
-      differ(Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(offset) were recorded")
+      stop(at: Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(offset) were recorded")
     }
   }
 

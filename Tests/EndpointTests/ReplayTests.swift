@@ -138,6 +138,10 @@ struct ReplayTests {
     let index = try #require(place(of: .payload, in: slots))
     slots[index].bLow -= 1
     #expect(try replay(slots).divergence?.came.contains("bytes of data") == true)
+    // A recorder that was killed between two pieces of them has recorded nothing wrong.
+    let cut = Array(slots[...(index + Int(slots[index].tail))])
+    #expect(try replay(cut).divergence == nil)
+    #expect(try replay(cut, isClosed: true).divergence != nil)
   }
 
   @Test("the story of a difference names what the engine decides, and nothing that it takes from the recording")
