@@ -12,7 +12,7 @@ import VFIOUser
 /// An endpoint that is served on a socket, and recorded where that is asked for: everything that the tool, its benchmarks and
 /// the tests share.
 public final class ServedEndpoint: Watched {
-  /// What becomes of the endpoint's events.
+  /// Where the endpoint's events go.
   public enum Output {
     case none
     case trace(String)

@@ -78,6 +78,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   private static func mapBuffers() -> UnsafeMutableRawPointer {
     let flags = Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
     let base = mmap(nil, bufferBytes, PROT_READ | PROT_WRITE, flags, -1, 0)
+    // As where Swift's own allocator finds none: there is nothing to go on with.
     guard let base, base != MAP_FAILED else { fatalError("no address space for the commands' data") }
     return base
   }

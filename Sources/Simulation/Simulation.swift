@@ -50,11 +50,11 @@ public struct Simulation: Sendable {
     let world = World()
     defer { world.deallocate() }
     let id = TraceID(high: SeededGenerator.mix(seed), low: SeededGenerator.mix(~seed))
+    let directory = try RecordingDirectory.scratch()
+    defer { directory.remove() }
     let ring = try Ring(
-      creating: "/dev/shm/nvmepf-simulation-\(TraceID.random()).ring", capacity: Simulation.ringSlots, source: .engine,
-      stream: 0, traceID: id)
-    // It is used by name no more, and leaves nothing where the run is killed.
-    ring.removeFile()
+      creating: directory.file("engine-0.ring"), capacity: Simulation.ringSlots, source: .engine, stream: 0, traceID: id
+    )
     let time = world.time
     var options = TraceWriter.Options()
     options.clocks = { ClockSnapshot(ticks: time.ns, monotonic: time.monotonicNs(), realtime: time.realtimeNs()) }

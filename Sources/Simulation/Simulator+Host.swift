@@ -261,7 +261,7 @@ extension Simulator where R: ~Copyable {
     checkData(command, what)
   }
 
-  /// What Abort said of a command is what becomes of it.
+  /// A command is aborted exactly where Abort said so.
   /// - Returns: whether the command went its way all the same.
   private func checkAbort(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
     let hasStatus = cqe.has(.abortRequested)
