@@ -132,7 +132,7 @@ let package = Package(
       name: "EndpointTests",
       dependencies: [
         "Chance", "Events", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
-        "Simulation", "Trace",
+        "Simulation", "TestSeed", "Trace",
       ],
       swiftSettings: settings),
     .testTarget(

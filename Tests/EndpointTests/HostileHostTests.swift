@@ -3,6 +3,7 @@ import Events
 import Foundation
 import NVMe
 import Target
+import TestSeed
 import Testing
 import Trace
 
@@ -16,9 +17,7 @@ struct HostileHostTests {
 
   @Test("no command is lost or answered twice, and nothing outside mapped memory is touched")
   func survives() throws {
-    let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
-    print("hostile host: seed \(seed), \(HostileHostTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
-    var random = SeededGenerator(seed: seed)
+    var random = drawnNumbers("hostile host of \(HostileHostTests.commands) commands")
     var fetched = 0
     while fetched < HostileHostTests.commands {
       let bench = try live(&random)

@@ -2,6 +2,7 @@ import Chance
 import Events
 import Foundation
 import NVMe
+import TestSeed
 import Testing
 import Trace
 
@@ -15,9 +16,7 @@ struct ModelTests {
 
   @Test("every command completes once, with its own identifiers, and every block reads as the model says")
   func agree() throws {
-    let seed = ProcessInfo.processInfo.environment["NVMEPF_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
-    print("model: seed \(seed), \(ModelTests.commands) commands; NVMEPF_SEED=\(seed) repeats it")
-    var random = SeededGenerator(seed: seed)
+    var random = drawnNumbers("model of \(ModelTests.commands) commands")
     var done = 0
     while done < ModelTests.commands {
       let run = try live(&random)
