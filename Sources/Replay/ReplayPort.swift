@@ -67,9 +67,11 @@ struct ReplayPort: Port, ~Copyable {
     if let came = interruption { differ(came, "") }
   }
 
-  /// Where the recording has no more to compare, it stops in the middle of a poll.
   @inline(never)
-  private mutating func stop(at came: Record, _ what: String = "") {
+  private mutating func stop(at came: Record) { stop(at: came, "") }
+
+  /// Where the recording has no more to compare, it stops in the middle of a poll.
+  private mutating func stop(at came: Record, _ what: String) {
     if let recorded = cursor.peek(), !recorded.pointee.is(.gap) {
       differ(came, what)
     } else {
@@ -203,9 +205,12 @@ struct ReplayPort: Port, ~Copyable {
       guard expect(came) != nil else { return }
       offset = offset &+ max(1, next.length)
     }
-    if offset > 0, UInt64(offset) != request.transferBytes {
-      stop(at: Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(offset) were recorded")
-    }
+    if offset > 0, UInt64(offset) != request.transferBytes { stopShort(of: request, offset) }
+  }
+
+  @inline(never)
+  private mutating func stopShort(of request: IORequest, _ recorded: UInt32) {
+    stop(at: Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(recorded) were recorded")
   }
 
   @inline(__always)
