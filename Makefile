@@ -1,4 +1,4 @@
-# The commands a developer needs. Each prints what it runs, to be learned from or copied.
+# The commands a developer needs. Each prints the commands that it runs.
 
 release := .build/release
 nvmepf := $(release)/nvmepf
@@ -11,17 +11,17 @@ demo := demo.nvpt
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-setup: ## check the Swift toolchain and install the Debian packages that are missing
+setup: ## check the Swift toolchain and install missing Debian packages
 	@scripts/setup.sh
 
 build: ## build nvmepf, its libraries and the fio engine, optimised
 	swift build -c release
 	FioEngine/build.sh $(release)
 
-static: setup ## build .build/static/nvmepf, which runs where there is no Swift
+static: setup ## build .build/static/nvmepf, which runs without Swift
 	scripts/static.sh .build/static/nvmepf
 
-demo: setup build ## record five seconds of fio (without its engine, of the built-in workload), replay and report
+demo: setup build ## record five seconds of fio (or of the built-in workload), replay and report
 	@if [ -e $(release)/nvmepf-fio.so ]; then \
 	  set -x; $(nvmepf) record -o $(demo) -- fio --name=demo --rw=randread --bs=4k --iodepth=1 --runtime=5 --time_based; \
 	else \
@@ -30,7 +30,7 @@ demo: setup build ## record five seconds of fio (without its engine, of the buil
 	$(nvmepf) replay $(demo)
 	$(nvmepf) report $(demo)
 
-test: setup lint ## everything that must hold: style, setup, unit tests, golden traces, end to end
+test: setup lint ## run all checks: style, setup, unit tests, golden traces, end to end
 	Tests/Setup/run.sh
 	swift build
 	swift test
@@ -39,23 +39,23 @@ test: setup lint ## everything that must hold: style, setup, unit tests, golden 
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 
-test-fresh: ## as root: make demo and make test in a fresh Debian 13, as a newcomer without privilege
+test-fresh: ## as root: run make demo and make test in a fresh Debian 13, as an unprivileged user
 	Tests/Setup/fresh.sh
 
-test-guest: setup ## emulated guests of Debian's kernels 6.12 and 7.x: attach our controller, and record their kernel
+test-guest: setup ## in emulated guests with Debian's kernels 6.12 and 7.x: attach our controller, record the kernel
 	Tests/Guest/run-vfio-user-tests.sh
 	Tests/Guest/run-debian-tests.sh
 
-test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest, for which a kernel is built once
+test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest; builds its kernel once
 	Tests/Guest/run-kernel-tests.sh
 
-nightly: setup ## the property tests at length: ten million commands each, and an hour of fuzzing
+nightly: setup ## long property tests with ten million commands each, simulation, and an hour of fuzzing
 	$(MAKE) build
 	$(nvmepf) simulate --seeds 10000 --commands 10000
 	NVMEPF_HOSTILE_COMMANDS=10000000 NVMEPF_MODEL_COMMANDS=10000000 swift test --filter 'HostileHost|ModelTests'
 	Tests/Fuzz/run.sh --seconds 720
 
-fuzz: setup ## fuzz everything that reads what others wrote, five minutes each
+fuzz: setup ## fuzz every reader of untrusted input, five minutes each
 	Tests/Fuzz/run.sh --seconds 300
 
 bench: build ## measure nvmepf on this machine
@@ -64,11 +64,11 @@ bench: build ## measure nvmepf on this machine
 lint: ## check the formatting
 	swift format lint --strict --recursive Package.swift Plugins Sources Tests
 
-mutants: setup ## plant faults in the engine, and see whether the simulation finds each
+mutants: setup ## plant faults in the engine and check that the simulation finds each
 	scripts/mutants.sh
 
 golden: ## replay the golden traces (after make build)
 	@for trace in $(wildcard traces/*.nvpt); do echo $(nvmepf) replay $$trace; $(nvmepf) replay $$trace || exit; done
 
-clean: ## remove everything that was built or recorded here
+clean: ## remove everything built or recorded here
 	rm -rf .build .build-fuzz .build-static Tests/Fuzz/findings $(demo)

@@ -141,6 +141,10 @@ let package = Package(
     .testTarget(
       name: "SimulationTests", dependencies: ["NVMe", "Simulation", "Target", "Trace"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
+    .testTarget(
+      name: "ToolTests",
+      dependencies: ["nvmepf", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      swiftSettings: settings),
     // Reads the sources.
     .testTarget(name: "TidyTests", swiftSettings: settings),
     .testTarget(name: "FioGuardTests", dependencies: ["FioGuard"], swiftSettings: settings),

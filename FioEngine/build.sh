@@ -1,11 +1,11 @@
 #!/bin/bash
 # build.sh OUTPUT_DIR
 #
-# Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the fio that is installed here: an external
-# engine shares fio's structures, so it works with exactly the version, and the configuration, it was compiled for.
-# Debian ships no headers of fio; its source package is fetched once into a cache and configured there. Needs no root
-# and leaves apt's own configuration and lists alone. Does nothing when the engine is up to date. Where the source package
-# cannot be fetched it says so, leaves no engine, and succeeds: only the recording of fio needs it.
+# Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the installed fio: an external engine shares
+# fio's structures, so it works only with the version and configuration for which it was compiled. Debian ships no
+# headers of fio; the script fetches its source package once into a cache and configures it there. It needs no root and
+# leaves apt's configuration and lists alone. Does nothing if the engine is up to date. If the source package cannot be
+# fetched, it reports that, leaves no engine, and succeeds: only recording fio needs the engine.
 #
 # Environment: XDG_CACHE_HOME  where the sources are kept (default ~/.cache)
 #              DEB_MIRROR      the Debian mirror (default: this machine's own, from apt)
@@ -22,7 +22,7 @@ fail() {
   exit 1
 }
 
-# Without the source there is no engine, nor one of another fio, which would read this one's structures wrongly.
+# Without the source there is no engine; one for another fio would misread the structures of this one.
 without_engine() {
   rm -f "$engine" "$built_for"
   say "NOT BUILT: $*; \"nvmepf record -- fio\" does not work, everything else does"
@@ -43,7 +43,7 @@ up_to_date() {
   done
 }
 
-# An apt with lists and sources of its own, so that the machine's need no deb-src lines.
+# A private apt with its own lists and sources, so that the machine's need no deb-src lines.
 private_apt() {
   apt-get -qq \
     -o Dir::State="$cache/apt" -o Dir::State::Lists="$cache/apt/lists" -o Dir::State::status="$cache/apt/status" \
@@ -55,7 +55,7 @@ private_apt() {
 fetch_source() {
   local codename mirror suite
   codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-  # What apt would fetch says which mirror it uses, also on a machine that has no package lists.
+  # The URLs that apt would fetch name its mirror, even on a machine without package lists.
   mirror=${DEB_MIRROR:-$(apt-get -o Debug::NoLocking=true update --print-uris |
     sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)}
   [ -n "$mirror" ] || without_engine "apt knows no mirror for Debian $codename (set DEB_MIRROR)"
@@ -71,7 +71,7 @@ fetch_source() {
     private_apt update && (cd "$cache" && private_apt source --download-only "fio=$version")
   } 2>"$cache/apt.log" || without_engine "$mirror has no source of fio $version for $suite (see $cache/apt.log)"
 
-  # Under its final name only when whole, so that an interrupted run starts over.
+  # Use the final name only when complete, so that an interrupted run starts over.
   rm -rf "$tree" "$tree.partial"
   dpkg-source --no-check -x "$cache"/fio_*.dsc "$tree.partial" >/dev/null 2>&1
   mv "$tree.partial" "$tree"
@@ -79,7 +79,7 @@ fetch_source() {
 }
 
 # The structures that an engine shares with fio depend on the C library alone, not on the optional libraries that
-# configure finds or misses.
+# configure finds.
 configure_source() {
   say "configuring fio $version for its headers"
   (cd "$tree" && ./configure --disable-native --cc="$compiler") >"$cache/configure.log" 2>&1 ||

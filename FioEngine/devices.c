@@ -30,7 +30,7 @@ static bool is_block_device(const char *path) {
   return !stat(path, &status) && S_ISBLK(status.st_mode);
 }
 
-// null, zero, full, random and urandom keep nothing.
+// null, zero, full, random and urandom store nothing.
 static bool keeps_nothing(dev_t device) {
   const unsigned int number = minor(device);
   return major(device) == 1 && (number == 3 || number == 5 || (number >= 7 && number <= 9));
@@ -55,7 +55,7 @@ static const char *device_of(struct thread_data *td) {
   const char *logged = nvmepf_device_in_logs(td);
   if (logged)
     return logged;
-  // What a redirected log's I/O will be is not known yet.
+  // The I/O of a redirected log is not known yet.
   if (td->o.read_iolog_file && td->o.replay_redirect && nvmepf_is_device(td->o.replay_redirect))
     return td->o.replay_redirect;
   if (!td_write(td) && !td_trim(td))
@@ -67,7 +67,7 @@ static const char *device_of(struct thread_data *td) {
   return NULL;
 }
 
-// What fio opens by itself: --output, logs, a file of its process number.
+// Files that fio opens by itself: --output, logs, a file with its process number.
 static void check_file(const char *path, bool writes) {
   if (!writes || !path || allows_devices() || !is_block_device(path))
     return;
@@ -77,7 +77,7 @@ static void check_file(const char *path, bool writes) {
 }
 
 void nvmepf_refuse_device(struct thread_data *td) {
-  // Never unlocked: who finds a device next waits for the end.
+  // Never unlocked: the next thread that finds a device waits for the end.
   static pthread_mutex_t last_words = PTHREAD_MUTEX_INITIALIZER;
   const char *device = allows_devices() ? NULL : device_of(td);
 
@@ -100,7 +100,7 @@ static void refuse_devices(void) {
   }
 }
 
-// Later a job may have ended already, and with it what it named.
+// Later a job may have ended already, and its names are freed.
 void nvmepf_refuse_devices(void) {
   static pthread_once_t once = PTHREAD_ONCE_INIT;
 

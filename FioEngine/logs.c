@@ -52,7 +52,7 @@ static char *device_of_log(const char *path) {
   uint32_t magic = 0;
   char *device = NULL;
 
-  // What can be read but once is fio's: standard input, a socket.
+  // A file that can be read only once belongs to fio: standard input, a socket.
   if (stat(path, &status) || !S_ISREG(status.st_mode))
     return NULL;
   FILE *log = fopen(path, "re");
@@ -76,7 +76,7 @@ const char *nvmepf_device_in_logs(const struct thread_data *td) {
   char *rest = names, *device = NULL;
   const char *name;
 
-  // Where all is redirected, what the log names does not matter.
+  // If everything is redirected, the names in the log do not matter.
   while (!device && !td->o.replay_redirect && (name = strsep(&rest, ":")))
     device = device_of_log(name);
   free(names);

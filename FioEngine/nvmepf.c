@@ -28,7 +28,7 @@
 
 #define HOST_LIBRARY "libnvmepf-host.so"
 
-// How long to wait at a time before looking whether fio was told to stop.
+// Interval at which a wait checks whether fio was stopped.
 static const uint64_t patience_ns = 1000000000;
 
 #define HOST_FUNCTIONS(each)   \
@@ -56,7 +56,7 @@ static struct {
 #undef DECLARE
 } library;
 
-// A part of the namespace that stands for one file of fio's jobs.
+// The region of the namespace for one file of fio's jobs.
 struct region {
   const char *file_name;
   uint64_t wanted;  // the size that a job names, 0 for none
@@ -64,7 +64,7 @@ struct region {
   uint64_t size;
 };
 
-// The controller that all jobs share, and how their files share its namespace.
+// The controller shared by all jobs, and the layout of their files in its namespace.
 static struct {
   pthread_mutex_t lock;
   nvmepf_host *controller;
@@ -93,14 +93,14 @@ static struct fio_option options[] = {
   {.name = NULL},
 };
 
-// One io_u on its way through the controller: the tag of its commands, and what fio's io_u holds as engine_data.
+// An io_u in flight: the tag of its commands, and fio's engine_data for it.
 struct request {
   struct io_u *io_u;
   uint32_t commands;  // not completed yet
   uint16_t status;    // the first that was not success
 };
 
-// A job's thread: what its td->io_ops_data points to.
+// A job's thread, in td->io_ops_data.
 struct job {
   nvmepf_host *controller;
   uint32_t max_transfer;
@@ -118,7 +118,7 @@ struct job {
   uint64_t stopped_ns; // when it first waited after the stop; 0 before
 };
 
-// fio's own log may be the file that a script parses; what nvmepf has to say goes to standard error.
+// A script may parse fio's own log, so nvmepf's messages go to standard error.
 void nvmepf_note(const char *format, ...) {
   char line[1024];
   va_list arguments;
@@ -136,7 +136,7 @@ static int load_library(void) {
   if (library.host_abi)
     return 0;
 
-  // The engine may be loaded by a link; the library lies beside the file.
+  // The engine may be loaded through a link; the library is beside the file.
   if (!dladdr(&library, &engine) || !realpath(engine.dli_fname, real)) {
     log_err("nvmepf: cannot find the folder of the engine: %s\n", strerror(errno));
     return 1;
@@ -171,7 +171,7 @@ static int load_library(void) {
   return 0;
 }
 
-// Says once what fio waits for, since the endpoint serves one host at a time.
+// Reports once what fio waits for, since the endpoint serves one host at a time.
 static void *note_long_wait(void *opened) {
   struct timespec end;
   int result;
@@ -257,7 +257,7 @@ static bool is_ours(const struct thread_data *td) {
   return td->io_ops && td->io_ops->setup == ioengine.setup;
 }
 
-// How far into the file the job reaches; 0 where it takes what there is.
+// How far into the file the job reaches; 0 if it uses the existing size.
 static uint64_t reach(const struct thread_data *td) {
   const struct thread_options *o = &td->o;
   const uint64_t size = o->file_size_high ? o->file_size_high : o->nr_files ? o->size / o->nr_files : o->size;
@@ -265,7 +265,7 @@ static uint64_t reach(const struct thread_data *td) {
   return size ? size + o->start_offset + (uint64_t)td->subjob_number * o->offset_increment : 0;
 }
 
-// Every file of every job, once, in the order of their names. Caller holds the lock.
+// Every file of every job, once, in the order of their names. The caller holds the lock.
 static int collect_files(void) {
   struct thread_data *td;
   struct fio_file *file;
@@ -307,8 +307,8 @@ static bool any_job_verifies(void) {
   return false;
 }
 
-// Give every file a part of the namespace: equal ones, or, where these are too small for what the jobs ask, as much as
-// each asks and the rest to those that ask for nothing. False when there is not enough for all.
+// Gives every file a region of the namespace: equal ones or, if these are too small for the jobs, as much as each
+// requests and the rest to those that request nothing. False if there is not enough for all.
 static bool divide_namespace(uint64_t total) {
   const uint64_t unit = max((uint64_t)library.host_block_size(shared.controller), (uint64_t)4096);
   const size_t count = shared.region_count;
@@ -340,7 +340,7 @@ static bool divide_namespace(uint64_t total) {
   return true;
 }
 
-// One line that names the first few files, as `describe` has them.
+// One line that names the first few files, formatted by `describe`.
 static void note_files(const char *lead, const char *tail, bool (*describe)(const struct region *, char *, size_t)) {
   enum { SHOWN = 4 };
   char list[700] = "", one[160];
@@ -373,8 +373,8 @@ static bool describe_existing(const struct region *region, char *text, size_t si
   return stat(region->file_name, &status) == 0 && !S_ISDIR(status.st_mode);
 }
 
-// Where each file lies in the namespace. One file has all of it; so has each of many that do not fit beside each other,
-// as long as nobody reads back what was written. Caller holds the lock.
+// Prints the region of each file. A single file gets the whole namespace; so does each of many that do not fit
+// together, as long as no job reads back what was written. The caller holds the lock.
 static int place_files(void) {
   const uint64_t total = library.host_size(shared.controller);
 
@@ -413,7 +413,7 @@ static int engine_get_file_size(struct thread_data *td, struct fio_file *file) {
   pthread_mutex_lock(&shared.lock);
   if (shared.region_count)
     region = bsearch(&key, shared.regions, shared.region_count, sizeof(key), by_name);
-  // A file that only a replayed log names is not known beforehand.
+  // A file named only by a replayed log is not known in advance.
   FILE_SET_ENG_DATA(file, (void *)(uintptr_t)(region ? region->base : 0));
   file->filetype = FIO_TYPE_BLOCK;
   file->real_file_size = region ? region->size : library.host_size(job->controller);
@@ -422,24 +422,24 @@ static int engine_get_file_size(struct thread_data *td, struct fio_file *file) {
   return 0;
 }
 
-// fio waits for what exec_prerun and exec_postrun start, and a fio among them for the endpoint.
+// fio waits for the commands of exec_prerun and exec_postrun, and a fio among them waits for the endpoint.
 static void note_inner_fio(const struct thread_data *td) {
   static atomic_bool told;
   const char *commands[] = {td->o.exec_prerun, td->o.exec_postrun};
 
   for (size_t i = 0; i < 2; i++) {
     if (commands[i] && strstr(commands[i], "fio") && !atomic_exchange(&told, true))
-      nvmepf_note("%s: a fio that exec_prerun or exec_postrun starts waits for ever, because this fio uses the endpoint "
+      nvmepf_note("%s: a fio that exec_prerun or exec_postrun starts blocks for ever, because this fio uses the endpoint "
                   "until it ends", td->o.name);
   }
 }
 
-// Options that have no effect on the endpoint, but that fio would fail or differ for.
+// Options without effect on the endpoint that would make fio fail or behave differently.
 static void settle_options(struct thread_data *td) {
   static atomic_bool told_of_offload, told_of_memory;
   struct thread_options *o = &td->o;
 
-  // Threads of one process can share the controller. A job that is set up in its own process is one already.
+  // Threads of one process can share the controller. A job set up in its own process is separate already.
   if (o->create_serialize)
     o->use_thread = 1;
   if (o->io_submit_mode == IO_MODE_OFFLOAD) {
@@ -458,15 +458,15 @@ static void settle_options(struct thread_data *td) {
   note_inner_fio(td);
 }
 
-// Whether the job will compare what it reads with what was written. A job that only writes reads for do_verify; verify=null
-// does everything but compare.
+// Whether the job will compare what it reads with what was written. A job that only writes reads for do_verify;
+// verify=null does everything except compare.
 static bool compares(const struct thread_data *td) {
   const struct thread_options *o = &td->o;
 
   return o->verify != VERIFY_NONE && o->verify != VERIFY_NULL && (td_read(td) || o->do_verify);
 }
 
-// The server says in the environment when the namespace keeps no data.
+// The server sets this environment variable if the namespace stores no data.
 static bool refuses_verify(const struct thread_data *td) {
   static atomic_bool told;
   const char *keeps = getenv("NVMEPF_KEEPS_DATA");
@@ -478,8 +478,8 @@ static bool refuses_verify(const struct thread_data *td) {
   return true;
 }
 
-// What setup and init both need, because create_serialize decides which of them comes first. Refusals come before the
-// controller is opened, so that the previous trace stays.
+// Checks shared by setup and init, because create_serialize decides which comes first. They precede opening the
+// controller, so that a refusal keeps the previous trace.
 static int begin(struct thread_data *td) {
   if (td->io_ops_data)
     return 0;
@@ -509,7 +509,7 @@ static int engine_setup(struct thread_data *td) {
   return 0;
 }
 
-// Whether the namespace can do what the job asks for.
+// Whether the namespace supports what the job requests.
 static int check_options(const struct thread_data *td, const struct job *job) {
   const uint32_t block_size = library.host_block_size(job->controller);
 
@@ -526,8 +526,9 @@ static int check_options(const struct thread_data *td, const struct job *job) {
   return 0;
 }
 
-// The queue must have room for every command of iodepth I/Os of the largest block size; where the controller has no such
-// queue, iodepth gives way. So the queue is never full, and fio's path for a full one, which upsets verify, is not taken.
+// The queue must have room for every command of iodepth I/Os of the largest block size; if the controller has no such
+// queue, iodepth is reduced. So the queue is never full, and fio's path for a full one, which breaks verify, is not
+// used.
 static int choose_depth(struct thread_data *td, const struct job *job, uint32_t *depth) {
   const uint64_t capacity = library.host_max_queue_entries(job->controller) - 1;
   const uint64_t largest = max(td->o.max_bs[DDIR_READ], td->o.max_bs[DDIR_WRITE]);
@@ -626,7 +627,7 @@ static void engine_iomem_free(struct thread_data *td) {
 
   if (!job || !td->orig_buffer)
     return;
-  // After a failure commands may be outstanding still: the device lets go of the buffers with the queue.
+  // After a failure commands may still be outstanding: the device releases the buffers with the queue.
   close_queue(job);
   library.host_free(job->controller, td->orig_buffer, job->buffer_size);
   td->orig_buffer = NULL;
@@ -651,7 +652,7 @@ static int engine_open_file(struct thread_data *td fio_unused, struct fio_file *
 
 static int engine_close_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
 
-// unlink=1 is about a file that fio made; a file of that name that exists here is none of them.
+// unlink=1 concerns files created by fio; an existing file with that name is none of them.
 static int engine_unlink_file(struct thread_data *td fio_unused, struct fio_file *file fio_unused) { return 0; }
 
 static int engine_get_zoned_model(struct thread_data *td fio_unused, struct fio_file *file fio_unused,
@@ -680,7 +681,7 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
     operation = NVMEPF_WRITE;
   } else if (io_u->ddir == DDIR_TRIM) {
     operation = NVMEPF_TRIM;
-    // It transfers a range, not what lies in it: only the width of the length limits it.
+    // It transfers a range, not its content: only the width of the length limits it.
     limit = UINT32_MAX - UINT32_MAX % job->max_transfer;
   } else if (ddir_sync(io_u->ddir)) {
     operation = NVMEPF_FLUSH;
@@ -696,7 +697,7 @@ static enum fio_q_status engine_queue(struct thread_data *td, struct io_u *io_u)
     const int result = library.queue_submit(job->queue, operation, offset, buffer, length, request);
 
     if (result) {
-      // What was submitted before this command runs to its end; the io_u completes with it, as an error.
+      // Commands submitted before this one complete; the io_u completes with them, as an error.
       io_u->error = -result;
       break;
     }
@@ -719,8 +720,8 @@ static int engine_commit(struct thread_data *td) {
   if (!job->submitted_count)
     return 0;
 
-  // The time is read before the doorbell, so that the completion latency holds all of the device's time, and recorded
-  // after it, while the device works.
+  // The time is read before the doorbell, so that the completion latency includes all of the device's time, and
+  // recorded after it, while the device works.
   const bool timed = fio_fill_issue_time(td);
   if (timed)
     fio_gettime(&now, NULL);
@@ -739,7 +740,7 @@ static int engine_commit(struct thread_data *td) {
   return 0;
 }
 
-// A job's first failure is told in words, since fio knows only an errno; many would bury it.
+// A job's first failure is printed in words, since fio knows only an errno; further ones would bury it.
 static bool is_first_failure(struct job *job) {
   const bool first = !job->reported_failure;
   job->reported_failure = true;
@@ -771,7 +772,7 @@ static int give_up_late(const struct thread_data *td, struct job *job) {
   return give_up(td, job, reason, -ETIMEDOUT);
 }
 
-// How long what is under way may take after fio was told to stop.
+// How long commands in flight may take after fio was stopped.
 static const uint64_t stop_grace_ns = 5000000000;
 
 static uint64_t monotonic_ns(void) {
@@ -781,7 +782,7 @@ static uint64_t monotonic_ns(void) {
   return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
-// fio was told to stop and a command is still under way: say so, and leave it when the grace is over.
+// fio was stopped and a command is still in flight: report it, and abandon it when the grace period is over.
 static int leave_late(const struct thread_data *td, struct job *job) {
   char commands[512] = "";
   char reason[600];
@@ -810,7 +811,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
     if (count == -ETIMEDOUT)
       return give_up_late(td, job);
     if (count < 0)
-      return give_up(td, job, "the device is gone", count);
+      return give_up(td, job, "the device has disconnected", count);
 
     for (int i = 0; i < count; i++) {
       struct request *request = job->completions[i].tag;
@@ -824,7 +825,7 @@ static int engine_getevents(struct thread_data *td, unsigned int min, unsigned i
       job->completed[completed++] = request->io_u;
     }
 
-    // Without a timeout fio waits for as long as it takes.
+    // Without a timeout fio waits as long as necessary.
     if (count == 0 && timeout)
       break;
     if (count == 0 && completed < min && td->terminate) {

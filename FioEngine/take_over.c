@@ -91,7 +91,7 @@ static void take_over_engines(void) {
   }
 }
 
-// What a job that names this engine gets. A name that fio does not know leads nowhere, since fio would look for a library.
+// The engine for a job that names this one. An unknown name gets none, since fio would look for a library.
 static char *replacement(const char *name) {
   name += strspn(name, " \t");
   const char *extension = strrchr(name, '.');
@@ -101,7 +101,7 @@ static char *replacement(const char *name) {
     return strdup(ioengine.name);
   if (is_in(kept, name) || !strncmp(name, PREFIX, strlen(PREFIX)))
     return strdup(name);
-  // fio's other names for the same.
+  // fio's other names for the same engine.
   if (!strncmp(name, "linuxaio", 8) || !strncmp(name, "aio", 3))
     name = "libaio";
   return prefixed(name);
@@ -110,7 +110,8 @@ static char *replacement(const char *name) {
 static int store_engine(void *data, const char *name) {
   struct thread_options *o = data;
 
-  // Jobs on the controller must be threads of one process; the others stay what they are, since fio's engine exec fails as one.
+  // Jobs on the controller must be threads of one process; the others stay processes, since fio's engine exec fails as
+  // a thread.
   if (!fio_option_is_set(o, use_thread))
     o->use_thread = !is_in(kept, name + strspn(name, " \t"));
   free(o->ioengine);
@@ -130,7 +131,7 @@ static void change_options(void) {
   thread->no_warn_def = 1;
 }
 
-// Jobs of another machine's fio would run on its own engines. fio takes every unique abbreviation.
+// Jobs of a fio on another machine would use its own engines. fio accepts every unique abbreviation.
 static void refuse_client(int count, char **words) {
   for (int i = 1; i < count; i++) {
     const char *name = words[i];
@@ -142,7 +143,7 @@ static void refuse_client(int count, char **words) {
   }
 }
 
-// Programs that fio starts are none of fio.
+// Programs that fio starts are not fio.
 static void remove_from_preload(void) {
   const char *list = getenv("LD_PRELOAD");
   const char *rest = list ? strchr(list, ':') : NULL;

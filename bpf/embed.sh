@@ -1,6 +1,6 @@
 #!/bin/sh
-# embed.sh GENERATOR SOURCE OBJECT SWIFT - have GENERATOR (event-generator) make events.h beside OBJECT, compile a BPF program with
-# it, and write the object into a Swift source, as base64.
+# embed.sh GENERATOR SOURCE OBJECT SWIFT - run GENERATOR (event-generator) to create events.h beside OBJECT, compile a BPF
+# program with it, and write the object into a Swift source as base64.
 set -e
 headers=$(dirname "$3")
 "$1" c "$headers/events.h"
@@ -8,7 +8,7 @@ headers=$(dirname "$3")
 clang=$(dirname "$(readlink -f "$(command -v swift)")")/clang
 [ -x "$clang" ] || clang=clang
 "$clang" --target=bpf -mcpu=v3 -O2 -g -Wall -Wextra -Werror -I "$headers" -c "$2" -o "$3"
-# The kernel needs the BTF, nobody the DWARF.
+# The kernel needs the BTF; nothing needs the DWARF.
 strip=$(dirname "$clang")/llvm-objcopy
 [ ! -x "$strip" ] || "$strip" --strip-debug "$3"
 {

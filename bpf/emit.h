@@ -1,30 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* How an event is emitted, and what is remembered between two probes. events.h, made from the event table, has the kinds. */
+/* Emits events, and keeps state between probes. events.h, generated from the event table, declares the kinds. */
 #include "events.h"
 
 /* Set before loading. */
 const volatile u32 only_qid = ~0u;
-/* Work functions, as work_struct.func has them; 0 where unknown. */
+/* Work functions, as in work_struct.func; 0 if unknown. */
 const volatile u64 exec_iod_work = 0;
 const volatile u64 cq_work = 0;
 
-/* Set when every probe is attached and the recording has begun: earlier events would be half of what happened. */
+/* Set when every probe is attached and the recording has begun: earlier events would be incomplete. */
 volatile u32 recording;
 
 enum role { TARGET = 0, HOST = 1 };
 
-/* Values of the kernel's enums, which its interface has fixed. */
+/* Values of the kernel's enums, fixed by its ABI. */
 #define DMA_TO_DEVICE 1
 #define DMA_FROM_DEVICE 2
 
-/* A controller in the programs: its identifier, and in bits 23:16 which of those that have had it. */
+/* A controller in the programs: its identifier, and in bits 23:16 its generation. */
 #define NO_CONTROLLER 0xffff
 #define LIST_MAX 4096
 
 /* As Sources/Events/ProbeRecord.swift reads it. */
 struct event {
 	u64 time;	/* CLOCK_MONOTONIC, ns */
-	u64 lost;	/* events that this CPU had no room for, ever */
+	u64 lost;	/* events that this CPU has lost so far */
 	u64 a;
 	u64 b;
 	u16 qid;
@@ -68,7 +68,7 @@ struct ring {
 	__uint(max_entries, 4096);
 };
 
-/* By CPU; sized and filled by whoever loads this. */
+/* By CPU; sized and filled by the loader. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
@@ -83,16 +83,16 @@ struct {
 	__type(value, u64);
 } lost SEC(".maps");
 
-/* What a thread of the driver is at. */
+/* The current activity of a driver thread. */
 struct task {
 	u64 iod;	/* in exec_iod_work */
 	u64 cq;		/* in cq_work */
 	u64 ctrl;	/* in poll_cc_work */
-	u64 failed;	/* the descriptor whose entry could not be fetched */
+	u64 failed;	/* the descriptor whose fetch failed */
 	u32 controller;
 	u16 qid;
 	u16 cid;
-	/* the transfer, window or queue function that it has entered */
+	/* the transfer, window or queue function that it runs */
 	u64 begin;
 	u64 buf;
 	u64 address;
@@ -127,7 +127,7 @@ struct {
 	__type(value, u64);
 } queued SEC(".maps");
 
-/* Registers as they were last seen, by controller: CSTS as the host reads it and as the driver means it. */
+/* Last register values, by controller: CSTS as the host reads it and as the driver will write it. */
 struct registers {
 	u32 cc;
 	u32 csts;
@@ -142,14 +142,14 @@ struct {
 	__type(value, struct registers);
 } registers SEC(".maps");
 
-/* What a controller is called, by role << 16 | its number here; numbers are used again by others. As Probes.swift reads it. */
+/* Names of controllers, by role << 16 | number; numbers are reused. Read by Probes.swift. */
 struct name {
 	char nqn[224];
 	u16 cntlid;
 	u8 generation;
 	u8 padding[5];
-	u64 ctrl;	/* whose name it is */
-	u64 subsys;	/* 0 until it is known */
+	u64 ctrl;	/* the owner of the name */
+	u64 subsys;	/* 0 until known */
 };
 
 struct {
@@ -218,7 +218,7 @@ static __always_inline bool wanted(u16 qid)
 	return only_qid == ~0u || only_qid == qid;
 }
 
-/* An event without further bytes, of whatever queue. */
+/* An event without further bytes, for any queue. */
 static __always_inline int emit_any(u8 role, u32 controller, struct fields f)
 {
 	struct event *e = reserve(sizeof(*e));

@@ -6,7 +6,7 @@ static __always_inline struct nvme_request *host_request(struct request *rq)
 	return (void *)rq + bpf_core_type_size(struct request);
 }
 
-/* The instance, which is all the name that a controller of the host has until it has told who it is. */
+/* The instance, which identifies a host's controller until its NQN is known. */
 static __always_inline u32 host_controller(struct nvme_ctrl *ctrl)
 {
 	u16 id = BPF_CORE_READ(ctrl, instance);
@@ -62,7 +62,7 @@ int tp_nvme_setup_cmd(u64 *ctx)
 	return host_entry(controller, qid, *(u16 *)(sqe + 2), (void *)ctx[1]);
 }
 
-/* A completion has been found: how far the target has come with the queue, and how far the host. */
+/* A completion was found: the positions of target and host in the queue. */
 SEC("raw_tracepoint/nvme_sq")
 int tp_nvme_sq(u64 *ctx)
 {
@@ -100,7 +100,7 @@ static __always_inline struct nvme_ctrl *host_device(struct nvme_queue *queue)
 	return (void *)BPF_CORE_READ(queue, dev) + bpf_core_field_offset(struct nvme_dev, ctrl);
 }
 
-/* Was the doorbell written with this command? The driver remembers the tail that it last wrote. */
+/* Whether the doorbell was written with this command. The driver keeps the tail that it last wrote. */
 static __always_inline int doorbell_written(struct blk_mq_hw_ctx *hctx)
 {
 	struct nvme_queue *queue = BPF_CORE_READ(hctx, driver_data);
@@ -130,7 +130,7 @@ ON_ENTRY(nvme_irq, host_interrupt((void *)ctx[1]))
 
 #define BLOCK_OPERATION_SHIFT 2
 
-/* Its device is named by major and minor number, where the kernel still tells. */
+/* Its device's major and minor number, if the kernel still provides them. */
 static __always_inline int block_request(struct request *rq, u8 flags, u32 length, u32 error)
 {
 	struct gendisk *disk = 0;

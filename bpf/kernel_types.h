@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The few kernel types that the probes look into, each with the few fields
- * that they read. Offsets are the running kernel's: libbpf relocates every
+ * The kernel types that the probes read, each with only the fields that
+ * they read. Offsets are the running kernel's: libbpf relocates every
  * access by BTF (CO-RE), so neither order nor completeness matters here.
  */
 #ifndef NVMEPF_KERNEL_TYPES_H
@@ -38,7 +38,7 @@ typedef __u64 u64;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* Arguments of a kprobe, where fentry is not to be had. */
+/* Arguments of a kprobe, where fentry is unavailable. */
 struct pt_regs___x86 {
 	unsigned long di, si, dx, cx, r8, r9, ax;
 };

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * What the kernel's NVMe target and host do to commands, as events of nvmepf's
- * traces: one ring buffer a CPU, each event complete in itself.
+ * Records the actions of the kernel's NVMe target and host on commands as events
+ * of nvmepf's traces: one ring buffer per CPU, each event self-contained.
  *
- * Each probe exists for fentry/fexit and for kprobe/kretprobe; whoever loads
- * this takes the one that the kernel has, or none (Sources/Probe). A body
- * trusts nothing that it reads but the arguments: kernel memory is read with
- * bpf_probe_read_kernel(), which fails where it must.
+ * Each probe exists for fentry/fexit and for kprobe/kretprobe; the loader
+ * (Sources/Probe) uses what the kernel supports, if anything. Probe bodies
+ * trust only their arguments: they read kernel memory with
+ * bpf_probe_read_kernel(), which fails on invalid addresses.
  */
 #include "kernel_types.h"
 #include <bpf/bpf_helpers.h>
@@ -19,7 +19,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* For measuring what an event costs and how many the rings take: a run of it emits a thousand. */
+/* Measures the cost of an event and the capacity of the rings: each run emits a thousand events. */
 
 SEC("syscall")
 int measure(void *ctx __attribute__((unused)))

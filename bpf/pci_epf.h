@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* nvmet-pci-epf, and the PCI endpoint core as far as that uses it. */
+/* nvmet-pci-epf, and the parts of the PCI endpoint core that it uses. */
 
 /* ------------------------------------------------------------------ */
 /* Commands                                                            */
@@ -36,8 +36,8 @@ ON_ENTRY(nvmet_pci_epf_exec_iod_work, work_begins(ctx[0]))
 ON_END(nvmet_pci_epf_exec_iod_work, work_ends())
 
 /*
- * Data is moved by the descriptor's own segments, a list by one on the stack. Where that cannot be told, nothing is a
- * list: what it holds would be kept.
+ * Data uses the descriptor's own segments, a list uses one on the stack. If the two cannot be distinguished, nothing
+ * counts as a list, since the content of lists is recorded.
  */
 static __always_inline bool is_list(struct nvmet_pci_epf_iod *iod, u64 segment)
 {
@@ -63,7 +63,7 @@ static __always_inline int transfer_begins(struct nvmet_pci_epf_segment *segment
 	if (t->iod) {
 		t->is_list = direction == DMA_FROM_DEVICE && is_list((void *)t->iod, (u64)segment);
 	} else {
-		/* Of an entry, whose queue is known before it is there. */
+		/* A fetch: the queue is known before the entry arrives. */
 		id = identify((void *)(t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd)));
 		t->qid = id.qid;
 		t->cid = 0;
@@ -73,7 +73,7 @@ static __always_inline int transfer_begins(struct nvmet_pci_epf_segment *segment
 	return 0;
 }
 
-/* The transfer was of a submission queue entry into its descriptor, or of what a worker does that is not known. */
+/* The transfer fetched a submission queue entry into its descriptor, or belongs to an unknown activity of a worker. */
 static __always_inline int fetched(struct task *t, bool failed, bool window)
 {
 	u64 address = t->buf - bpf_core_field_offset(struct nvmet_pci_epf_iod, cmd);
@@ -101,7 +101,7 @@ static __always_inline int fetched(struct task *t, bool failed, bool window)
 	return 0;
 }
 
-/* The transfer was of a PRP list or an SGL segment. */
+/* The transfer fetched a PRP list or an SGL segment. */
 static __always_inline int list_read(struct task *t, bool failed, bool window)
 {
 	u8 flags = READ_BYTES | (failed ? READ_FAILED : 0) | (window ? READ_WINDOW : 0);
@@ -219,7 +219,7 @@ static __always_inline int completion_work_ends(void)
 ON_ENTRY(nvmet_pci_epf_cq_work, completion_work_begins(ctx[0]))
 ON_END(nvmet_pci_epf_cq_work, completion_work_ends())
 
-/* Freed in cq_work a descriptor has been completed; elsewhere it was dropped. */
+/* A descriptor freed in cq_work was completed; elsewhere it was dropped. */
 static __always_inline int freed(struct nvmet_pci_epf_iod *iod)
 {
 	struct identity id = identify(iod);
@@ -360,7 +360,7 @@ ON_ENTRY(nvmet_pci_epf_delete_cq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0, tru
 ON_RETURN(nvmet_pci_epf_delete_cq, 2, queue_ends(result, QUEUE_COMPLETION_QUEUE | QUEUE_DELETED))
 ON_ENTRY(nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[4], ctx[5], ctx[2], false))
 ON_RETURN(nvmet_pci_epf_create_sq, 6, queue_ends(result, 0))
-/* Without the completion queue, which was that of the same number. */
+/* Without the completion queue, which has the same number. */
 ON_ENTRY_AS(nvmet_pci_epf_create_sq_5, nvmet_pci_epf_create_sq, queue_begins(ctx[0], ctx[1], ctx[3], ctx[4], ctx[1], false))
 ON_RETURN_AS(nvmet_pci_epf_create_sq_5, nvmet_pci_epf_create_sq, 5, queue_ends(result, 0))
 ON_ENTRY(nvmet_pci_epf_delete_sq, queue_begins(ctx[0], ctx[1], 0xffff, 0, 0, false))
@@ -372,7 +372,7 @@ static __always_inline void register_is(u32 controller, u32 offset, u8 width, u6
 		.width = width, .offset = offset, .value = value }));
 }
 
-/* Before the driver looks at CC: has the host changed it? */
+/* Before the driver polls CC: whether the host has changed it. */
 static __always_inline int configuration_polled(u64 work)
 {
 	struct nvmet_pci_epf_ctrl *ctrl = (void *)(work - bpf_core_field_offset(struct nvmet_pci_epf_ctrl, poll_cc));
@@ -388,7 +388,7 @@ static __always_inline int configuration_polled(u64 work)
 		t->ctrl = key;
 		t->controller = id;
 	}
-	/* What is known was told. */
+	/* The current value was already emitted. */
 	if (!recording || bpf_probe_read_kernel(&now.cc, 4, bar + 0x14) || (known && known->cc == now.cc))
 		return 0;
 	if (now.cc & 1 && !(known && known->cc & 1)) {
@@ -406,7 +406,7 @@ static __always_inline int configuration_polled(u64 work)
 	return 0;
 }
 
-/* After the driver has done something: what does CSTS say, to the host and to itself? */
+/* After an action of the driver: CSTS as the host reads it and as the driver will write it. */
 static __always_inline int status_looked_at(void)
 {
 	struct task *t = task();

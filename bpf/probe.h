@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the probes share: whose work a thread is at, and how each is made for fentry and kprobe. */
+/* Shared by the probes: the owner of a thread's current work, and macros for fentry and kprobe programs. */
 
 static __always_inline struct task *task(void)
 {
@@ -27,8 +27,8 @@ static __always_inline void task_end(void)
 }
 
 /*
- * Remember the name of a controller that has a number now. Whoever reads the events finds by the generation that it is
- * another's; a host's driver that has learnt whom it drives is the same as before.
+ * Store the name of the controller that now has a number. A new generation tells readers that it is another controller;
+ * a host's driver that has learnt its controller's name keeps its generation.
  */
 static __noinline u32 rename(u32 key, u16 cntlid, u64 ctrl, u64 subsys, u64 nqn)
 {
@@ -43,7 +43,7 @@ static __noinline u32 rename(u32 key, u16 cntlid, u64 ctrl, u64 subsys, u64 nqn)
 	return n.generation;
 }
 
-/* Is what is known of a number still so? */
+/* Whether the stored name of a number is still valid. */
 static __always_inline bool is_known(struct name *name, void *ctrl, void *subsys)
 {
 	return name && name->ctrl == (u64)ctrl && name->subsys == (u64)subsys;
@@ -105,13 +105,13 @@ static __always_inline u32 queued_span(u64 work)
 /* ------------------------------------------------------------------ */
 /* Every probe twice                                                   */
 
-/* Read with a helper, for a relocated access to the context itself is one that older verifiers refuse. */
+/* Read with a helper, since older verifiers refuse a relocated access to the context. */
 #define ARGUMENT(ctx, x86, arm)                                                  \
 	(bpf_core_field_exists(((struct pt_regs___x86 *)0)->di)                  \
 		 ? (u64)BPF_CORE_READ((struct pt_regs___x86 *)ctx, x86)          \
 		 : (u64)BPF_CORE_READ((struct pt_regs___arm64 *)ctx, regs[arm]))
 
-/* On entry, with the first six arguments. A function that kernels declare otherwise has programs under another name. */
+/* On entry, with the first six arguments. A function that kernels declare differently has programs with other names. */
 #define ON_ENTRY(function, BODY) ON_ENTRY_AS(function, function, BODY)
 #define ON_ENTRY_AS(program, function, BODY)                                     \
 	SEC("fentry/" #function)                                                 \
@@ -125,7 +125,7 @@ static __always_inline u32 queued_span(u64 work)
 		return BODY;                                                     \
 	}
 
-/* On return from a function of so many arguments, with what it returns. */
+/* On return from a function with this many arguments, with its return value. */
 #define ON_RETURN(function, arguments, BODY) ON_RETURN_AS(function, function, arguments, BODY)
 #define ON_RETURN_AS(program, function, arguments, BODY)                         \
 	SEC("fexit/" #function)                                                  \
@@ -141,7 +141,7 @@ static __always_inline u32 queued_span(u64 work)
 		return BODY;                                                     \
 	}
 
-/* A function that returns nothing has no value behind its arguments. */
+/* A void function has no value after its arguments. */
 #define ON_END(function, BODY)                                                   \
 	SEC("fexit/" #function)                                                  \
 	int exit_##function(u64 *ctx __attribute__((unused))) { return BODY; }                           \

@@ -1,6 +1,6 @@
 #!/bin/bash
-# mutants.sh [SEEDS] - plant faults in the engine, one at a time, and see whether the simulation finds each within as many
-# seeds (200), by its own checks. Exit status 1 if one is not found, traps or hangs.
+# mutants.sh [SEEDS] - plant faults in the engine, one at a time, and check that the simulation's own checks find each within
+# this many seeds (default 200). Exit status 1 if one is not found, traps or hangs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seeds=${1:-200}
@@ -16,7 +16,7 @@ row() { printf '%-28s %s\n' "$mutant" "$1"; }
 miss() { row "$1"; missed=1; }
 
 "$nvmepf" simulate --seed 1 --seeds "$seeds" --commands 2000 >/dev/null || {
-  echo "mutants.sh: a seed fails without a mutant; mend that first" >&2
+  echo "mutants.sh: a seed fails without a mutant; fix that first" >&2
   exit 2
 }
 printf '%-28s %s\n' mutant 'found'

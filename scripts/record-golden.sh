@@ -1,7 +1,7 @@
 #!/bin/bash
 # record-golden.sh [NAME...]
 #
-# Records the golden traces anew: all, or those named. After `make build`.
+# Records the golden traces again: all, or those named. Run `make build` first.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -gt 0 ] || set -- qd1-read qd32-mixed bring-up errors two-queues sgl commands coalescing reset-in-flight namespaces

@@ -1,8 +1,8 @@
 #!/bin/bash
 # setup.sh
 #
-# Checks that nvmepf can be built here. Installs the Debian packages that are missing; the Swift toolchain is yours to
-# install. Changes nothing when everything is there.
+# Checks that nvmepf can be built here, and installs missing Debian packages. Does not install the Swift toolchain.
+# Changes nothing if nothing is missing.
 set -euo pipefail
 
 swift_needed=6.2
@@ -42,7 +42,7 @@ find_swift() {
   command -v swift >/dev/null || fail "swift is not on PATH; nvmepf needs Swift $swift_needed or later: $where_swift"
 }
 
-# Behind the packages: in a fresh Debian, Swift lacks libraries of theirs.
+# After the packages: in a fresh Debian, Swift lacks some of their libraries.
 check_swift() {
   local said status=0 version
   said=$(swift --version 2>&1) || status=$?

@@ -1,17 +1,17 @@
 #!/bin/bash
-# static.sh OUTPUT [PROGRAM] - build nvmepf, or another program of the package, so that it runs on a machine with no Swift
-# and none of its libraries: of shared libraries it needs only the C and C++ ones that every Linux has.
+# static.sh OUTPUT [PROGRAM] - build nvmepf, or another program of the package, for machines without Swift and its
+# libraries: it needs only the shared C and C++ libraries that every Linux has.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 output=${1:?usage: static.sh OUTPUT [PROGRAM]}
 program=${2:-nvmepf}
 
-# A folder with the archives alone, where the linker looks first: it prefers a shared library only where it finds both.
+# A directory with only the archives, searched first: the linker prefers a shared library only if it finds both.
 archives=$PWD/.build/archives
 mkdir -p "$archives"
 for library in bpf elf z zstd uring; do
   archive=$(gcc -print-file-name="lib$library.a")
-  [ -f "$archive" ] || { echo "static.sh: there is no lib$library.a: make setup" >&2; exit 1; }
+  [ -f "$archive" ] || { echo "static.sh: lib$library.a is missing: run make setup" >&2; exit 1; }
   ln -sf "$archive" "$archives/"
 done
 for library in bpf zstd; do
@@ -19,7 +19,7 @@ for library in bpf zstd; do
     >"$archives/lib$library.pc"
 done
 
-# The version of nvmepf in .build that others use stays linked as it was.
+# Do not relink the nvmepf in .build that others use.
 PKG_CONFIG_PATH=$archives swift build -c release --scratch-path .build-static --product "$program" --static-swift-stdlib \
   -Xlinker -lelf -Xlinker -lz
 mkdir -p "$(dirname "$output")"

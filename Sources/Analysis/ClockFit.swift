@@ -1,51 +1,51 @@
-/// From one machine's clock to another's: a line through what must have come before what.
+/// Maps one machine's clock to another's: a line derived from what must precede what.
 ///
-/// A command is submitted by the host before the target fetches it, and completed by the host after the target began to
-/// post its completion. Each is a bound for the difference of the clocks at its time; the line runs in the middle of
-/// what they leave open.
+/// A host submits a command before the target fetches it, and completes it after the target began to post its
+/// completion. Each is a bound on the difference of the clocks at its time; the line lies in the middle of the range
+/// that they leave open.
 public struct ClockFit: Sendable {
-  /// Add to the host's time 0, in nanoseconds, to have the target's.
+  /// Nanoseconds to add to the host's time 0 to get the target's time.
   public let offsetNs: Double
-  /// How much faster the target's clock runs, in parts.
+  /// Relative speed of the target's clock, minus 1.
   public let drift: Double
-  /// No line that the bounds allow is further away from this one, anywhere between the first command and the last,
+  /// Largest distance from this line to any other line within the bounds, between the first command and the last,
   /// nanoseconds.
   public let boundNs: Double
   public let commands: Int
-  /// Bounds that contradicted all others and were left out.
+  /// Number of bounds that contradicted all others and were left out.
   public let outliers: Int
 
-  /// The difference of the clocks (target less host) at a time of the host, at most or at least.
+  /// An upper or lower bound on the difference of the clocks (target minus host) at a time of the host.
   struct Bound {
     let time: Double
     let difference: Double
   }
 
-  /// What the commands say.
+  /// The bounds that the commands give.
   struct Bounds {
     var upper: [Bound] = []
     var lower: [Bound] = []
   }
 
-  /// Clocks of computers differ by less, in parts.
+  /// Largest relative speed difference between clocks of computers.
   private static let driftMax = 1e-3
   private static let outliersMax = 64
-  /// Either clock's times are whole nanoseconds, rounded down.
+  /// Both clocks round times down to whole nanoseconds.
   private static let roundingNs = 2.0
 
-  /// The time of the target when it was `time` at the host.
+  /// The target's time at the host's `time`.
   public func targetTime(_ time: UInt64) -> UInt64 {
     let moved = Double(time) + offsetNs + drift * Double(time)
     guard moved > 0 else { return 0 }
     return moved < 0x1p63 ? UInt64(moved) : 1 << 63
   }
 
-  /// - Returns: nil where no line fits: these are not recordings of the same commands.
+  /// - Returns: nil if no line fits: the recordings are not of the same commands.
   init?(_ bounds: Bounds, commands: Int) {
     var bounds = bounds
     var left = 0
     var room = Room(bounds)
-    // A few commands may have been taken for others.
+    // A few commands may be mismatched.
     while let tried = room, tried.width(tried.bestDrift) < 0, left < min(ClockFit.outliersMax, commands / 16) {
       bounds.removeTightest(at: tried.bestDrift)
       left += 1
@@ -61,7 +61,7 @@ public struct ClockFit: Sendable {
     outliers = left
   }
 
-  /// The lines that bounds leave open: for each drift, a range of offsets.
+  /// The lines within the bounds: for each drift, a range of offsets.
   private struct Room {
     let upper: [Bound]
     let lower: [Bound]
@@ -74,7 +74,7 @@ public struct ClockFit: Sendable {
       bestDrift = Room.maximum(-ClockFit.driftMax, ClockFit.driftMax, of: width)
     }
 
-    /// Offsets that are possible with a drift. The upper end is a concave function of it, the lower a convex one.
+    /// Possible offsets at one drift. The upper end is a concave function of the drift, the lower a convex one.
     func offsets(_ drift: Double) -> (low: Double, high: Double) {
       let high = upper.reduce(Double.infinity) { min($0, $1.difference - drift * $1.time) }
       let low = lower.reduce(-Double.infinity) { max($0, $1.difference - drift * $1.time) }
@@ -86,7 +86,7 @@ public struct ClockFit: Sendable {
       return range.high - range.low
     }
 
-    /// How far the possible lines are from this one at most; that is at one end of the recording.
+    /// The largest distance of a possible line from this one; it occurs at one end of the recording.
     func distance(_ offset: Double, _ drift: Double) -> Double {
       let times = (upper + lower).map(\.time)
       let (first, last) = (edge(-ClockFit.driftMax), edge(ClockFit.driftMax))
@@ -98,7 +98,7 @@ public struct ClockFit: Sendable {
       }
     }
 
-    /// The last drift that is possible on the way to `outer`.
+    /// The last possible drift on the way to `outer`.
     private func edge(_ outer: Double) -> Double {
       var (inside, outside) = (bestDrift, outer)
       if width(outside) >= 0 { return outside }
@@ -106,11 +106,11 @@ public struct ClockFit: Sendable {
         let middle = (inside + outside) / 2
         if width(middle) >= 0 { inside = middle } else { outside = middle }
       }
-      // What is just not possible, so that nothing possible is left out.
+      // Just outside the possible range, so that nothing possible is excluded.
       return outside
     }
 
-    /// Where a concave function has its largest value.
+    /// The argument at which a concave function is largest.
     private static func maximum(_ low: Double, _ high: Double, of value: (Double) -> Double) -> Double {
       var (low, high) = (low, high)
       for _ in 0..<120 {
@@ -120,7 +120,7 @@ public struct ClockFit: Sendable {
       return (low + high) / 2
     }
 
-    /// The tightest of each stretch of time: nearly as good as all, and few. What is left out only leaves more room.
+    /// The tightest bounds of each period: nearly as good as all, and few. Leaving out bounds only widens the range.
     private static func thinned(_ bounds: [Bound], keeping isTighter: (Double, Double) -> Bool) -> [Bound] {
       guard let first = bounds.map(\.time).min(), let last = bounds.map(\.time).max() else { return [] }
       let stretches = 512
@@ -137,7 +137,7 @@ public struct ClockFit: Sendable {
 }
 
 extension ClockFit.Bounds {
-  /// Of the upper and the lower bound that leave the least room, remove the one that is further from its neighbours.
+  /// Among the upper and lower bounds that leave the least room, remove the one that deviates more from its neighbours.
   fileprivate mutating func removeTightest(at drift: Double) {
     func tightest(_ bounds: [ClockFit.Bound], _ sign: Double) -> (index: Int, ahead: Double) {
       var (first, second, index) = (Double.infinity, Double.infinity, 0)

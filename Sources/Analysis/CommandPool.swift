@@ -1,32 +1,32 @@
-/// The commands in flight, found by queue and command identifier while the engine has them, and by index until they are
-/// reaped. Memory follows the most that were ever in flight at once, up to a limit.
+/// The commands in flight, found by queue and command identifier until their completion is posted, and by index until
+/// they are reaped. Memory grows with the largest number in flight, up to a limit.
 struct CommandPool {
   static let countMax = 1 << 19
 
-  private var commands: [Command] = []
+  private var commands: [TrackedCommand] = []
   private var free: [UInt32] = []
-  /// Which of `commands` are in flight.
+  /// Marks which of `commands` are in flight.
   private var isLive: [Bool] = []
   private(set) var liveCount = 0
   private var table = CommandTable()
 
   var isFull: Bool { liveCount >= CommandPool.countMax }
-  /// Every command in flight has an index below this.
+  /// Indices of all commands in flight are below this.
   var indexEnd: Int { commands.count }
 
-  subscript(index: UInt32) -> Command {
+  subscript(index: UInt32) -> TrackedCommand {
     @inline(__always) get { commands[Int(index)] }
     @inline(__always) _modify { yield &commands[Int(index)] }
   }
 
   func isLive(_ index: UInt32) -> Bool { isLive[Int(index)] }
 
-  /// Index of the command that the engine has under this name, or `Command.none`.
+  /// Index of the command that the engine holds under this name, or `TrackedCommand.none`.
   @inline(__always)
   func find(_ qid: UInt16, _ cid: UInt16) -> UInt32 { table.find(UInt32(qid) << 16 | UInt32(cid)) }
 
-  /// - Precondition: the pool is not full, and has no command of that name.
-  mutating func insert(_ command: Command) -> UInt32 {
+  /// - Precondition: the pool is not full and has no command of this name.
+  mutating func insert(_ command: TrackedCommand) -> UInt32 {
     precondition(!isFull)
     let index: UInt32
     if let reused = free.popLast() {
@@ -43,13 +43,13 @@ struct CommandPool {
     return index
   }
 
-  /// The command is the host's now; its name may be used again.
+  /// The command now belongs to the host; its name is free for another.
   mutating func unname(_ index: UInt32) {
     let command = commands[Int(index)]
     table.remove(UInt32(command.qid) << 16 | UInt32(command.cid))
   }
 
-  /// - Precondition: it has no name any more.
+  /// - Precondition: the command has no name.
   mutating func remove(_ index: UInt32) {
     precondition(isLive[Int(index)])
     isLive[Int(index)] = false
@@ -59,7 +59,7 @@ struct CommandPool {
 }
 
 extension CommandPool {
-  /// Forget every index, so a walk over all of them is short again.
+  /// Forget every index, so that a walk over all of them is short again.
   /// - Precondition: no command is in flight.
   mutating func restart() {
     precondition(liveCount == 0)
@@ -67,7 +67,7 @@ extension CommandPool {
   }
 }
 
-/// From a 32-bit key to a 32-bit index: open addressing, linear probing, at most half full.
+/// A hash table from 32-bit keys to 32-bit indices: open addressing, linear probing, at most half full.
 struct CommandTable {
   /// Key in the upper half, index + 1 in the lower; 0 is an empty place.
   private var places = [UInt64](repeating: 0, count: 1024)
@@ -88,7 +88,7 @@ struct CommandTable {
       if places[place] >> 32 == UInt64(key) { return UInt32(truncatingIfNeeded: places[place]) &- 1 }
       place = (place + 1) & mask
     }
-    return Command.none
+    return TrackedCommand.none
   }
 
   /// - Precondition: the key is not in the table.
@@ -106,7 +106,7 @@ struct CommandTable {
       hole = (hole + 1) & mask
     }
     count -= 1
-    // Close the gap: whatever would not be found across it moves into it.
+    // Close the gap: move every entry that would become unreachable into it.
     var next = (hole + 1) & mask
     while places[next] != 0 {
       let home = home(UInt32(places[next] >> 32))

@@ -1,10 +1,10 @@
 import NVMe
 
-/// Where the time of one finished command went. `stages` and `unexplained` add up to `total`, to the nanosecond.
+/// How the time of one finished command was spent. `stages` and `unexplained` add up to `total`, to the nanosecond.
 public struct CommandTimes: Sendable {
   public let qid: QueueID
   public let cid: CommandID
-  /// Nil where no event told it.
+  /// Nil if no event contains it.
   public let opcode: UInt8?
   /// Nanoseconds since the trace began: the host's doorbell or, without it, when the engine saw the doorbell.
   public let begin: UInt64
@@ -12,22 +12,23 @@ public struct CommandTimes: Sendable {
   public let end: UInt64
   /// Nanoseconds.
   public let stages: StageTimes
-  /// Nanoseconds between stages, in none of them.
+  /// Time in no stage, nanoseconds.
   public let unexplained: UInt64
   /// The part of detect after the engine saw the doorbell, in nanoseconds.
   public let turn: UInt64
-  /// The part of complete in which the completion queue had no room, in nanoseconds.
+  /// The part of complete spent waiting for room in the completion queue, in nanoseconds.
   public let queueFull: UInt64
-  /// Host: command handed to the driver's queue → doorbell, in nanoseconds; before `begin`. Nil without a host stream.
+  /// Host: from submission to the driver's queue until the doorbell, in nanoseconds; before `begin`. Nil without a host
+  /// stream.
   public let hostSubmit: UInt64?
   /// Without a host stream: the doorbell was written at most this long before `begin`, in nanoseconds.
   public let undetectedMax: UInt64?
   public let bytesFromHost: UInt64
   public let bytesToHost: UInt64
-  /// Its completion has a status that is no success.
+  /// The status of its completion is an error.
   public let hasFailed: Bool
-  /// Of commands of the kernel's PCI endpoint driver.
-  public let hops: Hops?
+  /// Only for commands of the kernel's PCI endpoint driver.
+  public let handoffs: Handoffs?
 
   public var total: UInt64 { end - begin }
 }

@@ -1,10 +1,10 @@
-/// Commands in flight over time, counted one by one as they begin and end.
+/// Commands in flight over time, counted as they begin and end.
 struct DepthMeter {
   private(set) var depthMax: UInt64 = 0
   /// Commands × nanoseconds.
   private(set) var area: UInt128 = 0
-  /// Whatever loses sight of commands in flight begins a new era; the commands of an older one are not counted any more.
-  private(set) var era: UInt32 = 0
+  /// Every loss of commands in flight starts a new generation; commands of older generations no longer count.
+  private(set) var generation: UInt32 = 0
   private var depth: UInt64 = 0
   private var time: UInt64 = 0
 
@@ -13,7 +13,7 @@ struct DepthMeter {
     time = now
   }
 
-  /// A command is first heard of at `now`, and has been in flight since `begin`.
+  /// A command that first appears at `now` and has been in flight since `begin`.
   mutating func enter(begin: UInt64, now: UInt64) {
     advance(to: now)
     area += UInt128(now - min(begin, now))
@@ -21,15 +21,15 @@ struct DepthMeter {
     depthMax = max(depthMax, depth)
   }
 
-  mutating func leave(era: UInt32, now: UInt64) {
+  mutating func leave(generation: UInt32, now: UInt64) {
     advance(to: now)
-    if era == self.era, depth > 0 { depth -= 1 }
+    if generation == self.generation, depth > 0 { depth -= 1 }
   }
 
   mutating func restart(now: UInt64) {
     advance(to: now)
     depth = 0
-    era &+= 1
+    generation &+= 1
   }
 
   /// Commands × nanoseconds until `now`.

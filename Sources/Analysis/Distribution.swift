@@ -1,32 +1,32 @@
 import Histogram
 
-/// How a time was distributed over commands. All times in nanoseconds.
+/// Distribution of a time over commands, in nanoseconds.
 public struct Distribution: Sendable {
   public let count: UInt64
   /// Exact.
   public let sumNs: UInt128
-  /// Nearest rank, to three significant digits; of a group's commands, to two.
+  /// Nearest rank, to three significant digits; for groups, to two.
   public let p50Ns: UInt64
   public let p99Ns: UInt64
   public let p999Ns: UInt64
   /// Exact.
   public let maxNs: UInt64
 
-  /// 0 where there is nothing to divide by.
+  /// 0 if there are no commands.
   public var meanNs: Double { count == 0 ? 0 : Double(sumNs) / Double(count) }
 
-  /// The part of `whole` that this is, 0...1.
+  /// This time as a share of `whole`, 0...1.
   public func share(of whole: Distribution) -> Double {
     whole.sumNs == 0 ? 0 : Double(sumNs) / Double(whole.sumNs)
   }
 }
 
-/// Takes times one by one, in memory that follows their magnitude and not their number.
+/// Collects times in memory that depends on their magnitude, not their number.
 struct DistributionRecorder {
   private var sum: UInt128 = 0
   private var histogram: Histogram<UInt64>
 
-  /// - Parameter isCoarse: to two significant digits, in an eighth of the memory: for one of very many.
+  /// - Parameter isCoarse: two significant digits in an eighth of the memory, for large numbers of distributions.
   init(isCoarse: Bool = false) { histogram = Histogram(numberOfSignificantValueDigits: isCoarse ? .two : .three) }
 
   /// - Parameter time: nanoseconds, at most `StageAnalyzer.timeMax`.

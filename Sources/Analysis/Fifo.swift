@@ -1,14 +1,14 @@
 /// A queue of bounded length whose elements keep their position, counted from the first that ever entered it.
 ///
-/// It never holds more than a queue of the specification has entries (Base 2.1, 3.3.1), nor grows beyond a budget that
-/// it shares with others: then the oldest element gives way.
+/// It holds no more elements than a queue of the specification (Base 2.1, 3.3.1) and does not grow beyond a budget
+/// shared with other queues; beyond either limit it evicts its oldest element.
 struct Fifo<Element: BitwiseCopyable> {
   static var countMax: Int { 65_536 }
 
   private var storage: [Element] = []
   /// Position of the oldest element.
   private(set) var start = 0
-  /// Position behind the newest.
+  /// Position after the newest.
   private(set) var end = 0
 
   var isEmpty: Bool { start == end }
@@ -20,8 +20,8 @@ struct Fifo<Element: BitwiseCopyable> {
     _modify { yield &storage[position & (storage.count - 1)] }
   }
 
-  /// - Parameter budget: how many elements all queues may still make room for.
-  /// - Returns: the oldest element, where it had to give way.
+  /// - Parameter budget: how many more elements all queues may allocate.
+  /// - Returns: the oldest element, if it was evicted.
   mutating func append(_ element: Element, _ budget: inout Int) -> Element? {
     var evicted: Element?
     if count == storage.count, !grow(element, &budget) {

@@ -1,27 +1,27 @@
 import NVMe
 import Trace
 
-/// The commands of a host's driver and those of the target that it drove, recorded apart and found again in each other.
+/// Matches the commands of a host's driver with those of its target, from two separate recordings.
 public struct HostMatch {
   public let fit: ClockFit
-  /// The controller of the target, and the host's instance that drives it.
+  /// The target's controller, and the host's instance that drives it.
   public let controller: UInt16
   public let instance: UInt16
-  /// The streams of the host's trace that are about that instance.
+  /// The streams of the host's trace that belong to that instance.
   let hostStreams: Set<UInt16>
 
   private static let shiftMax = 1 << 14
-  /// Commands may overtake each other by as many on their way into the target core.
+  /// Commands may overtake this many others on their way into the target core.
   private static let reach = 32
-  /// Comparisons in all, so that a search among commands that are all alike ends.
+  /// Limit for all comparisons, so that a search among identical commands ends.
   private static let comparisonsMax = 1 << 30
-  /// A look for a name costs as much as that many comparisons.
+  /// A lookup of a name costs as much as this many comparisons.
   private static let lookupCost = 32
 
-  /// - Returns: nil where the two have no commands in common.
+  /// - Returns: nil if the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
-    let hosts = try Sights(host, of: .host)
-    let targets = try Sights(target, of: .target)
+    let hosts = try Observations(host, of: .host)
+    let targets = try Observations(target, of: .target)
     var best: (fit: ClockFit, controller: UInt16, instance: UInt16)?
     var budget = HostMatch.comparisonsMax
     for (instance, driven) in hosts.busiest {
@@ -42,16 +42,17 @@ public struct HostMatch {
     hostStreams = Set(hosts.streams.owners.filter { $0.value.isHost(best.instance) }.keys)
   }
 
-  /// Find where the one list lies in the other, and take the bounds of the commands that they share.
+  /// Find the offset of one list in the other, and add the bounds of their common commands.
   private static func match(
-    _ submitted: Sights.Queue, _ taken: Sights.Queue, _ bounds: inout ClockFit.Bounds, _ budget: inout Int
+    _ submitted: Observations.Queue, _ taken: Observations.Queue, _ bounds: inout ClockFit.Bounds, _ budget: inout Int
   ) {
     guard budget > 0,
-      let shift = anchoredShift(submitted, taken, &budget) ?? alignedShift(submitted.sights, taken.sights, &budget)
+      let shift = anchoredShift(submitted, taken, &budget)
+        ?? alignedShift(submitted.observations, taken.observations, &budget)
     else { return }
-    for (index, host) in submitted.sights.enumerated() {
+    for (index, host) in submitted.observations.enumerated() {
       guard budget > 0 else { return }
-      guard let target = nearest(to: index + shift, in: taken.sights, sameAs: host, &budget) else { continue }
+      guard let target = nearest(to: index + shift, in: taken.observations, sameAs: host, &budget) else { continue }
       bounds.upper.append(
         ClockFit.Bound(time: Double(host.begin), difference: Double(target.begin) - Double(host.begin)))
       if host.end != 0, target.end != 0 {
@@ -61,7 +62,9 @@ public struct HostMatch {
     }
   }
 
-  private static func nearest(to place: Int, in taken: [Sight], sameAs host: Sight, _ budget: inout Int) -> Sight? {
+  private static func nearest(to place: Int, in taken: [Observation], sameAs host: Observation, _ budget: inout Int)
+    -> Observation?
+  {
     func isSame(_ index: Int) -> Bool { taken.indices.contains(index) && host.isSame(taken[index]) }
     for distance in 0...reach {
       budget -= 2
@@ -71,10 +74,10 @@ public struct HostMatch {
     return nil
   }
 
-  /// How far the one list is shifted in the other, by the commands that are unmistakable.
-  /// - Returns: nil where there are too few.
+  /// The offset of one list in the other, from commands with unique names.
+  /// - Returns: nil if there are too few.
   private static func anchoredShift(
-    _ submitted: Sights.Queue, _ taken: Sights.Queue, _ budget: inout Int
+    _ submitted: Observations.Queue, _ taken: Observations.Queue, _ budget: inout Int
   ) -> Int? {
     budget -= submitted.places.count * lookupCost
     var shifts: [Int] = []
@@ -83,7 +86,7 @@ public struct HostMatch {
     }
     shifts.sort()
     guard shifts.count >= 4 else { return nil }
-    // The densest stretch of shifts: commands that overtake each other spread it.
+    // The densest range of offsets: commands that overtake each other spread them.
     var (best, from) = (0..<0, 0)
     for index in shifts.indices {
       while shifts[index] - shifts[from] > reach { from += 1 }
@@ -92,12 +95,12 @@ public struct HostMatch {
     return best.count >= 4 ? shifts[(best.lowerBound + best.upperBound) / 2] : nil
   }
 
-  /// The shift with which the most commands lie side by side.
-  private static func alignedShift(_ submitted: [Sight], _ taken: [Sight], _ budget: inout Int) -> Int? {
+  /// The offset at which most commands match.
+  private static func alignedShift(_ submitted: [Observation], _ taken: [Observation], _ budget: inout Int) -> Int? {
     var best: (shift: Int, count: Int) = (0, 0)
     let reach = min(max(submitted.count, taken.count), shiftMax)
     for shift in -reach...reach where budget > 0 {
-      // A few are enough to see that it is not this one.
+      // A few mismatches suffice to reject an offset.
       var (count, misses) = (0, 0)
       var index = max(0, -shift)
       while index < submitted.count, index + shift < taken.count, misses <= 8 + count / 8 {

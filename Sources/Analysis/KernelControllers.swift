@@ -2,14 +2,14 @@ import Events
 import KernelStreams
 import Trace
 
-/// A controller of the kernel's target that a trace tells of.
+/// A controller of the kernel's target in a trace.
 public struct KernelController: Sendable {
   public let controller: UInt16
   public let nqn: String
-  /// Events that it had a part in.
+  /// Number of its events.
   public internal(set) var events: UInt64
 
-  /// Those of the trace, the busiest first. Reads the first chunk of each of the kernel's streams.
+  /// The controllers of a trace, busiest first. Reads the first chunk of each kernel stream.
   public static func all(in reader: TraceReader) throws(TraceError) -> [KernelController] {
     var controllers: [UInt16: KernelController] = [:]
     var streams = KernelStreams()
@@ -19,7 +19,7 @@ public struct KernelController: Sendable {
       if streams.owners[stream] == nil {
         try reader.decode(index, into: &decoded)
         guard let first = decoded.slots.baseAddress,
-          case .owner(let owner)? = streams.take(first.pointee, tail: first.tail, stream: stream)
+          case .owner(let owner)? = streams.ingest(first.pointee, tail: first.tail, stream: stream)
         else { continue }
         if owner.role == .target, controllers[owner.number]?.nqn.isEmpty ?? true {
           controllers[owner.number] = KernelController(

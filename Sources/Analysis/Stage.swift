@@ -1,20 +1,21 @@
-/// A part of a command's way, in the order in which a command takes them. The raw value is the index in that order.
+/// A stage of a command's latency, in order. The raw value is the index in that order.
 public enum Stage: Int, CaseIterable, Sendable {
-  /// Doorbell written → the engine turns to the command. Waiting for its turn is a part of it, kept apart.
+  /// Doorbell written → transfer of the entry begins. Waiting for its turn is part of it and also recorded separately.
   case detect
-  /// Transfer of the submission queue entry begins → its bytes are here.
+  /// Transfer of the submission queue entry begins → ends.
   case fetch
-  /// Fetched → a worker takes the command.
+  /// Fetched → a worker starts the command.
   case dispatch
   /// Data pointer parsed, lists fetched → segments known.
   case map
   /// First segment from the host begins → last ends.
   case dataIn
-  /// Handed to the backend → the backend completes.
+  /// Submitted to the backend → completed by the backend.
   case execute
   /// First segment to the host begins → last ends.
   case dataOut
-  /// Ready → completion queue entry visible in host memory. Waiting for room is a part of it, kept apart.
+  /// Ready → completion queue entry visible in host memory. Waiting for room is part of it and also recorded
+  /// separately.
   case complete
   /// Completion queue entry visible → the interrupt that announces it.
   case interrupt
@@ -23,7 +24,7 @@ public enum Stage: Int, CaseIterable, Sendable {
 
   public static let count = 10
 
-  /// As every report shows it.
+  /// The name in every report.
   public var name: String {
     switch self {
     case .detect: "detect"
@@ -40,7 +41,7 @@ public enum Stage: Int, CaseIterable, Sendable {
   }
 }
 
-/// A time for each stage, in nanoseconds.
+/// A time per stage, in nanoseconds.
 public struct StageTimes: Sendable {
   private var values = InlineArray<10, UInt64>(repeating: 0)
 

@@ -3,25 +3,25 @@ import NVMe
 import Trace
 
 extension StageAnalyzer {
-  mutating func takeEngine(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+  mutating func ingestEngine(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     switch kind {
     case .doorbell:
       let doorbell = Event.Doorbell(record)
-      if doorbell.flags.contains(.completionHead) { takeHead(doorbell, stream) } else { takeTail(doorbell, stream) }
-    case .fetch: takeFetch(Event.Fetch(record), stream, tail)
+      if doorbell.flags.contains(.completionHead) { ingestHead(doorbell, stream) } else { ingestTail(doorbell, stream) }
+    case .fetch: ingestFetch(Event.Fetch(record), stream, tail)
     case .map:
       let map = Event.Map(record)
       note(map.qid, map.cid) { command, now in command.map.add(end: now, span: UInt64(map.span)) }
     case .read:
       let read = Event.Read(record)
       note(read.qid, read.cid) { command, now in
-        // Before the command is mapped, what is read is part of that: its lists.
+        // Until the command is mapped, reads fetch its lists and belong to map.
         if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
       }
     case .write:
       let write = Event.Write(record)
       note(write.qid, write.cid) { command, now in command.dataOut.add(end: now, span: UInt64(write.span)) }
-    case .segment: takeSegment(Event.Segment(record))
+    case .segment: ingestSegment(Event.Segment(record))
     case .executeBegin:
       let begin = Event.ExecuteBegin(record)
       note(begin.qid, begin.cid) { command, now in
@@ -38,23 +38,23 @@ extension StageAnalyzer {
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
       queuesHaveBeenFull = true
-    case .completion: takeCompletion(Event.Completion(record), stream)
-    case .interrupt: takeInterrupt(Event.Interrupt(record), stream)
+    case .completion: ingestCompletion(Event.Completion(record), stream)
+    case .interrupt: ingestInterrupt(Event.Interrupt(record), stream)
     case .registerWrite:
       let write = Event.RegisterWrite(record)
-      takeRegisterWrite(write)
-      asq.take(write)
-      acq.take(write)
+      ingestRegisterWrite(write)
+      asq.ingest(write)
+      acq.ingest(write)
     case .registerRead:
-      // A controller that is being disabled may still show that it had stopped.
+      // While a controller is being disabled it may still show an earlier stop.
       let read = Event.RegisterRead(record)
       let csts = ControllerStatus(rawValue: UInt32(truncatingIfNeeded: read.value))
       if read.offset == Register.csts, csts.fatal, isEnabled != false { stop(.unknown) }
     case .reset:
       resets &+= 1
       isEnabled = false
-      takeReset()
-    case .gap: takeGap(Event.Gap(record), source: .engine, stream: stream)
+      ingestReset()
+    case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1
       ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
@@ -64,12 +64,12 @@ extension StageAnalyzer {
 
   // MARK: Queues
 
-  /// The queue's index, its state brought up to what has happened since it was last heard of.
+  /// The queue's index, after applying all resets and gaps since the last access.
   @inline(__always)
   mutating func submissionQueue(_ qid: UInt16, _ stream: Int) -> Int {
     let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
     guard let index = submissionQueues.find(qid) else {
-      return submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
+      return submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
     }
     if submissionQueues[index].life != life {
       switch submissionQueues[index].life.change(to: life) {
@@ -86,7 +86,7 @@ extension StageAnalyzer {
   mutating func completionQueue(_ qid: UInt16, _ stream: Int) -> Int {
     let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
     guard let index = completionQueues.find(qid) else {
-      return completionQueues.insert(qid, CompletionQueue(qid: qid, life: life))
+      return completionQueues.insert(qid, TrackedCompletionQueue(qid: qid, life: life))
     }
     if completionQueues[index].life != life {
       switch completionQueues[index].life.change(to: life) {
@@ -100,7 +100,7 @@ extension StageAnalyzer {
   }
 
   /// A write that changes CC.EN takes the controller to its initial state (Base 2.1, 3.1.4.5).
-  private mutating func takeRegisterWrite(_ write: Event.RegisterWrite) {
+  private mutating func ingestRegisterWrite(_ write: Event.RegisterWrite) {
     let cc: UInt32
     switch write.offset {
     case Register.cc: cc = UInt32(truncatingIfNeeded: write.value)
@@ -112,10 +112,10 @@ extension StageAnalyzer {
     if enable == isEnabled || (isEnabled == nil && isShutdown) { return }
     if !enable { resets &+= 1 }
     isEnabled = enable
-    takeReset()
+    ingestReset()
   }
 
-  /// The controller does nothing more until it is reset.
+  /// The controller does nothing until it is reset.
   private mutating func stop(_ cause: Stops.Cause) {
     guard !isStopped else { return }
     isStopped = true
@@ -125,22 +125,22 @@ extension StageAnalyzer {
 
   // MARK: From doorbell to fetch
 
-  private mutating func takeTail(_ tail: Event.Doorbell, _ stream: Int) {
+  private mutating func ingestTail(_ tail: Event.Doorbell, _ stream: Int) {
     let queue = submissionQueue(tail.qid, stream)
     let to = Int32(truncatingIfNeeded: min(tail.value, 0xffff))
     let from = submissionQueues[queue].tail
     submissionQueues[queue].tail = to
     guard from != to else { return }
-    // A poll is a matter of nanoseconds, and of what it finds to do.
+    // A poll normally takes nanoseconds plus the work that it finds.
     if tail.poll >= StageAnalyzer.absenceMin, now - streamTimes[stream] >= UInt64(tail.poll) * 9 / 10 {
       absences &+= 1
       absentNs &+= UInt64(tail.poll)
     }
-    let doorbell = SubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: tail.poll)
+    let doorbell = TrackedSubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: tail.poll)
     _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
   }
 
-  private mutating func takeFetch(_ fetch: Event.Fetch, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+  private mutating func ingestFetch(_ fetch: Event.Fetch, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     let queue = submissionQueue(fetch.qid, stream)
     guard !fetch.flags.contains(.failed) else {
       let address = fetch.qid == 0 ? asq.address : submissionQueues[queue].base
@@ -149,7 +149,7 @@ extension StageAnalyzer {
     isStopped = false
     stops?.hasRecovered = true
     submissionQueues[queue].hasFetches = true
-    var command = Command(qid: fetch.qid, cid: fetch.cid)
+    var command = TrackedCommand(qid: fetch.qid, cid: fetch.cid)
     command.queueEpoch = submissionQueues[queue].epoch
     command.hostEpoch = hostEpoch
     command.fetch.add(end: now, span: UInt64(fetch.span))
@@ -172,15 +172,15 @@ extension StageAnalyzer {
       command.isWhole = false
     }
     if queuesHaveBeenFull { command.fullBefore = fullTime(for: command.qid) }
-    if command.isAdmin { takeQueueCommand(command, tail) }
+    if command.isAdmin { ingestQueueCommand(command, tail) }
     _ = begin(command)
   }
 
-  /// The doorbell that told the engine of this slot. Those before it have been served, for slots are fetched in order.
-  private mutating func doorbell(for slot: Int32, of queue: Int) -> SubmissionQueue.Doorbell? {
+  /// The doorbell that announced this slot to the engine. Slots are fetched in order, so earlier doorbells are done.
+  private mutating func doorbell(for slot: Int32, of queue: Int) -> TrackedSubmissionQueue.Doorbell? {
     while let doorbell = submissionQueues[queue].doorbells.first {
       let isNext = submissionQueues[queue].nextDoorbellCovers(slot)
-      // Of one whose begin is not known the next tells where it ends.
+      // If the beginning of a doorbell's range is unknown, the next doorbell shows where it ends.
       if doorbell.covers(slot), doorbell.from >= 0 || !isNext { return doorbell }
       if doorbell.from < 0, !isNext { return nil }
       submissionQueues[queue].doorbells.removeFirst()
@@ -188,8 +188,8 @@ extension StageAnalyzer {
     return nil
   }
 
-  /// A queue that is created or deleted has nothing to do with what had its identifier before.
-  private mutating func takeQueueCommand(_ command: Command, _ sqe: UnsafeRawBufferPointer) {
+  /// A queue that is created or deleted is unrelated to the previous queue with its identifier.
+  private mutating func ingestQueueCommand(_ command: TrackedCommand, _ sqe: UnsafeRawBufferPointer) {
     guard command.opcodeIsKnown, let opcode = AdminOpcode(rawValue: command.opcode), sqe.count >= 44 else { return }
     // Command Dword 10, 15:00, is the queue identifier in all four (Base 2.1, 5.2).
     let qid = UInt16(sqe[40]) | UInt16(sqe[41]) << 8
@@ -199,14 +199,14 @@ extension StageAnalyzer {
     case .createIOSubmissionQueue, .deleteIOSubmissionQueue:
       let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
       let index =
-        submissionQueues.find(qid) ?? submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
-      // The host may hand over its first commands before the engine's stream says another word of the queue.
+        submissionQueues.find(qid) ?? submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
+      // The host may submit its first commands before the engine's stream mentions the queue again.
       restart(submissionQueue: index)
       submissionQueues[index].base = opcode == .createIOSubmissionQueue ? base : nil
     case .createIOCompletionQueue, .deleteIOCompletionQueue:
       let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
       let index =
-        completionQueues.find(qid) ?? completionQueues.insert(qid, CompletionQueue(qid: qid, life: life))
+        completionQueues.find(qid) ?? completionQueues.insert(qid, TrackedCompletionQueue(qid: qid, life: life))
       completionQueues[index].life.resets = resetEpoch
       completionQueues[index].life.gaps = streamGaps[completionQueues[index].life.stream]
       empty(completionQueue: index, isNew: true)
@@ -223,16 +223,16 @@ extension StageAnalyzer {
 
   // MARK: From fetch to completion
 
-  /// Let `change` note an event of the command that has this name, if it is known.
+  /// Apply an event to the command with this name, if it is known.
   @inline(__always)
-  private mutating func note(_ qid: UInt16, _ cid: UInt16, _ change: (inout Command, UInt64) -> Void) {
+  private mutating func note(_ qid: UInt16, _ cid: UInt16, _ change: (inout TrackedCommand, UInt64) -> Void) {
     let index = commands.find(qid, cid)
-    guard index != Command.none else { return }
+    guard index != TrackedCommand.none else { return }
     change(&commands[index], now)
     if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: qid) }
   }
 
-  private mutating func takeSegment(_ segment: Event.Segment) {
+  private mutating func ingestSegment(_ segment: Event.Segment) {
     let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
     note(segment.qid, segment.cid) { command, now in
       if segment.flags.contains(.fromHost) {
@@ -245,7 +245,7 @@ extension StageAnalyzer {
     }
   }
 
-  /// How long the completion queue of this submission queue has been full, ever.
+  /// Total time that the completion queue of this submission queue has been full.
   private func fullTime(for sqid: UInt16) -> UInt64 {
     guard let queue = submissionQueues.find(sqid),
       let completion = completionQueues.find(submissionQueues[queue].cqid)
@@ -255,16 +255,16 @@ extension StageAnalyzer {
 
   // MARK: From completion to reap
 
-  private mutating func takeCompletion(_ entry: Event.Completion, _ stream: Int) {
+  private mutating func ingestCompletion(_ entry: Event.Completion, _ stream: Int) {
     let sqid = entry.sqid
     let queue = submissionQueue(sqid, stream)
     let completion = completionQueue(entry.cqid, stream)
     var index = commands.find(sqid, entry.cid)
-    if index != Command.none {
+    if index != TrackedCommand.none {
       commands.unname(index)
       if commands[index].queueEpoch != submissionQueues[queue].epoch || entry.flags.contains(.failed) {
         abandon(index)
-        index = Command.none
+        index = TrackedCommand.none
       }
     }
     guard !entry.flags.contains(.failed) else {
@@ -273,8 +273,8 @@ extension StageAnalyzer {
     }
 
     let slot = completionQueues[completion].post(phase: entry.phase)
-    var posted = CompletionQueue.Entry(command: index, sqid: sqid, cid: entry.cid, slot: slot)
-    if index != Command.none {
+    var posted = TrackedCompletionQueue.Entry(command: index, sqid: sqid, cid: entry.cid, slot: slot)
+    if index != TrackedCommand.none {
       submissionQueues[queue].cqid = entry.cqid
       commands[index].posted = now
       commands[index].hasFailed = !Status(rawValue: entry.status).isSuccess
@@ -287,26 +287,28 @@ extension StageAnalyzer {
         completionQueues[completion].seen = completionQueues[completion].entries.end + 1
       }
     }
-    if let evicted = completionQueues[completion].entries.append(posted, &budget), evicted.command != Command.none {
+    if let evicted = completionQueues[completion].entries.append(posted, &budget),
+      evicted.command != TrackedCommand.none
+    {
       abandon(evicted.command)
     }
   }
 
-  private mutating func takeInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
+  private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
     let queue = completionQueue(interrupt.cqid, stream)
     let end = completionQueues[queue].entries.end
     var position = max(completionQueues[queue].announced, completionQueues[queue].entries.start)
     while position < end {
       let command = completionQueues[queue].entries[position].command
-      if command != Command.none { commands[command].announced = now }
+      if command != TrackedCommand.none { commands[command].announced = now }
       position += 1
     }
     completionQueues[queue].announced = end
   }
 
-  /// The engine sees that the host has taken entries. For commands that the host's stream tells of that is only a sign
-  /// that its doorbell must come about now.
-  private mutating func takeHead(_ head: Event.Doorbell, _ stream: Int) {
+  /// The engine sees that the host has consumed entries. For commands with a host stream this only announces the
+  /// doorbell event of the host, which must follow.
+  private mutating func ingestHead(_ head: Event.Doorbell, _ stream: Int) {
     let index = completionQueue(head.qid, stream)
     completionQueues[index].becameFree(at: now)
     let (target, isCertain) = cover(Int32(truncatingIfNeeded: min(head.value, 0xffff)), of: index)
@@ -314,13 +316,13 @@ extension StageAnalyzer {
     var position = completionQueues[index].entries.start
     while position < target {
       let command = completionQueues[index].entries[position].command
-      if command != Command.none {
+      if command != TrackedCommand.none {
         let isOurs = !commands[command].isFromHost
         if isOurs && isCertain {
-          completionQueues[index].entries[position].command = Command.none
+          completionQueues[index].entries[position].command = TrackedCommand.none
           finish(command)
         } else if isOurs || position < coveredBefore {
-          completionQueues[index].entries[position].command = Command.none
+          completionQueues[index].entries[position].command = TrackedCommand.none
           abandon(command)
         }
       }
@@ -348,7 +350,7 @@ extension StageAnalyzer {
   /// sight of the head is measured by them.
   private mutating func dropReaped(_ index: Int) {
     while completionQueues[index].entries.start < completionQueues[index].covered,
-      completionQueues[index].entries.first?.command == Command.none
+      completionQueues[index].entries.first?.command == TrackedCommand.none
     {
       completionQueues[index].entries.removeFirst()
     }

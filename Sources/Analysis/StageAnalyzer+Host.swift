@@ -5,14 +5,14 @@ extension StageAnalyzer {
   /// How many entries a host event is looked for among: as many as may be missing in a row before they are given up.
   private static var searchMax: Int { 64 }
 
-  mutating func takeHost(_ record: Record, _ kind: EventKind) {
+  mutating func ingestHost(_ record: Record, _ kind: EventKind) {
     switch kind {
-    case .submit: takeSubmit(Event.Submit(record))
+    case .submit: ingestSubmit(Event.Submit(record))
     case .doorbell:
       let doorbell = Event.Doorbell(record)
-      if doorbell.flags.contains(.completionHead) { takeHostHead(doorbell.qid) } else { takeHostTail(doorbell.qid) }
-    case .completion: takeSeen(Event.Completion(record))
-    case .gap: takeGap(Event.Gap(record), source: .host, stream: 0)
+      if doorbell.flags.contains(.completionHead) { ingestHostHead(doorbell.qid) } else { ingestHostTail(doorbell.qid) }
+    case .completion: ingestSeen(Event.Completion(record))
+    case .gap: ingestGap(Event.Gap(record), source: .host, stream: 0)
     case .ringWait:
       ringWaits &+= 1
       ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
@@ -27,7 +27,7 @@ extension StageAnalyzer {
       index = known
     } else {
       let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
-      index = submissionQueues.insert(qid, SubmissionQueue(qid: qid, life: life))
+      index = submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
     }
     if submissionQueues[index].life.resets != resetEpoch { restart(submissionQueue: index) }
     if submissionQueues[index].hostEpoch != hostEpoch {
@@ -37,15 +37,16 @@ extension StageAnalyzer {
     return index
   }
 
-  private mutating func takeSubmit(_ event: Event.Submit) {
+  private mutating func ingestSubmit(_ event: Event.Submit) {
     let queue = hostQueue(event.qid)
     submissionQueues[queue].hasHost = true
-    let submit = SubmissionQueue.Submit(cid: event.cid, opcode: event.opcode, time: now, doorbell: Command.noTime)
+    let submit = TrackedSubmissionQueue.Submit(
+      cid: event.cid, opcode: event.opcode, time: now, doorbell: TrackedCommand.noTime)
     _ = submissionQueues[queue].submits.append(submit, &budget)
   }
 
   /// The doorbell covers whatever was submitted before it.
-  private mutating func takeHostTail(_ qid: UInt16) {
+  private mutating func ingestHostTail(_ qid: UInt16) {
     let queue = hostQueue(qid)
     let end = submissionQueues[queue].submits.end
     var position = max(submissionQueues[queue].rung, submissionQueues[queue].submits.start)
@@ -58,7 +59,7 @@ extension StageAnalyzer {
 
   /// Find what the host said of a command that the engine has just fetched. Commands are fetched in the order in which
   /// they were submitted, so whatever was submitted before it and not fetched never will be.
-  mutating func joinHost(_ command: inout Command, _ queue: Int) {
+  mutating func joinHost(_ command: inout TrackedCommand, _ queue: Int) {
     guard submissionQueues[queue].hasHost else { return }
     command.isFromHost = true
     command.isWhole = false
@@ -71,7 +72,7 @@ extension StageAnalyzer {
     guard position < end else { return }
     let submit = submissionQueues[queue].submits[position]
     for _ in start...position { submissionQueues[queue].submits.removeFirst() }
-    guard submit.doorbell != Command.noTime else { return }
+    guard submit.doorbell != TrackedCommand.noTime else { return }
     command.isWhole = true
     command.begin = submit.doorbell
     command.submit = submit.time
@@ -81,8 +82,8 @@ extension StageAnalyzer {
     }
   }
 
-  /// The host has seen a completion queue entry. It sees them in the order in which they were posted.
-  private mutating func takeSeen(_ seen: Event.Completion) {
+  /// The host saw a completion queue entry; it sees them in the order of posting.
+  private mutating func ingestSeen(_ seen: Event.Completion) {
     let sqid = seen.sqid
     guard let queue = completionQueues.find(seen.cqid) else { return dropUnfetched(sqid, seen.cid) }
     var position = max(completionQueues[queue].seen, completionQueues[queue].entries.start)
@@ -97,31 +98,31 @@ extension StageAnalyzer {
       position += 1
     }
     let index = commands.find(sqid, seen.cid)
-    guard index != Command.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
+    guard index != TrackedCommand.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
     commands[index].isSeenEarly = true
     inversions &+= 1
   }
 
-  /// A command is complete whose fetch the trace does not have: it was fetched, and so was whatever was submitted before it.
+  /// A command completed whose fetch is not in the trace: it and all commands submitted before it were fetched.
   private mutating func dropUnfetched(_ qid: UInt16, _ cid: UInt16) {
     guard let queue = submissionQueues.find(qid) else { return }
     let start = submissionQueues[queue].submits.start
     let end = min(submissionQueues[queue].submits.end, start + StageAnalyzer.searchMax)
     guard let position = (start..<end).first(where: { submissionQueues[queue].submits[$0].cid == cid }) else { return }
     for _ in start...position { submissionQueues[queue].submits.removeFirst() }
-    // What was fetched before the trace has anything of the queue is not missed.
+    // Commands fetched before the queue's first event in the trace do not count as partial.
     if submissionQueues[queue].hasFetches { partial &+= UInt64(position + 1 - start) }
   }
 
-  /// The host gives back the entries that it has seen: its commands end here.
-  private mutating func takeHostHead(_ cqid: UInt16) {
+  /// The host frees the entries that it has seen; their commands end here.
+  private mutating func ingestHostHead(_ cqid: UInt16) {
     guard let queue = completionQueues.find(cqid) else { return }
     let end = min(completionQueues[queue].seen, completionQueues[queue].entries.end)
     var position = max(completionQueues[queue].reaped, completionQueues[queue].entries.start)
     while position < end {
       let entry = completionQueues[queue].entries[position]
-      if entry.isSeen, entry.command != Command.none, commands[entry.command].isFromHost {
-        completionQueues[queue].entries[position].command = Command.none
+      if entry.isSeen, entry.command != TrackedCommand.none, commands[entry.command].isFromHost {
+        completionQueues[queue].entries[position].command = TrackedCommand.none
         finish(entry.command)
       }
       position += 1

@@ -2,11 +2,11 @@ import Events
 import Trace
 
 extension StageAnalyzer {
-  /// Take every event of a trace, in the order of their times.
-  public mutating func takeAll(of reader: TraceReader) throws(TraceError) {
+  /// Process every event of a trace, in order of time.
+  public mutating func ingestAll(of reader: TraceReader) throws(TraceError) {
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
-      take(record.pointee, source: id.source, stream: Int(id.stream), tail: record.tail)
+      ingest(record.pointee, source: id.source, stream: Int(id.stream), tail: record.tail)
     }
   }
 }
@@ -17,7 +17,7 @@ extension Summary {
     throws(TraceError)
   {
     var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
-    try analyzer.takeAll(of: reader)
+    try analyzer.ingestAll(of: reader)
     self = analyzer.summary()
     let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }
     hostClockBoundNs = bound.flatMap { Double($0.value) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }

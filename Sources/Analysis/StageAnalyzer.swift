@@ -2,19 +2,20 @@ import Events
 import NVMe
 import Trace
 
-/// From events to where the commands' time went, in one pass and in memory that follows the commands in flight.
+/// Computes from events how the commands' time was spent, in one pass and with memory proportional to the commands in
+/// flight.
 ///
-/// It trusts no trace: whatever the events say, it neither fails nor grows without bound, and what does not fit
-/// together is counted as partial and left out of the statistics.
+/// It trusts no trace: whatever the events are, it neither fails nor grows without bound; inconsistent commands count
+/// as partial and stay out of the statistics.
 public struct StageAnalyzer: ~Copyable {
-  /// Times beyond this many nanoseconds, 146 years, count as this.
+  /// Times are clamped to this many nanoseconds, 146 years.
   public static let timeMax: UInt64 = 1 << 62
-  /// Who has polled nothing for so long, with nothing to do, was not there, nanoseconds.
+  /// A poll interval of at least this many nanoseconds without work means that the polling thread was not running.
   static let absenceMin: UInt32 = 100_000
-  /// Streams beyond this share their gaps with others.
+  /// Streams beyond this number share a gap count.
   static let streamsMax = 256
 
-  /// Called with every finished command, admin commands included.
+  /// Called with every finished command, including admin commands.
   public var onCommand: ((borrowing CommandTimes) -> Void)?
 
   var now: UInt64 = 0
@@ -32,21 +33,21 @@ public struct StageAnalyzer: ~Copyable {
   var absentNs: UInt64 = 0
 
   var stops: Stops?
-  /// The controller has stopped and was not reset since.
+  /// The controller has stopped and has not been reset since.
   var isStopped = false
   var asq = QueueBase(Register.asq)
   var acq = QueueBase(Register.acq)
 
   var commands = CommandPool()
-  var submissionQueues = QueueTable<SubmissionQueue>()
-  var completionQueues = QueueTable<CompletionQueue>()
-  /// Elements that queues may still make room for.
+  var submissionQueues = QueueTable<TrackedSubmissionQueue>()
+  var completionQueues = QueueTable<TrackedCompletionQueue>()
+  /// How many more elements the queues may allocate.
   var budget = 4 << 20
 
-  /// Times that the controller went back to its initial state.
+  /// Number of times that the controller returned to its initial state.
   var resetEpoch: UInt32 = 0
   var streamGaps = [UInt32](repeating: 0, count: streamsMax)
-  /// When an engine's stream last had an event.
+  /// Time of the last event of each engine stream.
   var streamTimes = [UInt64](repeating: 0, count: streamsMax)
   var hostEpoch: UInt32 = 0
   var isEnabled: Bool?
@@ -59,19 +60,19 @@ public struct StageAnalyzer: ~Copyable {
   private var tally: Tally
 
   /// - Parameters:
-  ///   - grouping: what the summary's groups are told apart by; nil for none.
-  ///   - subject: whose commands are looked at; the events of others are counted.
+  ///   - grouping: how to group the summary; nil for no groups.
+  ///   - subject: the commands to analyse; events of others are only counted.
   public init(grouping: Grouping? = nil, subject: Subject = .endpoint) {
     tally = Tally(grouping)
     self.subject = subject
   }
 
-  /// The next event. Events of all streams come in the order of their times.
+  /// Process the next event. Events of all streams must come in order of time.
   ///
   /// - Parameters:
-  ///   - stream: which of the source's streams it stands in.
-  ///   - tail: the bytes behind the record; only a fetch's are looked at.
-  public mutating func take(
+  ///   - stream: number of the stream within its source.
+  ///   - tail: the bytes after the record; used only for fetches.
+  public mutating func ingest(
     _ record: Record, source: Source, stream: Int = 0, tail: UnsafeRawBufferPointer = .init(start: nil, count: 0)
   ) {
     events &+= 1
@@ -79,24 +80,24 @@ public struct StageAnalyzer: ~Copyable {
     if time < now { inversions &+= 1 } else { now = time }
     guard let kind = record.event else { return }
     switch source {
-    case .kernel: takeKernel(record, kind, stream, tail)
+    case .kernel: ingestKernel(record, kind, stream, tail)
     case .engine where subject == .endpoint:
       let stream = Int(UInt8(truncatingIfNeeded: stream))
-      takeEngine(record, kind, stream, tail)
+      ingestEngine(record, kind, stream, tail)
       streamTimes[stream] = now
-    case .host where subject == .endpoint: takeHost(record, kind)
+    case .host where subject == .endpoint: ingestHost(record, kind)
     case .engine, .host: break
     }
   }
 
   // MARK: What both sides do to commands
 
-  /// The command enters; whatever holds its name already has lost its completion.
-  mutating func begin(_ command: consuming Command) -> UInt32 {
+  /// Add a command; an earlier command with the same name has lost its completion.
+  mutating func begin(_ command: consuming TrackedCommand) -> UInt32 {
     let old = commands.find(command.qid, command.cid)
-    if old != Command.none { abandon(named: old) }
+    if old != TrackedCommand.none { abandon(named: old) }
     if commands.isFull { abandonAll() }
-    command.depthEra = depth.era
+    command.depthGeneration = depth.generation
     (command.resetEpoch, command.gaps) = (resetEpoch, gaps)
     if !command.isAdmin { depth.enter(begin: command.begin, now: now) }
     return commands.insert(command)
@@ -113,7 +114,7 @@ public struct StageAnalyzer: ~Copyable {
     onCommand?(times)
   }
 
-  /// The command's end or begin is missing.
+  /// The command's end or beginning is lost.
   mutating func abandon(_ index: UInt32) {
     if !commands[index].isAdmin {
       if isInterrupted(commands[index]) { interrupted &+= 1 } else { partial &+= 1 }
@@ -121,8 +122,8 @@ public struct StageAnalyzer: ~Copyable {
     leave(index)
   }
 
-  /// A reset, or the deletion of its queue, ended it: no event of it is missing.
-  private func isInterrupted(_ command: Command) -> Bool {
+  /// A reset or the deletion of its queue ended it; no event of it is lost.
+  private func isInterrupted(_ command: TrackedCommand) -> Bool {
     guard command.isWhole, command.gaps == gaps else { return false }
     if command.resetEpoch != resetEpoch { return true }
     guard !command.isFromKernel, let queue = submissionQueues.find(command.qid) else { return false }
@@ -135,17 +136,17 @@ public struct StageAnalyzer: ~Copyable {
   }
 
   private mutating func leave(_ index: UInt32) {
-    if !commands[index].isAdmin { depth.leave(era: commands[index].depthEra, now: now) }
+    if !commands[index].isAdmin { depth.leave(generation: commands[index].depthGeneration, now: now) }
     commands.remove(index)
   }
 
-  /// More is in flight than can be: most of it is not.
+  /// More commands are in flight than possible: most of them have ended.
   private mutating func abandonAll() {
     for index in 0..<completionQueues.count { empty(completionQueue: index, isNew: false) }
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) { abandon(named: index) }
   }
 
-  /// What was counted so far were pieces of commands.
+  /// The commands counted so far were fragments.
   mutating func disownFinished() {
     partial &+= tally.io.commands
     tally = Tally(tally.groups?.grouping)
@@ -153,15 +154,15 @@ public struct StageAnalyzer: ~Copyable {
 
   // MARK: Losing sight
 
-  /// The controller is back in its initial state: it has no queues and no commands.
-  mutating func takeReset() {
+  /// The controller is back in its initial state, without queues and commands.
+  mutating func ingestReset() {
     isStopped = false
     resetEpoch &+= 1
     hostEpoch &+= 1
     depth.restart(now: now)
   }
 
-  mutating func takeGap(_ gap: Event.Gap, source: Source, stream: Int) {
+  mutating func ingestGap(_ gap: Event.Gap, source: Source, stream: Int) {
     gaps &+= 1
     lost = lost.addingReportingOverflow(gap.events).overflow ? .max : lost + gap.events
     depth.restart(now: now)
@@ -176,7 +177,7 @@ public struct StageAnalyzer: ~Copyable {
     var position = completionQueues[index].entries.start
     while position < completionQueues[index].entries.end {
       let command = completionQueues[index].entries[position].command
-      if command != Command.none { abandon(command) }
+      if command != TrackedCommand.none { abandon(command) }
       position += 1
     }
     completionQueues[index].restart(isNew: isNew, at: now)
@@ -184,10 +185,10 @@ public struct StageAnalyzer: ~Copyable {
 
   // MARK: Result
 
-  /// What the events so far say.
+  /// The result of all events so far.
   public func summary() -> Summary {
     var unfinished: UInt64 = 0
-    var lostSight: UInt64 = 0
+    var incomplete: UInt64 = 0
     var interrupted = interrupted
     var oldest: [UnfinishedCommand] = []
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && !commands[index].isAdmin {
@@ -197,7 +198,7 @@ public struct StageAnalyzer: ~Copyable {
       } else if isInterrupted(commands[index]) {
         interrupted += 1
       } else {
-        lostSight += 1
+        incomplete += 1
       }
     }
     for index in 0..<submissionQueues.count {
@@ -209,21 +210,22 @@ public struct StageAnalyzer: ~Copyable {
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
-      stops: stops, partial: partial + lostSight, interrupted: interrupted, unfinished: unfinished,
+      stops: stops, partial: partial + incomplete, interrupted: interrupted, unfinished: unfinished,
       oldestUnfinished: oldest, inversions: inversions,
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, hostSubmit: tally.hostSubmit.known, undetected: tally.undetected.known,
       tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
       absences: absences, absentNs: absentNs,
-      kernelEvents: kernelEvents, subject: subject, hops: tally.hops, completedTwice: kernel.completedTwice,
+      kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs, completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, grouping: tally.groups?.grouping, groups: tally.groups?.values ?? [])
   }
 
-  /// Nothing has happened since the command was fetched that may have lost events of it.
-  private func isCurrent(_ command: Command) -> Bool {
-    if command.isFromKernel { return command.isWhole && command.depthEra == depth.era }
-    guard command.isWhole, command.depthEra == depth.era, let queue = submissionQueues.find(command.qid) else {
+  /// No event of the command can have been lost since its fetch.
+  private func isCurrent(_ command: TrackedCommand) -> Bool {
+    if command.isFromKernel { return command.isWhole && command.depthGeneration == depth.generation }
+    guard command.isWhole, command.depthGeneration == depth.generation, let queue = submissionQueues.find(command.qid)
+    else {
       return false
     }
     return command.queueEpoch == submissionQueues[queue].epoch

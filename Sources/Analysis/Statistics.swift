@@ -10,7 +10,7 @@ struct Statistics {
   private var stages: [DistributionRecorder]
   private var unexplained: DistributionRecorder
 
-  /// - Parameter isCoarse: with percentiles to two significant digits.
+  /// - Parameter isCoarse: percentiles to two significant digits.
   init(isCoarse: Bool = false) {
     latency = DistributionRecorder(isCoarse: isCoarse)
     stages = [DistributionRecorder](repeating: latency, count: Stage.count)
@@ -39,12 +39,12 @@ struct Statistics {
   }
 }
 
-/// What commands are told apart by.
+/// How to group commands.
 public enum Grouping: String, CaseIterable, Sendable {
   case queue, opcode
 }
 
-/// Statistics by group. A trace names at most this many groups; the commands of others are counted together.
+/// Statistics per group. Beyond this number of groups, commands count as one common group.
 struct Groups {
   static let countMax = 128
 
@@ -75,14 +75,14 @@ struct Groups {
   }
 }
 
-/// What the commands of a group have in common.
+/// The common property of a group's commands.
 public enum GroupKey: Hashable, Comparable, Sendable {
   case ioQueue(UInt16)
   case adminQueue
   case ioOpcode(UInt8)
   case adminOpcode(UInt8)
   case unknownOpcode
-  /// Commands of more groups than a report can have.
+  /// Commands beyond the limit of groups.
   case others
 
   init(_ times: borrowing CommandTimes, _ grouping: Grouping) {
@@ -98,7 +98,7 @@ public enum GroupKey: Hashable, Comparable, Sendable {
     }
   }
 
-  /// Different for different keys of one grouping.
+  /// Unique per key within one grouping.
   var code: Int {
     switch self {
     case .adminQueue, .others: 0

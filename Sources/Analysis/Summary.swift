@@ -1,78 +1,78 @@
 import NVMe
 
-/// What a trace says of where its commands' time went.
+/// The result of an analysis: how the commands' time was spent.
 public struct Summary: Sendable {
-  /// Of the I/O commands that the trace holds from begin to end.
+  /// I/O commands that are in the trace from beginning to end.
   public let io: Breakdown
-  /// Admin commands that the trace holds from begin to end; asynchronous event requests never count.
+  /// Admin commands that are in the trace from beginning to end; asynchronous event requests never count.
   public let adminCommands: UInt64
 
-  /// Events that were taken, and events that the trace says are missing from it.
+  /// Events processed, and events that the trace counts as lost.
   public let events: UInt64
   public let lost: UInt64
   public let gaps: UInt64
   public let resets: UInt64
-  /// Nil where the controller never stopped.
+  /// Nil if the controller never stopped.
   public let stops: Stops?
-  /// I/O commands of which events are missing, those in flight when the controller was reset or their queue deleted, and those
-  /// in flight when the trace ended. None is in the statistics.
+  /// I/O commands with lost events, those in flight at a controller reset or the deletion of their queue, and those in
+  /// flight when the trace ended. The statistics contain none of them.
   public let partial: UInt64
   public let interrupted: UInt64
   public let unfinished: UInt64
-  /// The oldest of those in flight when the trace ended, of which the controller had taken notice.
+  /// The oldest commands in flight when the trace ended, among those that the controller had seen.
   public let oldestUnfinished: [UnfinishedCommand]
-  /// Events that a clock put before what must have come first; their times were moved to it.
+  /// Events that their clock put before their cause; their times were moved to it.
   public let inversions: UInt64
 
-  /// Commands in flight, over the time of the trace and including those that did not finish; 0 where nothing is known.
+  /// Mean commands in flight over the trace, including unfinished ones; 0 if unknown.
   public let queueDepthTimeWeighted: Double
-  /// The most commands in flight at once, of those that the engine had fetched.
+  /// Largest number of fetched commands in flight at once.
   public let queueDepthMax: UInt64
 
-  /// Parts of a stage, kept apart: of detect, the time after the engine saw the doorbell; of complete, the time in which
-  /// the completion queue had no room.
+  /// Parts of stages: of detect, the time after the engine saw the doorbell; of complete, the time in which the
+  /// completion queue had no room.
   public let turn: Distribution
   public let queueFull: Distribution
-  /// Before the latency begins: the host hands over the command → writes the doorbell. Nil without a host stream.
+  /// Before the latency begins: from the host's submission to its doorbell. Nil without a host stream.
   public let hostSubmit: Distribution?
-  /// Commands that began with the engine's sight of the doorbell: the time since the poll before, in which it was
-  /// written. Nil where the host's stream gave every begin.
+  /// Commands that begin when the engine saw the doorbell: the time since the previous poll, during which it was
+  /// written. Nil if the host's stream gave every beginning.
   public let undetected: Distribution?
 
   /// Nil without commands.
   public let tail: Tail?
   public let ringWaits: UInt64
   public let ringWaitNs: UInt64
-  /// Times that the engine polled nothing for long though it had nothing else to do: it had no core, or it napped.
+  /// Periods in which the engine did not poll though it had nothing else to do: it had no core, or it slept.
   public let absences: UInt64
   public let absentNs: UInt64
-  /// Events of kernel probes; not looked at where our endpoint is the subject.
+  /// Events of kernel probes; only counted if our endpoint is the subject.
   public let kernelEvents: UInt64
   public let subject: Subject
-  /// Of commands of the kernel's PCI endpoint driver: how long they waited for a thread to run.
-  public let hops: HopDistributions?
-  /// Commands of the kernel's PCI endpoint driver for which it posted a second completion.
+  /// Commands of the kernel's PCI endpoint driver: how long they waited for the next thread or actor.
+  public let handoffs: HandoffDistributions?
+  /// Commands for which the kernel's PCI endpoint driver posted a second completion.
   public let completedTwice: UInt64
-  /// Commands of it that were completed with no interrupt behind them, though others had one.
+  /// Commands of that driver completed without a following interrupt, though others had one.
   public let unannounced: UInt64
-  /// What recording the kernel cost; nil where the trace does not say.
+  /// Cost of recording the kernel; nil if the trace does not contain it.
   public let probes: ProbeCosts?
-  /// The host's times in a merged trace are off by at most this, in nanoseconds; whoever read the trace's header says so.
+  /// Largest error of the host's times in a merged trace, in nanoseconds; set by the caller from the trace's header.
   public var hostClockBoundNs: Double?
 
   public let grouping: Grouping?
   public let groups: [Group]
 
-  /// Of the commands, those of which the host's stream gave the begin.
+  /// Number of commands whose beginning came from the host's stream.
   public var commandsFromHost: UInt64 { hostSubmit?.count ?? 0 }
 }
 
 /// Distributions over a set of commands.
 public struct Breakdown: Sendable {
   public let commands: UInt64
-  /// Commands among them whose status is no success.
+  /// Number of commands with an error status.
   public let failed: UInt64
-  /// From the first begin to the last end, in nanoseconds.
+  /// From the first beginning to the last end, in nanoseconds.
   public let durationNs: UInt64
   public let bytesFromHost: UInt64
   public let bytesToHost: UInt64
@@ -86,7 +86,7 @@ public struct Breakdown: Sendable {
   /// Commands per second; 0 where no time passed.
   public var iops: Double { durationNs == 0 ? 0 : Double(commands) * 1e9 / Double(durationNs) }
 
-  /// Mean number of commands in flight, by Little's law: the sum of their times over the time they took together.
+  /// Mean number of commands in flight, by Little's law: the sum of their times divided by the elapsed time.
   public var queueDepth: Double { durationNs == 0 ? 0 : Double(latency.sumNs) / Double(durationNs) }
 }
 
@@ -96,20 +96,20 @@ public struct Group: Sendable {
   public let breakdown: Breakdown
 }
 
-/// How long commands of the kernel's target waited for their host's doorbell and for threads to run.
-public struct HopDistributions: Sendable {
+/// How long commands of the kernel's target waited for the host's doorbell and for threads.
+public struct HandoffDistributions: Sendable {
   public let doorbell: Distribution
   public let dispatch: Distribution
   public let wakeUp: Distribution
   public let completion: Distribution
 }
 
-/// What probes cost while they recorded, by the kernel's own count.
+/// Cost of probes during the recording, counted by the kernel.
 public struct ProbeCosts: Sendable {
   public internal(set) var runs: UInt64 = 0
-  /// In all, nanoseconds.
+  /// Total, in nanoseconds.
   public internal(set) var ns: UInt64 = 0
-  /// The probe that cost the most in all.
+  /// The probe with the largest total cost.
   public internal(set) var dearest = ""
   public internal(set) var dearestNs: UInt64 = 0
 

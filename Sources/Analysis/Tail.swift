@@ -1,17 +1,17 @@
 /// The slowest commands, and where they spend more time than the mean command.
 public struct Tail: Sendable {
   public let commands: UInt64
-  /// The fastest of them took about this long, in nanoseconds: to one part in 128.
+  /// Time of the fastest of them, in nanoseconds, accurate to one part in 128.
   public let fromNs: UInt64
-  /// Mean over the slowest commands, in nanoseconds.
+  /// Mean time of the slowest commands, in nanoseconds.
   public let latencyMeanNs: Double
-  /// Mean over the slowest commands, in nanoseconds, in the order of `Stage`.
+  /// Mean stage times of the slowest commands, in nanoseconds, in the order of `Stage`.
   public let stageMeansNs: [Double]
   public let unexplainedMeanNs: Double
 }
 
-/// Sums of stage times, by total time: with them the commands beyond a percentile can be told from the others after
-/// they are gone, in memory that does not grow with their number.
+/// Sums of stage times by total time. They separate the commands beyond a percentile from the others afterwards, in
+/// memory independent of their number.
 struct TailTable {
   private struct Bucket {
     var count: UInt64 = 0
@@ -27,7 +27,7 @@ struct TailTable {
     }
   }
 
-  /// 128 to the octave.
+  /// 128 buckets per octave.
   private static let bits = 7
   private var buckets: [Bucket] = []
 

@@ -1,4 +1,4 @@
-/// What the finished commands add up to.
+/// Statistics of the finished commands.
 struct Tally {
   private(set) var io = Statistics()
   private(set) var adminCommands: UInt64 = 0
@@ -6,10 +6,10 @@ struct Tally {
   private(set) var queueFull = DistributionRecorder()
   private(set) var hostSubmit = DistributionRecorder()
   private(set) var undetected = DistributionRecorder()
-  private var doorbellHop = DistributionRecorder()
-  private var dispatchHop = DistributionRecorder()
-  private var wakeUpHop = DistributionRecorder()
-  private var completionHop = DistributionRecorder()
+  private var doorbellHandoff = DistributionRecorder()
+  private var dispatchHandoff = DistributionRecorder()
+  private var wakeUpHandoff = DistributionRecorder()
+  private var completionHandoff = DistributionRecorder()
   private(set) var tail = TailTable()
   private(set) var groups: Groups?
 
@@ -27,25 +27,25 @@ struct Tally {
     queueFull.record(times.queueFull)
     if let submit = times.hostSubmit { hostSubmit.record(submit) }
     if let bound = times.undetectedMax { undetected.record(bound) }
-    if let hops = times.hops {
-      doorbellHop.record(hops.doorbell)
-      dispatchHop.record(hops.dispatch)
-      wakeUpHop.record(hops.wakeUp)
-      completionHop.record(hops.completion)
+    if let handoffs = times.handoffs {
+      doorbellHandoff.record(handoffs.doorbell)
+      dispatchHandoff.record(handoffs.dispatch)
+      wakeUpHandoff.record(handoffs.wakeUp)
+      completionHandoff.record(handoffs.completion)
     }
   }
 
-  /// Nil where no command had any.
-  var hops: HopDistributions? {
-    guard let dispatch = dispatchHop.known else { return nil }
-    return HopDistributions(
-      doorbell: doorbellHop.distribution, dispatch: dispatch, wakeUp: wakeUpHop.distribution,
-      completion: completionHop.distribution)
+  /// Nil if no command had any.
+  var handoffs: HandoffDistributions? {
+    guard let dispatch = dispatchHandoff.known else { return nil }
+    return HandoffDistributions(
+      doorbell: doorbellHandoff.distribution, dispatch: dispatch, wakeUp: wakeUpHandoff.distribution,
+      completion: completionHandoff.distribution)
   }
 }
 
 extension DistributionRecorder {
-  /// Nil where nothing was recorded.
+  /// Nil if nothing was recorded.
   var known: Distribution? {
     let all = distribution
     return all.count == 0 ? nil : all

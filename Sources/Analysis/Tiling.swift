@@ -1,4 +1,4 @@
-/// Lays stages end to end between a command's begin and end, so that nothing is counted twice and nothing is left out.
+/// Arranges stages end to end between a command's beginning and end, so that no time counts twice and none is left out.
 struct Tiling {
   private(set) var stages = StageTimes()
   private(set) var unexplained: UInt64 = 0
@@ -11,7 +11,7 @@ struct Tiling {
     self.end = end
   }
 
-  /// The stage lasts from where the one before ended to `time`.
+  /// The stage lasts from the end of the previous one to `time`.
   mutating func extend(_ stage: Stage, to time: UInt64) {
     let time = min(time, end)
     guard time > cursor else { return }
@@ -19,7 +19,7 @@ struct Tiling {
     cursor = time
   }
 
-  /// The stage covers `stretch`; what lies between it and the stage before is unexplained.
+  /// The stage covers `stretch`; time between it and the previous stage is unexplained.
   mutating func cover(_ stage: Stage, _ stretch: Stretch) {
     guard stretch.isKnown else { return }
     let begin = min(stretch.begin, end)
@@ -31,14 +31,14 @@ struct Tiling {
   }
 }
 
-/// A stretch of time in nanoseconds, empty until something is known of it.
+/// A time interval in nanoseconds, empty until it is known.
 struct Stretch {
   var begin = UInt64.max
   var end: UInt64 = 0
 
   var isKnown: Bool { begin != .max && end >= begin }
 
-  /// Grow to cover an event that ended at `end` and lasted `span`.
+  /// Extend it to cover an event that ended at `end` and lasted `span`.
   @inline(__always)
   mutating func add(end: UInt64, span: UInt64) {
     begin = min(begin, end - min(span, end))

@@ -3,27 +3,27 @@ import Glibc
 import KernelStreams
 import Trace
 
-/// A trace of a target and one of its host, as one: the host's driver in the target's time.
+/// Combines a target's trace with its host's: the host driver's events in the target's time.
 public struct TraceMerge {
   public let match: HostMatch
   private let host: TraceReader
   private let target: TraceReader
 
-  /// Keys of the metadata that a merged trace has more than its target's.
+  /// Metadata keys that a merged trace has in addition to its target's.
   public enum Key {
     public static let offset = "host offset ns"
     public static let drift = "host drift"
     public static let bound = "host bound ns"
   }
 
-  /// - Returns: nil where the two have no commands in common.
+  /// - Returns: nil if the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
     guard let match = try HostMatch(host: host, target: target) else { return nil }
     (self.host, self.target, self.match) = (host, target, match)
   }
 
   /// Write the merged trace to `path`.
-  /// - Throws: where the two have more streams than a trace is written with.
+  /// - Throws: if the two have more streams than a trace supports.
   public func write(to path: String) throws(TraceError) -> RecordingSummary {
     let numbers = try hostStreamNumbers()
     let id = TraceID.random()
@@ -50,8 +50,7 @@ public struct TraceMerge {
     return recorder.stop()
   }
 
-  /// What the host's streams are called in the merged trace: they come behind the target's, and those of its other
-  /// controllers not at all.
+  /// Stream numbers of the host in the merged trace: after the target's; streams of its other controllers are left out.
   private func hostStreamNumbers() throws(TraceError) -> [UInt16: UInt16] {
     let count = target.streams.count + match.hostStreams.count
     let first = target.streams.map(\.id).filter { $0.source == .kernel }.map { Int($0.stream) + 1 }.max() ?? 0
@@ -65,14 +64,14 @@ public struct TraceMerge {
       uniqueKeysWithValues: match.hostStreams.sorted().enumerated().map { ($1, UInt16(first + $0)) })
   }
 
-  /// - Returns: the NQN of the controller that the host drives; empty where the target does not say.
+  /// - Returns: the NQN of the controller that the host drives; empty if the target's trace does not contain it.
   private func copyTarget(into streams: inout MergedStreams) throws(TraceError) -> String {
     var nqn = ""
     var kernel = KernelStreams()
     var events = try MergedEvents(target)
     while let (record, id) = try events.next() {
       if nqn.isEmpty, id.source == .kernel,
-        case .owner(let owner)? = kernel.take(record.pointee, tail: record.tail, stream: id.stream),
+        case .owner(let owner)? = kernel.ingest(record.pointee, tail: record.tail, stream: id.stream),
         owner.isTarget(match.controller)
       {
         nqn = owner.nqn
@@ -87,14 +86,14 @@ public struct TraceMerge {
   {
     var kernel = KernelStreams()
     var named: Set<UInt16> = []
-    // Of streams that are not copied.
+    // The owner of streams that are not copied.
     var gap: Event.Gap?
     var events = try MergedEvents(host)
     while let (record, id) = try events.next() {
       guard id.source == .kernel else { continue }
       var event = record.pointee
       event.time = match.fit.targetTime(event.time)
-      let item = kernel.take(event, tail: record.tail, stream: id.stream)
+      let item = kernel.ingest(event, tail: record.tail, stream: id.stream)
       guard let number = numbers[id.stream] else {
         if case .gap(let missing)? = item { gap = gap?.joined(missing) ?? missing }
         continue
@@ -115,7 +114,7 @@ public struct TraceMerge {
     }
   }
 
-  /// The host may not have known yet how the target names itself.
+  /// The host may not have known the target's name yet.
   private func introduce(_ origin: Event.Origin, _ nqn: String, as id: StreamID, in streams: inout MergedStreams)
     throws(TraceError)
   {
@@ -137,12 +136,12 @@ public struct TraceMerge {
   }
 }
 
-/// Rings of a merged recording, by stream.
+/// The rings of a merged recording, by stream.
 private struct MergedStreams {
   private final class Stream {
     var producer: RingProducer
     var last: UInt64 = 0
-    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitUnseen) }
+    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitSilently) }
   }
 
   var directory = ""
@@ -151,7 +150,7 @@ private struct MergedStreams {
   private let count: Int
   private var streams: [StreamID: Stream] = [:]
 
-  /// Checkpoints of an engine are large.
+  /// An engine's checkpoints are large.
   private static let engineSlots: UInt64 = 1 << 18
 
   init(count: Int, id: TraceID) {
@@ -159,10 +158,10 @@ private struct MergedStreams {
     slots = count <= 32 ? 1 << 16 : 1 << 14
   }
 
-  /// Room that the rings need.
+  /// Size of the rings.
   var bytes: UInt64 { (UInt64(count) * slots + MergedStreams.engineSlots) * UInt64(Record.size) }
 
-  /// What this version cannot write, because another wrote it, is left out.
+  /// Leave out events that this version cannot write because another version recorded them.
   mutating func append(
     _ record: Record, _ bytes: UnsafeRawBufferPointer = UnsafeRawBufferPointer(start: nil, count: 0), as name: StreamID
   ) throws(TraceError) {

@@ -2,17 +2,17 @@
 public struct UnfinishedCommand: Equatable, Sendable {
   public let qid: UInt16
   public let cid: UInt16
-  /// Nil where the trace does not say.
+  /// Nil if the trace does not contain it.
   public let opcode: UInt8?
-  /// From its begin to the end of the trace, in nanoseconds.
+  /// From its beginning to the end of the trace, in nanoseconds.
   public let ageNs: UInt64
-  /// The first stage of which the trace has no end.
+  /// The first stage without an end in the trace.
   public let stage: Stage
 
-  /// A report names so many, the oldest.
+  /// A report lists this many, oldest first.
   static let namedMax = 8
 
-  init(_ command: Command, now: UInt64) {
+  init(_ command: TrackedCommand, now: UInt64) {
     (qid, cid, ageNs) = (command.qid, command.cid, now - min(command.begin, now))
     opcode = command.opcodeIsKnown ? command.opcode : nil
     stage =

@@ -1,12 +1,12 @@
 import HeapModule
 
-/// Requests of null backends with a service time, until their time has come.
+/// Requests of null backends whose service time is running.
 struct DelayQueue: ~Copyable {
   private var heap = Heap<Delayed>()
 
   private struct Delayed: Comparable {
     let dueNs: UInt64
-    /// Requests that are due together complete in the order in which they came.
+    /// Requests due at the same time complete in order of submission.
     let number: UInt64
     let slot: Int32
 
@@ -22,14 +22,14 @@ struct DelayQueue: ~Copyable {
     heap.insert(Delayed(dueNs: dueNs, number: number, slot: slot))
   }
 
-  /// The slot of a request that is due, nil where none is.
+  /// The slot of a request that is due; nil if there is none.
   mutating func next(nowNs: UInt64) -> Int32? {
     guard let first = heap.min, first.dueNs <= nowNs else { return nil }
     heap.removeMin()
     return first.slot
   }
 
-  /// - Returns: whether the request had not been done.
+  /// - Returns: whether the request was still waiting.
   mutating func remove(_ slot: Int32) -> Bool {
     let others = heap.unordered.filter { $0.slot != slot }
     guard others.count < heap.count else { return false }

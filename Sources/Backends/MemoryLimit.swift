@@ -1,12 +1,12 @@
 import Glibc
 
-/// What the control groups of this process (cgroups(7), either version) leave it of memory.
+/// The memory that this process may still use under its control groups (cgroups(7), either version).
 struct MemoryLimit {
-  /// The group that leaves the least: its folder.
+  /// Directory of the group with the least memory left.
   let group: String
   let availableBytes: UInt64
 
-  /// - Returns: nil where no group limits memory.
+  /// - Returns: nil if no group limits memory.
   static func tightest(root: String = "/sys/fs/cgroup", membership: String = "/proc/self/cgroup") -> MemoryLimit? {
     var tightest: MemoryLimit?
     for line in text(membership)?.split(separator: "\n") ?? [] {
@@ -32,7 +32,7 @@ struct MemoryLimit {
       let used = number(isVersion2 ? "memory.current" : "memory.usage_in_bytes")
     else { return nil }
     self.group = group
-    // The kernel drops cached files before it runs out.
+    // The kernel reclaims cached files before memory runs out.
     let prefix = isVersion2 ? "" : "total_"
     let statistics = MemoryLimit.text("\(group)/memory.stat") ?? ""
     var cached: UInt64 = 0
@@ -44,7 +44,7 @@ struct MemoryLimit {
     availableBytes = limit - min(needed, limit)
   }
 
-  /// The group's folder and those of the groups that it is in, as far as this mount shows them.
+  /// The directories of the group and of its parents, as far as this mount shows them.
   private static func groups(_ base: String, _ path: String) -> [String] {
     let names = path.split(separator: "/").filter { $0 != ".." }
     var folders = [base]

@@ -4,11 +4,11 @@ import NVMe
 import Storage
 import Target
 
-/// The backend of one namespace, switched on without an existential: it is asked for every command.
+/// The backend of one namespace, dispatched without an existential because every command uses it.
 public enum NamespaceBackend: BitwiseCopyable {
-  /// Completes everything and keeps nothing: what remains is the front end.
+  /// Completes everything and stores nothing, to measure the front end alone.
   case null
-  /// As null, but for the time that it takes.
+  /// Like null, with a service time.
   case slow(ServiceTimer)
   case memory(MemoryBackend)
   /// A file or a device.
@@ -17,15 +17,15 @@ public enum NamespaceBackend: BitwiseCopyable {
 
 /// Blocks in memory. It does not own them.
 public struct MemoryBackend: BitwiseCopyable {
-  /// As many bytes as the namespace has, zero where nothing was written.
+  /// The namespace's bytes, initially zero.
   let base: UnsafeMutableRawPointer
 
-  /// From this size on, memory is given back instead of being written with zeros: to write them would hold up the engine
-  /// for longer than the page faults that follow. A smaller piece stays where it is, so that none follow.
+  /// From this size on, memory is returned to the kernel instead of zeroed: zeroing would block the engine for longer
+  /// than the page faults that follow. A smaller piece stays, so that no page faults follow.
   private static let zeroByUnmapping = NamespaceMemory.hugePageBytes
 
-  /// Do what the request asks, but for its transfer.
-  /// - Parameter data: what the host sent to be compared.
+  /// Execute the request except for its transfer.
+  /// - Parameter data: the host's data for a compare.
   func execute(_ request: IORequest, data: UnsafeMutableRawPointer?) -> Status {
     switch request.opcode {
     case .read, .write, .flush, .verify: break
@@ -55,7 +55,7 @@ public struct MemoryBackend: BitwiseCopyable {
       memset(base + offset, 0, count)
       return
     }
-    // Whole pages are given back; anonymous memory reads as zeros after that. The base is page aligned.
+    // Whole pages are returned to the kernel; anonymous memory then reads as zeros. The base is page aligned.
     let page = 4096
     let first = (offset + page - 1) & ~(page - 1)
     let last = (offset + count) & ~(page - 1)
@@ -65,10 +65,10 @@ public struct MemoryBackend: BitwiseCopyable {
   }
 }
 
-/// Draws how long a command takes.
+/// Draws the service time of each command.
 public struct ServiceTimer: BitwiseCopyable {
   private let kind: Kind
-  /// Where the generator is; shared by all copies.
+  /// The generator's state, shared by all copies.
   private let random: UnsafeMutablePointer<SeededGenerator>
 
   private enum Kind: BitwiseCopyable {
@@ -77,8 +77,8 @@ public struct ServiceTimer: BitwiseCopyable {
     case uniform(UInt64, UInt64)
   }
 
-  /// - Parameter random: outlives every copy.
-  /// - Returns: nil for a backend that takes no time.
+  /// - Parameter random: must outlive every copy.
+  /// - Returns: nil for a backend without a service time.
   init?(_ time: ServiceTime, random: UnsafeMutablePointer<SeededGenerator>) {
     self.random = random
     switch time {
@@ -93,7 +93,7 @@ public struct ServiceTimer: BitwiseCopyable {
     }
   }
 
-  /// Nanoseconds that the next command takes.
+  /// Nanoseconds for the next command.
   func next() -> UInt64 {
     switch kind {
     case .constant(let ns): ns

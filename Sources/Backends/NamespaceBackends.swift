@@ -4,7 +4,7 @@ import Platform
 import Storage
 import Target
 
-/// What lies behind the namespaces of one engine, and the requests that are not done at once, by the engine's slots.
+/// The backends of one engine's namespaces, and the requests that they have not completed, by the engine's slots.
 ///
 /// The engine's thread owns it.
 public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
@@ -12,22 +12,22 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
   /// By namespace identifier.
   private let backends: UnsafeMutablePointer<NamespaceBackend>
   private var delays = DelayQueue()
-  /// Opened with the first namespace on a file or device.
+  /// Created with the first namespace on a file or device.
   private let storage: UnsafeMutablePointer<StorageRequests>?
-  /// The devices behind namespaces, for a flush of all.
+  /// The devices of namespaces, for a flush of all.
   private var devices: [UInt32: StorageDevice] = [:]
-  /// By slot: the requests that are not done at once.
+  /// By slot: the requests in progress.
   private let deferred: UnsafeMutablePointer<IORequest>
-  /// By namespace identifier: how many of those there are.
+  /// By namespace identifier: the number of requests in progress.
   private let deferrals: UnsafeMutablePointer<UInt32>
-  /// What the host sent to be compared.
+  /// The host's data for a compare.
   private var compared: UnsafeMutableRawPointer?
-  /// The engine waits for what it has abandoned.
+  /// The engine waits for abandoned requests.
   private var isSettling = false
 
   public init(time: Time, storage: StorageHandover? = nil) {
     self.time = time
-    self.storage = storage?.take()
+    self.storage = storage?.receive()
     backends = .allocate(capacity: Int(Subsystem.namespacesLimit) + 1)
     backends.initialize(repeating: .null, count: Int(Subsystem.namespacesLimit) + 1)
     deferred = .allocate(capacity: Controller.slots)
@@ -48,16 +48,16 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   // MARK: Namespaces
 
-  /// What lies behind a namespace, before it is attached.
+  /// Set a namespace's backend before it is attached.
   public mutating func set(_ nsid: UInt32, _ backend: NamespaceBackend) {
     backends[Int(nsid)] = backend
     if case .storage(let device) = backend { devices[nsid] = device.takeUnretainedValue() }
   }
 
-  /// Whether commands of a namespace that was detached are still under way: its identifier cannot be used again.
+  /// Whether commands of a detached namespace are still in flight: its identifier cannot be used yet.
   public func isBusy(_ nsid: UInt32) -> Bool { deferrals[Int(nsid)] > 0 }
 
-  /// A namespace was detached; what is under way in it goes on.
+  /// A namespace was detached; its requests in flight continue.
   public mutating func remove(_ nsid: UInt32) {
     guard let device = devices.removeValue(forKey: nsid) else { return }
     storage!.pointee.detach(device)
@@ -65,11 +65,11 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   // MARK: Requests
 
-  /// Tell the kernel of what backends were given in this pass.
+  /// Submit the requests of this pass to the kernel.
   @inline(__always)
   public func endPass() { storage?.pointee.kick() }
 
-  /// Where a request's data lies on this side; nil where it is not kept.
+  /// The request's data on this side; nil if the backend does not keep it.
   @inline(__always)
   public mutating func data(of request: IORequest) -> UnsafeMutableRawPointer? {
     switch backends[Int(request.nsid)] {
@@ -80,7 +80,7 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     }
   }
 
-  /// Made when a host first compares.
+  /// Allocated at the first compare.
   @inline(never)
   private mutating func compareBuffer() -> UnsafeMutableRawPointer {
     if let compared { return compared }
@@ -89,7 +89,7 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     return made
   }
 
-  /// - Returns: nil for a request that is not done at once.
+  /// - Returns: nil for a request that does not complete immediately.
   @inline(__always)
   public mutating func execute(_ request: IORequest) -> Status? {
     switch request.nsid == .max ? .null : backends[Int(request.nsid)] {
@@ -110,14 +110,14 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     }
   }
 
-  /// It will be done later.
+  /// It will complete later.
   @inline(__always)
   private func putOff(_ request: IORequest) {
     deferred[Int(request.slot)] = request
     deferrals[Int(request.nsid)] += 1
   }
 
-  /// A flush of every namespace: of those that have a device.
+  /// Flush every namespace that has a device.
   @inline(never)
   private mutating func flushAll(_ request: IORequest) -> Status? {
     guard !devices.isEmpty else { return .success }
@@ -125,7 +125,7 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     return storage!.pointee.flush(request.slot, Array(devices.values))
   }
 
-  /// The next request that has been done; `Controller.abandonedSlot` once everything that was abandoned has settled.
+  /// The next completed request; `Controller.abandonedSlot` once all abandoned requests have settled.
   @inline(__always)
   public mutating func completion() -> (slot: Int32, status: Status)? {
     let next: (slot: Int32, status: Status)
@@ -143,7 +143,7 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
 
   /// A request whose service time runs has not begun, nor has one that waits in the kernel for a worker.
   public mutating func cancel(_ request: IORequest) -> Bool {
-    // A flush of all may have flushed some.
+    // A flush of all may have flushed some devices.
     guard request.nsid != .max else { return false }
     let isCancelled =
       switch backends[Int(request.nsid)] {
@@ -156,11 +156,11 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     return true
   }
 
-  /// A request's data are not needed any more.
+  /// The request's data is no longer needed.
   @inline(__always)
   public func release(_ request: IORequest) { storage?.pointee.release(request.slot) }
 
-  /// No completion of what is under way may come.
+  /// Abandon all requests in progress: none of them may complete.
   public mutating func abandonAll() {
     delays.removeAll()
     deferrals.update(repeating: 0, count: Int(Subsystem.namespacesLimit) + 1)
@@ -168,7 +168,7 @@ public struct NamespaceBackends<Time: TimeSource>: ~Copyable {
     isSettling = true
   }
 
-  /// Everything that was abandoned has settled: nil until then.
+  /// Nil until all abandoned requests have settled.
   @inline(never)
   private mutating func settle() -> (slot: Int32, status: Status)? {
     if let storage, !storage.pointee.settle() { return nil }

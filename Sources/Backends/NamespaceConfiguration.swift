@@ -1,19 +1,19 @@
 import Target
 
-/// What lies behind one namespace.
+/// The backend of one namespace.
 public enum BackendConfiguration: Equatable, Sendable {
-  /// Completes everything and keeps nothing; `bytes` is the size that it shows.
+  /// Completes everything and stores nothing; `bytes` is the reported size.
   case null(bytes: UInt64, serviceTime: ServiceTime)
-  /// Memory of this process, zero until it is written.
+  /// Memory of this process, initially zero.
   case memory(bytes: UInt64)
   /// A regular file or a block device. `buffered`: through the page cache, as nvmet's `buffered_io`.
   case file(path: String, buffered: Bool)
-  /// An NVMe character device, such as `/dev/ng0n1`, that gets what it is asked to do as NVMe commands; admin commands stay here.
+  /// An NVMe character device, such as `/dev/ng0n1`, which receives I/O as NVMe commands but no admin commands.
   case passthrough(path: String)
 }
 
 extension BackendConfiguration: CustomStringConvertible {
-  /// As a configuration names it, but for the service time: `memory:1073741824`, `/dev/sda`.
+  /// As in a configuration, without the service time: `memory:1073741824`, `/dev/sda`.
   public var description: String {
     switch self {
     case .null(let bytes, _): "null:\(bytes)"
@@ -23,25 +23,25 @@ extension BackendConfiguration: CustomStringConvertible {
   }
 }
 
-/// How long a null backend takes for a command.
+/// Service time of a null backend.
 public enum ServiceTime: Equatable, Sendable {
   case none
   /// The same for every command, in nanoseconds.
   case constant(ns: UInt64)
-  /// Drawn from an exponential distribution with this mean, in nanoseconds; the seed makes it repeatable.
+  /// Exponentially distributed with this mean, in nanoseconds; the seed makes it repeatable.
   case exponential(meanNs: UInt64, seed: UInt64)
-  /// Drawn evenly from this range of nanoseconds.
+  /// Uniformly distributed in this range of nanoseconds.
   case uniform(ns: ClosedRange<UInt64>, seed: UInt64)
 }
 
-/// One namespace that hosts see.
+/// One namespace.
 public struct NamespaceConfiguration: Equatable, Sendable {
   /// 1 to `Subsystem.namespacesLimit`.
   public var nsid: UInt32
   public var backend: BackendConfiguration
-  /// Logical block size as a power of two of bytes: 9 or 12; nil for what the backend prefers.
+  /// Logical block size as a power of two of bytes: 9 or 12; nil for the backend's preference.
   public var blockShift: UInt8?
-  /// Shown in the namespace's identification; nil for one made from the subsystem's NQN.
+  /// UUID of the namespace; nil to derive it from the subsystem's NQN.
   public var uuid: NamespaceUUID?
   /// Namespace Globally Unique Identifier; nil for none.
   public var nguid: NamespaceUUID?

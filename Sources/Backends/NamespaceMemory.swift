@@ -2,15 +2,15 @@ import Glibc
 import Platform
 import Synchronization
 
-/// The zeroed memory behind a namespace, in huge pages where the kernel has them to give.
+/// The zeroed memory of a namespace, in huge pages if the kernel provides them.
 final class NamespaceMemory: @unchecked Sendable {
   let base: UnsafeMutableRawPointer
   let count: Int
 
-  /// A huge page, where the kernel has any.
+  /// Size of a huge page, if the kernel has any.
   static let hugePageBytes = 2 << 20
 
-  /// Memory that takes no room until it is touched.
+  /// Memory that is allocated only when it is touched.
   init(bytes: UInt64) throws(EndpointError) {
     let spare = NamespaceMemory.hugePageBytes
     guard bytes > 0, let count = Int(exactly: bytes), count <= Int.max - spare else {
@@ -20,7 +20,7 @@ final class NamespaceMemory: @unchecked Sendable {
     guard let room = mmap(nil, count + spare, PROT_READ | PROT_WRITE, flags, -1, 0), room != MAP_FAILED else {
       throw EndpointError(description: "no room for \(bytes) bytes of namespace: \(String(cString: strerror(errno)))")
     }
-    // Only what begins on a huge page's boundary can be in huge pages.
+    // Only memory aligned to a huge page can use huge pages.
     let lead = -Int(bitPattern: room) & (spare - 1)
     if lead > 0 { munmap(room, lead) }
     base = room + lead
@@ -35,23 +35,23 @@ final class NamespaceMemory: @unchecked Sendable {
 
   // MARK: Touching it beforehand
 
-  /// Bytes that a thread touches at a time, between two looks at whether to go on.
+  /// Bytes that a thread touches between two checks for an interruption.
   private static let pieceBytes = 64 << 20
   private static let threadsMax = 8
 
-  /// Have the kernel give all of the memory now, so that no command waits for page faults.
+  /// Allocate all of the memory now, so that no command waits for page faults.
   /// - Parameters:
   ///   - progress: called once a second.
-  ///   - isInterrupted: asked again and again, on any thread.
-  /// - Returns: false when it was interrupted.
-  /// - Throws: when there is not as much memory, or a control group does not allow it.
+  ///   - isInterrupted: polled, on any thread.
+  /// - Returns: false if it was interrupted.
+  /// - Throws: if there is not enough memory, or a control group does not permit it.
   func prefault(
     isInterrupted: @escaping @Sendable () -> Bool = { false }, progress: (_ done: Int, _ total: Int) -> Void
   ) throws(EndpointError) -> Bool {
     if let available = NamespaceMemory.availableBytes(), UInt64(count) > available {
       throw EndpointError(
         description: "a namespace of \(count >> 20) MiB in memory does not fit: \(available >> 20) MiB are available; "
-          + "choose a smaller size, or --no-prefault to take memory only as it is written")
+          + "choose a smaller size, or --no-prefault to allocate memory only when it is written")
     }
     if let limit = MemoryLimit.tightest(), UInt64(count) > limit.availableBytes {
       throw EndpointError(
@@ -73,7 +73,7 @@ final class NamespaceMemory: @unchecked Sendable {
     return !work.isInterrupted
   }
 
-  /// What the threads share.
+  /// State shared by the threads.
   private final class Work: Sendable {
     let pieces: Int
     private let next = Atomic<Int>(0)
@@ -87,7 +87,7 @@ final class NamespaceMemory: @unchecked Sendable {
     var isInterrupted: Bool { interrupted.load(ordering: .acquiring) }
     var isDone: Bool { isInterrupted || touched == pieces }
 
-    func take() -> Int? {
+    func nextPiece() -> Int? {
       let piece = next.wrappingAdd(1, ordering: .relaxed).oldValue
       return piece < pieces && !isInterrupted ? piece : nil
     }
@@ -101,12 +101,12 @@ final class NamespaceMemory: @unchecked Sendable {
       end.raise()
     }
 
-    /// - Returns: whether all is done.
+    /// - Returns: whether everything is done.
     func waitForProgress(milliseconds: Int) -> Bool { end.wait(milliseconds: milliseconds) }
   }
 
   private func touchPieces(_ work: Work, _ isInterrupted: () -> Bool) {
-    while let piece = work.take() {
+    while let piece = work.nextPiece() {
       let offset = piece * NamespaceMemory.pieceBytes
       touch(base + offset, min(NamespaceMemory.pieceBytes, count - offset))
       work.finish()
@@ -122,7 +122,7 @@ final class NamespaceMemory: @unchecked Sendable {
     for offset in stride(from: 0, to: bytes, by: 4096) { start.storeBytes(of: 0, toByteOffset: offset, as: UInt8.self) }
   }
 
-  /// What the kernel can give without swapping (proc(5), MemAvailable); nil where it does not say.
+  /// Memory available without swapping (proc(5), MemAvailable); nil if unknown.
   private static func availableBytes() -> UInt64? {
     guard let file = fopen("/proc/meminfo", "re") else { return nil }
     defer { fclose(file) }

@@ -5,7 +5,7 @@ import Storage
 import Synchronization
 import Target
 
-/// A namespace with what lies behind it: it owns the memory, the file or the device.
+/// A namespace with its backend; owns the memory, file or device.
 public final class OpenNamespace: @unchecked Sendable {
   public let configuration: NamespaceConfiguration
   public let namespace: Namespace
@@ -15,17 +15,17 @@ public final class OpenNamespace: @unchecked Sendable {
   private let random = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
 
   private static let blockShiftDefault: UInt8 = 9
-  /// How long a file or device may take to open.
+  /// Time limit for opening a file or device.
   private static let openingMs = 10_000
 
-  /// What files and devices need, or why there can be none.
+  /// The storage queue for files and devices, or why there is none.
   public typealias Storage = Result<StorageHandover, StorageError>
 
   /// How a namespace is prepared, which may take long.
   public struct Preparation {
-    /// Told how far memory is prepared, in bytes; nil where it is taken only as it is written.
+    /// Called with the bytes of memory allocated so far; nil to allocate memory only when it is written.
     let prefaulting: ((Int, Int) -> Void)?
-    /// Whether the process or the endpoint is to end.
+    /// Whether the process or the endpoint is ending.
     let isInterrupted: @Sendable () -> Bool
 
     public init(
@@ -69,7 +69,8 @@ public final class OpenNamespace: @unchecked Sendable {
       let preferred = UInt8(device.logicalBlockBytes.trailingZeroBitCount)
       blockShift = configuration.blockShift ?? preferred
       guard blockShift >= preferred else {
-        throw EndpointError(description: "\(path) has blocks of \(device.logicalBlockBytes) bytes: none can be smaller")
+        throw EndpointError(
+          description: "\(path) has blocks of \(device.logicalBlockBytes) bytes; --block-size cannot be smaller")
       }
       self.device = device
     }
@@ -104,7 +105,7 @@ public final class OpenNamespace: @unchecked Sendable {
     do throws(StorageError) {
       let device = try result.get()
       guard try storage.get().canPassThrough || !device.isPassedThrough else {
-        throw StorageError(description: "\(device.path): passing commands through needs Linux 5.19")
+        throw StorageError(description: "\(device.path): passthrough needs Linux 5.19")
       }
       return device
     } catch {
@@ -125,8 +126,7 @@ public final class OpenNamespace: @unchecked Sendable {
   }
 }
 
-/// A file or device that is being opened, on a thread of its own: a file system may never answer. One that answers too
-/// late is closed again.
+/// Opens a file or device on its own thread, because a file system may never answer. A late result is closed again.
 private final class Opening: Sendable {
   private let result = Mutex<Result<StorageDevice, StorageError>?>(nil)
   private let done = Signal()
@@ -143,7 +143,7 @@ private final class Opening: Sendable {
     }
   }
 
-  /// - Returns: nil when there is no result in time, or the wait was interrupted.
+  /// - Returns: nil if there is no result in time, or the wait was interrupted.
   func wait(milliseconds: Int, unless isInterrupted: () -> Bool) -> Result<StorageDevice, StorageError>? {
     let end = Clock.monotonicNs() + UInt64(milliseconds) * 1_000_000
     while !done.wait(milliseconds: min(milliseconds, Opening.lookMs)) {

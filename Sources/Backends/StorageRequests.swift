@@ -3,22 +3,22 @@ import NVMe
 import Storage
 import Target
 
-/// The engine's requests to files and devices: which of the storage queue's requests belong to which slot.
+/// The engine's requests to files and devices: maps slots to requests of the storage queue.
 struct StorageRequests: ~Copyable {
   private var queue: StorageQueue
   /// By slot: the request that holds its data; -1 for none.
   private let requestOfSlot: UnsafeMutablePointer<Int32>
   /// By request.
   private let slotOfRequest: UnsafeMutablePointer<Int32>
-  /// By slot: how it went so far.
+  /// By slot: the status so far.
   private let status: UnsafeMutablePointer<Status>
   private let ranges: UnsafeMutablePointer<StorageRange>
-  /// By slot: the devices that a flush of all goes to, and how many of them it has begun.
+  /// By slot: the devices of a flush of all, and how many of them it has started.
   private var flushes: [Int32: (devices: [StorageDevice], begun: Int)] = [:]
-  /// Devices that are no namespace's any more, kept until the last of their own requests is done.
+  /// Devices of detached namespaces, kept until the last of their own requests is done.
   private var detached: [StorageDevice] = []
 
-  /// What a reset leaves with the kernel holds requests for a while, beside those of the slots.
+  /// Requests abandoned by a reset occupy the kernel for a while, in addition to those of the slots.
   private static let requestsMax = 2 * Controller.slots
 
   /// - Parameter maxTransferBytes: of one command.
@@ -43,18 +43,18 @@ struct StorageRequests: ~Copyable {
 
   var canPassThrough: Bool { queue.canPassThrough }
 
-  /// Where the data of a slot's request is; nil when there are too many requests.
+  /// The data buffer of a slot's request; nil if there are too many requests.
   mutating func buffer(_ slot: Int32) -> UnsafeMutableRawPointer? {
     if requestOfSlot[Int(slot)] < 0 {
-      guard let request = queue.take() else { return nil }
+      guard let request = queue.allocate() else { return nil }
       requestOfSlot[Int(slot)] = request
       slotOfRequest[Int(request)] = slot
     }
     return queue.buffer(requestOfSlot[Int(slot)])
   }
 
-  /// Hand a request to its device.
-  /// - Returns: a status where it is not even begun.
+  /// Submit a request to its device.
+  /// - Returns: a status if it was not even started.
   mutating func submit(_ request: IORequest, to device: StorageDevice) -> Status? {
     guard buffer(request.slot) != nil else { return .internalError }
     let shift = request.blockShift
@@ -87,8 +87,8 @@ struct StorageRequests: ~Copyable {
     return nil
   }
 
-  /// Flush several devices, one after the other: however many there are, it takes one request.
-  /// - Returns: a status where there is nothing to wait for.
+  /// Flush several devices, one after the other; this takes one request, however many there are.
+  /// - Returns: a status if there is nothing to wait for.
   mutating func flush(_ slot: Int32, _ devices: [StorageDevice]) -> Status? {
     guard !devices.isEmpty else { return .success }
     guard buffer(slot) != nil else { return .internalError }
@@ -105,12 +105,12 @@ struct StorageRequests: ~Copyable {
       requestOfSlot[Int(slot)], .flush, on: devices[begun], ranges: UnsafeBufferPointer(start: nil, count: 0))
   }
 
-  /// Tell the kernel of what was submitted.
+  /// Submit the new requests to the kernel.
   @inline(__always)
   mutating func kick() { queue.kick() }
 
-  /// Take back a slot's request, if the kernel has not begun it.
-  /// - Returns: whether nothing of it can happen any more; then no completion of it comes.
+  /// Cancel a slot's request if the kernel has not started it.
+  /// - Returns: whether it can have no effect any more; it then has no completion.
   mutating func cancel(_ slot: Int32) -> Bool {
     let request = requestOfSlot[Int(slot)]
     guard request >= 0, queue.cancel(request) else { return false }
@@ -122,7 +122,7 @@ struct StorageRequests: ~Copyable {
   /// The next slot whose requests are all complete.
   mutating func completion() -> (slot: Int32, status: Status)? {
     let abandoned = queue.abandoned
-    // What was taken back leaves without a completion.
+    // A cancelled request leaves without a completion.
     defer { if !detached.isEmpty, queue.abandoned < abandoned { forgetDetached() } }
     while let (request, result) = queue.completion() {
       let slot = slotOfRequest[Int(request)]
@@ -151,7 +151,7 @@ struct StorageRequests: ~Copyable {
     queue.release(request)
   }
 
-  /// A slot's data are not needed any more.
+  /// A slot's data is no longer needed.
   @inline(__always)
   mutating func release(_ slot: Int32) {
     let request = requestOfSlot[Int(slot)]
@@ -160,7 +160,7 @@ struct StorageRequests: ~Copyable {
     free(request)
   }
 
-  /// No completion of what is under way may come. The kernel goes on with it: `settle` says until when.
+  /// Abandon all requests: none of them may complete. The kernel continues them; `settle` tells when they are done.
   mutating func abandonAll() {
     flushes = [:]
     for request in 0..<StorageRequests.requestsMax where slotOfRequest[request] >= 0 {
@@ -170,7 +170,7 @@ struct StorageRequests: ~Copyable {
     }
   }
 
-  /// Whether nothing that was abandoned can happen any more.
+  /// Whether no abandoned request can take effect any more.
   mutating func settle() -> Bool {
     guard queue.abandoned == 0 else { return false }
     forgetDetached()
@@ -179,16 +179,16 @@ struct StorageRequests: ~Copyable {
 
   private mutating func forgetDetached() { detached.removeAll { queue.inFlight(on: $0) == 0 } }
 
-  /// A device is no namespace's any more: nothing new is submitted to it, but what a flush of all has yet to flush, and
-  /// that keeps its devices itself.
+  /// The device's namespace was detached: it gets no new requests, except from a flush of all in progress, which keeps
+  /// its devices itself.
   mutating func detach(_ device: StorageDevice) { if queue.inFlight(on: device) > 0 { detached.append(device) } }
 }
 
-/// Carries storage requests to the thread that will own them.
+/// Passes storage requests to the thread that will own them.
 public final class StorageHandover: @unchecked Sendable {
   private var requests: StorageRequests?
 
-  /// Whether commands can be passed through to NVMe devices.
+  /// Whether passthrough to NVMe devices is possible.
   let canPassThrough: Bool
 
   private init(maxTransferBytes: UInt32) throws(StorageError) {
@@ -197,15 +197,15 @@ public final class StorageHandover: @unchecked Sendable {
     requests = consume made
   }
 
-  /// - Returns: why there can be no files and devices where it fails.
+  /// - Returns: the reason, if files and devices are not available.
   public static func make(maxTransferBytes: UInt32) -> OpenNamespace.Storage {
     do throws(StorageError) { return .success(try StorageHandover(maxTransferBytes: maxTransferBytes)) } catch {
       return .failure(error)
     }
   }
 
-  /// - Returns: memory that the taker frees; nil when they were taken before.
-  func take() -> UnsafeMutablePointer<StorageRequests>? {
+  /// - Returns: memory that the caller frees; nil if it was already returned.
+  func receive() -> UnsafeMutablePointer<StorageRequests>? {
     guard let taken = requests.take() else { return nil }
     let place = UnsafeMutablePointer<StorageRequests>.allocate(capacity: 1)
     place.initialize(to: taken)

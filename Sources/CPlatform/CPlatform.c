@@ -106,7 +106,7 @@ int nvmepf_sealed_memfd(const char *name, uint64_t length) {
   return -error;
 }
 
-// What linux/magic.h does not name on every distribution is given by its number.
+// Magic numbers that linux/magic.h lacks on some distributions.
 enum {
   fs_tmpfs = 0x01021994,
   fs_ramfs = 0x858458f6,
@@ -157,7 +157,7 @@ bool nvmepf_is_stored(int fd) {
     case fs_efivars:
       return false;
     default:
-      // File systems without any room are the kernel's interfaces.
+      // File systems without blocks are kernel interfaces.
       return status.f_blocks > 0;
   }
 }
@@ -181,7 +181,7 @@ bool nvmepf_never_blocks(int fd) {
 static _Thread_local struct nvmepf_guard *guard_of_thread;
 static struct sigaction bus_error_before;
 
-// All of the mapping is replaced: after its first loss none of it is trusted, and the rest costs no more signals.
+// Replace the whole mapping: after its first loss none of it is trusted, and the rest causes no more signals.
 static bool replace_lost(const void *place) {
   struct nvmepf_guard *guard = guard_of_thread;
   if (guard == NULL) return false;
@@ -200,7 +200,7 @@ static void on_bus_error(int signal, siginfo_t *info, void *context) {
   (void)context;
   int error = errno;
   if (info->si_code <= 0 || !replace_lost(info->si_addr)) {
-    // The instruction runs again and meets what was there before; what a process sent is sent again.
+    // Run the instruction again with the previous handler; a signal sent by a process is sent again.
     sigaction(SIGBUS, &bus_error_before, NULL);
     if (info->si_code <= 0) raise(signal);
   }

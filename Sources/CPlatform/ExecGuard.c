@@ -30,7 +30,7 @@
 #define NATIVE_ARCH AUDIT_ARCH_X86_64
 #define COMPAT_ARCH AUDIT_ARCH_I386
 #define COMPAT_EXECVEAT 358
-// The calls of x32 have numbers of their own.
+// The calls of x32 have their own numbers.
 #define X32_EXECVE 0x40000208
 #define X32_EXECVEAT 0x40000221
 #elif defined(__aarch64__)
@@ -83,12 +83,12 @@ pid_t nvmepf_fork_below(void) {
     return -1;
   const pid_t pid = fork();
   if (pid > 0) {
-    // What the command sends to its parent is not meant for the watcher. Its faults still end it.
+    // Ignore signals that the command sends to its parent. The watcher's own faults still end it.
     for (int number = 1; number < NSIG; number++)
       if (number != SIGILL && number != SIGTRAP && number != SIGABRT && number != SIGBUS && number != SIGFPE &&
           number != SIGSEGV && number != SIGSYS)
         signal(number, SIG_IGN);
-    // Blocked but in nvmepf_guard_receive, so that none is missed between a look for ended children and the wait.
+    // Blocked except in nvmepf_guard_receive, so that none is missed between checking for ended children and waiting.
     sigemptyset(&ended);
     sigaddset(&ended, SIGCHLD);
     sigprocmask(SIG_BLOCK, &ended, NULL);
@@ -111,7 +111,7 @@ int nvmepf_guard_receive(int listener, struct nvmepf_exec *exec) {
     memset(&request, 0, sizeof(request));
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &request) == 0)
       break;
-    // Whoever asked was killed meanwhile.
+    // The requesting process was killed meanwhile.
     if (errno != EINTR && errno != ENOENT)
       return -1;
   }

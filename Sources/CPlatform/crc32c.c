@@ -17,9 +17,9 @@
 // The reflected Castagnoli polynomial.
 static const uint32_t polynomial = 0x82f63b78;
 
-// The instructions take three cycles and one can begin each cycle, so three runs of bytes are digested side by side:
-// `lane_bytes` each. Joining them needs the CRC of a run followed by `lane_bytes` zeros, which is linear in the CRC:
-// four look-ups, one for each of its bytes.
+// An instruction takes three cycles and one can start each cycle, so three runs of `lane_bytes` are digested in
+// parallel. Joining them needs the CRC of a run followed by `lane_bytes` zeros, which is linear in the CRC: four table
+// lookups, one per byte.
 enum { lane_bytes = 512 };
 
 static uint32_t byte_table[256];

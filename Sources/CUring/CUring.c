@@ -59,13 +59,13 @@ void nvmepf_uring_set_async(struct nvmepf_uring *all, bool is_async) { all->is_a
 static struct io_uring_sqe *next_entry(struct nvmepf_uring *all) {
   struct io_uring_sqe *entry;
 
-  // The kernel takes every entry that was submitted, so there is room after that.
+  // The kernel consumes every submitted entry, so there is room afterwards.
   while (!(entry = io_uring_get_sqe(&all->ring)))
     io_uring_submit(&all->ring);
   return entry;
 }
 
-// What every operation has; to be called when the rest is set.
+// Sets the common fields of every operation; call it last.
 static void tell(const struct nvmepf_uring *all, struct io_uring_sqe *entry, uint64_t tag) {
   entry->user_data = tag;
   if (all->is_async)
@@ -124,7 +124,7 @@ void nvmepf_uring_command(struct nvmepf_uring *all, int32_t fd, uint8_t opcode, 
   tell(all, entry, tag);
 }
 
-// No operation of a caller has it.
+// No caller's operation has this tag.
 static const uint64_t cancel_tag = UINT64_MAX;
 
 bool nvmepf_uring_cancel(struct nvmepf_uring *all, uint64_t tag) {
@@ -136,12 +136,12 @@ bool nvmepf_uring_cancel(struct nvmepf_uring *all, uint64_t tag) {
   io_uring_prep_cancel64(entry, tag, 0);
   entry->user_data = cancel_tag;
   io_uring_submit(&all->ring);
-  // What the kernel has no room for now would be carried out when the tag may be another operation's.
+  // A cancellation that the kernel has no room for now would run later, when the tag may belong to another operation.
   if (io_uring_sq_ready(&all->ring)) {
     entry->opcode = IORING_OP_NOP;
     return false;
   }
-  // It completes before io_uring_submit returns; the newest completion with its tag is the answer.
+  // It completes before io_uring_submit returns; the newest completion with its tag is the result.
   io_uring_for_each_cqe(&all->ring, head, completion) {
     if (completion->user_data == cancel_tag)
       result = completion->res;
@@ -210,7 +210,7 @@ void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]) {
 
 struct nvmepf_signal {
   struct io_uring ring;
-  // Where the machine allows no io_uring, or no more of them, the descriptor is written.
+  // If no io_uring is available, write to the descriptor.
   bool has_ring;
   bool is_registered;
   _Atomic int32_t fd;
@@ -249,7 +249,7 @@ int32_t nvmepf_signal_attach(struct nvmepf_signal *signal, int32_t fd) {
   return 0;
 }
 
-// An operation that does nothing completes at once, and its completion signals the descriptor.
+// A no-op completes immediately, and its completion signals the descriptor.
 static void raise_by_ring(struct io_uring *ring) {
   struct io_uring_sqe *entry = io_uring_get_sqe(ring);
   struct io_uring_cqe *completion = NULL;
@@ -268,7 +268,7 @@ void nvmepf_signal_raise(struct nvmepf_signal *signal) {
     return;
   if (signal->has_ring)
     return raise_by_ring(&signal->ring);
-  // One that is full has told its owner enough. Whoever fills it in between stops the write until it is interrupted.
+  // A full counter is signalled already. If it is filled in between, the write blocks until it is interrupted.
   struct pollfd room = {.fd = fd, .events = POLLOUT};
   const uint64_t one = 1;
   if (poll(&room, 1, 0) == 1 && write(fd, &one, sizeof(one)) < 0)

@@ -1,5 +1,5 @@
-/// Numbers that follow from a seed (SplitMix64): the same seed gives the same run. Everything in the package that draws
-/// numbers draws them here.
+/// A sequence of random numbers from a seed (SplitMix64): the same seed gives the same run. The only generator in the
+/// package.
 public struct SeededGenerator: RandomNumberGenerator, BitwiseCopyable, Sendable {
   private var state: UInt64
 
@@ -10,13 +10,13 @@ public struct SeededGenerator: RandomNumberGenerator, BitwiseCopyable, Sendable 
     return SeededGenerator.mix(state)
   }
 
-  /// From 0 up to but not 1.
+  /// In the range 0..<1.
   public mutating func unit() -> Double { Double(next() >> 11) * 0x1p-53 }
 
-  /// True once in so many times.
+  /// True with probability 1/`count`.
   public mutating func oneIn(_ count: UInt64) -> Bool { next() % count == 0 }
 
-  /// A number with its bits spread over all 64: similar numbers give dissimilar results.
+  /// A number with its bits mixed over all 64: similar numbers give dissimilar results.
   public static func mix(_ number: UInt64) -> UInt64 {
     var mixed = number
     mixed = (mixed ^ mixed >> 30) &* 0xbf58_476d_1ce4_e5b9

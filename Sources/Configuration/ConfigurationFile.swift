@@ -3,26 +3,26 @@ import Device
 import Glibc
 import Target
 
-/// What is wrong with a configuration: a line each, with the file's name and the place.
+/// The problems of a configuration, one line each, with the file's name and the place.
 public struct ConfigurationError: Error, CustomStringConvertible, Sendable {
   public let problems: [String]
   public var description: String { problems.joined(separator: "\n") }
 }
 
-/// An endpoint's configuration: the JSON that nvmetcli saves, as it is, and beside it what configfs has for the endpoint
-/// function. docs/configuration.md describes every key.
+/// An endpoint's configuration: the JSON that nvmetcli saves, plus configfs's settings of the endpoint function.
+/// docs/configuration.md describes every key.
 public struct ConfigurationFile: Sendable {
   public let endpoint: EndpointConfiguration
-  /// What whoever reads the file should be told, a line each: keys that are unknown, or have no effect here.
+  /// Warnings for the user, one line each: unknown keys, and keys without effect.
   public let notes: [String]
 
-  /// What the file need not say itself.
+  /// Values that may come from outside the file.
   public struct Choice: Sendable {
     /// The port whose subsystem is served, whatever its transport.
     public var port: UInt32?
-    /// The subsystem that is served, whether a port has it or not.
+    /// The subsystem to serve, whether a port has it or not.
     public var subsystem: String?
-    /// What tells this endpoint from others of the machine, where the file does not: a text of its own.
+    /// A unique text from which the endpoint's identity is derived, if the file does not set it.
     public var seed: String?
 
     public init(port: UInt32? = nil, subsystem: String? = nil, seed: String? = nil) {
@@ -32,11 +32,11 @@ public struct ConfigurationFile: Sendable {
     }
   }
 
-  /// More is no configuration.
+  /// Larger files are not configurations.
   static let bytesMax = 16 << 20
 
   public static func read(path: String, choice: Choice = Choice()) throws(ConfigurationError) -> ConfigurationFile {
-    // Otherwise a FIFO without a writer does not open.
+    // Otherwise opening a FIFO without a writer blocks.
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       throw ConfigurationError(problems: ["cannot open \(path): \(String(cString: strerror(errno)))"])
@@ -47,7 +47,7 @@ public struct ConfigurationFile: Sendable {
     if isFIFO { poll(&polled, 1, writerMs) }
     let bytes = try readAll(descriptor, path)
     guard !isFIFO || !bytes.isEmpty else {
-      throw ConfigurationError(problems: ["\(path) is a FIFO to which nothing is written"])
+      throw ConfigurationError(problems: ["\(path) is a FIFO without a writer"])
     }
     return try parse(bytes, name: path, choice: choice)
   }
@@ -66,7 +66,7 @@ public struct ConfigurationFile: Sendable {
     while bytes.count <= bytesMax {
       let count = Glibc.read(descriptor, &piece, piece.count)
       if count < 0, errno == EAGAIN || errno == EINTR {
-        // A writer is there and may take its time.
+        // A writer has opened it and may take its time.
         _ = fcntl(descriptor, F_SETFL, 0)
         continue
       }
@@ -77,7 +77,7 @@ public struct ConfigurationFile: Sendable {
     return bytes
   }
 
-  /// - Parameter name: stands before every problem.
+  /// - Parameter name: prefix of every problem.
   public static func parse(
     _ bytes: [UInt8], name: String, choice: Choice = Choice()
   ) throws(ConfigurationError) -> ConfigurationFile {
@@ -96,8 +96,8 @@ public struct ConfigurationFile: Sendable {
 }
 
 extension NamespaceConfiguration {
-  /// One namespace, as an element of `subsystems[].namespaces` has it.
-  /// - Parameter name: stands before every problem.
+  /// One namespace, as an element of `subsystems[].namespaces`.
+  /// - Parameter name: prefix of every problem.
   public static func parse(_ bytes: [UInt8], name: String) throws(ConfigurationError) -> NamespaceConfiguration {
     let value: JSONValue
     do throws(JSONError) { value = try JSONReader.read(bytes) } catch {
@@ -112,7 +112,7 @@ extension NamespaceConfiguration {
   }
 }
 
-/// Makes an endpoint of a configuration's sections.
+/// Makes an endpoint from a configuration's sections.
 private struct EndpointReader {
   private let problems: Problems
   private let choice: ConfigurationFile.Choice
@@ -122,7 +122,7 @@ private struct EndpointReader {
     self.choice = choice
   }
 
-  /// - Returns: nil when there is nothing that can be served; a problem says why.
+  /// - Returns: nil if there is nothing to serve; a problem gives the reason.
   func read(_ root: Section) -> EndpointConfiguration? {
     root.sections("hosts").forEach(EndpointReader.skipHost)
     let functions = root.sections("functions").map(FunctionSection.init)
@@ -133,12 +133,12 @@ private struct EndpointReader {
     complainOfTwins(ports.map { ($0.section.place("portid"), $0.number.map(String.init)) })
     complainOfTwins(subsystems.map { ($0.section.place("nqn"), $0.nqn) })
     if functions.count > 1 {
-      root.complain("functions", "one endpoint serves one function, these are \(functions.count)")
+      root.complain("functions", "an endpoint serves one function, not \(functions.count)")
     }
     let function = functions.first
     let names = subsystems.compactMap(\.nqn)
     let nqn = Selection(root: root, ports: ports, names: names).choose(choice, function)
-    // Others may be what they like, but for one without a name: who knows which it is?
+    // Other subsystems are not checked, except for a missing name: it might be the one to serve.
     for subsystem in subsystems where subsystem.nqn == nil || subsystem.nqn == nqn {
       problems.add(contentsOf: subsystem.problems)
     }
@@ -158,13 +158,13 @@ private struct EndpointReader {
     return endpoint
   }
 
-  /// Who may connect to a network transport means nothing to a PCI function; a secret is not even looked at.
+  /// Access control of network transports does not apply to a PCI function; secrets are not even read.
   private static func skipHost(_ host: Section) {
     host.skip(["nqn"])
     host.ignore(["dhchap_key", "dhchap_ctrl_key", "dhchap_hash", "dhchap_dhgroup"])
     if let dhchap = host.section("dhchap") {
       dhchap.ignore(["key", "ctrl_key"], prefix: "dhchap.")
-      // They have a value whether there is a key or not.
+      // They have a value even without a key.
       dhchap.skip(["hash", "dhgroup"])
       dhchap.end()
     }
@@ -179,15 +179,15 @@ private struct EndpointReader {
   }
 }
 
-/// Finds the subsystem that the endpoint serves.
+/// Selects the subsystem to serve.
 private struct Selection {
   let root: Section
   let ports: [PortSection]
-  /// NQNs of the subsystems that there are.
+  /// NQNs of the existing subsystems.
   let names: [String]
 
-  /// What was chosen beside the file counts first, then what the function names, then the only PCI port.
-  /// - Returns: nil where nothing can be chosen; a problem says why.
+  /// A choice outside the file comes first, then the function's, then the only PCI port.
+  /// - Returns: nil if none can be selected; a problem gives the reason.
   func choose(_ choice: ConfigurationFile.Choice, _ function: FunctionSection?) -> String? {
     if let number = choice.port {
       guard let port = ports.first(where: { $0.number == number }) else {
@@ -201,7 +201,7 @@ private struct Selection {
     return function?.subsystem ?? onlySubsystemOfPCI()
   }
 
-  /// The port that the function names must be there, of type pci, and link the subsystem.
+  /// The function's port must exist, have type pci, and link the subsystem.
   private func choose(_ function: FunctionSection, _ number: UInt32) -> String? {
     let port = ports.first { $0.number == number }
     guard let port, port.isPCI else {
@@ -212,7 +212,7 @@ private struct Selection {
     return subsystem(function.subsystem, of: port, function.section.place("nvme.subsysnqn"))
   }
 
-  /// The subsystem of a port: the one that is named, which it must have, or its only one.
+  /// The subsystem of a port: the named one, which it must have, or its only one.
   /// - Parameter place: where it is named.
   private func subsystem(_ nqn: String?, of port: PortSection, _ place: String) -> String? {
     guard let nqn else { return onlySubsystem(of: port) }

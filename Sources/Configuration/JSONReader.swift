@@ -1,6 +1,6 @@
-/// A JSON text as it was written (RFC 8259): the members of an object in their order, numbers as text.
+/// A JSON text as written (RFC 8259): members of objects in order, numbers as text.
 ///
-/// Foundation's readers forget which key stood twice, and where; a configuration's author wants to be told.
+/// Foundation's readers do not report duplicate keys or their places, which authors of configurations need.
 indirect enum JSONValue: Equatable, Sendable {
   case null
   case bool(Bool)
@@ -14,7 +14,7 @@ indirect enum JSONValue: Equatable, Sendable {
     var value: JSONValue
   }
 
-  /// As a message names it.
+  /// As named in a message.
   var kind: String {
     switch self {
     case .null: "null"
@@ -34,7 +34,7 @@ struct JSONError: Error {
   let what: String
 }
 
-/// Reads one JSON text. The bytes are not trusted: nesting is bounded, and every byte is looked at once.
+/// Reads one untrusted JSON text: nesting is bounded, and every byte is read once.
 struct JSONReader {
   private let bytes: [UInt8]
   private var position = 0
@@ -47,7 +47,7 @@ struct JSONReader {
     var reader = JSONReader(bytes)
     let value = try reader.value(depth: 0)
     reader.skipSpace()
-    guard reader.position == bytes.count else { throw reader.error("something follows the end") }
+    guard reader.position == bytes.count else { throw reader.error("unexpected text after the end") }
     return value
   }
 
@@ -64,7 +64,7 @@ struct JSONReader {
     while let byte = next, byte == 0x20 || byte == 0x09 || byte == 0x0a || byte == 0x0d { position += 1 }
   }
 
-  private mutating func take(_ character: Unicode.Scalar) -> Bool {
+  private mutating func consume(_ character: Unicode.Scalar) -> Bool {
     skipSpace()
     guard next == UInt8(ascii: character) else { return false }
     position += 1
@@ -72,7 +72,7 @@ struct JSONReader {
   }
 
   private mutating func value(depth: Int) throws(JSONError) -> JSONValue {
-    guard depth < JSONReader.depthMax else { throw error("nested too deep") }
+    guard depth < JSONReader.depthMax else { throw error("nested too deeply") }
     skipSpace()
     switch next {
     case UInt8(ascii: "{"): return try object(depth)
@@ -86,24 +86,24 @@ struct JSONReader {
   private mutating func object(_ depth: Int) throws(JSONError) -> JSONValue {
     position += 1
     var members: [JSONValue.Member] = []
-    if take("}") { return .object([]) }
+    if consume("}") { return .object([]) }
     repeat {
       skipSpace()
-      guard next == UInt8(ascii: "\"") else { throw error("a key in quotation marks is expected") }
+      guard next == UInt8(ascii: "\"") else { throw error("expected a key in quotation marks") }
       let key = try string()
-      guard take(":") else { throw error("a colon is expected") }
+      guard consume(":") else { throw error("expected a colon") }
       members.append(.init(key: key, value: try value(depth: depth + 1)))
-    } while take(",")
-    guard take("}") else { throw error("a comma or a closing brace is expected") }
+    } while consume(",")
+    guard consume("}") else { throw error("expected a comma or a closing brace") }
     return .object(members)
   }
 
   private mutating func array(_ depth: Int) throws(JSONError) -> JSONValue {
     position += 1
     var values: [JSONValue] = []
-    if take("]") { return .array([]) }
-    repeat { values.append(try value(depth: depth + 1)) } while take(",")
-    guard take("]") else { throw error("a comma or a closing bracket is expected") }
+    if consume("]") { return .array([]) }
+    repeat { values.append(try value(depth: depth + 1)) } while consume(",")
+    guard consume("]") else { throw error("expected a comma or a closing bracket") }
     return .array(values)
   }
 
@@ -113,7 +113,7 @@ struct JSONReader {
       position += text.utf8.count
       return value
     }
-    throw error(position < bytes.count ? "a value is expected" : "the text ends too early")
+    throw error(position < bytes.count ? "expected a value" : "the text ends too early")
   }
 
   private mutating func number() throws(JSONError) -> JSONValue {
@@ -156,7 +156,7 @@ struct JSONReader {
 
   private mutating func codePoint() throws(JSONError) -> [UInt8] {
     var unit = try hexadecimal()
-    // A surrogate stands with its other half.
+    // A surrogate must come with its other half.
     if unit & 0xfc00 == 0xd800, bytes[position...].starts(with: "\\u".utf8) {
       position += 2
       let low = try hexadecimal()
@@ -169,9 +169,9 @@ struct JSONReader {
 
   private mutating func hexadecimal() throws(JSONError) -> UInt32 {
     let digits = String(decoding: bytes[position...].prefix(4), as: UTF8.self)
-    // An integer's initialiser takes a sign too.
+    // An integer's initialiser also accepts a sign.
     guard digits.utf8.count == 4, digits.allSatisfy(\.isHexDigit), let unit = UInt32(digits, radix: 16) else {
-      throw error("four hexadecimal digits are expected")
+      throw error("expected four hexadecimal digits")
     }
     position += 4
     return unit

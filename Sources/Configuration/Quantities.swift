@@ -1,12 +1,12 @@
 import Backends
 
-/// Why a text is not what it should be, in a few words.
+/// Why a text is invalid, in a few words.
 public struct QuantityError: Error, CustomStringConvertible {
   public let description: String
 }
 
-/// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
-/// - Returns: nil for anything else, and for what 64 bits cannot count.
+/// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix is a power of two, as in fio.
+/// - Returns: nil for anything else, and beyond 64 bits.
 public func parseBytes(_ text: some StringProtocol) -> UInt64? {
   let digits = text.prefix { ("0"..."9").contains($0) }
   guard let number = UInt64(digits) else { return nil }
@@ -23,7 +23,7 @@ public func parseBytes(_ text: some StringProtocol) -> UInt64? {
   return product.overflow ? nil : product.partialValue
 }
 
-/// A stretch of time: `500ns`, `20us`, `2ms`, `1s`.
+/// A duration: `500ns`, `20us`, `2ms`, `1s`.
 /// - Returns: nanoseconds, at most an hour; nil for anything else.
 public func parseNs(_ text: some StringProtocol) -> UInt64? {
   let digits = text.prefix { ("0"..."9").contains($0) }
@@ -40,19 +40,19 @@ public func parseNs(_ text: some StringProtocol) -> UInt64? {
   return product.overflow || product.partialValue > 3_600_000_000_000 ? nil : product.partialValue
 }
 
-/// What lies behind a namespace: `null`, `null:1GiB`, `null:1GiB,exponential:20us`, `memory:1GiB`, or the path of a file
-/// or device.
-/// - Parameter bytesDefault: of null and memory without a size; nil where they must have one.
+/// A namespace's backend: `null`, `null:1GiB`, `null:1GiB,exponential:20us`, `memory:1GiB`, or the path of a file or
+/// device.
+/// - Parameter bytesDefault: size of null and memory without one; nil if they must have one.
 public func parseBackend(_ text: String, bytesDefault: UInt64? = nil) throws(QuantityError) -> BackendConfiguration {
   if text.contains("/") { return .file(path: text, buffered: false) }
   let parts = text.split(separator: ",", maxSplits: 1, omittingEmptySubsequences: false)
   let (kind, size) = halves(parts[0])
   guard kind == "null" || kind == "memory" else {
     throw QuantityError(
-      description: "\(text) is not possible: null, memory, or a path (./\(text) for a file of that name)")
+      description: "\(text) is invalid; use null, memory, or a path (./\(text) for a file of that name)")
   }
   guard let bytes = size.isEmpty ? bytesDefault : parseBytes(size), bytes >= 4096, bytes <= 1 << 46 else {
-    throw QuantityError(description: "\(text): a size from 4KiB to 64TiB is needed, as in \(kind):1GiB")
+    throw QuantityError(description: "\(text): needs a size from 4KiB to 64TiB, as in \(kind):1GiB")
   }
   guard parts.count == 2 else {
     return kind == "null" ? .null(bytes: bytes, serviceTime: .none) : .memory(bytes: bytes)
@@ -61,7 +61,7 @@ public func parseBackend(_ text: String, bytesDefault: UInt64? = nil) throws(Qua
   return .null(bytes: bytes, serviceTime: try parseServiceTime(parts[1]))
 }
 
-/// `constant:10us`, `exponential:20us`, `uniform:5us-50us`; the random ones with a seed behind a further colon.
+/// `constant:10us`, `exponential:20us`, `uniform:5us-50us`; the random ones with a seed after a further colon.
 func parseServiceTime(_ text: some StringProtocol) throws(QuantityError) -> ServiceTime {
   let parts = text.split(separator: ":", omittingEmptySubsequences: false)
   let seed = parts.count == 3 ? UInt64(parts[2]) : 1
@@ -76,7 +76,8 @@ func parseServiceTime(_ text: some StringProtocol) throws(QuantityError) -> Serv
     }
   }
   throw QuantityError(
-    description: "\(text) is no service time: constant:10us, exponential:20us or uniform:5us-50us, and :SEED if wanted")
+    description:
+      "\(text) is not a service time; use constant:10us, exponential:20us or uniform:5us-50us, optionally with :SEED")
 }
 
 private func halves(_ text: some StringProtocol, at separator: Character = ":") -> (String, String) {

@@ -1,23 +1,23 @@
-/// Everything that is wrong with a configuration, up to a limit, so that it can be mended in one go.
+/// All problems of a configuration, up to a limit, so that the user can fix them at once.
 final class Problems {
   private(set) var lines: [String] = []
   private let name: String
-  /// Keys that mean nothing to nvmepf, with their place.
+  /// Unknown keys, with their places.
   private var unknown: [String] = []
   private var lacksKey = false
-  /// Keys that were given, understood, and have no effect here.
+  /// Valid keys that have no effect here.
   private var withoutEffect: Set<String> = []
   private static let linesMax = 20
 
   init(name: String) { self.name = name }
 
-  /// What should be told of a configuration that can be used, a line each.
+  /// Warnings about a usable configuration, one line each.
   var notes: [String] {
     let keys = withoutEffect.sorted().joined(separator: ", ")
-    return unknown + (keys.isEmpty ? [] : ["\(name): without effect here: \(keys)"])
+    return unknown + (keys.isEmpty ? [] : ["\(name): no effect here: \(keys)"])
   }
 
-  /// Why a configuration cannot be used: what is missing may stand there under a name that is unknown.
+  /// Why a configuration is unusable; includes unknown keys, since a missing key may be misspelt.
   var all: [String] { lines + (lacksKey ? unknown : []) }
 
   func add(_ path: String, _ text: String) { add(path, text, to: &lines) }
@@ -27,7 +27,7 @@ final class Problems {
     add(path, "is missing")
   }
 
-  /// nvmetcli ignores what it does not know; here it is told.
+  /// nvmetcli ignores unknown keys silently; nvmepf reports them.
   func addUnknown(_ path: String, _ hint: String) { add(path, "unknown key, ignored\(hint)", to: &unknown) }
 
   func addWithoutEffect(_ key: String) { withoutEffect.insert(key) }
@@ -37,10 +37,10 @@ final class Problems {
     lines.append("\(name): \(path.isEmpty ? "" : "\(path): ")\(text)")
   }
 
-  /// Nothing of it matters any more.
+  /// Discard all problems.
   func forget() { lines = [] }
 
-  /// An empty list of the same name.
+  /// An empty list with the same name.
   func apart() -> Problems { Problems(name: name) }
 
   func add(contentsOf other: Problems) {
@@ -50,25 +50,25 @@ final class Problems {
   }
 }
 
-/// One object of a configuration: its members are asked for by name, and what nobody asked for is unknown.
+/// One object of a configuration: members are requested by name, and those never requested are unknown.
 final class Section {
   let path: String
-  /// What its values cannot be.
+  /// Problems of its values.
   let problems: Problems
-  /// What no section can be, whether it is used or not: not an object, or with a key twice; and its unknown keys.
+  /// Problems that count even if the section is not used: not an object, or a duplicate key; and its unknown keys.
   private let mistakes: Problems
   private var members: [String: JSONValue] = [:]
   private var known: Set<String> = []
 
   /// - Parameters:
-  ///   - value: anything; what is no object is a problem, and reads as an empty one.
-  ///   - apart: where problems of values go that do not matter unless the section is used.
+  ///   - value: anything; a value that is not an object is a problem, and reads as an empty object.
+  ///   - apart: separate list for problems of values that count only if the section is used.
   init(_ value: JSONValue, path: String, _ problems: Problems, apart: Problems? = nil) {
     self.path = path
     self.problems = apart ?? problems
     mistakes = problems
     guard case .object(let all) = value else {
-      mistakes.add(path, "an object is expected, this is \(value.kind)")
+      mistakes.add(path, "expected an object, found \(value.kind)")
       return
     }
     for member in all {
@@ -83,7 +83,7 @@ final class Section {
 
   func miss(_ key: String) { problems.addMissing(place(key)) }
 
-  private func take(_ key: String) -> JSONValue? {
+  private func member(_ key: String) -> JSONValue? {
     known.insert(key)
     return members[key]
   }
@@ -92,18 +92,18 @@ final class Section {
 
   // MARK: Values
 
-  /// Numbers come as numbers or, as configfs has them, as strings.
+  /// Numbers are JSON numbers or, as in configfs, strings.
   func string(_ key: String) -> String? {
-    switch take(key) {
+    switch member(key) {
     case nil, .null: return nil
     case .string(let text), .number(let text): return text
     case .some(let other):
-      complain(key, "a string is expected, this is \(other.kind)")
+      complain(key, "expected a string, found \(other.kind)")
       return nil
     }
   }
 
-  /// ASCII that can be shown, at most `limit` characters.
+  /// Printable ASCII, at most `limit` characters.
   func text(_ key: String, limit: Int) -> String? {
     guard let text = string(key) else { return nil }
     guard text.utf8.count <= limit, text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
@@ -117,11 +117,11 @@ final class Section {
   func nqn(_ key: String) -> String? {
     let name = text(key, limit: 223)
     guard name?.isEmpty == true else { return name }
-    complain(key, "a name is expected, this is empty")
+    complain(key, "expected a name, found an empty string")
     return nil
   }
 
-  /// Decimal, or hexadecimal behind `0x`.
+  /// Decimal, or hexadecimal with `0x`.
   func integer<Value: FixedWidthInteger & Sendable>(_ key: String, _ range: ClosedRange<Value>) -> Value? {
     guard let text = string(key) else { return nil }
     let isHexadecimal = text.lowercased().hasPrefix("0x")
@@ -154,11 +154,11 @@ final class Section {
   // MARK: Parts
 
   func section(_ key: String) -> Section? {
-    guard let value = take(key), value != .null else { return nil }
+    guard let value = member(key), value != .null else { return nil }
     return Section(value, path: place(key), mistakes, apart: problems)
   }
 
-  /// - Parameter apart: problems of each one's values stay in its own list.
+  /// - Parameter apart: problems of each element's values stay in their own list.
   func sections(_ key: String, apart: Bool = false) -> [Section] {
     list(key).enumerated().map {
       Section($0.element, path: "\(place(key))[\($0.offset)]", mistakes, apart: apart ? problems.apart() : problems)
@@ -168,33 +168,33 @@ final class Section {
   func strings(_ key: String) -> [String] {
     list(key).enumerated().compactMap {
       if case .string(let text) = $0.element { return text }
-      problems.add("\(place(key))[\($0.offset)]", "a string is expected, this is \($0.element.kind)")
+      problems.add("\(place(key))[\($0.offset)]", "expected a string, found \($0.element.kind)")
       return nil
     }
   }
 
   private func list(_ key: String) -> [JSONValue] {
-    switch take(key) {
+    switch member(key) {
     case nil, .null: return []
     case .array(let values): return values
     case .some(let other):
-      complain(key, "a list is expected, this is \(other.kind)")
+      complain(key, "expected a list, found \(other.kind)")
       return []
     }
   }
 
   // MARK: The rest
 
-  /// Keys that every configuration has, and that have nothing to do with PCI.
+  /// Keys of every configuration that do not concern PCI.
   func skip(_ keys: [String]) { known.formUnion(keys) }
 
-  /// Keys that are right, and of no consequence here. Whoever gave them something to hold is told, by the name alone.
+  /// Valid keys without effect here. Those with a value are reported, by name only.
   func ignore(_ keys: [String], prefix: String = "") {
     let nothing: [JSONValue] = [.null, .array([]), .object([]), .string("")]
-    for key in keys { if let value = take(key), !nothing.contains(value) { problems.addWithoutEffect(prefix + key) } }
+    for key in keys { if let value = member(key), !nothing.contains(value) { problems.addWithoutEffect(prefix + key) } }
   }
 
-  /// Tell of what nobody has asked for.
+  /// Report the members that were never requested.
   func end() {
     for key in members.keys.sorted() where !known.contains(key) {
       let near = known.min { distance($0, key) < distance($1, key) }
@@ -203,7 +203,7 @@ final class Section {
     }
   }
 
-  /// Characters to insert, delete or change.
+  /// Edit distance: characters to insert, delete or change.
   private func distance(_ a: String, _ b: String) -> Int {
     let (a, b) = (Array(a.prefix(64)), Array(b.prefix(64)))
     var row = Array(0...b.count)

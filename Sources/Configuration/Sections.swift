@@ -32,13 +32,13 @@ struct SubsystemSection {
   let nqn: String?
   private var subsystem = Subsystem()
   private var namespaces: [NamespaceConfiguration] = []
-  /// What is wrong with its values, which does not matter unless it is served.
+  /// Problems of its values, which count only if it is served.
   var problems: Problems { section.problems }
 
-  /// What nvmet gives a subsystem that says nothing.
+  /// nvmet's defaults for a subsystem.
   private static let ioQueuesDefault: UInt16 = 128
 
-  /// - Parameter seed: what tells the endpoint from others where the file does not; nil for the same of all.
+  /// - Parameter seed: derives the endpoint's identity if the file does not set it; nil for the common default.
   init(_ section: Section, seed: String?) {
     self.section = section
     nqn = section.nqn("nqn")
@@ -59,7 +59,8 @@ struct SubsystemSection {
     section.end()
   }
 
-  /// nvmet's `passthru` is a whole controller, admin commands and all. Here admin commands stay with the engine.
+  /// nvmet's `passthru` passes a whole controller through, including admin commands. Here the engine handles admin
+  /// commands.
   private static func passthrough(_ part: Section) {
     let isEnabled = part.flag("enable") ?? false
     let device = part.section("device")
@@ -90,15 +91,15 @@ struct SubsystemSection {
       subsystem.ioQueuesMax = min(value, Subsystem.ioQueuesLimit)
     }
     if attributes.flag("pi_enable") == true {
-      attributes.complain("pi_enable", "protection information is not supported over PCI")
+      attributes.complain("pi_enable", "protection information is not supported")
     }
     if attributes.flag("allow_any_host") == false { attributes.ignore(["allow_any_host"]) }
     attributes.skip(["version"])
     attributes.end()
   }
 
-  /// Values of one that is not enabled may be anything: nvmetcli saves `(null)` as a path that was never set.
-  /// - Returns: nil where it is not enabled, or wrong.
+  /// A disabled namespace may have any values: nvmetcli saves `(null)` for a path that was never set.
+  /// - Returns: nil if it is disabled or invalid.
   static func namespace(_ part: Section) -> NamespaceConfiguration? {
     let nsid = part.integer("nsid", 1...Subsystem.namespacesLimit)
     if nsid == nil, !part.has("nsid") { part.miss("nsid") }
@@ -116,7 +117,7 @@ struct SubsystemSection {
     let nguid = device.flatMap { SubsystemSection.uuid($0, "nguid") }
     device?.end()
     let isBuffered = part.flag("buffered_io") ?? false
-    // As nvmetcli saves what configfs calls resv_enable.
+    // nvmetcli's name for what configfs calls resv_enable.
     let reservations = part.section("resv")
     let (saved, own) = (reservations?.flag("enable"), part.flag("resv_enable"))
     reservations?.end()
@@ -137,7 +138,7 @@ struct SubsystemSection {
     return namespace
   }
 
-  /// 32 hexadecimal digits, with or without hyphens; all zeros are none.
+  /// 32 hexadecimal digits, with or without hyphens; all zeros mean none.
   private static func uuid(_ section: Section, _ key: String) -> NamespaceUUID? {
     guard let text = section.string(key) else { return nil }
     let digits = text.filter { $0 != "-" }
@@ -158,7 +159,7 @@ struct SubsystemSection {
   }
 }
 
-/// The PCI endpoint function: what configfs has of it, and what only this endpoint has.
+/// The PCI endpoint function: configfs's settings, and those of this endpoint alone.
 struct FunctionSection {
   let section: Section
   let port: UInt32?
@@ -213,7 +214,7 @@ struct FunctionSection {
 }
 
 extension Section {
-  /// A PCI vendor identifier; 0, which an untouched target has, is none.
+  /// A PCI vendor identifier; 0, the value of an unconfigured target, means none.
   fileprivate func vendor(_ key: String) -> UInt16? {
     integer(key, 0...UInt16.max).flatMap { $0 == 0 ? nil : $0 }
   }

@@ -4,23 +4,23 @@ import Glibc
 import Platform
 import Trace
 
-/// One client of a control socket: what it has sent of a line, and what it has not read of an answer.
+/// One client of a control socket: its partial line, and the unread part of an answer.
 struct ControlConnection {
   let descriptor: Int32
   private var received = Data()
-  /// While there is an answer to be read no further line is taken, so there is one at most.
+  /// No further line is read until the answer is sent, so there is one at most.
   private var unsent = Data()
   private var lastNs = Clock.monotonicNs()
-  /// What it asked for is under way: it keeps its place until that is done.
+  /// Its request is being performed: it stays connected until that is done.
   private var isAnswered = true
-  /// It has left meanwhile.
+  /// It has disconnected meanwhile.
   private var hasLeft = false
 
   init(_ descriptor: Int32) { self.descriptor = descriptor }
 
   func end() { close(descriptor) }
 
-  /// What is waited for.
+  /// The events to poll for.
   var polled: pollfd {
     let events = !isAnswered ? 0 : unsent.isEmpty ? POLLIN : POLLOUT
     return pollfd(fd: hasLeft ? -1 : descriptor, events: Int16(events), revents: 0)
@@ -29,12 +29,12 @@ struct ControlConnection {
   /// How long it has neither sent nor read anything; nil while it waits for an answer.
   var silenceMs: UInt64? { isAnswered ? (Clock.monotonicNs() - lastNs) / 1_000_000 : nil }
 
-  /// Go on as far as the client lets.
-  /// - Parameter perform: begin a request, which is a line; its answer comes to `take`.
-  /// - Returns: false when it is to go.
+  /// Continue as far as the client permits.
+  /// - Parameter perform: start a request, which is a line; its answer goes to `reply`.
+  /// - Returns: false to disconnect it.
   mutating func attend(_ perform: (Data) -> Void) -> Bool {
     guard isAnswered else {
-      // Only that it has left is seen now.
+      // Only its disconnection is noticed now.
       hasLeft = true
       return true
     }
@@ -42,14 +42,14 @@ struct ControlConnection {
     return goOn(perform)
   }
 
-  /// - Parameter answer: to the request that was begun.
-  /// - Returns: false when it is to go.
-  mutating func take(_ answer: Data, _ perform: (Data) -> Void) -> Bool {
+  /// - Parameter answer: to the request in progress.
+  /// - Returns: false to disconnect the client.
+  mutating func reply(_ answer: Data, _ perform: (Data) -> Void) -> Bool {
     (isAnswered, unsent, lastNs) = (true, answer, Clock.monotonicNs())
     return !hasLeft && sendMore() && goOn(perform)
   }
 
-  /// Begin the next request, if all of it is there and the answer before it has been read.
+  /// Start the next request if its line is complete and the previous answer was read.
   private mutating func goOn(_ perform: (Data) -> Void) -> Bool {
     if unsent.isEmpty, let end = received.firstIndex(of: UInt8(ascii: "\n")) {
       let line = Data(received[..<end])
@@ -69,7 +69,7 @@ struct ControlConnection {
     return true
   }
 
-  /// Send what the client has room for.
+  /// Send as much as the client accepts.
   private mutating func sendMore() -> Bool {
     while !unsent.isEmpty {
       let count = unsent.withUnsafeBytes {

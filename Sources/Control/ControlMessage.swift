@@ -4,20 +4,20 @@ import Device
 import Foundation
 import Text
 
-/// What is asked of a running endpoint: one JSON object in a line.
+/// A request to a running endpoint: one JSON object in a line.
 public enum ControlRequest: Equatable, Sendable {
   case list
-  /// The namespace as a configuration file has it, in JSON.
+  /// The namespace as in a configuration file, in JSON.
   case add(namespace: Data)
   case remove(nsid: UInt32)
   case link(isUp: Bool)
 }
 
-/// What an endpoint answers: one JSON object in a line.
+/// An endpoint's answer: one JSON object in a line.
 public struct ControlAnswer: Codable, Equatable, Sendable {
-  /// nil when it was done.
+  /// Nil on success.
   public var error: String?
-  /// What was asked for with `list`.
+  /// The result of `list`.
   public var namespaces: [Namespace]?
 
   public struct Namespace: Codable, Equatable, Sendable {
@@ -35,7 +35,7 @@ public struct ControlError: Error, CustomStringConvertible, Sendable {
 }
 
 extension ControlRequest {
-  /// A line without its end.
+  /// A line without its line feed.
   public var line: Data {
     var object: [String: Any]
     switch self {
@@ -48,11 +48,11 @@ extension ControlRequest {
     return (try? JSONSerialization.data(withJSONObject: object, options: .sortedKeys)) ?? Data()
   }
 
-  /// - Throws: what is wrong with it.
+  /// - Throws: the error in the request.
   public init(line: Data) throws(ControlError) {
     guard let object = try? JSONSerialization.jsonObject(with: line) as? [String: Any],
       let command = object["command"] as? String
-    else { throw ControlError(description: "a request is a JSON object with a command") }
+    else { throw ControlError(description: "a request must be a JSON object with a command") }
     switch command {
     case "list": self = .list
     case "add":
@@ -68,11 +68,11 @@ extension ControlRequest {
     case "link":
       guard let isUp = object["up"] as? Bool else { throw ControlError(description: "link needs up, true or false") }
       self = .link(isUp: isUp)
-    default: throw ControlError(description: "\(command) is no command: list, add, remove, link")
+    default: throw ControlError(description: "\(command) is not a command; use list, add, remove or link")
     }
   }
 
-  /// Do it.
+  /// Perform it.
   func execute(on endpoint: some ControlledEndpoint) -> ControlAnswer {
     do {
       switch self {

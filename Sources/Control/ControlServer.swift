@@ -6,8 +6,8 @@ import LocalSocket
 import Platform
 import Synchronization
 
-/// Listens beside the vfio-user socket for who wants to change the endpoint while it runs: a line a request, a line an
-/// answer. What clients send is not trusted.
+/// Listens beside the vfio-user socket for clients that change the running endpoint: one line per request, one line per
+/// answer. Clients are untrusted.
 public final class ControlServer: @unchecked Sendable {
   private let wake: EventDescriptor
   private var thread: WorkerThread?
@@ -15,12 +15,12 @@ public final class ControlServer: @unchecked Sendable {
   static let clientsMax = 16
   static let lineMax = 64 << 10
 
-  /// Where the endpoint behind a vfio-user socket is controlled.
+  /// Path of the control socket for a vfio-user socket.
   public static func path(socket: String) -> String { "\(socket).control" }
 
-  /// - Parameter patienceMs: how long a client may neither ask nor read: others want its place.
+  /// - Parameter timeoutMs: how long a client may neither send nor read before it is disconnected.
   public init(
-    path: String, endpoint: some ControlledEndpoint, patienceMs: UInt64 = 10_000
+    path: String, endpoint: some ControlledEndpoint, timeoutMs: UInt64 = 10_000
   ) throws(ControlError) {
     let listener: LocalListener
     do throws(LocalSocketError) {
@@ -29,16 +29,16 @@ public final class ControlServer: @unchecked Sendable {
     do throws(SystemError) {
       let (wake, answers) = (try EventDescriptor(), Answers(arrived: try EventDescriptor()))
       self.wake = wake
-      // The thread alone holds the listener: nobody connects to one that has ended.
+      // Only the thread holds the listener: nobody can connect after it has ended.
       thread = try WorkerThread(name: "nvmepf-control") {
-        ControlServer.serve(endpoint, listener, wake, answers, patienceMs)
+        ControlServer.serve(endpoint, listener, wake, answers, timeoutMs)
       }
     } catch { throw ControlError(description: "cannot serve \(path): \(error)") }
   }
 
   deinit { stop() }
 
-  /// End it; its socket is gone then.
+  /// Stop serving and remove the socket.
   public func stop() {
     guard let thread else { return }
     wake.raise()
@@ -48,7 +48,7 @@ public final class ControlServer: @unchecked Sendable {
 
   private static func serve(
     _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: EventDescriptor, _ answers: Answers,
-    _ patienceMs: UInt64
+    _ timeoutMs: UInt64
   ) {
     var clients: [ControlConnection] = []
     defer { for client in clients { client.end() } }
@@ -63,19 +63,19 @@ public final class ControlServer: @unchecked Sendable {
         pollfd(fd: answers.arrived.descriptor, events: Int16(POLLIN), revents: 0),
       ]
       polled += clients.map(\.polled)
-      let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, patienceMs))
+      let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, timeoutMs))
       guard count >= 0 else { continue }
       if polled[0].revents != 0 { return }
       for index in clients.indices.reversed() {
         let client = clients[index].descriptor
         let isAwaited =
           polled[3 + index].revents != 0
-          ? clients[index].attend { perform($0, for: client) } : clients[index].silenceMs ?? 0 < patienceMs
+          ? clients[index].attend { perform($0, for: client) } : clients[index].silenceMs ?? 0 < timeoutMs
         if !isAwaited { clients.remove(at: index).end() }
       }
-      for (client, answer) in answers.take() {
+      for (client, answer) in answers.removeAll() {
         guard let index = clients.firstIndex(where: { $0.descriptor == client }) else { continue }
-        if !clients[index].take(answer, { perform($0, for: client) }) { clients.remove(at: index).end() }
+        if !clients[index].reply(answer, { perform($0, for: client) }) { clients.remove(at: index).end() }
       }
       if polled[1].revents != 0, let descriptor = try? listener.accept() {
         clients.append(ControlConnection(descriptor))
@@ -83,13 +83,13 @@ public final class ControlServer: @unchecked Sendable {
     }
   }
 
-  /// How long until somebody's patience with a client ends; -1 where there is none.
-  private static func waitMs(for clients: [ControlConnection], _ patienceMs: UInt64) -> Int32 {
-    clients.compactMap(\.silenceMs).map { Int32(clamping: patienceMs - min(patienceMs, $0)) }.min() ?? -1
+  /// Time until the first client exceeds its limit; -1 if there is none.
+  private static func waitMs(for clients: [ControlConnection], _ timeoutMs: UInt64) -> Int32 {
+    clients.compactMap(\.silenceMs).map { Int32(clamping: timeoutMs - min(timeoutMs, $0)) }.min() ?? -1
   }
 }
 
-/// Answers on their way from the threads that perform requests, which may take long: others are answered meanwhile.
+/// Answers from the threads that perform requests. These may take long; other requests are answered meanwhile.
 private final class Answers: Sendable {
   /// Readable when there is an answer.
   let arrived: EventDescriptor
@@ -103,8 +103,8 @@ private final class Answers: Sendable {
     arrived.raise()
   }
 
-  func take() -> [(client: Int32, answer: Data)] {
-    guard arrived.take() > 0 else { return [] }
+  func removeAll() -> [(client: Int32, answer: Data)] {
+    guard arrived.consume() > 0 else { return [] }
     return answers.withLock { answers in
       defer { answers = [] }
       return answers

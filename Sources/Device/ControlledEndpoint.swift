@@ -1,12 +1,12 @@
 import Backends
 import Target
 
-/// A namespace as it is at this moment.
+/// The current state of a namespace.
 public struct NamespaceState: Equatable, Sendable {
   public var nsid: UInt32
   public var bytes: UInt64
   public var blockBytes: UInt32
-  /// As a configuration names it.
+  /// As in a configuration.
   public var backend: String
   public var isReadOnly: Bool
 
@@ -19,13 +19,13 @@ public struct NamespaceState: Equatable, Sendable {
   }
 }
 
-/// What can be changed of an endpoint while it runs, from any thread.
+/// Changes to a running endpoint, callable from any thread.
 public protocol ControlledEndpoint: AnyObject, Sendable {
   /// By namespace identifier, ascending.
   var namespaceStates: [NamespaceState] { get }
-  /// Attach a namespace; the host hears of it.
+  /// Attach a namespace and notify the host.
   func add(_ configuration: NamespaceConfiguration) throws(EndpointError)
-  /// Detach a namespace; what is under way in it completes.
+  /// Detach a namespace; its commands in flight complete.
   func remove(nsid: UInt32) throws(EndpointError)
   /// Take the PCI link down, or up again.
   func setLink(isUp: Bool) throws(EndpointError)

@@ -4,15 +4,15 @@ import Glibc
 import NVMe
 import Synchronization
 
-/// The page of doorbells that one client maps. It cannot make the file smaller under the engine's polls.
+/// The doorbell page that one client maps. The client cannot truncate the file under the engine's polls.
 final class DoorbellPage: @unchecked Sendable {
   static let size = 4096
 
-  /// An area of a region lies in its file where it lies in the region.
+  /// An area of a region has the same offset in the file as in the region.
   let file: Int32
   let doorbells: UnsafeMutablePointer<Atomic<UInt32>>
 
-  /// All zeros.
+  /// Zero the page.
   init() throws(EndpointError) {
     let place = off_t(Register.doorbells)
     file = nvmepf_sealed_memfd("nvmepf-doorbells", UInt64(place) + UInt64(DoorbellPage.size))

@@ -2,37 +2,37 @@ import Backends
 import Target
 import Trace
 
-/// How the endpoint is set up.
+/// Configuration of the endpoint.
 public struct EndpointConfiguration: Equatable, Sendable {
-  /// What the controller is, but for its namespaces.
+  /// The controller's settings, except its namespaces.
   public var subsystem = Subsystem()
   public var namespaces: [NamespaceConfiguration] = []
-  /// The largest namespace identifier that there may be; nil for 32, or the largest that is configured.
+  /// The largest possible namespace identifier; nil for 32, or the largest configured.
   public var namespacesMax: UInt32?
   /// PCI device identifier.
   public var deviceID: UInt16 = 1
   /// PCI subsystem identifier.
   public var subsystemID: UInt16 = 0
-  /// MSI-X and MSI interrupts that the host is offered beside INTx; 0 for none.
+  /// MSI-X and MSI interrupts offered in addition to INTx; 0 for none.
   public private(set) var msixInterrupts: UInt16 = 0
   public private(set) var msiInterrupts: UInt16 = 0
-  /// Have the memory of namespaces in memory before a host comes, so that no command waits for page faults.
+  /// Allocate the memory of namespaces before a host connects, so that no command waits for page faults.
   public var prefaults = false
-  /// Without a command for this long the engine's thread naps between polls.
+  /// Without a command for this long the engine's thread sleeps between polls.
   public var idleMs: UInt32 = 5000
-  /// How long such a nap is.
+  /// Length of such a sleep.
   public var napMs: UInt32 = 5
-  /// The core that the engine's thread is tied to; nil for any.
+  /// Core of the engine's thread; nil for any.
   public var core: Int?
 
   public init() { offerInterrupts(msix: subsystem.ioQueuesMax + 1) }
 
-  /// Whether the namespace that a host finds first gives back what is written to it.
+  /// Whether the namespace that a host finds first stores written data.
   public var keepsData: Bool {
     if case .null = namespaces.min(by: { $0.nsid < $1.nsid })?.backend { false } else { true }
   }
 
-  /// One namespace.
+  /// Add one namespace.
   public init(backend: BackendConfiguration, ioQueuesMax: UInt16) {
     subsystem.ioQueuesMax = ioQueuesMax
     namespaces = [NamespaceConfiguration(nsid: 1, backend: backend)]
@@ -52,7 +52,7 @@ public struct EndpointConfiguration: Equatable, Sendable {
     return subsystem
   }
 
-  /// Offer the host these interrupts, and the controller as many vectors as the larger count.
+  /// Offer the host these interrupts, and set the controller's vectors to the larger count.
   /// - Parameters:
   ///   - msix: at most 2048.
   ///   - msi: at most 32; becomes a power of two (PCIe Base 6.0, 7.7.1).
@@ -63,7 +63,7 @@ public struct EndpointConfiguration: Equatable, Sendable {
   }
 }
 
-/// Where the endpoint's events go.
+/// Destination of the endpoint's events.
 public struct EndpointRecording: Sendable {
   public var ring: Ring
   public var whenFull = FullRing.wait

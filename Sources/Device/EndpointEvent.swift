@@ -1,26 +1,26 @@
 import Text
 
-/// What happens to an endpoint, seldom enough to be told.
+/// Rare events of an endpoint, for the log.
 public enum EndpointEvent: Equatable, Sendable {
-  /// CSTS.RDY rose, or fell by a reset.
+  /// CSTS.RDY was set, or cleared by a reset.
   case enabled, disabled
-  /// CSTS.CFS rose: the controller stops until it is reset.
+  /// CSTS.CFS was set: the controller stops until it is reset.
   case fatal(reason: String)
-  /// Submission queues that exist, the admin queue included.
+  /// Existing submission queues, including the admin queue.
   case queues(count: Int)
   case namespaceAttached(nsid: UInt32, backend: String)
   case namespaceDetached(nsid: UInt32)
   case link(isUp: Bool)
-  /// Memory of a namespace is being prepared, in bytes.
+  /// Memory of a namespace is being allocated, in bytes.
   case prefaulting(nsid: UInt32, done: Int, of: Int)
 }
 
-/// What of the host's memory the engine could not reach, and must.
+/// Host memory that the engine needed but could not access.
 enum Unreached {
   case submissionQueue(qid: UInt16, address: UInt64)
   case completionQueue(qid: UInt16, address: UInt64)
 
-  /// - Parameter isGone: the client has truncated the file behind its memory.
+  /// - Parameter isGone: the client has truncated the file of its memory.
   func reason(isGone: Bool) -> String {
     let (what, address) =
       switch self {
@@ -28,8 +28,8 @@ enum Unreached {
       case .completionQueue(let qid, let address): ("cannot write to completion queue \(qid)", address)
       }
     let place = "host memory at \(address.hex)"
-    guard !isGone else { return "\(what): \(place) is gone, since the client truncated the file behind it" }
-    return "\(what): \(place) is not reachable; does the client share its memory "
+    guard !isGone else { return "\(what): \(place) is gone, because the client truncated its file" }
+    return "\(what): \(place) is not accessible; does the client share its memory "
       + "(QEMU: memory-backend-memfd,share=on)?"
   }
 }

@@ -16,9 +16,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private static let pendingOffset: UInt64 = 0xf000
 
   private let shard: Shard
-  /// The client's; each gets a page of its own, so that one that has left rings nobody's doorbells.
+  /// The client's doorbell page; each client gets its own, so that a former client cannot ring doorbells.
   private var doorbells: DoorbellPage
-  /// The interrupts that any client has ever set up: the serving thread's.
+  /// The interrupts that any client has ever set up; owned by the serving thread.
   private var signals: [InterruptLine: InterruptSignal] = [:]
   /// By namespace identifier; the engine's thread has its own table of their backends.
   private let namespaces = Mutex<[UInt32: OpenNamespace]>([:])
@@ -33,9 +33,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let storage: OpenNamespace.Storage
   private let linkIsUp = Atomic<Bool>(true)
   private let linkWasDown = Atomic<Bool>(false)
-  /// Held while namespaces come and go, one after the other.
+  /// Held while a namespace is added or removed, one at a time.
   private var changing = pthread_mutex_t()
-  /// Held while a register is written or the link goes down: a write that found the link up is through before.
+  /// Held while a register is written or the link goes down: a write that found the link up finishes first.
   private var linking = pthread_mutex_t()
   private let alarmEvent: EventDescriptor
   private let tell: @Sendable (EndpointEvent) -> Void
@@ -43,8 +43,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let isEnding = Atomic<Bool>(false)
 
   /// - Parameters:
-  ///   - isInterrupted: whether preparing namespaces is to be given up, for a signal has come; asked on any thread.
-  ///   - tell: called on any thread, the engine's too; it must not block.
+  ///   - isInterrupted: whether a signal interrupts the preparation of namespaces; polled on any thread.
+  ///   - tell: called on any thread, including the engine's; it must not block.
   public init(
     _ configuration: EndpointConfiguration, recording: EndpointRecording? = nil,
     isInterrupted: @escaping @Sendable () -> Bool = { false },
@@ -59,7 +59,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     pthread_mutex_init(&changing, nil)
     pthread_mutex_init(&linking, nil)
     do throws(SystemError) { alarmEvent = try EventDescriptor() } catch {
-      throw EndpointError(description: "cannot make an event descriptor: \(error)")
+      throw EndpointError(description: "cannot create an event descriptor: \(error)")
     }
     storage = StorageHandover.make(maxTransferBytes: subsystem.maxTransferBytes)
     var opened: [UInt32: OpenNamespace] = [:]
@@ -92,10 +92,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     } catch { throw EndpointError(description: "cannot start the engine's thread: \(error)") }
   }
 
-  /// Give up preparing namespaces that are being added, from now on.
+  /// Interrupt the preparation of namespaces that are being added, from now on.
   public func interruptPreparation() { isEnding.store(true, ordering: .relaxed) }
 
-  /// End the engine; the rest goes with the last reference.
+  /// Stop the engine; the rest is freed with the last reference.
   public func stop() {
     interruptPreparation()
     shard.stop()
@@ -141,12 +141,12 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       .init(
         prefaulting: EndpointFunction.prefaulting(nsid, prefaults, tell),
         isInterrupted: { [self] in isEnding.load(ordering: .relaxed) }))
-    let isAttached = shard.askPatiently(.attach(open.namespace, open.backend))
+    let isAttached = shard.askWithLimit(.attach(open.namespace, open.backend))
     guard isAttached != 0 else {
       throw EndpointError(
-        description: "commands of the namespace \(nsid) that was removed are still under way: try again")
+        description: "commands of the removed namespace \(nsid) are still in flight; try again")
     }
-    // What the engine has been given it may use at any time, also when it did not answer.
+    // The engine may use anything passed to it at any time, even if it did not answer.
     namespaces.withLock { $0[nsid] = open }
     guard isAttached != nil else {
       throw EndpointError(description: "\(EndpointFunction.stuck); namespace \(nsid) appears when it answers again")
@@ -154,7 +154,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     tell(.namespaceAttached(nsid: nsid, backend: "\(configuration.backend)"))
   }
 
-  /// What tells of memory that is being prepared; nil where none is.
+  /// Reports the allocation of memory; nil if memory is not allocated in advance.
   private static func prefaulting(
     _ nsid: UInt32, _ isOn: Bool, _ tell: @escaping @Sendable (EndpointEvent) -> Void
   ) -> ((Int, Int) -> Void)? {
@@ -167,7 +167,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard namespaces.withLock({ $0[nsid] != nil }) else {
       throw EndpointError(description: "there is no namespace \(nsid)")
     }
-    guard shard.askPatiently(.detach(nsid)) != nil else {
+    guard shard.askWithLimit(.detach(nsid)) != nil else {
       throw EndpointError(description: "\(EndpointFunction.stuck); remove namespace \(nsid) again when it answers")
     }
     _ = namespaces.withLock { $0.removeValue(forKey: nsid) }
@@ -176,10 +176,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   // MARK: Link
 
-  /// Down, registers read as ones, nothing that the host writes arrives, and the
-  /// controller is in its initial state.
+  /// While the link is down, registers read as ones, writes are ignored, and the controller is in its initial state.
   public func setLink(isUp: Bool) throws(EndpointError) {
-    var until = timespec.inMilliseconds(EndpointFunction.linkPatienceMs)
+    var until = timespec.inMilliseconds(EndpointFunction.linkLimitMs)
     guard nvmepf_lock_until(&linking, &until) == 0 else {
       throw EndpointError(description: EndpointFunction.stuck)
     }
@@ -187,14 +186,14 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
     defer { tell(.link(isUp: isUp)) }
     guard !isUp else { return }
-    let isDown = shard.askPatiently(.reset(.linkDown)) != nil
+    let isDown = shard.askWithLimit(.reset(.linkDown)) != nil
     linkWasDown.store(true, ordering: .releasing)
     guard isDown else { throw EndpointError(description: EndpointFunction.stuck) }
   }
 
-  private static let linkPatienceMs = 3000
+  private static let linkLimitMs = 3000
 
-  /// A link that went down has reset the function too (PCIe Base 6.0, 6.6.1): the serving thread's part of that.
+  /// Link down also resets the function (PCIe Base 6.0, 6.6.1): the serving thread's part of that.
   private func noticeLink() {
     if linkWasDown.exchange(false, ordering: .acquiringAndReleasing) { resetConfiguration() }
   }
@@ -240,7 +239,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     if shard.ask(.readPin) != 0 { bytes[status.offset - offset] |= status.bit }
   }
 
-  /// Registers are read as 32 or 64 bits; other widths get the bytes of the 32 bits that hold them.
+  /// Registers are read as 32 or 64 bits; other widths get the bytes of the 32 bits that contain them.
   private func readBAR(_ offset: UInt64, into bytes: UnsafeMutableRawBufferPointer) {
     if bytes.count == 8 || bytes.count == 4, offset % 4 == 0, offset < Register.doorbells {
       let value = shard.ask(.readRegister(offset: offset, width: bytes.count))
@@ -252,7 +251,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   private func barByte(_ offset: UInt64) -> UInt8 {
     if offset >= EndpointFunction.tableOffset { return table[Int(offset - EndpointFunction.tableOffset)] }
-    // Doorbells read as zero: what a read of them returns is not specified (PCIe Transport 1.1, 3.1.2.1).
+    // Doorbells read as zero: the result of reading them is not specified (PCIe Transport 1.1, 3.1.2.1).
     guard offset < Register.doorbells else { return 0 }
     let value = shard.ask(.readRegister(offset: offset & ~3, width: 4))
     return UInt8(truncatingIfNeeded: value >> (8 * (offset & 3)))
@@ -278,7 +277,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
       for (index, byte) in bytes.enumerated() { table[Int(offset - EndpointFunction.tableOffset) + index] = byte }
       return true
     }
-    // Registers take whole 32 or 64 bits; what else is written has no effect (PCIe Transport 1.1, 3.1).
+    // Registers accept whole 32 or 64 bits; other writes have no effect (PCIe Transport 1.1, 3.1).
     guard bytes.count == 4 || bytes.count == 8, offset % 4 == 0 else { return true }
     if offset >= Register.doorbells {
       guard offset + UInt64(bytes.count) <= EndpointFunction.tableOffset else { return true }
@@ -292,7 +291,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     return true
   }
 
-  /// A doorbell came as a message: into the page with it, where the poll finds it like any other.
+  /// A doorbell arrived as a message: store it in the page, where the poll finds it like any other.
   private func ring(_ offset: UInt64, _ bytes: UnsafeRawBufferPointer) {
     for place in stride(from: 0, to: bytes.count, by: 4) {
       let value = bytes.loadUnaligned(fromByteOffset: place, as: UInt32.self)
@@ -321,7 +320,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     return Int32(truncatingIfNeeded: shard.ask(.setInterrupt(line, wanted, descriptor: max(descriptor, -1))))
   }
 
-  /// Made once: clients come and go, and the next uses it again.
+  /// Created once and reused for later clients.
   private func signal(of line: InterruptLine) -> Result<InterruptSignal, InterruptError> {
     if let signal = signals[line] { return .success(signal) }
     let made = InterruptSignal.make()
@@ -335,7 +334,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     if let line = InterruptLine(kind, index) { shard.ask(.triggerInterrupt(line)) }
   }
 
-  /// What the engine's thread has to know of the command register.
+  /// Pass the relevant bits of the command register to the engine's thread.
   private func noteInterruptDisable() {
     guard configuration.disablesPin != pinIsDisabled else { return }
     pinIsDisabled = configuration.disablesPin
@@ -348,7 +347,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     do throws(EndpointError) {
       let page = try DoorbellPage()
       shard.ask(.setDoorbells(page.doorbells))
-      // The page before goes: nothing looks at it any more.
+      // The previous page is no longer in use.
       doorbells = page
       return true
     } catch { return false }
@@ -359,15 +358,15 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     shard.ask(.unmap(address: 0, length: .max))
     shard.ask(.removeInterrupts)
     for signal in signals.values { _ = signal.attach(-1) }
-    // It was this client's.
-    _ = takeAlarm()
+    // It belonged to this client.
+    _ = consumeAlarm()
   }
 
   public var alarm: Int32 { alarmEvent.descriptor }
 
-  public func takeAlarm() -> String? {
-    guard alarmEvent.take() > 0 else { return nil }
-    return "its memory is gone: the file behind it was truncated, or its medium failed"
+  public func consumeAlarm() -> String? {
+    guard alarmEvent.consume() > 0 else { return nil }
+    return "its memory is gone: its file was truncated, or the medium failed"
   }
 
   private func resetController(_ reason: ResetReason) {
@@ -383,7 +382,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 }
 
 extension InterruptLine {
-  /// nil for what the endpoint never raises.
+  /// Nil for interrupts that the endpoint never raises.
   fileprivate init?(_ kind: InterruptKind, _ index: UInt32) {
     switch kind {
     case .intx: self = .pin

@@ -8,7 +8,7 @@ enum InterruptLine: Hashable {
   case msix(Int)
 }
 
-/// Signals one event descriptor of the host's, without ever waiting for it. The function owns it.
+/// Signals one event descriptor of the host without ever blocking. The function owns it.
 struct InterruptSignal: BitwiseCopyable, @unchecked Sendable {
   private let signal: OpaquePointer
 
@@ -21,7 +21,7 @@ struct InterruptSignal: BitwiseCopyable, @unchecked Sendable {
 
   func destroy() { nvmepf_signal_destroy(signal) }
 
-  /// Signal this descriptor from now on; -1 for none. The one before is not signalled any more when this returns.
+  /// Signal this descriptor from now on; -1 for none. The previous one is no longer signalled when this returns.
   /// - Returns: 0, or an errno.
   func attach(_ descriptor: Int32) -> Int32 { -nvmepf_signal_attach(signal, descriptor) }
 
@@ -33,9 +33,9 @@ struct InterruptError: Error {
   let number: Int32
 }
 
-/// The signals by which the host hears of interrupts. Which it has asked for says which kind it uses.
+/// The signals that carry interrupts to the host. The ones that it has requested determine the kind in use.
 ///
-/// The engine's thread owns them, so that a descriptor is never signalled after it was taken away.
+/// The engine's thread owns them, so that a descriptor is never signalled after its removal.
 struct InterruptLines: ~Copyable {
   static let msiMax = 32
 
@@ -43,7 +43,7 @@ struct InterruptLines: ~Copyable {
   private let vectors: UnsafeMutablePointer<InterruptSignal?>
   private let msixCount: Int
   private var pin: InterruptSignal?
-  /// The host has been told, or does not want to be, and says when it wants to hear again.
+  /// The host was signalled, or has masked INTx, and will unmask it.
   private var pinIsMasked = false
   /// Interrupt Disable of the command register (PCIe Base 6.0, 7.5.1.1.3).
   var pinIsDisabled = false
@@ -56,7 +56,7 @@ struct InterruptLines: ~Copyable {
 
   deinit { vectors.deallocate() }
 
-  /// An interrupt is signalled by this from now on; nil for not at all.
+  /// Use this signal for an interrupt from now on; nil for none.
   mutating func set(_ line: InterruptLine, _ signal: InterruptSignal?) {
     if let place = place(line) {
       vectors[place] = signal
@@ -82,7 +82,7 @@ struct InterruptLines: ~Copyable {
     }
   }
 
-  /// INTx is a level: it is signalled once, and again only when the host has unmasked it and it is still asserted.
+  /// INTx is a level: it is signalled once, and again only if the host has unmasked it and it is still asserted.
   mutating func raisePin() {
     guard let pin, !pinIsMasked, !pinIsDisabled else { return }
     pinIsMasked = true
@@ -93,13 +93,13 @@ struct InterruptLines: ~Copyable {
 
   mutating func unmaskPin() { pinIsMasked = false }
 
-  /// Signal this interrupt, and no other in its place.
+  /// Signal exactly this interrupt.
   func trigger(_ line: InterruptLine) {
     let signal = if let place = place(line) { vectors[place] } else { pin }
     signal?.raise()
   }
 
-  /// nil for the pin.
+  /// Nil for INTx.
   private func place(_ line: InterruptLine) -> Int? {
     switch line {
     case .pin: return nil

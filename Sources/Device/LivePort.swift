@@ -10,8 +10,8 @@ import Target
 
 /// The engine's port to a real host: shared memory, event descriptors and backends.
 ///
-/// The host is not trusted. Every address is looked up in the map before it is touched, and what was read is copied
-/// once and never looked at again.
+/// The host is untrusted. Every address is looked up in the map before an access, and every value is copied once and
+/// not read again.
 struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
   private let time: Time
   var memory = MemoryMap()
@@ -20,7 +20,7 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
   var backends: NamespaceBackends<Time>
   var interrupts: InterruptLines
   private var timers = TimerList()
-  /// What could not be reached last, for who asks why the controller has stopped.
+  /// The last inaccessible address, to explain why the controller has stopped.
   var unreached: Unreached?
 
   init(
@@ -61,7 +61,7 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
     return true
   }
 
-  /// One entry, which is most of them, needs no call.
+  /// A single entry, the common case, needs no call.
   @inline(__always)
   private mutating func copyEntries(
     _ address: PCIAddress, _ count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
@@ -156,7 +156,7 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
     return nil
   }
 
-  /// The phase tag is in the last dword, and the host may look at any moment.
+  /// The phase tag is in the last dword, and the host may poll at any moment.
   @inline(__always)
   func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer) {
     (place + 12).assumingMemoryBound(to: Atomic<UInt32>.self).pointee.store(cqe.dw3, ordering: .releasing)

@@ -21,15 +21,15 @@ enum ShardRequest {
   /// Raise the interrupt as if the device had.
   case triggerInterrupt(InterruptLine)
   case maskPin
-  /// The host wants to hear of INTx again, at once if it is asserted.
+  /// The host unmasks INTx; signal it at once if it is asserted.
   case unmaskPin
-  /// INTx is not to be signalled, whatever asserts it.
+  /// INTx must not be signalled while this is set.
   case disablePin(Bool)
   /// Answers 1 where INTx is asserted.
   case readPin
   case removeInterrupts
   /// Once it is answered, the page before is not looked at any more. The controller is in its initial state, without a
-  /// queue, and the new page is all zeros: what the engine remembers of doorbells agrees with both.
+  /// and the new page is all zeros: the engine's record of doorbells agrees with both.
   case setDoorbells(UnsafeMutablePointer<Atomic<UInt32>>)
   case reset(ResetReason)
   /// Answers 1, or 0 while commands of a namespace that had this identifier are under way.
@@ -40,14 +40,14 @@ enum ShardRequest {
 
 /// One request at a time from one thread to another, answered with a number.
 ///
-/// The engine looks for a request between two polls: one load of a line that seldom changes.
+/// The engine checks for a request between two polls: one load of a cache line that rarely changes.
 final class Mailbox: @unchecked Sendable {
   private let full = Atomic<Bool>(false)
   private var request = ShardRequest.stop
   private var answer: UInt64 = 0
   private var posted = sem_t()
   private var answered = sem_t()
-  /// Held by whoever asks: several threads may.
+  /// Held by the thread that asks; several may.
   private var asking = pthread_mutex_t()
 
   init() {
@@ -62,18 +62,18 @@ final class Mailbox: @unchecked Sendable {
     pthread_mutex_destroy(&asking)
   }
 
-  /// How long an answer takes at most where nothing is amiss.
+  /// Maximum time of an answer under normal conditions.
   private static let silenceMs = 1000
-  /// An asker gave up on a request that the engine's thread may still take.
+  /// A thread has given up a request that the engine's thread may still handle.
   private var isLate = false
 
-  /// Ask, and wait for the answer.
+  /// Send a request and wait for the answer.
   /// - Parameters:
-  ///   - milliseconds: how long to wait at most, for others that ask included; nil for ever.
-  ///   - onSilence: called whenever a second has passed without an answer.
-  /// - Returns: nil when the engine's thread did not answer in time. It may take the request later.
+  ///   - milliseconds: time limit, including waits for other requests; nil for none.
+  ///   - onSilence: called after each second without an answer.
+  /// - Returns: nil if the engine's thread did not answer in time. It may handle the request later.
   func ask(_ request: ShardRequest, withinMs milliseconds: Int?, onSilence: () -> Void) -> UInt64? {
-    // A day is for ever: it ends in another wait.
+    // A day counts as no limit: another wait follows.
     var until = timespec.inMilliseconds(milliseconds ?? 86_400_000)
     while nvmepf_lock_until(&asking, &until) != 0 {
       guard milliseconds == nil else { return nil }
@@ -92,7 +92,7 @@ final class Mailbox: @unchecked Sendable {
     return isLate ? nil : answer
   }
 
-  /// - Returns: false when the time is over.
+  /// - Returns: false after the time limit.
   private func waitAnswered(until limit: timespec?, _ onSilence: () -> Void) -> Bool {
     while true {
       var next = timespec.inMilliseconds(Mailbox.silenceMs)
@@ -109,12 +109,12 @@ final class Mailbox: @unchecked Sendable {
   @inline(__always)
   var isFull: Bool { full.load(ordering: .acquiring) }
 
-  /// The waiting request. `isFull` was true.
-  func take() -> ShardRequest { request }
+  /// The waiting request. `isFull` must be true.
+  func receive() -> ShardRequest { request }
 
   func reply(_ answer: UInt64) {
     self.answer = answer
-    // The post that belongs to this request, unless `wait` took it.
+    // Consumes the post of this request, unless `wait` did.
     sem_trywait(&posted)
     full.store(false, ordering: .releasing)
     sem_post(&answered)
@@ -123,7 +123,7 @@ final class Mailbox: @unchecked Sendable {
   /// Sleep until there is a request, at most `milliseconds`.
   func wait(milliseconds: Int) {
     var until = timespec.inMilliseconds(milliseconds)
-    // A request found this way is noticed through `isFull`; the count is put back for `reply`.
+    // The engine notices this request through `isFull`; restore the count for `reply`.
     if nvmepf_wait_until(&posted, &until) == 0 { sem_post(&posted) }
   }
 }

@@ -1,16 +1,16 @@
 import CPlatform
 import NVMe
 
-/// The host's memory as the controller can reach it: ranges of PCI addresses and where they lie in this process.
+/// The host memory accessible to the controller: ranges of PCI addresses and their addresses in this process.
 ///
-/// One thread owns it. Ranges never overlap; a lookup that hits the same range as the one before costs two compares.
+/// One thread owns it. Ranges never overlap; a lookup in the same range as the previous one costs two compares.
 ///
-/// The host can take its memory away by truncating it. On a thread that called `guardThread` such an access fails, and so
+/// The host can remove its memory by truncating it. On a thread that called `guardThread` such an access fails, and so
 /// does every later one until all ranges are removed.
 struct MemoryMap: ~Copyable {
   typealias Range = nvmepf_range
 
-  /// More than a guest's memory map ever needs.
+  /// More ranges than any guest's memory map needs.
   static let rangesMax = 4096
 
   private var ranges: UnsafeMutablePointer<Range>
@@ -30,14 +30,14 @@ struct MemoryMap: ~Copyable {
     ranges.deallocate()
   }
 
-  /// Catch accesses of this thread to memory that is gone: the thread that uses the map, and ends it.
+  /// Catch this thread's accesses to memory that is gone. Called by the thread that uses the map until it ends.
   func guardThread() { nvmepf_guard_thread(guarded) }
 
   /// Whether an access found its memory gone.
   @inline(__always)
   var isLost: Bool { nvmepf_is_lost(guarded) }
 
-  /// - Returns: false when the range is empty, wraps, overlaps another, or the map is full.
+  /// - Returns: false if the range is empty, wraps, overlaps another, or the map is full.
   mutating func add(_ range: Range) -> Bool {
     guard range.length > 0, range.address.addingReportingOverflow(range.length - 1).overflow == false,
       count < MemoryMap.rangesMax
@@ -52,7 +52,7 @@ struct MemoryMap: ~Copyable {
     a.address <= b.address + (b.length - 1) && b.address <= a.address + (a.length - 1)
   }
 
-  /// Forget every range that begins within the given one.
+  /// Remove every range that begins within the given one.
   mutating func remove(address: UInt64, length: UInt64) {
     var kept = 0
     for index in 0..<count {
@@ -66,7 +66,7 @@ struct MemoryMap: ~Copyable {
     if kept == 0 { guarded.pointee.is_lost = false }
   }
 
-  /// Where `length` bytes at `address` lie, all of them in one range; nil where they cannot be reached.
+  /// The address of `length` bytes at `address`, all in one range; nil if they are not accessible.
   @inline(__always)
   mutating func translate(_ address: PCIAddress, _ length: Int, forWriting: Bool) -> UnsafeMutableRawPointer? {
     if recent < count, let found = ranges[recent].translate(address.rawValue, length, forWriting) { return found }
@@ -86,8 +86,8 @@ struct MemoryMap: ~Copyable {
 
   // MARK: What may lie in several ranges
 
-  /// Copy bytes out of the host's memory, once.
-  /// - Returns: false where not all of them can be reached: nothing is copied, or what was copied means nothing.
+  /// Copy bytes from host memory, once.
+  /// - Returns: false if not all of them are accessible: nothing was copied, or the copy is invalid.
   @inline(__always)
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawPointer, count: Int) -> Bool {
     guard let source = translate(address, count, forWriting: false) else {
@@ -99,8 +99,8 @@ struct MemoryMap: ~Copyable {
     return !isLost
   }
 
-  /// Copy bytes into the host's memory.
-  /// - Returns: false where not all of them can be reached.
+  /// Copy bytes to host memory.
+  /// - Returns: false if not all of them are accessible.
   @inline(__always)
   mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawPointer, count: Int) -> Bool {
     guard let target = translate(address, count, forWriting: true) else {
@@ -112,20 +112,20 @@ struct MemoryMap: ~Copyable {
     return !isLost
   }
 
-  /// Whether all of the bytes can be reached.
+  /// Whether all of the bytes are accessible.
   @inline(__always)
   mutating func reaches(_ address: PCIAddress, count: Int, forWriting: Bool) -> Bool {
     translate(address, count, forWriting: forWriting) != nil
       || forEachPiece(address, count, forWriting: forWriting) { _, _, _ in }
   }
 
-  /// Ranges that touch are as good as one: what a host maps piece by piece it uses as a whole.
+  /// Adjacent ranges behave as one: hosts use memory across the boundaries of their mappings.
   @inline(never)
   private mutating func forEachPiece(
     _ address: PCIAddress, _ count: Int, forWriting: Bool,
     _ body: (_ place: UnsafeMutableRawPointer, _ offset: Int, _ count: Int) -> Void
   ) -> Bool {
-    // Nothing moves before all of it is known to be there.
+    // Check all of it before copying anything.
     for moves in [false, true] {
       var offset = 0
       while offset < count {
@@ -144,7 +144,7 @@ struct MemoryMap: ~Copyable {
 }
 
 extension MemoryMap.Range {
-  /// A range that is mapped alone.
+  /// A range with its own mapping.
   init(address: UInt64, length: UInt64, base: UnsafeMutableRawPointer?, writable: Bool) {
     self.init(
       address: address, length: length, base: base, writable: writable, mapping: base,

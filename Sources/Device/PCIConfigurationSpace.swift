@@ -1,7 +1,7 @@
 import NVMe
 
-/// The configuration space of a PCI Express endpoint that is an NVMe controller: a type 0 header, power management,
-/// PCI Express, MSI-X and MSI capabilities (PCIe Base 6.0, 7.5 and 7.7; PCIe Transport 1.1, 3).
+/// The configuration space of a PCI Express endpoint with an NVMe controller: a type 0 header, power management, PCI
+/// Express, MSI-X and MSI capabilities (PCIe Base 6.0, 7.5 and 7.7; PCIe Transport 1.1, 3).
 struct PCIConfigurationSpace {
   static let size = 4096
 
@@ -16,13 +16,13 @@ struct PCIConfigurationSpace {
   }
 
   private var bytes = [UInt8](repeating: 0, count: size)
-  /// A bit that is set can be written by the host.
+  /// Mask of the bits that the host can write.
   private var writable = [UInt8](repeating: 0, count: size)
 
   /// - Parameters:
   ///   - barBytes: size of BAR 0, a power of two of at least 16 KiB.
-  ///   - msix, msi: how many of these interrupts there are; 0 for none. Of MSI a power of two.
-  ///   - tableOffset, pendingOffset: where MSI-X table and pending bits lie in BAR 0.
+  ///   - msix, msi: numbers of these interrupts; 0 for none. A power of two for MSI.
+  ///   - tableOffset, pendingOffset: offsets of MSI-X table and pending bits in BAR 0.
   init(
     vendorID: UInt16, deviceID: UInt16, subsystemVendorID: UInt16, subsystemID: UInt16, barBytes: UInt32,
     msix: UInt16, msi: UInt16, tableOffset: UInt32, pendingOffset: UInt32
@@ -55,7 +55,7 @@ struct PCIConfigurationSpace {
     }
   }
 
-  /// - Parameter link: where the offset of this capability goes; becomes where that of the next does.
+  /// - Parameter link: where to store the offset of this capability; becomes that of the next link.
   private mutating func put(capability id: UInt8, _ offset: Int, _ link: inout Int) {
     put(id, offset)
     put(UInt8(offset), link)
@@ -102,13 +102,13 @@ struct PCIConfigurationSpace {
     }
   }
 
-  /// Interrupt Disable: INTx is not to be used.
+  /// Interrupt Disable: INTx must not be used.
   var disablesPin: Bool { bytes[Offset.command + 1] & 0x04 != 0 }
 
-  /// Where Interrupt Status is, and its bit (PCIe Base 6.0, 7.5.1.1.4).
+  /// Position of Interrupt Status, and its bit (PCIe Base 6.0, 7.5.1.1.4).
   static let interruptStatus: (offset: Int, bit: UInt8) = (0x06, 0x08)
 
-  /// MSI or MSI-X is enabled: there is no INTx then.
+  /// MSI or MSI-X is enabled, which disables INTx.
   var usesMessages: Bool {
     let hasMSIX = bytes[Offset.msix] == 0x11 && bytes[Offset.msix + 3] & 0x80 != 0
     return hasMSIX || bytes[Offset.msi] == 0x05 && bytes[Offset.msi + 2] & 0x01 != 0
@@ -119,8 +119,8 @@ struct PCIConfigurationSpace {
     target.copyBytes(from: bytes[offset..<offset + target.count])
   }
 
-  /// The host writes; the range lies within the space. Bits that are read-only keep their value.
-  /// - Returns: whether a function level reset was asked for (PCIe Base 6.0, 7.5.3.4).
+  /// The host writes; the range lies within the space. Read-only bits keep their value.
+  /// - Returns: whether the write requests a function level reset (PCIe Base 6.0, 7.5.3.4).
   mutating func write(_ offset: Int, _ source: UnsafeRawBufferPointer) -> Bool {
     for (index, byte) in source.enumerated() {
       let mask = writable[offset + index]

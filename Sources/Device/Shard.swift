@@ -12,27 +12,27 @@ import Trace
 /// The port to a real host, recorded or not.
 typealias LiveRecordingPort<R: Recorder & ~Copyable> = RecordingPort<LivePort<MachineTime>, R>
 
-/// One polling thread and the engine that it drives against a real host.
+/// A polling thread and the engine that it drives against a real host.
 ///
-/// Other threads speak to the engine through requests, which it takes between two polls.
+/// Other threads send requests to it, which it handles between two polls.
 final class Shard: @unchecked Sendable {
   struct Configuration {
     var subsystem: Subsystem
     var namespaces: [(Namespace, NamespaceBackend)]
-    /// What files and devices need; nil where there can be none.
+    /// Storage for files and devices; nil if there is none.
     var storage: StorageHandover?
     var core: Int?
-    /// Idle this long, the thread naps between polls, as the kernel's driver does.
+    /// Idle for this long, the thread sleeps between polls, as the kernel's driver does.
     var idleMs: UInt32
     var napMs: UInt32
     var recording: EndpointRecording?
   }
 
-  /// Idle passes between two looks at the clock, some microseconds.
+  /// Idle passes between two reads of the clock, some microseconds.
   private static let passesPerLook = 256
-  /// Idle passes between two looks at the doorbells of queues that do not exist.
+  /// Idle passes between two checks of the doorbells of queues that do not exist.
   private static let passesPerStrayLook = 4096
-  /// Passes between two looks at what must hold of the engine's state, where there are no checkpoints.
+  /// Passes between two checks of the engine's invariants if there are no checkpoints.
   private static let passesPerCheck = 1 << 16
 
   private let mailbox = Mailbox()
@@ -70,7 +70,7 @@ final class Shard: @unchecked Sendable {
     }
   }
 
-  /// Stop the engine and end its thread; its ring is finished then.
+  /// Stop the engine and end its thread; its ring is then finished.
   func stop() {
     guard let thread else { return }
     ask(.stop)
@@ -80,19 +80,19 @@ final class Shard: @unchecked Sendable {
 
   // MARK: Requests
 
-  /// Without io_uring a client's event descriptor is written, and can hold the engine's thread until it is interrupted.
+  /// Without io_uring a write to a client's event descriptor can block the engine's thread until it is interrupted.
   @discardableResult
   func ask(_ request: ShardRequest) -> UInt64 {
-    // It has no limit, so there is an answer.
+    // Without a limit there is always an answer.
     mailbox.ask(request, withinMs: nil) { thread?.interrupt() }!
   }
 
-  /// How long others than the serving thread wait for the engine's.
-  private static let patienceMs = 3000
+  /// How long threads other than the serving thread wait for the engine's.
+  private static let answerLimitMs = 3000
 
-  /// - Returns: nil when the engine's thread does not answer. It may do what was asked later.
-  func askPatiently(_ request: ShardRequest) -> UInt64? {
-    mailbox.ask(request, withinMs: Shard.patienceMs) { thread?.interrupt() }
+  /// - Returns: nil if the engine's thread does not answer. It may handle the request later.
+  func askWithLimit(_ request: ShardRequest) -> UInt64? {
+    mailbox.ask(request, withinMs: Shard.answerLimitMs) { thread?.interrupt() }
   }
 
   // MARK: The engine's thread
@@ -110,7 +110,7 @@ final class Shard: @unchecked Sendable {
     if R.isOn { checkpoint(&controller, &port, state) }
     var hasToldLoss = false
     var told = Told()
-    var idleness = Idleness(patience: .serving(idleMs: configuration.idleMs))
+    var idleness = Idleness(backoff: .serving(idleMs: configuration.idleMs))
     var passes = 0
     while true {
       if mailbox.isFull {
@@ -138,7 +138,7 @@ final class Shard: @unchecked Sendable {
     }
   }
 
-  /// The controller as `tell` last described it.
+  /// The controller as last reported by `tell`.
   private struct Told: BitwiseCopyable, Equatable {
     var isReady = false
     var isFatal = false
@@ -162,7 +162,7 @@ final class Shard: @unchecked Sendable {
     if now.isReady != told.isReady { tell(now.isReady ? .enabled : .disabled) }
     if now.isFatal, !told.isFatal {
       let reason = port.inner.unreached?.reason(isGone: port.inner.memory.isLost)
-      tell(.fatal(reason: reason ?? "the host enabled it with values that it does not support"))
+      tell(.fatal(reason: reason ?? "the host enabled it with unsupported values"))
     }
     if now.queues != told.queues { tell(.queues(count: now.queues)) }
     if !now.isFatal { port.inner.unreached = nil }
@@ -180,29 +180,29 @@ final class Shard: @unchecked Sendable {
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
   }
 
-  /// What the thread does while there is no work.
+  /// State of the thread while there is no work.
   private struct Idleness {
     var passes = 0
-    var patience: Patience
-    /// When it first gave its core to others, in ticks; 0 before that.
+    var backoff: Backoff
+    /// Tick of the first yield; 0 before that.
     var restBegin: UInt64 = 0
     var hasSlept = false
 
-    init(patience: Patience) { self.patience = patience }
+    init(backoff: Backoff) { self.backoff = backoff }
 
     @inline(__always)
     mutating func end() {
       (passes, restBegin, hasSlept) = (0, 0, false)
-      patience.restart()
+      backoff.restart()
     }
   }
 
-  /// Nothing to do: wait as `Patience` has it while the host may ring at any moment, sleep while it cannot.
+  /// Nothing to do: follow `Backoff` while the host may ring a doorbell, sleep while it cannot.
   @inline(__always)
   private func rest<R: Recorder & ~Copyable>(
     _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
   ) {
-    // What was dropped by a reset is waited for like what is under way.
+    // Requests abandoned by a reset are waited for like those in flight.
     guard controller.csts.ready || controller.executing > 0, !controller.csts.fatal else {
       return mailbox.wait(milliseconds: controller.timers > 0 || controller.executing > 0 ? 1 : 100)
     }
@@ -215,14 +215,14 @@ final class Shard: @unchecked Sendable {
     _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
   ) {
     if idleness.passes % Shard.passesPerStrayLook == 0, controller.takeStrayDoorbells(&port) { return }
-    let step = idleness.patience.step(now: Clock.monotonicNs())
+    let step = idleness.backoff.step(now: Clock.monotonicNs())
     if step == .spin { return }
     if idleness.restBegin == 0 { idleness.restBegin = Clock.ticks() }
     if step == .yield {
       sched_yield()
     } else {
       idleness.hasSlept = true
-      // What is due soon is not slept through.
+      // Do not sleep past a timer or a completion.
       let isWaiting = controller.executing > 0 || controller.timers > 0
       mailbox.wait(milliseconds: isWaiting ? 1 : Int(configuration.napMs))
     }
@@ -236,14 +236,14 @@ final class Shard: @unchecked Sendable {
     idleness.end()
   }
 
-  /// - Returns: false when the thread is to end.
+  /// - Returns: false if the thread must end.
   @inline(never)
   private func answer<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)
     -> Bool
   {
     var answer: UInt64 = 0
     var goesOn = true
-    switch mailbox.take() {
+    switch mailbox.receive() {
     case .readRegister(let offset, let width):
       answer = controller.readRegister(offset: offset, width: width, &port)
     case .writeRegister(let offset, let width, let value):
@@ -286,7 +286,7 @@ final class Shard: @unchecked Sendable {
     return goesOn
   }
 
-  /// Signal INTx if it is asserted and has not been: what the host has taken in the meantime asserts nothing any more.
+  /// Signal INTx if it is asserted and not yet signalled: entries that the host has freed meanwhile do not assert it.
   /// - Returns: whether it is asserted.
   @discardableResult
   private func settlePin<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)

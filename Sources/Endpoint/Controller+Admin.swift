@@ -8,7 +8,7 @@ extension Controller {
       guard let opcode = AdminOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
       // Admin commands use PRPs (Base 2.1, 4.1.1).
       guard sqe.fuse == 0, sqe.psdt == 0 else { throw .invalidField }
-      // Who names a namespace where none is meant is mistaken (Base 2.1, 4.1.1).
+      // A namespace identifier is invalid in a command that does not use one (Base 2.1, 4.1.1).
       guard sqe.nsid == 0 || opcode.namesNamespace else { throw .invalidField }
       var dw0: UInt32 = 0
       switch opcode {
@@ -33,12 +33,12 @@ extension Controller {
     } catch {
       finish(index, error)
     }
-    // What the command uncovered (a log page read, a request freed) may let an event through.
+    // The command may have made an event reportable (a log page was read, a request was freed).
     deliverEvents(&port)
   }
 
-  /// The Set Features is complete when what was written before it is on the medium: first come the writes that are
-  /// still under way, since what is cached of them is known only when they are done.
+  /// The Set Features completes when earlier writes are on the medium. First it waits for the writes in flight, since
+  /// their cached data is known only when they are done.
   private mutating func settleWrites<P: Port & ~Copyable>(_ nsid: UInt32, for index: Int32, _ port: inout P) {
     for slot in 0..<Controller.commandsMax where commands[slot].state == .executing {
       let request = executions[slot].request
@@ -51,7 +51,7 @@ extension Controller {
     fence = index
   }
 
-  /// What is cached of the namespace that a Set Features is about goes to the medium.
+  /// Flush the cache of the namespace that a Set Features concerns.
   mutating func flush<P: Port & ~Copyable>(for index: Int32, _ port: inout P) {
     let sqe = commands[Int(index)].sqe
     let nsid = target.namespaceFlushed(by: sqe)
@@ -67,12 +67,12 @@ extension Controller {
     }
   }
 
-  /// What could not be done is undone.
+  /// Undo what failed.
   mutating func endFlush<P: Port & ~Copyable>(_ request: IORequest, _ status: Status, _ port: inout P) {
     port.release(request)
     target.health.count(request, status)
     if !status.isSuccess {
-      target.takeBackFeature(commands[Int(request.slot)].sqe)
+      target.restoreFeature(commands[Int(request.slot)].sqe)
       applyFeatures()
     }
     finish(request.slot, status)
@@ -88,12 +88,12 @@ extension Controller {
     guard length <= UInt64(target.subsystem.maxTransferBytes), offset % 4 == 0 else { throw .invalidField }
     let nowMs = target.logPageNeedsTime(sqe) ? port.clockMs() : 0
     var sqe = sqe
-    // The command set is CC.CSS's, unless all that are supported are enabled (Base 2.1, 5.1.12.1.6).
+    // CC.CSS selects the command set, unless all supported ones are enabled (Base 2.1, 5.1.12.1.6).
     if cc.css != 6 { sqe.commandSet = 0 }
     let end = try target.getLogPage(sqe, nowMs: nowMs, into: scratch)
     guard offset <= UInt64(end) else { throw .invalidField }
     try send(from: Int(offset), of: end, length: length, sqe, .admin, &port)
-    // Only what has reached the host is read.
+    // Only a page that reached the host counts as read.
     target.acknowledgeLogPage(sqe)
   }
 
@@ -129,7 +129,7 @@ extension Controller {
   ) throws(Status) {
     let qid = try newQueue(sqe)
     guard !completionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
-    // Without a size of entries the queue has none (Base 2.1, 3.1.4.5).
+    // Without an entry size the queue has none (Base 2.1, 3.1.4.5).
     guard cc.iocqes == 4 else { throw .invalidQueueSize }
     let size = try queueSize(sqe)
     guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
@@ -169,7 +169,7 @@ extension Controller {
     return size
   }
 
-  /// Delete I/O Submission Queue (Base 2.1, 5.2.4): done when every command that it fetched is.
+  /// Delete I/O Submission Queue (Base 2.1, 5.2.4): completes when every command fetched from it is done.
   private mutating func deleteSubmissionQueue<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) throws(Status) {
     let qid = try newQueue(commands[Int(index)].sqe)
     let queue = submissionQueues + Int(qid.rawValue)
@@ -202,7 +202,8 @@ extension Controller {
     deliverEvents(&port)
   }
 
-  /// Abort (Base 2.1, 5.1.1): at once, or not at all. What a backend has begun, or has done, cannot be undone.
+  /// Abort (Base 2.1, 5.1.1): immediately, or not at all. A request that a backend has begun or completed cannot be
+  /// undone.
   /// - Returns: whether the command was aborted; its completion comes first.
   private mutating func abort<P: Port & ~Copyable>(_ sqe: SubmissionEntry, _ port: inout P) -> Bool {
     let sqid = QueueID(UInt16(truncatingIfNeeded: sqe.cdw10))

@@ -2,7 +2,7 @@ import NVMe
 import Target
 
 extension Controller {
-  /// A command is done: its completion joins those that wait to be posted.
+  /// A command is done: queue its completion for posting.
   mutating func finish(_ index: Int32, _ status: Status, dw0: UInt32 = 0) {
     let command = commands + Int(index)
     command.pointee.state = .finished
@@ -15,7 +15,7 @@ extension Controller {
     append(index, to: completionQueues + Int(submissionQueues[Int(command.pointee.qid.rawValue)].cqid.rawValue))
   }
 
-  /// Behind all that waits to be posted to this queue.
+  /// Append it to the completions waiting for this queue.
   func append(_ index: Int32, to queue: UnsafeMutablePointer<CompletionQueue>) {
     if queue.pointee.lastWaiting == Command.none {
       queue.pointee.firstWaiting = index
@@ -26,7 +26,7 @@ extension Controller {
     commands[Int(index)].next = Command.none
   }
 
-  /// Post what waits for this queue, as far as there is room, and raise its interrupts.
+  /// Post the waiting completions of this queue as far as there is room, and raise its interrupts.
   mutating func postWaiting<P: Port & ~Copyable>(_ cqid: QueueID, _ port: inout P) {
     let queue = completionQueues + Int(cqid.rawValue)
     guard !queue.pointee.isBlocked else { return }
@@ -50,7 +50,7 @@ extension Controller {
         raiseInterrupt(queue, cqid, &port)
       }
     }
-    // What is below the aggregation threshold is announced when no more follows, or later.
+    // Fewer entries than the aggregation threshold are announced when no more follow, or later.
     guard queue.pointee.unannounced > 0 else { return }
     if queue.pointee.aggregationUs == 0 {
       raiseInterrupt(queue, cqid, &port)
@@ -80,12 +80,12 @@ extension Controller {
     } else {
       queue.pointee.tail = tail + 1
     }
-    // While its vector is masked that may go on for ever.
+    // While its vector is masked this may go on for ever.
     queue.pointee.unannounced = min(queue.pointee.unannounced + 1, queue.pointee.size)
     return true
   }
 
-  /// Announce what was posted, unless nobody wants to hear of it, or not now.
+  /// Announce posted entries, unless interrupts are disabled, masked or delayed.
   mutating func raiseInterrupt<P: Port & ~Copyable>(
     _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) {
@@ -114,7 +114,7 @@ extension Controller {
 
   // MARK: Asynchronous events
 
-  /// An event has happened: a request that waits for one carries it to the host.
+  /// An event occurred: a waiting request carries it to the host.
   mutating func report<P: Port & ~Copyable>(_ event: AsynchronousEvent, _ port: inout P) {
     target.add(event)
     deliverEvents(&port)
@@ -122,7 +122,7 @@ extension Controller {
 
   mutating func deliverEvents<P: Port & ~Copyable>(_ port: inout P) {
     var delivered = false
-    while !eventRequests.isEmpty, let event = target.takeEvent() {
+    while !eventRequests.isEmpty, let event = target.nextEvent() {
       finish(eventRequests.removeFirst(), .success, dw0: event.dw0)
       delivered = true
     }

@@ -1,10 +1,10 @@
 import NVMe
 import Target
 
-/// Data that the engine itself makes or interprets.
+/// Data that the engine itself produces or interprets.
 extension Controller {
-  /// Send `length` bytes to where the command's data pointer says: those of `scratch` between `begin` and `end`, and
-  /// zeros behind them.
+  /// Write `length` bytes to the command's data pointer: those of `scratch` between `begin` and `end`, followed by
+  /// zeros.
   mutating func send<P: Port & ~Copyable>(
     from begin: Int, of end: Int, length: UInt64, _ sqe: SubmissionEntry, _ qid: QueueID, _ port: inout P
   ) throws(Status) {
@@ -28,7 +28,7 @@ extension Controller {
     }
   }
 
-  /// Take `count` bytes, at most a page, from where the command's data pointer says.
+  /// Read `count` bytes, at most a page, from the command's data pointer.
   /// - Returns: the beginning of `scratch`.
   mutating func receive<P: Port & ~Copyable>(
     _ count: Int, _ sqe: SubmissionEntry, _ qid: QueueID, _ port: inout P

@@ -5,8 +5,8 @@ extension Controller {
   /// Parse a command's data pointer into `segments`.
   /// - Parameters:
   ///   - length: bytes to transfer; at most the largest transfer that the controller reports.
-  ///   - direction: a Bit Bucket takes only what goes to the host.
-  /// - Returns: how many segments there are.
+  ///   - direction: a Bit Bucket discards only data to the host.
+  /// - Returns: the number of segments.
   @inline(__always)
   mutating func mapData<P: Port & ~Copyable>(
     _ sqe: SubmissionEntry, _ length: UInt32, _ direction: Direction, _ qid: QueueID, _ port: inout P
@@ -42,8 +42,8 @@ extension Controller {
     return count
   }
 
-  /// Take the entries of one list page.
-  /// - Returns: the next list, where the data goes on.
+  /// Read the entries of one list page.
+  /// - Returns: the next list, where the data continues.
   private mutating func appendList<P: Port & ~Copyable>(
     at address: UInt64, _ remaining: inout UInt32, _ count: inout Int, _ cid: CommandID, _ qid: QueueID,
     _ port: inout P
@@ -59,7 +59,7 @@ extension Controller {
       try append(bytes.load(fromByteOffset: place * 8, as: UInt64.self), &remaining, &count)
     }
     guard isChained else { return 0 }
-    // A chained list begins a page, so that each brings the transfer forward and a list that points to itself ends.
+    // A chained list starts at a page, so each list advances the transfer and a list that points to itself ends.
     let next = bytes.load(fromByteOffset: (entries - 1) * 8, as: UInt64.self)
     guard next != 0 else { throw .invalidField }
     guard next & 0xfff == 0 else { throw .prpOffsetInvalid }
@@ -83,12 +83,12 @@ extension Controller {
 
   // MARK: SGLs
 
-  /// A Scatter Gather List on its way into `segments`.
+  /// A Scatter Gather List being parsed into `segments`.
   private struct SGLWalk {
     var remaining: UInt32
     let direction: Direction
     var count = 0
-    /// Descriptors looked at: each costs the engine time, whether it describes data or not.
+    /// Descriptors parsed so far: each costs the engine time, whether it describes data or not.
     var descriptors = 0
   }
 
@@ -113,8 +113,8 @@ extension Controller {
     }
   }
 
-  /// Take the descriptors of one SGL segment, as far as there are data for them.
-  /// - Returns: the descriptor of the next segment, where the data goes on.
+  /// Read the descriptors of one SGL segment, as far as there is data for them.
+  /// - Returns: the descriptor of the next segment, where the data continues.
   private mutating func appendSegment<P: Port & ~Copyable>(
     _ segment: SGLDescriptor, _ walk: inout SGLWalk, _ cid: CommandID, _ qid: QueueID, _ port: inout P
   ) throws(Status) -> SGLDescriptor? {
@@ -144,14 +144,14 @@ extension Controller {
       }
       taken += count
     }
-    // Another segment must follow a Segment descriptor's, unless there are no data for it.
+    // A Segment descriptor must be followed by another segment, unless no data remains.
     guard walk.remaining == 0 || segment.kind == .lastSegment else { throw .invalidSGLSegmentDescriptor }
     return nil
   }
 
   private mutating func append(_ descriptor: SGLDescriptor, _ walk: inout SGLWalk) throws(Status) {
     let isBitBucket = descriptor.kind == .bitBucket
-    // Of data that come from the host a Bit Bucket holds nothing (Base 2.1, 4.3.2.1.2).
+    // For data from the host a Bit Bucket is empty (Base 2.1, 4.3.2.1.2).
     guard descriptor.length > 0, !isBitBucket || walk.direction == .toHost else { return }
     guard walk.count < Controller.segmentsMax else { throw .invalidNumberOfSGLDescriptors }
     let length = min(descriptor.length, walk.remaining)

@@ -1,4 +1,4 @@
 extension Controller {
-  /// Submission queues that exist, the admin queue included.
+  /// Existing submission queues, including the admin queue.
   public var submissionQueueCount: Int { liveSubmission.count }
 }

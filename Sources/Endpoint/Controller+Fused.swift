@@ -1,15 +1,15 @@
 import NVMe
 import Target
 
-/// A Compare and a Write that are one operation (Base 2.1, 3.4.2), from when both are here until both are done.
+/// A fused Compare and Write (Base 2.1, 3.4.2), from when both are fetched until both are done.
 ///
-/// Nothing comes between them: they begin when what is under way in their namespace is done, and meanwhile no I/O
-/// command is fetched.
+/// No command runs between them: they start when the commands in flight in their namespace are done, and meanwhile no
+/// I/O command is fetched.
 struct Fusion: BitwiseCopyable {
   enum Phase: UInt8, BitwiseCopyable {
     /// There is none.
     case none
-    /// Neither has begun: commands that came before are still under way.
+    /// Neither has started: earlier commands are still in flight.
     case waiting
     /// The backend compares.
     case comparing
@@ -18,13 +18,13 @@ struct Fusion: BitwiseCopyable {
   }
 
   var phase = Phase.none
-  /// The slots of the two.
+  /// The slots of the two commands.
   var compare = Command.none
   var write = Command.none
   var qid = QueueID.admin
-  /// Commands that the pair waits for.
+  /// Number of commands that the pair waits for.
   var awaited: UInt32 = 0
-  /// Commands of `batch` that were fetched with the pair and come after it.
+  /// Commands of `batch` that were fetched together with the pair and follow it.
   var next = 0
   var end = 0
 
@@ -32,8 +32,8 @@ struct Fusion: BitwiseCopyable {
 }
 
 extension Controller {
-  /// Execute commands that were fetched from a queue, where some are fused.
-  /// - Parameter begin: place of the first of them in `batch`, `end` one behind the last.
+  /// Execute commands that were fetched from a queue and include fused ones.
+  /// - Parameter begin: position of the first in `batch`; `end` is one past the last.
   @inline(never)
   mutating func executeFused<P: Port & ~Copyable>(_ qid: QueueID, from begin: Int, to end: Int, _ port: inout P) {
     let queue = submissionQueues + Int(qid.rawValue)
@@ -45,11 +45,11 @@ extension Controller {
       take(batch[turn], from: queue, &port)
       if csts.fatal { return }
     }
-    // One doorbell write announces both (Base 2.1, 3.4.2), and nothing more comes from a queue that is to be deleted.
+    // One doorbell write must announce both (Base 2.1, 3.4.2), and a queue about to be deleted delivers no more commands.
     if queue.pointee.head == queue.pointee.tail || queue.pointee.isBeingDeleted { giveUpFirst(of: queue, &port) }
   }
 
-  /// The next command of a queue, which must be what its fused predecessor needs.
+  /// The next command of a queue, which must match its fused predecessor.
   private mutating func take<P: Port & ~Copyable>(
     _ index: Int32, from queue: UnsafeMutablePointer<SubmissionQueue>, _ port: inout P
   ) {
@@ -70,21 +70,22 @@ extension Controller {
     }
   }
 
-  /// The second command of a fused operation is not where it must be.
+  /// The second command of a fused operation does not follow the first.
   mutating func giveUpFirst<P: Port & ~Copyable>(of queue: UnsafeMutablePointer<SubmissionQueue>, _ port: inout P) {
     guard queue.pointee.first != Command.none else { return }
     refuse(queue.pointee.first, .missingFusedCommand, &port)
     queue.pointee.first = Command.none
   }
 
-  /// A command is completed without having been tried.
+  /// Complete a command without executing it.
   mutating func refuse<P: Port & ~Copyable>(_ index: Int32, _ status: Status, _ port: inout P) {
     let command = commands[Int(index)]
     port.mapped(qid: command.qid, cid: command.sqe.cid, segments: 0, length: 0)
     finish(index, status)
   }
 
-  /// Both commands are here: only a Compare and a Write of the same blocks can be fused (NVM Command Set 1.1, 2.1.3).
+  /// Both commands are fetched: only a Compare and a Write of the same blocks can be fused (NVM Command Set 1.1,
+  /// 2.1.3).
   private mutating func pair<P: Port & ~Copyable>(_ compare: Int32, _ write: Int32, _ port: inout P) {
     let (first, second) = (commands[Int(compare)].sqe, commands[Int(write)].sqe)
     guard first.opcode == IOOpcode.compare.rawValue, second.opcode == IOOpcode.write.rawValue,
@@ -119,7 +120,7 @@ extension Controller {
     return nil
   }
 
-  /// Go on with the pair, as far as it goes at once.
+  /// Advance the pair as far as possible without waiting.
   private mutating func advanceFusion<P: Port & ~Copyable>(_ port: inout P) {
     if fusion.phase == .waiting {
       guard fusion.awaited == 0 else { return }
@@ -137,8 +138,8 @@ extension Controller {
     fusion.phase = .none
   }
 
-  /// Execute one of the two. Its namespace may have changed since it was looked at.
-  /// - Returns: whether its backend has it; else it is done.
+  /// Execute one of the two. Its namespace may have changed since it was checked.
+  /// - Returns: whether its backend has it; otherwise it is done.
   private mutating func begin<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) -> Bool {
     let command = commands[Int(index)]
     do throws(Status) {
@@ -153,7 +154,7 @@ extension Controller {
     return true
   }
 
-  /// A command is done that the pair has waited for, or that is one of the two.
+  /// A command is done that the pair waited for, or that is one of the two.
   mutating func continueFusion<P: Port & ~Copyable>(_ port: inout P) {
     if fusion.phase == .waiting { fusion.awaited -= 1 }
     guard fusion.isActive else { return }
@@ -161,7 +162,7 @@ extension Controller {
     if !fusion.isActive { endFusion(&port) }
   }
 
-  /// The commands behind the pair have their turn.
+  /// Execute the commands held after the pair.
   private mutating func endFusion<P: Port & ~Copyable>(_ port: inout P) {
     let (qid, next, end) = (fusion.qid, fusion.next, fusion.end)
     fusion = Fusion()
@@ -172,7 +173,7 @@ extension Controller {
   // MARK: Abort
 
   /// Abort a command that waits for its turn, or for the other command of its fused operation.
-  /// - Returns: whether it was: nothing of it has been done.
+  /// - Returns: whether it was aborted, without any effect.
   mutating func abortUnbegun<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) -> Bool {
     let queue = submissionQueues + Int(commands[Int(index)].qid.rawValue)
     if queue.pointee.first == index {

@@ -2,7 +2,7 @@ import NVMe
 import Target
 
 extension Controller {
-  /// Execute a fetched command, up to its completion or until its backend has it.
+  /// Execute a fetched command until it completes or its backend has it.
   mutating func execute<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
     if commands[Int(index)].qid == .admin {
       executeAdmin(index, &port)
@@ -11,7 +11,7 @@ extension Controller {
     }
   }
 
-  /// The request of a read or write that is right in every field; nil for all else, which the target looks at in full.
+  /// The request of a read or write whose fields are all valid; nil for all others, which the target checks in full.
   @inline(__always)
   private func readOrWrite(_ sqe: SubmissionEntry, _ qid: QueueID, _ slot: Int32) -> IORequest? {
     let isRead = sqe.opcode == IOOpcode.read.rawValue
@@ -64,7 +64,7 @@ extension Controller {
     }
   }
 
-  /// The same for who comes seldom, so that it is inlined where every command passes.
+  /// The same for rare callers, so that it is inlined only where every command passes.
   @inline(never)
   mutating func executeSeldom<P: Port & ~Copyable>(_ request: IORequest, _ sqe: SubmissionEntry, _ port: inout P) {
     executeData(request, sqe, &port)
@@ -93,7 +93,7 @@ extension Controller {
     }
   }
 
-  /// The backend is done with a request, or the request has failed before: what remains is data for the host.
+  /// The backend has completed a request, or it failed earlier: transfer data to the host.
   @inline(__always)
   private mutating func conclude<P: Port & ~Copyable>(
     _ request: IORequest, _ status: Status, _ segments: UnsafeMutablePointer<Segment>, _ count: Int, _ port: inout P
@@ -113,7 +113,7 @@ extension Controller {
     _ port: inout P
   ) -> Bool {
     if Mutant.readMovesNothing.isPlanted, direction == .toHost { return true }
-    // A transfer that cannot be read as a whole writes nothing.
+    // A transfer that cannot be read completely writes nothing.
     if direction == .fromHost, count > 1, !reachesAll(request, segments, count, &port) { return false }
     var offset: UInt64 = 0
     for index in 0..<count {
@@ -139,7 +139,7 @@ extension Controller {
 
   // MARK: Requests that take their time
 
-  /// The backend has it: keep what is needed when it is done.
+  /// The backend has it: keep what is needed for its completion.
   private mutating func hold(_ request: IORequest, _ mapped: Int) {
     let slot = Int(request.slot)
     var kept = request
@@ -155,11 +155,11 @@ extension Controller {
     commands[slot].state = .executing
     executing += 1
     segmentsInFlight += execution.segments
-    // A shutdown's flush is no queue's.
+    // The flush of a shutdown belongs to no queue.
     if slot != Controller.shutdownSlot { submissionQueues[Int(execution.request.qid.rawValue)].executing += 1 }
   }
 
-  /// Take what backends have completed, and post it.
+  /// Handle requests completed by backends, and post their completions.
   mutating func takeCompletions<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     var taken = 0
     while taken < Controller.batchMax, let (slot, status) = port.completion() {
@@ -175,7 +175,7 @@ extension Controller {
     }
     guard taken > 0 else { return false }
     guard csts.ready, !csts.fatal else { return true }
-    // The admin queue last: a queue's deletion is complete when its commands can be seen to be.
+    // The admin queue last: a queue's deletion must not complete before the host can see its commands complete.
     for place in (0..<liveCompletion.count).reversed() { postWaiting(liveCompletion[place], &port) }
     return true
   }
@@ -191,7 +191,7 @@ extension Controller {
     }
     let queue = submissionQueues + Int(request.qid.rawValue)
     queue.pointee.executing -= 1
-    // A controller that has failed answers nothing more.
+    // A controller that has failed completes nothing more.
     guard !csts.fatal else {
       port.release(request)
       return freeCommand(slot)
@@ -208,7 +208,7 @@ extension Controller {
     if queue.pointee.isBeingDeleted { deleteIfDone(request.qid, &port) }
   }
 
-  /// One of the writes that the fence waits for is done.
+  /// A write that the fence waits for is done.
   private mutating func passFence<P: Port & ~Copyable>(_ port: inout P) {
     fenced -= 1
     guard fenced == 0 else { return }
@@ -219,7 +219,7 @@ extension Controller {
 
   // MARK: Ranges
 
-  /// Deallocations and copies bring the ranges that they are about.
+  /// Deallocations and copies carry their ranges as data.
   private mutating func readRanges<P: Port & ~Copyable>(
     _ request: inout IORequest, _ sqe: SubmissionEntry, _ port: inout P
   ) throws(Status) {
@@ -230,7 +230,7 @@ extension Controller {
       isCopy
       ? try target.copyRanges(request, bytes, into: ranges)
       : try target.deallocationRanges(request, bytes, into: ranges)
-    // A hint that is no deallocation changes nothing.
+    // A hint other than deallocation changes nothing.
     let counts = isCopy || sqe.cdw11 & 1 << 2 != 0
     request.ranges = UnsafeBufferPointer(start: ranges, count: counts ? count : 0)
   }

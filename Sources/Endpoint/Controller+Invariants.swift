@@ -1,16 +1,16 @@
 import NVMe
 import Target
 
-/// What holds of the engine's state between two polls, whatever a host and its backends have done.
+/// Invariants of the engine's state between two polls, whatever a host and its backends have done.
 extension Controller {
-  /// - Returns: the first invariant that does not hold, in words; nil where all do.
+  /// - Returns: the first violated invariant, in words; nil if all hold.
   public func brokenInvariant() -> String? {
     var census = Census(queuesMax)
     return brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited() ?? brokenQueues()
       ?? brokenWaiting(census) ?? brokenHolders() ?? brokenHeld(census) ?? brokenTimers()
   }
 
-  /// The commands by their state, and slots by the queue that has them: counted once, since tests ask after every pass.
+  /// Commands by state, and slots by queue: counted once, since tests check after every pass.
   private struct Census {
     var fetched = 0
     var held = 0
@@ -34,21 +34,21 @@ extension Controller {
     var all: Int { fetched + held + executing + finished }
   }
 
-  /// Stop the process where an invariant does not hold. No host can bring that about (hostile hosts run against it in tests),
-  /// so it is a fault of the engine's own: going on would corrupt data and overwrite the recording that shows it.
+  /// Stop the process if an invariant is violated. No host can cause that (hostile hosts run against it in tests), so
+  /// it is a fault of the engine itself: continuing would corrupt data and overwrite the recording that shows it.
   public func checkInvariants() { stop(brokenInvariant()) }
 
-  /// The same for what can be told without looking at every command.
+  /// The same for the invariants that need no look at every command.
   public func checkBounds() { stop(brokenBounds()) }
 
   private func stop(_ broken: String?) {
-    if let broken { fatalError("the engine's state is wrong: \(broken)") }
+    if let broken { fatalError("the engine's state is inconsistent: \(broken)") }
   }
 
   private func state(_ slot: Int) -> Command.State { commands[slot].state }
 
-  /// What can be told without looking at every command, so that debug builds ask after each poll: counts within their
-  /// bounds, positions within their queues, and entries that an interrupt will follow.
+  /// The invariants that need no look at every command, which debug builds therefore check after each poll: counts within
+  /// their bounds, positions within their queues, and an interrupt to come for every entry not announced.
   func brokenBounds() -> String? {
     guard (0...Controller.commandsMax).contains(slots.freeCount), (0...Controller.commandsMax).contains(reserved),
       (0...Controller.slots).contains(executing), (0...Controller.segmentsInFlightMax).contains(segmentsInFlight),
@@ -79,7 +79,7 @@ extension Controller {
     return nil
   }
 
-  /// A Set Features or a fused operation waits for as many requests as will tell it that they are done.
+  /// The requests that a Set Features or a fused operation waits for are as many as the requests marked as awaited.
   private func brokenAwaited() -> String? {
     guard csts.ready, !csts.fatal else { return nil }
     var (byFence, byFusion): (UInt32, UInt32) = (0, 0)
@@ -95,7 +95,7 @@ extension Controller {
     return nil
   }
 
-  /// A slot is free where nobody has it, and a queue holds as many as are its own.
+  /// A slot is free if no command holds it, and each queue counts its own slots.
   private func brokenSlots(_ census: inout Census) -> String? {
     for slot in 0..<Controller.commandsMax {
       if slots.isFree(Int32(slot)) != (state(slot) == .free) {
@@ -112,9 +112,9 @@ extension Controller {
     return nil
   }
 
-  /// What backends have is counted, in all and by queue.
+  /// Requests at backends are counted, in total and per queue.
   private func brokenExecutions(_ census: Census) -> String? {
-    // The slot of a shutdown is behind those of commands.
+    // The slot of a shutdown follows those of commands.
     let inShutdown = state(Int(Controller.shutdownSlot)) == .executing ? 1 : 0
     let executing = census.executing + inShutdown + (isSettling ? 1 : 0)
     var ofQueue = [UInt32](repeating: 0, count: queuesMax)
@@ -137,7 +137,7 @@ extension Controller {
     return nil
   }
 
-  /// Queues that exist are listed, and a completion queue knows its users.
+  /// Existing queues are listed, and a completion queue counts its users.
   private func brokenQueues() -> String? {
     var users = [UInt32](repeating: 0, count: queuesMax)
     var (submission, completion) = (0, 0)
@@ -168,7 +168,7 @@ extension Controller {
     return nil
   }
 
-  /// Every finished command waits in the completion queue that it belongs to, once, and only a full queue keeps it there.
+  /// Every finished command waits exactly once, in its completion queue, and only if that queue is full.
   private func brokenWaiting(_ census: Census) -> String? {
     var waiting = 0
     for place in 0..<liveCompletion.count {
@@ -202,7 +202,7 @@ extension Controller {
     return nil
   }
 
-  /// Every command that is held waits for something, and only a fused operation leaves fetched ones behind.
+  /// Every held command waits for something, and only a fused operation leaves fetched commands unexecuted.
   private func brokenHeld(_ census: Census) -> String? {
     guard csts.ready, !csts.fatal else { return nil }
     var reasons = eventRequests.count + (fence == Command.none ? 0 : 1)

@@ -22,8 +22,8 @@ extension Controller {
     if !Mutant.staleDoorbell.isPlanted { port.clear(.submissionTail(qid)) }
   }
 
-  /// A submission queue goes, and with it the command that asked for that is done. What it fetched is complete; only
-  /// the posting may still wait.
+  /// Remove a submission queue, and complete the command that requested it. All fetched commands are done; only their
+  /// posting may still wait.
   mutating func delete<P: Port & ~Copyable>(submission qid: QueueID, _ port: inout P) {
     let queue = submissionQueues[Int(qid.rawValue)]
     precondition(queue.executing == 0, "its commands are completed first")
@@ -37,12 +37,12 @@ extension Controller {
     submissionQueues[Int(qid.rawValue)] = SubmissionQueue(held: queue.held)
     liveSubmission.remove(qid)
     shareSlots()
-    // Or its last value would be taken for one that the host wrote without a queue.
+    // Otherwise its last value would count as a write to a nonexistent queue.
     port.clear(.submissionTail(qid))
     finish(queue.deletion, .success)
   }
 
-  /// A submission queue that is to go does so when all that it fetched is complete.
+  /// Remove a submission queue that is being deleted once all its fetched commands are done.
   mutating func deleteIfDone<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) {
     let queue = submissionQueues + Int(qid.rawValue)
     guard queue.pointee.isBeingDeleted, queue.pointee.executing == 0, !(fusion.isActive && fusion.qid == qid) else {
@@ -88,7 +88,7 @@ extension Controller {
 
   var ioQueuesExist: Bool { liveSubmission.count > 1 || liveCompletion.count > 1 }
 
-  /// Whether a completion queue interrupts by this vector.
+  /// Whether a completion queue uses this vector.
   func hasQueue(vector: UInt32) -> Bool {
     for place in 0..<liveCompletion.count
     where UInt32(completionQueues[Int(liveCompletion[place].rawValue)].vector) == vector {
@@ -99,7 +99,7 @@ extension Controller {
 
   // MARK: Doorbells
 
-  /// Take a completion queue's head doorbell, and post what waited for the room that it gives.
+  /// Read a completion queue's head doorbell, and post completions that waited for room.
   mutating func takeHead<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
     let queue = completionQueues + Int(qid.rawValue)
     let value = port.doorbell(.completionHead(qid), last: queue.pointee.doorbell)
@@ -119,7 +119,7 @@ extension Controller {
     return true
   }
 
-  /// Take a submission queue's tail doorbell.
+  /// Read a submission queue's tail doorbell.
   /// - Returns: whether it had changed.
   private mutating func takeTail<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
     let queue = submissionQueues + Int(qid.rawValue)
@@ -134,8 +134,8 @@ extension Controller {
     return true
   }
 
-  /// Look for doorbells that the host wrote though they belong to no queue (Base 2.1, 5.1.2.1), nor could. A pass does
-  /// not: there are many of them and the event is for the host's author.
+  /// Find doorbells that the host wrote for queues that do not exist (Base 2.1, 5.1.2.1), or cannot. A pass does not
+  /// check them: there are many, and the event only helps the host's developer.
   /// - Returns: whether there was one.
   @discardableResult
   public mutating func takeStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
@@ -160,11 +160,11 @@ extension Controller {
 
   // MARK: Arbitration
 
-  /// A queue's turn in the round robin: fetch at most a burst of its commands, then execute them, then complete them.
+  /// A queue's turn in the round robin: fetch at most one burst of its commands, execute them, and complete them.
   mutating func serve<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) -> Bool {
     let queue = submissionQueues + Int(qid.rawValue)
     var worked = takeTail(of: qid, &port)
-    // Completions that the host makes no room for hold back the queue that they come from, not the others.
+    // Completions without room hold back only their own queue.
     guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
       !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked,
       qid == .admin ? fence == Command.none : !fusion.isActive || Mutant.fetchedBetween.isPlanted
@@ -173,7 +173,7 @@ extension Controller {
     let (fetched, areFused) = fetchBurst(qid, into: batch, &port)
     let cqid = queue.pointee.cqid
     if areFused {
-      // A first command that is held is there in every pass: only what was fetched is work.
+      // A held first command appears in every pass: only fetched commands count as work.
       worked = worked || fetched > 0
       executeFused(qid, from: 0, to: fetched, &port)
       if csts.fatal { return true }
@@ -189,21 +189,22 @@ extension Controller {
     return worked
   }
 
-  /// Where a queue's commands are while they have their turn: admin commands come while others wait for a fused
-  /// operation.
+  /// Where in `batch` a queue's commands start: admin commands arrive while others wait for a fused operation.
   @inline(__always)
   private func batch(of qid: QueueID) -> UnsafeMutablePointer<Int32> {
     qid == .admin ? batch + Controller.batchMax : batch
   }
 
-  /// - Returns: how many commands are in `batch`, and whether any I/O command among them, or the one before, is fused.
+  /// - Returns: the number of commands in `batch`, and whether any I/O command among them, or the previous one, is
+  ///   fused.
   private mutating func fetchBurst<P: Port & ~Copyable>(
     _ qid: QueueID, into batch: UnsafeMutablePointer<Int32>, _ port: inout P
   ) -> (count: Int, areFused: Bool) {
     let queue = submissionQueues + Int(qid.rawValue)
     var words: UInt32 = queue.pointee.first == Command.none ? 0 : .max
     let segmentRoom = (Controller.segmentsInFlightMax - segmentsInFlight) / Controller.segmentsMax
-    // Deleting a queue must not leave later commands of the same burst behind: admin commands come one by one.
+    // Deleting a queue must not leave later commands of the same burst behind, so admin commands are fetched one by
+    // one.
     let most = min(qid == .admin ? 1 : min(burst, segmentRoom), room(qid, held: queue.pointee.held))
     var fetched = 0
     while fetched < most, queue.pointee.head != queue.pointee.tail {
@@ -224,12 +225,12 @@ extension Controller {
       }
       fetched += run
     }
-    // What there is no room for leaves no event, so it must change nothing.
+    // A fetch without room records no event, so it must change nothing.
     if fetched > 0 { sawTraffic = true }
     return (fetched, words & SubmissionEntry.fuseMask != 0 && qid != .admin)
   }
 
-  /// Entries between head and tail that lie side by side.
+  /// Adjacent entries between head and tail.
   private func contiguousEntries(_ queue: SubmissionQueue, most: Int) -> Int {
     let end = queue.tail > queue.head ? queue.tail : queue.size
     return min(Int(end - queue.head), most)

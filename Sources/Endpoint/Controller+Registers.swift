@@ -2,15 +2,15 @@ import NVMe
 import Target
 
 extension Controller {
-  /// How long a host should give the controller to become ready.
+  /// How long a host should wait for the controller to become ready.
   private static let readyTimeoutMs: UInt32 = 7500
 
   public var capabilities: ControllerCapabilities {
     ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: Controller.readyTimeoutMs)
   }
 
-  /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. What is reserved reads as zero. A recording may name any
-  /// offset, so its arithmetic wraps.
+  /// The host reads `width` bytes (4 or 8) at `offset` of BAR 0. Reserved bytes read as zero. A recording may contain
+  /// any offset, so its arithmetic wraps.
   public mutating func readRegister<P: Port & ~Copyable>(offset: UInt64, width: Int, _ port: inout P) -> UInt64 {
     var value = UInt64(register(offset))
     if width == 8 { value |= UInt64(register(offset &+ 4)) << 32 }
@@ -37,7 +37,7 @@ extension Controller {
     }
   }
 
-  /// The host writes `width` bytes (4 or 8) at `offset` of BAR 0. What is read-only or reserved keeps its value.
+  /// The host writes `width` bytes (4 or 8) at `offset` of BAR 0. Read-only and reserved bytes keep their values.
   public mutating func writeRegister<P: Port & ~Copyable>(
     offset: UInt64, width: Int, value: UInt64, _ port: inout P
   ) {
@@ -52,7 +52,7 @@ extension Controller {
     case Register.intmc: unmask(value, &port)
     case Register.cc:
       takeConfiguration(ControllerConfiguration(rawValue: value & ControllerConfiguration.writable), &port)
-    // The admin queue's place is taken when CC.EN rises; a later change waits for the next time.
+    // The admin queue's address is read when CC.EN is set; later changes apply the next time.
     case Register.aqa: aqa = value & 0x0fff_0fff
     case Register.asq: asq = asq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
     case Register.asq + 4: asq = asq & 0xffff_ffff | UInt64(value) << 32
@@ -62,8 +62,8 @@ extension Controller {
     }
   }
 
-  /// Whether INTx is asserted: a completion queue has entries that were announced and that the host has not freed, and
-  /// its vector is not masked (PCIe Transport 1.1).
+  /// Whether INTx is asserted: a completion queue has announced entries that the host has not freed, and its vector is
+  /// not masked (PCIe Transport 1.1).
   public var assertsPin: Bool {
     guard csts.ready, !csts.fatal else { return false }
     for place in 0..<liveCompletion.count {
@@ -74,8 +74,7 @@ extension Controller {
     return false
   }
 
-  /// What was held back while a vector was masked is announced now, and what was announced before and still lies there
-  /// once more.
+  /// Announce entries held back while a vector was masked, and announce earlier entries again if they are still there.
   private mutating func unmask<P: Port & ~Copyable>(_ bits: UInt32, _ port: inout P) {
     let bits = bits & intms
     intms &= ~bits
@@ -85,7 +84,7 @@ extension Controller {
       let queue = completionQueues + Int(cqid.rawValue)
       guard queue.pointee.vector < 32, bits & 1 << UInt32(queue.pointee.vector) != 0 else { continue }
       _ = takeHead(of: cqid, &port)
-      // What the host has found without being told needs no interrupt.
+      // Entries that the host found by itself need no interrupt.
       queue.pointee.unannounced = min(queue.pointee.unannounced, queue.pointee.outstanding)
       let isDue = !queue.pointee.isAggregating || queue.pointee.unannounced >= queue.pointee.threshold
       if queue.pointee.hasAnnouncedEntries || queue.pointee.unannounced > 0 && isDue {
@@ -106,7 +105,7 @@ extension Controller {
     pendingConfiguration = new
   }
 
-  /// CC is looked at, as a driver does that polls it.
+  /// Poll CC, like a driver that does not see writes.
   mutating func pollConfiguration<P: Port & ~Copyable>(_ port: inout P) {
     guard let new = pendingConfiguration else { return }
     pendingConfiguration = nil
@@ -129,13 +128,13 @@ extension Controller {
     }
   }
 
-  /// CC.EN rises (Base 2.1, 3.5.1). Whoever writes after a reset must not be overtaken by what was written before: the
-  /// controller gets ready when that has settled.
+  /// CC.EN is set (Base 2.1, 3.5.1). Writes from before the reset must not overtake later ones: the controller becomes
+  /// ready when the earlier ones have settled.
   private mutating func enable<P: Port & ~Copyable>(_ port: inout P) {
     guard !isSettling else { return }
     let submissionEntries = (aqa & 0xfff) + 1
     let completionEntries = (aqa >> 16 & 0xfff) + 1
-    // The NVM command set alone, or all that are supported, which is the same; entry sizes may be set later.
+    // The NVM command set alone, or all supported ones, which is the same; entry sizes may be set later.
     guard cc.css == 0 || cc.css == 6, cc.mps == 0, cc.ams == 0, cc.iosqes == 0 || cc.iosqes == 6,
       cc.iocqes == 0 || cc.iocqes == 4, submissionEntries >= 2, completionEntries >= 2
     else { return fail() }
@@ -144,20 +143,20 @@ extension Controller {
       completion: .admin,
       CompletionQueue(base: acq, size: completionEntries, interruptsEnabled: true), &port)
     create(submission: .admin, SubmissionQueue(base: asq, size: submissionEntries, cqid: .admin), &port)
-    // What failed while the controller was disabled, where no reset could follow, is over too.
+    // A failure while the controller was disabled, when no reset could clear it, ends here.
     csts = ControllerStatus(rawValue: 0)
     csts.ready = true
   }
 
-  /// Nothing that a reset dropped can happen any more.
+  /// No request abandoned by a reset can take effect any more.
   mutating func endSettling<P: Port & ~Copyable>(_ port: inout P) {
     isSettling = false
     executing -= 1
-    // Who has asked for a shutdown meanwhile wants no controller any more.
+    // A host that requested a shutdown in the meantime no longer wants the controller.
     if cc.enable, !cc.isShutdown { enable(&port) }
   }
 
-  /// CC.EN falls: a controller reset (Base 2.1, 3.7.2). Of the registers AQA, ASQ and ACQ keep their values.
+  /// CC.EN is cleared: a controller reset (Base 2.1, 3.7.2). AQA, ASQ and ACQ keep their values.
   private mutating func disable<P: Port & ~Copyable>(_ port: inout P) {
     deleteAllQueues(&port)
     dropCommands(&port)
@@ -168,7 +167,7 @@ extension Controller {
     intms = 0
   }
 
-  /// CC.SHN is set, to a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when what is cached is on the medium,
+  /// CC.SHN requests a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when cached data is on the medium,
   /// whether the controller is enabled or not.
   private mutating func shutDown<P: Port & ~Copyable>(_ port: inout P) {
     csts.shutdown = Mutant.shutdownWithoutFlush.isPlanted ? 2 : 1
@@ -185,7 +184,7 @@ extension Controller {
     }
   }
 
-  /// What was cached is on the medium, or will never be: then the host must hear of it, which has no other way to.
+  /// Cached data is on the medium, or never will be; the host must learn of that, and has no other way.
   mutating func endShutdown<P: Port & ~Copyable>(_ flush: IORequest, _ status: Status, _ port: inout P) {
     port.release(flush)
     if csts.shutdown == 1 { csts.shutdown = 2 }
@@ -195,7 +194,7 @@ extension Controller {
     fail()
   }
 
-  /// Back to the initial state, from outside the registers. What is in flight is dropped without a completion.
+  /// Return to the initial state from outside the registers. Commands in flight are abandoned without a completion.
   public mutating func reset<P: Port & ~Copyable>(_ reason: ResetReason, _ port: inout P) {
     port.willReset(reason)
     if reason == .disconnect || reason == .linkDown {

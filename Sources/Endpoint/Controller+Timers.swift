@@ -2,7 +2,7 @@ import NVMe
 import Target
 
 extension Controller {
-  /// Take the timers whose time has come.
+  /// Handle expired timers.
   mutating func takeTimers<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     var worked = false
     while timers > 0, let timer = port.expired() {
@@ -16,7 +16,7 @@ extension Controller {
     return worked
   }
 
-  /// Entries have waited long enough for more (Base 2.1, 5.1.25.1.4).
+  /// The aggregation time of these entries has passed (Base 2.1, 5.1.25.1.4).
   private mutating func endAggregation<P: Port & ~Copyable>(_ cqid: QueueID, _ port: inout P) {
     guard Int(cqid.rawValue) < queuesMax, completionQueues[Int(cqid.rawValue)].isAggregating else { return }
     let queue = completionQueues + Int(cqid.rawValue)
@@ -28,7 +28,7 @@ extension Controller {
 
   // MARK: Keep Alive
 
-  /// The host has shown that it is alive, or has changed how often it must (Base 2.1, 3.9).
+  /// The host has sent a command, or changed the keep alive timeout (Base 2.1, 3.9).
   mutating func armKeepAlive<P: Port & ~Copyable>(_ port: inout P) {
     let timeoutMs = target.features.keepAliveTimer
     guard timeoutMs > 0 else { return disarmKeepAlive(&port) }
@@ -45,7 +45,7 @@ extension Controller {
     port.disarm(.keepAlive)
   }
 
-  /// Any command since counts as a sign of life (Base 2.1, 3.9.3); without one the controller gives up its host.
+  /// Any command restarts the timer (Base 2.1, 3.9.3); without one the controller gives up its host.
   private mutating func endKeepAlive<P: Port & ~Copyable>(_ port: inout P) {
     guard keepAliveIsArmed else { return }
     keepAliveIsArmed = false

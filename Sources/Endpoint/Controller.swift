@@ -3,31 +3,31 @@ import Target
 
 /// The NVMe controller: registers, queues, arbitration, command fetch, data pointers, completions and interrupts.
 ///
-/// A deterministic state machine: it holds no clock, takes no lock and touches no memory but its own. The same inputs
-/// through its port lead to the same outputs, in the same order, whoever drives it.
+/// A deterministic state machine: it holds no clock, takes no lock and accesses no memory but its own. The same inputs
+/// through its port lead to the same outputs in the same order, whatever drives it.
 public struct Controller: ~Copyable {
-  /// Commands that may be between fetch and posting at once.
+  /// Maximum commands between fetch and posting.
   static let commandsMax = 1024
-  /// The slot of the flush that a shutdown waits for; not one of the pool.
+  /// The slot of a shutdown's flush; outside the pool.
   static let shutdownSlot = Int32(commandsMax)
-  /// Slots that a request may have: 0 up to here.
+  /// Slots of requests: 0 up to here.
   public static let slots = commandsMax + 1
-  /// What completes in place of all that was abandoned.
+  /// The completion that stands for all abandoned requests.
   public static let abandonedSlot = Int32(slots)
-  /// Commands that the admin queue can have whatever the others hold: its event requests, and some that do something.
+  /// Commands reserved for the admin queue: its event requests, and some others.
   static let adminShare: UInt32 = 16
-  /// Commands fetched in one turn of a queue where Arbitration Burst sets no limit.
+  /// Commands fetched in one turn of a queue if Arbitration Burst sets no limit.
   static let batchMax = 64
-  /// Segments that the data of one command may have.
+  /// Maximum segments of one command's data.
   static let segmentsMax = 1024
-  /// Segments that the commands in flight may have together.
+  /// Maximum segments of all commands in flight.
   static let segmentsInFlightMax = batchMax * segmentsMax
   public static let pageBytes: UInt64 = 4096
 
   public internal(set) var target: Target
 
   var cc = ControllerConfiguration(rawValue: 0)
-  /// What the host wrote into CC, until it is looked at.
+  /// The host's write to CC, until CC is polled.
   var pendingConfiguration: ControllerConfiguration?
   public internal(set) var csts = ControllerStatus(rawValue: 0)
   var intms: UInt32 = 0
@@ -44,56 +44,56 @@ public struct Controller: ~Copyable {
   /// By slot.
   let commands: UnsafeMutablePointer<Command>
   var slots = SlotMap(capacity: Controller.commandsMax)
-  /// Commands that each I/O submission queue can have whatever the others hold; follows the number of queues.
+  /// Commands reserved for each I/O submission queue; depends on the number of queues.
   private var share: UInt32 = 0
-  /// Free slots that are kept for the queues which hold less than their share.
+  /// Free slots reserved for the queues that hold less than their share.
   private(set) var reserved = 0
-  /// Commands fetched in the current turn; behind those of an I/O queue the one of the admin queue.
+  /// Commands fetched in the current turn; the admin queue's command follows those of an I/O queue.
   let batch: UnsafeMutablePointer<Int32>
-  /// Where a batch of entries arrives.
+  /// Buffer for a batch of entries.
   let entries: UnsafeMutablePointer<SubmissionEntry>
   /// Asynchronous Event Requests that wait for an event, oldest first.
   var eventRequests: [Int32] = []
 
-  /// By slot: what backends have been given and have not completed.
+  /// By slot: requests at backends.
   let executions: UnsafeMutablePointer<Execution>
   public internal(set) var executing = 0
-  /// A reset has dropped what backends were given; it counts as one that executes until none of it can happen any more.
+  /// A reset has abandoned requests at backends; counts as one request until none of them can take effect.
   var isSettling = false
   var segmentsInFlight = 0
-  /// The Set Features that waits for writes which came before it, or none; there are no other admin commands meanwhile.
+  /// The Set Features that waits for earlier writes, or none; there are no other admin commands meanwhile.
   var fence = Command.none
-  /// How many of them are under way.
+  /// Number of these writes.
   var fenced: UInt32 = 0
-  /// The fused operation that is under way; there are no other I/O commands meanwhile.
+  /// The fused operation in progress; there are no other I/O commands meanwhile.
   var fusion = Fusion()
   /// Segments of the command being mapped.
   let segments: UnsafeMutablePointer<Segment>
-  /// By slot: the segments of the reads whose backends have them; made when the slot first needs them.
+  /// By slot: the segments of reads at backends; allocated when the slot first needs them.
   private let heldSegments: UnsafeMutablePointer<UnsafeMutablePointer<Segment>?>
-  /// A page of a PRP list or an SGL segment.
+  /// Buffer for a page of a PRP list or an SGL segment.
   let list: UnsafeMutableRawBufferPointer
-  /// Identify data or a log page on its way, or data that a command brings for the engine.
+  /// Identify data or a log page for the host, or a command's data for the engine.
   let scratch: UnsafeMutableRawBufferPointer
-  /// What a log page has behind its end.
+  /// Zeros for the part of a log page beyond its end.
   let zeros: UnsafeMutableRawBufferPointer
-  /// What the ranges in `scratch` say.
+  /// The ranges parsed from `scratch`.
   let ranges: UnsafeMutablePointer<LogicalBlockRange>
   let queuesMax: Int
 
-  /// Commands fetched in one turn of a queue; follows the features.
+  /// Commands fetched in one turn of a queue; set from the features.
   var burst = 0
-  /// What every command needs of the target: namespaces by their identifier, the largest transfer, the write cache.
+  /// Copies from the target for every command: namespaces by identifier, the largest transfer, the write cache.
   let namespaces: UnsafePointer<Namespace>
   let maxTransferBytes: UInt64
   var hasWriteCache = true
-  /// Timers that are armed.
+  /// Number of armed timers.
   public internal(set) var timers = 0
   var keepAliveIsArmed = false
-  /// Commands came since the keep alive timer was armed.
+  /// Commands arrived since the keep alive timer was armed.
   var sawTraffic = false
 
-  /// - Parameter namespaces: with different identifiers.
+  /// - Parameter namespaces: with distinct identifiers.
   public init(_ subsystem: Subsystem, namespaces: [Namespace] = []) {
     target = Target(subsystem)
     self.namespaces = target.namespaces.places
@@ -146,8 +146,7 @@ public struct Controller: ~Copyable {
     ranges.deallocate()
   }
 
-  /// One pass: take timers and what backends have completed, then over every queue take doorbells, fetch, execute,
-  /// complete.
+  /// One pass: handle timers and completed requests, then for every queue read doorbells, fetch, execute, complete.
   /// - Returns: whether there was anything to do.
   @discardableResult
   public mutating func poll<P: Port & ~Copyable>(_ port: inout P) -> Bool {
@@ -155,7 +154,7 @@ public struct Controller: ~Copyable {
     var worked = timers > 0 && takeTimers(&port)
     if executing > 0, takeCompletions(&port) { worked = true }
     guard csts.ready, !csts.fatal else { return worked }
-    // A command may delete queues: the lists are read anew in every turn.
+    // A command may delete queues, so every turn reads the lists again.
     var turn = 0
     while turn < liveCompletion.count {
       if takeHead(of: liveCompletion[turn], &port) { worked = true }
@@ -169,17 +168,17 @@ public struct Controller: ~Copyable {
     return worked
   }
 
-  /// The controller can go no further until it is reset (Base 2.1, 9.5).
+  /// The controller has failed and does nothing until it is reset (Base 2.1, 9.5).
   mutating func fail() { csts.fatal = true }
 
-  /// What the engine needs for every command, taken out of the features once.
+  /// Copy from the features what every command needs.
   mutating func applyFeatures() {
     burst = min(target.features.burst, Controller.batchMax)
     hasWriteCache = target.hasWriteCache
     for place in 0..<liveCompletion.count {
       let qid = liveCompletion[place]
       let queue = completionQueues + Int(qid.rawValue)
-      // Coalescing is for I/O queues (Base 2.1, 5.1.25.1.4).
+      // Coalescing applies to I/O queues (Base 2.1, 5.1.25.1.4).
       queue.pointee.threshold = qid == .admin ? 1 : target.features.threshold(vector: queue.pointee.vector)
       queue.pointee.aggregationUs = qid == .admin ? 0 : target.features.aggregationUs(vector: queue.pointee.vector)
     }
@@ -187,14 +186,14 @@ public struct Controller: ~Copyable {
 
   // MARK: Namespaces
 
-  /// A namespace comes; its identifier was free.
+  /// Attach a namespace; its identifier was free.
   public mutating func attach<P: Port & ~Copyable>(_ namespace: Namespace, _ port: inout P) {
     port.willChange(namespace, isAttached: true)
     target.attach(namespace)
     noteNamespaceChange(&port)
   }
 
-  /// A namespace goes; what is under way in it completes.
+  /// Detach a namespace; its commands in flight complete.
   public mutating func detach<P: Port & ~Copyable>(_ nsid: UInt32, _ port: inout P) {
     guard let namespace = target.namespace(nsid) else { return }
     port.willChange(namespace, isAttached: false)
@@ -203,14 +202,14 @@ public struct Controller: ~Copyable {
   }
 
   private mutating func noteNamespaceChange<P: Port & ~Copyable>(_ port: inout P) {
-    // A host that has not enabled the controller will look for itself.
+    // A host that has not enabled the controller will read the list itself.
     guard csts.ready, !csts.fatal else { return target.settleNamespaces() }
     report(.namespaceAttributeChanged, &port)
   }
 
   // MARK: Commands
 
-  /// Where the segments of a slot's command are held: `segmentsMax` of them.
+  /// The segments held for a slot's command: `segmentsMax` of them.
   func held(_ slot: Int) -> UnsafeMutablePointer<Segment> {
     if let made = heldSegments[slot] { return made }
     let made = UnsafeMutablePointer<Segment>.allocate(capacity: Controller.segmentsMax)
@@ -218,7 +217,7 @@ public struct Controller: ~Copyable {
     return made
   }
 
-  /// A command of a queue takes a slot.
+  /// Allocate a slot for a command of a queue.
   @inline(__always)
   mutating func takeSlot(_ queue: UnsafeMutablePointer<SubmissionQueue>, _ qid: QueueID) -> Int32 {
     if queue.pointee.held < share(of: qid) { reserved -= 1 }
@@ -240,20 +239,20 @@ public struct Controller: ~Copyable {
   @inline(__always)
   private func share(of qid: QueueID) -> UInt32 { qid == .admin ? max(share, Controller.adminShare) : share }
 
-  /// Slots that a queue may take now: its own share, and what nobody's share needs.
+  /// Slots that a queue may allocate now: its own share, and slots that no share needs.
   @inline(__always)
   func room(_ qid: QueueID, held: UInt32) -> Int {
     let own = share(of: qid)
     return slots.freeCount - reserved + (held < own ? Int(own - held) : 0)
   }
 
-  /// The queues that exist share the pool anew: half of it is theirs, each as much as any other.
+  /// Share the pool among the existing queues: half of it, in equal parts.
   mutating func shareSlots() {
     share = UInt32(min(Controller.batchMax, Controller.commandsMax / 2 / max(liveSubmission.count, 1)))
     reserved = slotsToReserve
   }
 
-  /// Slots that queues which hold less than their share may still want.
+  /// Slots that queues below their share may still need.
   var slotsToReserve: Int {
     var count = 0
     for place in 0..<liveSubmission.count {
@@ -264,7 +263,7 @@ public struct Controller: ~Copyable {
     return count
   }
 
-  /// Forget every command, wherever it is.
+  /// Forget every command.
   mutating func dropCommands<P: Port & ~Copyable>(_ port: inout P) {
     if Mutant.resetKeepsCommand.isPlanted, executing > 0 { return }
     isSettling = executing > 0

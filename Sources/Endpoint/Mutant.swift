@@ -1,12 +1,13 @@
-/// Faults that can be planted in the engine, to see whether the simulation finds them. `make mutants` builds with them.
+/// Faults that can be planted in the engine, to test whether the simulation finds them. `make mutants` builds with
+/// them.
 public enum Mutant: String, CaseIterable, Sendable {
-  /// The phase tag stays as it is when a completion queue begins anew.
+  /// The phase tag does not change when a completion queue wraps around.
   case phaseFlip = "phase-flip"
   /// SQHD is one entry ahead.
   case wrongHead = "wrong-sqhd"
-  /// The second entry of a PRP list is read where the first is.
+  /// The second entry of a PRP list is read in place of the first.
   case listOffByOne = "prp-list-off-by-one"
-  /// Nothing is raised when entries have waited long enough for their interrupt.
+  /// Entries that have waited long enough raise no interrupt.
   case lostInterrupt = "lost-coalesced-interrupt"
   /// Some entries are fetched twice.
   case doubleFetch = "double-fetch"
@@ -14,19 +15,19 @@ public enum Mutant: String, CaseIterable, Sendable {
   case queueOverrun = "completion-queue-overrun"
   /// A completion queue is full one entry too early.
   case fullTooEarly = "completion-queue-full-test"
-  /// The slots of Compare commands are not given back.
+  /// The slots of Compare commands are never released.
   case slotLeak = "slot-leak"
-  /// Any value of a completion queue's head doorbell is taken.
+  /// Any value of a completion queue's head doorbell is accepted.
   case headNotChecked = "head-not-checked"
-  /// A namespace that is detached stays.
+  /// A detached namespace stays.
   case staleNamespace = "stale-namespace"
-  /// A reset leaves the commands that backends have.
+  /// A reset keeps the commands at backends.
   case resetKeepsCommand = "reset-keeps-command"
-  /// A shutdown is complete at once.
+  /// A shutdown completes immediately.
   case shutdownWithoutFlush = "shutdown-without-flush"
-  /// Data that could not be transferred are reported as if they had been.
+  /// Failed data transfers are reported as successful.
   case transferErrorHidden = "transfer-error-hidden"
-  /// A submission queue that is created after a reset finds the doorbell of the one before.
+  /// A submission queue created after a reset sees the doorbell of the previous one.
   case staleDoorbell = "stale-doorbell"
   /// The Write of a fused operation is carried out though its Compare has failed.
   case fusedWriteDone = "fused-write-carried-out"
@@ -69,7 +70,7 @@ public enum Mutant: String, CaseIterable, Sendable {
     nonisolated(unsafe) public static var planted: Mutant?
   #endif
 
-  /// Whether this one is planted: never, in a build without mutants.
+  /// Whether this fault is planted; always false in a build without mutants.
   @inline(__always)
   var isPlanted: Bool {
     #if MUTANTS

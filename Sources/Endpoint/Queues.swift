@@ -4,22 +4,22 @@ import Target
 /// The engine's view of a submission queue.
 struct SubmissionQueue: BitwiseCopyable {
   var base: UInt64 = 0
-  /// Entries; 0 where the queue does not exist.
+  /// Number of entries; 0 if the queue does not exist.
   var size: UInt32 = 0
   /// The next entry to fetch.
   var head: UInt32 = 0
   /// One past the newest entry.
   var tail: UInt32 = 0
-  /// The doorbell as last seen; equal to `tail` unless the host wrote what the queue cannot take.
+  /// The doorbell as last read; differs from `tail` only if the host wrote an invalid value.
   var doorbell: UInt32 = 0
   var cqid = QueueID(0)
-  /// Commands of this identifier between fetch and posting; those of a queue that is gone count on.
+  /// Commands of this queue identifier between fetch and posting, including those of a deleted queue.
   var held: UInt32 = 0
-  /// Commands of it whose backends have not completed them.
+  /// Its commands at backends.
   var executing: UInt32 = 0
   /// The first command of a fused operation whose second has not been fetched.
   var first = Command.none
-  /// The Delete I/O Submission Queue command that waits for those; nothing is fetched any more.
+  /// The Delete I/O Submission Queue command that waits for its commands; nothing more is fetched.
   var deletion = Command.none
 
   /// When it was created, commands of a queue of its identifier, which is gone, waited to be posted: anywhere.
@@ -29,10 +29,10 @@ struct SubmissionQueue: BitwiseCopyable {
   var isBeingDeleted: Bool { deletion != Command.none }
 }
 
-/// The engine's view of a completion queue, and the finished commands that wait to be posted to it.
+/// The engine's view of a completion queue, and the finished commands that wait for it.
 struct CompletionQueue: BitwiseCopyable {
   var base: UInt64 = 0
-  /// Entries; 0 where the queue does not exist.
+  /// Number of entries; 0 if the queue does not exist.
   var size: UInt32 = 0
   /// The oldest entry that the host has not freed.
   var head: UInt32 = 0
@@ -42,19 +42,19 @@ struct CompletionQueue: BitwiseCopyable {
   var phase = true
   var interruptsEnabled = false
   var vector: UInt16 = 0
-  /// Entries after which an interrupt is raised at once; follows the features.
+  /// Entries after which an interrupt is raised immediately; set from the features.
   var threshold: UInt32 = 1
-  /// How long fewer may wait, in microseconds; follows the features.
+  /// How long fewer entries may wait, in microseconds; set from the features.
   var aggregationUs: UInt32 = 0
-  /// They are waiting.
+  /// The aggregation timer is armed.
   var isAggregating = false
   /// A completion waits for room.
   var isBlocked = false
   /// Entries posted since the last interrupt.
   var unannounced: UInt32 = 0
-  /// Submission queues that complete here.
+  /// Number of submission queues that use it.
   var users: UInt32 = 0
-  /// Commands that wait to be posted, oldest first, linked by `Command.next`.
+  /// Commands waiting to be posted, oldest first, linked by `Command.next`.
   var firstWaiting = Command.none
   var lastWaiting = Command.none
 
@@ -78,12 +78,11 @@ struct Command: BitwiseCopyable {
     case free
     /// Fetched; it executes in this turn.
     case fetched
-    /// Its backend has it.
+    /// At its backend.
     case executing
-    /// A Delete I/O Submission Queue, a Set Features, an Asynchronous Event Request or a fused command that waits for
-    /// its time.
+    /// A Delete I/O Submission Queue, a Set Features, an Asynchronous Event Request or a fused command that waits.
     case held
-    /// It waits to be posted.
+    /// Waiting to be posted.
     case finished
   }
 
@@ -93,18 +92,18 @@ struct Command: BitwiseCopyable {
   var status = Status.success
   /// Dword 0 of its completion.
   var dw0: UInt32 = 0
-  /// Submission queue head pointer to report where its queue is gone before it is posted.
+  /// Submission queue head pointer to report if its queue is deleted before it is posted.
   var sqhd: UInt16 = 0
-  /// The next command in whatever list this one is in.
+  /// The next command in its current list.
   var next = Command.none
 }
 
-/// What is kept of a command while its backend has it.
+/// State of a command at its backend.
 struct Execution {
   var request: IORequest
-  /// Segments of its data, in the slot's place.
+  /// Number of its segments, held for the slot.
   var segments: Int
-  /// Who waits for it.
+  /// Which operations wait for it.
   var awaitedBy: Waiters = []
 
   struct Waiters: OptionSet, BitwiseCopyable {
@@ -117,7 +116,7 @@ struct Execution {
   }
 }
 
-/// Which slots of a pool are free. The lowest is taken first, so what is in flight alone says which comes next.
+/// The free slots of a pool. The lowest is allocated first, so the commands in flight determine the next slot.
 struct SlotMap: ~Copyable {
   private let words: UnsafeMutablePointer<UInt64>
   private let wordCount: Int
@@ -144,7 +143,7 @@ struct SlotMap: ~Copyable {
     return Int32(index * 64 + bit)
   }
 
-  /// - Returns: false where it is taken.
+  /// - Returns: false if it is in use.
   mutating func take(_ slot: Int32) -> Bool {
     let bit: UInt64 = 1 << UInt64(slot % 64)
     guard words[Int(slot) / 64] & bit != 0 else { return false }
@@ -167,7 +166,7 @@ struct SlotMap: ~Copyable {
   }
 }
 
-/// Identifiers of the queues that exist, in ascending order: the order of the round robin.
+/// Identifiers of the existing queues, ascending: the order of the round robin.
 struct QueueList: ~Copyable {
   private let ids: UnsafeMutablePointer<QueueID>
   private(set) var count = 0

@@ -1,8 +1,8 @@
 import EventTable
 import Text
 
-/// What `bpf/` knows of events: kinds, flags, and for each kind a `struct` of its fields with the function that puts them
-/// where the record has them.
+/// The header of `bpf/`: kinds, flags, and for each kind a `struct` of its fields with the function that stores them in
+/// a record.
 func cHeader() -> String {
   """
   /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */

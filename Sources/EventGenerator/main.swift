@@ -1,7 +1,7 @@
 import EventTable
 import Foundation
 
-// event-generator swift|c OUTPUT - writes what follows from the event table: the events' types in Swift, or the header of
+// event-generator swift|c OUTPUT - generates code from the event table: the events' types in Swift, or the header of
 // the kernel's probes. The package's build plugins run it.
 
 let arguments = CommandLine.arguments

@@ -1,11 +1,11 @@
 import Text
 
-/// Where a field of an event lies in its `Record`.
+/// The place of a field in a `Record`.
 public enum FieldPlace: Hashable, Sendable {
   case flags, qid, cid
   /// A whole 64-bit half of the record, or the lower or upper 32 bits of one.
   case a, aLow, aHigh, b, bLow, bHigh
-  /// `width` bytes, little-endian, at `offset` of the slots behind the record.
+  /// `width` bytes, little-endian, at `offset` in the slots after the record.
   case tail(offset: Int, width: Int)
 
   /// Offset from the record's first byte and width, both in bytes.
@@ -25,7 +25,7 @@ public enum FieldPlace: Hashable, Sendable {
   }
 }
 
-/// How a field reads.
+/// How a field is shown.
 public enum FieldUnit: Sendable {
   /// A number: a queue entry index, a count, an identifier.
   case number
@@ -33,18 +33,18 @@ public enum FieldUnit: Sendable {
   case hexadecimal
   /// Bytes.
   case bytes
-  /// A stretch of time that ends at the event's own time: ticks in a ring, nanoseconds in a trace.
+  /// A duration that ends at the event's time: ticks in a ring, nanoseconds in a trace.
   case span
   /// Nanoseconds of a clock, the same in ring and trace.
   case nanoseconds
 }
 
-/// A bit of a field, or a value that it can have, with the name that sources know it by.
+/// A bit of a field, or one of its values, with its name in the sources.
 public struct NamedValue: Sendable {
   public let value: UInt8
   public let name: String
   public let meaning: String
-  /// The world decides it: a replay takes it from the recording instead of comparing it.
+  /// An input: a replay takes it from the recording instead of comparing it.
   public let isAnswer: Bool
 
   init(_ value: UInt8, _ name: String, _ meaning: String, isAnswer: Bool = false) {
@@ -55,7 +55,7 @@ public struct NamedValue: Sendable {
   }
 }
 
-/// A field of a kind of event: where it is in the record, what it means, and how it is shown.
+/// A field of a kind of event: its place in the record, its meaning, and how it is shown.
 public struct EventField: Sendable {
   public let name: String
   public let place: FieldPlace
@@ -63,9 +63,9 @@ public struct EventField: Sendable {
   public let meaning: String
   /// Of a set of flags: its bits.
   public private(set) var bits: [NamedValue] = []
-  /// Of a choice: what it can be.
+  /// For a choice: the possible values.
   public private(set) var values: [NamedValue] = []
-  /// The world decides it: a replay takes it from the recording instead of comparing it. Spans never compare.
+  /// An input: a replay takes it from the recording instead of comparing it. Spans are never compared.
   public private(set) var isAnswer = false
 
   init(_ name: String, _ place: FieldPlace, _ unit: FieldUnit = .number, _ meaning: String) {
@@ -78,7 +78,7 @@ public struct EventField: Sendable {
 
   init(_ name: String, _ place: FieldPlace, _ meaning: String) { self.init(name, place, .number, meaning) }
 
-  /// The record's `flags` as a set of bits, and what else they hold.
+  /// The record's `flags` as a set of bits, with further contents.
   static func flags(_ bits: NamedValue..., note: String? = nil) -> EventField {
     let texts = bits.map { $0.value.hex(digits: 2) + ": \($0.meaning)." }
     var field = EventField("flags", .flags, .hexadecimal, (texts + (note.map { [$0] } ?? [])).joined(separator: " "))
@@ -86,7 +86,7 @@ public struct EventField: Sendable {
     return field
   }
 
-  /// A field that holds one of `values`; `meaning` says what their own texts do not.
+  /// A field with one of `values`; `meaning` adds to their own texts.
   static func choice(_ name: String, _ place: FieldPlace, _ values: NamedValue..., meaning: String? = nil) -> EventField
   {
     let text = values.map { "\($0.value): \($0.meaning)" }.joined(separator: ", ") + "."
@@ -95,7 +95,7 @@ public struct EventField: Sendable {
     return field
   }
 
-  /// The same field, decided by the world.
+  /// The same field as an input.
   var answered: EventField {
     var field = self
     field.isAnswer = true
@@ -104,17 +104,17 @@ public struct EventField: Sendable {
 }
 
 /// The definition of one kind of event. The event's type, the header of the kernel's probes, reader, writer, `dump` and
-/// the format page follow from it.
+/// the format page derive from it.
 public struct EventDescription: Sendable {
-  /// The file format's number for it, which never changes its meaning.
+  /// Its number in the file format, which never changes its meaning.
   public let kind: UInt8
   public let name: String
   public let meaning: String
-  /// In the order in which they are stored and shown. Every place that is not named here is zero.
+  /// In the order in which they are stored and shown. Places not listed here are zero.
   public let fields: [EventField]
-  /// Bytes that always follow the record (a multiple of 32), described by `.tail` fields.
+  /// Length of the fixed tail in bytes (a multiple of 32), described by `.tail` fields.
   public let fixedTailBytes: Int
-  /// Bytes may follow the record: `bLow` of them where bit 0x80 of its flags is set.
+  /// It may carry bytes: `bLow` of them if bit 0x80 of its flags is set.
   public let carriesBytes: Bool
 
   init(

@@ -1,12 +1,12 @@
 private let qid = EventField("qid", .qid, "Queue identifier.")
 private let cid = EventField("cid", .cid, "Command identifier.")
-private let failed = NamedValue(0x02, "failed", "the host's memory could not be reached", isAnswer: true)
+private let failed = NamedValue(0x02, "failed", "host memory was not accessible", isAnswer: true)
 private let fromHost = NamedValue(0x01, "fromHost", "from the host, else to it")
 private let carriedBytes = NamedValue(0x80, "bytes", "bytes follow", isAnswer: true)
 private let work = EventField.choice(
   "work", .flags, NamedValue(0, "command", "a command's"), NamedValue(1, "completionQueue", "a completion queue's"))
 
-/// The 64 bytes of a submission queue entry behind an event.
+/// The 64 bytes of a submission queue entry that follow an event.
 private let entryFields: [EventField] = [
   EventField("opcode", .tail(offset: 0, width: 1), .hexadecimal, "Opcode (CDW0 7:0)."),
   EventField("cdw0flags", .tail(offset: 1, width: 1), .hexadecimal, "PSDT and FUSE (CDW0 15:8)."),
@@ -24,11 +24,11 @@ private let entryFields: [EventField] = [
   EventField("cdw15", .tail(offset: 60, width: 4), .hexadecimal, "Command Dword 15."),
 ]
 
-/// Every kind of event. A kind means the same in every stream; the stream's source says who saw it: a doorbell in an
-/// engine's stream was seen by its poll, in a host's stream it was written.
+/// Every kind of event. A kind means the same in every stream, but the stream's source determines the point of view: a
+/// `doorbell` of an engine was seen by its poll, one of a host was written.
 public let eventTable: [EventDescription] = [
   EventDescription(
-    1, "register-read", "The host read a controller register; the value is what it was given.",
+    1, "register-read", "The host read a controller register and received the value.",
     [
       EventField("width", .flags, .bytes, "4 or 8."),
       EventField("offset", .a, .hexadecimal, "In BAR 0."),
@@ -42,7 +42,7 @@ public let eventTable: [EventDescription] = [
       EventField("value", .b, .hexadecimal, "Value."),
     ]),
   EventDescription(
-    3, "doorbell", "Engine: a poll found a doorbell changed. Host: the doorbell is about to be written.",
+    3, "doorbell", "Engine: a poll saw a changed doorbell. Host: it is about to write the doorbell.",
     [
       .flags(NamedValue(0x01, "completionHead", "completion queue head, else submission queue tail")),
       qid,
@@ -53,7 +53,7 @@ public let eventTable: [EventDescription] = [
     4, "fetch", "A submission queue entry was transferred.", fixedTailBytes: 64,
     [
       .flags(
-        failed, NamedValue(0x04, "joined", "it came with the entry before, in one transfer"),
+        failed, NamedValue(0x04, "joined", "it shared the transfer of the previous entry"),
         NamedValue(0x08, "window", "kernel: through a window (MMIO)")),
       qid,
       cid.answered,
@@ -61,12 +61,12 @@ public let eventTable: [EventDescription] = [
       EventField("span", .bLow, .span, "Duration of the transfer."),
     ] + entryFields),
   EventDescription(
-    5, "read", "Bytes that the engine interprets were read from host memory: a PRP list, a small payload.",
+    5, "read", "The engine read bytes that it interprets from host memory: a PRP list, a small payload.",
     carriesBytes: true,
     [
       .flags(
         failed, NamedValue(0x08, "window", "through a window (MMIO)"),
-        NamedValue(0x10, "cut", "there was more than is kept"), carriedBytes),
+        NamedValue(0x10, "cut", "truncated"), carriedBytes),
       qid,
       cid,
       EventField("address", .a, .hexadecimal, "PCI address."),
@@ -74,7 +74,7 @@ public let eventTable: [EventDescription] = [
       EventField("span", .bHigh, .span, "Duration of the transfer."),
     ]),
   EventDescription(
-    6, "write", "Bytes that the engine made were written to host memory: identify data, a log page.",
+    6, "write", "The engine wrote bytes of its own to host memory: Identify data, a log page.",
     carriesBytes: true,
     [
       .flags(failed, carriedBytes),
@@ -96,7 +96,7 @@ public let eventTable: [EventDescription] = [
     ]),
   EventDescription(
     8, "completion",
-    "Engine: a completion queue entry is about to become visible in host memory. Host: it was seen there. Kernel: it was written there.",
+    "Engine: a completion queue entry is about to become visible in host memory. Host: it saw the entry. Kernel: it wrote the entry.",
     [
       .flags(failed),
       EventField("cqid", .qid, "Completion queue identifier."),
@@ -108,31 +108,31 @@ public let eventTable: [EventDescription] = [
     ]),
   EventDescription(
     9, "interrupt",
-    "An interrupt was raised for the completion queue entries posted since the last one. Kernel's host: it has arrived.",
+    "An interrupt was raised for the completion queue entries posted since the last one. Kernel's host: it arrived.",
     [
-      .flags(NamedValue(0x02, "failed", "it could not be raised", isAnswer: true)),
+      .flags(NamedValue(0x02, "failed", "raising it failed", isAnswer: true)),
       EventField("cqid", .qid, "Completion queue identifier."),
       EventField("vector", .aLow, "Interrupt vector."),
       EventField("entries", .bLow, "Completion queue entries that it announces."),
       .choice(
-        "type", .cid, NamedValue(0, "unknown", "not known"), NamedValue(1, "intx", "INTx"), NamedValue(2, "msi", "MSI"),
-        NamedValue(4, "msix", "MSI-X"), meaning: "Kernel's target: 1 INTx, 2 MSI, 4 MSI-X; 0 where it is not known."),
+        "type", .cid, NamedValue(0, "unknown", "unknown"), NamedValue(1, "intx", "INTx"), NamedValue(2, "msi", "MSI"),
+        NamedValue(4, "msix", "MSI-X"), meaning: "Kernel's target: 1 INTx, 2 MSI, 4 MSI-X; 0 unknown."),
     ]),
   EventDescription(
-    10, "reset", "The controller was taken back to its initial state from outside its registers.",
+    10, "reset", "The controller was reset to its initial state by something other than its registers.",
     [
       .choice(
         "reason", .flags, NamedValue(0, "device", "device reset"), NamedValue(1, "function", "function level reset"),
-        NamedValue(2, "hostGone", "the host is gone"), NamedValue(3, "linkDown", "the link went down"))
+        NamedValue(2, "hostGone", "the host disconnected"), NamedValue(3, "linkDown", "the link went down"))
     ]),
   EventDescription(
-    11, "dma-map", "A range of PCI addresses became reachable.",
+    11, "dma-map", "A range of PCI addresses became accessible.",
     [
       EventField("address", .a, .hexadecimal, "First PCI address."),
       EventField("length", .b, .bytes, "Bytes."),
     ]),
   EventDescription(
-    12, "dma-unmap", "A range of PCI addresses is no longer reachable.",
+    12, "dma-unmap", "A range of PCI addresses is no longer accessible.",
     [
       EventField("address", .a, .hexadecimal, "First PCI address."),
       EventField("length", .b, .bytes, "Bytes."),
@@ -160,7 +160,7 @@ public let eventTable: [EventDescription] = [
       cid,
       EventField("segments", .aLow, "Segments."),
       EventField("length", .aHigh, .bytes, "Bytes that the command transfers."),
-      EventField("span", .bLow, .span, "Duration, list fetches included. Its begin ends the dispatch."),
+      EventField("span", .bLow, .span, "Duration, including list fetches. Its beginning ends the dispatch."),
     ]),
   EventDescription(
     22, "execute-begin", "The command was handed to the backend.",
@@ -175,24 +175,24 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     23, "execute-end", "The backend completed the command.",
     [
-      .flags(NamedValue(0x04, "later", "not at once: other work was done since it was handed over")),
+      .flags(NamedValue(0x04, "later", "deferred: the engine did other work since it submitted the request")),
       qid,
       cid,
       EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success.").answered,
-      EventField("bytes", .aHigh, .bytes, "Kernel: the length of the command's data."),
+      EventField("bytes", .aHigh, .bytes, "Kernel: length of the command's data."),
       EventField(
         "slot", .bLow,
-        "Not at once: the command's place in the engine; 1024 a shutdown's flush, 1025 all that a reset has dropped."),
+        "Deferred: the command's slot; 1024: the flush of a shutdown, 1025: all requests abandoned by a reset."),
     ]),
   EventDescription(
-    24, "payload", "The data that a command moved, as a digest and, where the recording keeps it, whole.",
+    24, "payload", "Digest of the data that a command transferred and, if the recording keeps it, the data.",
     carriesBytes: true,
     [
       .flags(fromHost, carriedBytes),
       qid,
       cid,
       EventField("digest", .aLow, .hexadecimal, "CRC32C of the bytes.").answered,
-      EventField("offset", .aHigh, .bytes, "Of the first byte in the command's data."),
+      EventField("offset", .aHigh, .bytes, "Offset of the first byte in the command's data."),
       EventField("length", .bLow, .bytes, "Bytes.").answered,
     ]),
   EventDescription(
@@ -203,63 +203,63 @@ public let eventTable: [EventDescription] = [
     [
       .choice(
         "timer", .flags,
-        NamedValue(0, "aggregation", "completion queue entries have waited long enough for their interrupt"),
-        NamedValue(1, "keepAlive", "keep alive"), NamedValue(2, "configuration", "CC is looked at")
+        NamedValue(0, "aggregation", "the aggregation time of a completion queue has passed"),
+        NamedValue(1, "keepAlive", "keep alive"), NamedValue(2, "configuration", "CC is polled")
       ).answered,
-      EventField("cqid", .qid, "Completion queue identifier, of timer 0.").answered,
+      EventField("cqid", .qid, "Completion queue identifier (timer 0).").answered,
     ]),
   EventDescription(
-    27, "time", "The engine asked for the time.",
+    27, "time", "The engine asked for the time of day.",
     [EventField("ms", .a, "Milliseconds since 1970.").answered]),
   EventDescription(
-    28, "rest", "While it waited for a completion (host) or for work (engine), the thread gave its core to others.",
+    28, "rest", "The thread yielded its core while it waited for a completion (host) or for work (engine).",
     [
       .flags(NamedValue(0x01, "slept", "it slept, else it only yielded")),
       qid,
-      EventField("span", .a, .span, "From the first time that it did to the look that ended the wait."),
+      EventField("span", .a, .span, "From the first yield to the poll that ended the wait."),
     ]),
   EventDescription(
-    50, "origin", "Kernel: whose events this stream has. It comes first in the stream.", carriesBytes: true,
+    50, "origin", "Kernel: owner of the stream. First event of the stream.", carriesBytes: true,
     [
       .flags(NamedValue(0x01, "host", "a host's driver, else a target"), carriedBytes),
       EventField("cpu", .qid, "CPU."),
-      EventField("controller", .cid, "Target: controller identifier, 65535 before there is one. Host: nvme instance."),
-      EventField("cntlid", .aLow, "Host: identifier of the controller that it drives."),
+      EventField("controller", .cid, "Target: controller identifier, 65535 before it has one. Host: nvme instance."),
+      EventField("cntlid", .aLow, "Host: identifier of the controller it drives."),
       EventField("length", .bLow, .bytes, "Bytes: the subsystem's NQN."),
     ]),
   EventDescription(
-    51, "request", "The target core has taken a command: nvmet_req_init.",
+    51, "request", "The target core accepted a command (nvmet_req_init).",
     [
       EventField("opcode", .flags, .hexadecimal, "Opcode."),
       qid,
       cid,
       EventField("slba", .a, "I/O commands: first logical block."),
-      EventField("blocks", .bLow, "Commands with a range of blocks: logical blocks."),
+      EventField("blocks", .bLow, "Logical blocks, for commands with a range of blocks."),
       EventField("nsid", .bHigh, "Namespace identifier."),
     ]),
   EventDescription(
-    52, "work", "A work item of the driver begins to run.",
+    52, "work", "A work item of the driver starts to run.",
     [
       work,
       qid,
-      EventField("cid", .cid, "Command identifier, of work 0."),
-      EventField("queued", .bLow, .span, "Since it was queued; 0 where that was not seen."),
+      EventField("cid", .cid, "Command identifier (work 0)."),
+      EventField("queued", .bLow, .span, "Since it was queued; 0 if that was not recorded."),
     ]),
   EventDescription(
-    53, "work-end", "The work item has run.",
+    53, "work-end", "The work item finished.",
     [
       work,
       qid,
-      EventField("cid", .cid, "Command identifier, of work 0."),
+      EventField("cid", .cid, "Command identifier (work 0)."),
     ]),
   EventDescription(
-    54, "response", "The target core has given a command back to the driver.", [qid, cid]),
+    54, "response", "The target core returned a command to the driver.", [qid, cid]),
   EventDescription(
-    55, "completion-queued", "A command waits for the completion queue's work.", [qid, cid]),
+    55, "completion-queued", "A command waits for the work item of its completion queue.", [qid, cid]),
   EventDescription(
-    56, "interrupt-request", "The driver considers raising an interrupt.",
+    56, "interrupt-request", "The driver decides whether to raise an interrupt.",
     [
-      EventField("force", .flags, "1: at the end of the completion queue's work, if any entry was not announced."),
+      EventField("force", .flags, "1: at the end of the completion queue's work, if any entry is unannounced."),
       EventField("cqid", .qid, "Completion queue identifier."),
     ]),
   EventDescription(
@@ -267,12 +267,12 @@ public let eventTable: [EventDescription] = [
     [
       .flags(
         NamedValue(0x01, "unmapped", "unmapped"), failed,
-        NamedValue(0x04, "completionQueue", "a completion queue's, of this qid")),
+        NamedValue(0x04, "completionQueue", "for the completion queue with this qid")),
       qid,
       cid,
-      EventField("address", .a, .hexadecimal, "PCI address; 0 where it was unmapped."),
+      EventField("address", .a, .hexadecimal, "PCI address; 0 if unmapped."),
       EventField("length", .bLow, .bytes, "Bytes."),
-      EventField("span", .bHigh, .span, "How long that took."),
+      EventField("span", .bHigh, .span, "Duration."),
     ]),
   EventDescription(
     58, "queue", "A queue was created or deleted.",
@@ -281,16 +281,16 @@ public let eventTable: [EventDescription] = [
         NamedValue(0x01, "completionQueue", "completion queue, else submission queue"),
         NamedValue(0x02, "deleted", "deleted")),
       qid,
-      EventField("other", .cid, "Of a submission queue: its completion queue. Of a completion queue: its vector."),
+      EventField("other", .cid, "Submission queue: its completion queue. Completion queue: its vector."),
       EventField("address", .a, .hexadecimal, "PCI address."),
       EventField("entries", .bLow, "Entries."),
       EventField("status", .bHigh, .hexadecimal, "Status field of the command."),
     ]),
   EventDescription(
-    59, "status", "The controller's status has changed.",
+    59, "status", "The controller's status changed.",
     [
-      EventField("csts", .a, .hexadecimal, "CSTS, as the host reads it."),
-      EventField("driver", .b, .hexadecimal, "CSTS, as the driver will write it."),
+      EventField("csts", .a, .hexadecimal, "CSTS as the host reads it."),
+      EventField("driver", .b, .hexadecimal, "CSTS as the driver will write it."),
     ]),
   EventDescription(
     60, "link", "The PCI link went up or down.",
@@ -299,47 +299,47 @@ public let eventTable: [EventDescription] = [
     61, "asynchronous-event", "The target core reports an asynchronous event.",
     [EventField("result", .a, .hexadecimal, "Completion Dword 0.")]),
   EventDescription(
-    62, "dropped", "A command was given up without a completion.",
+    62, "dropped", "A command was abandoned without a completion.",
     [
       qid,
       cid,
-      .flags(NamedValue(0x02, "failed", "its entry could not be fetched: the command identifier is none")),
+      .flags(NamedValue(0x02, "failed", "the fetch of its entry failed; the command identifier is invalid")),
     ]),
   EventDescription(
-    63, "block", "A request of the block layer was issued to a driver, or completed by it.",
+    63, "block", "The block layer issued a request to a driver, or the driver completed it.",
     [
       .flags(
-        NamedValue(0x01, "completed", "completed"), NamedValue(0x02, "joined", "it joins several"),
-        note: "Its operation, times 4: 0 read, 1 write, 2 flush, 3 discard, and so on."),
+        NamedValue(0x01, "completed", "completed"), NamedValue(0x02, "joined", "part of a merged request"),
+        note: "Operation × 4: 0 read, 1 write, 2 flush, 3 discard, and so on."),
       EventField("sector", .a, "First sector of 512 bytes."),
       EventField("length", .bLow, .bytes, "Bytes."),
-      EventField("error", .bHigh, "Completed: the block layer's status, 0 is success."),
-      EventField("major", .qid, "Of the device's number; 0 where it is not known."),
-      EventField("minor", .cid, "Of the device's number, its lower 16 bits."),
+      EventField("error", .bHigh, "Completed: block layer status; 0 is success."),
+      EventField("major", .qid, "Major device number; 0 if unknown."),
+      EventField("minor", .cid, "Minor device number, lower 16 bits."),
     ]),
   EventDescription(
-    64, "probe", "What a probe cost while it recorded, by the kernel's own count.", carriesBytes: true,
+    64, "probe", "Cost of a probe during the recording, counted by the kernel.", carriesBytes: true,
     [
       .flags(carriedBytes),
-      EventField("runs", .a, "How often it ran."),
+      EventField("runs", .a, "Number of runs."),
       EventField("length", .bLow, .bytes, "Bytes: its name."),
-      EventField("mean", .bHigh, "Nanoseconds that it took in the mean."),
+      EventField("mean", .bHigh, "Mean nanoseconds per run."),
     ]),
   EventDescription(
     65, "entry",
-    "Kernel's host: the entry of the command that is submitted, as far as the driver has filled it in.",
+    "Kernel's host: submission queue entry of a command, as far as the driver has filled it in.",
     fixedTailBytes: 64, [qid, cid] + entryFields),
   EventDescription(
     66, "queue-state",
-    "Kernel's host: a completion was found; how far both sides are with its submission queue.",
+    "Kernel's host: positions of both sides in the submission queue when the driver found a completion.",
     [
       qid,
       cid,
-      EventField("head", .aLow, "SQ head pointer, as the controller told."),
-      EventField("tail", .aHigh, "Submission queue tail, of the driver."),
+      EventField("head", .aLow, "SQ head pointer, as reported by the controller."),
+      EventField("tail", .aHigh, "Submission queue tail of the driver."),
     ]),
   EventDescription(
-    40, "checkpoint", "The engine's whole state between two polls. A replay can begin here.",
+    40, "checkpoint", "Complete state of the engine between two polls. A replay can start here.",
     carriesBytes: true,
     [
       .flags(carriedBytes),
@@ -352,20 +352,20 @@ public let eventTable: [EventDescription] = [
       EventField("realtime", .b, .nanoseconds, "CLOCK_REALTIME, since 1970."),
       EventField(
         "residual", .cid,
-        "Kernel: nanoseconds by which the times of its events were off those of the trace by then, at most 65535."),
+        "Kernel: error of the kernel's event times against the trace's clock in nanoseconds, at most 65535."),
     ]),
   EventDescription(
-    42, "gap", "Events are missing here.",
+    42, "gap", "Events were lost here.",
     [
       .flags(
         NamedValue(
           0x01, "notRun",
-          "the kernel did not run a probe that an interrupt found running, or had no room to see a return")
+          "the kernel did not run a probe: it was already running, or a return probe had no free instance")
       ),
-      EventField("events", .a, "How many were lost."),
-      EventField("since", .bLow, .span, "The stretch of time in which they were; 0: those just before this event."),
+      EventField("events", .a, "Number of lost events."),
+      EventField("since", .bLow, .span, "Period in which they were lost; 0: immediately before this event."),
     ]),
   EventDescription(
-    43, "ring-wait", "The recorded thread waited for room in its ring; its time is not the engine's.",
-    [EventField("span", .a, .span, "How long.")]),
+    43, "ring-wait", "The recorded thread waited for room in its ring; the engine did not spend this time.",
+    [EventField("span", .a, .span, "Duration.")]),
 ]

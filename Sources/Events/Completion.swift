@@ -1,4 +1,4 @@
-/// What a completion queue entry says (Base 2.1, 4.2.1).
+/// Fields of a completion queue entry (Base 2.1, 4.2.1).
 extension Event.Completion {
   /// SQ identifier (DW2 31:16).
   public var sqid: UInt16 { UInt16(truncatingIfNeeded: dw2 >> 16) }

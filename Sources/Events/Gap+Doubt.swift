@@ -1,15 +1,15 @@
 extension Event.Gap {
-  /// How many nanoseconds before it the first event may be missing. Where the kernel did not run a probe, only the
-  /// recorder's looks around that say when.
+  /// How many nanoseconds before it the first lost event may be. For probes that the kernel did not run, only the
+  /// recorder's samples before and after bound the time.
   public var doubtNs: UInt64 {
     guard flags.contains(.notRun) else { return 0 }
     return since != 0 ? UInt64(since) : 100_000_000
   }
 
-  /// The time of the first event that may be missing.
+  /// Earliest possible time of a lost event.
   public var doubtBegin: UInt64 { time - min(doubtNs, time) }
 
-  /// One gap for this one and a `later` one that no event stands between.
+  /// Combines this gap with a `later` one that follows without an event in between.
   public func joined(_ later: Event.Gap) -> Event.Gap {
     var gap = later
     gap.events = events.addingReportingOverflow(later.events).overflow ? .max : events + later.events

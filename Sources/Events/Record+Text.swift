@@ -2,7 +2,7 @@ import EventTable
 import Text
 
 extension Record {
-  /// The value of a field that lies in the record itself; nil for one in its tail.
+  /// The value of a field in the record itself; nil for a field in its tail.
   public func value(of field: EventField) -> UInt64? {
     let (offset, width) = field.place.location
     guard offset + width <= Record.size else { return nil }
@@ -26,14 +26,14 @@ extension Record {
 }
 
 extension EventField {
-  /// A value of this field, in hexadecimal where that is how one reads it.
+  /// A value of this field, in hexadecimal if its unit requires it.
   public func text(_ value: UInt64) -> String {
     unit == .hexadecimal ? value.hex : String(value)
   }
 }
 
 extension UnsafePointer<Record> {
-  /// The value of a field, in the record or in its tail; nil where the tail does not reach.
+  /// The value of a field, in the record or in its tail; nil if the tail is too short.
   public func value(of field: EventField) -> UInt64? {
     let (offset, width) = field.place.location
     guard offset + width <= (1 + Int(pointee.tail)) * Record.size else { return nil }

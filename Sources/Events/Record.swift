@@ -1,13 +1,13 @@
-/// One event as it lies in a ring: 32 bytes, and behind it `tail` further slots of 32 bytes that carry its bytes (a
-/// submission queue entry, a PRP list, a checkpoint).
+/// An event as stored in a ring: 32 bytes, followed by `tail` slots of 32 bytes with its bytes (a submission queue
+/// entry, a PRP list, a checkpoint).
 ///
-/// What `flags`, `a` and `b` hold depends on the kind: `EventKind.description` is the definition. Places that a kind
-/// does not name are zero. They are read and written by the kind's type, `Event.Fetch` and so on; only what makes records
-/// that no type would (tests, fuzzing, made-up load) imports `@_spi(Places)`.
+/// The meaning of `flags`, `a` and `b` depends on the kind, as `EventKind.description` defines. Places that a kind does
+/// not name are zero. The kind's type, such as `Event.Fetch`, reads and writes them; only code that makes records no
+/// type would make (tests, fuzzing, synthetic load) imports `@_spi(Places)`.
 public struct Record: Equatable, Sendable {
-  /// In a ring: cycle counter ticks. In a trace and everything read from one: nanoseconds since the trace began.
+  /// In a ring: ticks. In a trace: nanoseconds since the trace began.
   public var time: UInt64
-  /// `EventKind.rawValue`; a reader may meet kinds that it does not know.
+  /// `EventKind.rawValue`; a reader may encounter unknown kinds.
   public var kind: UInt8
   @_spi(Places) public var flags: UInt8
   public var qid: UInt16
@@ -52,6 +52,6 @@ public struct Record: Equatable, Sendable {
     set { b = b & 0xffff_ffff | UInt64(newValue) << 32 }
   }
 
-  /// Two 32-bit values side by side, as `a` and `b` hold them.
+  /// Two adjacent 32-bit values, as stored in `a` and `b`.
   @_spi(Places) public static func pair(_ low: UInt32, _ high: UInt32) -> UInt64 { UInt64(low) | UInt64(high) << 32 }
 }

@@ -1,16 +1,15 @@
 import EventTable
 
-/// A kind of event with its fields by name, as against the `Record` that holds them.
+/// A kind of event with named fields, as opposed to the `Record` that stores them.
 public protocol RecordedEvent: Sendable {
   static var kind: EventKind { get }
-  /// What two events of this kind must agree in, one of them recorded and the other of a replay: all but what the world
-  /// decides, and times.
+  /// The fields in which a recorded event and a replayed one must agree: all except inputs and times.
   static var compared: RecordMask { get }
 
   var time: UInt64 { get set }
-  /// Of a record of this kind.
+  /// Reads a record of this kind.
   init(_ record: Record)
-  /// Without what follows it.
+  /// The record without its tail.
   var record: Record { get }
 }
 
@@ -21,7 +20,7 @@ public protocol CommandEvent: RecordedEvent {
   var cid: UInt16 { get }
 }
 
-/// Bits of a record's places that count, word by word as the record lies in memory.
+/// Masks of the compared bits, word by word as a record is stored.
 @frozen
 public struct RecordMask: Sendable {
   /// Kind, flags, qid and cid.
@@ -36,7 +35,7 @@ public struct RecordMask: Sendable {
     self.b = b
   }
 
-  /// Whether two records are of one kind and agree in them.
+  /// Whether two records have the same kind and agree in these bits.
   @inlinable @inline(__always)
   public func agree(_ one: Record, _ other: Record) -> Bool {
     let (one, other) = (RecordMask.words(one), RecordMask.words(other))
@@ -58,7 +57,7 @@ extension Record {
 extension EventKind {
   public var description: EventDescription { descriptions[Int(rawValue)]! }
 
-  /// The kind of that name, as `dump --event` takes it.
+  /// The kind with that name, as given to `dump --event`.
   public init?(name: String) {
     guard let kind = EventKind.allCases.first(where: { $0.description.name == name }) else { return nil }
     self = kind
@@ -72,7 +71,7 @@ private let descriptions: [EventDescription?] = {
   return table
 }()
 
-/// Where an event was seen.
+/// Where an event was recorded.
 public enum Source: UInt8, CaseIterable, Sendable {
   case engine = 1
   case host = 2

@@ -1,8 +1,8 @@
 import Glibc
 
-/// Where a command line names fio.
+/// Finds fio in a command line.
 public enum CommandWords {
-  /// Commands that run the one behind them, as words of the same command line.
+  /// Commands that run another command given as arguments.
   private static let launchers: Set<String> = [
     "bwrap", "cgexec", "choom", "chrt", "dbus-run-session", "doas", "env", "faketime", "firejail", "flock", "i386",
     "ionice", "linux32", "linux64", "ltrace", "nice", "nohup", "nsenter", "numactl", "parallel", "perf", "pkexec",
@@ -10,10 +10,10 @@ public enum CommandWords {
     "time", "timeout", "trace-cmd", "unbuffer", "unshare", "valgrind", "x86_64", "xargs",
   ]
 
-  /// Commands that raise privileges, which the guard of an ordinary user takes away.
+  /// Commands that raise privileges, which an ordinary user's guard prevents.
   private static let raising: Set<String> = ["doas", "pkexec", "su", "sudo"]
 
-  /// Which word is fio, and where its file is.
+  /// The word that is fio, and the path of its file.
   public static func findFio(_ words: [[UInt8]], searchPath: String) -> (index: Int, path: [UInt8], program: Program)? {
     guard let first = words.first else { return nil }
     let count = launchers.contains(first.baseName.text) ? words.count : 1
@@ -26,7 +26,7 @@ public enum CommandWords {
     return nil
   }
 
-  /// A word behind a launcher is a command where it is called fio or is a path; `nice dd if=fio` is none of fio.
+  /// After a launcher, a word is a command if it is named fio or is a path; `nice dd if=fio` does not run fio.
   private static func candidates(_ word: [UInt8], _ searchPath: String, isCommand: Bool) -> [[UInt8]] {
     if word.contains(0x2f) { return [word] }
     guard isCommand || word.text == "fio" else { return [] }

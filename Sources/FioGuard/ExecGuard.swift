@@ -1,23 +1,23 @@
 import CPlatform
 import Glibc
 
-/// Watches every program that a recorded command and its descendants run, and refuses a fio that would work on real files
-/// and devices (seccomp_unotify(2)). It is a process of its own, the parent of the command and the ancestor of all that the
-/// command leaves behind: so it may read their memory (Yama's ptrace_scope 1), and it stays as long as any of them, so none
-/// is left waiting when the recording has ended.
+/// Watches every program that a recorded command and its descendants execute, and refuses a fio that would use real
+/// files and devices (seccomp_unotify(2)). It is a separate process, the parent of the command and the ancestor of all
+/// processes that the command leaves behind: so it may read their memory (Yama's ptrace_scope 1). It stays as long as
+/// any of them, so none blocks when the recording has ended.
 public struct ExecGuard {
-  /// A hidden word by which nvmepf is started as the watcher.
+  /// A hidden argument that starts nvmepf as the watcher.
   private static let name = "--exec-guard"
 
-  /// Words that start `command` below a watcher.
+  /// Arguments that start `command` under a watcher.
   /// - Parameters:
-  ///   - socket: where the watcher tells the recording about the command.
-  ///   - isNeeded: the command does not run where it cannot be watched.
+  ///   - socket: where the watcher reports the command's status to the recording.
+  ///   - isNeeded: do not run the command if it cannot be watched.
   public static func words(socket: Int32, folder: String, isNeeded: Bool, command: [[UInt8]]) -> [[UInt8]] {
     ["/proc/self/exe", name, "\(socket)", folder, isNeeded ? "needed" : "wanted"].map { Array($0.utf8) } + command
   }
 
-  /// Where this process was started as the watcher: be it. Returns otherwise.
+  /// If this process was started as the watcher, run as the watcher and never return.
   public static func runIfAsked() {
     let words = CommandLine.unsafeArgv
     guard CommandLine.argc > 5, String(cString: words[1]!) == name, let socket = Int32(String(cString: words[2]!))
@@ -25,7 +25,7 @@ public struct ExecGuard {
     let folder = String(cString: words[3]!)
     var pair: [Int32] = [-1, -1]
     guard socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &pair) == 0 else {
-      FioSession.fail("cannot make a socket: \(String(cString: strerror(errno)))")
+      FioSession.fail("cannot create a socket: \(String(cString: strerror(errno)))")
     }
     let pid = nvmepf_fork_below()
     guard pid >= 0 else { FioSession.fail("cannot start the command: \(String(cString: strerror(errno)))") }
@@ -46,14 +46,15 @@ public struct ExecGuard {
       let reason = String(cString: strerror(errno))
       guard !isNeeded else {
         FioSession.fail(
-          "cannot watch which programs the command runs (\(reason)), so a fio in it could write real devices: name fio "
+          "cannot watch the programs that the command runs (\(reason)), so a fio in it could write real devices: name fio "
             + "itself as the command, or add --allow-real-devices")
       }
-      FioSession.say("cannot watch which programs the command runs (\(reason)): only the fio named in it is redirected")
+      FioSession.say(
+        "cannot watch the programs that the command runs (\(reason)): only the fio named in it is redirected")
     } else {
       var byte: UInt8 = keepsPrivileges ? 1 : 0
       guard nvmepf_send_with_fds(socket, &byte, 1, &listener, 1) == 1 else {
-        FioSession.fail("the watcher of the command's programs has ended")
+        FioSession.fail("the watcher of the command has ended")
       }
       close(listener)
     }
@@ -63,8 +64,8 @@ public struct ExecGuard {
   }
 
   private static func watch(_ command: pid_t, _ report: CommandReport, _ socket: Int32, _ folder: String) -> Never {
-    // The terminal's signals are for the command, and so is all that was inherited: a pipe would not end, or a file system
-    // not be unmounted, as long as a descendant lives. Standard error goes with the command.
+    // Terminal signals go to the command, and the watcher closes everything inherited: otherwise a pipe would not end,
+    // or a file system not be unmounted, as long as a descendant lives. Standard error ends with the command.
     setsid()
     chdir("/")
     closeAll(but: [STDERR_FILENO, report.socket, socket])
@@ -90,8 +91,8 @@ public struct ExecGuard {
     }
   }
 
-  /// The descriptor through which the command's programs are announced, -1 where it is not watched, and whether setuid
-  /// programs keep their privileges.
+  /// The descriptor that announces the command's executions, -1 if it is not watched, and whether setuid programs keep
+  /// their privileges.
   private static func receiveListener(_ socket: Int32) -> (Int32, Bool) {
     var byte: UInt8 = 0
     var listener: Int32 = -1
@@ -101,7 +102,7 @@ public struct ExecGuard {
     return received == 1 && count == 1 ? (listener, byte == 1) : (-1, true)
   }
 
-  /// Take the children that have ended; the last ends this process.
+  /// Reap ended children; the last one ends this process.
   /// - Returns: whether the command was among them.
   private static func reap(_ command: pid_t, _ report: CommandReport) -> Bool {
     var hasEnded = false
@@ -132,7 +133,7 @@ public struct ExecGuard {
   }
 }
 
-/// What the watcher, the command's parent, tells the recording: the command's process identifier, and its status at the end.
+/// The watcher's messages to the recording: the command's process identifier, and its status at the end.
 public struct CommandReport: Sendable {
   public let socket: Int32
 
@@ -146,11 +147,11 @@ public struct CommandReport: Sendable {
   public enum Reading: Equatable, Sendable {
     case value(Int32)
     case nothingYet
-    /// The watcher has ended without a word.
+    /// The watcher ended without a message.
     case lost
   }
 
-  /// The next.
+  /// The next message.
   public func read(waits: Bool) -> Reading {
     var value: Int32 = 0
     let size = MemoryLayout.size(ofValue: value)
@@ -164,19 +165,19 @@ public struct CommandReport: Sendable {
   }
 }
 
-/// What a watched process is about to run, as its memory says.
+/// What a watched process is about to execute, read from its memory.
 struct WatchedExec {
   let pid: Int32
-  /// As the process names it.
+  /// The path that the process passed.
   let path: [UInt8]
   let arguments: [[UInt8]]
-  /// Entries of its environment that say what is loaded, in their order; nil where not all entries could be read.
+  /// Entries of its environment that affect loading, in order; nil if some could not be read.
   private let loading: [[UInt8]]?
-  /// Whether the process's memory said what it runs.
+  /// Whether the process's memory contained the path.
   let isReadable: Bool
   private let directory: Int32?
 
-  /// Entries of a list that are read.
+  /// Maximum entries read from a list.
   private static let (argumentsMax, entriesMax) = (256, 65_536)
   private static let loadingNames = ["LD_PRELOAD=", "LD_LIBRARY_PATH=", "PATH="].map { Array($0.utf8) }
 
@@ -205,13 +206,13 @@ struct WatchedExec {
       }
   }
 
-  /// What its environment sets `name` to: as often as it does so. nil where that is not known.
+  /// All values that its environment sets for `name`. Nil if unknown.
   func values(of name: String) -> [[UInt8]]? {
     let lead = Array("\(name)=".utf8)
     return loading?.filter { $0.starts(with: lead) }.map { Array($0.dropFirst(lead.count)) }
   }
 
-  /// Folders in which ld.so would look for a program whose name has no slash: of its environment and of its options.
+  /// Directories in which ld.so would look for a program whose name has no slash: from its environment and its options.
   var libraryFolders: [[UInt8]] {
     ((values(of: "LD_LIBRARY_PATH") ?? []) + arguments)
       .flatMap { $0.split(whereSeparator: { $0 == 0x3a || $0 == 0x3b }) }
@@ -231,7 +232,7 @@ struct WatchedExec {
     return nil
   }
 
-  /// A line on its own standard error.
+  /// Print a line on the process's own standard error.
   func tell(_ text: String) {
     let descriptor = nvmepf_standard_error_of(pid)
     guard descriptor >= 0 else { return }
@@ -239,7 +240,7 @@ struct WatchedExec {
     close(descriptor)
   }
 
-  /// The file that it would run; -1 with errno.
+  /// The file that it would execute; -1 with errno.
   func open() -> Int32 { open(path) }
 
   /// A path as this process sees it.
@@ -261,7 +262,7 @@ struct WatchedExec {
     path.withCString { Glibc.open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
   }
 
-  /// Whether a path leads it where it leads this process: they have the same root directory, and the same mounts.
+  /// Whether a path leads to the same file for both processes: they have the same root directory and mounts.
   private var isSameRoot: Bool {
     FileIdentity.isSame("/", "/proc/\(pid)/root")
       && FileIdentity.isSame("/proc/self/ns/mnt", "/proc/\(pid)/ns/mnt")
@@ -284,7 +285,7 @@ private struct MemoryReader {
     var result: [UInt8] = []
     var piece = [UInt8](repeating: 0, count: 256)
     while result.count < max {
-      // Not beyond the page: the next may not be there.
+      // Not beyond the page: the next one may not exist.
       let place = address &+ UInt64(result.count)
       let count = pread(
         descriptor, &piece, min(min(256, max - result.count), Int(4096 - place % 4096)), Int(bitPattern: UInt(place)))

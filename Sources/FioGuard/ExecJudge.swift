@@ -1,6 +1,6 @@
 import Glibc
 
-/// Decides what a watched process may run.
+/// Decides what a watched process may execute.
 struct ExecJudge {
   let folder: String
   let keepsPrivileges: Bool
@@ -10,20 +10,20 @@ struct ExecJudge {
     (self.folder, self.keepsPrivileges) = (folder, keepsPrivileges)
   }
 
-  /// Files that are remembered.
+  /// Size of the cache of files.
   private static let knownMax = 4096
-  /// Scripts whose interpreter is a script, as the kernel follows them.
+  /// Depth of scripts interpreted by scripts, as in the kernel.
   private static let scriptsMax = 5
 
   /// Programs that load another one without an exec of its own.
   private static let loaders = ["ld-linux", "ld-musl", "ld.so", "valgrind", "qemu-"]
   private static let remedy = "(--allow-real-devices lets it run)"
 
-  /// Why it may not be run, in one line; nil where it may.
+  /// Why it may not run, in one line; nil if it may.
   mutating func refusal(_ exec: WatchedExec) -> String? {
     guard exec.isReadable else {
-      // The system call fails by itself where the process has no such memory either.
-      return "a program was not run: nvmepf may not see which one (kernel.yama.ptrace_scope?), and it may be fio; "
+      // The system call itself fails if the process has no such memory either.
+      return "a program was not run: nvmepf may not inspect it (kernel.yama.ptrace_scope?), and it may be fio; "
         + "record as root, or name fio itself in record's command \(ExecJudge.remedy)"
     }
     let descriptor = exec.open()
@@ -34,11 +34,11 @@ struct ExecJudge {
       return "\(exec.path.text) was not run: its I/O cannot be redirected, since \(reason) \(ExecJudge.remedy)"
     case .fio:
       guard FioSession.exists(folder) else {
-        return "\(exec.path.text) was not run: the recording under which it was started has ended"
+        return "\(exec.path.text) was not run: its recording has ended"
       }
       if let reason = foreignerRefusal(exec) { return reason }
       if isPreloaded(exec) { return nil }
-      return "\(exec.path.text) was not run: it is fio, and would work on real files and devices; name it first in "
+      return "\(exec.path.text) was not run: it is fio, and would use real files and devices; name it first in "
         + "record's command, or call it as plain fio \(ExecJudge.remedy)"
     case .other, .script:
       guard FioSession.exists(folder) else { return nil }
@@ -47,8 +47,8 @@ struct ExecJudge {
     }
   }
 
-  /// Whether the engine will be loaded before any other library. The C library takes the last LD_PRELOAD of an environment,
-  /// a shell the first: all must begin with the engine. And the process must find there what lies there.
+  /// Whether the engine is loaded before any other library. The C library uses the last LD_PRELOAD of an environment, a
+  /// shell the first: all must begin with the engine, and the path must lead the process to the engine.
   private func isPreloaded(_ exec: WatchedExec) -> Bool {
     guard let lists = exec.values(of: "LD_PRELOAD"), !lists.isEmpty else { return false }
     let engine = Array(FioSession.engine(folder).utf8)
@@ -59,7 +59,7 @@ struct ExecJudge {
     return descriptor >= 0 && FileIdentity(descriptor) == FileIdentity(path: engine.text)
   }
 
-  /// A recording's folder is for its owner and root.
+  /// A recording's directory is accessible to its owner and root.
   private func foreignerRefusal(_ exec: WatchedExec) -> String? {
     guard let owner = FileIdentity(path: folder)?.owner, let user = FileIdentity(path: "/proc/\(exec.pid)")?.owner,
       user != 0, user != owner
@@ -68,7 +68,7 @@ struct ExecJudge {
       + "\(owner): start nvmepf itself as user \(user) \(ExecJudge.remedy)"
   }
 
-  /// Who may run a file may not be allowed to read it; then its name decides.
+  /// Someone who may execute a file may not be allowed to read it; then its name decides.
   private func unreadable(_ exec: WatchedExec, _ error: Int32) -> String? {
     guard error != ENOENT, error != ENOTDIR, exec.path.isEmpty || exec.path.baseName.text == "fio" else { return nil }
     return "\(exec.path.text) was not run: nvmepf cannot read it, and it may be fio \(ExecJudge.remedy)"
@@ -83,7 +83,7 @@ struct ExecJudge {
     return program
   }
 
-  /// What the kernel runs in the end: the file, or the interpreter of a script.
+  /// The file that the kernel executes in the end: the file itself, or the interpreter of a script.
   private mutating func effective(_ exec: WatchedExec, _ descriptor: Int32) -> Program {
     var program = judge(descriptor)
     for _ in 0..<ExecJudge.scriptsMax {
@@ -104,19 +104,19 @@ struct ExecJudge {
       let word = loadedFio(exec)
     {
       return
-        "\(name) was not run: it would load \(word), which would work on real files and devices \(ExecJudge.remedy)"
+        "\(name) was not run: it would load \(word), which would use real files and devices \(ExecJudge.remedy)"
     }
     if !namesOurs, Delegates.hasOthersRun(name, exec.arguments.map(\.text)) {
       return
-        "\(name) was not run: what it starts is not under this recording, and a fio in it would work on real files "
+        "\(name) was not run: this recording does not watch what it starts, and a fio in it would use real files "
         + "and devices \(ExecJudge.remedy)"
     }
     noteLostPrivileges(exec, descriptor)
     return nil
   }
 
-  /// The argument that is a fio for a loader. valgrind looks for it in PATH, ld.so in its library path, others in the working
-  /// directory; which of the arguments it is, only the loader knows.
+  /// The argument that is a fio for a loader. valgrind searches PATH, ld.so its library path, others the working
+  /// directory; only the loader knows which argument it is.
   private mutating func loadedFio(_ exec: WatchedExec) -> String? {
     let folders = [[]] + exec.libraryFolders
     for word in exec.arguments.dropFirst() where !word.isEmpty && word.first != 0x2d {
@@ -134,7 +134,7 @@ struct ExecJudge {
     return judge(file).isFio
   }
 
-  /// sudo and the like start, and find that they may not do what they are for.
+  /// sudo and similar commands start, and find that they lack privileges.
   private func noteLostPrivileges(_ exec: WatchedExec, _ descriptor: Int32) {
     var status = stat()
     guard !keepsPrivileges, fstat(descriptor, &status) == 0, status.st_mode & S_ISUID != 0,

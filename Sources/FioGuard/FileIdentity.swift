@@ -1,6 +1,6 @@
 import Glibc
 
-/// Which file it is, and in which state.
+/// Identifies a file and its state.
 struct FileIdentity: Hashable {
   private let device: UInt64
   private let inode: UInt64
@@ -27,7 +27,7 @@ struct FileIdentity: Hashable {
     self.init(status)
   }
 
-  /// Whether both lead to one file; true where either cannot be seen.
+  /// Whether both paths lead to one file; true if either cannot be examined.
   static func isSame(_ first: String, _ second: String) -> Bool {
     guard let first = FileIdentity(path: first), let second = FileIdentity(path: second) else { return true }
     return first.device == second.device && first.inode == second.inode

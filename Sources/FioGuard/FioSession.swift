@@ -1,13 +1,13 @@
 import CPlatform
 import Glibc
 
-/// What makes fio run on a recorded endpoint: a folder, first in PATH, whose `fio` is nvmepf itself, which then starts the
-/// real fio with the engine loaded before it. The folder alone says which endpoint it is, so neither the environment nor
-/// the options of whoever starts fio matter.
+/// Makes fio run on a recorded endpoint: a directory, first in PATH, whose `fio` links to nvmepf, which then starts the
+/// real fio with the engine preloaded. The directory alone identifies the endpoint, so the environment and the options
+/// of the command that starts fio do not matter.
 public struct FioSession: Sendable {
-  /// The recording's folder.
+  /// The recording's directory.
   public let folder: String
-  /// What the engine finds in its environment.
+  /// Environment variables for the engine.
   private let settings: [String: String]
 
   private static let settingsName = "fio-settings"
@@ -15,8 +15,8 @@ public struct FioSession: Sendable {
   private static let realSuffix = ".real"
 
   /// - Parameters:
-  ///   - enginePath: the engine for fio; nil where it is not built.
-  ///   - searchPath: the PATH in which fio is looked for.
+  ///   - enginePath: the engine for fio; nil if it is not built.
+  ///   - searchPath: the PATH in which to look for fio.
   public init(folder: String, enginePath: String?, settings: [String: String], searchPath: String) throws(FioProblem) {
     guard !folder.contains(where: { $0 == ":" || $0 == " " }) else {
       throw FioProblem("fio cannot load its engine from \(folder), whose name has a space or colon: free /dev/shm")
@@ -32,7 +32,7 @@ public struct FioSession: Sendable {
     }
   }
 
-  /// A name under which the fio at `path` runs on the endpoint.
+  /// A path that runs the fio at `path` on the endpoint.
   public func addProgram(_ path: [UInt8], name: String) throws(FioProblem) -> String {
     let own = "\(folder)/\(name)"
     guard let real = realpath(path.map { CChar(bitPattern: $0) } + [0], nil) else {
@@ -48,13 +48,13 @@ public struct FioSession: Sendable {
     return own
   }
 
-  /// The engine, which is to be loaded first into a fio.
+  /// The engine, to be preloaded into fio.
   static func engine(_ folder: String) -> String { "\(folder)/\(engineName)" }
 
-  /// Whether the recording is still there.
+  /// Whether the recording still exists.
   public static func exists(_ folder: String) -> Bool { access("\(folder)/\(settingsName)", F_OK) == 0 }
 
-  /// Where this process was started under the name of such a fio: become the real one. Returns otherwise.
+  /// If this process was started as such a fio, execute the real one. Returns otherwise.
   public static func becomeFio() {
     let path = Array(String(cString: nvmepf_executed_path()).utf8)
     guard path.baseName.starts(with: Array("fio".utf8)), let slash = path.lastIndex(of: 0x2f) else { return }
@@ -67,7 +67,7 @@ public struct FioSession: Sendable {
       let parts = line.split(separator: "=", maxSplits: 1)
       if parts.count == 2 { setenv(String(parts[0]), String(parts[1]), 1) }
     }
-    // A fio that crashes is to end as it would without a Swift library in it.
+    // A fio that crashes should end as it would without a Swift library in it.
     setenv("SWIFT_BACKTRACE", "enable=no", 0)
     let others = getenv("LD_PRELOAD").map { ":" + String(cString: $0) } ?? ""
     setenv("LD_PRELOAD", engine(folder) + others, 1)
@@ -80,7 +80,7 @@ public struct FioSession: Sendable {
     exit(2)
   }
 
-  /// One line, to standard error unless another descriptor is given.
+  /// Print one line, to standard error unless another descriptor is given.
   static func say(_ text: String, on descriptor: Int32 = STDERR_FILENO) {
     let line = Array("nvmepf: \(text)\n".utf8)
     _ = Glibc.write(descriptor, line, line.count)
@@ -111,7 +111,7 @@ public struct FioSession: Sendable {
   }
 }
 
-/// Why fio cannot be started on the endpoint, and what to do.
+/// Why fio cannot run on the endpoint, with a remedy.
 public struct FioProblem: Error, CustomStringConvertible, Sendable {
   public let description: String
   init(_ description: String) { self.description = description }

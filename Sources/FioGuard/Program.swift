@@ -1,14 +1,14 @@
 import CPlatform
 import Glibc
 
-/// What a file is to the recording: fio, or something that leads to it.
+/// Classifies a file: fio, or something that leads to it.
 public enum Program: Equatable, Sendable {
   case other
-  /// fio, into which the engine can be loaded.
+  /// A fio that can load the engine.
   case fio
-  /// fio, into which it cannot, and why.
+  /// A fio that cannot load the engine, with the reason.
   case sealedFio(String)
-  /// A script, and the interpreter that the kernel runs it with.
+  /// A script with the interpreter that the kernel uses.
   case script(interpreter: [UInt8])
 
   public var isFio: Bool {
@@ -18,12 +18,12 @@ public enum Program: Equatable, Sendable {
     }
   }
 
-  /// Messages that every fio has and nothing else; spelt backwards, so that this program has them not.
+  /// Messages that occur in every fio and nothing else; spelt backwards, so that they do not occur in this program.
   private static let marks = ["denifed )s(boj oN", "s%.deliaf tini s% enigne oi :oif"].map { Array($0.utf8.reversed()) }
-  /// A program of this size or more is not fio.
+  /// A program of at least this size is not fio.
   private static let bytesMax = 512 << 20
 
-  /// Judge an open file by its contents, whatever its name.
+  /// Classify an open file by its contents, whatever its name.
   public init(_ descriptor: Int32) {
     var status = stat()
     var head = [UInt8](repeating: 0, count: 4096)
@@ -61,7 +61,7 @@ public enum Program: Equatable, Sendable {
     return missing.isEmpty
   }
 
-  /// Why the engine, a library of this machine's architecture, cannot be loaded before the program starts.
+  /// Why the engine, a library of this machine's architecture, cannot be preloaded into the program.
   private static func obstacle(_ head: [UInt8], _ descriptor: Int32, _ status: stat) -> String? {
     var own = [UInt8](repeating: 0, count: 20)
     let selfDescriptor = open("/proc/self/exe", O_RDONLY | O_CLOEXEC)
@@ -72,12 +72,12 @@ public enum Program: Equatable, Sendable {
     else { return "it is for another architecture" }
     if !namesInterpreter(head) { return "it is statically linked" }
     if status.st_mode & (S_ISUID | S_ISGID) != 0 || nvmepf_gives_capabilities(descriptor) {
-      return "it runs with privileges of its own"
+      return "it is setuid or has capabilities"
     }
     return nil
   }
 
-  /// Whether one of the program headers is PT_INTERP. Debian's and everybody's linker puts them into the first page.
+  /// Whether one of the program headers is PT_INTERP. Common linkers put them into the first page.
   private static func namesInterpreter(_ head: [UInt8]) -> Bool {
     head.withUnsafeBytes { bytes in
       func number(_ offset: Int, _ size: Int) -> Int {
@@ -90,7 +90,7 @@ public enum Program: Equatable, Sendable {
     }
   }
 
-  /// The same of a path; `other` where it cannot be read.
+  /// The same for a path; `other` if it cannot be read.
   public init(path: [UInt8]) {
     let descriptor = (path + [0]).withUnsafeBytes {
       open($0.baseAddress!.assumingMemoryBound(to: CChar.self), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
@@ -105,7 +105,7 @@ public enum Program: Equatable, Sendable {
 }
 
 extension [UInt8] {
-  /// Behind the last slash.
+  /// The part after the last slash.
   public var baseName: [UInt8] { lastIndex(of: 0x2f).map { Array(self[($0 + 1)...]) } ?? self }
 
   public var text: String { String(decoding: self, as: UTF8.self) }

@@ -6,7 +6,7 @@ import Synchronization
 import Trace
 import VFIOUser
 
-/// An NVMe controller reached over vfio-user, brought up and ready for queue pairs.
+/// An NVMe controller reached over vfio-user, enabled and ready for queue pairs.
 ///
 /// Any thread may call it; a queue pair is used by one thread at a time.
 public final class HostController: @unchecked Sendable {
@@ -26,7 +26,7 @@ public final class HostController: @unchecked Sendable {
   public private(set) var canDeallocate = false
   public private(set) var namespace = HostNamespace(nsid: 0, blocks: 0, blockShift: 9)
 
-  /// The namespace that the driver uses: the first one active.
+  /// The namespace that the driver uses: the first active one.
   public struct HostNamespace: Equatable, Sendable {
     public let nsid: UInt32
     public let blocks: UInt64
@@ -35,19 +35,19 @@ public final class HostController: @unchecked Sendable {
     public var bytes: UInt64 { blocks << blockShift }
   }
 
-  /// Held while the socket or the admin queue is used. Recursive, since bring-up calls what others call alone.
+  /// Held while the socket or the admin queue is in use. Recursive, since bring-up uses calls that others also use.
   private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
 
   static let adminEntries = 32
   private static let queueEntriesMin = 64
 
-  /// How long a command, or a change of the controller's state, may take.
+  /// Time limit of a command, or of a change of the controller's state.
   public internal(set) var timeoutNs: UInt64
   public static let timeoutNsDefault: UInt64 = 30_000_000_000
-  /// Environment variable through which `nvmepf record` gives it to the command that it runs, in seconds.
+  /// Environment variable through which `nvmepf record` passes the limit to the command that it runs, in seconds.
   public static let timeoutVariable = "NVMEPF_TIMEOUT"
 
-  /// What the environment says, else the default.
+  /// The limit in the environment, else the default.
   public static func timeoutNsFromEnvironment() -> UInt64 {
     guard let text = getenv(timeoutVariable), let seconds = Double(String(cString: text)), seconds > 0, seconds <= 1e6
     else { return timeoutNsDefault }
@@ -55,10 +55,10 @@ public final class HostController: @unchecked Sendable {
   }
   let stop: StopFlag
 
-  /// Connect, map the doorbells, and leave the controller disabled: whoever wants to see every step takes them alone.
+  /// Connect, map the doorbells, and leave the controller disabled, for callers that perform the steps themselves.
   /// - Parameters:
-  ///   - timeoutNs: how long a command, or a change of the controller's state, may take.
-  ///   - stop: once set, workloads come to their end.
+  ///   - timeoutNs: time limit of a command, or of a change of the controller's state.
+  ///   - stop: once set, workloads end.
   public init(
     connecting path: String, recording: HostRecording? = nil, timeoutNs: UInt64 = HostController.timeoutNsDefault,
     stop: StopFlag = StopFlag()
@@ -106,7 +106,7 @@ public final class HostController: @unchecked Sendable {
     return try body()
   }
 
-  /// Connect and bring the controller up.
+  /// Connect and enable the controller.
   public convenience init(
     path: String, recording: HostRecording? = nil, timeoutNs: UInt64 = HostController.timeoutNsDefault,
     stop: StopFlag = StopFlag()
@@ -177,7 +177,7 @@ public final class HostController: @unchecked Sendable {
     array[doorbell.index].store(value, ordering: .releasing)
   }
 
-  /// What a doorbell holds: what was written last, or 0 once its queue is gone.
+  /// The doorbell's current value: the last one written, or 0 once its queue is deleted.
   public func doorbell(_ doorbell: Doorbell) -> UInt32 {
     precondition(doorbell.index < doorbellBytes / 4)
     return doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)[doorbell.index].load(ordering: .acquiring)
@@ -200,14 +200,14 @@ public final class HostController: @unchecked Sendable {
     freeQueueIDs = try negotiateQueues()
   }
 
-  /// Disable, which takes every queue with it (Base 2.1, 3.7.2); the controller can be enabled again.
+  /// Disable, which deletes every queue (Base 2.1, 3.7.2); the controller can be enabled again.
   public func disable() throws(HostError) {
     try writeRegister(Register.cc, UInt32(0))
     try wait("become disabled") { !$0.ready }
     try renewAdminQueue()
   }
 
-  /// What lies in the old one is of a controller that forgot it.
+  /// The old memory belongs to queues that no longer exist.
   private func renewAdminQueue() throws(HostError) {
     let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
     shared[memory.address] = memory
@@ -223,7 +223,7 @@ public final class HostController: @unchecked Sendable {
 
   private func wait(_ what: String, _ reached: (ControllerStatus) -> Bool) throws(HostError) {
     let begin = Clock.monotonicNs()
-    var patience = Patience.polling
+    var backoff = Backoff.polling
     var hasExplained = false
     while true {
       let status = try status()
@@ -236,7 +236,7 @@ public final class HostController: @unchecked Sendable {
         hasExplained = true
         stop.tell("the controller to \(what)")
       }
-      patience.pause()
+      backoff.pause()
     }
   }
 
@@ -261,7 +261,7 @@ public final class HostController: @unchecked Sendable {
     let format = Int(data[26] & 0xf)
     let blockShift = data[128 + 4 * format + 2]
     guard blocks > 0, (9...16).contains(blockShift), blocks <= UInt64.max >> 16 else {
-      throw HostError("namespace \(nsid) has a size or a format that makes no sense")
+      throw HostError("namespace \(nsid) has an invalid size or format")
     }
     namespace = HostNamespace(nsid: nsid, blocks: blocks, blockShift: blockShift)
   }
@@ -277,7 +277,7 @@ public final class HostController: @unchecked Sendable {
 
   // MARK: Admin commands
 
-  /// Execute one admin command, whatever becomes of it.
+  /// Execute one admin command, whatever its status.
   /// - Parameter sqe: its CID is set here.
   public func execute(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
     try exclusively { () throws(HostError) in try executeAlone(sqe) }
@@ -287,7 +287,7 @@ public final class HostController: @unchecked Sendable {
     var result: CompletionEntry?
     guard submitAdmin(sqe) else { throw HostError("the admin queue is full") }
     let begin = Clock.monotonicNs()
-    var patience = Patience.polling
+    var backoff = Backoff.polling
     var hasExplained = false
     while result == nil {
       _ = admin.reap(1) { cqe, _ in result = cqe }
@@ -301,12 +301,12 @@ public final class HostController: @unchecked Sendable {
         hasExplained = true
         stop.tell(admin.lateCommands(now))
       }
-      patience.pause()
+      backoff.pause()
     }
     return result!
   }
 
-  /// Hand in an admin command that may never complete.
+  /// Submit an admin command that may never complete.
   @discardableResult
   public func submitAdmin(_ sqe: SubmissionEntry) -> Bool {
     guard admin.submit(sqe) else { return false }
@@ -314,7 +314,7 @@ public final class HostController: @unchecked Sendable {
     return true
   }
 
-  /// The completions of admin commands that are there.
+  /// Completions of admin commands so far.
   public func reapAdmin() -> [CompletionEntry] {
     var all: [CompletionEntry] = []
     _ = admin.reap { cqe, _ in all.append(cqe) }
@@ -337,7 +337,7 @@ public final class HostController: @unchecked Sendable {
     return memory
   }
 
-  /// Memory that the device can reach; kept until `unshare`.
+  /// Memory accessible to the device, until `unshare`.
   public func share(_ count: Int) throws(HostError) -> SharedMemory {
     try exclusively { () throws(HostError) in
       let memory = try HostController.share(count, client)
@@ -346,7 +346,7 @@ public final class HostController: @unchecked Sendable {
     }
   }
 
-  /// Take memory away from the device.
+  /// Revoke the device's access to memory.
   public func unshare(_ address: UInt64) throws(HostError) {
     try exclusively { () throws(HostError) in
       guard let memory = shared[address] else { return }
@@ -362,13 +362,14 @@ public final class HostController: @unchecked Sendable {
   /// Create an I/O queue pair for `depth` outstanding commands.
   /// - Parameters:
   ///   - vector: the interrupt vector of its completion queue, for a caller that waits for interrupts itself.
-  ///   - sleeps: whoever waits for a completion sleeps until its interrupt, as `QueuePair.wait` has it. Without either the
+  ///   - sleeps: a thread that waits for a completion sleeps until its interrupt (see `QueuePair.wait`). With neither,
+  ///     the
   ///     queue has no interrupts and is polled.
   public func makeQueuePair(depth: Int, vector: UInt16? = nil, sleeps: Bool = false) throws(HostError) -> QueuePair {
-    // Room to spare, so that a completion never waits for the entry that the host is about to free.
+    // Spare entries, so that a completion never waits for an entry that the host is about to free.
     let entries = min(max(depth + 1, HostController.queueEntriesMin), Int(capabilities.queueEntriesMax))
     guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
-      throw HostError("a queue depth of \(depth) is not possible: 1 to \(capabilities.queueEntriesMax - 1)")
+      throw HostError("a queue depth of \(depth) is invalid: it must be 1 to \(capabilities.queueEntriesMax - 1)")
     }
     guard let id = try exclusively({ () throws(HostError) in freeQueueIDs.popLast() }) else {
       throw HostError("the controller has no more I/O queues: give it more with --queues")
@@ -382,8 +383,8 @@ public final class HostController: @unchecked Sendable {
     return queue
   }
 
-  /// An interrupt for the vector of a queue's number.
-  /// - Returns: nil where the device has no such vector.
+  /// An interrupt on the vector with the queue's number.
+  /// - Returns: nil if the device has no such vector.
   private func attachInterrupt(_ vector: UInt16) throws(HostError) -> HostInterrupt? {
     let interrupt = try HostInterrupt()
     return try exclusively { () throws(HostError) in
@@ -411,7 +412,7 @@ public final class HostController: @unchecked Sendable {
     _ = try succeed("Create I/O Submission Queue", sqe)
   }
 
-  /// Delete a queue pair; its identifier can be used again.
+  /// Delete a queue pair; its identifier is free for another.
   public func delete(_ queue: consuming QueuePair) throws(HostError) {
     let id = queue.qid.rawValue
     let address = queue.submissionAddress
@@ -424,23 +425,23 @@ public final class HostController: @unchecked Sendable {
     try exclusively { () throws(HostError) in freeQueueIDs.append(id) }
   }
 
-  /// Whether `threads` that wait for one device, its own polling thread among them where it runs on their cores, are more
-  /// than the cores that this process may use. Then a thread that only polls keeps from running what it waits for.
+  /// Whether `threads` waiting for one device, plus its polling thread if it runs on their cores, exceed the cores
+  /// available to this process. A thread that only polls would then keep the device from running.
   /// - Parameter hasEngine: the device runs in this process.
   public static func needsSleep(threads: Int, hasEngine: Bool = false) -> Bool {
     let allowed = Int(nvmepf_allowed_cores())
-    // Who keeps this process off some cores has left them to the device.
+    // If this process is kept off some cores, they are reserved for the device.
     let engine = hasEngine || allowed >= sysconf(Int32(_SC_NPROCESSORS_ONLN)) ? 1 : 0
     return threads + engine > allowed
   }
 
-  /// Whether the device is still there.
+  /// Whether the device is still connected.
   public var isConnected: Bool { client.isConnected }
 
-  /// Nanoseconds of the clock that time-outs are measured with.
+  /// The clock of time limits, in nanoseconds.
   public static func nowNs() -> UInt64 { Clock.monotonicNs() }
 
-  /// Signal `descriptors` for the vectors from 0 on; for INTx there is one.
+  /// Signal `descriptors` for the vectors from 0 on; INTx has one.
   public func setInterrupts(_ descriptors: [Int32], of kind: InterruptKind = .msix) throws(HostError) {
     do throws(VFIOUserError) {
       try client.setInterrupts(kind, start: 0, descriptors: descriptors)
@@ -452,12 +453,12 @@ public final class HostController: @unchecked Sendable {
     do throws(VFIOUserError) { try client.maskPin() } catch { throw HostError(error.description) }
   }
 
-  /// INTx, which was signalled, has been dealt with: signal it anew if it is asserted.
+  /// A signalled INTx has been handled: signal it again if it is asserted.
   public func unmaskPin() throws(HostError) {
     do throws(VFIOUserError) { try client.unmaskPin() } catch { throw HostError(error.description) }
   }
 
-  /// A device reset, as the bus would do it; the controller is disabled after it.
+  /// A device reset by the bus; the controller is disabled afterwards.
   public func reset() throws(HostError) {
     do throws(VFIOUserError) { try client.reset() } catch { throw HostError(error.description) }
     try renewAdminQueue()

@@ -5,9 +5,9 @@ import Text
 public struct HostError: Error, CustomStringConvertible, Sendable {
   public enum Kind: Sendable {
     case other
-    /// The device has closed its end.
+    /// The device has closed the connection.
     case gone
-    /// The device takes longer than it may.
+    /// The device exceeds a time limit.
     case late
   }
 

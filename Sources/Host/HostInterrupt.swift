@@ -1,22 +1,22 @@
 import Glibc
 import Platform
 
-/// An interrupt as a user-space driver hears it: a counter that the device raises.
+/// An interrupt for a user-space driver: a counter that the device raises.
 public final class HostInterrupt: Sendable {
   private let event: EventDescriptor
   var descriptor: Int32 { event.descriptor }
 
   init() throws(HostError) {
     do throws(SystemError) { event = try EventDescriptor() } catch {
-      throw HostError("cannot make an event descriptor: \(error)")
+      throw HostError("cannot create an event descriptor: \(error)")
     }
   }
 
   /// Sleep until the interrupt is raised, at most `milliseconds`.
-  /// - Returns: how often it was raised since the last time; 0 when it was not.
+  /// - Returns: how often it was raised since the last call; 0 for a timeout.
   public func wait(milliseconds: Int32) -> UInt64 {
     var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     guard poll(&polled, 1, milliseconds) > 0 else { return 0 }
-    return event.take()
+    return event.consume()
   }
 }

@@ -2,7 +2,7 @@ import Glibc
 import Platform
 import Trace
 
-/// Where a host's own events go: into rings of the trace that is being recorded, for its recorder to find.
+/// Records a host's own events into rings in the directory of a trace that is being recorded.
 public struct HostRecording: Sendable {
   let directory: String
   let traceID: TraceID
@@ -15,11 +15,11 @@ public struct HostRecording: Sendable {
     self.traceID = traceID
   }
 
-  /// Environment variables through which `nvmepf record` tells the command that it runs.
+  /// Environment variables through which `nvmepf record` passes directory and trace to the command.
   public static let directoryVariable = "NVMEPF_RINGS"
   public static let traceVariable = "NVMEPF_TRACE"
 
-  /// What the environment says; nil where nothing is being recorded.
+  /// The recording in the environment; nil if there is none.
   public static func fromEnvironment() -> HostRecording? {
     guard let directory = getenv(directoryVariable), let id = getenv(traceVariable),
       let traceID = TraceID(String(cString: id))
@@ -27,7 +27,7 @@ public struct HostRecording: Sendable {
     return HostRecording(directory: String(cString: directory), traceID: traceID)
   }
 
-  /// A ring of its own for each queue of each process, even where one process opens a queue again.
+  /// Create a separate ring per queue and process, even if a process opens a queue again.
   func makeRing(stream: UInt16) throws(HostError) -> Ring {
     do throws(TraceError) {
       return try Ring(

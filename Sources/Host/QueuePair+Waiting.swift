@@ -11,9 +11,9 @@ struct OutstandingCommand {
   var isOutstanding = false
   var opcode: UInt8 = 0
   var slba: UInt64 = 0
-  /// What the caller gave with it.
+  /// The caller's value for it.
   var tag: UnsafeMutableRawPointer?
-  /// When a wait first came across it, nanoseconds; 0 before that, so that a submission needs no clock.
+  /// When a wait first noticed it, nanoseconds; 0 before that, so that a submission reads no clock.
   var seenNs: UInt64 = 0
 
   init() {}
@@ -23,7 +23,7 @@ struct OutstandingCommand {
     (isOutstanding, self.opcode, self.slba, self.tag) = (true, opcode, slba, tag)
   }
 
-  /// Opcode and place, as `read, LBA 8`.
+  /// Opcode and position, as `read, LBA 8`.
   func name(of qid: QueueID) -> String {
     if qid == .admin {
       guard let admin = AdminOpcode(rawValue: opcode) else { return "opcode \(opcode.hex)" }
@@ -38,22 +38,22 @@ struct OutstandingCommand {
 }
 
 extension QueuePair {
-  /// How often a waiting thread looks whether the device is there, whether a command is late, and whether it should stop.
+  /// Interval at which a waiting thread checks for a lost device, a late command, and a stop.
   private static let lookNs: UInt64 = 100_000_000
-  /// Commands that a message names.
+  /// Maximum commands named in a message.
   private static let namedMax = 8
 
-  /// Some looks found no completion: give the core to others, as `Patience` has it, before the next.
+  /// Several polls found no completion: yield or sleep before the next, following `Backoff`.
   /// - Parameters:
-  ///   - now: nanoseconds, as `HostController.nowNs` has them.
+  ///   - now: nanoseconds of `HostController.nowNs`.
   ///   - end: no sleep lasts much longer than that.
-  /// - Throws: `.gone` when the device has left, `.late` when a command takes longer than the controller's time limit,
-  ///   or the controller was told to stop a while ago.
+  /// - Throws: `.gone` if the device has disconnected, `.late` if a command exceeds the controller's time limit, or the
+  ///   controller was stopped a while ago.
   public mutating func wait(
     now: UInt64, until end: UInt64 = .max, on controller: HostController
   ) throws(HostError) {
     if now >= nextLook { try look(now, controller) }
-    switch patience.step(now: now) {
+    switch backoff.step(now: now) {
     case .spin: return
     case .yield:
       beginRest()
@@ -61,19 +61,19 @@ extension QueuePair {
     case .sleep(let ns):
       beginRest()
       hasSlept = true
-      // A completion that came since the last look has raised the interrupt, so the sleep ends at once.
+      // A completion since the last poll has raised the interrupt, so the sleep ends immediately.
       if let interrupt {
         let leftNs = end > now ? end - now : 0
         _ = interrupt.wait(milliseconds: Int32(min(leftNs, QueuePair.lookNs) / 1_000_000))
       } else {
-        Patience.sleep(ns: ns)
+        Backoff.sleep(ns: ns)
       }
     }
   }
 
   private mutating func look(_ now: UInt64, _ controller: HostController) throws(HostError) {
     nextLook = now + QueuePair.lookNs
-    guard controller.isConnected else { throw HostError("the device is gone", kind: .gone) }
+    guard controller.isConnected else { throw HostError("the device has disconnected", kind: .gone) }
     guard age(now) >= controller.timeoutNs else {
       if controller.stop.isOver(now) { throw HostError("stopped, and left \(lateCommands(now))", kind: .late) }
       if !hasExplained, controller.stop.isOverdue(now) {
@@ -85,7 +85,7 @@ extension QueuePair {
     throw HostError("the device does not complete \(lateCommands(now))", kind: .late)
   }
 
-  /// Nanoseconds for which the oldest outstanding command has been known to be outstanding.
+  /// Nanoseconds since the oldest outstanding command was first noticed.
   private func age(_ now: UInt64) -> UInt64 {
     var oldest = now
     for id in 0..<entries where commands[id].isOutstanding {
@@ -95,7 +95,7 @@ extension QueuePair {
     return now &- oldest
   }
 
-  /// The outstanding commands by name, oldest first, in one line: what a wait that is given up was for.
+  /// The outstanding commands by name, oldest first, in one line, for the message of an abandoned wait.
   public func lateCommands(_ now: UInt64) -> String {
     let late = (0..<entries).filter { commands[$0].isOutstanding }
       .sorted { (commands[$0].seenNs, $0) < (commands[$1].seenNs, $1) }
@@ -111,7 +111,7 @@ extension QueuePair {
     if restBegin == 0 { restBegin = Clock.ticks() }
   }
 
-  /// A completion ends the wait; what the thread did meanwhile is an event.
+  /// A completion ends the wait; record it if the thread gave up its core.
   @inline(never)
   mutating func endRest() {
     if let recorder {

@@ -6,19 +6,18 @@ import Platform
 import Synchronization
 import Trace
 
-/// A submission queue and its completion queue, as the host drives them. One thread at a time uses it.
+/// A submission queue and its completion queue, as driven by a host. One thread at a time uses it.
 ///
-/// Submitting writes entries; `ring` tells the device of all that were written since. `reap` takes completions as they
-/// come, in any order.
+/// Submitting writes entries; `ring` announces them to the device. `reap` consumes completions, in any order.
 public struct QueuePair: ~Copyable {
   public let qid: QueueID
-  /// Entries of each queue; one fewer commands can be outstanding.
+  /// Entries of each queue; outstanding commands are at most one fewer.
   public let entries: Int
 
   private let submission: UnsafeMutablePointer<SubmissionEntry>
   private let completion: UnsafeMutableRawPointer
   private let memory: SharedMemory
-  /// A page for each command identifier, for its PRP list.
+  /// One page per command identifier, for its PRP list.
   private let lists: UnsafeMutableRawPointer
   private let tailDoorbell: UnsafeMutablePointer<Atomic<UInt32>>
   private let headDoorbell: UnsafeMutablePointer<Atomic<UInt32>>
@@ -28,28 +27,28 @@ public struct QueuePair: ~Copyable {
   private var head = 0
   private var phase = true
 
-  /// Identifiers that are free, in the order in which they came back.
+  /// Free identifiers, in the order of their release.
   private let freeIDs: UnsafeMutablePointer<UInt16>
   private var firstFree = 0
   public private(set) var outstanding = 0
-  /// By command identifier: what the host itself knows to be outstanding, whatever the device says.
+  /// By command identifier: the commands that the host has submitted and not seen completed.
   let commands: UnsafeMutablePointer<OutstandingCommand>
 
-  /// Where this queue's own events go; nil when nothing records.
+  /// Ring for this queue's events; nil without a recording.
   let recorder: UnsafeMutablePointer<RingProducer>?
 
-  /// Wakes the thread that waits; nil for a queue that is polled.
+  /// Wakes the waiting thread; nil for a polled queue.
   let interrupt: HostInterrupt?
-  var patience: Patience
-  /// Ticks when the thread first gave its core away in this wait; 0 while it has not.
+  var backoff: Backoff
+  /// Tick at which the thread first gave up its core in this wait; 0 if it has not.
   var restBegin: UInt64 = 0
   var hasSlept = false
-  /// Nanoseconds at which device and commands are looked at again.
+  /// When to check device and commands again, nanoseconds.
   var nextLook: UInt64 = 0
-  /// It has said what it waits for though it was told to stop.
+  /// It has reported, after a stop, what it waits for.
   var hasExplained = false
 
-  /// Bytes of memory that a queue pair of `entries` needs.
+  /// Bytes of memory for a queue pair of `entries`.
   static func memoryBytes(entries: Int) -> Int {
     listOffset(entries) + entries * SharedMemory.pageBytes
   }
@@ -68,7 +67,7 @@ public struct QueuePair: ~Copyable {
 
   /// - Parameters:
   ///   - doorbells: the device's mapped doorbell page.
-  ///   - interrupt: raised for completions; nil for a queue that is polled.
+  ///   - interrupt: raised for completions; nil for a polled queue.
   init(
     qid: QueueID, entries: Int, memory: SharedMemory, doorbells: UnsafeMutableRawPointer,
     recording ring: Ring?, interrupt: HostInterrupt? = nil
@@ -88,7 +87,7 @@ public struct QueuePair: ~Copyable {
     commands = .allocate(capacity: entries)
     commands.initialize(repeating: OutstandingCommand(), count: entries)
     self.interrupt = interrupt
-    patience = interrupt == nil ? .polling : .interrupted
+    backoff = interrupt == nil ? .polling : .interrupted
     if let ring {
       let producer = UnsafeMutablePointer<RingProducer>.allocate(capacity: 1)
       producer.initialize(to: RingProducer(ring, whenFull: .wait))
@@ -107,7 +106,7 @@ public struct QueuePair: ~Copyable {
     }
   }
 
-  /// Where the device finds the queues.
+  /// Addresses of the queues for the device.
   var submissionAddress: UInt64 { memory.address }
   var completionAddress: UInt64 { memory.address + UInt64(QueuePair.completionOffset(entries)) }
 
@@ -116,21 +115,21 @@ public struct QueuePair: ~Copyable {
   // MARK: Submitting
 
   /// Write a command into the submission queue; its CID is set here.
-  /// - Parameter tag: comes back with the completion.
-  /// - Returns: false when the queue is full.
+  /// - Parameter tag: returned with the completion.
+  /// - Returns: false if the queue is full.
   @inline(__always)
   public mutating func submit(_ sqe: SubmissionEntry, tag: UnsafeMutableRawPointer? = nil) -> Bool {
-    guard let cid = takeID() else { return false }
+    guard let cid = allocateID() else { return false }
     write(sqe, cid, tag)
     return true
   }
 
-  /// Write a command that moves `length` bytes at `buffer`, memory that the device can reach.
+  /// Write a command that transfers `length` bytes at `buffer`, which the device must be able to access.
   @inline(__always)
   public mutating func submit(
     _ sqe: SubmissionEntry, buffer: UnsafeMutableRawPointer, length: Int, tag: UnsafeMutableRawPointer? = nil
   ) -> Bool {
-    guard let cid = takeID() else { return false }
+    guard let cid = allocateID() else { return false }
     var whole = sqe
     let list = lists + Int(cid.rawValue) * SharedMemory.pageBytes
     (whole.prp1, whole.prp2) = QueuePair.prps(UInt64(UInt(bitPattern: buffer)), length, list: list)
@@ -139,11 +138,11 @@ public struct QueuePair: ~Copyable {
   }
 
   /// Write a Dataset Management command that deallocates one range (NVM Command Set 1.1, 3.3.3).
-  /// - Returns: false when the queue is full.
+  /// - Returns: false if the queue is full.
   public mutating func submitDeallocate(
     nsid: UInt32, slba: UInt64, blocks: UInt32, tag: UnsafeMutableRawPointer? = nil
   ) -> Bool {
-    guard let cid = takeID() else { return false }
+    guard let cid = allocateID() else { return false }
     let range = lists + Int(cid.rawValue) * SharedMemory.pageBytes
     range.storeBytes(of: UInt64(blocks) << 32, as: UInt64.self)
     range.storeBytes(of: slba, toByteOffset: 8, as: UInt64.self)
@@ -155,7 +154,7 @@ public struct QueuePair: ~Copyable {
   }
 
   @inline(__always)
-  private mutating func takeID() -> CommandID? {
+  private mutating func allocateID() -> CommandID? {
     guard !isFull else { return nil }
     let id = freeIDs[firstFree]
     firstFree = firstFree + 1 == entries ? 0 : firstFree + 1
@@ -196,7 +195,7 @@ public struct QueuePair: ~Copyable {
     return (address, UInt64(UInt(bitPattern: list)))
   }
 
-  /// Tell the device of everything submitted since the last time.
+  /// Announce all submitted commands to the device.
   @inline(__always)
   public mutating func ring() {
     guard tail != rungTail else { return }
@@ -208,7 +207,7 @@ public struct QueuePair: ~Copyable {
     tailDoorbell.pointee.store(UInt32(tail), ordering: .releasing)
   }
 
-  /// Write any value into the doorbells, as a host that is up to no good would.
+  /// Write arbitrary doorbell values, as a faulty host would.
   public func forceDoorbells(tail: UInt32, head: UInt32) {
     tailDoorbell.pointee.store(tail, ordering: .releasing)
     headDoorbell.pointee.store(head, ordering: .releasing)
@@ -223,8 +222,8 @@ public struct QueuePair: ~Copyable {
     return (dw3.pointee.load(ordering: .acquiring) & 1 << 16 != 0) == phase
   }
 
-  /// Take the completions that are there, at most `most`, and free their entries.
-  /// - Returns: how many.
+  /// Consume available completions, at most `most`, and free their entries.
+  /// - Returns: their number.
   @inline(__always)
   public mutating func reap(
     _ most: Int = .max, _ each: (CompletionEntry, UnsafeMutableRawPointer?) -> Void
@@ -256,7 +255,7 @@ public struct QueuePair: ~Copyable {
     }
     if count > 0 {
       free(at: now)
-      patience.restart()
+      backoff.restart()
     }
     return count
   }
@@ -270,7 +269,7 @@ public struct QueuePair: ~Copyable {
     outstanding -= 1
   }
 
-  /// The completion queue's head doorbell; its event shares the stamp of the last completion.
+  /// Write the completion queue's head doorbell; its event shares the time stamp of the last completion.
   @inline(__always)
   private func free(at now: UInt64) {
     if let recorder {

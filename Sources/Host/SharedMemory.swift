@@ -1,10 +1,10 @@
 import CPlatform
 import Glibc
 
-/// Memory that the device can reach, at the PCI address that is its address in this process.
+/// Memory accessible to the device, at the PCI address that equals its address in this process.
 public final class SharedMemory: @unchecked Sendable {
   public let base: UnsafeMutableRawPointer
-  /// Bytes, whole pages.
+  /// Size in bytes, whole pages.
   public let count: Int
   let descriptor: Int32
 
@@ -16,7 +16,7 @@ public final class SharedMemory: @unchecked Sendable {
     guard !rounded.overflow else { throw HostError("no \(count) bytes of memory can be shared") }
     self.count = rounded.partialValue & ~(SharedMemory.pageBytes - 1)
     let descriptor = nvmepf_memfd("nvmepf-host")
-    guard descriptor >= 0 else { throw HostError("cannot make shared memory: \(text(-descriptor))") }
+    guard descriptor >= 0 else { throw HostError("cannot create shared memory: \(text(-descriptor))") }
     guard ftruncate(descriptor, off_t(self.count)) == 0,
       let base = mmap(nil, self.count, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0), base != MAP_FAILED
     else {

@@ -2,20 +2,20 @@ import Platform
 import Synchronization
 import Trace
 
-/// Tells a running workload, from any thread, to come to its end. What is under way gets a few seconds more; what it is
-/// then still waiting for is named and left.
+/// Stops a running workload, from any thread. Commands in flight get a few more seconds; then they are named and
+/// abandoned.
 public final class StopFlag: Sendable {
-  /// When it was told, nanoseconds; 0 while it has not been.
+  /// Time of the stop, nanoseconds; 0 before it.
   private let stoppedNs = Atomic<UInt64>(0)
-  /// Called with what a wait is for that goes on after the stop.
+  /// Called with a description of a wait that continues after the stop.
   let tell: @Sendable (String) -> Void
 
-  /// A wait that goes on for this long after the stop says what it is for.
+  /// A wait that lasts this long after the stop is reported.
   private static let silenceNs: UInt64 = 1_000_000_000
-  /// No wait goes on for longer than this after the stop.
+  /// Every wait ends this long after the stop.
   private static let graceNs: UInt64 = 5_000_000_000
 
-  /// - Parameter tell: called with what a wait is for that goes on after the stop; once for each, on any thread.
+  /// - Parameter tell: called with a description of a wait that continues after the stop; once per wait, on any thread.
   public init(tell: @escaping @Sendable (String) -> Void = { _ in }) { self.tell = tell }
 
   public func stop() {
@@ -24,10 +24,10 @@ public final class StopFlag: Sendable {
 
   public var isStopped: Bool { stoppedNs.load(ordering: .relaxed) != 0 }
 
-  /// Whether a wait has gone on for so long after the stop that it should say what it is for.
+  /// Whether a wait has lasted so long after the stop that it should be reported.
   func isOverdue(_ now: UInt64) -> Bool { elapsed(now) >= StopFlag.silenceNs }
 
-  /// Whether every wait is to be left.
+  /// Whether every wait must end.
   func isOver(_ now: UInt64) -> Bool { elapsed(now) >= StopFlag.graceNs }
 
   /// Nanoseconds since the stop; 0 before it.

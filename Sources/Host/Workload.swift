@@ -1,6 +1,7 @@
 import Chance
 import NVMe
-/// Reads and writes of one size at random or consecutive places: the built-in load, for where fio is not wanted.
+
+/// The built-in workload: reads and writes of one size at random or consecutive positions.
 public struct Workload: Sendable {
   public enum Pattern: String, CaseIterable, Sendable {
     case read, write, randread, randwrite, randrw
@@ -18,7 +19,7 @@ public struct Workload: Sendable {
   public var blockBytes: Int
   public var depth: Int
   public var length: Length
-  /// The same seed asks for the same places in the same order.
+  /// The same seed gives the same positions in the same order.
   public var seed: UInt64
 
   public init(pattern: Pattern, blockBytes: Int, depth: Int, length: Length, seed: UInt64 = 1) {
@@ -32,14 +33,14 @@ public struct Workload: Sendable {
   public struct Result: Sendable {
     public var commands: UInt64 = 0
     public var errors: UInt64 = 0
-    /// Of the first command that failed.
+    /// Status of the first command that failed.
     public var firstError = Status.success
     public var ns: UInt64 = 0
   }
 
-  /// Run on one queue pair, created for it and deleted after it.
-  /// - Parameter sleeps: waits for interrupts where polling does not pay (`HostController.needsSleep`).
-  /// - Throws: when the workload does not fit the namespace, the device goes away, or a command is never completed.
+  /// Run on one queue pair, created for it and deleted afterwards.
+  /// - Parameter sleeps: wait for interrupts if polling does not pay (`HostController.needsSleep`).
+  /// - Throws: if the workload does not fit the namespace, the device disconnects, or a command never completes.
   public func run(on controller: HostController, sleeps: Bool = false) throws(HostError) -> Result {
     try check(controller)
     let buffer = try controller.share(depth * blockBytes)
@@ -47,7 +48,7 @@ public struct Workload: Sendable {
     return try run(on: controller, queue, buffer)
   }
 
-  /// Run on a queue pair that exists, and delete it.
+  /// Run on an existing queue pair, and delete it.
   public func run(
     on controller: HostController, _ queue: consuming QueuePair, _ buffer: SharedMemory
   ) throws(HostError) -> Result {
@@ -63,7 +64,7 @@ public struct Workload: Sendable {
       run.fill(&queue)
       queue.ring()
       let isIdle = !run.reap(&queue)
-      // The clock is read seldom; what it ends, ends a little late.
+      // The clock is read rarely, so the end is slightly late.
       run.passes += 1
       guard run.passes & 0x3f == 0 else { continue }
       let now = HostController.nowNs()
@@ -83,7 +84,7 @@ public struct Workload: Sendable {
       UInt64(blockBytes) <= namespace.bytes
     else {
       throw HostError(
-        "a block of \(blockBytes) bytes is not possible: a multiple of \(granule), at most \(controller.maxTransferBytes)"
+        "a block of \(blockBytes) bytes is invalid: it must be a multiple of \(granule), at most \(controller.maxTransferBytes)"
       )
     }
   }
@@ -98,7 +99,7 @@ private struct Run: ~Copyable {
   private let nsid: UInt32
   private let lbaStep: UInt64
   private let nlb: UInt32
-  /// Places that a command may begin at, in blocks of the workload.
+  /// Possible first positions of a command, in blocks of the workload.
   private let places: UInt64
   private let buffer: UnsafeMutableRawPointer
 
@@ -127,7 +128,7 @@ private struct Run: ~Copyable {
 
   var result: Workload.Result { Workload.Result(commands: completed, errors: errors, firstError: firstError) }
 
-  /// Submit until the depth is reached.
+  /// Submit up to the depth.
   @inline(__always)
   mutating func fill(_ queue: inout QueuePair) {
     while mayGoOn, queue.outstanding < depth {
@@ -166,7 +167,7 @@ private struct Run: ~Copyable {
     return place
   }
 
-  /// - Returns: whether anything had completed.
+  /// - Returns: whether any command had completed.
   @inline(__always)
   mutating func reap(_ queue: inout QueuePair) -> Bool {
     var failed: UInt64 = 0

@@ -4,14 +4,14 @@ import NVMe
 import Text
 import Trace
 
-// The C interface of FioEngine/nvmepf_host.h, which says what each function means.
+// The C interface of FioEngine/nvmepf_host.h, which documents the functions.
 
 /// `nvmepf_host` points to this.
 private func controller(_ host: UnsafeRawPointer) -> HostController {
   Unmanaged<HostController>.fromOpaque(host).takeUnretainedValue()
 }
 
-/// `nvmepf_queue`: a queue pair and what a submission needs of its namespace.
+/// `nvmepf_queue`: a queue pair and the data of its namespace needed for a submission.
 struct QueueHandle: ~Copyable {
   var pair: QueuePair
   let host: Unmanaged<HostController>
@@ -23,7 +23,7 @@ struct QueueHandle: ~Copyable {
 
 private func tell(_ line: String, _ text: UnsafeMutablePointer<CChar>?, _ size: Int) {
   guard let text, size > 0 else { return }
-  // The program prints it on a terminal.
+  // The program may print it on a terminal.
   _ = line.printable().withCString { strncpy(text, $0, size - 1) }
   text[size - 1] = 0
 }
@@ -47,7 +47,7 @@ public func hostOpen(
 
 @_cdecl("nvmepf_host_close")
 public func hostClose(_ host: UnsafeMutableRawPointer) {
-  // A controller that is gone has nothing left to shut down.
+  // A disconnected controller has nothing to shut down.
   try? Unmanaged<HostController>.fromOpaque(host).takeRetainedValue().shutDown()
 }
 
@@ -80,7 +80,7 @@ public func hostAllocate(_ host: UnsafeMutableRawPointer, _ bytes: Int) -> Unsaf
 
 @_cdecl("nvmepf_host_free")
 public func hostFree(_ host: UnsafeMutableRawPointer, _ memory: UnsafeMutableRawPointer, _ bytes: Int) {
-  // A controller that is gone holds no memory.
+  // A disconnected controller holds no memory.
   try? controller(host).unshare(UInt64(UInt(bitPattern: memory)))
 }
 
@@ -118,7 +118,7 @@ public func queueClose(_ pointer: UnsafeMutableRawPointer) {
 }
 
 private func close(_ pair: consuming QueuePair, of controller: HostController) {
-  // A controller that is gone uses no buffer any more.
+  // A disconnected controller no longer uses any buffer.
   try? controller.delete(pair)
 }
 
@@ -185,7 +185,7 @@ public func queueReap(
     }
     if count >= Int(min) { return Int32(count) }
     polls += 1
-    // The clock is read seldom: that costs as much as a command.
+    // The clock is read rarely, since reading it costs as much as a command.
     guard polls & 0xff == 0 else { continue }
     let now = HostController.nowNs()
     if end == 0 { end = now.addingReportingOverflow(timeoutNs).overflow ? .max : now + timeoutNs }

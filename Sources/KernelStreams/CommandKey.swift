@@ -1,6 +1,6 @@
 import Events
 
-/// What a command in flight is called: its submission queue and its command identifier.
+/// Identifies a command in flight: its submission queue and its command identifier.
 public struct CommandKey: Hashable, Sendable {
   private let rawValue: UInt32
 
@@ -14,20 +14,20 @@ extension CommandEvent {
 }
 
 extension Event.Completion {
-  /// The command's, whatever the entry says: the driver's queues of a pair have one number.
+  /// The command's own queue, whatever the entry contains: the driver's queues of a pair share one number.
   public var queueKey: CommandKey { CommandKey(qid: cqid, cid: cid) }
 }
 
-/// Fetches that failed: no command came, so that the identifier is nobody's, and the descriptor that the driver then drops
-/// is no command's.
+/// Failed fetches: no command arrived, so the identifier is invalid, and the descriptor that the driver then drops
+/// belongs to no command.
 public struct FailedFetches {
   private var keys: Set<CommandKey> = []
   private static let countMax = 1 << 17
 
   public init() {}
 
-  /// - Returns: whether it is one that failed.
-  public mutating func take(_ fetch: Event.Fetch) -> Bool {
+  /// - Returns: whether the fetch failed.
+  public mutating func ingest(_ fetch: Event.Fetch) -> Bool {
     guard fetch.flags.contains(.failed) else {
       keys.remove(fetch.key)
       return false
@@ -37,8 +37,8 @@ public struct FailedFetches {
     return true
   }
 
-  /// - Returns: whether a fetch that failed is dropped, not a command.
-  public mutating func take(_ dropped: Event.Dropped) -> Bool {
+  /// - Returns: whether the event drops a failed fetch, not a command.
+  public mutating func ingest(_ dropped: Event.Dropped) -> Bool {
     keys.remove(dropped.key) != nil || dropped.flags.contains(.failed)
   }
 }

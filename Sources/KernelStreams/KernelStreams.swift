@@ -1,27 +1,27 @@
 import Events
 
-/// The one reader of the kernel's streams: it knows whose events each of them has.
+/// The one reader of the kernel's streams; it knows the owner of each.
 public struct KernelStreams {
-  /// What a record is to whoever reads the streams.
+  /// The meaning of a record for a reader.
   public enum Item {
-    /// The stream has another owner, or more is known of its owner.
+    /// The stream has a new owner, or more is known of its owner.
     case owner(StreamOwner)
-    /// Whichever stream a gap stands in, what is missing may be of any owner.
+    /// Lost events may belong to any owner, whichever stream contains the gap.
     case gap(Event.Gap)
     case event(EventKind, StreamOwner)
   }
 
-  /// By stream: who owns it now.
+  /// The current owner, by stream.
   public private(set) var owners: [UInt16: StreamOwner] = [:]
 
   public init() {}
 
-  /// The next record of `stream`, in the order of the times of all of them.
+  /// Process the next record of `stream`; records of all streams must come in order of time.
   ///
-  /// - Parameter tail: the bytes behind it.
-  /// - Returns: nil where it is of an unknown kind, or nobody's.
+  /// - Parameter tail: the bytes after it.
+  /// - Returns: nil if its kind is unknown, or its stream has no owner.
   @inline(__always)
-  public mutating func take(_ record: Record, tail: UnsafeRawBufferPointer, stream: UInt16) -> Item? {
+  public mutating func ingest(_ record: Record, tail: UnsafeRawBufferPointer, stream: UInt16) -> Item? {
     guard let kind = record.event else { return nil }
     switch kind {
     case .origin:
@@ -34,7 +34,7 @@ public struct KernelStreams {
   }
 }
 
-/// Whose events a stream of the kernel has.
+/// The owner of a kernel stream.
 public struct StreamOwner: Hashable, Sendable {
   public enum Role: Sendable {
     case target, host
@@ -43,14 +43,14 @@ public struct StreamOwner: Hashable, Sendable {
   public let role: Role
   /// A target's controller identifier, or the nvme instance of a host's driver.
   public let number: UInt16
-  /// Host: the identifier of the controller that it drives.
+  /// Host: identifier of the controller that it drives.
   public let cntlid: UInt16
-  /// Of the subsystem; empty where it is not known.
+  /// NQN of the subsystem; empty if unknown.
   public let nqn: String
 
-  /// The number of a target's stream whose events belong to no controller.
+  /// The number in streams of a target whose events belong to no controller.
   public static let noController: UInt16 = 0xffff
-  /// Subsystems' names are no longer (Base 2.1, 4.6).
+  /// Maximum length of a subsystem's NQN (Base 2.1, 4.6).
   private static let nqnMax = 223
 
   init(_ origin: Event.Origin, _ tail: UnsafeRawBufferPointer) {
@@ -67,7 +67,7 @@ public struct StreamOwner: Hashable, Sendable {
   @inline(__always)
   public func isHost(_ instance: UInt16) -> Bool { role == .host && number == instance }
 
-  /// A host's driver that drives that controller of the subsystem.
+  /// Whether it is a host's driver of that controller of the subsystem.
   public func drives(_ controller: UInt16, of nqn: String?) -> Bool {
     role == .host && cntlid == controller && self.nqn == nqn
   }

@@ -2,23 +2,24 @@ import CPlatform
 import Glibc
 import Synchronization
 
-/// Listens on a socket in the file system, and removes it at its end.
+/// Listens on a socket in the file system, and removes the socket file at its end.
 public final class LocalListener: Sendable {
   public let path: String
   public let descriptor: Int32
-  /// What the socket file was when it was made: another's is not removed.
+  /// Identity of our socket file: another one is not removed.
   private let device: dev_t
   private let inode: ino_t
-  /// Given up to turn a client away when there is no other descriptor: it would wait, and wake the listener, for ever.
+  /// Closed to turn a client away when no other descriptor is available; otherwise the client would wait and wake the
+  /// listener for ever.
   private let spare: Atomic<Int32>
 
-  /// A socket file that nobody listens on any more is replaced.
+  /// Replaces a socket file without a listener.
   /// - Parameter isPrivate: only its owner may connect.
   public init(path: String, isPrivate: Bool = false) throws(LocalSocketError) {
     self.path = path
     let listener = try LocalSocket.make()
     do throws(LocalSocketError) {
-      // Before anybody can see it.
+      // Before anyone can connect.
       if isPrivate { fchmod(listener, 0o600) }
       try LocalListener.bind(listener, path)
     } catch {
@@ -32,7 +33,7 @@ public final class LocalListener: Sendable {
     spare = Atomic(LocalListener.openSpare())
   }
 
-  /// Who may wait to be accepted: more than are ever there at once, unless somebody means harm.
+  /// Backlog of connections: more than ever occur at once, except in an attack.
   private static let backlog: Int32 = 64
 
   private static func openSpare() -> Int32 { open("/dev/null", O_RDONLY | O_CLOEXEC) }
@@ -44,8 +45,8 @@ public final class LocalListener: Sendable {
     if stat(path, &status) == 0, status.st_dev == device, status.st_ino == inode { unlink(path) }
   }
 
-  /// The next who wants to connect.
-  /// - Returns: a descriptor that does not block; nil where it has gone again.
+  /// Accept the next connection.
+  /// - Returns: a nonblocking descriptor; nil if the connection has gone.
   public func accept() throws(LocalSocketError) -> Int32? {
     let socket = nvmepf_accept(descriptor)
     if socket >= 0 { return socket }
@@ -60,7 +61,7 @@ public final class LocalListener: Sendable {
     return nil
   }
 
-  /// Close the connection of the next who wants one.
+  /// Accept the next connection and close it.
   private func turnAway() {
     close(spare.load(ordering: .relaxed))
     close(nvmepf_accept(descriptor))
@@ -75,10 +76,11 @@ public final class LocalListener: Sendable {
     }
     if result == EADDRINUSE {
       guard isSocket(path) else {
-        throw LocalSocketError(kind: .inUse, description: "\(path) is there, and no socket: choose another path")
+        throw LocalSocketError(kind: .inUse, description: "\(path) exists and is not a socket; choose another path")
       }
       throw LocalSocketError(
-        kind: .inUse, description: "socket \(path) is in use: stop who serves there, or choose another path")
+        kind: .inUse,
+        description: "socket \(path) is in use; stop the process that serves there, or choose another path")
     }
     guard result == 0 else { throw .system("cannot listen at \(path)", result) }
     guard listen(listener, LocalListener.backlog) == 0 else { throw .system("cannot listen at \(path)", errno) }
@@ -89,12 +91,12 @@ public final class LocalListener: Sendable {
     return lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
   }
 
-  /// Whether `path` is a socket that nobody listens on.
+  /// Whether `path` is a socket without a listener.
   private static func isStale(_ path: String) throws(LocalSocketError) -> Bool {
     guard isSocket(path) else { return false }
     let probe = try LocalSocket.make()
     defer { close(probe) }
-    // Somebody listens there, and is busy: that is an answer too.
+    // A busy listener is a listener too.
     _ = fcntl(probe, F_SETFL, O_NONBLOCK)
     return try LocalSocket.withAddress(path) { connect(probe, $0, $1) != 0 && errno == ECONNREFUSED }
   }

@@ -1,10 +1,10 @@
 import Glibc
 
-/// Why making, connecting or listening failed, in one line that says what to do.
+/// Why creating, connecting or listening failed, in one line that includes a remedy.
 public struct LocalSocketError: Error, CustomStringConvertible, Sendable {
   public enum Kind: Equatable, Sendable {
     case system(Int32)
-    /// Somebody listens there already.
+    /// Another process listens there.
     case inUse
     case pathTooLong
   }
@@ -22,25 +22,25 @@ public enum LocalSocket {
   /// A new socket, not connected.
   public static func make() throws(LocalSocketError) -> Int32 {
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
-    guard descriptor >= 0 else { throw .system("cannot make a socket", errno) }
+    guard descriptor >= 0 else { throw .system("cannot create a socket", errno) }
     return descriptor
   }
 
-  /// - Parameter patienceMs: How long a listener may take to make room for one more; later, how long a `send` waits.
+  /// - Parameter timeoutMs: maximum time for the listener to accept; later, for a `send`.
   /// - Returns: a descriptor that the caller closes.
-  public static func connect(_ path: String, patienceMs: Int = 10_000) throws(LocalSocketError) -> Int32 {
+  public static func connect(_ path: String, timeoutMs: Int = 10_000) throws(LocalSocketError) -> Int32 {
     let descriptor = try make()
-    limit(descriptor, SO_SNDTIMEO, patienceMs)
+    limit(descriptor, SO_SNDTIMEO, timeoutMs)
     do throws(LocalSocketError) {
       var error: Int32
-      // A wait with a time limit is not taken up again by the kernel (signal(7)); nothing is connected then.
+      // The kernel does not restart a wait with a time limit (signal(7)); nothing is connected then.
       repeat {
         error = try withAddress(path) { Glibc.connect(descriptor, $0, $1) == 0 ? 0 : errno }
       } while error == EINTR
       guard error != EAGAIN else {
         throw LocalSocketError(
           kind: .system(error),
-          description: "cannot connect to \(path): the process that listens there accepts no one; restart it")
+          description: "cannot connect to \(path): the process that listens there does not accept; restart it")
       }
       guard error == 0 else { throw .system("cannot connect to \(path)", error) }
       return descriptor
@@ -50,7 +50,7 @@ public enum LocalSocket {
     }
   }
 
-  /// Have waiting on a socket end with EAGAIN.
+  /// Make waits on a socket end with EAGAIN.
   /// - Parameter direction: `SO_RCVTIMEO`, or `SO_SNDTIMEO`, which includes `connect` (socket(7)).
   public static func limit(_ descriptor: Int32, _ direction: Int32, _ milliseconds: Int) {
     var time = timeval(tv_sec: milliseconds / 1000, tv_usec: milliseconds % 1000 * 1000)

@@ -17,10 +17,10 @@ public struct AsynchronousEvent: Hashable, Sendable {
 
   /// Error status: a doorbell of a queue that does not exist was written.
   public static let writeToInvalidDoorbell = AsynchronousEvent(type: 0, information: 0, logPage: 1)
-  /// Error status: a doorbell was given a value that its queue cannot take.
+  /// Error status: an invalid doorbell value was written.
   public static let invalidDoorbellWriteValue = AsynchronousEvent(type: 0, information: 1, logPage: 1)
   /// SMART / health status: the temperature has reached a threshold.
   public static let temperatureThreshold = AsynchronousEvent(type: 1, information: 1, logPage: 2)
-  /// Notice: namespaces came, went or changed.
+  /// Notice: namespaces were added, removed or changed.
   public static let namespaceAttributeChanged = AsynchronousEvent(type: 2, information: 0, logPage: 4)
 }

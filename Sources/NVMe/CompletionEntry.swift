@@ -1,4 +1,4 @@
-/// A Completion Queue Entry as it lies in host memory: 16 bytes, little-endian (Base 2.1, 4.2.1).
+/// A Completion Queue Entry as stored in host memory: 16 bytes, little-endian (Base 2.1, 4.2.1).
 public struct CompletionEntry: BitwiseCopyable, Equatable, Sendable {
   public var dw0: UInt32 = 0
   public var dw1: UInt32 = 0

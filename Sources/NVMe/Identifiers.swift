@@ -14,7 +14,7 @@ public struct CommandID: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public init(_ value: UInt16) { rawValue = value }
 }
 
-/// An address in the host's memory as the controller sees it over PCI, in bytes.
+/// An address in host memory as seen by the controller over PCI, in bytes.
 public struct PCIAddress: RawRepresentable, BitwiseCopyable, Hashable, Comparable, Sendable {
   public var rawValue: UInt64
   public init(rawValue: UInt64) { self.rawValue = rawValue }

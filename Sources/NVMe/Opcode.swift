@@ -12,7 +12,7 @@ public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case asynchronousEventRequest = 0x0c
   case keepAlive = 0x18
 
-  /// Whether there are commands of this opcode for which a namespace identifier means something.
+  /// Whether some commands with this opcode use a namespace identifier.
   public var namesNamespace: Bool {
     switch self {
     case .identify, .getLogPage, .getFeatures, .setFeatures: true
@@ -36,7 +36,7 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case reservationRelease = 0x15
   case copy = 0x19
 
-  /// As reports and tools show it.
+  /// The name in reports and tools.
   public var name: String {
     switch self {
     case .flush: "flush"
@@ -54,7 +54,7 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     }
   }
 
-  /// Whether CDW10 and CDW11 are a logical block: the first that it is about, or that a copy writes.
+  /// Whether CDW10 and CDW11 contain a logical block: the first one, or the destination of a copy.
   public var hasStartingBlock: Bool {
     switch self {
     case .read, .write, .compare, .writeZeroes, .verify, .copy: true
@@ -90,7 +90,7 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case reservationPersistence = 0x83
   case namespaceWriteProtection = 0x84
 
-  /// Whether each namespace has a value of its own.
+  /// Whether each namespace has its own value.
   public var isOfNamespace: Bool {
     switch self {
     case .errorRecovery, .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection: true
@@ -98,7 +98,7 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
     }
   }
 
-  /// Whether the namespace identifier FFFFFFFFh sets the value of all of them.
+  /// Whether the namespace identifier FFFFFFFFh sets the value of all namespaces.
   public var canBeSetForAll: Bool { self == .errorRecovery || self == .reservationNotificationMask }
 }
 
@@ -115,7 +115,7 @@ public enum IdentifyCNS: UInt8, BitwiseCopyable, Sendable {
   case enduranceGroups = 0x19
   case commandSetCombinations = 0x1c
 
-  /// Whether the namespace identifier says what is asked for.
+  /// Whether the namespace identifier selects the data.
   public var namesNamespace: Bool {
     switch self {
     case .controller, .commandSetController, .enduranceGroups, .commandSetCombinations: false

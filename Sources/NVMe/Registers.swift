@@ -21,11 +21,11 @@ public struct ControllerCapabilities: RawRepresentable, Equatable, Sendable {
   public var rawValue: UInt64
   public init(rawValue: UInt64) { self.rawValue = rawValue }
 
-  /// Contiguous queues required, the NVM command set alone or among others, 4 KiB memory pages, a doorbell stride of
-  /// 4 bytes, ready with media.
+  /// Contiguous queues required, the NVM command set alone or among others, 4 KiB memory pages, a doorbell stride of 4
+  /// bytes, ready with media.
   /// - Parameters:
   ///   - queueEntriesMax: entries of the largest I/O queue.
-  ///   - timeoutMs: how long CSTS.RDY may take to follow CC.EN; reported in units of 500 ms.
+  ///   - timeoutMs: maximum time from CC.EN to CSTS.RDY; reported in units of 500 ms.
   public init(queueEntriesMax: UInt32, timeoutMs: UInt32) {
     rawValue =
       UInt64(queueEntriesMax - 1) | 1 << 16 | UInt64((timeoutMs + 499) / 500) << 24 | 1 << 37 | 1 << 43 | 1 << 59
@@ -43,7 +43,7 @@ public struct ControllerConfiguration: RawRepresentable, Equatable, Sendable {
   public var rawValue: UInt32
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  /// Bits that a host can write: not the reserved ones, nor those of what CAP does not offer.
+  /// Bits that a host can write: neither reserved nor unsupported according to CAP.
   public static let writable: UInt32 = 0x00ff_fff1
 
   /// Enabled for the NVM command set, with 4 KiB pages and entries of 64 and 16 bytes.
@@ -88,7 +88,7 @@ public struct ControllerStatus: RawRepresentable, Equatable, Sendable {
 
 /// The doorbell of one queue (PCIe Transport 1.1, 3.1.2.1).
 public struct Doorbell: BitwiseCopyable, Hashable, Sendable {
-  /// Queue pairs whose doorbells a page of them holds.
+  /// Queue pairs per page of doorbells.
   public static let pairs = 512
 
   /// Position in the doorbell array: twice the queue identifier, plus one for a completion queue's head.
@@ -101,13 +101,13 @@ public struct Doorbell: BitwiseCopyable, Hashable, Sendable {
   public var isCompletionHead: Bool { index & 1 != 0 }
 }
 
-/// What took a controller back to its initial state from outside its registers (Base 2.1, 3.7.2).
+/// Reasons for a reset from outside the registers (Base 2.1, 3.7.2).
 public enum ResetReason: UInt8, BitwiseCopyable, CaseIterable, Sendable {
-  /// The host asked for a device reset.
+  /// The host requested a device reset.
   case device = 0
   /// Function level reset (PCIe Base 6.0, 6.6.2).
   case function = 1
-  /// The host is gone.
+  /// The host disconnected.
   case disconnect = 2
   /// The PCI link went down.
   case linkDown = 3

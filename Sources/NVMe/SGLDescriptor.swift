@@ -26,12 +26,12 @@ public struct SGLDescriptor: BitwiseCopyable, Equatable, Sendable {
 
   /// Bytes.
   public var length: UInt32 { UInt32(truncatingIfNeeded: lengthAndIdentifier) }
-  /// nil for a type, or a sub type, that a PCIe controller does not know.
+  /// Nil for a type or subtype that a PCIe controller does not support.
   public var kind: Kind? {
     guard lengthAndIdentifier >> 56 & 0xf == 0 else { return nil }
     return Kind(rawValue: UInt8(lengthAndIdentifier >> 60))
   }
-  /// DPTR 127:64 of a command whose SGL1 this is.
+  /// DPTR 127:64 of a command with this descriptor as SGL1.
   public var upper: UInt64 { lengthAndIdentifier }
 }
 

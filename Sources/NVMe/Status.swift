@@ -10,7 +10,7 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
 
   @inlinable
   public var isSuccess: Bool { rawValue & 0x7ff == 0 }
-  /// More: the error log has an entry of it.
+  /// More: the error log has an entry for it.
   public static let more: UInt16 = 1 << 13
   /// Status Code Type and Status Code.
   @inlinable
@@ -64,7 +64,7 @@ public struct Status: RawRepresentable, BitwiseCopyable, Hashable, Sendable {
   public static let compareFailure = Status(type: 2, code: 0x85)
   public static let accessDenied = Status(type: 2, code: 0x86)
 
-  /// Whether the medium, not the command, is to blame.
+  /// Whether the medium, not the command, is at fault.
   @inlinable
   public var isMediaError: Bool { rawValue >> 8 & 7 == 2 && self.code != Status.compareFailure.code }
 }

@@ -1,4 +1,4 @@
-/// A Submission Queue Entry as it lies in host memory: 64 bytes, little-endian (Base 2.1, 4.1.1).
+/// A Submission Queue Entry as stored in host memory: 64 bytes, little-endian (Base 2.1, 4.1.1).
 public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
   public var cdw0: UInt32 = 0
   public var nsid: UInt32 = 0
@@ -24,9 +24,9 @@ public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
   }
 
   public var opcode: UInt8 { UInt8(truncatingIfNeeded: cdw0) }
-  /// Fused Operation: 0 none, 1 the first command of one, 2 the second.
+  /// Fused Operation: 0 none, 1 first command, 2 second command.
   public var fuse: UInt8 { UInt8(cdw0 >> 8 & 3) }
-  /// Where `fuse` lies in Command Dword 0.
+  /// Position of `fuse` in Command Dword 0.
   public static let fuseMask: UInt32 = 3 << 8
   /// PRP or SGL for Data Transfer: 0 is PRP.
   public var psdt: UInt8 { UInt8(cdw0 >> 14 & 3) }

@@ -8,7 +8,7 @@ public enum Clock {
   /// CLOCK_REALTIME, nanoseconds since 1970.
   public static func realtimeNs() -> UInt64 { nanoseconds(CLOCK_REALTIME) }
 
-  /// Of any of the system's clocks.
+  /// Any of the system's clocks.
   public static func nanoseconds(_ clock: clockid_t) -> UInt64 {
     var time = timespec()
     clock_gettime(clock, &time)
@@ -18,7 +18,7 @@ public enum Clock {
   /// The cycle counter.
   @inline(__always)
   public static func ticks() -> UInt64 { nvmepf_ticks() }
-  /// The cycle counter, read after all loads before it have their values.
+  /// The cycle counter, read after all earlier loads have their values.
   @inline(__always)
   public static func ticksAfterLoads() -> UInt64 { nvmepf_ticks_after_loads() }
 }

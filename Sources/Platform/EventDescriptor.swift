@@ -19,27 +19,27 @@ public final class EventDescriptor: Sendable {
     _ = write(descriptor, &one, 8)
   }
 
-  /// Sleep until it is raised, or for so long.
+  /// Sleep until it is raised, at most for `limit`.
   public func wait(atMostMs limit: Int32) {
     var polled = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
     _ = poll(&polled, 1, limit)
   }
 
-  /// - Returns: how often it was raised since the last time; 0 when it was not.
-  public func take() -> UInt64 {
+  /// - Returns: how often it was raised since the last call; 0 if it was not.
+  public func consume() -> UInt64 {
     var count: UInt64 = 0
     return read(descriptor, &count, 8) == 8 ? count : 0
   }
 }
 
 extension EventDescriptor {
-  /// Whether a descriptor from outside is an eventfd: nothing else takes eight bytes at once, and without a SIGPIPE.
+  /// Whether a foreign descriptor is an eventfd: nothing else accepts eight bytes at once and never raises SIGPIPE.
   ///
-  /// Its flags are left as they are. O_NONBLOCK belongs to the client as well: one that waits in `read` would no longer
-  /// wait, and one that means harm would take the flag away again.
+  /// Leaves its flags alone. O_NONBLOCK belongs to the client as well: a blocking `read` of it would no longer wait,
+  /// and a malicious client would clear the flag again.
   public static func isValid(_ descriptor: Int32) -> Bool {
     var status = stat()
-    // An anonymous inode has no type: that rules out pipes, sockets and files, also where there is no /proc.
+    // An anonymous inode has no type, which excludes pipes, sockets and files, even without /proc.
     guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == 0 else { return false }
     var name = [UInt8](repeating: 0, count: 64)
     let count = name.withUnsafeMutableBytes {

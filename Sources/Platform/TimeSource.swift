@@ -1,11 +1,11 @@
-/// What time it is, for whatever must not ask the machine itself: a port, a backend, a recorder. It is a type parameter,
-/// so the machine's own costs nothing, and a simulation has time of its own.
+/// Time for components that must not ask the machine: ports, backends, recorders. It is a type parameter, so the
+/// machine's clocks cost nothing extra, and a simulation has its own time.
 public protocol TimeSource: ~Copyable {
-  /// What events are stamped with. Ticks never go back.
+  /// Time stamps of events. Ticks never go back.
   func ticks() -> UInt64
-  /// The same, read after all loads before it have their values.
+  /// The same, read after all earlier loads have their values.
   func ticksAfterLoads() -> UInt64
-  /// Nanoseconds of a clock that nobody sets.
+  /// Nanoseconds of a clock that is never set.
   func monotonicNs() -> UInt64
   /// Nanoseconds since 1970.
   func realtimeNs() -> UInt64

@@ -1,13 +1,13 @@
 import CPlatform
 import Glibc
 
-/// A thread that runs one closure, and can be tied to a core.
+/// A thread that runs one closure, optionally pinned to a core.
 public final class WorkerThread: @unchecked Sendable {
   private var handle = pthread_t()
 
   /// - Parameters:
   ///   - name: at most 15 bytes, as `top` shows it.
-  ///   - core: the only core that it may run on; nil for any.
+  ///   - core: the only core that it may use; nil for any.
   ///   - handlesSignals: false blocks all signals of the thread, which then cannot be interrupted.
   public init(
     name: String, core: Int? = nil, handlesSignals: Bool = true, _ body: @escaping @Sendable () -> Void
@@ -30,15 +30,15 @@ public final class WorkerThread: @unchecked Sendable {
     }
   }
 
-  /// Run a closure on a thread that nobody waits for; here, where no thread can be started.
+  /// Run a closure on a detached thread; on the current one if no thread can be started.
   public static func runDetached(name: String, _ body: @escaping @Sendable () -> Void) {
     do throws(SystemError) { try WorkerThread(name: name, body).detach() } catch { body() }
   }
 
-  /// Make a system call that the thread may be stuck in fail with EINTR.
+  /// Make a system call that blocks the thread fail with EINTR.
   public func interrupt() { pthread_kill(handle, SIGURG) }
 
-  /// The signal is one that nothing else means anything by. The thread that made this one may have blocked it.
+  /// A signal without any other use here. The thread that created this one may have blocked it.
   private static func allowInterruptions() {
     _ = handlesInterruptions
     var set = sigset_t()
@@ -53,7 +53,7 @@ public final class WorkerThread: @unchecked Sendable {
     pthread_sigmask(SIG_BLOCK, &all, nil)
   }
 
-  /// A handler that does nothing but be there.
+  /// A handler that does nothing; it only has to exist.
   private static let handlesInterruptions: Void = {
     var action = sigaction()
     action.__sigaction_handler.sa_handler = { _ in }
@@ -63,7 +63,7 @@ public final class WorkerThread: @unchecked Sendable {
   /// Wait until the closure has returned.
   public func join() { pthread_join(handle, nil) }
 
-  /// Nobody will join it: what it takes goes when the closure returns, if ever.
+  /// Nobody will join it: its resources are released when the closure returns, if ever.
   public func detach() { pthread_detach(handle) }
 
   private final class Start {

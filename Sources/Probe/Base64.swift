@@ -1,4 +1,4 @@
-/// The bytes that a base64 text of this package's own build says.
+/// Decodes base64 text that this package's own build produced.
 func base64Bytes(_ text: StaticString) -> [UInt8] {
   var bytes: [UInt8] = []
   bytes.reserveCapacity(text.utf8CodeUnitCount / 4 * 3)

@@ -1,6 +1,6 @@
 import Glibc
 
-/// The privileges that probing needs (capabilities(7)).
+/// The privileges needed for probes (capabilities(7)).
 enum Capability: Int, CaseIterable {
   case sysAdmin = 21
   case syslog = 34
@@ -16,13 +16,13 @@ enum Capability: Int, CaseIterable {
     }
   }
 
-  /// Those that this process lacks; nil where it has all that a recording cannot do without.
+  /// The required ones that this process lacks; nil if none.
   static let lacking: String? = {
     guard let status = try? readText("/proc/self/status") else { return nil }
     return lacking(status)
   }()
 
-  /// CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON; without CAP_SYSLOG only work items are not timed.
+  /// CAP_SYS_ADMIN implies CAP_BPF and CAP_PERFMON; without CAP_SYSLOG only the timing of work items is missing.
   static func lacking(_ status: String) -> String? {
     guard let line = status.split(separator: "\n").first(where: { $0.hasPrefix("CapEff:") }),
       let word = line.split(whereSeparator: \.isWhitespace).last, let mask = UInt64(word, radix: 16)

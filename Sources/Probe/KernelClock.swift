@@ -1,13 +1,14 @@
 import Trace
 
-/// From CLOCK_MONOTONIC, which is the kernel's, to the ticks of a recording: a line that is continued every second from
-/// where it was, so that what the kernel's clock put in order stays in order, and bent to where the clocks are.
+/// Maps CLOCK_MONOTONIC, the kernel's clock, to the ticks of a recording: a line that continues every second from its
+/// current value, so that the order of the kernel's times is preserved, and is corrected towards the current readings
+/// of both clocks.
 public struct KernelClock: Sendable {
   let source: TickSource
   private var line: Line
-  /// What holds for events of before `line`.
+  /// Applies to events before `line`.
   private var former: Line
-  /// What the clocks were when they were last read together.
+  /// The clocks at their last common reading.
   private var last: (ns: UInt64, ticks: UInt64)
 
   private struct Line {
@@ -25,7 +26,7 @@ public struct KernelClock: Sendable {
   /// The recording's ticks are CLOCK_MONOTONIC.
   public static let same = KernelClock(.monotonic, ns: 0, ticks: 0, ticksPerNs: 1)
 
-  /// To cycles of the counter, through this moment, at the rate that it was measured to have.
+  /// To ticks of the cycle counter, through the current moment, at the measured rate.
   public init(ticksPerSecond: UInt64) {
     let (ns, ticks) = KernelClock.read()
     self.init(.cycles, ns: ns, ticks: ticks, ticksPerNs: Double(ticksPerSecond) / 1e9)
@@ -38,11 +39,11 @@ public struct KernelClock: Sendable {
     last = (ns, ticks)
   }
 
-  /// Of a moment of CLOCK_MONOTONIC.
+  /// The tick of a CLOCK_MONOTONIC time.
   func ticks(at time: UInt64) -> UInt64 { (time >= line.ns ? line : former).ticks(at: time) }
 
-  /// Read both clocks, and be where they are in a second.
-  /// - Returns: nanoseconds by which events' times were off.
+  /// Read both clocks, and correct the line so that it meets them in a second.
+  /// - Returns: the error of the events' times so far, in nanoseconds.
   mutating func correct() -> UInt64 {
     if case .monotonic = source { return 0 }
     let (ns, ticks) = KernelClock.read()
@@ -51,7 +52,7 @@ public struct KernelClock: Sendable {
 
   mutating func correct(ns: UInt64, ticks: UInt64) -> UInt64 {
     guard ns > max(last.ns, line.ns) else { return 0 }
-    // The counter's rate changes with CLOCK_MONOTONIC's corrections, by parts in ten thousand at most.
+    // The counter's rate changes with corrections of CLOCK_MONOTONIC, by parts in ten thousand at most.
     let seen = Double(ticks &- last.ticks) / Double(ns - last.ns)
     let rate = abs(seen / line.ticksPerNs - 1) < 0.001 ? seen : line.ticksPerNs
     let predicted = self.ticks(at: ns)
@@ -63,7 +64,7 @@ public struct KernelClock: Sendable {
     return UInt64(abs(error) / rate)
   }
 
-  /// The closest of a few readings: an interrupt between two clocks would part them.
+  /// The closest of a few readings: an interrupt between the two clocks would separate them.
   private static func read() -> (ns: UInt64, ticks: UInt64) {
     var best: (width: UInt64, ns: UInt64, ticks: UInt64) = (.max, 0, 0)
     for _ in 0..<8 {

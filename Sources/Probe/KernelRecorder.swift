@@ -5,53 +5,54 @@ import Platform
 import Synchronization
 import Trace
 
-/// Takes the events of probes out of their ring buffers and into rings of a recording: a stream for each CPU and each
-/// controller or driver instance that it had to do with.
+/// Moves the events of probes from their ring buffers to the rings of a recording: one stream per CPU and controller or
+/// driver instance.
 public final class KernelRecorder: @unchecked Sendable {
   public let probes: Probes
-  /// Events taken so far; events that are missing, and of them those that a CPU had no room for.
-  public var events: UInt64 { taken.load(ordering: .relaxed) }
-  public var lost: UInt64 { missed.load(ordering: .relaxed) }
-  public var overrun: UInt64 { withoutRoom.load(ordering: .relaxed) }
-  /// The most by which the kernel's times were off the recording's, nanoseconds.
+  /// Events recorded so far.
+  public var events: UInt64 { recorded.load(ordering: .relaxed) }
+  /// Lost events.
+  public var lost: UInt64 { lostCount.load(ordering: .relaxed) }
+  /// Events lost because the ring buffer of their CPU was full; part of `lost`.
+  public var lostToFullBuffers: UInt64 { lostToFullBuffersCount.load(ordering: .relaxed) }
+  /// Largest error of the kernel's times against the recording's clock, nanoseconds.
   public var clockErrorNs: UInt64 { clockError.load(ordering: .relaxed) }
-  /// Why there was no stream for some events, which are counted as lost, or nothing of what was asked for; to be asked
-  /// after `stop`.
+  /// Why some events had no stream and were lost, or why the requested subsystem has no events; valid after `stop`.
   public private(set) var problem: String?
 
   private let directory: String
   private let traceID: TraceID
   private let subsystem: String?
   private let slots: UInt64
-  private let taken = Atomic<UInt64>(0)
-  private let missed = Atomic<UInt64>(0)
-  private let withoutRoom = Atomic<UInt64>(0)
+  private let recorded = Atomic<UInt64>(0)
+  private let lostCount = Atomic<UInt64>(0)
+  private let lostToFullBuffersCount = Atomic<UInt64>(0)
   private let clockError = Atomic<UInt64>(0)
   private let stopping = Atomic<Bool>(false)
   private var thread: WorkerThread?
 
-  // The thread's.
+  // Owned by the thread.
   private var clock: KernelClock
-  /// Before every event: the time of the streams' first records.
+  /// Time of the first record of every stream, before all events.
   private let begin: UInt64
   private var cpus: [CPU] = []
   private var reader: OpaquePointer?
   private var streams: [StreamKey: Stream] = [:]
-  /// Where the clocks are recorded.
+  /// The stream of the clock samples.
   private var clocks: Stream?
   private var streamsMade: UInt16 = 0
   private var sawSubsystem = false
-  private var skipped: [Origin.Role: UInt64]
-  private var looked: UInt64
+  private var notRun: [Origin.Role: UInt64]
+  private var sampled: UInt64
   private var snapshotted: UInt64 = 0
-  /// Events since `looked` for which there is no stream, and whether none could be made.
-  private var unkept: UInt64 = 0
+  /// Events since `sampled` that no stream could be created for.
+  private var withoutStream: UInt64 = 0
   private var isFull = false
 
-  /// A recording takes on 256 streams at a time; some are the engine's and its hosts'.
+  /// A recording supports 256 streams at a time; the engine and its hosts need some.
   private static let streamsMax = 240
-  /// Nanoseconds between two looks at what was not run.
-  private static let lookNs: UInt64 = 50_000_000
+  /// Nanoseconds between two samples of the probes that were not run.
+  private static let sampleNs: UInt64 = 50_000_000
 
   private struct StreamKey: Hashable {
     let cpu: Int
@@ -61,13 +62,14 @@ public final class KernelRecorder: @unchecked Sendable {
   /// A ring of the recording.
   private final class Stream {
     var producer: RingProducer
-    /// Of the last event: a stream's times never go back. An interrupt between two probes of a CPU could.
+    /// Time of the last event. Times of a stream never go back, though an interrupt between two probes of a CPU could
+    /// reorder them.
     var last: UInt64 = 0
     var isNamed = false
-    /// Events until its name is looked for again.
-    var patience = 0
+    /// Events until the next attempt to find its name.
+    var eventsUntilRetry = 0
 
-    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitUnseen) }
+    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitSilently) }
   }
 
   private final class CPU {
@@ -78,11 +80,11 @@ public final class KernelRecorder: @unchecked Sendable {
     init(_ recorder: KernelRecorder, _ number: Int) { (self.recorder, self.number) = (recorder, number) }
   }
 
-  /// What room the rings of a recording need, and how long each may be.
+  /// Sizes of the rings of a recording.
   public struct Budget: Sendable {
-    /// Of each ring.
+    /// Slots of each ring.
     public let slots: UInt64
-    /// Of all rings, for four origins a CPU.
+    /// Bytes of all rings, for four origins per CPU.
     public let bytes: UInt64
 
     private static let slotsRange: ClosedRange<UInt64> = 1 << 12...1 << 16
@@ -97,36 +99,36 @@ public final class KernelRecorder: @unchecked Sendable {
     }
   }
 
-  /// Begin to take events.
+  /// Start moving events.
   ///
   /// - Parameters:
-  ///   - directory: where the recording's rings lie.
-  ///   - subsystem: the only NQN whose target's events are kept; nil for all.
+  ///   - directory: directory of the recording's rings.
+  ///   - subsystem: NQN of the only target to record; nil for all.
   public init(
     _ probes: Probes, directory: String, traceID: TraceID, clock: KernelClock, subsystem: String? = nil
   ) throws(ProbeError) {
     (self.probes, self.directory, self.traceID, self.clock) = (probes, directory, traceID, clock)
     (self.subsystem, slots) = (subsystem, Budget().slots)
-    // What was not run before is no part of the recording.
-    skipped = probes.skipped()
-    looked = TickSource.monotonic.now()
-    begin = looked
+    // Probes not run earlier do not concern this recording.
+    notRun = probes.notRun()
+    sampled = TickSource.monotonic.now()
+    begin = sampled
     for (number, descriptor) in probes.ringDescriptors.enumerated() {
       let cpu = CPU(self, number)
       cpus.append(cpu)
       let context = Unmanaged.passUnretained(cpu).toOpaque()
       if let reader {
-        guard ring_buffer__add(reader, descriptor, KernelRecorder.take, context) == 0 else {
+        guard ring_buffer__add(reader, descriptor, KernelRecorder.ingest, context) == 0 else {
           throw ProbeError("the ring buffer of CPU \(number) cannot be read: \(String(cString: strerror(errno)))")
         }
       } else {
-        reader = ring_buffer__new(descriptor, KernelRecorder.take, context, nil)
+        reader = ring_buffer__new(descriptor, KernelRecorder.ingest, context, nil)
         guard reader != nil else {
           throw ProbeError("the ring buffers cannot be read: \(String(cString: strerror(errno)))")
         }
       }
     }
-    // Not before `begin`: a stream starts there, and would move older events to that one moment.
+    // After `begin`, where streams start: older events would all get that one time.
     try probes.start()
     do throws(SystemError) {
       // It ends before the recorder goes.
@@ -141,7 +143,7 @@ public final class KernelRecorder: @unchecked Sendable {
     if let reader { ring_buffer__free(reader) }
   }
 
-  /// Detach the probes, take what is left, and close the streams.
+  /// Detach the probes, move the remaining events, and close the streams.
   public func stop() {
     guard let thread else { return }
     self.thread = nil
@@ -151,74 +153,75 @@ public final class KernelRecorder: @unchecked Sendable {
 
   private func run() {
     while !stopping.load(ordering: .acquiring) {
-      // A stream's times never go back. So a look comes before the events are taken and its gaps behind them: the other
-      // way round, events from before the look would get its time.
-      let seen = TickSource.monotonic.now() &- looked >= KernelRecorder.lookNs ? look() : nil
+      // Times of a stream never go back. So losses are sampled before the events are moved, and recorded after them;
+      // otherwise events from before the sample would get its time.
+      let sample = TickSource.monotonic.now() &- sampled >= KernelRecorder.sampleNs ? sampleLosses() : nil
       // The probes wake nobody, which would cost them more than all else, so this thread polls.
       let count = ring_buffer__consume(reader)
-      if let seen { place(seen) }
+      if let sample { recordLosses(sample) }
       let now = TickSource.monotonic.now()
       if now &- snapshotted >= 1_000_000_000 { snapshot(now) }
       if count > 0 { continue }
-      Patience.sleep(ns: 500_000)
+      Backoff.sleep(ns: 500_000)
     }
-    // What half of the probes see is no part of the recording.
+    // Events of a partially detached set of probes do not belong to the recording.
     probes.pause()
     probes.detach()
     ring_buffer__consume(reader)
-    let seen = look()
-    place(seen)
-    snapshot(seen.time)
+    let sample = sampleLosses()
+    recordLosses(sample)
+    snapshot(sample.time)
     finish()
   }
 
-  // MARK: What is missing
+  // MARK: Lost events
 
-  /// What was missing at a moment.
-  private struct Look {
-    /// How often probes had not run since the recording began.
-    let skipped: [Origin.Role: UInt64]
-    /// Events without a stream since the look before.
-    let unkept: UInt64
-    /// The look before, and this one.
+  /// Losses at one moment.
+  private struct LossSample {
+    /// How often probes were not run since they were attached.
+    let notRun: [Origin.Role: UInt64]
+    /// Events without a stream since the previous sample.
+    let withoutStream: UInt64
+    /// Times of the previous sample and of this one.
     let since: UInt64
     let time: UInt64
   }
 
-  private func look() -> Look {
-    let skipped = probes.skipped()
-    let seen = Look(skipped: skipped, unkept: unkept, since: looked, time: TickSource.monotonic.now())
-    unkept = 0
-    looked = seen.time
-    return seen
+  private func sampleLosses() -> LossSample {
+    let notRun = probes.notRun()
+    let sample = LossSample(
+      notRun: notRun, withoutStream: withoutStream, since: sampled, time: TickSource.monotonic.now())
+    withoutStream = 0
+    sampled = sample.time
+    return sample
   }
 
-  /// Record what a look found missing, on no CPU in particular: probes that did not run, and events without a stream.
-  private func place(_ seen: Look) {
-    for (role, count) in seen.skipped.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
-      let more = count &- skipped[role, default: 0]
+  /// Record the losses that belong to no particular CPU: probes that were not run, and events without a stream.
+  private func recordLosses(_ sample: LossSample) {
+    for (role, count) in sample.notRun.sorted(by: { $0.key.rawValue < $1.key.rawValue }) {
+      let more = count &- notRun[role, default: 0]
       guard more > 0 else { continue }
-      skipped[role] = count
-      missed.wrappingAdd(more, ordering: .relaxed)
+      notRun[role] = count
+      lostCount.wrappingAdd(more, ordering: .relaxed)
       let own = streams.filter { $0.key.origin.role == role }
       let stream = (own.isEmpty ? streams : own).first?.value
-      gap(more, flags: .notRun, since: seen.since, at: seen.time, in: stream)
+      gap(more, flags: .notRun, since: sample.since, at: sample.time, in: stream)
     }
-    if seen.unkept > 0 {
-      missed.wrappingAdd(seen.unkept, ordering: .relaxed)
-      gap(seen.unkept, since: seen.since, at: seen.time, in: anyStream)
+    if sample.withoutStream > 0 {
+      lostCount.wrappingAdd(sample.withoutStream, ordering: .relaxed)
+      gap(sample.withoutStream, since: sample.since, at: sample.time, in: anyStream)
     }
     isFull = false
   }
 
   private func note(lost count: UInt64, of cpu: CPU, before time: UInt64, in stream: Stream?) {
     cpu.lost &+= count
-    missed.wrappingAdd(count, ordering: .relaxed)
-    withoutRoom.wrappingAdd(count, ordering: .relaxed)
+    lostCount.wrappingAdd(count, ordering: .relaxed)
+    lostToFullBuffersCount.wrappingAdd(count, ordering: .relaxed)
     gap(count, at: time, in: stream)
   }
 
-  /// Whoever reads a gap heeds it for all of the kernel, so that it stands in one stream only.
+  /// A reader applies a gap to all kernel streams, so one stream records it.
   private func gap(
     _ count: UInt64, flags: Event.Gap.Flags = [], since: UInt64? = nil, at time: UInt64, in stream: Stream?
   ) {
@@ -231,8 +234,8 @@ public final class KernelRecorder: @unchecked Sendable {
 
   // MARK: Clocks
 
-  /// Record the clocks together, once a second, in a stream without events: probes may be about to commit events from
-  /// before this moment, and behind it they would get its time.
+  /// Sample the clocks once a second, in a stream of their own: probes may still commit events from before this moment,
+  /// and after it in the same stream they would get its time.
   private func snapshot(_ now: UInt64) {
     guard !streams.isEmpty else { return }
     if clocks == nil {
@@ -252,10 +255,10 @@ public final class KernelRecorder: @unchecked Sendable {
 
   // MARK: Events
 
-  /// What was lost at the very end, and what the probes cost.
+  /// Record the final losses and the costs of the probes.
   private func finish() {
     if let subsystem, !sawSubsystem {
-      problem = problem ?? "no controller of the subsystem \(subsystem) has done anything: is it called so?"
+      problem = problem ?? "no controller of the subsystem \(subsystem) was active; check the NQN"
     }
     let now = TickSource.monotonic.now()
     for (cpu, count) in zip(cpus, probes.lost()) where count > cpu.lost {
@@ -275,24 +278,24 @@ public final class KernelRecorder: @unchecked Sendable {
     clocks = nil
   }
 
-  private static let take: ring_buffer_sample_fn = { context, data, size in
+  private static let ingest: ring_buffer_sample_fn = { context, data, size in
     let cpu = Unmanaged<CPU>.fromOpaque(context!).takeUnretainedValue()
-    cpu.recorder.take(UnsafeRawBufferPointer(start: data, count: Int(size)), cpu)
+    cpu.recorder.ingest(UnsafeRawBufferPointer(start: data, count: Int(size)), cpu)
     return 0
   }
 
-  private func take(_ raw: UnsafeRawBufferPointer, _ cpu: CPU) {
+  private func ingest(_ raw: UnsafeRawBufferPointer, _ cpu: CPU) {
     guard let event = RawEvent(raw), isWanted(event.origin, on: cpu) else { return }
     guard let stream = stream(cpu.number, event.origin) else {
-      unkept += 1
+      withoutStream += 1
       return
     }
     if event.lost > cpu.lost { note(lost: event.lost &- cpu.lost, of: cpu, before: event.time, in: stream) }
     append(event.record, event.bytes, at: event.time, to: stream)
-    taken.wrappingAdd(1, ordering: .relaxed)
+    recorded.wrappingAdd(1, ordering: .relaxed)
   }
 
-  /// Is it of the subsystem that is asked for? Once it has a stream, it is.
+  /// Whether the event belongs to the requested subsystem; an origin with a stream does.
   private func isWanted(_ origin: Origin, on cpu: CPU) -> Bool {
     guard let subsystem, origin.role == .target, streams[StreamKey(cpu: cpu.number, origin: origin)] == nil else {
       return true
@@ -314,14 +317,14 @@ public final class KernelRecorder: @unchecked Sendable {
 
   // MARK: Streams
 
-  /// The stream of a CPU and an origin; nil where there is no room for one more.
+  /// The stream of a CPU and an origin; nil if no more can be created.
   private func stream(_ cpu: Int, _ origin: Origin) -> Stream? {
     let key = StreamKey(cpu: cpu, origin: origin)
     if let stream = streams[key] {
       if !stream.isNamed { introduce(stream, key) }
       return stream
     }
-    // Not tried again for every event.
+    // Retried only after the next sample, not for every event.
     guard !isFull else { return nil }
     closeFormer(key)
     guard let ring = makeRing() else {
@@ -336,7 +339,7 @@ public final class KernelRecorder: @unchecked Sendable {
 
   private func makeRing() -> Ring? {
     guard streams.count < KernelRecorder.streamsMax, streamsMade < .max else {
-      problem = problem ?? "at most \(KernelRecorder.streamsMax) CPUs times controllers are recorded at a time"
+      problem = problem ?? "at most \(KernelRecorder.streamsMax) streams (CPUs × controllers) can be recorded at a time"
       return nil
     }
     do throws(TraceError) {
@@ -351,19 +354,19 @@ public final class KernelRecorder: @unchecked Sendable {
     }
   }
 
-  /// Whoever had the number of this controller before emits nothing any more.
+  /// The previous controller with this number emits no more events.
   private func closeFormer(_ key: StreamKey) {
     for other in streams.keys where other.cpu == key.cpu && other.origin.role == key.origin.role {
       if other.origin.controller == key.origin.controller { streams[other] = nil }
     }
   }
 
-  /// Say whose events the stream has: at its begin, and once more when a host's driver has learnt whom it drives.
+  /// Record the owner of a stream: at its beginning, and again when a host's driver has identified its controller.
   private func introduce(_ stream: Stream, _ key: StreamKey) {
-    stream.patience -= 1
-    guard stream.patience < 0 else { return }
+    stream.eventsUntilRetry -= 1
+    guard stream.eventsUntilRetry < 0 else { return }
     let isFirst = stream.last == 0
-    stream.patience = 64
+    stream.eventsUntilRetry = 64
     let name = probes.name(of: key.origin)
     guard isFirst || name != nil else { return }
     stream.isNamed = name != nil || key.origin.controller == Origin.noController

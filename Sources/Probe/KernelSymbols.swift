@@ -1,11 +1,11 @@
 import CBPF
 import Glibc
 
-/// What the running kernel says of its functions and types: /proc/kallsyms and BTF.
+/// Functions and types of the running kernel: /proc/kallsyms and BTF.
 struct KernelSymbols {
-  /// Functions that can be probed, with their addresses (0 where the kernel hides them).
+  /// Functions that can be probed, with their addresses (0 if the kernel hides them).
   private var functions: [String: UInt64] = [:]
-  /// Functions that exist only as clones that the compiler made, by the name that they have in the source.
+  /// Functions that exist only as compiler-made clones, by their names in the source.
   private var clones: [String: String] = [:]
   /// Tracepoints of DMA engines.
   private(set) var engineTracepoints: [String] = []
@@ -16,7 +16,7 @@ struct KernelSymbols {
   private static let structure: UInt32 = 4
   private static let function: UInt32 = 12
 
-  /// - Parameter names: of functions that are of interest.
+  /// - Parameter names: the functions to look up.
   init(looking names: Set<String>, modules moduleNames: Set<String>) {
     kernel = btf__load_vmlinux_btf()
     if let kernel {
@@ -33,7 +33,7 @@ struct KernelSymbols {
       // "ffffffffa0000000 t name\t[module]"
       let words = String(cString: line!).split(whereSeparator: \.isWhitespace)
       guard words.count >= 3 else { continue }
-      if words[2].hasPrefix(KernelSymbols.tracepoint) { takeTracepoint(words[2]) }
+      if words[2].hasPrefix(KernelSymbols.tracepoint) { addTracepoint(words[2]) }
       guard words[1] == "t" || words[1] == "T" else { continue }
       let name = String(words[2])
       if names.contains(name) {
@@ -46,7 +46,7 @@ struct KernelSymbols {
 
   private static let tracepoint = "__tracepoint_"
 
-  private mutating func takeTracepoint(_ symbol: Substring) {
+  private mutating func addTracepoint(_ symbol: Substring) {
     let name = symbol.dropFirst(KernelSymbols.tracepoint.count)
     if ["dmaengine", "dma_engine", "dw_edma", "dw_hdma"].contains(where: name.hasPrefix) {
       engineTracepoints.append(String(name))
@@ -63,10 +63,10 @@ struct KernelSymbols {
   func address(of function: String) -> UInt64? { functions[function] }
   func clone(of function: String) -> String? { clones[function] }
 
-  /// Is there a structure of that name, in the module or built into the kernel?
+  /// Whether the module or the kernel has a structure of that name.
   func hasType(_ name: String, module: String) -> Bool { has(name, KernelSymbols.structure, module) }
 
-  /// How BTF describes a function; nil where it does not, so that fentry cannot be tried.
+  /// How BTF describes a function; nil if it does not, which rules out fentry.
   func prototype(of function: String) -> Prototype? {
     for btf in [kernel].compactMap({ $0 }) + modules.values {
       let id = btf__find_by_name_kind(btf, function, KernelSymbols.function)
@@ -77,15 +77,15 @@ struct KernelSymbols {
     return nil
   }
 
-  /// The functions of work items that are timed from queued to running.
+  /// The work items whose wait from queued to running is timed.
   static let workFunctions = ["nvmet_pci_epf_exec_iod_work", "nvmet_pci_epf_cq_work"]
 
   func hasAddresses(of functions: [String]) -> Bool { functions.allSatisfy { address(of: $0) ?? 0 != 0 } }
 
-  /// Is the module there, loaded or built in?
+  /// Whether the module is loaded or built in.
   func isLoaded(_ module: String) -> Bool { modules[module] != nil || access("/sys/module/\(module)", F_OK) == 0 }
 
-  /// Can this machine be an endpoint?
+  /// Whether this machine has a PCI endpoint controller.
   static var hasEndpointController: Bool {
     guard let directory = opendir("/sys/class/pci_epc") else { return false }
     defer { closedir(directory) }

@@ -2,23 +2,23 @@ import CBPF
 import Glibc
 import Synchronization
 
-/// What libbpf has to say: its complaints are kept for an error's text; all of it goes to standard error where
-/// NVMEPF_PROBE_LOG is set, for whoever mends the probes.
+/// libbpf's messages: errors are kept for an error's text; all of them go to standard error if NVMEPF_PROBE_LOG is set,
+/// for developers of the probes.
 enum LibraryLog {
-  /// The complaints since `begin`.
+  /// The errors since `begin`.
   private static let complaints = Mutex<[String]>([])
 
   static func begin() { complaints.withLock { $0 = [] } }
 
-  /// The first line of the first complaint.
+  /// The first line of the first error.
   static var first: String? {
     complaints.withLock { $0.first?.split(whereSeparator: \.isNewline).first.map(String.init) }
   }
 
-  /// The program that the kernel refused, and its last word about it.
+  /// The program that the kernel refused, and the reason.
   static var refusal: Refusal? { complaints.withLock { Refusal($0) } }
 
-  /// The verifier may have a lot to say, and its reason comes last. What is not written takes no memory.
+  /// The verifier's log may be long, and its reason comes last. Unwritten memory costs nothing.
   private static let textBytes = 16 << 20
 
   static let take: libbpf_print_fn_t = { level, format, arguments in
@@ -33,13 +33,13 @@ enum LibraryLog {
   }
 }
 
-/// A program that the kernel does not take.
+/// A program that the kernel refuses.
 struct Refusal: Equatable {
   let program: String
   let why: String
 
   init?(_ complaints: [String]) {
-    // "libbpf: prog 'NAME': ...", of the last one: loading stops with it.
+    // "libbpf: prog 'NAME': ...", the last one: loading stops with it.
     let mark = "libbpf: prog '"
     guard let last = complaints.last(where: { $0.hasPrefix(mark) }),
       let name = last.dropFirst(mark.count).split(separator: "'").first.map(String.init)

@@ -1,4 +1,4 @@
-/// Why the kernel cannot be recorded, in one line that says what to do.
+/// Why the kernel cannot be recorded, in one line that includes a remedy.
 public struct ProbeError: Error, CustomStringConvertible {
   public let description: String
 

@@ -1,10 +1,10 @@
 import CBPF
 import Glibc
 
-/// bpf/nvmepf.bpf.c in the kernel: its programs, loaded, and its maps, with a ring buffer for each CPU.
+/// bpf/nvmepf.bpf.c loaded into the kernel: its programs and maps, including a ring buffer per CPU.
 final class ProbeObject {
   enum Failure: Error {
-    /// The kernel does not take this program; the others may load without it.
+    /// The kernel refuses this program; the others may load without it.
     case refused(Refusal)
     case fatal(ProbeError)
   }
@@ -12,14 +12,14 @@ final class ProbeObject {
   struct Options {
     /// Names of the programs to load.
     var programs: Set<String>
-    /// By name, what the object has as `const volatile`.
+    /// Values of the object's `const volatile` variables, by name.
     var constants: [(name: String, value: UInt64)] = []
     var cpus: Int
-    /// Of each CPU's ring buffer.
+    /// Size of each CPU's ring buffer.
     var bufferBytes: Int
   }
 
-  /// Those that were loaded, by name.
+  /// The loaded programs, by name.
   let programs: [String: OpaquePointer]
   private(set) var rings: [Int32] = []
   private let pointer: OpaquePointer
@@ -35,7 +35,7 @@ final class ProbeObject {
       if options.programs.contains(name) { programs[name] = program }
     }
     self.programs = programs
-    // From here on a failure ends in deinit.
+    // From here on, deinit cleans up after a failure.
     try setConstants(options.constants)
     guard let map = bpf_object__find_map_by_name(pointer, "rings") else { throw .fatal(ProbeObject.notWhole) }
     bpf_map__set_max_entries(map, UInt32(options.cpus))
@@ -49,7 +49,7 @@ final class ProbeObject {
     for ring in rings { close(ring) }
   }
 
-  private static let notWhole = ProbeError("the probes that were built into this program are not whole")
+  private static let notWhole = ProbeError("the probes that built into this program are incomplete")
 
   private static func open() throws(Failure) -> OpaquePointer {
     let bytes = base64Bytes(bpfObject)
@@ -64,7 +64,7 @@ final class ProbeObject {
     return programs
   }
 
-  /// The names of all programs that there are.
+  /// The names of all programs in the object.
   static func programNames() throws(ProbeError) -> Set<String> {
     do throws(Failure) {
       let object = try open()
@@ -74,7 +74,7 @@ final class ProbeObject {
   }
 
   private static func failure(_ error: Int32) -> Failure {
-    // Then the helpers that read kernel memory are not there, which looks like anything.
+    // Without it the helpers that read kernel memory are missing, which leads to confusing errors.
     if let lockdown = try? readText("/sys/kernel/security/lockdown"), lockdown.contains("[confidentiality]") {
       return .fatal(
         ProbeError(
@@ -103,7 +103,7 @@ final class ProbeObject {
     _ = bpf_map__set_initial_value(data, constants, size)
   }
 
-  /// Set a constant of the programs, where the object's BTF says that it lies.
+  /// Set a constant of the programs at the offset given by the object's BTF.
   private func set(_ name: String, _ value: UInt64, in constants: inout [UInt8]) {
     guard let btf = bpf_object__btf(pointer) else { return }
     let section = btf__find_by_name_kind(btf, ".rodata", 15)  // BTF_KIND_DATASEC
@@ -120,15 +120,15 @@ final class ProbeObject {
     }
   }
 
-  /// Let the programs emit events, or not.
+  /// Let the programs emit events, or stop them.
   func record(_ isOn: Bool) throws(ProbeError) {
-    // The only variable there is: `recording`.
+    // The only variable: `recording`.
     guard let map = bpf_object__find_map_by_name(pointer, ".bss") else { throw ProbeObject.notWhole }
     var key: UInt32 = 0
     var value = [UInt8](repeating: 0, count: Int(bpf_map__value_size(map)))
     value[0] = isOn ? 1 : 0
     guard bpf_map_update_elem(bpf_map__fd(map), &key, &value, 0) == 0 else {
-      throw ProbeError("the probes cannot be switched: \(String(cString: strerror(errno)))")
+      throw ProbeError("cannot start or stop the probes: \(String(cString: strerror(errno)))")
     }
   }
 
@@ -143,12 +143,12 @@ final class ProbeObject {
       rings.append(ring)
       var key = cpu
       guard bpf_map_update_elem(bpf_map__fd(map), &key, &ring, 0) == 0 else {
-        throw .fatal(ProbeError("CPU \(cpu) cannot be given its ring buffer: \(String(cString: strerror(errno)))"))
+        throw .fatal(ProbeError("CPU \(cpu) got no ring buffer: \(String(cString: strerror(errno)))"))
       }
     }
   }
 
-  /// Read an element of a map into `bytes`; false where there is none.
+  /// Read an element of a map into `bytes`; false if there is none.
   func read(_ name: String, key: UInt32, into bytes: inout [UInt8]) -> Bool {
     guard let map = bpf_object__find_map_by_name(pointer, name) else { return false }
     var key = key

@@ -1,15 +1,15 @@
-/// What can be tried with a place in the kernel, best first.
+/// The ways to attach to a probe point, best first.
 struct ProbePlan {
   let point: ProbePoint
-  /// With the names of the programs that go together.
+  /// Each with the names of its programs.
   private(set) var ways: [(attachment: Probes.Attachment, programs: [String])] = []
-  /// Why there is no way.
+  /// Why there is none.
   private(set) var obstacle: String?
   private(set) var missingModule: String?
 
   var programs: [String] { ways.flatMap(\.programs) }
 
-  /// - Parameter available: names of the programs that there are.
+  /// - Parameter available: names of the programs in the object.
   init(_ point: ProbePoint, _ symbols: KernelSymbols, available: Set<String>, onlyKprobes: Bool) {
     self.point = point
     if let needs = point.needs ?? point.group.needs, !symbols.hasType(needs.type, module: needs.module) {
@@ -21,20 +21,20 @@ struct ProbePlan {
     case .tracepoint(let name):
       if point.group == .work, !symbols.hasAddresses(of: KernelSymbols.workFunctions) {
         obstacle =
-          "the kernel hides the addresses by which work items are known (kernel.kptr_restrict, or no CAP_SYSLOG)"
+          "the kernel hides the addresses that identify work items (kernel.kptr_restrict, or no CAP_SYSLOG)"
       } else {
         ways = [(.tracepoint, ["tp_\(name)"])]
       }
-    case .function(let name): takeFunction(name, symbols, available, onlyKprobes)
+    case .function(let name): planFunction(name, symbols, available, onlyKprobes)
     }
   }
 
-  private mutating func takeFunction(
+  private mutating func planFunction(
     _ name: String, _ symbols: KernelSymbols, _ available: Set<String>, _ onlyKprobes: Bool
   ) {
     guard symbols.address(of: name) != nil else {
       obstacle =
-        symbols.clone(of: name).map { "the compiler made \($0) of it" }
+        symbols.clone(of: name).map { "the compiler replaced it by \($0)" }
         ?? (point.mayBeInlined
           ? "the compiler inlined it, or this kernel has no such function" : "this kernel has no such function")
       return
@@ -51,7 +51,7 @@ struct ProbePlan {
     }
   }
 
-  /// The kernel refuses a program: what remains are the ways without it.
+  /// The kernel refuses a program: remove the ways that use it.
   mutating func drop(_ program: String, because why: String) {
     guard ways.contains(where: { $0.programs.contains(program) }) else { return }
     ways.removeAll { $0.programs.contains(program) }

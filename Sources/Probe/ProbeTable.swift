@@ -1,19 +1,19 @@
-/// What a recording of the kernel can be asked for.
+/// Groups of probes that a recording can select.
 public enum ProbeGroup: String, CaseIterable, Sendable {
-  /// The target core, whatever the transport.
+  /// The target core, for any transport.
   case nvmet
   /// nvmet-pci-epf.
   case endpoint
-  /// The PCI endpoint core, as far as nvmet-pci-epf calls it.
+  /// The PCI endpoint core, for calls by nvmet-pci-epf.
   case window
-  /// How long work items wait until they run.
+  /// How long work items wait before they run.
   case work
-  /// The NVMe driver of a host on this machine.
+  /// The NVMe host driver of this machine.
   case host
   /// The block layer above it.
   case block
 
-  /// The module whose types its probes read, and one of these types; nil for types of the kernel itself.
+  /// The module whose types its probes read, with one of these types; nil for types of the kernel itself.
   var needs: (module: String, type: String)? {
     switch self {
     case .nvmet: ("nvmet", "nvmet_req")
@@ -24,11 +24,11 @@ public enum ProbeGroup: String, CaseIterable, Sendable {
   }
 }
 
-/// How a function is declared, as far as its programs depend on it: they take its arguments by their number.
+/// A function's declaration, as far as its programs depend on it: they access arguments by number.
 struct Prototype: Equatable {
   let arguments: Int
   var returns = false
-  /// Behind the names of the programs that are for a function so declared.
+  /// Suffix of the names of the programs for this declaration.
   var suffix = ""
 
   enum Choice: Equatable {
@@ -36,11 +36,11 @@ struct Prototype: Equatable {
     case obstacle(String)
   }
 
-  /// Which programs fit a function.
+  /// Choose the programs that fit a function.
   ///
   /// - Parameters:
-  ///   - known: what kernels have declared it as, today's first.
-  ///   - found: what this kernel does; nil where BTF does not tell.
+  ///   - known: declarations in kernels so far, the newest first.
+  ///   - found: the declaration in this kernel; nil without BTF.
   static func choose(_ known: [Prototype], found: Prototype?) -> Choice {
     guard let found else {
       return known.count == 1
@@ -49,14 +49,14 @@ struct Prototype: Equatable {
     }
     guard let fitting = known.first(where: { $0.arguments == found.arguments }) else {
       let numbers = known.map { String($0.arguments) }.joined(separator: " or ")
-      return .obstacle("its arguments are others: \(found.arguments) instead of \(numbers)")
+      return .obstacle("it has \(found.arguments) arguments instead of \(numbers)")
     }
     guard found.returns || !fitting.returns else { return .obstacle("it returns nothing in this kernel") }
     return .programs(suffix: fitting.suffix)
   }
 }
 
-/// A place in the kernel that is looked at: the definition of what a recording can hold and of what it costs to miss it.
+/// A probe point in the kernel: defines what a recording can contain, and the cost of missing it.
 struct ProbePoint {
   enum Place {
     case function(String)
@@ -71,21 +71,21 @@ struct ProbePoint {
 
   let place: Place
   let group: ProbeGroup
-  /// What a trace has by it.
+  /// What it adds to a trace.
   let gives: String
-  /// Its types lie in a module of their own, not in the group's.
+  /// Its types are in a module of their own, not in the group's.
   var needs: (module: String, type: String)?
-  /// What kernels have declared the function as, today's first.
+  /// Declarations of the function in kernels so far, the newest first.
   var prototypes: [Prototype] = []
-  /// A compiler may have inlined it: nobody takes its address, no other file calls it.
+  /// A compiler may inline it: its address is not taken, and no other file calls it.
   var mayBeInlined = false
 
-  /// A function that is called through a pointer or from another file.
+  /// A function called through a pointer or from another file.
   static func function(_ name: String, _ group: ProbeGroup, _ prototypes: Prototype..., gives: String) -> ProbePoint {
     ProbePoint(place: .function(name), group: group, gives: gives, prototypes: prototypes)
   }
 
-  /// A function of one file only.
+  /// A function used in one file only.
   static func helper(_ name: String, _ group: ProbeGroup, _ prototype: Prototype, gives: String) -> ProbePoint {
     ProbePoint(place: .function(name), group: group, gives: gives, prototypes: [prototype], mayBeInlined: true)
   }
@@ -95,7 +95,7 @@ struct ProbePoint {
   }
 
   static let all: [ProbePoint] = [
-    .tracepoint("nvmet_req_init", .nvmet, "request: the target core takes a command"),
+    .tracepoint("nvmet_req_init", .nvmet, "request: the target core accepts a command"),
     .function(
       "nvmet_bdev_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a block device"),
     .function("nvmet_file_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a file"),
@@ -114,7 +114,7 @@ struct ProbePoint {
     .function("nvmet_pci_epf_cq_work", .endpoint, Prototype(arguments: 1), gives: "the completion queue's work"),
     .helper(
       "nvmet_pci_epf_free_iod", .endpoint, Prototype(arguments: 1),
-      gives: "completion queue entries, and commands given up"),
+      gives: "completion queue entries, and dropped commands"),
     .helper("nvmet_pci_epf_raise_irq", .endpoint, Prototype(arguments: 3), gives: "interrupts considered"),
     .function(
       "nvmet_pci_epf_create_cq", .endpoint, Prototype(arguments: 6, returns: true), gives: "completion queues created"),
@@ -146,7 +146,7 @@ struct ProbePoint {
       place: .function("nvme_irq"), group: .host, gives: "the host's interrupts", needs: ("nvme", "nvme_queue"),
       prototypes: [Prototype(arguments: 2)]),
     ProbePoint(
-      place: .tracepoint("nvme_sq"), group: .host, gives: "how far the host's submission queues are",
+      place: .tracepoint("nvme_sq"), group: .host, gives: "positions in the host's submission queues",
       needs: ("nvme", "nvme_queue")),
     .tracepoint("nvme_complete_rq", .host, "the host's completions"),
 
@@ -155,7 +155,7 @@ struct ProbePoint {
   ]
 }
 
-/// A stage of a command of nvmet-pci-epf, and what must be looked at to know it.
+/// A stage of a command of nvmet-pci-epf, and the probes it requires.
 public enum KernelStage: String, CaseIterable, Sendable {
   case detect, fetch, dispatch, map
   case dataIn = "data-in"
@@ -163,11 +163,11 @@ public enum KernelStage: String, CaseIterable, Sendable {
   case dataOut = "data-out"
   case complete, interrupt, reap
 
-  /// Each of these, or of each its alternative.
+  /// Each of these, or its alternative.
   private var needs: [[String]] {
     let transfer = ["nvmet_pci_epf_dma_transfer", "nvmet_pci_epf_mmio_transfer"]
     return switch self {
-    // Its end is the fetch's begin; the host's submission is its begin.
+    // It ends where the fetch begins; it begins with the host's submission.
     case .detect: [["nvme_setup_cmd"], transfer]
     case .fetch, .dataIn, .dataOut: [transfer]
     case .dispatch: [transfer, ["nvmet_pci_epf_exec_iod_work"]]
@@ -179,7 +179,7 @@ public enum KernelStage: String, CaseIterable, Sendable {
     }
   }
 
-  /// Will a recording have it?
+  /// Whether a recording will have it.
   public func isRecorded(by points: [Probes.Point]) -> Bool {
     let attached = Set(points.filter(\.isAttached).map(\.name))
     return needs.allSatisfy { !attached.isDisjoint(with: $0) }

@@ -2,9 +2,10 @@ import CBPF
 import Glibc
 
 /// Probes in the kernel, attached while this object lives. They emit nothing until a `KernelRecorder` starts them. The
-/// kernel takes them away with the process, however it ends. One thread at a time, but for `emitForMeasurement`.
+/// kernel removes them when the process ends, however it ends. Use by one thread at a time, except
+/// `emitForMeasurement`.
 public final class Probes: @unchecked Sendable {
-  /// How a place in the kernel is looked at, or why it is not.
+  /// How a probe point is attached, or why it is not.
   public enum Attachment: Equatable, Sendable {
     case fentry, kprobe, tracepoint
     case none(why: String)
@@ -13,16 +14,16 @@ public final class Probes: @unchecked Sendable {
   public struct Point: Sendable {
     public let name: String
     public let group: ProbeGroup
-    /// What a trace has by it.
+    /// What it adds to a trace.
     public let gives: String
     public internal(set) var attachment: Attachment
-    /// What would have to be loaded for it.
+    /// The module to load for it.
     let missingModule: String?
 
     public var isAttached: Bool { if case .none = attachment { false } else { true } }
   }
 
-  /// What a program cost, by the kernel's own count.
+  /// Cost of a program, counted by the kernel.
   public struct Cost: Sendable {
     public let name: String
     public let runs: UInt64
@@ -31,25 +32,25 @@ public final class Probes: @unchecked Sendable {
 
   public struct Options: Sendable {
     public var groups = Set(ProbeGroup.allCases)
-    /// Only this queue; nil for all.
+    /// Record only this queue; nil for all.
     public var qid: UInt16?
-    /// Functions by kprobes even where fentry is to be had.
+    /// Probe functions with kprobes even if fentry is available.
     public var onlyKprobes = false
-    /// Bytes of each CPU's ring buffer: a power of two of at least a page; nil to choose.
+    /// Size of each CPU's ring buffer in bytes: a power of two of at least a page; nil for the default.
     public var bufferBytes: Int?
     public init() {}
   }
 
   public private(set) var points: [Point]
-  /// Tracepoints of DMA engines that this kernel has. Linux up to 7.3 has none, so that nothing here records them.
+  /// Tracepoints of DMA engines in this kernel. Linux up to 7.3 has none, so nothing records them.
   public private(set) var engineTracepoints: [String] = []
   private let object: ProbeObject
   private var links: [Link] = []
   private var statistics: Int32 = -1
-  /// Of each program: whose events it emits.
+  /// By program: the origin of its events.
   private var roles: [String: Origin.Role] = [:]
-  /// Of links that are no more: what their probes missed.
-  private var missedByFormer: [Origin.Role: UInt64] = [:]
+  /// Counts of detached links: how often their probes were not run.
+  private var notRunByFormer: [Origin.Role: UInt64] = [:]
 
   private struct Link {
     let pointer: OpaquePointer
@@ -57,7 +58,7 @@ public final class Probes: @unchecked Sendable {
     let isKprobe: Bool
   }
 
-  /// - Throws: when nothing can be recorded, with the reason.
+  /// - Throws: if nothing can be recorded, with the reason.
   public init(_ options: Options = Options()) throws(ProbeError) {
     libbpf_set_print(LibraryLog.take)
     points = []
@@ -92,26 +93,26 @@ public final class Probes: @unchecked Sendable {
     if access("/sys/kernel/btf/vmlinux", R_OK) == 0, let lacking = Capability.lacking {
       return privilege(lacking: lacking)
     }
-    return "this kernel has no BTF (/sys/kernel/btf/vmlinux), without which its structures cannot be read: take a "
+    return "this kernel has no BTF (/sys/kernel/btf/vmlinux), which is required to read its structures: use a "
       + "kernel with CONFIG_DEBUG_INFO_BTF=y"
   }
 
-  /// Emit events from now on.
+  /// Start emitting events.
   func start() throws(ProbeError) { try object.record(true) }
 
-  /// Emit nothing any more.
+  /// Stop emitting events.
   func pause() { try? object.record(false) }
 
-  /// Take the probes away. What the rings hold stays readable.
+  /// Detach the probes. The content of the rings stays readable.
   public func detach() {
-    missedByFormer = missedByKprobes()
+    notRunByFormer = kprobesNotRun()
     for link in links { bpf_link__destroy(link.pointer) }
     links = []
   }
 
   // MARK: Loading
 
-  /// Load what the plans need. A program that the kernel refuses costs its plan's way, not the recording.
+  /// Load the programs of the plans. A program that the kernel refuses costs only one way to attach.
   private static func load(
     _ plans: inout [ProbePlan], _ symbols: KernelSymbols, _ options: Options
   ) throws(ProbeError) -> ProbeObject {
@@ -149,14 +150,14 @@ public final class Probes: @unchecked Sendable {
       return "this kernel has neither an NVMe target nor a driver to record, and no modules that modprobe could load: "
         + "another kernel is needed"
     }
-    return "nothing of what is to be recorded is there: "
+    return "nothing that was requested can be recorded: "
       + (remedy(plans.compactMap(\.missingModule)) ?? plans.lazy.compactMap(\.obstacle).first
         ?? "none of its functions can be probed")
   }
 
   private static var possibleCPUs: Int { Int(max(libbpf_num_possible_cpus(), 1)) }
 
-  /// The command after which more of a group can be recorded; nil where no command helps.
+  /// The command after which more of a group can be recorded; nil if no command helps.
   public func remedy(_ group: ProbeGroup) -> String? {
     let missing = points.filter { $0.group == group && !$0.isAttached }
     if missing.isEmpty { return nil }
@@ -165,7 +166,7 @@ public final class Probes: @unchecked Sendable {
     return isHidden && Capability.lacking == nil ? "sysctl kernel.kptr_restrict=0" : nil
   }
 
-  /// Whether there are modules for the kernel that runs.
+  /// Whether the running kernel has modules.
   private static var hasModules: Bool {
     var name = utsname()
     uname(&name)
@@ -173,7 +174,7 @@ public final class Probes: @unchecked Sendable {
     return access("/lib/modules/\(release)", F_OK) == 0
   }
 
-  /// The command that loads modules, those that make sense on this machine; nil where there are none.
+  /// The command that loads the modules useful on this machine; nil if there are none.
   private static func remedy(_ missing: [String]) -> String? {
     var modules: [String] = []
     for module in missing where module != "nvmet_pci_epf" || KernelSymbols.hasEndpointController {
@@ -209,10 +210,10 @@ public final class Probes: @unchecked Sendable {
 
   // MARK: What they cost
 
-  /// Let the kernel count what the probes take. That itself costs some 20 ns a run.
+  /// Let the kernel count the cost of probes. Counting itself costs some 20 ns per run.
   public func countCosts() { statistics = bpf_enable_stats(BPF_STATS_RUN_TIME) }
 
-  /// What every probe has cost since `countCosts`; nothing for those that never ran.
+  /// Cost of every probe since `countCosts`; omits probes that never ran.
   public func costs() -> [Cost] {
     object.programs.sorted { $0.key < $1.key }.compactMap { name, program in
       guard let info = information(on: program), info.run_cnt > 0 else { return nil }
@@ -220,10 +221,10 @@ public final class Probes: @unchecked Sendable {
     }
   }
 
-  /// How often the kernel did not run a probe of the target, or of the host, because an interrupt had come while the
-  /// same probe ran, or because too many threads were in the function: events that no ring buffer knows of.
-  func skipped() -> [Origin.Role: UInt64] {
-    var counts = links.isEmpty ? missedByFormer : missedByKprobes()
+  /// How often the kernel did not run a probe of the target, or of the host, because an interrupt hit the same probe
+  /// while it ran, or because too many threads were in the function. No ring buffer counts these lost events.
+  func notRun() -> [Origin.Role: UInt64] {
+    var counts = links.isEmpty ? notRunByFormer : kprobesNotRun()
     for (name, program) in object.programs {
       if let role = roles[name], let misses = information(on: program)?.recursion_misses {
         counts[role, default: 0] += misses
@@ -232,17 +233,17 @@ public final class Probes: @unchecked Sendable {
     return counts
   }
 
-  private func missedByKprobes() -> [Origin.Role: UInt64] {
+  private func kprobesNotRun() -> [Origin.Role: UInt64] {
     var counts: [Origin.Role: UInt64] = [:]
     for link in links where link.isKprobe {
-      if let role = link.role { counts[role, default: 0] += Probes.missed(link.pointer) }
+      if let role = link.role { counts[role, default: 0] += Probes.notRun(link.pointer) }
     }
     return counts
   }
 
-  /// What the kernel counts of a kprobe since 6.7. Not every <linux/bpf.h> has that: `struct bpf_link_info` in 64-bit
-  /// words, of which the third has the kind of perf event and the seventh the count.
-  private static func missed(_ link: OpaquePointer) -> UInt64 {
+  /// The kernel's count for a kprobe, available since 6.7. Not every <linux/bpf.h> declares it: in `struct
+  /// bpf_link_info` as 64-bit words, the third holds the kind of perf event and the seventh the count.
+  private static func notRun(_ link: OpaquePointer) -> UInt64 {
     var words = [UInt64](repeating: 0, count: 8)
     var length = UInt32(words.count * 8)
     guard bpf_obj_get_info_by_fd(bpf_link__fd(link), &words, &length) == 0, length >= 56 else { return 0 }
@@ -256,7 +257,7 @@ public final class Probes: @unchecked Sendable {
     return bpf_obj_get_info_by_fd(bpf_program__fd(program), &info, &length) == 0 ? info : nil
   }
 
-  /// Load the program that emits events for a measurement, and nothing else.
+  /// Load only the program that emits events for a measurement.
   public init(measuring bufferBytes: Int) throws(ProbeError) {
     libbpf_set_print(LibraryLog.take)
     points = []
@@ -271,7 +272,7 @@ public final class Probes: @unchecked Sendable {
     }
   }
 
-  /// Emit `measuredEvents` events on the CPU that this thread runs on.
+  /// Emit `measuredEvents` events on this thread's CPU.
   public func emitForMeasurement() {
     var options = bpf_test_run_opts()
     options.sz = MemoryLayout<bpf_test_run_opts>.size
@@ -284,10 +285,10 @@ public final class Probes: @unchecked Sendable {
 
   var ringDescriptors: [Int32] { object.rings }
 
-  /// The NQN of the subsystem that a controller belongs to, and its identifier; nil where it has not said, or where
-  /// another has its number by now.
+  /// The NQN and the identifier of a controller; nil if it has not reported them, or if another controller now has its
+  /// number.
   func name(of origin: Origin) -> (nqn: String, cntlid: UInt16)? {
-    // struct name: the NQN, the identifier, the generation; then whose name it is.
+    // struct name: the NQN, the identifier, the generation; then the owner of the name.
     var bytes = [UInt8](repeating: 0, count: 248)
     let key = UInt32(origin.role.rawValue) << 16 | UInt32(origin.controller)
     guard object.read("names", key: key, into: &bytes), bytes[0] != 0, bytes[226] == origin.generation else {
@@ -298,7 +299,7 @@ public final class Probes: @unchecked Sendable {
     )
   }
 
-  /// Events that each CPU had no room for.
+  /// Events lost because the ring buffer was full, per CPU.
   func lost() -> [UInt64] {
     var bytes = [UInt8](repeating: 0, count: 8 * object.rings.count)
     guard object.read("lost", key: 0, into: &bytes) else { return object.rings.map { _ in 0 } }
@@ -309,7 +310,7 @@ public final class Probes: @unchecked Sendable {
 }
 
 extension ProbeGroup {
-  /// Whose events its probes emit; nil where they emit none.
+  /// The origin of its probes' events; nil if they emit none.
   var role: Origin.Role? {
     switch self {
     case .nvmet, .endpoint, .window: .target

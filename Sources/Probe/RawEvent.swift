@@ -1,16 +1,16 @@
 import Events
 
-/// An event as a probe emitted it, with the bytes behind it. Whatever the bytes are, it is an event of the trace or nil.
+/// An event as a probe emitted it, with the bytes after it. Any bytes yield a valid event of the trace or nil.
 struct RawEvent {
   /// CLOCK_MONOTONIC, nanoseconds.
   let time: UInt64
-  /// Events that its CPU had no room for, ever.
+  /// Events that its CPU has lost so far.
   let lost: UInt64
-  /// Whose event it is.
+  /// Origin of the event.
   let origin: Origin
-  /// Its time is left to whoever knows the trace's clock.
+  /// Its time is set by the caller, who knows the trace's clock.
   let record: Record
-  /// What follows the record.
+  /// The bytes after the record.
   let bytes: UnsafeRawBufferPointer
 
   init?(_ raw: UnsafeRawBufferPointer) {
@@ -23,7 +23,7 @@ struct RawEvent {
   }
 }
 
-/// Whose events a stream of the kernel has.
+/// The owner of a kernel stream.
 struct Origin: Hashable, Sendable {
   enum Role: UInt8, Sendable {
     case target = 0
@@ -32,9 +32,9 @@ struct Origin: Hashable, Sendable {
   let role: Role
   /// A target's controller identifier, or the instance of the host's driver.
   let controller: UInt16
-  /// Which of those that have had the number.
+  /// Distinguishes successive owners of the same number.
   var generation: UInt8 = 0
 
-  /// Before a Connect command has given it an identifier.
+  /// Before a Connect command assigns an identifier.
   static let noController: UInt16 = 0xffff
 }

@@ -3,20 +3,20 @@ import NVMe
 import Platform
 import Trace
 
-/// Where a recording port's events go, and whose time they carry.
+/// The destination and time source of a recording port's events.
 public protocol Recorder: TimeSource, ~Copyable {
-  /// Off, everything below and the time stamps that it would need cost nothing.
+  /// If false, all calls below and their time stamps cost nothing.
   static var isOn: Bool { get }
-  /// Whether payloads are kept whole, not only as digests.
+  /// Whether payloads are recorded completely, not only as digests.
   var keepsPayload: Bool { get }
   mutating func append(_ record: Record)
   mutating func append(_ record: Record, entry: SubmissionEntry)
   mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer)
-  /// Whether a chunk of the trace should end here and the next begin with a checkpoint.
+  /// Whether a chunk should end here and the next one start with a checkpoint.
   func isCheckpointDue(now: UInt64) -> Bool
-  /// The engine's state as it is now: a chunk begins here.
+  /// The engine's current state: a chunk starts here.
   mutating func checkpoint(_ state: UnsafeRawBufferPointer)
-  /// Nothing follows.
+  /// No more events follow.
   mutating func finish()
 }
 
@@ -37,7 +37,7 @@ public struct NoRecorder: Recorder, ~Copyable {
   public func realtimeNs() -> UInt64 { 0 }
 }
 
-/// Records into a ring, and says when a checkpoint is due.
+/// Records into a ring, and decides when a checkpoint is due.
 public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
   public static var isOn: Bool { true }
   public let keepsPayload: Bool
@@ -72,19 +72,19 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
 
   public mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) { producer.append(record, bytes) }
 
-  /// Whether enough was recorded, or a second has passed with anything recorded, since the last checkpoint.
+  /// Whether enough events were recorded since the last checkpoint, or any within a second.
   @inline(__always)
   public func isCheckpointDue(now: UInt64) -> Bool {
     let slots = producer.position &- chunkBegin
-    return slots >= slotsPerChunk || (now &- chunkTime >= ticksPerSecond && slots > 0) || producer.isDropping
+    return slots >= slotsPerChunk || (now &- chunkTime >= ticksPerSecond && slots > 0) || producer.isLosingEvents
   }
 
   public mutating func checkpoint(_ state: UnsafeRawBufferPointer) {
     let now = time.ticks()
     let record = Event.Checkpoint(time: now, flags: .bytes, length: UInt32(state.count)).record
-    if producer.isDropping {
+    if producer.isLosingEvents {
       producer.resume(time: now, checkpoint: record, state)
-      if producer.isDropping { return }
+      if producer.isLosingEvents { return }
     } else {
       producer.append(record, state)
     }

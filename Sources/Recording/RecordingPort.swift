@@ -4,30 +4,30 @@ import Events
 import NVMe
 import Target
 
-/// A port whose calls can be recorded.
+/// A port that can be recorded.
 public protocol RecordablePort: Port, ~Copyable {
-  /// Where a request's data lie on this side; nil where they are not kept.
+  /// The request's data on this side; nil if the backend does not keep them.
   mutating func payload(of request: IORequest) -> UnsafeRawBufferPointer?
-  /// Write a completion queue entry but for what makes it visible.
-  /// - Returns: where the rest of it belongs; nil where the host's memory could not be reached.
+  /// Write a completion queue entry except the part that makes it visible.
+  /// - Returns: where the rest belongs; nil if host memory is not accessible.
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer?
-  /// Make an entry that was prepared visible: its last dword, with the phase tag.
+  /// Make a prepared entry visible by writing its last dword, with the phase tag.
   mutating func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer)
 }
 
-/// Records what crosses another port.
+/// Records the calls of another port.
 ///
-/// A stamp for "seen" is taken after the load that saw has its value, a stamp for "visible" before the store that shows:
-/// who sees it sees it later.
+/// The stamp of an observation is taken after the load that observed it, the stamp of a publication before the store
+/// that publishes it, so cause precedes effect.
 public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Copyable>: Port, ~Copyable {
   public var inner: Inner
   public var recorder: R
 
-  /// The newest time stamp; a stretch of work begins where the one before ended.
+  /// The newest time stamp; each stage begins where the previous one ended.
   private var last: UInt64 = 0
   private var passBegin: UInt64 = 0
   private var previousPassBegin: UInt64 = 0
-  /// By slot: the name of a request that is not done at once.
+  /// By slot: the command of a request that did not complete immediately.
   private let pending: UnsafeMutablePointer<Name>
 
   private struct Name: BitwiseCopyable {
@@ -46,8 +46,8 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
 
   deinit { pending.deallocate() }
 
-  /// A pass of the poll loop begins.
-  /// - Returns: now, in ticks; 0 when nothing is recorded.
+  /// Begin a pass of the poll loop.
+  /// - Returns: the current tick; 0 without a recording.
   @inline(__always)
   public mutating func beginPass() -> UInt64 {
     guard R.isOn else { return 0 }
@@ -56,7 +56,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     return passBegin
   }
 
-  /// Ticks since the newest time stamp, which this one now is.
+  /// Take a time stamp. Returns the ticks since the previous one.
   @inline(__always)
   private mutating func stamp() -> UInt32 {
     let now = recorder.ticks()
@@ -65,7 +65,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     return UInt32(truncatingIfNeeded: min(span, UInt64(UInt32.max)))
   }
 
-  /// Record an event of now that took no time.
+  /// Record an event without duration at the current time.
   @inline(__always)
   private mutating func note(_ event: some RecordedEvent) {
     guard R.isOn else { return }
@@ -111,16 +111,16 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     }
   }
 
-  /// A range of the host's memory was added to the map.
+  /// A range of host memory was added to the map.
   public mutating func didMap(address: UInt64, length: UInt64) { note(Event.DmaMap(address: address, length: length)) }
 
-  /// A range of the host's memory was taken from the map.
+  /// A range of host memory was removed from the map.
   public mutating func didUnmap(address: UInt64, length: UInt64) {
     note(Event.DmaUnmap(address: address, length: length))
   }
 
-  /// Work has ended an idle stretch in which the thread gave its core to others.
-  /// - Parameter begin: when it first did, in ticks.
+  /// Work ended an idle period in which the thread yielded its core.
+  /// - Parameter begin: tick of the first yield.
   @inline(never)
   public mutating func didRest(since begin: UInt64, slept: Bool) {
     note(Event.Rest(flags: slept ? .slept : [], span: passBegin &- min(begin, passBegin)))
@@ -221,7 +221,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     -> Bool
   {
     let isReached = inner.transfer(direction, request, offset: offset, segment)
-    // Where no data moves there is nothing to time.
+    // Without a transfer there is nothing to time.
     if R.isOn { noteSegment(segment, direction, request, isReached, inner.payload(of: request) == nil ? 0 : stamp()) }
     return isReached
   }
@@ -255,7 +255,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   private mutating func notePayload(_ direction: Direction, _ request: IORequest, _ data: UnsafeRawBufferPointer) {
     var flags: Event.Payload.Flags = direction == .fromHost ? .fromHost : []
     if recorder.keepsPayload { flags.insert(.bytes) }
-    // Pieces that a ring can hold; a digest alone needs no pieces.
+    // Pieces that fit a ring; a digest alone needs no pieces.
     let pieceMax = recorder.keepsPayload ? 64 << 10 : data.count
     var offset = 0
     while offset < data.count {
@@ -343,7 +343,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
     guard R.isOn else { return inner.post(cqe, at: address, cqid: cqid) }
     let place = inner.prepare(cqe, at: address, cqid: cqid)
-    // Before the entry can be seen: who sees it sees it later than this.
+    // Stamp the entry before it becomes visible.
     note(
       Event.Completion(
         flags: place == nil ? .failed : [], cqid: cqid.rawValue, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1,

@@ -1,7 +1,7 @@
 import NVMe
 import Trace
 
-/// Where the engine first did something else than it did when it was recorded.
+/// The first point at which the engine's behaviour differs from the recording.
 public struct Divergence: Sendable {
   public typealias Field = (name: String, expected: String, came: String)
 
@@ -10,20 +10,20 @@ public struct Divergence: Sendable {
   public let stream: UInt16
   /// Nanoseconds since the trace began.
   public let timeNs: UInt64
-  /// What the recording has here.
+  /// The recorded event.
   public let expected: String
-  /// What the engine did.
+  /// The engine's event.
   public let came: String
-  /// The fields in which they differ: name, recorded value, the engine's.
+  /// The differing fields: name, recorded value, the engine's value.
   public let fields: [Field]
-  /// Commands that were fetched and not yet completed, as `qid/cid opcode`.
+  /// Commands fetched and not yet completed, as `qid/cid opcode`.
   public let inFlight: [String]
-  /// The events before, oldest first.
+  /// The preceding events, oldest first.
   public let before: [String]
 }
 
 extension Divergence: CustomStringConvertible {
-  /// The story, in the order in which one asks: where, what, in which field, with what under way, after what.
+  /// The report of the divergence: where, what, which fields, which commands in flight, which events before.
   public var description: String {
     var lines = [
       "diverged at event \(event) of stream \(stream), \(timeNs) ns into the trace",

@@ -1,36 +1,36 @@
 import NVMe
 import Text
 
-/// One command as the kernel's nvmet-pci-epf dealt with it, by its events.
+/// One command as the kernel's nvmet-pci-epf handled it, according to its events.
 struct DriverCommand {
   let qid: UInt16
   let cid: UInt16
-  /// Nanoseconds since the trace began: fetched.
+  /// Fetch time, nanoseconds since the trace began.
   let time: UInt64
   /// Entry of the submission queue.
   let slot: UInt32
   let sqe: SubmissionEntry
-  /// Times since the controller was enabled that a probe was not run, when it was fetched.
+  /// How many probe runs had been skipped since the controller was enabled, at its fetch.
   let doubts: UInt32
   var fetchFailed = false
   var lists: [DriverList] = []
   var segments: [DriverSegment] = []
-  /// What the target core answered, and the bytes that it expected to be moved.
+  /// The target core's result, and the length of data that it expected.
   var executed: (status: Status, bytes: UInt32)?
   var completion: DriverCompletion?
-  /// More completions than one.
+  /// It has more than one completion.
   var extraCompletions = 0
-  /// Its queue or the controller went before it was completed, or the link.
+  /// Its queue, the controller or the link went down before it completed.
   var wasInterrupted = false
-  /// The driver gave it up.
+  /// The driver abandoned it.
   var wasDropped = false
-  /// An event of it may be missing.
+  /// One of its events may be lost.
   var isDoubtful = false
-  /// It has more lists or segments than are kept.
+  /// It has more lists or segments than the recording keeps.
   var isCut = false
-  /// A worker took it, and has come back.
+  /// A worker started it, and finished.
   var work: (began: Bool, ended: Bool) = (false, false)
-  /// When it was executed: commands of its queue fetched by then, and those of them not executed.
+  /// At its execution: commands of its queue fetched by then, and how many of them were not executed.
   var queueThen: (fetched: UInt64, open: UInt64)?
 
   static let listsMax = 256
@@ -41,11 +41,11 @@ struct DriverCommand {
 struct DriverList {
   let address: UInt64
   let bytes: [UInt8]
-  /// Every byte that was read is there.
+  /// All its bytes were read.
   let isWhole: Bool
 }
 
-/// A contiguous piece of data that was moved.
+/// A contiguous piece of transferred data.
 struct DriverSegment: Equatable {
   var fromHost: Bool
   var address: UInt64
@@ -61,35 +61,36 @@ struct DriverCompletion {
   let entry: CompletionEntry
   /// Nanoseconds since the trace began.
   let time: UInt64
-  /// Entries posted before it since its queue was created; nil where one may be missing.
+  /// Entries posted earlier since its queue was created; nil if one may be lost.
   let ordinal: UInt64?
-  /// The entry behind the newest that was fetched from the command's queue.
+  /// The entry after the newest one fetched from the command's queue.
   let head: UInt32
-  /// By how many the head that the entry reports may be older than that.
+  /// How much older than that the head in the entry may be.
   let lagMax: UInt64
 }
 
 extension DriverCommand {
-  /// It waits in the controller for something to happen, by design.
+  /// By design it waits in the controller for an event.
   var isEventRequest: Bool { qid == 0 && sqe.opcode == AdminOpcode.asynchronousEventRequest.rawValue }
 
-  /// What it asks for if it is an admin command.
+  /// Its opcode if it is an admin command.
   var adminOpcode: AdminOpcode? { qid == 0 ? AdminOpcode(rawValue: sqe.opcode) : nil }
 
   /// The queue that it creates or deletes.
   var queueInQuestion: UInt16 { UInt16(truncatingIfNeeded: sqe.cdw10) }
 
-  /// Its result is the controller's own, which the recording does not know beforehand.
+  /// Its result comes from the controller and is not known in advance.
   var hasOwnResult: Bool { adminOpcode == .getFeatures || adminOpcode == .abort || isEventRequest }
 
-  /// The kernel's target answers Set Features with the value, which nobody asked for; of the Keep Alive Timer in seconds.
+  /// The kernel's target returns the value of Set Features although nothing requires it; for the Keep Alive Timer in
+  /// seconds.
   func echoesFeature(_ dw0: UInt32) -> Bool {
     guard adminOpcode == .setFeatures else { return false }
     let isKeepAlive = sqe.cdw10 & 0xff == 0x0f
     return dw0 == sqe.cdw11 || (isKeepAlive && dw0 == sqe.cdw11 / 1000 + (sqe.cdw11 % 1000 == 0 ? 0 : 1))
   }
 
-  /// An SGL segment that is no whole number of descriptors, or of more than any transfer needs.
+  /// An SGL segment that is not a whole number of descriptors, or has more of them than any transfer needs.
   var hasSGLSegmentOfBadLength: Bool {
     guard sqe.psdt != 0 else { return false }
     var left = UInt64(DriverCommand.descriptorsMax)
@@ -105,7 +106,7 @@ extension DriverCommand {
     return isBad(sqe.sgl1) || lists.contains { $0.descriptors.contains(where: isBad) }
   }
 
-  /// As the engine bounds them.
+  /// Bounded as in the engine.
   private static let descriptorsMax = 1024
 
   var text: String {

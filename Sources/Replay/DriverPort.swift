@@ -3,11 +3,11 @@ import NVMe
 import Target
 import Trace
 
-/// The engine's port to one command at a time of the kernel's driver: it is given the driver's inputs, and what it does
-/// is kept for a comparison.
+/// The engine's port to one command of the kernel's driver at a time: it supplies the driver's inputs and keeps the
+/// engine's actions for the comparison.
 struct DriverPort: Port, ~Copyable {
-  /// What the engine did with the command at hand.
-  struct Deed {
+  /// The engine's actions for the current command.
+  struct Outcome {
     var fetched = false
     var lists: [(address: UInt64, length: Int)] = []
     var segments: [DriverSegment] = []
@@ -15,18 +15,18 @@ struct DriverPort: Port, ~Copyable {
   }
 
   private var command: DriverCommand?
-  private(set) var deed = Deed()
-  /// The engine's next entry, and the tail to be seen, by submission queue; completion queues are emptied at once.
+  private(set) var outcome = Outcome()
+  /// The engine's next entry, and the tail to report, by submission queue; completion queues are emptied immediately.
   private var heads: [UInt16: UInt32] = [:]
   private var tails: [UInt16: UInt32] = [:]
   private var posted: [UInt16: UInt32] = [:]
-  /// Entries, by completion queue.
+  /// Number of entries, by completion queue.
   var depths: [UInt16: UInt32] = [:]
 
-  /// The driver fetched `command`: the engine is to see the doorbell for it, in whichever entry is its next.
+  /// The driver fetched `command`: let the engine see its doorbell, in whichever entry is its next.
   mutating func present(_ command: DriverCommand, depth: UInt32) {
     self.command = command
-    deed = Deed()
+    outcome = Outcome()
     let next = (heads[command.qid] ?? 0) + 1
     tails[command.qid] = next >= depth ? 0 : next
   }
@@ -56,32 +56,32 @@ struct DriverPort: Port, ~Copyable {
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
-    guard let command, count == 1, qid.rawValue == command.qid, !deed.fetched else { return false }
-    deed.fetched = true
+    guard let command, count == 1, qid.rawValue == command.qid, !outcome.fetched else { return false }
+    outcome.fetched = true
     heads[command.qid] = tails[command.qid]
     entries[0] = command.sqe
     return true
   }
 
-  /// A list that the driver read too; else data that a command brings, whose bytes the recording does not have.
+  /// A list that the driver read too; else data of a command, whose bytes the recording does not have.
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
     _ = bytes.initializeMemory(as: UInt8.self, repeating: 0)
     if let list = command?.lists.first(where: { $0.address == address.rawValue }) {
-      deed.lists.append((address.rawValue, bytes.count))
+      outcome.lists.append((address.rawValue, bytes.count))
       bytes.copyBytes(from: list.bytes.prefix(bytes.count))
       return true
     }
     if readsList(at: address.rawValue) {
-      deed.lists.append((address.rawValue, bytes.count))
+      outcome.lists.append((address.rawValue, bytes.count))
       return true
     }
     moved(fromHost: true, address, bytes.count)
     return true
   }
 
-  /// The driver has not read it. Is it a list all the same?
+  /// The driver did not read it. Whether it is a list nevertheless.
   private func readsList(at address: UInt64) -> Bool {
     guard let command else { return false }
     if command.segments.contains(where: { $0.fromHost && $0.contains(address) }) { return false }
@@ -94,10 +94,10 @@ struct DriverPort: Port, ~Copyable {
   }
 
   private mutating func moved(fromHost: Bool, _ address: PCIAddress, _ count: Int) {
-    deed.segments.append(DriverSegment(fromHost: fromHost, address: address.rawValue, length: UInt64(count)))
+    outcome.segments.append(DriverSegment(fromHost: fromHost, address: address.rawValue, length: UInt64(count)))
   }
 
-  /// The driver could not reach it.
+  /// Whether the driver could not access it.
   private func failed(_ address: PCIAddress) -> Bool {
     command?.segments.contains { $0.failed && $0.contains(address.rawValue) } ?? false
   }
@@ -113,7 +113,7 @@ struct DriverPort: Port, ~Copyable {
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool { true }
   mutating func transferred(_ direction: Direction, _ request: IORequest) {}
 
-  /// As the kernel's backend answered.
+  /// The result of the kernel's backend.
   mutating func execute(_ request: IORequest) -> Status? { command?.executed?.status ?? .success }
   mutating func completion() -> (slot: Int32, status: Status)? { nil }
   mutating func cancel(_ request: IORequest) -> Bool { false }
@@ -126,9 +126,9 @@ struct DriverPort: Port, ~Copyable {
   mutating func expired() -> EngineTimer? { nil }
 
   mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
-    // A request that waits for an event may be answered much later than its turn.
+    // A request that waits for an event may complete long after its turn.
     if let command, cqe.sqid.rawValue == command.qid, cqe.cid.rawValue == command.cid {
-      deed.completion = (cqid.rawValue, cqe)
+      outcome.completion = (cqid.rawValue, cqe)
     }
     let next = (posted[cqid.rawValue] ?? 0) + 1
     posted[cqid.rawValue] = next >= depths[cqid.rawValue] ?? .max ? 0 : next

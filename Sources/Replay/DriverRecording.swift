@@ -4,7 +4,7 @@ import NVMe
 import Text
 import Trace
 
-/// What happened to a controller of the kernel's target, in order: what a replay feeds to the engine.
+/// What happened to a controller of the kernel's target, in order: the replay feeds this to the engine.
 enum DriverStep {
   case registerWrite(offset: UInt64, width: Int, value: UInt64)
   case linkDown
@@ -12,8 +12,7 @@ enum DriverStep {
   case command(Int)
 }
 
-/// A recording of nvmet-pci-epf, command by command. Nothing in it is trusted, and no more of it is kept than there is
-/// room for.
+/// A recording of nvmet-pci-epf, by command. Its content is untrusted, and its memory is bounded.
 struct DriverRecording {
   private(set) var steps: [DriverStep] = []
   private(set) var commands: [DriverCommand] = []
@@ -21,21 +20,21 @@ struct DriverRecording {
   /// When the probes last ran for certain, nanoseconds since the trace began.
   private(set) var end: UInt64 = 0
   private var lastClock: UInt64 = 0
-  /// Events are missing from here on: what follows cannot be judged.
+  /// Events were lost here: the rest cannot be compared.
   private(set) var endsAtGap = false
-  /// Commands that came after such a gap, or when there was no more room.
-  private(set) var unseen: UInt64 = 0
-  /// Completions, data and answers for which no command was fetched.
+  /// Commands after such a gap, or beyond the memory limit.
+  private(set) var afterEnd: UInt64 = 0
+  /// Completions, data and results without a fetched command.
   private(set) var strays: UInt64 = 0
-  /// The controller was enabled before the recording began: it is known only from when it is next enabled.
+  /// The controller was enabled before the recording began: its state is known only from its next enabling.
   private(set) var wasRunning = false
-  /// What is wrong with the controller's registers and interrupts, whatever its commands.
+  /// Faults of the controller's registers and interrupts, independent of commands.
   private(set) var faults: [(time: UInt64, subject: String, what: String)] = []
 
-  /// By queue and command identifier: what is in flight, and what was completed last under that name.
+  /// By queue and command identifier: the command in flight, or the last one completed under that name.
   private var live: [CommandKey: Int] = [:]
   private var last: [CommandKey: Int] = [:]
-  /// Commands whose workers have not come back: a reset waits for them.
+  /// Commands whose workers have not finished: a reset waits for them.
   private var working: [CommandKey: Int] = [:]
   private var failedFetches = FailedFetches()
   private var queues: [UInt16: Queue] = [:]
@@ -44,48 +43,48 @@ struct DriverRecording {
   private var interrupts = DriverInterrupts()
   private var doubts: UInt32 = 0
   private var streams = KernelStreams()
-  /// Bytes that commands, lists and segments may still take.
+  /// Remaining bytes for commands, lists and segments.
   private var room: Int
-  /// Looks that gaps and deleted queues may still take at commands: no recorder makes a trace that needs more.
+  /// Remaining commands that gaps and deleted queues may examine: no real trace needs more.
   private var looks = 1 << 28
   private var enabling = Enabling.unknown
   private var isEnabled = false
   private var csts: UInt64?
   private let controller: UInt16
 
-  /// What comes when commands, lists and segments have taken so many bytes is not replayed.
+  /// Beyond this many bytes of commands, lists and segments nothing is replayed.
   static let bytesMax = 640 << 20
-  /// A growing array is there twice while it moves. The names under which a command is found take some more.
+  /// A growing array exists twice while it moves. The tables that find commands need more memory.
   private static let commandBytes = 2 * (MemoryLayout<DriverCommand>.stride + stepBytes) + 96
   private static let stepBytes = MemoryLayout<DriverStep>.stride
-  /// What the allocator and an array's header take besides.
+  /// Overhead of the allocator and an array's header.
   private static let arrayBytes = 64
   private static let faultsMax = 100
-  /// The driver is done so soon with a queue that it deletes on its own, nanoseconds.
+  /// The driver finishes with a queue that it deletes by itself within this time, nanoseconds.
   private static let deletionMax: UInt64 = 100_000_000
 
-  /// What has come from a submission queue.
+  /// State of a submission queue.
   private struct Queue {
     var fetched: UInt64 = 0
     var executed: UInt64 = 0
-    /// Behind the newest.
+    /// The entry after the newest.
     var head: UInt32 = 0
-    /// Commands that the driver gave up since it last fetched one, and when.
+    /// Commands that the driver abandoned since its last fetch, and when.
     var dropped: [(index: Int, time: UInt64)] = []
     /// When the host's command to delete it was fetched.
     var deletedSince: UInt64?
   }
 
-  /// Whether the first CC with EN set was the host's enabling, or what the first look found.
+  /// Whether the first CC with EN set was the host's enabling, or the state at the first poll.
   private enum Enabling {
-    /// No CC has come.
+    /// No CC was recorded yet.
     case unknown
-    /// It had EN set. Queues that commands since then have created.
+    /// It had EN set. Queues created by commands since then.
     case suspect(created: Set<UInt16>, sawAdmin: Bool)
     case certain
   }
 
-  /// - Parameter bytesMax: what it may take.
+  /// - Parameter bytesMax: the memory limit.
   init(controller: UInt16, bytesMax: Int = DriverRecording.bytesMax) {
     self.controller = controller
     room = bytesMax
@@ -93,23 +92,23 @@ struct DriverRecording {
 
   private var isFull: Bool { room <= 0 }
 
-  mutating func take(_ record: UnsafePointer<Record>, stream: UInt16) {
-    switch streams.take(record.pointee, tail: record.tail, stream: stream) {
+  mutating func ingest(_ record: UnsafePointer<Record>, stream: UInt16) {
+    switch streams.ingest(record.pointee, tail: record.tail, stream: stream) {
     case .gap(let gap): missing(gap)
     case .event(let kind, let owner):
       noteTime(of: kind, record.pointee.time)
       guard owner.isTarget(controller) else { return }
       if endsAtGap || isFull {
-        if kind == .fetch { unseen += 1 }
+        if kind == .fetch { afterEnd += 1 }
       } else {
-        take(record, kind)
+        ingest(record, kind)
       }
     case .owner, nil: break
     }
   }
 
-  /// The recorder's last look at the clocks, and what the probes cost, come when it has detached them, which takes
-  /// seconds on a busy machine: only the look before shows that they still ran.
+  /// The recorder reads the clocks for the last time, and the probes' cost, after detaching the probes, which takes seconds on a
+  /// busy machine: only the reading before shows that they still ran.
   private mutating func noteTime(of kind: EventKind, _ time: UInt64) {
     switch kind {
     case .probe: return
@@ -120,7 +119,7 @@ struct DriverRecording {
     }
   }
 
-  private mutating func take(_ record: UnsafePointer<Record>, _ kind: EventKind) {
+  private mutating func ingest(_ record: UnsafePointer<Record>, _ kind: EventKind) {
     events += 1
     let event = record.pointee
     switch kind {
@@ -134,11 +133,11 @@ struct DriverRecording {
     case .interrupt:
       let interrupt = Event.Interrupt(event)
       note(interrupts.raised(interrupt), of: interrupt.cqid, at: interrupt.time)
-    default: takeCommand(record, kind)
+    default: ingestCommandEvent(record, kind)
     }
   }
 
-  private mutating func takeCommand(_ record: UnsafePointer<Record>, _ kind: EventKind) {
+  private mutating func ingestCommandEvent(_ record: UnsafePointer<Record>, _ kind: EventKind) {
     let event = record.pointee
     switch kind {
     case .fetch: fetched(Event.Fetch(event), record.fixedTail(as: SubmissionEntry.self))
@@ -165,7 +164,7 @@ struct DriverRecording {
     faults.append((time, "completion queue \(cqid)", fault))
   }
 
-  /// The trace is at its end.
+  /// The trace has ended.
   mutating func finish() {
     for cqid in interrupts.queues { note(interrupts.overdue(cqid, at: end), of: cqid, at: end) }
     if !isEnabled, case .certain = enabling { checkDisabled(at: end) }
@@ -177,19 +176,19 @@ struct DriverRecording {
     if gap.flags.contains(.notRun), looks > 0 {
       doubt(since: gap.doubtBegin)
     } else if !steps.isEmpty {
-      // Before the controller's first event nothing of it can be missing that a replay builds on.
+      // Events lost before the controller's first event do not affect a replay.
       endsAtGap = true
     }
   }
 
-  /// Some event since then is missing: any command under way may lack it.
+  /// An event since then is lost: any command in flight may lack it.
   private mutating func doubt(since time: UInt64) {
     doubts &+= 1
     posted = [:]
     interrupts.forgetEntries()
     looks -= live.count + min(commands.count, 1 << 16)
     for index in live.values { commands[index].isDoubtful = true }
-    // Of the others, one that was completed before has all its events.
+    // A command completed before then has all its events.
     var index = commands.count
     while index > 0, commands.count - index < 1 << 16 {
       index -= 1
@@ -223,7 +222,7 @@ struct DriverRecording {
     faults.append((time, "the controller", "CSTS is \(csts.hex), still ready, though the host has cleared CC.EN"))
   }
 
-  /// Whatever is in flight is not completed, and that is right; every queue is gone.
+  /// Commands in flight correctly remain uncompleted; all queues are gone.
   private mutating func interrupt() {
     for index in live.values { commands[index].wasInterrupted = true }
     live = [:]
@@ -238,8 +237,8 @@ struct DriverRecording {
     if queue.flags.contains(.deleted), queue.status == 0 { queueDeleted(queue.qid, at: queue.time) }
   }
 
-  /// The same for one queue, and for what the driver gave up to delete it: since the host asked for that, or, where the
-  /// driver does it on its own, just now.
+  /// The same for one queue, and for commands that the driver abandoned to delete it: since the host's request or, if
+  /// the driver acts by itself, just now.
   private mutating func queueDeleted(_ qid: UInt16, at time: UInt64) {
     looks -= live.count
     guard looks > 0 else {
@@ -255,7 +254,7 @@ struct DriverRecording {
     for dropped in queue.dropped where dropped.time >= since { commands[dropped.index].wasInterrupted = true }
   }
 
-  /// A command of a controller that was running before the recording began?
+  /// Whether it is a command of a controller that ran before the recording began.
   private mutating func suspect(_ command: DriverCommand) {
     guard case .suspect(var created, let sawAdmin) = enabling else { return }
     if command.qid != 0 {
@@ -273,7 +272,7 @@ struct DriverRecording {
     guard let sqe else { return }
     var command = DriverCommand(
       qid: fetch.qid, cid: fetch.cid, time: fetch.time, slot: fetch.slot, sqe: sqe, doubts: doubts)
-    command.fetchFailed = failedFetches.take(fetch)
+    command.fetchFailed = failedFetches.ingest(fetch)
     room -= Self.commandBytes
     steps.append(.command(commands.count))
     commands.append(command)
@@ -329,7 +328,7 @@ struct DriverRecording {
   private mutating func completed(_ event: Event.Completion) {
     let ordinal = posted[event.cqid]
     posted[event.cqid] = ordinal.map { $0 + 1 }
-    // By the submission queue that the driver took it from: the entry itself may be wrong.
+    // By the submission queue from which the driver fetched it: the entry itself may be wrong.
     let key = event.queueKey
     if let index = live.removeValue(forKey: key) {
       commands[index].completion = completion(event, of: commands[index], ordinal)
@@ -348,7 +347,7 @@ struct DriverRecording {
     var entry = CompletionEntry()
     (entry.dw0, entry.dw1, entry.dw2, entry.dw3) = (event.dw0, event.dw1, event.dw2, event.dw3)
     let queue = queues[command.qid] ?? Queue()
-    // Whether the head is that of the driver or counts what the target core has executed, it is this old at most.
+    // Whether the head is the driver's or counts executed commands, it is at most this old.
     let then = command.queueThen ?? (queue.fetched, queue.fetched - min(queue.executed, queue.fetched))
     return DriverCompletion(
       cqid: event.cqid, entry: entry, time: event.time, ordinal: ordinal, head: queue.head,
@@ -370,7 +369,7 @@ struct DriverRecording {
   }
 
   private mutating func dropped(_ event: Event.Dropped) {
-    guard !failedFetches.take(event) else { return }
+    guard !failedFetches.ingest(event) else { return }
     guard let index = live.removeValue(forKey: event.key) else {
       strays += 1
       return

@@ -4,45 +4,45 @@ import Target
 import Text
 import Trace
 
-/// Replays a recording of nvmet-pci-epf: the engine gets the registers, submission queue entries and lists that the
-/// driver got, and its segments and completions are compared with the driver's. What a backend answers is taken from the
+/// Replays a recording of nvmet-pci-epf: the engine receives the registers, submission queue entries and lists that the
+/// driver received, and its segments and completions are compared with the driver's. Backend results come from the
 /// recording.
 public struct DriverReplay: ~Copyable {
   private let recording: DriverRecording
   private var controller: Controller
   private var port = DriverPort()
   private var result = DriverReplayResult()
-  /// By submission queue that there is.
+  /// Existing submission queues.
   private var queues: [UInt16: Queue] = [:]
   /// Create commands that the driver refused because the queue was not contiguous.
   private var refusedCreates: Set<RefusedCreate> = []
   /// Submission queues that the host has deleted.
   private var deletedQueues: Set<UInt16> = []
-  /// The controller is what the recording has made it.
+  /// The engine's controller matches the recorded state.
   private var isFromBegin: Bool
-  /// Admin Queue Attributes as last written; an enabling takes them.
+  /// Admin Queue Attributes as last written; enabling applies them.
   private var aqa: UInt32 = 0
   private var state = State.unknown
 
-  /// How far the engine's controller follows the driver's.
+  /// How the engine's controller follows the driver's.
   private enum State {
     /// No enabling has been replayed.
     case unknown
     case disabled
     /// Enabled with this CC.
     case enabled(cc: UInt32)
-    /// The engine failed where the driver went on, which has been reported.
+    /// The engine failed where the driver continued; this has been reported.
     case ended
   }
 
-  /// A submission queue as the driver has it.
+  /// A submission queue as the driver sees it.
   private struct Queue {
     let depth: UInt32
     /// The entry that it fetches next.
     var next: UInt32 = 0
-    /// A fetch of that entry failed: the driver may go on behind it.
+    /// A fetch of that entry failed: the driver may continue after it.
     var nextFailed = false
-    /// `DriverCommand.doubts` of the command before.
+    /// `DriverCommand.doubts` of the previous command.
     var doubts: UInt32 = 0
   }
 
@@ -51,9 +51,9 @@ public struct DriverReplay: ~Copyable {
     let qid: UInt16
   }
 
-  /// A worker that has not come back so long after its command's completion will not, nanoseconds.
-  private static let workerPatience: UInt64 = 1_000_000_000
-  /// The target core counts the head on and stamps its event in two steps: others may come between.
+  /// A worker that has not finished within this time after its command's completion never will, nanoseconds.
+  private static let workTimeoutNs: UInt64 = 1_000_000_000
+  /// The target core advances the head and stamps its event in two steps: others may come in between.
   private static let headSlack: UInt64 = 4
 
   /// - Parameter controller: its identifier.
@@ -61,7 +61,7 @@ public struct DriverReplay: ~Copyable {
     var events = try MergedEvents(reader)
     var recording = DriverRecording(controller: id, bytesMax: DriverRecording.bytesMax - events.bytesMax)
     while let (record, stream) = try events.next() {
-      if stream.source == .kernel { recording.take(record, stream: stream.stream) }
+      if stream.source == .kernel { recording.ingest(record, stream: stream.stream) }
     }
     recording.finish()
     self.recording = recording
@@ -70,7 +70,7 @@ public struct DriverReplay: ~Copyable {
       DriverReplay.subsystem(recording, id), namespaces: DriverReplay.namespaces(recording))
   }
 
-  /// What the driver's controller was, as far as its answers tell.
+  /// The driver's controller, as far as its results reveal it.
   private static func subsystem(_ recording: DriverRecording, _ id: UInt16) -> Subsystem {
     var subsystem = Subsystem()
     subsystem.controllerID = id
@@ -88,7 +88,7 @@ public struct DriverReplay: ~Copyable {
     return subsystem
   }
 
-  /// Of every namespace only what its commands tell: the size of a block. What lies beyond its end, its backend knows.
+  /// Commands reveal only the block size of each namespace. Its backend knows where it ends.
   private static func namespaces(_ recording: DriverRecording) -> [Namespace] {
     var shifts: [UInt32: UInt8] = [:]
     for command in recording.commands where command.qid != 0 {
@@ -106,7 +106,7 @@ public struct DriverReplay: ~Copyable {
   public consuming func run() -> DriverReplayResult {
     result.events = recording.events
     result.endsAtGap = recording.endsAtGap
-    result.unseen = recording.unseen
+    result.afterEnd = recording.afterEnd
     for fault in recording.faults {
       result.add(DriverDifference(timeNs: fault.time, command: fault.subject, what: fault.what, kind: .new))
     }
@@ -133,7 +133,7 @@ public struct DriverReplay: ~Copyable {
     let isConfiguration = offset == Register.cc
     let enables = value & 1 != 0
     if isConfiguration, !enables { isFromBegin = true }
-    // A controller that was running when the recording began has a past that the engine cannot have.
+    // The engine cannot reproduce the history of a controller that ran before the recording began.
     guard isFromBegin || !isConfiguration else { return }
     if offset == Register.aqa { aqa = UInt32(truncatingIfNeeded: value) }
     controller.writeRegister(offset: offset, width: width, value: value, &port)
@@ -166,15 +166,14 @@ public struct DriverReplay: ~Copyable {
     guard checkPlace(of: command, in: &queue) else { return }
     port.present(command, depth: queue.depth)
     controller.poll(&port)
-    guard port.deed.fetched else {
+    guard port.outcome.fetched else {
       return differ(command, "the driver fetched it, the engine, which has no such queue, did not")
     }
     compare(command, queue.depth)
     noteQueues(command)
   }
 
-  /// Whether the engine can be given the command. One that it cannot is counted, and reported where that departs from the
-  /// driver.
+  /// Whether the engine can execute the command. Otherwise it is counted, and reported if that departs from the driver.
   private mutating func isComparable(_ command: DriverCommand) -> Bool {
     switch state {
     case .unknown:
@@ -196,12 +195,12 @@ public struct DriverReplay: ~Copyable {
     return false
   }
 
-  /// The driver works on after the engine's controller has failed.
+  /// The driver continues after the engine's controller has failed.
   private mutating func reportEnd(_ command: DriverCommand, _ cc: UInt32) {
     let configuration = ControllerConfiguration(rawValue: cc)
     let what =
       controller.csts.ready
-      ? "the engine declares itself failed (CSTS.CFS), the driver goes on with \(command.text)"
+      ? "the engine declares itself failed (CSTS.CFS), the driver continues with \(command.text)"
       : "the driver accepts CC \(cc.hex) (IOSQES \(configuration.iosqes), IOCQES \(configuration.iocqes), CSS "
         + "\(configuration.css), MPS \(configuration.mps), AMS \(configuration.ams)) and AQA \(aqa.hex), the engine "
         + "refuses them (CSTS.CFS)"
@@ -211,8 +210,8 @@ public struct DriverReplay: ~Copyable {
         what: "\(what); no command is compared until the host enables the controller again", kind: .new))
   }
 
-  /// Is it the entry whose turn it was?
-  /// - Returns: whether a command came from there that the host has written.
+  /// Check that it is the next entry.
+  /// - Returns: whether the host has written a command there.
   private mutating func checkPlace(of command: DriverCommand, in queue: inout Queue) -> Bool {
     guard command.slot < queue.depth else {
       differ(
@@ -230,7 +229,7 @@ public struct DriverReplay: ~Copyable {
       queue.next = command.slot
       differ(
         command,
-        "the driver could not fetch it and dropped it in silence; the engine declares itself failed (CSTS.CFS)",
+        "the driver failed to fetch it and dropped it silently; the engine declares itself failed (CSTS.CFS)",
         known: "a failed command fetch is dropped silently")
       return false
     }
@@ -238,7 +237,7 @@ public struct DriverReplay: ~Copyable {
     return true
   }
 
-  /// Queues come and go as the driver's do.
+  /// Queues are created and deleted with the driver's.
   private mutating func noteQueues(_ command: DriverCommand) {
     guard let opcode = command.adminOpcode, let status = command.completion?.entry.status else { return }
     let qid = command.queueInQuestion
@@ -275,19 +274,19 @@ public struct DriverReplay: ~Copyable {
     guard !command.wasInterrupted, let completion = command.completion else {
       if !command.isEventRequest || command.wasInterrupted { result.interrupted += 1 }
       if !command.wasInterrupted, command.wasDropped {
-        differ(command, "the driver gave it up without a completion while its queue and the link were there")
+        differ(command, "the driver abandoned it without a completion although its queue and the link existed")
       }
       return
     }
-    if command.work.began, !command.work.ended, recording.end - completion.time > DriverReplay.workerPatience {
+    if command.work.began, !command.work.ended, recording.end - completion.time > DriverReplay.workTimeoutNs {
       differ(
         command,
-        "the driver completed it, but its worker never came back: it holds up the deletion of the queue, and with it "
+        "the driver completed it, but its worker never finished: this blocks the deletion of the queue, and "
           + "every disable and reset of the controller")
     }
     checkEntry(command, completion, depth)
-    let deed = port.deed
-    guard let own = deed.completion else {
+    let outcome = port.outcome
+    guard let own = outcome.completion else {
       if !command.isEventRequest {
         differ(
           command, "the driver completed it with status \(completion.entry.status.rawValue.hex), the engine did not")
@@ -295,13 +294,13 @@ public struct DriverReplay: ~Copyable {
       return
     }
     result.compared += 1
-    compareLists(command, deed, own.entry.status)
+    compareLists(command, outcome, own.entry.status)
     let agrees = compareCompletion(command, completion, own)
-    // After an error what has been moved is nobody's business, except that it is never more than asked for.
-    if agrees { compareSegments(command, deed) }
+    // After an error, the transferred data is undefined, but it must not exceed the request.
+    if agrees { compareSegments(command, outcome) }
   }
 
-  /// What a completion queue entry must be, whatever the command.
+  /// Requirements for every completion queue entry.
   private mutating func checkEntry(_ command: DriverCommand, _ completion: DriverCompletion, _ depth: UInt32) {
     let entry = completion.entry
     if entry.cid.rawValue != command.cid || entry.sqid.rawValue != command.qid {
@@ -330,16 +329,16 @@ public struct DriverReplay: ~Copyable {
     }
   }
 
-  private mutating func compareLists(_ command: DriverCommand, _ deed: DriverPort.Deed, _ own: Status) {
+  private mutating func compareLists(_ command: DriverCommand, _ outcome: DriverPort.Outcome, _ own: Status) {
     let driver = DriverReplay.joined(command.lists.map { ($0.address, $0.bytes.count) })
-    let engine = DriverReplay.joined(deed.lists)
+    let engine = DriverReplay.joined(outcome.lists)
     guard driver.count != engine.count || zip(driver, engine).contains(where: { $0 != $1 }) else { return }
     differ(
       command, "the driver read lists \(DriverReplay.text(driver)), the engine \(DriverReplay.text(engine))",
       known: trustsSegmentLength(command, own) ? DriverReplay.trustedLength : nil)
   }
 
-  /// - Returns: both completed it with the same status.
+  /// - Returns: whether both completed it with the same status.
   private mutating func compareCompletion(
     _ command: DriverCommand, _ completion: DriverCompletion, _ own: (cqid: UInt16, entry: CompletionEntry)
   ) -> Bool {
@@ -368,14 +367,14 @@ public struct DriverReplay: ~Copyable {
       differ(
         command, "the driver's result is \(entry.dw0.hex), the engine's \(own.entry.dw0.hex)",
         known: status.isSuccess && command.echoesFeature(entry.dw0)
-          ? "the kernel's target answers Set Features with the value; it is not asked for" : nil)
+          ? "the kernel's target answers Set Features with the value, which is not required" : nil)
     }
     return true
   }
 
-  private mutating func compareSegments(_ command: DriverCommand, _ deed: DriverPort.Deed) {
+  private mutating func compareSegments(_ command: DriverCommand, _ outcome: DriverPort.Outcome) {
     let driver = DriverReplay.joined(command.segments)
-    let own = DriverReplay.joined(deed.segments)
+    let own = DriverReplay.joined(outcome.segments)
     result.segments += UInt64(command.segments.count)
     result.bytes += command.segments.reduce(0) { $0 + $1.length }
     let moved = command.segments.reduce(0) { $0 + ($1.failed ? 0 : $1.length) }
@@ -392,7 +391,7 @@ public struct DriverReplay: ~Copyable {
 
   /// More and Do Not Retry.
   private static let advice: UInt16 = 3 << 13
-  private static let trustedLength = "an SGL segment's length is trusted by the driver"
+  private static let trustedLength = "the driver trusts the length of an SGL segment"
 
   /// The engine refused a segment for its length, which the driver trusts.
   private func trustsSegmentLength(_ command: DriverCommand, _ own: Status) -> Bool {
@@ -400,16 +399,16 @@ public struct DriverReplay: ~Copyable {
     return refusals.contains(own.code) && command.hasSGLSegmentOfBadLength
   }
 
-  /// Where the engine answers with another status on purpose.
+  /// Statuses that the engine returns differently on purpose.
   private func departure(_ command: DriverCommand, _ status: Status, _ own: Status) -> String? {
     if trustsSegmentLength(command, own) { return DriverReplay.trustedLength }
     if command.qid != 0, status.code == Status.invalidQueueIdentifier.code {
-      return "the driver aborts what is under way in a queue that is deleted, the engine completes it"
+      return "the driver aborts commands in flight in a deleted queue, the engine completes them"
     }
     if status.code == Status.invalidNamespaceOrFormat.code, own.code == Status.invalidField.code,
       (1...Subsystem.namespacesLimit).contains(command.sqe.nsid)
     {
-      return "the kernel's target answers Invalid Namespace for an identifier that is merely not in use"
+      return "the kernel's target answers Invalid Namespace for an identifier that is valid but inactive"
     }
     if command.adminOpcode == .createIOSubmissionQueue || command.adminOpcode == .createIOCompletionQueue {
       if !status.isSuccess, !own.isSuccess, !command.isContiguous {
@@ -430,7 +429,7 @@ public struct DriverReplay: ~Copyable {
         timeNs: command.time, command: command.text, what: what, kind: known.map { .knownDeparture($0) } ?? .new))
   }
 
-  /// Pieces that follow one another, as one: where they are cut is up to each.
+  /// Consecutive pieces joined: both sides may cut them differently.
   private static func joined(_ segments: [DriverSegment]) -> [DriverSegment] {
     var joined: [DriverSegment] = []
     for segment in segments where segment.length > 0 {
@@ -471,6 +470,6 @@ public struct DriverReplay: ~Copyable {
 }
 
 extension DriverCommand {
-  /// Of a Create command: the queue is physically contiguous (PC).
+  /// Create command: the queue is physically contiguous (PC).
   fileprivate var isContiguous: Bool { sqe.cdw11 & 1 != 0 }
 }

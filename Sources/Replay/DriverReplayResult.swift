@@ -1,50 +1,50 @@
-/// A difference between what nvmet-pci-epf did with a command and what the engine does with the same bytes.
+/// A difference between the actions of nvmet-pci-epf and those of the engine for the same bytes.
 public struct DriverDifference: Sendable {
-  /// Why it is one.
+  /// Class of the difference.
   public enum Class: Equatable, Sendable {
-    /// The engine departs from the driver here on purpose, as the text says.
+    /// The engine departs from the driver on purpose, for the reason given.
     case knownDeparture(String)
     /// A finding about one of the two.
     case new
   }
 
   public let timeNs: UInt64
-  /// Which command: queue, identifier, opcode, place; or the controller.
+  /// The command: queue, identifier, opcode, position; or the controller.
   public let command: String
   /// What the driver did, and what the engine did.
   public let what: String
   public let kind: Class
 }
 
-/// What a replay of the kernel's driver through the engine found.
+/// The result of replaying the kernel's driver through the engine.
 public struct DriverReplayResult: Sendable {
-  /// Commands that the engine was given, and those of them whose completions were compared.
+  /// Commands given to the engine, and those whose completions were compared.
   public internal(set) var commands: UInt64 = 0
   public internal(set) var compared: UInt64 = 0
   public internal(set) var events: UInt64 = 0
-  /// The first of either class; the counts are of all.
+  /// The first differences of either class; the counts include all.
   public private(set) var differences: [DriverDifference] = []
   public private(set) var newDifferences = 0
   public private(set) var knownDifferences = 0
-  /// Commands that were in flight when their queue, the controller or the link went down, or when the recording ended.
+  /// Commands in flight when their queue, the controller or the link went down, or when the recording ended.
   public internal(set) var interrupted: UInt64 = 0
-  /// Commands that cannot be replayed, because the controller was enabled before the recording began.
+  /// Commands that cannot be replayed because the controller was enabled before the recording began.
   public internal(set) var before: UInt64 = 0
-  /// Commands that the engine was not given, because its controller had failed or was disabled, or their queue was deleted.
+  /// Commands not given to the engine because its controller had failed or was disabled, or their queue was deleted.
   public internal(set) var refused: UInt64 = 0
-  /// Commands that were not looked at: they came after a gap, or were more than a replay takes.
-  public internal(set) var unseen: UInt64 = 0
-  /// Segments and bytes that were compared.
+  /// Commands after a gap, or beyond the limits of the replay; not compared.
+  public internal(set) var afterEnd: UInt64 = 0
+  /// Compared segments and bytes.
   public internal(set) var segments: UInt64 = 0
   public internal(set) var bytes: UInt64 = 0
   public internal(set) var endsAtGap = false
-  /// Commands that were not compared because a probe was not run while they were under way, or because their lists are
-  /// longer than the recording keeps.
+  /// Commands not compared because a probe was not run while they were in flight, or because their lists are longer
+  /// than the recording keeps.
   public internal(set) var doubtful: UInt64 = 0
 
   private static let differencesMax = 1000
 
-  /// What may be said.
+  /// The overall result.
   public enum Verdict: String, Sendable {
     /// Every command that the driver completed was compared.
     case identical
@@ -56,7 +56,7 @@ public struct DriverReplayResult: Sendable {
   }
 
   /// Commands that were not compared, though the driver may have completed them.
-  public var uncompared: UInt64 { before + refused + unseen + doubtful }
+  public var uncompared: UInt64 { before + refused + afterEnd + doubtful }
 
   public var verdict: Verdict {
     if newDifferences > 0 { return .diverged }
@@ -66,7 +66,7 @@ public struct DriverReplayResult: Sendable {
 
   init() {}
 
-  /// Known departures never take the place of a finding.
+  /// Known departures never displace a finding.
   mutating func add(_ difference: DriverDifference) {
     let count: Int
     if difference.kind == .new {

@@ -1,8 +1,8 @@
 import Events
 import Trace
 
-/// A place in a stream of recorded events. It steps from chunk to chunk by itself and passes over what the engine has
-/// no part in: clocks, waits of the recorder, changes of the memory map.
+/// A position in a stream of recorded events. It moves from chunk to chunk by itself and passes over events that do not
+/// involve the engine: clocks, waits of the recorder, changes of the memory map.
 struct EventCursor: ~Copyable {
   /// The next chunk's slots, records with their tails; nil at the end. They stay valid until the next call.
   typealias Source = () throws(TraceError) -> UnsafeBufferPointer<Record>?
@@ -10,12 +10,12 @@ struct EventCursor: ~Copyable {
   private let source: Source
   private var chunk = UnsafeBufferPointer<Record>(start: nil, count: 0)
   private var position = 0
-  /// Why the stream ended before its end.
+  /// Why the stream ended prematurely.
   private(set) var error: TraceError?
   /// Events passed.
   private(set) var events: UInt64 = 0
   private(set) var chunks: UInt64 = 0
-  /// By kind: whether it is passed over. Every event is looked up here, so it is a table.
+  /// By kind: whether it is passed over. A table, because every event is looked up.
   private let passedOver: UnsafeMutablePointer<Bool>
 
   init(_ source: @escaping Source) {
@@ -26,14 +26,14 @@ struct EventCursor: ~Copyable {
 
   deinit { passedOver.deallocate() }
 
-  /// The event at this place, with its tail behind it; nil at the end.
+  /// The event at this position, with its tail; nil at the end.
   @inline(__always)
   mutating func peek() -> UnsafePointer<Record>? {
     if position < chunk.count, !passedOver[Int(chunk[position].kind)] { return chunk.baseAddress! + position }
     return settle()
   }
 
-  /// Go on behind the event that `peek` returned.
+  /// Continue after the event that `peek` returned.
   @inline(__always)
   mutating func advance() {
     position += 1 + Int(chunk[position].tail)
@@ -66,7 +66,7 @@ struct EventCursor: ~Copyable {
     }
   }
 
-  /// The events of this chunk up to here, for the story of a divergence: oldest first.
+  /// The events of this chunk up to here, oldest first, for the report of a divergence.
   func history() -> [UnsafePointer<Record>] {
     var found: [UnsafePointer<Record>] = []
     var index = 0

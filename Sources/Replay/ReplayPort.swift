@@ -4,17 +4,17 @@ import NVMe
 import Target
 import Trace
 
-/// The engine's port to a recording: inputs come from it, outputs are compared with it.
+/// The engine's port to a recording: it takes inputs from the recording and compares outputs with it.
 ///
-/// After the first difference everything is answered with nothing new, so that the engine comes to rest.
+/// After the first difference it answers every call with nothing new, so that the engine comes to rest.
 struct ReplayPort: Port, ~Copyable {
   var cursor: EventCursor
   /// Commands fetched.
   private(set) var commands: UInt64 = 0
   private(set) var difference: Difference?
-  /// What the engine did where the recording stops in the middle of a poll: at its end, or at a gap.
+  /// The engine's event when the recording stops in the middle of a poll: at its end, or at a gap.
   private(set) var interruption: Record?
-  /// By slot: the command that a backend has; nil where a checkpoint began with it.
+  /// By slot: the command at a backend; nil if it was there at the initial checkpoint.
   private var executing = [CommandName?](repeating: nil, count: Controller.slots)
 
   private struct CommandName {
@@ -22,7 +22,7 @@ struct ReplayPort: Port, ~Copyable {
     let cid: UInt16
   }
 
-  /// The first difference: the event that the recording has (nil at its end) and what the engine did instead.
+  /// The first difference: the recorded event (nil at the end) and the engine's event.
   struct Difference {
     var expected: Record?
     var came: Record
@@ -32,8 +32,8 @@ struct ReplayPort: Port, ~Copyable {
 
   init(_ cursor: consuming EventCursor) { self.cursor = cursor }
 
-  /// The engine comes with an event: the recording must have the same one here, but for times and what the world decides.
-  /// - Returns: the recorded one; nil where there is none, or another.
+  /// The engine causes an event: the recording must have the same one here, except for times and inputs.
+  /// - Returns: the recorded event; nil if there is none or it differs.
   @inline(__always)
   private mutating func expect<E: RecordedEvent>(_ came: E) -> UnsafePointer<Record>? {
     guard isComparing else { return nil }
@@ -46,7 +46,7 @@ struct ReplayPort: Port, ~Copyable {
     return recorded
   }
 
-  /// The recording's next event, if it is of this kind.
+  /// The recording's next event, if it has this kind.
   @inline(__always)
   private mutating func next<E: RecordedEvent>(_ kind: E.Type) -> E? {
     guard isComparing, let next = cursor.peek(), next.pointee.is(E.kind) else { return nil }
@@ -56,13 +56,13 @@ struct ReplayPort: Port, ~Copyable {
   @inline(__always)
   private var isComparing: Bool { difference == nil && interruption == nil }
 
-  /// Go on behind a gap.
+  /// Continue after a gap.
   mutating func resume() {
     interruption = nil
     executing = [CommandName?](repeating: nil, count: Controller.slots)
   }
 
-  /// The recording was closed while the engine was at rest, so what the engine would still do is a difference.
+  /// The recording was closed while the engine was at rest, so any further event of the engine is a difference.
   mutating func differAtEnd() {
     if let came = interruption { differ(came, "") }
   }
@@ -84,7 +84,7 @@ struct ReplayPort: Port, ~Copyable {
     difference = Difference(expected: cursor.peek()?.pointee, came: came, what: what, fields: fields)
   }
 
-  /// The recording goes on with an event that nothing led to.
+  /// The recording continues with an event that the engine did not cause.
   mutating func differAtRest() {
     differ(Event.Gap().record, "nothing: the engine is at rest")
   }
@@ -105,7 +105,7 @@ struct ReplayPort: Port, ~Copyable {
 
   mutating func willReset(_ reason: ResetReason) { _ = expect(Event.Reset(reason: .init(rawValue: reason.rawValue))) }
 
-  /// Its bytes are where the namespace came from; of one that goes only the identifier counts.
+  /// A detached namespace is compared only by its identifier; an attached one is decoded from the bytes.
   mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
     _ = expect(
       Event.Namespace(
@@ -128,7 +128,7 @@ struct ReplayPort: Port, ~Copyable {
 
   // MARK: Commands
 
-  /// What came in one transfer must have been asked for in one.
+  /// Entries recorded in one transfer must be requested in one.
   @inline(__always)
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
@@ -185,7 +185,7 @@ struct ReplayPort: Port, ~Copyable {
     return !Event.Segment(recorded.pointee).flags.contains(.failed)
   }
 
-  /// A segment that cannot be reached is recorded where it is looked for; one that can only when it moves.
+  /// An inaccessible segment is recorded where it is checked, an accessible one where it is transferred.
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
     guard let next = next(Event.Segment.self), next.flags.contains(.failed), next.address == segment.address.rawValue,
       next.length == segment.length
@@ -193,7 +193,7 @@ struct ReplayPort: Port, ~Copyable {
     return transfer(direction, request, offset: 0, segment)
   }
 
-  /// A recording has the payload's digests where the backend keeps data, in pieces that follow one another.
+  /// If the backend keeps data, the recording has digests of the payload, in consecutive pieces.
   mutating func transferred(_ direction: Direction, _ request: IORequest) {
     var offset: UInt32 = 0
     while let next = next(Event.Payload.self), next.cid == request.cid.rawValue,
@@ -219,7 +219,7 @@ struct ReplayPort: Port, ~Copyable {
       opcode: request.opcode.rawValue, qid: request.qid.rawValue, cid: request.cid.rawValue, slba: request.slba,
       blocks: request.blocks, nsid: request.nsid)
     guard expect(begin) != nil else { return .internalError }
-    // What is done at once has its end right behind.
+    // An immediate completion follows at once.
     guard let next = next(Event.ExecuteEnd.self), !next.flags.contains(.later) else {
       executing[Int(request.slot)] = CommandName(qid: request.qid.rawValue, cid: request.cid.rawValue)
       return nil
@@ -241,7 +241,7 @@ struct ReplayPort: Port, ~Copyable {
     return (slot, Status(rawValue: UInt16(truncatingIfNeeded: next.status)))
   }
 
-  /// A request that could be taken back has its end here, with the status for that.
+  /// A cancelled request completes here, with the status for that.
   mutating func cancel(_ request: IORequest) -> Bool {
     guard let next = next(Event.ExecuteEnd.self), next.flags.contains(.later),
       Int32(bitPattern: next.slot) == request.slot, next.status == UInt32(Status.abortRequested.rawValue)
@@ -296,7 +296,7 @@ struct ReplayPort: Port, ~Copyable {
   }
 }
 
-/// The first place where two runs of bytes of the same length differ.
+/// Position of the first difference between two byte sequences of equal length.
 func firstDifference(_ a: UnsafeRawBufferPointer, _ b: UnsafeRawBufferPointer) -> Int? {
   guard a.count == b.count else { return min(a.count, b.count) }
   return a.indices.first { a[$0] != b[$0] }

@@ -6,11 +6,11 @@ import Target
 import Text
 import Trace
 
-/// What a replay of one stream found.
+/// The result of replaying one stream.
 public struct ReplayResult: Sendable {
   public var commands: UInt64 = 0
   public var events: UInt64 = 0
-  /// nil when every output was the same.
+  /// Nil if every output was identical.
   public var divergence: Divergence?
 
   public init(commands: UInt64 = 0, events: UInt64 = 0, divergence: Divergence? = nil) {
@@ -40,8 +40,8 @@ extension ReplayResult {
   }
 }
 
-/// Replays one engine stream: recorded inputs into the engine, its outputs against the recorded ones, and its state
-/// against every checkpoint.
+/// Replays one engine stream: feeds recorded inputs to the engine, compares its outputs with the recorded ones, and its
+/// state with every checkpoint.
 public struct Replayer: ~Copyable {
   private var port: ReplayPort
   private var controller: Controller
@@ -56,13 +56,13 @@ public struct Replayer: ~Copyable {
   /// - Parameters:
   ///   - isClosed: the recorder closed the trace, so it ends where the engine was at rest.
   ///   - chunks: the stream's chunks in order; the first begins with a checkpoint.
-  /// - Throws: `.damaged` when there is no checkpoint to begin with.
+  /// - Throws: `.damaged` if there is no initial checkpoint.
   public init(stream: UInt16, isClosed: Bool, chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?)
     throws(TraceError)
   {
     var cursor = EventCursor(chunks)
     guard let begin = try Replayer.begin(&cursor) else {
-      throw cursor.error ?? TraceError(.damaged, "there is no checkpoint that a replay could begin with")
+      throw cursor.error ?? TraceError(.damaged, "there is no checkpoint at which a replay could start")
     }
     controller = begin
     port = ReplayPort(cursor)
@@ -73,8 +73,8 @@ public struct Replayer: ~Copyable {
 
   deinit { state.deallocate() }
 
-  /// The engine as the first checkpoint has it; what comes before one (the tail of a chunk that is gone) is passed over.
-  /// - Returns: nil where no checkpoint follows.
+  /// The engine at the first checkpoint; earlier events (the rest of a lost chunk) are skipped.
+  /// - Returns: nil if no checkpoint follows.
   private static func begin(_ cursor: inout EventCursor) throws(TraceError) -> Controller? {
     while let next = cursor.peek() {
       if next.pointee.event == .checkpoint {
@@ -101,9 +101,9 @@ public struct Replayer: ~Copyable {
     }
   }
 
-  /// Replay to the end, or to the first divergence. A recording may end in the middle of a poll, where its recorder was
-  /// killed; what it has is compared.
-  /// - Throws: what the reader found wrong with the trace on the way.
+  /// Replay to the end, or to the first divergence. A recording may end in the middle of a poll if its recorder was
+  /// killed; the recorded part is compared.
+  /// - Throws: damage that the reader found.
   public mutating func run() throws(TraceError) -> ReplayResult {
     while port.difference == nil, let next = port.cursor.peek() {
       switch EventKind(rawValue: next.pointee.kind) {
@@ -154,12 +154,12 @@ public struct Replayer: ~Copyable {
     let isDoorbell = port.cursor.peek()?.pointee.is(.doorbell) ?? false
     controller.poll(&port)
     if port.cursor.events == before, isDoorbell { controller.takeStrayDoorbells(&port) }
-    // A poll that takes nothing changes nothing: the next would not take it either.
+    // A poll that consumes nothing changes nothing, so the next one would not consume it either.
     if port.cursor.events == before { port.differAtRest() }
   }
 
   private mutating func checkInvariants() {
-    if let broken = controller.brokenInvariant() { port.differ(state: "the engine's state is wrong: \(broken)") }
+    if let broken = controller.brokenInvariant() { port.differ(state: "the engine's state is inconsistent: \(broken)") }
   }
 
   private mutating func compareState(_ record: UnsafePointer<Record>) {
@@ -170,13 +170,13 @@ public struct Replayer: ~Copyable {
     guard let recorded = record.bytes else { return port.differ(state: "the recorded checkpoint is empty") }
     guard let place = firstDifference(recorded, own) else { return port.cursor.advance() }
     let fields = Replayer.differingFields(recorded, own)
-    // Where no value differs, their order does, or one is there twice.
+    // If no value differs, the order does, or a field occurs twice.
     let first = Controller.fields(of: own).last { $0.offset <= place }?.path ?? "its beginning"
     let what = fields.isEmpty ? "it differs from \(first) on" : "fields differ: \(fields.count)"
     port.differ(state: "another state: \(what)", Array(fields.prefix(Replayer.fieldsMax)))
   }
 
-  /// Fields of two states with different values. Of what only one has, its number stands for all of it.
+  /// Fields of two states with different values. An element that only one state has is listed by its first field.
   private static func differingFields(_ recorded: UnsafeRawBufferPointer, _ own: UnsafeRawBufferPointer)
     -> [Divergence.Field]
   {
@@ -184,7 +184,7 @@ public struct Replayer: ~Copyable {
     let expected = Dictionary(recordedFields.map { ($0.path, $0.value) }) { first, _ in first }
     let came = Dictionary(ownFields.map { ($0.path, $0.value) }) { first, _ in first }
     var paths = recordedFields.map(\.path)
-    // Of a recorded one that is damaged only what comes before the damage is known.
+    // Of a damaged recording, only the fields before the damage are known.
     if let last = recordedFields.last, last.offset + last.length == recorded.count {
       paths += ownFields.map(\.path).filter { expected[$0] == nil }
     }

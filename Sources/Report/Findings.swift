@@ -1,7 +1,7 @@
 import Analysis
 import Text
 
-/// What a person would say of a summary, the most important first.
+/// The findings of a summary as sentences, most important first.
 struct Findings {
   private let summary: Summary
   private var io: Breakdown { summary.io }
@@ -11,7 +11,7 @@ struct Findings {
 
   var sentences: [String] {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
-    let parts = io.commands == 0 ? [] : [turn, queueFull, hops, unexplained, undetected, unseen, hostSubmit]
+    let parts = io.commands == 0 ? [] : [turn, queueFull, handoffs, unexplained, undetected, hiddenStages, hostSubmit]
     return
       ([stopped] + what + parts + [
         completeness, recorder, absences, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
@@ -28,38 +28,37 @@ struct Findings {
     func unreached(_ what: String, _ qid: UInt16, _ address: UInt64?) -> String {
       let place = address.map { " at host address \($0.hex)" } ?? ""
       return "it could not \(what) queue \(qid)\(place); the client did not share that memory "
-        + "(QEMU: memory-backend-memfd,share=on), or took it away."
+        + "(QEMU: memory-backend-memfd,share=on), or removed it."
     }
     switch stops.firstCause {
     case .submissionQueue(let qid, let address): text += unreached("fetch from submission", qid, address)
     case .completionQueue(let qid, let address): text += unreached("write to completion", qid, address)
     case .unknown:
       text +=
-        "the keep alive timer expired, a flush failed at shutdown, or the host enabled it with values that it does "
-        + "not support."
+        "the keep alive timer expired, a flush failed at shutdown, or the host enabled it with unsupported values."
     }
     return text + (stops.hasRecovered ? " It recovered after a reset." : " No command was fetched after that.")
   }
 
   private var nothing: String? {
-    "No I/O command is in this trace from begin to end"
+    "The trace contains no complete I/O command"
       + (summary.adminCommands > 0 ? ", only \(Quantity.count(summary.adminCommands, "admin command"))." : ".")
   }
 
-  /// Stages and what no stage explains, the largest mean first.
+  /// Stages and unexplained time, largest mean first.
   private var parts: [(name: String, meanNs: Double)] {
     let stages = Stage.allCases.map { (name: $0.name, meanNs: io[$0].meanNs) }
     return (stages + [(name: "unexplained", meanNs: io.unexplained.meanNs)]).sorted { $0.meanNs > $1.meanNs }
   }
 
   private var dominant: String? {
-    guard meanNs > 0 else { return "The commands took no time that the trace's clock could tell." }
+    guard meanNs > 0 else { return "The commands took less time than the resolution of the trace's clock." }
     let parts = parts.filter { $0.meanNs > 0 }
     let first = parts[0]
     let verb = first.meanNs >= 0.4 * meanNs ? "dominates" : "is the largest part"
     let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
-    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(meanNs)) that a command takes "
-    text += "in the mean (\(Quantity.roughly(first.meanNs / meanNs)))"
+    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the mean latency of \(Quantity.time(meanNs)) "
+    text += "(\(Quantity.roughly(first.meanNs / meanNs)))"
     let others = parts.dropFirst().prefix(2).filter { $0.meanNs >= 0.05 * meanNs }
     if !others.isEmpty {
       let list = others.map { "\($0.name) with \(Quantity.time($0.meanNs)) (\(Quantity.roughly($0.meanNs / meanNs)))" }
@@ -74,12 +73,12 @@ struct Findings {
     let excess = tail.latencyMeanNs - meanNs
     let who = "the slowest \(Quantity.percent(share)) of the commands"
     guard share < 0.5, excess > 0.05 * meanNs else {
-      return "No tail to speak of: \(share < 0.5 ? who : "the slowest commands") take "
+      return "There is no significant tail: \(share < 0.5 ? who : "the slowest commands") take "
         + "\(Quantity.time(tail.latencyMeanNs)), the mean is \(Quantity.time(meanNs))."
     }
     let parts = excessParts(tail)
     var text =
-      "At the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) and more) take "
+      "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
     text += "\(Quantity.time(tail.latencyMeanNs)), and \(Quantity.time(parts[0].meanNs)) of the "
     text +=
       "\(Quantity.time(excess)) above the mean (\(Quantity.roughly(parts[0].meanNs / excess))) is \(parts[0].name)"
@@ -89,7 +88,7 @@ struct Findings {
     return text + "."
   }
 
-  /// How much longer the slow commands are in each stage than the mean command, the largest first.
+  /// By how much slow commands exceed the mean in each stage, largest first.
   private func excessParts(_ tail: Tail) -> [(name: String, meanNs: Double)] {
     let stages = Stage.allCases.map { (name: $0.name, meanNs: tail.stageMeansNs[$0.rawValue] - io[$0].meanNs) }
     let unexplained = (name: "unexplained", meanNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
@@ -98,23 +97,21 @@ struct Findings {
 
   private var throughput: String? {
     Findings.throughput(of: io) + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
-      + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; \(Quantity.count(summary.queueDepthMax)) at most."
+      + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; the maximum is \(Quantity.count(summary.queueDepthMax))."
   }
 
   private var failures: String? {
     guard io.failed > 0 else { return nil }
     let share = Double(io.failed) / Double(max(io.commands, 1))
     return
-      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed: nvmepf dump --event completion shows their status."
+      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed; nvmepf dump --event completion shows their status."
   }
 
-  /// "2 000 commands in 1.20 s, 1 667 a second."
+  /// "2,000 commands in 1.20 s, 1,667 a second."
   static func throughput(of breakdown: Breakdown) -> String {
     let commands = Quantity.count(breakdown.commands, "command")
     guard breakdown.durationNs > 0 else { return "\(commands)." }
-    let rate =
-      breakdown.iops < 100 ? Quantity.significant(breakdown.iops) : Quantity.count(UInt64(breakdown.iops.rounded()))
-    return "\(commands) in \(Quantity.time(breakdown.durationNs)), \(rate) a second."
+    return "\(commands) in \(Quantity.time(breakdown.durationNs)), \(Quantity.significant(breakdown.iops)) a second."
   }
 
   private var data: String? {
@@ -122,7 +119,7 @@ struct Findings {
     func moved(_ bytes: UInt64, _ way: String) -> String? {
       guard bytes > 0 else { return nil }
       let rate = seconds > 0 ? " (\(Quantity.bytes(Double(bytes) / seconds))/s)" : ""
-      return "\(Quantity.bytes(Double(bytes)))\(rate) \(way) the host"
+      return "\(Quantity.bytes(bytes))\(rate) \(way) the host"
     }
     let ways = [moved(io.bytesToHost, "to"), moved(io.bytesFromHost, "from")].compactMap { $0 }
     return ways.isEmpty ? "No data moved in these commands." : "Data moved: \(ways.joined(separator: ", "))."
@@ -135,21 +132,21 @@ struct Findings {
     guard summary.commandsFromHost > 0, detect >= 0.1 * meanNs, summary.turn.meanNs >= 0.5 * detect else { return nil }
     return
       "Most of detect is waiting for a turn: \(Quantity.time(summary.turn.meanNs)) of \(Quantity.time(detect)) pass "
-      + "after the engine has seen the doorbell."
+      + "after the engine saw the doorbell."
   }
 
   private var queueFull: String? {
     guard summary.queueFull.maxNs > 0 else { return nil }
-    return "The completion queue was full: commands waited \(Quantity.time(summary.queueFull.meanNs)) in the mean and "
-      + "\(Quantity.time(summary.queueFull.maxNs)) at most for the host to make room."
+    return "The completion queue was full: commands waited \(Quantity.time(summary.queueFull.meanNs)) on average and "
+      + "\(Quantity.time(summary.queueFull.maxNs)) at most for the host to free entries."
   }
 
   private var unexplained: String? {
     let time = io.unexplained
     guard time.maxNs > 0 else { return "The stages explain every nanosecond of every command." }
     return
-      "\(Quantity.time(time.meanNs)) of the mean (\(Quantity.percent(time.share(of: io.latency)))) is in no stage; "
-      + "\(Quantity.time(time.maxNs)) at most."
+      "\(Quantity.time(time.meanNs)) of the mean (\(Quantity.percent(time.share(of: io.latency)))) is outside all stages, "
+      + "at most \(Quantity.time(time.maxNs))."
   }
 
   private var undetected: String? {
@@ -159,43 +156,44 @@ struct Findings {
       ? "" : " of \(Quantity.count(bound.count)) of \(Quantity.count(io.commands, "command"))"
     return
       "Detect is only bounded: without a host stream, the time\(whose) begins when the engine saw the doorbell, at most "
-      + "\(Quantity.time(bound.meanNs)) after it was written in the mean, \(Quantity.time(bound.maxNs)) in the worst case."
+      + "\(Quantity.time(bound.meanNs)) after the write on average and \(Quantity.time(bound.maxNs)) in the worst case."
   }
 
-  /// Threads of the kernel's driver that had to be woken.
-  private var hops: String? {
-    guard let hops = summary.hops else { return nil }
-    let all = [hops.dispatch, hops.wakeUp, hops.completion].reduce(0) { $0 + $1.meanNs }
+  /// Handoffs between threads of the kernel's driver.
+  private var handoffs: String? {
+    guard let handoffs = summary.handoffs else { return nil }
+    let all = [handoffs.dispatch, handoffs.wakeUp, handoffs.completion].reduce(0) { $0 + $1.meanNs }
     guard all > 0 else { return nil }
     return
       "Waiting for a thread to run takes \(Quantity.time(all)) of the mean (\(Quantity.roughly(all / meanNs))): "
-      + "\(Quantity.time(hops.dispatch.meanNs)) until a worker takes the command, \(Quantity.time(hops.wakeUp.meanNs)) from "
-      + "its execution to its data, \(Quantity.time(hops.completion.meanNs)) until its completion queue is worked on."
+      + "\(Quantity.time(handoffs.dispatch.meanNs)) until a worker starts the command, \(Quantity.time(handoffs.wakeUp.meanNs)) from "
+      + "its execution to its data, \(Quantity.time(handoffs.completion.meanNs)) until its completion queue's work runs."
   }
 
-  private var unseen: String? {
+  private var hiddenStages: String? {
     guard summary.subject != .endpoint, summary.commandsFromHost == 0, io[.detect].maxNs == 0 else { return nil }
     return
-      "Detect and reap are not in this: a target does not see when the host writes a doorbell; a trace of the host does."
+      "Detect and reap are missing: a target does not see when the host writes a doorbell. Merge it with a trace of the host."
   }
 
   private var hostSubmit: String? {
     guard let submit = summary.hostSubmit else { return nil }
-    return "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission, which fio's "
-      + "latency contains and this total does not."
+    return
+      "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission; fio's latency "
+      + "includes this time, this total does not."
   }
 
-  // MARK: How far to trust it
+  // MARK: Data quality
 
   private var completeness: String? {
     var parts: [String] = []
     if summary.lost > 0 || summary.gaps > 0 {
       parts.append(
-        "\(Quantity.count(summary.lost, "event")) \(summary.lost == 1 ? "is" : "are") missing from the trace, in "
+        "\(Quantity.count(summary.lost, "event")) \(summary.lost == 1 ? "was" : "were") lost, in "
           + "\(Quantity.count(summary.gaps, "gap"))")
     }
     if summary.partial > 0 {
-      parts.append("\(Quantity.count(summary.partial, "command")) left out because events are missing")
+      parts.append("\(Quantity.count(summary.partial, "command")) left out because events were lost")
     }
     if summary.interrupted > 0 {
       parts.append(
@@ -208,56 +206,57 @@ struct Findings {
           + unfinishedNames)
     }
     guard parts.isEmpty else { return parts.joined(separator: "; ") + "." }
-    // Behind a reason why nothing works it would read as if nothing were wrong.
-    return summary.stops?.hasRecovered == false ? nil : "No event is missing, and no command is left out."
+    // After a finding that explains why nothing works, this would read as if nothing were wrong.
+    return summary.stops?.hasRecovered == false ? nil : "No event was lost, and no command is left out."
   }
 
   private var recorder: String? {
     guard summary.ringWaits > 0 else { return nil }
     let share =
       io.durationNs > 0 ? " (\(Quantity.percent(Double(summary.ringWaitNs) / Double(io.durationNs))) of the time)" : ""
-    return "The recording slowed what it recorded: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
-      + "\(Quantity.time(summary.ringWaitNs)) in all\(share), are part of the times below."
+    return
+      "The recording delayed the recorded threads: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
+      + "\(Quantity.time(summary.ringWaitNs)) in total\(share), are part of the times below."
   }
 
   private var absences: String? {
     let share = io.durationNs > 0 ? Double(summary.absentNs) / Double(io.durationNs) : 0
     guard share >= 0.001 else { return nil }
     return
-      "The engine was away from its polling \(Quantity.count(summary.absences, "time")), \(Quantity.time(summary.absentNs)) "
-      + "in all (\(Quantity.percent(share)) of the time), which is in detect: another thread had its core, or it napped. "
-      + "Engine and host need a core each."
+      "The polling thread did not run for \(Quantity.time(summary.absentNs)) in total (\(Quantity.percent(share)) of the time), "
+      + "in \(Quantity.count(summary.absences, "period")), which count as detect: another thread had its core, or it slept. "
+      + "Give engine and host a core each."
   }
 
   private var probes: String? {
     guard let probes = summary.probes, probes.runs > 0 else { return nil }
     return
-      "The probes ran \(Quantity.count(probes.runs, "time")) and took \(Quantity.time(probes.ns)) in all, "
-      + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest.printable(limit: 128)) the most, "
-      + "\(Quantity.time(probes.dearestNs)). That is part of the times below."
+      "The probes ran \(Quantity.count(probes.runs, "time")) and took \(Quantity.time(probes.ns)) in total, "
+      + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest.printable(limit: 128)) took the most, "
+      + "\(Quantity.time(probes.dearestNs)). The times below include this."
   }
 
   private var hostClock: String? {
     guard let bound = summary.hostClockBoundNs else { return nil }
     return
-      "The host's times are on the target's clock to within \(Quantity.time(bound)): so far detect and reap may be off."
+      "Host times are accurate to ±\(Quantity.time(bound)); detect and reap inherit that."
   }
 
   private var completedTwice: String? {
     guard summary.completedTwice > 0 else { return nil }
     return
-      "A second completion was posted for \(Quantity.count(summary.completedTwice, "command")) that the driver had "
-      + "completed already: nvmepf replay names them."
+      "The driver posted a second completion for \(Quantity.count(summary.completedTwice, "command")); nvmepf replay names "
+      + "them."
   }
 
   private var unannounced: String? {
     guard summary.unannounced > 0 else { return nil }
     return
-      "\(Quantity.count(summary.unannounced, "command")) completed without an interrupt: the host polls that queue, or "
-      + "was not told."
+      "\(Quantity.count(summary.unannounced, "command")) completed without an interrupt: the host polls the queue, or "
+      + "the interrupt is missing."
   }
 
-  /// Whoever lost them looks for these.
+  /// The commands that somebody with a hanging host looks for.
   private var unfinishedNames: String {
     let named = summary.oldestUnfinished.prefix(4)
     let names = named.map { command in
@@ -273,8 +272,8 @@ struct Findings {
   private var inversions: String? {
     guard summary.inversions > 0 else { return nil }
     return
-      "\(Quantity.count(summary.inversions, "event")) came before what caused them, by clocks that disagree; they count "
-      + "as simultaneous."
+      "\(Quantity.count(summary.inversions, "event")) precede their causes because clocks disagree; they count as "
+      + "simultaneous."
   }
 
   private var resets: String? {
@@ -284,6 +283,6 @@ struct Findings {
 
   private var kernel: String? {
     guard summary.kernelEvents > 0, summary.subject == .endpoint else { return nil }
-    return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not part of this."
+    return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not analysed here; see --controller."
   }
 }

@@ -3,7 +3,7 @@ import NVMe
 import Text
 
 extension GroupKey {
-  /// As a table's heading and in JSON.
+  /// As in a table's heading and in JSON.
   var name: String {
     switch self {
     case .ioQueue(let qid): "queue \(qid)"

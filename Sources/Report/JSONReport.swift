@@ -1,7 +1,7 @@
 import Analysis
 import Text
 
-/// The report as a program reads it. Times are nanoseconds, shares are parts of 1.
+/// The report for programs. Times are nanoseconds, shares are fractions of 1.
 struct JSONReport {
   private let summary: Summary
 
@@ -72,7 +72,7 @@ struct JSONReport {
     }
   }
 
-  /// What is kept apart within a stage.
+  /// Parts of a stage that are also recorded separately.
   private func stageExtras(_ stage: Stage) -> [(String, JSON)] {
     switch stage {
     case .detect: [("turn_mean_ns", .number(summary.turn.meanNs))]

@@ -1,6 +1,6 @@
 import Analysis
 
-/// What a person, or a program, reads of an analysis.
+/// Formats an analysis for people and programs.
 public enum Report {
   /// Sentences, then the tables. For a terminal of 80 columns or more; ends with a line feed.
   public static func text(_ summary: Summary) -> String {
@@ -13,9 +13,33 @@ public enum Report {
     return parts.joined(separator: "\n\n") + "\n"
   }
 
-  /// What the numbers say, one finding to a string, the most important first.
+  /// The findings, one string each, most important first.
   public static func findings(_ summary: Summary) -> [String] { Findings(summary).sentences }
 
   /// One JSON object, format "nvmepf-report/1"; ends with a line feed.
   public static func json(_ summary: Summary) -> String { JSONReport(summary).object.text + "\n" }
+}
+
+/// Break text into lines of at most 88 columns and indent all but the first. A number stays with its unit.
+func wrapped(_ text: String) -> String {
+  var pieces: [String] = []
+  for word in text.split(separator: " ") {
+    if let last = pieces.last?.last, last.isNumber {
+      pieces[pieces.count - 1] += " " + word
+    } else {
+      pieces.append(String(word))
+    }
+  }
+  var lines: [String] = []
+  var line = ""
+  for piece in pieces {
+    if !line.isEmpty, line.count + 1 + piece.count > 88 {
+      lines.append(line)
+      line = "  " + piece
+    } else {
+      line += (line.isEmpty ? "" : " ") + piece
+    }
+  }
+  lines.append(line)
+  return lines.joined(separator: "\n")
 }

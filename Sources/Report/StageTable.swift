@@ -1,4 +1,5 @@
 import Analysis
+import Text
 
 /// The stages of a set of commands, in columns.
 struct StageTable {
@@ -14,21 +15,21 @@ struct StageTable {
   private var total: [Row] = []
   private var outside: [Row] = []
 
-  /// Of all I/O commands of a summary.
+  /// All I/O commands of a summary.
   init(_ summary: Summary) {
     self.init(summary.io)
     let latency = summary.io.latency
     insert(after: .complete, "no room in CQ", summary.queueFull, latency)
-    if let hops = summary.hops {
-      insert(after: .detect, "submit → doorbell", hops.doorbell, latency)
-      insert(after: .dispatch, "queued → runs", hops.dispatch, latency)
-      insert(after: .complete, "queued → runs", hops.completion, latency)
-      if hops.wakeUp.maxNs > 0 {
+    if let handoffs = summary.handoffs {
+      insert(after: .detect, "submit → doorbell", handoffs.doorbell, latency)
+      insert(after: .dispatch, "queued → runs", handoffs.dispatch, latency)
+      insert(after: .complete, "queued → runs", handoffs.completion, latency)
+      if handoffs.wakeUp.maxNs > 0 {
         rows.append(
-          Row(name: "  executed → data-out", cells: cells(hops.wakeUp, share: hops.wakeUp.share(of: latency))))
+          Row(name: "  executed → data-out", cells: cells(handoffs.wakeUp, share: handoffs.wakeUp.share(of: latency))))
       }
     }
-    // Without a host stream, waiting for its turn is all that is known of detect.
+    // Without a host stream, its turn is all that is known of detect.
     if summary.commandsFromHost > 0 { insert(after: .detect, "its turn", summary.turn, latency) }
     if let submit = summary.hostSubmit {
       outside.append(Row(name: "host submit → doorbell", cells: cells(submit, share: nil)))
@@ -38,7 +39,7 @@ struct StageTable {
     }
   }
 
-  /// Of a part of the commands, without the stages that they do not have.
+  /// Some of the commands, without empty stages.
   init(compact breakdown: Breakdown) {
     self.init(breakdown)
     rows.removeAll { $0.isEmpty }
@@ -74,20 +75,20 @@ struct StageTable {
     return lines.joined(separator: "\n")
   }
 
-  /// A part of a stage, below it, if there is anything of it.
+  /// Insert a part of a stage below it, if it has any time.
   private mutating func insert(after stage: Stage, _ name: String, _ part: Distribution, _ whole: Distribution) {
     guard part.maxNs > 0, let index = rows.firstIndex(where: { $0.name == stage.name }) else { return }
     rows.insert(Row(name: "  \(name)", cells: cells(part, share: part.share(of: whole))), at: index + 1)
   }
 
-  /// - Parameter share: nil where it is not a part of the total.
+  /// - Parameter share: nil if it is not a part of the total.
   private func cells(_ distribution: Distribution, share: Double?) -> [String] {
     guard distribution.maxNs > 0 else { return Array(repeating: "-", count: 6) }
     return [unit.mean(distribution.meanNs), share.map(Quantity.percent) ?? ""]
       + [distribution.p50Ns, distribution.p99Ns, distribution.p999Ns, distribution.maxNs].map(unit.value)
   }
 
-  /// Twelve columns are everything.
+  /// Twelve columns represent the total.
   private func bar(_ share: Double) -> String {
     let eighths = Int((share * 12 * 8).rounded())
     let last = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8]
@@ -97,7 +98,7 @@ struct StageTable {
   private func spaces(_ count: Int) -> String { String(repeating: " ", count: max(0, count)) }
 }
 
-/// One unit for a whole table, such that its total reads well.
+/// One unit for a whole table, chosen by its total.
 private struct Unit {
   let name: String
   private let ns: Double
@@ -113,7 +114,7 @@ private struct Unit {
   }
 
   func value(_ time: UInt64) -> String { Quantity.decimal(Double(time) / ns, places) }
-  /// A mean of whole nanoseconds has tenths of its own.
+  /// Means have tenths even if the unit is a nanosecond.
   func mean(_ time: Double) -> String { Quantity.decimal(time / ns, max(places, 1)) }
 }
 

@@ -1,20 +1,20 @@
 import Device
 
-/// An endpoint on core 0, and a host in a process of its own on core 1, for one stretch of time.
+/// An endpoint on core 0 and a host in its own process on core 1, for one turn.
 public struct BenchTurn {
   private let backend: String
   private let depth: Int
   private let seconds: Double
   private let output: ServedEndpoint.Output
 
-  /// More than any cache, and soon written once.
+  /// Larger than any cache, and quick to fill.
   private static let memoryBytes: UInt64 = 256 << 20
 
   public init(_ backend: String, _ depth: Int, _ seconds: Double, _ output: ServedEndpoint.Output) {
     (self.backend, self.depth, self.seconds, self.output) = (backend, depth, seconds, output)
   }
 
-  /// - Returns: nanoseconds a command.
+  /// - Returns: nanoseconds per command.
   public func run() throws -> Double {
     var configuration = EndpointConfiguration(
       backend: backend == "memory" ? .memory(bytes: BenchTurn.memoryBytes) : .null(bytes: 1 << 30, serviceTime: .none),

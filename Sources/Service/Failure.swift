@@ -1,4 +1,4 @@
-/// What ends a command with a line of text, seldom several.
+/// Ends a command with a line of text, rarely several.
 public struct Failure: Error, CustomStringConvertible {
   public let lines: [String]
   public var status: Int32 = 2

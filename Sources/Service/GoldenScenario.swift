@@ -16,7 +16,7 @@ public enum GoldenScenario: String, CaseIterable, Sendable {
   case resetInFlight = "reset-in-flight"
   case namespaces
 
-  /// One queue a vector, and a namespace of memory; where commands must be under way, one that takes its time.
+  /// One vector per queue, and a memory namespace, or a slow one where commands must be in flight.
   private var configuration: EndpointConfiguration {
     let slow = BackendConfiguration.null(bytes: 64 << 20, serviceTime: .exponential(meanNs: 20_000_000, seed: 1))
     return EndpointConfiguration(
@@ -99,7 +99,7 @@ private struct GoldenPlayer {
     _ = try controller.execute(sqe)
   }
 
-  /// A write and a read whose PRP list begins two entries before the end of a page, and goes on in another.
+  /// A write and a read whose PRP list begins two entries before the end of a page and continues in another.
   private func playChainedList() throws(HostError) {
     var queue = try controller.makeQueuePair(depth: 1)
     let buffer = try controller.share(64 << 10)
@@ -170,7 +170,7 @@ private struct GoldenPlayer {
     try controller.delete(second)
   }
 
-  /// A Data Block, a segment that goes on in another, Bit Buckets, and lists that are wrong.
+  /// A Data Block, chained segments, Bit Buckets, and invalid lists.
   private func playSGLs() throws(HostError) {
     var queue = try controller.makeQueuePair(depth: 4)
     let buffer = try controller.share(64 << 10)
@@ -205,7 +205,7 @@ private struct GoldenPlayer {
     try controller.delete(queue)
   }
 
-  /// Every I/O command that moves no blocks to or from the host, and the logs that tell of them.
+  /// Every I/O command that transfers no blocks, and the logs that report them.
   private func playCommands() throws(HostError) {
     var queue = try controller.makeQueuePair(depth: 4)
     let buffer = try controller.share(64 << 10)
@@ -278,7 +278,7 @@ private struct GoldenPlayer {
     try controller.delete(queue)
   }
 
-  /// A device reset, a disable and a deletion of the queue while backends have commands.
+  /// A device reset, a disable and a deletion of the queue with commands at backends.
   private func playResets() throws(HostError) {
     for round in 0..<3 {
       var queue = try controller.makeQueuePair(depth: 16)
@@ -287,7 +287,7 @@ private struct GoldenPlayer {
         _ = queue.submit(entry(.read), buffer: buffer.base + index * 4096, length: 4096)
       }
       queue.ring()
-      // The first has come back: the others have been fetched.
+      // The first has completed, so the others have been fetched.
       while queue.reap(1, { _, _ in }) == 0 {}
       queue.ring()
       switch round {
@@ -302,7 +302,7 @@ private struct GoldenPlayer {
     }
   }
 
-  /// Namespaces that come and go, and the events that tell of it.
+  /// Namespaces that are added and removed, and the events that report it.
   private func playNamespaces() throws(HostError) {
     let buffer = try controller.share(4096)
     for _ in 0..<2 {

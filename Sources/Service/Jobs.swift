@@ -8,23 +8,23 @@ import Text
 
 /// The built-in workload on several threads, each with a queue pair of one controller.
 ///
-/// A thread of their own brings the controller up, waits for them and shuts it down, so that the one that calls these
-/// functions waits for nothing but signals.
+/// A separate thread enables the controller, waits for them and shuts it down, so that the calling thread waits only
+/// for signals.
 public final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
   private let timeoutNs: UInt64
   private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends this at once") }
   private let isOver = Atomic<Bool>(false)
-  /// Of the jobs that have run to their end, in that order.
+  /// Results of the jobs that have finished, in order of completion.
   private let results = Mutex<[Workload.Result]>([])
-  /// A job has been given up.
+  /// A job has been abandoned.
   private let isBroken = Atomic<Bool>(false)
   private var stoppedNs: UInt64?
 
-  /// Once they are stopped the jobs get the time of a command, and the controller that of its shutdown. What takes longer
-  /// has lost its endpoint.
-  private var patienceNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
+  /// After a stop, the jobs have the time limit of a command, and the controller that of its shutdown. A longer wait
+  /// means that the endpoint is lost.
+  private var stopLimitNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
 
   public init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
     self.workload = workload
@@ -38,7 +38,7 @@ public final class Jobs: @unchecked Sendable {
     let (queues, entries) = (Int(subsystem.ioQueuesMax), Int(subsystem.queueEntriesMax))
     let block = 1 << Int(configuration.namespaces.first?.blockShift ?? 9)
     guard count <= queues else {
-      throw Failure(description: "--numjobs \(count): a job needs a queue, and the endpoint has \(queues)")
+      throw Failure(description: "--numjobs \(count): each job needs a queue, and the endpoint has \(queues)")
     }
     guard workload.depth < entries else {
       throw Failure(description: "--iodepth \(workload.depth): a queue has room for \(entries - 1) commands")
@@ -47,7 +47,7 @@ public final class Jobs: @unchecked Sendable {
     guard bytes > 0, bytes % block == 0, bytes <= subsystem.maxTransferBytes else {
       throw Failure(
         description:
-          "--bs \(bytes): a command moves a multiple of \(block) bytes, \(subsystem.maxTransferBytes) at most (--mdts)")
+          "--bs \(bytes) must be a multiple of \(block) bytes, at most \(subsystem.maxTransferBytes) (--mdts)")
     }
   }
 
@@ -66,9 +66,9 @@ public final class Jobs: @unchecked Sendable {
     return status
   }
 
-  /// Whether there is nothing to wait for any more.
+  /// Whether all jobs have finished or exceeded their time.
   private var areDone: Bool {
-    isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= patienceNs } ?? false
+    isOver.load(ordering: .acquiring) || stoppedNs.map { HostController.nowNs() - $0 >= stopLimitNs } ?? false
   }
 
   private func stop() {
@@ -106,7 +106,7 @@ public final class Jobs: @unchecked Sendable {
       stopFlag.stop()
     }
     for thread in threads { thread.join() }
-    // One that has lost commands may not answer this either, and is left by disconnecting.
+    // A device that has lost commands may not answer this either; disconnect from it.
     if !isBroken.load(ordering: .relaxed) { try controller.shutDown() }
   }
 
@@ -131,12 +131,12 @@ public final class Jobs: @unchecked Sendable {
     return failures != nil || isBroken.load(ordering: .relaxed) ? 1 : 0
   }
 
-  /// One line about the commands that failed; nil where none did.
+  /// One line about the failed commands; nil if there are none.
   private var failures: String? {
     let results = results.withLock { $0 }
     guard let status = results.first(where: { $0.errors > 0 })?.firstError.rawValue else { return nil }
     let (failed, all) = results.reduce((UInt64(0), UInt64(0))) { ($0.0 + $1.errors, $0.1 + $1.commands) }
-    return "\(grouped(failed)) of \(grouped(all)) commands failed, the first with NVMe status "
+    return "\(Quantity.count(failed)) of \(Quantity.count(all)) commands failed, the first with NVMe status "
       + "\(status.hex) (type \(status >> 8 & 7), code \((status & 0xff).hex))"
   }
 }

@@ -7,17 +7,17 @@ import Text
 import Trace
 import VFIOUser
 
-/// Everything that this process says on standard error, in order.
+/// Everything that this process writes to standard error, in order.
 ///
-/// A thread of its own writes it, so a terminal or pipe that nobody reads holds up neither the engine nor the end of the
-/// process. Texts beyond a bound are counted and dropped.
+/// Its own thread writes it, so an unread terminal or pipe blocks neither the engine nor the end of the process. Lines
+/// beyond a limit are counted and discarded.
 public final class Journal: Sendable {
   private let state = Mutex(State())
   private let added = Signal()
 
   private struct Text {
     let bytes: [UInt8]
-    /// Raised when the text is written; nil where nobody waits.
+    /// Raised when the text is written; nil if nobody waits.
     let written: Signal?
   }
 
@@ -29,14 +29,14 @@ public final class Journal: Sendable {
   }
 
   private static let textsMax = 1000
-  /// How long a text that is waited for may take, and how long its predecessor may before nobody waits any more.
-  private static let patienceNs: UInt64 = 1_000_000_000
+  /// Time limit for a text that is waited for, and for the text before it.
+  private static let writeLimitNs: UInt64 = 1_000_000_000
   private static let lookMs = 50
 
   public static let shared = Journal()
 
   private init() {
-    // Signals are the main thread's, also where it has not blocked them yet.
+    // The main thread handles signals, even if it has not blocked them yet.
     var (all, before) = (sigset_t(), sigset_t())
     sigfillset(&all)
     pthread_sigmask(SIG_SETMASK, &all, &before)
@@ -52,24 +52,24 @@ public final class Journal: Sendable {
     pthread_sigmask(SIG_SETMASK, &before, nil)
   }
 
-  /// Start the thread now: a recording that needs it later and cannot have it would end.
+  /// Start the thread now, since a later failure would end a recording.
   static func start() { _ = shared }
 
-  /// Add a text and wait for nobody.
+  /// Add a text without waiting.
   func add(_ text: String) { add(text, nil) }
 
-  /// Wait, as `write` does, until everything so far is written.
+  /// Wait like `write` until everything so far is written.
   public func flush() { write("") }
 
-  /// Add a text and wait until it is written, but not for a reader that does not read.
+  /// Add a text and wait until it is written, within a time limit.
   func write(_ text: String) {
     let written = Signal()
     add(text, written)
-    let end = Clock.monotonicNs() + Journal.patienceNs
+    let end = Clock.monotonicNs() + Journal.writeLimitNs
     while !written.wait(milliseconds: Journal.lookMs) {
       let now = Clock.monotonicNs()
       let busySinceNs = state.withLock(\.busySinceNs)
-      if now >= end || busySinceNs != 0 && now >= busySinceNs + Journal.patienceNs { return }
+      if now >= end || busySinceNs != 0 && now >= busySinceNs + Journal.writeLimitNs { return }
     }
   }
 
@@ -92,7 +92,7 @@ public final class Journal: Sendable {
         return (state.texts, state.dropped)
       }
       for text in texts { put(text) }
-      if dropped > 0 { put(Text(bytes: Array("\(dropped) lines were dropped".faultLine.utf8), written: nil)) }
+      if dropped > 0 { put(Text(bytes: Array("\(dropped) lines were lost".faultLine.utf8), written: nil)) }
     }
   }
 
@@ -110,7 +110,7 @@ public final class Journal: Sendable {
       if count >= 0 {
         rest = rest.dropFirst(count)
       } else if errno == EAGAIN {
-        // Whoever shares the terminal or pipe has made it non-blocking.
+        // A process that shares the terminal or pipe has made it nonblocking.
         var polled = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
         poll(&polled, 1, -1)
       } else if errno != EINTR {
@@ -119,7 +119,7 @@ public final class Journal: Sendable {
     }
   }
 
-  /// A logger that writes here, from the start.
+  /// A logger that writes here.
   static func logger(_ level: Logger.Level) -> Logger {
     start()
     var logger = Logger(label: "nvmepf") { _ in JournalHandler() }
@@ -128,13 +128,13 @@ public final class Journal: Sendable {
   }
 }
 
-/// One line on standard error about a fault. Its text may name anything from outside.
+/// Print one line about a fault on standard error. The text may be untrusted.
 public func complain(_ text: String) { Journal.shared.write(text.faultLine) }
 
-/// To standard error, where it does not mix with what a script reads. What a terminal would obey is escaped.
+/// Print to standard error, apart from output that a script reads. Control characters are escaped.
 public func tell(_ text: String) { Journal.shared.write(text.printableLines + "\n") }
 
-/// In place of the terminal's last line; "" leaves it empty.
+/// Replace the terminal's last line; "" clears it.
 public func showProgress(_ text: String) { Journal.shared.add("\r\u{1b}[K" + text.printable()) }
 
 extension String {
@@ -142,7 +142,7 @@ extension String {
   public var faultLine: String { "nvmepf: \(printable())\n" }
 }
 
-/// One line a message, with its level from warning on.
+/// One line per message, with its level from warning on.
 private struct JournalHandler: LogHandler {
   var metadata: Logger.Metadata = [:]
   var logLevel = Logger.Level.notice
@@ -161,7 +161,7 @@ extension Logger {
   func tell(_ event: ServingEvent) {
     switch event {
     case .clientCame: info("client connected")
-    case .negotiated(let minor): info("client speaks vfio-user 0.\(minor)")
+    case .negotiated(let minor): info("client uses vfio-user 0.\(minor)")
     case .memoryNotShared(let address, let size):
       warning(
         """

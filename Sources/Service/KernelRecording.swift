@@ -1,9 +1,10 @@
 import Foundation
 import Platform
 import Probe
+import Text
 import Trace
 
-/// A recording of this machine's kernel, without an endpoint of ours.
+/// A recording of this machine's kernel without an endpoint.
 public final class KernelRecording: Watched {
   private let trace: RecordedTrace
   private let directory: RecordingDirectory
@@ -12,8 +13,8 @@ public final class KernelRecording: Watched {
   public var isDiscarded: Bool { trace.isDiscarded }
 
   /// - Parameters:
-  ///   - subsystem: NQN of the only one that is recorded; nil for all.
-  ///   - notes: for the trace, besides.
+  ///   - subsystem: NQN of the only one to record; nil for all.
+  ///   - notes: additional metadata of the trace.
   public convenience init(
     _ options: Probes.Options, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
   ) throws {
@@ -31,7 +32,7 @@ public final class KernelRecording: Watched {
     self.directory = directory
     if !directory.path.hasPrefix("/dev/shm/") {
       tell(
-        "nvmepf: shared memory has no room for the recording's rings (\(byteText(KernelRecorder.Budget().bytes))), which "
+        "nvmepf: shared memory has no room for the recording's rings (\(Quantity.bytes(KernelRecorder.Budget().bytes))), which "
           + "lie in \(directory.path) instead: mount -o remount,size=1G /dev/shm if events are lost")
     }
     do {
@@ -55,29 +56,30 @@ public final class KernelRecording: Watched {
     try trace.finish(isWorthKeeping: kernel.events > 0)
   }
 
-  public func takeTrouble() -> String? { trace.takeTrouble() }
+  public func consumeTrouble() -> String? { trace.consumeTrouble() }
 
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let progress = trace.progress
-    return String(
-      format: "%.0f s, %@ kernel events, %@%@", seconds, grouped(kernel.events), byteText(progress.bytes),
-      kernel.shortcomings)
+    return "\(Quantity.decimal(seconds, 0)) s, \(Quantity.count(kernel.events)) kernel events, "
+      + Quantity.bytes(progress.bytes) + kernel.shortcomings
   }
 }
 
 extension KernelRecorder {
-  /// What a recording lacks, for the end of a line; empty where it lacks nothing.
+  /// The recording's losses, for the end of a line; empty if there are none.
   var shortcomings: String {
     var text = ""
-    if lost > 0 { text += ", \(grouped(lost)) LOST" + (overrun > 0 ? ": a larger --kernel-buffer" : "") }
-    if clockErrorNs > 1000 { text += ", clocks \(grouped(clockErrorNs)) ns apart" }
+    if lost > 0 {
+      text += ", \(Quantity.count(lost)) LOST" + (lostToFullBuffers > 0 ? ": use a larger --kernel-buffer" : "")
+    }
+    if clockErrorNs > 1000 { text += ", clocks \(Quantity.count(clockErrorNs)) ns apart" }
     return text
   }
 }
 
 extension Probes {
-  /// What a trace says of the probes that made it.
+  /// The trace's metadata about its probes.
   var metadata: [(String, String)] {
     func names(_ attachment: Attachment) -> String {
       points.filter { $0.attachment == attachment }.map(\.name).joined(separator: " ")
@@ -92,7 +94,7 @@ extension Probes {
   }
 }
 
-/// As `uname -r` has it.
+/// As printed by `uname -r`.
 func kernelRelease() -> String {
   var name = utsname()
   uname(&name)

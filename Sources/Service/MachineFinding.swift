@@ -2,6 +2,7 @@ import CPlatform
 import Foundation
 import Platform
 import Probe
+import Text
 
 /// What works of recording on this machine, or does not.
 public struct MachineFinding {
@@ -29,14 +30,14 @@ public struct MachineFinding {
       return [
         MachineFinding(
           what: "kernel \(kernelRelease())", state: isAbsent ? .yellow : .red,
-          found: "record --kernel does not work here",
+          found: "record --kernel does not work",
           remedy: error.description)
       ]
     }
     return [types()] + ProbeGroup.allCases.map { group(probes, $0) } + [transports(), stages(probes)]
   }
 
-  /// The probes would not have been loaded without them.
+  /// Without it no probe would have loaded.
   private static func types() -> MachineFinding {
     let modules = (try? FileManager.default.contentsOfDirectory(atPath: "/sys/kernel/btf"))?.count ?? 1
     return MachineFinding(
@@ -47,7 +48,7 @@ public struct MachineFinding {
     let points = probes.points.filter { $0.group == group }
     let missing = points.filter { !$0.isAttached }
     let isAll = missing.count == points.count
-    // One reason for all of them need not be said of each.
+    // Do not repeat a reason that applies to all of them.
     let reasons = Set(missing.compactMap { point in if case .none(let why) = point.attachment { why } else { nil } })
     return MachineFinding(
       what: "kernel \(kernelRelease()), \(group.title)", state: missing.isEmpty ? .green : .yellow,
@@ -55,7 +56,7 @@ public struct MachineFinding {
         ? "all \(points.count) probes attach"
         : isAll
           ? "nothing can be recorded" + (reasons.count == 1 ? ": \(reasons.first!)" : "")
-          : "\(points.count - missing.count) of \(points.count) probes attach; what is missing costs its events, not the recording",
+          : "\(points.count - missing.count) of \(points.count) probes attach; only the events of the others are missing",
       remedy: probes.remedy(group), details: isAll && reasons.count == 1 ? [] : points.map(\.line))
   }
 
@@ -66,12 +67,12 @@ public struct MachineFinding {
     ].filter { FileManager.default.fileExists(atPath: "/sys/module/\($0.0)") }.map(\.1)
     return MachineFinding(
       what: "transports of the kernel's target", state: loaded.isEmpty ? .yellow : .green,
-      found: loaded.isEmpty ? "none is loaded" : loaded.joined(separator: ", "),
+      found: loaded.isEmpty ? "none loaded" : loaded.joined(separator: ", "),
       remedy: loaded.isEmpty ? "modprobe nvmet-tcp" : nil)
   }
 
   private static func stages(_ probes: Probes) -> MachineFinding {
-    let what = "stages that a recording of the kernel has"
+    let what = "stages in a recording of the kernel"
     let recorded = KernelStage.allCases.filter { $0.isRecorded(by: probes.points) }
     let missing = KernelStage.allCases.filter { !recorded.contains($0) }
     func names(_ stages: [KernelStage]) -> String { stages.map(\.rawValue).joined(separator: ", ") }
@@ -81,10 +82,10 @@ public struct MachineFinding {
       found: recorded.isEmpty
         ? "none"
         : names(recorded) + (missing.isEmpty ? "" : "; not \(names(missing))")
-          + (hosts && !missing.isEmpty ? ", which the host beside it tells (nvmepf merge)" : ""),
+          + (hosts && !missing.isEmpty ? "; merge the trace with the host's for these" : ""),
       details: [
         probes.engineTracepoints.isEmpty
-          ? "DMA engines have no tracepoints in this kernel: a transfer is timed around the driver's own functions"
+          ? "DMA engines have no tracepoints in this kernel: transfers are timed around the driver's functions"
           : "DMA engines have tracepoints, which are not recorded: \(probes.engineTracepoints.joined(separator: " "))"
       ])
   }
@@ -96,7 +97,7 @@ public struct MachineFinding {
   private static func fio() -> MachineFinding {
     guard let version = output("fio", "--version") else {
       return MachineFinding(
-        what: "fio", state: .yellow, found: "there is none", remedy: "apt-get install fio, for record -- fio")
+        what: "fio", state: .yellow, found: "not installed", remedy: "apt-get install fio, for record -- fio")
     }
     return MachineFinding(what: "fio", state: .green, found: version)
   }
@@ -106,21 +107,21 @@ public struct MachineFinding {
     guard let path = RecordedCommand.enginePath else {
       return MachineFinding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
     }
-    // fio looks at the engine's version itself, and says where it does not match.
+    // fio checks the engine's version itself, and reports a mismatch.
     guard let answer = output("fio", "--enghelp=\(path)") else {
       return MachineFinding(
-        what: what, state: .red, found: "this fio does not take \(path)",
-        remedy: "make build: the engine is built against the headers of the fio that is installed")
+        what: what, state: .red, found: "this fio does not load \(path)",
+        remedy: "make build compiles the engine for the installed fio")
     }
     return MachineFinding(
-      what: what, state: .green, found: "this fio takes it (\(answer.split(separator: "\n").count) options)")
+      what: what, state: .green, found: "this fio loads it (\(answer.split(separator: "\n").count) options)")
   }
 
   private static func ring() -> MachineFinding {
     let disabled = (try? String(contentsOfFile: "/proc/sys/kernel/io_uring_disabled", encoding: .utf8)) ?? "0"
     let isOn = disabled.hasPrefix("0")
     return MachineFinding(
-      what: "io_uring", state: isOn ? .green : .yellow, found: isOn ? "allowed" : "switched off",
+      what: "io_uring", state: isOn ? .green : .yellow, found: isOn ? "enabled" : "disabled",
       remedy: isOn ? nil : "sysctl kernel.io_uring_disabled=0, for namespaces on files and devices")
   }
 
@@ -128,13 +129,13 @@ public struct MachineFinding {
     let what = "QEMU with vfio-user"
     guard let version = output("qemu-system-x86_64", "--version")?.split(separator: "\n").first else {
       return MachineFinding(
-        what: what, state: .yellow, found: "there is no qemu-system-x86_64",
-        remedy: "Debian 13 with backports has one, for attaching virtual machines to nvmepf serve")
+        what: what, state: .yellow, found: "qemu-system-x86_64 is not installed",
+        remedy: "install it from Debian 13 backports to attach virtual machines to nvmepf serve")
     }
     let has = output("qemu-system-x86_64", "-device", "vfio-user-pci,help") != nil
     return MachineFinding(
       what: what, state: has ? .green : .yellow, found: "\(version)" + (has ? "" : ", without vfio-user-pci"),
-      remedy: has ? nil : "QEMU 10.1 or later, for attaching virtual machines to nvmepf serve")
+      remedy: has ? nil : "install QEMU 10.1 or later to attach virtual machines to nvmepf serve")
   }
 
   private static func pages() -> MachineFinding {
@@ -142,7 +143,7 @@ public struct MachineFinding {
     let line = memory.split(separator: "\n").first { $0.hasPrefix("HugePages_Free") } ?? ""
     let free = line.split(separator: " ").last.flatMap { Int($0) } ?? 0
     return MachineFinding(
-      what: "huge pages", state: .green, found: free > 0 ? "\(free) free" : "none reserved, which nvmepf does not need")
+      what: "huge pages", state: .green, found: free > 0 ? "\(free) free" : "none reserved; nvmepf does not need them")
   }
 
   private static func clock() -> MachineFinding {
@@ -159,9 +160,11 @@ public struct MachineFinding {
     let isFast = perClock < 200
     return MachineFinding(
       what: "clock", state: isFast ? .green : .yellow,
-      found: String(
-        format: "%@; %.0f ns to read the cycle counter, %.0f ns to read the system's clock", source, perTick, perClock),
-      remedy: isFast ? nil : "a slow clock source makes every kernel event dear: tsc or the architecture's own is fast")
+      found: "\(source); \(Quantity.decimal(perTick, 0)) ns to read the cycle counter, "
+        + "\(Quantity.decimal(perClock, 0)) ns to read the system's clock",
+      remedy: isFast
+        ? nil
+        : "use a fast clock source (tsc, or the architecture's own): a slow one makes every kernel event expensive")
   }
 }
 
@@ -179,7 +182,7 @@ extension ProbeGroup {
 }
 
 extension Probes.Point {
-  /// How it is looked at, what it gives, and why it is not.
+  /// How the probe attaches, what it records, and why it does not attach.
   fileprivate var line: String {
     let how: String
     var reason = ""

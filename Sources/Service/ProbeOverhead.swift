@@ -2,23 +2,24 @@ import FioGuard
 import Foundation
 import Platform
 import Probe
+import Text
 import Trace
 
-/// What the kernel's probes cost a command: how much longer it takes with them.
+/// The cost of the kernel's probes for a command: how much longer it takes with them.
 public struct ProbeOverhead: CustomStringConvertible {
-  /// Of each pair of runs, what share of the time without probes the one with probes took beyond it.
+  /// By pair of runs: the additional time with probes as a share of the time without.
   let costs: [Double]
 
   init(_ costs: [Double]) { self.costs = costs }
 
-  /// Run the command without and with probes, in turn.
+  /// Run the command alternately without and with probes.
   public init(
     of command: RecordedCommand, pairs: Int, _ options: Probes.Options, subsystem: String?
   ) throws {
     let folder = try RecordingDirectory.scratch()
     defer { folder.remove() }
     let path = folder.file("overhead.nvpt")
-    let watch = Watch("measuring what the probes cost")
+    let watch = Watch("measuring the cost of the probes")
     func seconds() throws -> Double {
       let begin = Clock.monotonicNs()
       let status = try Child(command.words).wait(watch)
@@ -46,8 +47,8 @@ public struct ProbeOverhead: CustomStringConvertible {
     let pairs = Double(costs.count)
     let mean = costs.reduce(0, +) / pairs
     let deviation = (costs.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (pairs - 1)).squareRoot()
-    return String(
-      format: "with probes the command takes %.1f %% longer (± %.1f, 95 %% of %d pairs)", 100 * mean,
-      100 * 1.96 * deviation / pairs.squareRoot(), costs.count)
+    let interval = 1.96 * deviation / pairs.squareRoot()
+    return "with probes the command takes \(Quantity.decimal(100 * mean, 1))% longer "
+      + "(±\(Quantity.decimal(100 * interval, 1))%, 95% confidence, \(costs.count) pairs)"
   }
 }

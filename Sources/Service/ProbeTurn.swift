@@ -3,8 +3,8 @@ import Platform
 import Probe
 import Trace
 
-/// What the kernel's probes cost and carry: a program in the kernel emits events on core 0 at a given rate, and they go
-/// the way of every recording, into a file.
+/// Measures the cost and throughput of the kernel's probes: a program in the kernel emits events on core 0 at a given
+/// rate, and they are recorded into a file as usual.
 public struct ProbeTurn {
   public let nsPerEvent: Double
   public let eventsPerSecond: Double

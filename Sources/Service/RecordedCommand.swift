@@ -3,11 +3,11 @@ import Foundation
 import Glibc
 import Host
 
-/// The command of a recording: every fio in it runs on the endpoint, or not at all.
+/// The command of a recording: every fio in it runs on the endpoint or not at all.
 public struct RecordedCommand {
-  /// The words as bytes: a file's name need not be text.
+  /// The words as bytes, since a file name need not be text.
   public let words: [[UInt8]]
-  /// Let a fio that cannot be redirected run, and jobs that name a device and write.
+  /// Allow a fio that cannot be redirected, and jobs that write and name a device.
   private let allowsRealDevices: Bool
   private let searchPath: String
   private let fio: (index: Int, path: [UInt8], program: Program)?
@@ -21,12 +21,12 @@ public struct RecordedCommand {
     fio = CommandWords.findFio(words, searchPath: searchPath)
   }
 
-  /// Whether there is such a command, before anything is begun for it.
+  /// Check that the command exists, before anything is started for it.
   public func checkName() throws {
     if let name = words.first { try Child.check(name.text, searchPath: searchPath) }
   }
 
-  /// What can be said before anything is begun.
+  /// Checks before anything is started.
   public func check() throws {
     try checkName()
     guard let name = words.first else { return }
@@ -37,17 +37,18 @@ public struct RecordedCommand {
     }
     if fio == nil, !allowsRealDevices, !isWatchable {
       throw Failure(
-        description: "\(name.text) raises its privileges, so a fio in it cannot be kept from real devices: record as "
+        description:
+          "\(name.text) raises its privileges, so nvmepf cannot keep a fio in it from real devices: record as "
           + "root, name fio itself in the command, or add --allow-real-devices")
     }
   }
 
-  /// Programs of an ordinary user that are watched cannot raise their privileges.
+  /// Watched programs of an ordinary user cannot raise their privileges.
   private var isWatchable: Bool { geteuid() == 0 || !CommandWords.raisesPrivileges(words) }
 
-  /// Run it. What it needs lies in the recording's folder and goes with it.
+  /// Run it. Its files are in the recording's directory and are removed with it.
   /// - Parameters:
-  ///   - keepsData: whether the namespace gives back what is written to it.
+  ///   - keepsData: whether the namespace stores written data.
   ///   - timeout: seconds after which fio's jobs give up a command.
   public func start(_ endpoint: ServedEndpoint, keepsData: Bool, timeout: Double) throws -> Child {
     let folder = endpoint.folder
@@ -72,7 +73,7 @@ public struct RecordedCommand {
     return try Child(watched: words, isNeeded: fio == nil, folder: folder, environment: environment)
   }
 
-  /// QEMU gets the endpoint as a device, unless its command line has one already.
+  /// Add the endpoint as a device to QEMU, unless its command line already has one.
   /// - Returns: words to add, and what to tell.
   static func device(_ words: [[UInt8]], _ socketPath: String) -> (words: [String], notes: [String]) {
     guard let name = words.first?.baseName.text, name.hasPrefix("qemu-system-") || name == "kvm",
@@ -88,12 +89,12 @@ public struct RecordedCommand {
     return (["-device", device], notes)
   }
 
-  /// Why fio takes the same time whatever it costs; nil where that is not known.
+  /// Why the duration of this fio does not depend on its costs; nil if unknown.
   public var timed: String? {
     guard let fio else { return nil }
     let own = words[(fio.index + 1)...].map(\.text)
     if let word = own.first(where: { RecordedCommand.isTimed(Substring($0)) }) { return "\(word) says how long" }
-    // fio itself says what its job files mean. It would take one on standard input from the command.
+    // fio itself interprets its job files. It would consume one on standard input meant for the command.
     guard !own.contains("-") else { return nil }
     let shown = OtherProgram.output(fio.path.text, ["--showcmd"] + own)
     let all = shown?.split(whereSeparator: \.isWhitespace) ?? []
@@ -109,7 +110,7 @@ public struct RecordedCommand {
 
   // MARK: The engine
 
-  /// The engine that lies beside this executable; nil where it is not built.
+  /// The engine beside this executable; nil if it is not built.
   static let enginePath: String? = {
     let path = ownFolder + "/nvmepf-fio.so"
     return FileManager.default.fileExists(atPath: path) ? path : nil

@@ -11,7 +11,7 @@ final class RecordedTrace {
 
   /// - Parameters:
   ///   - command: what is recorded, in words.
-  ///   - notes: for the trace, besides.
+  ///   - notes: additional metadata of the trace.
   init(
     _ path: String, id: TraceID, scale: TickScale, directory: RecordingDirectory, command: [String],
     notes: [(String, String)], options: TraceWriter.Options
@@ -23,7 +23,7 @@ final class RecordedTrace {
       TraceWriter(path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: options))
   }
 
-  func takeTrouble() -> String? {
+  func consumeTrouble() -> String? {
     guard !hasToldTrouble, let error = progress.error else { return nil }
     hasToldTrouble = true
     return error.description

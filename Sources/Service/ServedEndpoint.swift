@@ -6,25 +6,26 @@ import Host
 import Logging
 import Platform
 import Probe
+import Text
 import Trace
 import VFIOUser
 
 /// An endpoint that is served on a socket, and recorded where that is asked for: everything that the tool, its benchmarks and
 /// the tests share.
 public final class ServedEndpoint: Watched {
-  /// Where the endpoint's events go.
+  /// Destination of the endpoint's events.
   public enum Output {
     case none
     case trace(String)
-    /// Recorded and thrown away: what recording costs the engine alone.
+    /// Recorded and discarded, to measure the cost on the engine's thread alone.
     case discarded
   }
 
-  /// How much of what happens is kept.
+  /// What a recording keeps.
   public struct Keeping {
-    /// The newest part of the recording, about this much; nil for all of it.
+    /// Keep only the newest part of the recording, about this many bytes; nil for all of it.
     let bytes: UInt64?
-    /// Data whole, not only as digests.
+    /// Keep data completely, not only as digests.
     let payload: Bool
 
     public init(bytes: UInt64? = nil, payload: Bool = false) { (self.bytes, self.payload) = (bytes, payload) }
@@ -35,7 +36,7 @@ public final class ServedEndpoint: Watched {
   private let trace: RecordedTrace?
   private var discarder: WorkerThread?
   private let id: TraceID
-  /// nil where nothing is recorded and the socket lies elsewhere.
+  /// Nil if nothing is recorded and the socket is elsewhere.
   private let directory: RecordingDirectory?
   public let function: EndpointFunction
   private let server: Server
@@ -52,7 +53,7 @@ public final class ServedEndpoint: Watched {
   private static let ringBytes: UInt64 = 64 << 20
 
   /// - Parameters:
-  ///   - socketPath: nil for one of its own.
+  ///   - socketPath: nil for a private one.
   public init(
     _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String? = nil,
     output: Output = .none, command: [String] = [], logLevel: Logger.Level = .notice
@@ -85,7 +86,7 @@ public final class ServedEndpoint: Watched {
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
       recording.whenFull = keeping.bytes == nil ? .wait : .drop
       recording.keepsPayload = keeping.payload
-      // First: what cannot be served leaves the trace before as it is.
+      // First, so that an endpoint that cannot be served keeps the previous trace.
       function = try EndpointFunction(configuration, recording: recording, isInterrupted: OwnProcess.isEndPending) {
         logger.tell($0)
       }
@@ -108,15 +109,15 @@ public final class ServedEndpoint: Watched {
     }
   }
 
-  /// What was to be written, and can only be read, is served as it is; but not without a word.
+  /// Serve a backend that is unexpectedly read-only, but report it.
   private func tellOfDeniedWrites(_ configuration: EndpointConfiguration) {
     let meant = Set(configuration.namespaces.filter(\.isReadOnly).map(\.nsid))
     for state in function.namespaceStates where state.isReadOnly && !meant.contains(state.nsid) {
-      complain("namespace \(state.nsid) is read only: \(state.backend) may not be written by this user")
+      complain("namespace \(state.nsid) is read-only: this user may not write \(state.backend)")
     }
   }
 
-  /// Serve clients, one after the other, until `finish`.
+  /// Serve clients one after the other, until `finish`.
   public func start() throws {
     let (server, function, logger) = (server, function, logger)
     do {
@@ -142,7 +143,7 @@ public final class ServedEndpoint: Watched {
     }
   }
 
-  /// What a command that is run under the recording finds in its environment.
+  /// Environment variables for a recorded command.
   public var environment: [String: String] {
     var all = ["NVMEPF_SOCKET": socketPath]
     if trace != nil {
@@ -156,17 +157,17 @@ public final class ServedEndpoint: Watched {
     trace.map { _ in HostRecording(directory: folder, traceID: id) }
   }
 
-  /// Record the kernel too, in streams of its own; `finish` ends that.
+  /// Record the kernel too, in its own streams; `finish` ends that.
   public func record(_ probes: Probes, subsystem: String?) throws {
     let clock = KernelClock(ticksPerSecond: ticksPerSecond)
     probes.countCosts()
     kernelRecorder = try KernelRecorder(probes, directory: folder, traceID: id, clock: clock, subsystem: subsystem)
   }
 
-  /// For files that go when the recording ends.
+  /// For files that are removed when the recording ends.
   public var folder: String { directory!.path }
 
-  /// End the serving and the engine, and close the trace.
+  /// Stop serving, stop the engine, and close the trace.
   public func finish() throws {
     guard endServing() else { leave() }
     Journal.shared.flush()
@@ -177,10 +178,10 @@ public final class ServedEndpoint: Watched {
     try trace?.finish(isWorthKeeping: (kernelRecorder?.events ?? 0) > 0)
   }
 
-  /// How long the serving and the engine may take to end.
+  /// Time limit for server and engine to end.
   private static let endMs = 3000
 
-  /// - Returns: false when they do not end: storage or memory that they wait for never answers.
+  /// - Returns: false if they do not end because storage or memory never answers.
   private func endServing() -> Bool {
     let ended = Signal()
     function.interruptPreparation()
@@ -194,15 +195,15 @@ public final class ServedEndpoint: Watched {
     return ended.wait(milliseconds: ServedEndpoint.endMs)
   }
 
-  /// End the process though its engine cannot end. What is recorded lies in the file and its rings.
+  /// End the process although its engine cannot end. The recorded events are in the file and its rings.
   private func leave() -> Never {
-    complain("the engine waits for storage or memory that does not answer, and is left")
+    complain("the engine waits for storage or memory that does not answer; ending without it")
     if let place = trace?.progress.place { complain("\(place) is not closed; run nvmepf repair \(place)") }
     for path in [socketPath, ControlServer.path(socket: socketPath)] { unlink(path) }
     _exit(1)
   }
 
-  public func takeTrouble() -> String? { trace?.takeTrouble() }
+  public func consumeTrouble() -> String? { trace?.consumeTrouble() }
 
   // MARK: What the user sees
 
@@ -212,12 +213,12 @@ public final class ServedEndpoint: Watched {
   /// Once it has ended, of the rings it is told how full they ever were.
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    guard let progress = trace?.progress else { return String(format: "%.0f s", seconds) }
-    let ring = isEnd ? "ring up to \(progress.ringPeakPermille / 10) %" : "ring \(progress.ringFillPermille / 10) %"
+    guard let progress = trace?.progress else { return "\(Quantity.decimal(seconds, 0)) s" }
+    let ring = isEnd ? "ring up to \(progress.ringPeakPermille / 10)%" : "ring \(progress.ringFillPermille / 10)%"
     let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
-    return String(
-      format: "%.0f s, %@ commands, %@ events, %@ (%.2f B/event), %@ full%@", seconds,
-      grouped(progress.commands), grouped(progress.events), byteText(progress.bytes), perEvent, ring,
-      kernelRecorder.map { "; kernel: \(grouped($0.events)) events\($0.shortcomings)" } ?? "")
+    return "\(Quantity.decimal(seconds, 0)) s, \(Quantity.count(progress.commands)) commands, "
+      + "\(Quantity.count(progress.events)) events, \(Quantity.bytes(progress.bytes)) "
+      + "(\(Quantity.decimal(perEvent, 2)) B/event), \(ring) full"
+      + (kernelRecorder.map { "; kernel: \(Quantity.count($0.events)) events\($0.shortcomings)" } ?? "")
   }
 }

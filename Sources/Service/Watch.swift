@@ -1,12 +1,12 @@
 import Glibc
 
-/// What is being recorded, to whom looks on.
+/// Something whose progress is shown to the user.
 public protocol Watched: AnyObject {
-  /// One line that says how far the recording is.
+  /// One line about the progress of the recording.
   /// - Parameter isEnd: it has ended.
   func progressLine(isEnd: Bool) -> String
-  /// Why nothing is recorded any more; told once.
-  func takeTrouble() -> String?
+  /// Why recording has stopped; returned once.
+  func consumeTrouble() -> String?
   /// It holds nothing, and the previous trace was kept instead.
   var isDiscarded: Bool { get }
   /// End it and close the trace.
@@ -26,7 +26,7 @@ extension Watched {
   }
 }
 
-/// Shows how a recording comes on, where somebody looks, and tells of its trouble at once.
+/// Shows the progress of a recording on a terminal, and reports its trouble immediately.
 public struct Watch {
   private let watched: (any Watched)?
   private let text: String
@@ -34,11 +34,11 @@ public struct Watch {
 
   public init(_ watched: any Watched) { (self.watched, text) = (watched, "") }
 
-  /// There is nothing to see but that something is done.
+  /// There is no progress to show, only an activity.
   public init(_ text: String) { (watched, self.text) = (nil, text) }
 
   public func show() {
-    if let trouble = watched?.takeTrouble() {
+    if let trouble = watched?.consumeTrouble() {
       end()
       complain(trouble)
     }

@@ -69,7 +69,8 @@ public struct Simulation: Sendable {
     let thread = try RecorderThread(writer, wake: chunkIsDue)
     // A wait for the writer takes no virtual time.
     let recorder = RingRecorder(
-      RingProducer(ring, whenFull: .waitUnseen), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000)
+      RingProducer(ring, whenFull: .waitSilently), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000
+    )
     var simulator = Simulator(
       Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder,
       goesOn: {

@@ -1,14 +1,14 @@
 import CUring
 import Glibc
 
-/// What sysfs tells of a device.
+/// A device's attributes in sysfs.
 struct DeviceFolder {
-  /// Without symbolic links.
+  /// With symbolic links resolved.
   let path: String
 
   init(path: String) { self.path = path }
 
-  /// - Returns: nil where there is no sysfs.
+  /// - Returns: nil without sysfs.
   init?(_ device: dev_t, isBlock: Bool) {
     let path = withUnsafeTemporaryAllocation(of: CChar.self, capacity: 64) { bytes in
       nvmepf_device_folder(UInt64(device), isBlock, bytes.baseAddress!)
@@ -19,9 +19,9 @@ struct DeviceFolder {
     self.init(path: String(cString: resolved))
   }
 
-  /// The kind of metadata or protection information that lies beside the blocks; nil for none.
+  /// The kind of metadata or protection information stored with the blocks; nil for none.
   var protection: String? {
-    // A partition has it from its disk.
+    // A partition inherits it from its disk.
     let format = line("integrity/format") ?? line("../integrity/format")
     if let format, format != "none" { return format }
     if let bytes = line("metadata_bytes"), bytes != "0" { return "\(bytes) bytes of metadata" }
@@ -34,14 +34,14 @@ struct DeviceFolder {
     return path[slash...].hasPrefix("/ng") && access("\(path)/uevent", F_OK) == 0
   }
 
-  /// The block device beside an NVMe character device, in whose folder this is: nvme0n1 of ng0n1.
+  /// The block device of the NVMe character device that this directory describes: nvme0n1 for ng0n1.
   var blockDevice: String? {
     guard let slash = path.lastIndex(of: "/"), path[slash...].hasPrefix("/ng") else { return nil }
     let name = "nvme" + path[slash...].dropFirst("/ng".count)
     return access("\(path[..<slash])/\(name)", F_OK) == 0 ? "/dev/\(name)" : nil
   }
 
-  /// What a file in it begins with.
+  /// The beginning of a file in it.
   private func line(_ name: String) -> String? {
     let descriptor = open("\(path)/\(name)", O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }

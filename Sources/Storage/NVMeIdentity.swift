@@ -3,9 +3,9 @@ import CUring
 /// Size and format of an NVMe namespace (NVM Command Set 1.1, 4.1.5.1).
 struct NVMeFormat: Equatable {
   var blocks: UInt64
-  /// A power of two of bytes.
+  /// As a power of two of bytes.
   var blockShift: UInt8
-  /// Beside every block.
+  /// Per block.
   var metadataBytes: UInt16
   /// Whether deallocated blocks read as zeros.
   var deallocatesToZeros: Bool
@@ -14,7 +14,7 @@ struct NVMeFormat: Equatable {
   init(_ data: [UInt8]) {
     blocks = data.withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
     var index = Int(data[26] & 0xf)  // FLBAS
-    // Where there are more formats than four bits can name, two more stand above (NLBAF is 0's based).
+    // With more formats than four bits can name, FLBAS has two more bits above (NLBAF is 0's based).
     if data[25] >= 16 { index |= Int(data[26] >> 5 & 3) << 4 }
     let format = 128 + 4 * index
     metadataBytes = UInt16(data[format]) | UInt16(data[format + 1]) << 8
@@ -23,37 +23,37 @@ struct NVMeFormat: Equatable {
   }
 }
 
-/// What one command to an NVMe controller may be about at most (Base 2.1, 5.1.13.2.1; NVM Command Set 1.1, 4.1.5.2).
+/// Limits of one command of an NVMe controller (Base 2.1, 5.1.13.2.1; NVM Command Set 1.1, 4.1.5.2).
 struct NVMeLimits: Equatable {
-  /// Data; nothing asked for is larger than this.
+  /// Bytes of data; no request is larger than this.
   var transferBytes: UInt64 = 128 << 10
-  /// Of a Write Zeroes.
+  /// Blocks of a Write Zeroes.
   var zeroBytes = UInt64.max
 
-  /// Limits are powers of two of the controller's smallest page, and there is none smaller.
+  /// Limits are powers of two of the controller's smallest page, which is at least this.
   private static let pageBytes: UInt64 = 4096
 
   /// - Parameters:
-  ///   - controller: Identify Controller; nil where it failed.
-  ///   - commandSet: Identify Controller of the NVM command set; nil where there is none.
+  ///   - controller: Identify Controller; nil if it failed.
+  ///   - commandSet: Identify Controller of the NVM command set; nil if there is none.
   init(controller: [UInt8]?, commandSet: [UInt8]?) {
     if let mdts = controller?[77], let bytes = NVMeLimits.bytes(mdts) { transferBytes = min(transferBytes, bytes) }
     if let wzsl = commandSet?[1], let bytes = NVMeLimits.bytes(wzsl) { zeroBytes = bytes }
   }
 
-  /// nil for no limit.
+  /// Nil for no limit.
   private static func bytes(_ shift: UInt8) -> UInt64? {
     (1...32).contains(shift) ? pageBytes << UInt64(shift) : nil
   }
 }
 
-/// Asks the namespace behind a character device what it is.
+/// Identifies the namespace of a character device.
 struct NVMeIdentity {
   let nsid: UInt32
   let format: NVMeFormat
   let limits: NVMeLimits
 
-  /// The first version whose controllers know Identify for a command set (Base 2.1, 3.1.4.2).
+  /// The first version whose controllers support Identify for a command set (Base 2.1, 3.1.4.2).
   private static let versionOfCommandSets: UInt32 = 0x1_04_00
 
   init(_ path: String, _ descriptor: Int32) throws(StorageError) {

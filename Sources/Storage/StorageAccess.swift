@@ -1,26 +1,26 @@
-/// What a device takes in one operation.
+/// Limits of one operation of a device.
 struct StorageAccess: Equatable, Sendable {
-  /// Bytes to which everything direct is aligned: what memory pages and all common devices agree on.
+  /// Alignment of direct I/O in bytes, valid for memory pages and all common devices.
   static let alignment: UInt64 = 4096
-  /// Blocks that one NVMe command with a range of its own can name.
+  /// Maximum blocks of an NVMe command with a range of its own.
   private static let commandBlocks: UInt64 = 1 << 16
 
   /// Its operations are NVMe commands.
   var isPassedThrough = false
-  /// What is aligned can pass the page cache by.
+  /// Aligned operations can bypass the page cache.
   var isDirect = false
-  /// Most that it moves.
+  /// Maximum bytes per transfer.
   var stepBytes: UInt64 = 1 << 30
-  /// Most that it makes zero.
+  /// Maximum bytes per zero operation.
   var zeroBytes: UInt64 = 1 << 30
-  /// Most that it deallocates.
+  /// Maximum bytes per deallocate operation.
   var deallocateBytes: UInt64 = 1 << 62
-  /// Whether deallocated blocks read as zeros; else they must not be deallocated, for hosts are told that they do.
+  /// Whether deallocated blocks read as zeros; if not they must not be deallocated, since hosts are promised zeros.
   var deallocatesToZeros = true
 
   init() {}
 
-  /// Of a namespace that commands are passed through to.
+  /// For a namespace with passthrough.
   init(_ format: NVMeFormat, _ limits: NVMeLimits) {
     let blockBytes: UInt64 = 1 << UInt64(format.blockShift)
     isPassedThrough = true

@@ -4,10 +4,10 @@ import Glibc
 import Platform
 import Synchronization
 
-/// Why storage cannot be used: one line with the path and what to do.
+/// Why storage cannot be used: one line with the path and a remedy.
 public struct StorageError: Error, CustomStringConvertible, Sendable {
   public let description: String
-  /// The process has, or the system has, no file descriptors left.
+  /// The process or the system has run out of file descriptors.
   public let isOutOfDescriptors: Bool
 
   public init(description: String) { self.init(description: description, isOutOfDescriptors: false) }
@@ -21,32 +21,32 @@ public struct StorageError: Error, CustomStringConvertible, Sendable {
 /// An open regular file, block device or NVMe character device.
 public final class StorageDevice: Sendable {
   public let path: String
-  /// Its size.
+  /// Size in bytes.
   public let bytes: UInt64
-  /// It was asked for, or there is no other way.
+  /// Requested, or the only possibility.
   public let isReadOnly: Bool
-  /// Bytes of the smallest piece that it takes.
+  /// Bytes of its smallest unit.
   public let logicalBlockBytes: UInt32
   public let kind: Kind
 
   public enum Kind: Equatable, Sendable {
     case file, blockDevice
-    /// Commands are passed through to this namespace.
+    /// Passthrough to this namespace.
     case nvme(nsid: UInt32)
   }
 
-  /// For what is aligned, and for the rest.
+  /// For aligned operations, and for the rest.
   let directDescriptor: Int32
   let bufferedDescriptor: Int32
-  /// Holds the block device of an NVMe character device, so that nobody mounts it meanwhile; -1 for none.
+  /// Holds the block device of an NVMe character device, to prevent mounting it; -1 for none.
   private let claim: Int32
   let access: StorageAccess
-  /// Its file system may block whoever submits an operation, as one in user space does.
+  /// Its file system may block the submitter of an operation, as a file system in user space does.
   let mayBlock: Bool
-  /// What was written may be lost.
+  /// Written data may be lost.
   private let lostWrites = Atomic<Bool>(false)
 
-  /// - Parameter buffered: through the page cache, whatever could be direct.
+  /// - Parameter buffered: use the page cache, even if direct I/O is possible.
   public init(path: String, readOnly: Bool = false, buffered: Bool = false) throws(StorageError) {
     self.path = path
     let place = try StoragePlace(path)
@@ -73,28 +73,28 @@ public final class StorageDevice: Sendable {
   deinit {
     let descriptors = [isDirect ? directDescriptor : -1, claim, bufferedDescriptor].filter { $0 >= 0 }
     let close: @Sendable () -> Void = { for descriptor in descriptors { Glibc.close(descriptor) } }
-    // A file system that does not answer must not hold up who removes a namespace.
+    // A file system that does not answer must not block the removal of a namespace.
     if mayBlock { WorkerThread.runDetached(name: "nvmepf-close", close) } else { close() }
   }
 
-  /// Whether what is aligned passes the page cache by.
+  /// Whether aligned operations bypass the page cache.
   public var isDirect: Bool { access.isDirect }
 
-  /// Whether commands are passed through: then an operation's result is an NVMe status.
+  /// Whether commands are passed through; an operation's result is then an NVMe status.
   public var isPassedThrough: Bool { access.isPassedThrough }
 
-  /// Whether deallocating can do anything: what is deallocated must read as zeros.
+  /// Whether deallocating has an effect: deallocated blocks must read as zeros.
   public var canDeallocate: Bool { access.deallocatesToZeros }
 
   // MARK: Errors that stay
 
-  /// Whether something that was written did not reach the medium: nothing can be called durable any more.
+  /// Whether written data failed to reach the medium: durability can no longer be promised.
   var hasLostWrites: Bool { lostWrites.load(ordering: .relaxed) }
 
-  /// The kernel tells of data that it could not write back once, and forgets: whoever asks again is told that all is
-  /// well. So the first failure counts for all that follow.
-  /// - Parameter result: of a sync by the kernel; a device that commands are passed through to answers for itself.
-  /// - Returns: what the sync has come to.
+  /// The kernel reports a write-back error only once; a later sync succeeds. So the first failure makes all later syncs
+  /// fail.
+  /// - Parameter result: result of a sync by the kernel; a device with passthrough reports for itself.
+  /// - Returns: the result of the sync.
   func settleSync(_ result: Int32) -> Int32 {
     if result == -EINTR || result == -EAGAIN || isPassedThrough { return result }
     if result < 0 { lostWrites.store(true, ordering: .relaxed) }
@@ -107,7 +107,7 @@ public final class StorageDevice: Sendable {
     descriptor: Int32, isReadOnly: Bool
   ) {
     let path = place.path
-    // Of a block device only one may have the use: neither a mounted file system nor another endpoint.
+    // A block device allows only one user: neither a mounted file system nor another endpoint.
     let exclusive = place.isBlockDevice ? O_EXCL : 0
     if !readOnly {
       let descriptor = place.open(O_RDWR | exclusive)
@@ -121,10 +121,10 @@ public final class StorageDevice: Sendable {
     return (try lock(path, descriptor, LOCK_SH), true)
   }
 
-  /// - Returns: -1 where only the page cache leads to it.
+  /// - Returns: -1 if only the page cache can access it.
   private static func openDirect(_ place: borrowing StoragePlace, _ isReadOnly: Bool) throws(StorageError) -> Int32 {
     let descriptor = place.open((isReadOnly ? O_RDONLY : O_RDWR) | nvmepf_open_direct())
-    // What is only for want of a descriptor would go through the page cache, and nobody would know.
+    // Out of descriptors: fail, rather than silently use the page cache.
     guard -descriptor != EMFILE && -descriptor != ENFILE else { throw failure(place.path, -descriptor) }
     return max(descriptor, -1)
   }
@@ -137,7 +137,7 @@ public final class StorageDevice: Sendable {
     return descriptor
   }
 
-  /// Take the block device beside an NVMe character device, as whoever mounts it would.
+  /// Open the block device of an NVMe character device exclusively, as mounting it would.
   private static func claim(_ path: String, _ descriptor: Int32) throws(StorageError) -> Int32 {
     var status = stat()
     guard fstat(descriptor, &status) == 0,
@@ -164,7 +164,7 @@ public final class StorageDevice: Sendable {
       isOutOfDescriptors: error == EMFILE || error == ENFILE)
   }
 
-  /// Nobody makes a disk there.
+  /// A name in /dev is not created as a file.
   private static func isSystemPath(_ path: String) -> Bool {
     ["/dev/", "/proc/", "/sys/"].contains { path.hasPrefix($0) } && !path.hasPrefix("/dev/shm/")
   }
@@ -204,7 +204,7 @@ public final class StorageDevice: Sendable {
     let identity = try NVMeIdentity(path, descriptor)
     let format = identity.format
     guard (9...16).contains(format.blockShift), format.blocks > 0, format.blocks <= UInt64.max >> 17 else {
-      throw StorageError(description: "\(path) has a size or a format that makes no sense")
+      throw StorageError(description: "\(path) has an invalid size or format")
     }
     guard format.metadataBytes == 0 else { throw unsupported(path, "\(format.metadataBytes) bytes of metadata") }
     return (
@@ -218,5 +218,5 @@ public final class StorageDevice: Sendable {
   }
 }
 
-/// An error of the operating system in words.
+/// An operating system error as text.
 func text(of error: Int32) -> String { String(cString: strerror(error)) }

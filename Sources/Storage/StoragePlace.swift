@@ -1,15 +1,15 @@
 import CPlatform
 import Glibc
 
-/// A file or device that was looked at and not yet opened: opening what is no storage could wait for ever, or do
-/// something (a FIFO, a tape, a file of the kernel's).
+/// A file or device that was examined but not opened: opening something that is not storage could block or have effects
+/// (a FIFO, a tape, a kernel file).
 struct StoragePlace: ~Copyable {
   let path: String
   let isBlockDevice: Bool
-  /// Leads to the very file that was looked at, whatever the path means later.
+  /// Refers to the examined file, whatever the path means later.
   private let descriptor: Int32
 
-  /// - Throws: where it is not storage.
+  /// - Throws: if it is not storage.
   init(_ path: String) throws(StorageError) {
     self.path = path
     let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | StoragePlace.pathOnly)
@@ -36,13 +36,13 @@ struct StoragePlace: ~Copyable {
 
   static func refusal(_ path: String) -> StorageError {
     StorageError(
-      description: "\(path) is no storage: name a file on a file system, a block device or an NVMe device (/dev/ng0n1)")
+      description: "\(path) is not storage; use a file on a file system, a block device or an NVMe device (/dev/ng0n1)")
   }
 
-  /// O_PATH, which Glibc does not show.
+  /// O_PATH, which Glibc does not export to Swift.
   private static let pathOnly: Int32 = nvmepf_open_path()
 
-  /// - Returns: a descriptor, or a negative errno. It never waits, not even for a lease on the file.
+  /// - Returns: a descriptor, or a negative errno. It never blocks, not even on a lease of the file.
   func open(_ flags: Int32) -> Int32 {
     let opened = Glibc.open("/proc/self/fd/\(descriptor)", flags | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
     guard opened >= 0 else { return -errno }

@@ -2,7 +2,7 @@ import CUring
 import Glibc
 import NVMe
 
-/// A run of bytes of a device.
+/// A byte range of a device.
 public struct StorageRange: BitwiseCopyable, Equatable, Sendable {
   public var offset: UInt64
   public var count: UInt64
@@ -13,52 +13,53 @@ public struct StorageRange: BitwiseCopyable, Equatable, Sendable {
   }
 }
 
-/// What can be done with a device's bytes.
+/// Operations on a device's bytes.
 public enum StorageOperation: UInt8, BitwiseCopyable, Sendable {
-  /// Into the request's buffer.
+  /// Read into the request's buffer.
   case read
-  /// From the request's buffer.
+  /// Write from the request's buffer.
   case write
-  /// With the request's buffer.
+  /// Compare with the request's buffer.
   case compare
-  /// Read, and forget.
+  /// Read and discard.
   case verify
-  /// Everything written before is on the medium.
+  /// Make all earlier writes durable.
   case flush
-  /// Zeros; the room is kept, or given back where it can be.
+  /// Write zeros; keep the space, or deallocate it if possible.
   case writeZeroes, zeroAndDeallocate
-  /// A hint: the room is given back, and reads as zeros, or nothing happens.
+  /// A hint: deallocate the space, which then reads as zeros, or do nothing.
   case deallocate
-  /// From the ranges, in their order, to the destination.
+  /// Copy the ranges, in order, to the destination.
   case copy
 }
 
-/// Requests in flight on one io_uring, with a buffer each. One thread owns it, and nothing in it waits, but for the end.
+/// Requests in flight on one io_uring, each with a buffer. One thread owns it, and nothing in it blocks except
+/// `deinit`.
 public struct StorageQueue: ~Copyable {
-  /// Ranges that a request may have.
+  /// Maximum ranges of a request.
   public static let rangesMax = 256
 
   private let ring: OpaquePointer
   private let requestsMax: Int
   private let bufferBytes: Int
   private let requests: UnsafeMutablePointer<StorageRequest>
-  /// `rangesMax` a request.
+  /// `rangesMax` per request.
   private let ranges: UnsafeMutablePointer<StorageRange>
   private let buffers: UnsafeMutableRawBufferPointer
   private var free: [Int32]
-  /// Operations put into the ring that the kernel has not been told of.
+  /// Operations in the ring that have not been submitted to the kernel.
   private var untold = 0
-  /// Requests that are submitted, and not yet returned by `completion`.
+  /// Requests submitted and not yet returned by `completion`.
   public private(set) var inFlight = 0
-  /// Requests that nobody waits for any more.
+  /// Requests whose completion nobody waits for.
   public private(set) var abandoned = 0
-  /// Operations so far that make durable what was written: syncs, and writes that go through to the medium.
+  /// Operations so far that make writes durable: syncs, and writes through to the medium.
   private(set) var syncs = 0
   private(set) var writesThrough = 0
 
   /// - Parameters:
-  ///   - requestsMax: requests that may exist at once.
-  ///   - bufferBytes: of each buffer; whole pages.
+  ///   - requestsMax: maximum number of requests at once.
+  ///   - bufferBytes: size of each buffer; whole pages.
   public init(requestsMax: Int, bufferBytes: Int) throws(StorageError) {
     precondition(requestsMax > 0 && bufferBytes > 0 && bufferBytes % 4096 == 0)
     self.requestsMax = requestsMax
@@ -84,7 +85,7 @@ public struct StorageQueue: ~Copyable {
     requests = .allocate(capacity: requestsMax)
     requests.initialize(repeating: StorageRequest(), count: requestsMax)
     ranges = .allocate(capacity: requestsMax * StorageQueue.rangesMax)
-    // Taken from the end: the first are used again and again.
+    // Allocated from the end, so that the first buffers are reused.
     free = (0..<Int32(requestsMax)).reversed()
   }
 
@@ -96,7 +97,7 @@ public struct StorageQueue: ~Copyable {
       nvmepf_uring_wait(ring)
       var tag: UInt64 = 0
       var result: Int32 = 0
-      // One operation of each is under way; no other follows.
+      // Each has one operation in flight; no other follows.
       while nvmepf_uring_complete(ring, &tag, &result) { left -= 1 }
     }
     nvmepf_uring_destroy(ring)
@@ -105,26 +106,26 @@ public struct StorageQueue: ~Copyable {
     ranges.deallocate()
   }
 
-  /// Whether NVMe devices can be used.
+  /// Whether passthrough to NVMe devices is possible.
   public var canPassThrough: Bool { nvmepf_uring_can_pass_through(ring) }
 
-  /// A free request; nil when all are in use.
-  public mutating func take() -> Int32? { free.popLast() }
+  /// Allocate a request; nil if all are in use.
+  public mutating func allocate() -> Int32? { free.popLast() }
 
-  /// Where a request's data is: `bufferBytes`, at a whole page.
+  /// The request's data buffer: `bufferBytes`, page aligned.
   @inline(__always)
   public func buffer(_ request: Int32) -> UnsafeMutableRawPointer {
     buffers.baseAddress! + Int(request) * bufferBytes
   }
 
-  /// The request's buffer is free again.
+  /// Free the request and its buffer.
   public mutating func release(_ request: Int32) {
-    if requests[Int(request)].twin >= 0 { free.append(requests[Int(request)].twin) }
+    if requests[Int(request)].comparand >= 0 { free.append(requests[Int(request)].comparand) }
     requests[Int(request)] = StorageRequest()
     free.append(request)
   }
 
-  /// Nobody wants its completion any more: it is released when the kernel is done with it.
+  /// Abandon the request: it is released when the kernel has finished with it.
   public mutating func abandon(_ request: Int32) {
     guard requests[Int(request)].isInFlight else { return release(request) }
     requests[Int(request)].isAbandoned = true
@@ -132,8 +133,8 @@ public struct StorageQueue: ~Copyable {
     abandoned += 1
   }
 
-  /// Take back a request of which the kernel has not begun anything.
-  /// - Returns: whether nothing of it can happen any more; then it is released as one that was abandoned.
+  /// Cancel a request of which the kernel has not started any operation.
+  /// - Returns: whether it can have no effect any more; it is then released like an abandoned one.
   public mutating func cancel(_ request: Int32) -> Bool {
     guard requests[Int(request)].isInFlight, !requests[Int(request)].hasBegun,
       nvmepf_uring_cancel(ring, UInt64(request))
@@ -142,12 +143,13 @@ public struct StorageQueue: ~Copyable {
     return true
   }
 
-  /// Begin; `kick` tells the kernel.
+  /// Start a request; `kick` submits it to the kernel.
   /// - Parameters:
   ///   - device: must live until the request is complete or abandoned.
-  ///   - sources: one range, of read, write and compare at most as long as the buffer; several for deallocate and copy.
+  ///   - sources: one range; for read, write and compare at most as long as the buffer; several for deallocate and
+  ///     copy.
   ///   - destination: of a copy, in bytes.
-  ///   - forceUnitAccess: what is written is on the medium when the request completes.
+  ///   - forceUnitAccess: written data is on the medium when the request completes.
   public mutating func submit(
     _ request: Int32, _ operation: StorageOperation, on device: StorageDevice,
     ranges sources: UnsafeBufferPointer<StorageRange>, destination: UInt64 = 0, forceUnitAccess: Bool = false
@@ -161,32 +163,32 @@ public struct StorageQueue: ~Copyable {
     requests[Int(request)].isInFlight = true
     inFlight += 1
     if forceUnitAccess, device.hasLostWrites { requests[Int(request)].status = .writeFault }
-    if operation == .compare { requests[Int(request)].twin = take() ?? -1 }
-    if operation == .compare, requests[Int(request)].twin < 0 {
+    if operation == .compare { requests[Int(request)].comparand = allocate() ?? -1 }
+    if operation == .compare, requests[Int(request)].comparand < 0 {
       requests[Int(request)].status = .internalError
     }
     proceed(request)
   }
 
-  /// Requests of a device that are under way.
+  /// Requests in flight on a device.
   public func inFlight(on device: StorageDevice) -> Int {
     (0..<requestsMax).count { requests[$0].isInFlight && isOf(device, Int32($0)) }
   }
 
-  /// Whether a request's device is this.
+  /// Whether a request belongs to this device.
   public func isOf(_ device: StorageDevice, _ request: Int32) -> Bool {
     requests[Int(request)].device?.toOpaque() == Unmanaged.passUnretained(device).toOpaque()
   }
 
-  /// Tell the kernel of all that was submitted since the last time.
+  /// Submit all new operations to the kernel.
   @inline(__always)
   public mutating func kick() {
     guard untold > 0 else { return }
-    // Where the kernel has no room for now, what is left is told the next time.
+    // If the kernel has no room now, the rest is submitted at the next call.
     if nvmepf_uring_submit(ring) { untold = 0 }
   }
 
-  /// The next finished request. What takes several operations goes on in here.
+  /// The next finished request. Starts the next operation of requests that need several.
   public mutating func completion() -> (request: Int32, status: Status)? {
     var tag: UInt64 = 0
     var result: Int32 = 0
@@ -198,7 +200,7 @@ public struct StorageQueue: ~Copyable {
         release(request)
         continue
       }
-      take(result, of: request)
+      finishStep(result, of: request)
       guard requests[Int(request)].isDone else {
         proceed(request)
         continue
@@ -212,14 +214,14 @@ public struct StorageQueue: ~Copyable {
 
   // MARK: Steps
 
-  /// The next operation of a request.
+  /// Start the next operation of a request.
   private mutating func proceed(_ request: Int32) {
     untold += 1
     let pointer = requests + Int(request)
     let place = ranges + Int(request) * StorageQueue.rangesMax
     pointer.pointee.device!._withUnsafeGuaranteedRef { device in
       let step = pointer.pointee.nextStep(place, bufferBytes: UInt64(bufferBytes), device.access)
-      let holder = pointer.pointee.operation == .compare ? pointer.pointee.twin : request
+      let holder = pointer.pointee.operation == .compare ? pointer.pointee.comparand : request
       let data = buffer(max(holder, 0)) + Int(pointer.pointee.bufferOffset)
       nvmepf_uring_set_async(ring, device.mayBlock)
       if case .nvme(let nsid) = device.kind {
@@ -290,18 +292,18 @@ public struct StorageQueue: ~Copyable {
   }
 
   /// An operation of a request has ended.
-  private mutating func take(_ result: Int32, of request: Int32) {
+  private mutating func finishStep(_ result: Int32, of request: Int32) {
     let pointer = requests + Int(request)
     let place = ranges + Int(request) * StorageQueue.rangesMax
     let data = UnsafeMutableRawBufferPointer(start: buffer(request), count: bufferBytes)
-    let twin = pointer.pointee.twin >= 0 ? UnsafeRawPointer(buffer(pointer.pointee.twin)) : nil
+    let comparand = pointer.pointee.comparand >= 0 ? UnsafeRawPointer(buffer(pointer.pointee.comparand)) : nil
     pointer.pointee.device!._withUnsafeGuaranteedRef { device in
       if result >= 0, device.isPassedThrough {
-        pointer.pointee.take(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, twin)
+        pointer.pointee.finishStep(status: Status(rawValue: UInt16(truncatingIfNeeded: result)), place, data, comparand)
       } else if case .sync = pointer.pointee.step {
-        pointer.pointee.take(device.settleSync(result), place, data, twin)
+        pointer.pointee.finishStep(device.settleSync(result), place, data, comparand)
       } else {
-        pointer.pointee.take(result, place, data, twin)
+        pointer.pointee.finishStep(result, place, data, comparand)
       }
     }
   }

@@ -3,29 +3,29 @@ import NVMe
 
 /// One operation for the kernel.
 enum StorageStep: BitwiseCopyable, Equatable {
-  /// `isDirect`: aligned, so that it can pass the page cache by.
+  /// `isDirect`: aligned, so that it can bypass the page cache.
   case read(offset: UInt64, count: UInt64, isDirect: Bool)
-  /// `isThrough`: on the medium when it is done.
+  /// `isThrough`: on the medium on completion.
   case write(offset: UInt64, count: UInt64, isDirect: Bool, isThrough: Bool)
   case zero(offset: UInt64, count: UInt64, deallocates: Bool)
   case deallocate(offset: UInt64, count: UInt64)
-  /// Of a range; of everything where it is empty.
+  /// A range; everything if it is empty.
   case sync(offset: UInt64, count: UInt64)
 
   static let syncAll = StorageStep.sync(offset: 0, count: 0)
 }
 
-/// How blocks become zero. What a device cannot do is tried the next way; the last is always possible.
+/// Ways to zero blocks, each tried if the device does not support the previous one; the last always works.
 private enum Zeroing: BitwiseCopyable {
   case deallocating, inPlace, writing
 }
 
-/// A request on its way: which step is next, and what the one before has brought.
+/// The progress of a request: its next step and the results of earlier ones.
 struct StorageRequest: BitwiseCopyable {
   var operation = StorageOperation.flush
   var device: Unmanaged<StorageDevice>?
   var rangeCount = 0
-  /// Of a copy: where the next bytes go.
+  /// Copy: destination of the next bytes.
   var destination: UInt64 = 0
   var forcesUnitAccess = false
 
@@ -33,26 +33,26 @@ struct StorageRequest: BitwiseCopyable {
   var isAbandoned = false
   var isDone = false
   var status = Status.success
-  /// The request whose buffer holds what a comparison has read; -1 for none.
-  var twin: Int32 = -1
+  /// Compare: the request whose buffer receives the device's data; -1 for none.
+  var comparand: Int32 = -1
 
-  /// An operation of it has ended.
+  /// One of its operations has ended.
   private(set) var hasBegun = false
-  /// The range that is being worked on, and how much of it is done.
+  /// The current range, and how much of it is done.
   private var range = 0
   private var done: UInt64 = 0
-  /// Of a copy: bytes of the piece in the buffer, how many of them are read, how many written.
+  /// Copy: bytes of the piece in the buffer, how many of them are read, how many written.
   private var piece: UInt64 = 0
   private var filled: UInt64 = 0
   private var emptied: UInt64 = 0
   private var zeroing = Zeroing.inPlace
-  /// The file system wants more alignment than is common.
+  /// The file system requires more alignment than usual.
   private var avoidsDirect = false
-  /// A write was not through: with Force Unit Access it is made durable at its end.
+  /// A write was not written through: Force Unit Access makes it durable at the end.
   private var isCached = false
   private var isSynced = false
   private(set) var step = StorageStep.syncAll
-  /// Where the step's data lie in the buffer.
+  /// Position of the step's data in the buffer.
   private(set) var bufferOffset: UInt64 = 0
 
   init() {}
@@ -118,8 +118,8 @@ struct StorageRequest: BitwiseCopyable {
     return .read(offset: offset, count: count, isDirect: isDirect(offset | count, access))
   }
 
-  /// What goes through the page cache is synchronised by a step of its own: an error of data written before, which the
-  /// kernel tells of once, must not be taken for one of this write.
+  /// Writes through the page cache are synchronised by a separate step: the kernel reports a write-back error only
+  /// once, and an error of earlier data must not be attributed to this write.
   private mutating func write(_ offset: UInt64, _ most: UInt64, _ access: StorageAccess) -> StorageStep {
     let count = min(most, access.stepBytes)
     let isDirect = isDirect(offset | count, access)
@@ -132,7 +132,7 @@ struct StorageRequest: BitwiseCopyable {
     access.isDirect && !avoidsDirect && place % StorageAccess.alignment == 0
   }
 
-  /// Of what the request is about, where that is one range.
+  /// Syncs the request's range if there is only one.
   private func syncOwn(_ ranges: UnsafeMutablePointer<StorageRange>) -> StorageStep {
     guard reads || operation == .write else { return .syncAll }
     return .sync(offset: ranges[0].offset, count: ranges[0].count)
@@ -141,9 +141,9 @@ struct StorageRequest: BitwiseCopyable {
   // MARK: What it has brought
 
   /// - Parameter result: bytes, or a negative errno.
-  mutating func take(
+  mutating func finishStep(
     _ result: Int32, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawBufferPointer,
-    _ twin: UnsafeRawPointer?
+    _ comparand: UnsafeRawPointer?
   ) {
     hasBegun = true
     if result == -EINTR || result == -EAGAIN { return }
@@ -154,42 +154,42 @@ struct StorageRequest: BitwiseCopyable {
     switch step {
     case .sync:
       if result < 0 { fail(-result, writing: true) }
-      takeSync()
+      finishSync()
     case .zero(_, let count, _):
       if result >= 0 { return advance(by: count, ranges) }
       guard StorageRequest.cannot(result) else { return fail(-result, writing: true) }
       zeroOtherwise(buffer)
     case .deallocate(_, let count):
-      // A hint: what cannot be deallocated keeps its data.
+      // Only a hint: blocks that cannot be deallocated keep their data.
       guard result >= 0 || StorageRequest.cannot(result) else { return fail(-result, writing: true) }
       advance(by: count, ranges)
     case .read(_, let count, _):
-      // Nothing more where there should be: the file has become shorter.
+      // No more data where there should be: the file has become shorter.
       guard result > 0 else { return fail(result < 0 ? -result : EIO, writing: false) }
-      takeRead(min(UInt64(result), count), ranges, buffer.baseAddress!, twin)
+      finishRead(min(UInt64(result), count), ranges, buffer.baseAddress!, comparand)
     case .write(_, let count, _, _):
       guard result > 0 else { return fail(result < 0 ? -result : EIO, writing: true) }
-      takeWritten(min(UInt64(result), count), ranges)
+      finishWrite(min(UInt64(result), count), ranges)
     }
   }
 
-  /// A device that answers with a status has done all of the step or nothing.
-  mutating func take(
+  /// A device that returns a status has completed all of the step or nothing.
+  mutating func finishStep(
     status result: Status, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawBufferPointer,
-    _ twin: UnsafeRawPointer?
+    _ comparand: UnsafeRawPointer?
   ) {
     hasBegun = true
-    guard result.isSuccess else { return takeFailure(result, ranges, buffer) }
+    guard result.isSuccess else { return handleFailure(result, ranges, buffer) }
     switch step {
-    case .sync: takeSync()
+    case .sync: finishSync()
     case .zero(_, let count, _), .deallocate(_, let count): advance(by: count, ranges)
-    case .read(_, let count, _): takeRead(count, ranges, buffer.baseAddress!, twin)
-    case .write(_, let count, _, _): takeWritten(count, ranges)
+    case .read(_, let count, _): finishRead(count, ranges, buffer.baseAddress!, comparand)
+    case .write(_, let count, _, _): finishWrite(count, ranges)
     }
   }
 
-  /// Commands that a device need not have are had here.
-  private mutating func takeFailure(
+  /// Replaces commands that a device does not support.
+  private mutating func handleFailure(
     _ result: Status, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawBufferPointer
   ) {
     switch step {
@@ -205,7 +205,7 @@ struct StorageRequest: BitwiseCopyable {
     }
   }
 
-  /// Whether the error says that a device or file system does not have the operation.
+  /// Whether the error means that a device or file system does not support the operation.
   private static func cannot(_ result: Int32) -> Bool {
     result == -EOPNOTSUPP || result == -ENOTTY || result == -EINVAL
   }
@@ -228,29 +228,29 @@ struct StorageRequest: BitwiseCopyable {
 
   private func clear(_ buffer: UnsafeMutableRawBufferPointer) { memset(buffer.baseAddress!, 0, buffer.count) }
 
-  /// What is read with Force Unit Access is on the medium before (NVM Command Set 1.1, 3.3.4).
+  /// Force Unit Access: data must be on the medium before it is read (NVM Command Set 1.1, 3.3.4).
   private var mustSyncFirst: Bool { forcesUnitAccess && reads && !isSynced }
   private var reads: Bool { operation == .read || operation == .compare || operation == .verify }
 
-  private mutating func takeSync() {
+  private mutating func finishSync() {
     if mustSyncFirst, status.isSuccess { isSynced = true } else { isDone = true }
   }
 
-  private mutating func takeRead(
+  private mutating func finishRead(
     _ count: UInt64, _ ranges: UnsafeMutablePointer<StorageRange>, _ buffer: UnsafeMutableRawPointer,
-    _ twin: UnsafeRawPointer?
+    _ comparand: UnsafeRawPointer?
   ) {
     if operation == .copy {
       filled += count
       return
     }
     advance(by: count, ranges)
-    if isDone, operation == .compare, let twin, memcmp(twin, buffer, Int(ranges[0].count)) != 0 {
+    if isDone, operation == .compare, let comparand, memcmp(comparand, buffer, Int(ranges[0].count)) != 0 {
       status = .compareFailure
     }
   }
 
-  private mutating func takeWritten(_ count: UInt64, _ ranges: UnsafeMutablePointer<StorageRange>) {
+  private mutating func finishWrite(_ count: UInt64, _ ranges: UnsafeMutablePointer<StorageRange>) {
     guard operation == .copy else { return advance(by: count, ranges) }
     emptied += count
     guard emptied == piece else { return }
@@ -265,7 +265,7 @@ struct StorageRequest: BitwiseCopyable {
     guard done >= ranges[range].count else { return }
     done = 0
     range += 1
-    // What was not through is made durable at its end.
+    // Data not written through is made durable at the end.
     isDone = range == rangeCount && !(forcesUnitAccess && isCached)
   }
 
@@ -276,7 +276,7 @@ struct StorageRequest: BitwiseCopyable {
 }
 
 extension Status {
-  /// What an error of the operating system is to a host.
+  /// The NVMe status for an operating system error.
   static func of(_ error: Int32, writing: Bool) -> Status {
     switch error {
     case ENOSPC, EDQUOT, EFBIG: .capacityExceeded

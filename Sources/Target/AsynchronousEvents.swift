@@ -1,9 +1,8 @@
 import NVMe
 
-/// Events that wait for a request to carry them, and which types are masked until their log page is read
-/// (Base 2.1, 5.1.2).
+/// Events that wait for a request to carry them, and the types masked until their log page is read (Base 2.1, 5.1.2).
 public struct AsynchronousEvents: Equatable, Sendable {
-  /// Requests that may be outstanding.
+  /// Maximum outstanding requests.
   public static let requestsMax = 4
   public static let pendingMax = 8
 
@@ -17,15 +16,15 @@ public struct AsynchronousEvents: Equatable, Sendable {
     self.masked = masked
   }
 
-  /// Note an event. One that is already waiting is not noted twice, and what does not fit is dropped: the log page
-  /// that it points to tells the rest.
+  /// Add an event unless it is already waiting. If there is no room it is discarded: the log page that it points to has
+  /// the details.
   public mutating func add(_ event: AsynchronousEvent) {
     guard !pending.contains(event), pending.count < AsynchronousEvents.pendingMax else { return }
     pending.append(event)
   }
 
-  /// The next event that may be reported; its type is masked from now on.
-  public mutating func take() -> AsynchronousEvent? {
+  /// The next event to report; masks its type.
+  public mutating func next() -> AsynchronousEvent? {
     guard let index = pending.firstIndex(where: { masked & 1 << $0.type == 0 }) else { return nil }
     let event = pending.remove(at: index)
     masked |= 1 << event.type
@@ -36,12 +35,12 @@ public struct AsynchronousEvents: Equatable, Sendable {
 }
 
 extension Target {
-  /// Note an event, unless the host has asked not to be told of its kind (Base 2.1, 5.1.25.1.6).
+  /// Add an event, unless the host has disabled its kind (Base 2.1, 5.1.25.1.6).
   public mutating func add(_ event: AsynchronousEvent) {
     if event == .namespaceAttributeChanged, features.asynchronousEventConfiguration & 1 << 8 == 0 { return }
     if event == .temperatureThreshold, features.asynchronousEventConfiguration & 1 << 1 == 0 { return }
     events.add(event)
   }
 
-  public mutating func takeEvent() -> AsynchronousEvent? { events.take() }
+  public mutating func nextEvent() -> AsynchronousEvent? { events.next() }
 }

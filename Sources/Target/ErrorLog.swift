@@ -1,6 +1,6 @@
 import NVMe
 
-/// The newest failed commands (Base 2.1, 5.1.12.1.2). It outlives resets.
+/// The newest failed commands (Base 2.1, 5.1.12.1.2). Resets do not clear it.
 public struct ErrorLog: Equatable, Sendable {
   public static let entriesMax = 16
   static let entryBytes = 64
@@ -11,11 +11,11 @@ public struct ErrorLog: Equatable, Sendable {
     public var cid: CommandID
     public var opcode: UInt8
     public var status: Status
-    /// The field at fault: byte of the command 7:0, bit 10:8; FFFFh where that is not known.
+    /// The field in error: byte of the command 7:0, bit 10:8; FFFFh if unknown.
     public var location: UInt16
-    /// The command's first logical block; 0 where it has none.
+    /// The command's first logical block; 0 if it has none.
     public var lba: UInt64
-    /// The namespace that the command names; 0 where it names none.
+    /// The command's namespace; 0 if it names none.
     public var nsid: UInt32
 
     public init(
@@ -35,20 +35,20 @@ public struct ErrorLog: Equatable, Sendable {
 
   static let unknownLocation = UInt16.max
 
-  /// The field that a status is about, where it is always the same one.
+  /// The field for a status that always concerns the same one.
   static func location(_ status: Status, _ sqe: SubmissionEntry) -> UInt16 {
     let (nsid, prp1, prp2, cdw10, cdw11): (UInt16, UInt16, UInt16, UInt16, UInt16) = (4, 24, 32, 40, 44)
     return switch status.code {
     case Status.invalidOpcode.code: 0
     case Status.commandIDConflict.code: 2
     case Status.invalidNamespaceOrFormat.code, Status.featureNotNamespaceSpecific.code: nsid
-    // What is wrong with one in a list is in the list.
+    // An error within a list is in the list.
     case Status.prpOffsetInvalid.code:
       sqe.prp1 & 3 != 0 ? prp1 : sqe.prp2 & 7 != 0 ? prp2 : unknownLocation
-    // Where a command brings ranges they are in its data.
+    // A command's ranges are in its data.
     case Status.lbaOutOfRange.code:
       [IOOpcode.copy.rawValue, IOOpcode.datasetManagement.rawValue].contains(sqe.opcode) ? unknownLocation : cdw10
-    // A submission queue is created with two of them.
+    // Creating a submission queue names two queues.
     case Status.invalidQueueIdentifier.code:
       sqe.opcode == AdminOpcode.createIOSubmissionQueue.rawValue ? unknownLocation : cdw10
     case Status.invalidQueueDeletion.code, Status.invalidLogPage.code,
@@ -61,7 +61,7 @@ public struct ErrorLog: Equatable, Sendable {
     }
   }
 
-  /// The namespace and the logical block that a command names. An unknown command says nothing of either.
+  /// The namespace and logical block of a command. An unknown command has neither.
   static func place(of sqe: SubmissionEntry, qid: QueueID) -> (nsid: UInt32, lba: UInt64) {
     guard qid == .admin else {
       guard let opcode = IOOpcode(rawValue: sqe.opcode) else { return (0, 0) }
@@ -76,7 +76,7 @@ public struct ErrorLog: Equatable, Sendable {
     return (namesNamespace ? sqe.nsid : 0, 0)
   }
 
-  /// Errors since the controller was made.
+  /// Number of errors since the controller was created.
   public package(set) var count: UInt64 = 0
   /// Newest first.
   public package(set) var entries: [Entry] = []
@@ -89,7 +89,7 @@ public struct ErrorLog: Equatable, Sendable {
 }
 
 extension Target {
-  /// Remember that a command failed.
+  /// Log a failed command.
   public mutating func noteError(_ sqe: SubmissionEntry, qid: QueueID, status: Status) {
     errors.count &+= 1
     if errors.entries.count == ErrorLog.entriesMax { errors.entries.removeLast() }
@@ -100,7 +100,7 @@ extension Target {
         location: ErrorLog.location(status, sqe), lba: place.lba, nsid: place.nsid), at: 0)
   }
 
-  /// Remember an error that no command made: its queue and command identifier read FFFFh.
+  /// Log an error without a command: its queue and command identifiers read FFFFh.
   public mutating func noteError(_ status: Status) {
     noteError(SubmissionEntry(opcode: .max, cid: CommandID(.max)), qid: QueueID(.max), status: status)
   }

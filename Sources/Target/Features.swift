@@ -2,18 +2,18 @@ import NVMe
 
 /// Values of the features that a host can read and set (Base 2.1, 5.1.25).
 public struct Features: Equatable, Sendable {
-  /// Arbitration Burst (2:0), a power of two of commands, 7 without limit; the weights above it are kept.
+  /// Arbitration Burst (2:0), a power of two of commands, 7 without limit; the weights above it are stored.
   public var arbitration: UInt32
   public var powerManagement: UInt32 = 0
   /// Composite temperature thresholds in kelvin: over, and under.
   public var overTemperature: UInt32 = 0x157
   public var underTemperature: UInt32 = 0
-  /// Time Limited Error Recovery, in 100 ms, by namespace identifier; 0 where there is none.
+  /// Time Limited Error Recovery, in 100 ms, by namespace identifier; 0 if not set.
   public var errorRecovery: [UInt32: UInt32] = [:]
-  /// Events of its reservations that the host does not want to hear of, by namespace identifier; 0 where there are none.
+  /// Reservation notifications masked by the host, by namespace identifier; 0 if none.
   public var reservationMask: [UInt32: UInt32] = [:]
   public var volatileWriteCache: UInt32 = 1
-  /// 0's based, submission queues below, completion queues above.
+  /// 0's based, submission queues in the lower half, completion queues in the upper.
   public var numberOfQueues: UInt32
   /// Aggregation Threshold (7:0, 0's based) and Time (15:8, 100 µs).
   public var interruptCoalescing: UInt32
@@ -24,13 +24,13 @@ public struct Features: Equatable, Sendable {
   public var asynchronousEventConfiguration: UInt32 = 1 << 8
   /// Milliseconds; 0 is off.
   public var keepAliveTimer: UInt32 = 0
-  /// What the host set, in milliseconds since 1970; nil counts from the reset.
+  /// Set by the host, in milliseconds since 1970; nil counts from the reset.
   public var timestampMs: UInt64?
-  /// When it was set, by the clock of the port.
+  /// When it was set, by the port's clock.
   public var timestampSetMs: UInt64 = 0
   /// The first bytes of Host Behavior Support, the first in bits 7:0: ACRE, ETDAS, LBAFEE, HDISNS.
   public var hostBehavior: UInt32 = 0
-  /// Zero where the host has not named itself.
+  /// Zero if the host has not identified itself.
   public var hostIdentifier = HostIdentifier()
 
   public init(_ subsystem: Subsystem) {
@@ -41,26 +41,26 @@ public struct Features: Equatable, Sendable {
     numberOfQueues = queues | queues << 16
   }
 
-  /// A namespace is gone, and with it the values that were its own.
+  /// Remove the values of a namespace that is gone.
   mutating func forget(_ nsid: UInt32) {
     errorRecovery[nsid] = nil
     reservationMask[nsid] = nil
   }
 
-  /// Commands that may be fetched from one queue in a row.
+  /// Commands fetched from one queue in a row.
   public var burst: Int { arbitration & 7 == 7 ? .max : 1 << (arbitration & 7) }
 
-  /// Completion queue entries after which an interrupt is raised at once.
+  /// Completion queue entries after which an interrupt is raised immediately.
   public func threshold(vector: UInt16) -> UInt32 {
     vectorConfiguration[Int(vector)] & 1 << 16 != 0 ? 1 : (interruptCoalescing & 0xff) + 1
   }
 
-  /// How long fewer entries than that may wait for their interrupt, in microseconds; 0 for not at all.
+  /// How long fewer entries may wait for their interrupt, in microseconds; 0 for not at all.
   public func aggregationUs(vector: UInt16) -> UInt32 {
     vectorConfiguration[Int(vector)] & 1 << 16 != 0 ? 0 : (interruptCoalescing >> 8 & 0xff) * 100
   }
 
-  /// Milliseconds that a Timestamp counts, and its origin (Base 2.1, 5.1.25.1.7).
+  /// Milliseconds of a Timestamp, and its origin (Base 2.1, 5.1.25.1.7).
   func timestamp(nowMs: UInt64, enabledMs: UInt64) -> UInt64 {
     let (base, since) = timestampMs.map { ($0, timestampSetMs) } ?? (0, enabledMs)
     let milliseconds = (base &+ (nowMs &- min(since, nowMs))) & 0xffff_ffff_ffff
@@ -68,7 +68,7 @@ public struct Features: Equatable, Sendable {
   }
 }
 
-/// Who the host says it is: 8 bytes, or 16 (Base 2.1, 5.1.25.1.28).
+/// The host identifier: 8 bytes, or 16 (Base 2.1, 5.1.25.1.28).
 public struct HostIdentifier: BitwiseCopyable, Hashable, Sendable {
   public var low: UInt64 = 0
   public var high: UInt64 = 0
@@ -83,13 +83,13 @@ public struct HostIdentifier: BitwiseCopyable, Hashable, Sendable {
 }
 
 extension Target {
-  /// Keep Alive timeouts are counted in steps of this.
+  /// Granularity of Keep Alive timeouts.
   static let keepAliveGranularityMs: UInt32 = 100
 
   /// Bytes of the Host Behavior Support data structure (Base 2.1, 5.1.25.1.14).
   static let hostBehaviorBytes = 512
 
-  /// Bytes of data that come with a Get or Set Features command.
+  /// Bytes of data of a Get or Set Features command.
   public func featureBytes(_ sqe: SubmissionEntry) -> Int {
     switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
     case .timestamp: 8
@@ -99,14 +99,14 @@ extension Target {
     }
   }
 
-  /// Whether the command asks for, or sets, a value that depends on the time.
+  /// Whether the command gets or sets a value that depends on the time.
   public func featureNeedsTime(_ sqe: SubmissionEntry) -> Bool {
     UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.timestamp.rawValue
   }
 
   // MARK: Get
 
-  /// What Get Features asks for.
+  /// The Select field of Get Features.
   public enum FeatureSelect: UInt32 {
     case current = 0
     case `default` = 1
@@ -115,7 +115,7 @@ extension Target {
   }
 
   /// Get Features (Base 2.1, 5.1.11).
-  /// - Parameter data: `featureBytes` of them are filled in where the feature has any.
+  /// - Parameter data: receives `featureBytes` if the feature has data.
   /// - Returns: Dword 0 of the completion, and whether there are data.
   public func getFeatures(_ sqe: SubmissionEntry, nowMs: UInt64, data: UnsafeMutableRawBufferPointer) throws(Status)
     -> (dw0: UInt32, hasData: Bool)
@@ -125,18 +125,18 @@ extension Target {
     else { throw .invalidField }
     var sqe = sqe
     if id.isOfNamespace {
-      // Hosts of older specifications name none: they are answered for the first.
+      // Hosts of older specifications name no namespace and get the value of the first.
       if sqe.nsid == 0 { sqe.nsid = namespaces.first(from: 1)?.nsid ?? 0 }
       if sqe.nsid != 0 { try checkFeatureNamespace(id, sqe.nsid) }
     }
     switch select {
     case .supportedCapabilities:
-      // Bit 1, of a namespace; bit 2, changeable; none can be saved.
+      // Bit 1: per namespace; bit 2: changeable; none can be saved.
       return ((id.isOfNamespace ? 1 << 1 : 0) | (id == .reservationPersistence ? 0 : 1 << 2), false)
     case .current where id == .namespaceWriteProtection:
       return (namespace(sqe.nsid)?.isWriteProtected == true ? 1 : 0, false)
     case .current: return (try value(of: id, features, sqe, nowMs, data), featureBytes(sqe) > 0)
-    // Nothing can be saved, so the saved value is the default too.
+    // Nothing can be saved, so the saved value is the default.
     case .default, .saved: return (try value(of: id, Features(subsystem), sqe, nowMs, data), featureBytes(sqe) > 0)
     }
   }
@@ -247,14 +247,14 @@ extension Target {
       // Persist Through Power Loss is not supported.
       guard value & 1 == 0 else { throw .invalidField }
     case .namespaceWriteProtection:
-      // No protection, or protection until the host takes it back.
+      // No protection, or protection until the host removes it.
       guard value & 7 <= 1 else { throw .invalidField }
       namespaces.setWriteProtected(sqe.nsid, value & 7 == 1)
     }
     return 0
   }
 
-  /// The value of one namespace, or of all that there are.
+  /// Set the value of one namespace, or of all.
   private mutating func set(
     _ feature: WritableKeyPath<Features, [UInt32: UInt32]>, _ nsid: UInt32, _ value: UInt32
   ) {
@@ -265,8 +265,8 @@ extension Target {
     }
   }
 
-  /// Whose cache must be on the medium before a Set Features is complete, if it succeeds: that of a namespace which it
-  /// protects (Base 2.1, 8.1.16), or all, where it switches the cache off. Nil for none.
+  /// The namespace whose cache must be on the medium before a Set Features succeeds: the one that it protects (Base
+  /// 2.1, 8.1.16), or all if it disables the cache. Nil for none.
   public func namespaceToFlush(by sqe: SubmissionEntry) -> UInt32? {
     switch FeatureID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) {
     case .namespaceWriteProtection where sqe.cdw11 & 7 == 1 && namespace(sqe.nsid)?.isWriteProtected == false:
@@ -276,13 +276,13 @@ extension Target {
     }
   }
 
-  /// Whose cache that is, of a Set Features that `namespaceToFlush` has named.
+  /// The caches for a Set Features for which `namespaceToFlush` returned a namespace.
   public func namespaceFlushed(by sqe: SubmissionEntry) -> UInt32 {
     UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.volatileWriteCache.rawValue ? .max : sqe.nsid
   }
 
-  /// What was cached could not be written: the feature is again as it was before.
-  public mutating func takeBackFeature(_ sqe: SubmissionEntry) {
+  /// Cached data could not be written: restore the feature.
+  public mutating func restoreFeature(_ sqe: SubmissionEntry) {
     if UInt8(truncatingIfNeeded: sqe.cdw10) == FeatureID.volatileWriteCache.rawValue {
       features.volatileWriteCache = 1
     } else {
@@ -290,13 +290,13 @@ extension Target {
     }
   }
 
-  /// Notices that the controller does not have may be asked for, but for those of endurance groups (Base 2.1,
+  /// A host may enable notices that the controller never sends, except those of endurance groups (Base 2.1,
   /// 5.1.25.1.5).
   private mutating func setAsynchronousEvents(_ value: UInt32) throws(Status) {
     guard value & 1 << 14 == 0 else { throw .invalidField }
     let wasWanted = features.asynchronousEventConfiguration & 1 << 1 != 0
     features.asynchronousEventConfiguration = value
-    // What is so already when its notice is switched on is news.
+    // A condition that already holds when its notice is enabled is reported.
     if !wasWanted { warn() }
   }
 
@@ -305,7 +305,7 @@ extension Target {
   }
 
   private mutating func setTemperature(_ value: UInt32) throws(Status) {
-    // Every sensor there is may be named too, which is the composite temperature alone.
+    // A host may also select all sensors, which is the composite temperature alone.
     _ = try temperature(features, value >> 16 & 0xf == 0xf ? value & ~(0xf << 16) : value)
     if value >> 20 & 3 == 0 {
       features.overTemperature = value & 0xffff
@@ -321,8 +321,8 @@ extension Target {
     return temperature >= features.overTemperature || temperature <= features.underTemperature ? 1 << 1 : 0
   }
 
-  /// What a host says that it copes with binds the controller to nothing (Base 2.1, 5.1.25.1.14). Each field is 0 or 1;
-  /// Copy Descriptor Formats Enable may name only formats that CDFS has besides the first two, which are none.
+  /// Host capabilities do not oblige the controller (Base 2.1, 5.1.25.1.14). Each field is 0 or 1; Copy Descriptor
+  /// Formats Enable may name only formats in CDFS beyond the first two, of which there are none.
   private mutating func setHostBehavior(_ data: UnsafeRawBufferPointer) throws(Status) {
     let fields = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
     let copyFormats = data.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
@@ -330,7 +330,7 @@ extension Target {
     features.hostBehavior = fields
   }
 
-  /// Once a host has named itself it cannot become another (Base 2.1, 5.1.25.1.28).
+  /// A host that has identified itself cannot change its identifier (Base 2.1, 5.1.25.1.28).
   private mutating func setHostIdentifier(_ data: UnsafeRawBufferPointer) throws(Status) {
     let identifier = HostIdentifier(
       low: data.loadUnaligned(as: UInt64.self),

@@ -1,18 +1,18 @@
 import NVMe
 
-/// What the SMART / Health Information log page counts (Base 2.1, 5.1.12.1.3). It outlives resets. A checkpoint may
-/// hold any values, so the counts wrap.
+/// Counters of the SMART / Health Information log page (Base 2.1, 5.1.12.1.3). Resets do not clear them. A checkpoint
+/// may hold any values, so the counters wrap.
 public struct Health: BitwiseCopyable, Equatable, Sendable {
-  /// Read and compare commands that were executed.
+  /// Executed read and compare commands.
   public var hostReadCommands: UInt64 = 0
-  /// Write commands that were executed.
+  /// Executed write commands.
   public var hostWriteCommands: UInt64 = 0
   public var bytesRead: UInt64 = 0
   public var bytesWritten: UInt64 = 0
   public var mediaErrors: UInt64 = 0
-  /// Times that the controller lost its host without being shut down.
+  /// How often the controller lost its host without a shutdown.
   public var unsafeShutdowns: UInt64 = 0
-  /// Times that the controller was enabled from its initial state.
+  /// How often the controller was enabled from its initial state.
   public var powerCycles: UInt64 = 0
   /// When the controller was first enabled, in milliseconds since 1970; 0 before.
   public var firstEnabledMs: UInt64 = 0
@@ -21,7 +21,7 @@ public struct Health: BitwiseCopyable, Equatable, Sendable {
 
   public init() {}
 
-  /// Composite Temperature, in kelvin: nothing here gets warm.
+  /// Composite Temperature, in kelvin: nothing heats up here.
   static let temperature: UInt16 = 300
 
   /// A request was executed, or failed on the way.
@@ -41,15 +41,15 @@ public struct Health: BitwiseCopyable, Equatable, Sendable {
 }
 
 extension Target {
-  /// CC.EN has risen.
+  /// CC.EN was set.
   public mutating func noteEnabled(nowMs: UInt64) {
     if health.firstEnabledMs == 0 { health.firstEnabledMs = nowMs }
     health.enabledMs = nowMs
     health.powerCycles = max(health.powerCycles, 1)
   }
 
-  /// The host went away: as for a drive whose power fails.
-  /// - Parameter wasShutDown: it had said so before.
+  /// The host disconnected, like a power failure of a drive.
+  /// - Parameter wasShutDown: it shut the controller down before.
   public mutating func noteHostGone(wasShutDown: Bool) {
     health.powerCycles &+= 1
     if !wasShutDown { health.unsafeShutdowns &+= 1 }

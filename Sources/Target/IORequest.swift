@@ -1,6 +1,6 @@
 import NVMe
 
-/// A run of logical blocks (NVM Command Set 1.1, 3.3.2 and 3.3.3).
+/// A range of logical blocks (NVM Command Set 1.1, 3.3.2 and 3.3.3).
 public struct LogicalBlockRange: BitwiseCopyable, Equatable, Sendable {
   public var slba: UInt64
   public var blocks: UInt32
@@ -11,24 +11,24 @@ public struct LogicalBlockRange: BitwiseCopyable, Equatable, Sendable {
   }
 }
 
-/// An I/O command whose fields are checked: what a backend is asked to do.
+/// A validated I/O command: a request to a backend.
 public struct IORequest: BitwiseCopyable {
   public package(set) var opcode: IOOpcode
   public package(set) var nsid: UInt32
   public package(set) var qid: QueueID
   public package(set) var cid: CommandID
-  /// The first logical block; of a copy the first that is written.
+  /// The first logical block; of a copy the first destination block.
   public package(set) var slba: UInt64
-  /// Logical blocks; 0 for a flush, and where `ranges` count.
+  /// Logical blocks; 0 for a flush, and if `ranges` applies.
   public package(set) var blocks: UInt32
   public package(set) var blockShift: UInt8
-  /// What is written has reached the medium when the command completes; what is read comes from there.
+  /// Written data must be on the medium on completion; read data must come from there.
   public var forcesUnitAccess = false
   /// Write Zeroes may deallocate.
   public var deallocates = false
-  /// The command's place in the engine, for as long as it is in flight.
+  /// The command's slot in the engine, as long as it is in flight.
   public var slot: Int32 = 0
-  /// Of a deallocation, or the sources of a copy; they lie in memory that is valid while the request is handed over.
+  /// Ranges of a deallocation, or the sources of a copy; valid only during submission.
   public var ranges = UnsafeBufferPointer<LogicalBlockRange>(start: nil, count: 0)
 
   public init(
@@ -43,7 +43,7 @@ public struct IORequest: BitwiseCopyable {
     self.blockShift = blockShift
   }
 
-  /// Bytes of data that the host transfers for it.
+  /// Bytes that the host transfers for it.
   @inlinable @inline(__always)
   public var transferBytes: UInt64 { movesData ? byteCount : 0 }
 
@@ -51,14 +51,14 @@ public struct IORequest: BitwiseCopyable {
   @inlinable @inline(__always)
   public var movesData: Bool { opcode == .read || opcode == .write || opcode == .compare }
 
-  /// Where its blocks begin in the namespace, in bytes.
+  /// Offset of its blocks in the namespace, in bytes.
   @inlinable @inline(__always)
   public var byteOffset: UInt64 { slba << blockShift }
-  /// Bytes of the namespace that it covers.
+  /// Its bytes of the namespace.
   @inlinable @inline(__always)
   public var byteCount: UInt64 { UInt64(blocks) << blockShift }
 
-  /// Whether it changes the namespace.
+  /// Whether it modifies the namespace.
   @inlinable @inline(__always)
   public var writes: Bool {
     switch opcode {
@@ -76,8 +76,8 @@ extension Target {
   static let copyBlocksMax: UInt32 = 1024
   static let copyRangesMax: UInt32 = 16
 
-  /// Check an I/O command's fields, but for the data that it points to. Whether it is fused is the engine's business.
-  /// - Throws: the status that the specification gives the first field found wrong (NVM Command Set 1.1, 3.3).
+  /// Check an I/O command's fields, except its data. The engine handles fused commands.
+  /// - Throws: the status that the specification gives for the first invalid field (NVM Command Set 1.1, 3.3).
   public func request(_ sqe: SubmissionEntry, qid: QueueID) throws(Status) -> IORequest {
     guard let opcode = IOOpcode(rawValue: sqe.opcode) else { throw .invalidOpcode }
     guard sqe.psdt != 3 else { throw .invalidField }
@@ -111,7 +111,7 @@ extension Target {
       guard namespace.hasReservations || !opcode.isReservation else { throw .invalidOpcode }
       request = plainRequest(opcode, sqe, qid, namespace, slba: 0)
     }
-    // Force Unit Access; without a volatile cache every write is one.
+    // Force Unit Access; without a volatile cache every write is durable.
     switch opcode {
     case .write, .writeZeroes, .copy: request.forcesUnitAccess = !hasWriteCache || sqe.cdw12 & 1 << 30 != 0
     case .datasetManagement: request.forcesUnitAccess = !hasWriteCache
@@ -121,13 +121,13 @@ extension Target {
     return request
   }
 
-  /// Why a namespace cannot be used: an identifier that could be in use but is not, or all at once where one is meant,
-  /// is another mistake than one that can never be (Base 2.1, 3.2.1 and 4.1.1).
+  /// Why a namespace cannot be used: an inactive identifier, or the broadcast value where one namespace is required, is
+  /// a different error from an identifier that can never be valid (Base 2.1, 3.2.1 and 4.1.1).
   func missingNamespace(_ nsid: UInt32) -> Status {
     (1...subsystem.namespacesMax).contains(nsid) || nsid == .max ? .invalidField : .invalidNamespaceOrFormat
   }
 
-  /// Whether what is written may wait to be flushed.
+  /// Whether written data may wait for a flush.
   public var hasWriteCache: Bool { features.volatileWriteCache & 1 != 0 }
 
   private func blockRequest(
@@ -149,7 +149,7 @@ extension Target {
       blockShift: namespace.blockShift)
   }
 
-  /// A flush may name every namespace at once (Base 2.1, 7.2).
+  /// A flush may apply to all namespaces (Base 2.1, 7.2).
   private func requestForAll(_ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID) throws(Status) -> IORequest {
     guard opcode == .flush, sqe.nsid == .max else { throw missingNamespace(sqe.nsid) }
     return IORequest(opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: 0, blocks: 0, blockShift: 0)
@@ -157,9 +157,9 @@ extension Target {
 
   // MARK: Ranges
 
-  /// Take the ranges of a deallocation out of the command's data (NVM Command Set 1.1, 3.3.3).
-  /// - Parameter bytes: 16 a range.
-  /// - Returns: how many of `ranges` are filled: those that are not empty.
+  /// Parse the ranges of a deallocation from the command's data (NVM Command Set 1.1, 3.3.3).
+  /// - Parameter bytes: 16 per range.
+  /// - Returns: the number of `ranges` filled in, those that are not empty.
   public func deallocationRanges(
     _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
   ) throws(Status) -> Int {
@@ -179,9 +179,9 @@ extension Target {
     return count
   }
 
-  /// Take the source ranges of a copy out of the command's data (NVM Command Set 1.1, 3.3.2), and check them and the
+  /// Parse the source ranges of a copy from the command's data (NVM Command Set 1.1, 3.3.2), and check them and the
   /// destination.
-  /// - Parameter bytes: 32 a range.
+  /// - Parameter bytes: 32 per range.
   public func copyRanges(
     _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
   ) throws(Status) -> Int {

@@ -1,10 +1,10 @@
 import NVMe
 
-/// A data structure of the specification that is being laid out: zeros, into which fields are put at their offset.
+/// A data structure of the specification under construction: zeros, and fields at their offsets.
 struct Layout {
   let bytes: UnsafeMutableRawBufferPointer
 
-  /// - Parameter bytes: is filled with zeros first.
+  /// - Parameter bytes: set to zeros first.
   init(_ bytes: UnsafeMutableRawBufferPointer) {
     self.bytes = bytes
     bytes.initializeMemory(as: UInt8.self, repeating: 0)
@@ -31,10 +31,10 @@ struct Layout {
 extension Target {
   public static let identifyBytes = 4096
 
-  /// The version of the base specification that the controller follows: 2.1.
+  /// The version of the base specification that the controller implements: 2.1.
   public static let version: UInt32 = 0x0002_0100
 
-  /// Identify (Base 2.1, 5.1.13), into `bytes`: 4096 of them.
+  /// Identify (Base 2.1, 5.1.13), into the 4096 `bytes`.
   public func identify(_ sqe: SubmissionEntry, into bytes: UnsafeMutableRawBufferPointer) throws(Status) {
     precondition(bytes.count == Target.identifyBytes)
     guard let cns = IdentifyCNS(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidField }
@@ -46,7 +46,7 @@ extension Target {
     case .activeNamespaces: try activeNamespaces(after: sqe.nsid, layout)
     case .namespaceDescriptors: try namespaceDescriptors(sqe.nsid, layout)
     case .independentNamespace: try independentNamespace(sqe.nsid, layout)
-    // There are none; the list is as long as nothing.
+    // There are none; the list is empty.
     case .enduranceGroups: break
     // Bit 0 of the first combination is the NVM command set, the only one.
     case .commandSetCombinations: layout.put(UInt64(1), at: 0)
@@ -56,7 +56,7 @@ extension Target {
       switch cns {
       case .commandSetActiveNamespaces: try activeNamespaces(after: sqe.nsid, layout)
       case .commandSetNamespace: try checkNamespace(sqe.nsid)
-      // Without limits of their own, all of it is zero (NVM Command Set 1.1, 4.1.5.4).
+      // All zero: there are no separate limits (NVM Command Set 1.1, 4.1.5.4).
       default: break
       }
     }
@@ -95,7 +95,7 @@ extension Target {
     layout.put(UInt16(1), at: 522)  // FUSES: Compare and Write
     layout.put(UInt8(7), at: 525)  // VWC: present, Flush may name all namespaces
     layout.put(UInt8(1), at: 531)  // NWPC: write protection
-    // ACWU, 0's based: the largest transfer, in the larger of the logical blocks that there are
+    // ACWU, 0's based: the largest transfer, in the largest logical block size
     layout.put(UInt16(truncatingIfNeeded: subsystem.maxTransferBytes >> 12 - 1), at: 532)
     layout.put(UInt16(1), at: 534)  // CDFS: copy descriptor format 0
     layout.put(UInt32(1 | 1 << 16 | 1 << 18), at: 536)  // SGLS: any alignment, Bit Bucket, longer than the data
@@ -108,8 +108,8 @@ extension Target {
     guard nsid >= 1, nsid <= subsystem.namespacesMax else { throw .invalidNamespaceOrFormat }
   }
 
-  /// NVM Command Set 1.1, figure "Identify Namespace Data Structure". An inactive namespace reads as zeros; all of them
-  /// at once have their common blocks.
+  /// NVM Command Set 1.1, figure "Identify Namespace Data Structure". An inactive namespace reads as zeros; the
+  /// broadcast identifier returns the common block format.
   private func identifyNamespace(_ nsid: UInt32, _ layout: Layout) throws(Status) {
     try checkNamespace(nsid)
     guard let namespace = namespace(nsid) else { return }
@@ -150,7 +150,7 @@ extension Target {
     }
   }
 
-  /// Figure "Namespace Identification Descriptor": NGUID where there is one, UUID, command set.
+  /// Figure "Namespace Identification Descriptor": NGUID if there is one, UUID, command set.
   private func namespaceDescriptors(_ nsid: UInt32, _ layout: Layout) throws(Status) {
     guard let namespace = namespace(nsid) else { throw .invalidNamespaceOrFormat }
     var offset = 0
@@ -169,6 +169,6 @@ extension Target {
 }
 
 extension NamespaceUUID {
-  /// The same for the same subsystem and namespace.
+  /// Stable for the same subsystem and namespace.
   static func derived(from nqn: String, _ nsid: UInt32) -> NamespaceUUID { .derived(from: "\(nqn)#\(nsid)") }
 }

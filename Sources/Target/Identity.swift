@@ -1,17 +1,17 @@
 import Chance
 import Text
 
-/// What tells endpoints of one machine apart, made of a text that is theirs: the same text, the same identity.
+/// Derives an endpoint's identity from a text that is unique on the machine: the same text gives the same identity.
 extension Subsystem {
-  /// Take NQN, serial number and controller identifier from a seed, such as the path where the endpoint is served.
+  /// Derive NQN, serial number and controller identifier from a seed, such as the path where the endpoint is served.
   public mutating func identify(by seed: String) {
     nqn = "nqn.2014-08.org.nvmexpress:uuid:\(NamespaceUUID.derived(from: seed))"
     serial = "NVMEPF" + StableHash.of("serial", seed).hexDigits(14)
     deriveController(from: seed)
   }
 
-  /// Take the controller identifier from a seed: one that a host can tell from the others of its subsystem.
-  /// - Parameter range: what the subsystem may give.
+  /// Derive the controller identifier from a seed, so that a host can distinguish it from others of its subsystem.
+  /// - Parameter range: the identifiers that the subsystem may assign.
   public mutating func deriveController(from seed: String, in range: ClosedRange<UInt16> = 1...0xffef) {
     let count = UInt64(range.upperBound - range.lowerBound) + 1
     controllerID = range.lowerBound + UInt16(StableHash.of("controller", seed) % count)
@@ -19,7 +19,7 @@ extension Subsystem {
 }
 
 extension NamespaceUUID {
-  /// Made of a text: version 8, variant 1 (RFC 9562, 5.8).
+  /// Derived from a text: version 8, variant 1 (RFC 9562, 5.8).
   public static func derived(from text: String) -> NamespaceUUID {
     NamespaceUUID(
       high: StableHash.of("high", text) & 0xffff_ffff_ffff_0fff | 0x8000,
@@ -28,7 +28,7 @@ extension NamespaceUUID {
 }
 
 extension NamespaceUUID: CustomStringConvertible {
-  /// As RFC 9562 writes it.
+  /// In the format of RFC 9562.
   public var description: String {
     let (first, second) = (high.hexDigits(16), low.hexDigits(16))
     return [

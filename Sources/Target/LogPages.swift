@@ -4,12 +4,12 @@ extension Target {
   /// Bytes of the largest log page.
   public static let logBytesMax = 4096
 
-  /// Whether the command asks for a page that tells the time.
+  /// Whether the command requests a page that contains the time.
   public func logPageNeedsTime(_ sqe: SubmissionEntry) -> Bool {
     UInt8(truncatingIfNeeded: sqe.cdw10) == LogPageID.smart.rawValue
   }
 
-  /// Get Log Page (Base 2.1, 5.1.12), the whole page from its beginning into `bytes`.
+  /// Get Log Page (Base 2.1, 5.1.12): the whole page from its beginning, into `bytes`.
   /// - Parameter bytes: `logBytesMax` of them.
   /// - Returns: bytes of the page.
   public func getLogPage(
@@ -17,7 +17,7 @@ extension Target {
   ) throws(Status) -> Int {
     precondition(bytes.count == Target.logBytesMax)
     guard let page = LogPageID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { throw .invalidLogPage }
-    // No page is of a namespace; the offset counts bytes, not entries.
+    // No page belongs to a namespace; the offset counts bytes, not entries.
     guard sqe.nsid == 0 || sqe.nsid == .max || page == .reservationNotification, sqe.cdw14 & 1 << 23 == 0 else {
       throw .invalidField
     }
@@ -49,14 +49,14 @@ extension Target {
         layout.put(1 | UInt32(id.isOfNamespace ? 1 << 20 : 1 << 21), at: 4 * Int(id.rawValue))
       }
       return 1024
-    // There is no management interface: no command of it is supported.
+    // There is no management interface, so it supports no command.
     case .managementCommandsSupportedAndEffects: return 4096
-    // The page reports what other hosts do to a reservation, and here there is one host at a time.
+    // The page reports actions of other hosts on a reservation, and there is only one host at a time.
     case .reservationNotification: return 64
     }
   }
 
-  /// The host has read a page: unless it retains the event, there may be another (Base 2.1, 5.1.12).
+  /// The host read a page: unless it retains the event, the event type is reported again (Base 2.1, 5.1.12).
   public mutating func acknowledgeLogPage(_ sqe: SubmissionEntry) {
     guard sqe.cdw10 & 1 << 15 == 0, let page = LogPageID(rawValue: UInt8(truncatingIfNeeded: sqe.cdw10)) else { return }
     switch page {
@@ -87,7 +87,7 @@ extension Target {
     }
   }
 
-  /// Figure "SMART / Health Information Log Page". Values of 16 bytes are filled in their lower 8.
+  /// Figure "SMART / Health Information Log Page". Values of 16 bytes have only their lower 8 filled in.
   private func smart(_ layout: Layout, _ nowMs: UInt64) {
     layout.put(criticalWarning, at: 0)
     layout.put(Health.temperature, at: 1)
@@ -104,13 +104,14 @@ extension Target {
     layout.put(errors.count, at: 176)
   }
 
-  /// There is room for every namespace that can be.
+  /// The page has room for every possible namespace.
   private func changedNamespaceList(_ layout: Layout) {
     for (index, nsid) in changedNamespaces.enumerated() { layout.put(nsid, at: 4 * index) }
   }
 
-  /// Figure "Commands Supported and Effects Log Page": CSUPP, LBCC where blocks may change. CSP has the scope of admin
-  /// commands, the controller (bit 21), and reports none of I/O commands, which Linux would take for unusual effects.
+  /// Figure "Commands Supported and Effects Log Page": CSUPP, and LBCC for commands that may change blocks. CSP has the
+  /// scope of admin commands, the controller (bit 21), and none for I/O commands, whose scope Linux would report as
+  /// unusual effects.
   private func commandEffects(_ layout: Layout) {
     for opcode in AdminOpcode.allCases { layout.put(UInt32(1 | 1 << 21), at: 4 * Int(opcode.rawValue)) }
     for opcode in IOOpcode.allCases {

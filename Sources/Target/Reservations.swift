@@ -9,17 +9,17 @@ public enum ReservationType: UInt8, BitwiseCopyable, Sendable {
   case writeExclusiveAllRegistrants = 5
   case exclusiveAccessAllRegistrants = 6
 
-  /// Whether hosts without it may not read either.
+  /// Whether other hosts may not read either.
   var excludesReads: Bool { rawValue % 2 == 0 }
-  /// Whether every registrant may do what the holder may.
+  /// Whether every registrant has the holder's rights.
   var includesRegistrants: Bool { rawValue >= 3 }
-  /// Whether every registrant holds it.
+  /// Whether every registrant is a holder.
   var isHeldByAll: Bool { rawValue >= 5 }
 }
 
-/// What hosts have reserved of one namespace (Base 2.1, 8.1.24). It outlives resets, not the process.
+/// The reservation of one namespace (Base 2.1, 8.1.24). It survives resets, but not the process.
 public struct Reservation: Equatable, Sendable {
-  /// Hosts that may be registered at once.
+  /// Maximum registered hosts.
   public static let registrantsMax = 16
 
   public struct Registrant: Equatable, Sendable {
@@ -32,11 +32,11 @@ public struct Reservation: Equatable, Sendable {
     }
   }
 
-  /// Changes so far.
+  /// Number of changes so far.
   public var generation: UInt32 = 0
   public var registrants: [Registrant] = []
   public var type: ReservationType?
-  /// The holder; of a type that all registrants hold the one who acquired it.
+  /// The holder; if all registrants are holders, the one that acquired it.
   public var holder = HostIdentifier()
   public init() {}
 
@@ -47,7 +47,7 @@ public struct Reservation: Equatable, Sendable {
     return type.isHeldByAll ? key(of: host) != nil : holder == host
   }
 
-  /// Whether a host may read, or write (Base 2.1, figure "Command Behavior in the Presence of a Reservation").
+  /// Whether a host may read or write (Base 2.1, figure "Command Behavior in the Presence of a Reservation").
   func permits(_ host: HostIdentifier, writing: Bool) -> Bool {
     guard let type, !holds(host) else { return true }
     if type.includesRegistrants, key(of: host) != nil { return true }
@@ -68,7 +68,7 @@ public struct Reservation: Equatable, Sendable {
 
 /// The reservations of all namespaces.
 public struct Reservations: Equatable, Sendable {
-  /// By namespace identifier; a namespace whose reservations nobody used is not here.
+  /// By namespace identifier; omits namespaces whose reservations were never used.
   public package(set) var byNamespace: [UInt32: Reservation] = [:]
 
   public init(byNamespace: [UInt32: Reservation] = [:]) { self.byNamespace = byNamespace }
@@ -77,7 +77,7 @@ public struct Reservations: Equatable, Sendable {
 }
 
 extension Target {
-  /// Bytes of data that a reservation command brings.
+  /// Bytes of data of a reservation command.
   public static func reservationBytes(_ opcode: IOOpcode) -> Int {
     switch opcode {
     case .reservationRegister, .reservationAcquire: 16
@@ -86,7 +86,7 @@ extension Target {
     }
   }
 
-  /// Whether the reservations of its namespace permit what a request does.
+  /// Whether the reservation of its namespace permits a request.
   @inline(never)
   func checkReservation(_ request: IORequest) throws(Status) {
     guard let reservation = reservations.byNamespace[request.nsid] else { return }
@@ -100,12 +100,12 @@ extension Target {
     guard isFree else { throw .reservationConflict }
   }
 
-  /// Execute a reservation command but Report (Base 2.1, 7.6 to 7.9).
+  /// Execute any reservation command except Report (Base 2.1, 7.6 to 7.9).
   /// - Parameter data: `reservationBytes` of them.
   public mutating func reserve(_ sqe: SubmissionEntry, _ opcode: IOOpcode, _ data: UnsafeRawBufferPointer)
     throws(Status)
   {
-    // A host that has not said who it is cannot reserve.
+    // A host that has not identified itself cannot reserve.
     guard !features.hostIdentifier.isZero else { throw .hostIdentifierInconsistentFormat }
     let first = data.loadUnaligned(as: UInt64.self)
     let second = data.count == 16 ? data.loadUnaligned(fromByteOffset: 8, as: UInt64.self) : 0
@@ -171,7 +171,7 @@ extension Target {
   ) throws(Status) {
     let holderKey = reservation.key(of: reservation.holder)
     let isHeldByAll = reservation.type?.isHeldByAll == true
-    // A key of zero preempts everybody else of a reservation that all hold.
+    // A key of zero preempts all others if all registrants are holders.
     guard key != 0 || isHeldByAll else { throw .invalidField }
     let victims = reservation.registrants.filter { $0.host != host && ($0.key == key || (isHeldByAll && key == 0)) }
     let takesOver = reservation.type != nil && (isHeldByAll ? key == 0 : key == holderKey)
@@ -192,7 +192,7 @@ extension Target {
     guard reservation.key(of: host) == current else { throw .reservationConflict }
     switch sqe.cdw10 & 7 {
     case 0:
-      // Who holds nothing releases nothing.
+      // A host that is not a holder releases nothing.
       guard reservation.holds(host) else { return }
       guard reservation.type?.rawValue == UInt8(truncatingIfNeeded: sqe.cdw10 >> 8) else { throw .invalidField }
       reservation.release()
@@ -205,12 +205,12 @@ extension Target {
   }
 
   /// Reservation Report (Base 2.1, 7.8): the Reservation Status data structure from its beginning.
-  /// - Parameter bytes: `identifyBytes` of them, which hold all registrants in either format.
+  /// - Parameter bytes: `identifyBytes` of them, enough for all registrants in either format.
   public func reportReservation(_ sqe: SubmissionEntry, into bytes: UnsafeMutableRawBufferPointer) throws(Status) {
     let isExtended = sqe.cdw11 & 1 != 0
     let layout = Layout(bytes)
     let reservation = reservations.byNamespace[sqe.nsid] ?? Reservation()
-    // The short form has room for 8 bytes of a host identifier only.
+    // The short format has room for only 8 bytes of a host identifier.
     guard isExtended || reservation.registrants.allSatisfy({ $0.host.high == 0 }) else {
       throw .hostIdentifierInconsistentFormat
     }

@@ -13,22 +13,22 @@ public struct NamespaceUUID: BitwiseCopyable, Hashable, Sendable {
   public static let none = NamespaceUUID(high: 0, low: 0)
 }
 
-/// One namespace as the controller shows it (NVM Command Set 1.1, 2.1).
+/// A namespace as the controller reports it (NVM Command Set 1.1, 2.1).
 public struct Namespace: BitwiseCopyable, Equatable, Sendable {
-  /// Namespace identifier; 0 marks a free place.
+  /// Namespace identifier; 0 marks an unused entry.
   public var nsid: UInt32
   /// Size in logical blocks.
   public var blocks: UInt64
   /// Logical block size as a power of two of bytes: 9 or 12.
   public var blockShift: UInt8
-  /// Nothing may be written, whatever the host asks.
+  /// Read-only: the host cannot change this.
   public var isReadOnly = false
-  /// Nothing may be written because the host asked for it (Base 2.1, 8.1.16).
+  /// Write-protected by the host (Base 2.1, 8.1.16).
   public var isWriteProtected = false
   /// Whether hosts may use reservations.
   public var hasReservations = false
   public var uuid = NamespaceUUID.none
-  /// `.none` where there is none.
+  /// `.none` if there is none.
   public var nguid = NamespaceUUID.none
 
   public init(nsid: UInt32, blocks: UInt64, blockShift: UInt8) {
@@ -40,19 +40,19 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
   /// Whether a write must fail.
   public var refusesWrites: Bool { isReadOnly || isWriteProtected }
 
-  /// Whether every value lies within what the controller can show.
+  /// Whether the controller can represent every value.
   public var isValid: Bool {
     (1...Subsystem.namespacesLimit).contains(nsid) && (9...16).contains(blockShift)
-      // Its bytes must be countable.
+      // Its size in bytes must be representable.
       && (1...UInt64.max >> 17).contains(blocks)
   }
 }
 
-/// What the controller is: the settings that never change while it runs.
+/// The controller's settings that never change while it runs.
 public struct Subsystem: Equatable, Sendable {
   public static let namespacesLimit: UInt32 = 1024
   public static let ioQueuesLimit: UInt16 = 128
-  /// Bytes that the largest data transfer may be limited to; Identify cannot tell of one page (MDTS 0 is no limit).
+  /// Possible limits of a data transfer in bytes; Identify cannot report one page (MDTS 0 means no limit).
   public static let maxTransferRange: ClosedRange<UInt32> = 8 << 10...maxTransferLimit
   public static let maxTransferLimit: UInt32 = 2 << 20
 
@@ -70,8 +70,8 @@ public struct Subsystem: Equatable, Sendable {
   public var ieeeOUI: UInt32 = 0
   /// Controller identifier.
   public var controllerID: UInt16 = 1
-  /// The largest namespace identifier (NN), at most `namespacesLimit`: firmware that knows no list of active namespaces
-  /// asks for each of them.
+  /// The largest namespace identifier (NN), at most `namespacesLimit`: firmware that does not use the list of active
+  /// namespaces queries every identifier.
   public var namespacesMax: UInt32 = 32
   /// I/O queue pairs that the host may create.
   public var ioQueuesMax: UInt16 = 16
@@ -87,14 +87,14 @@ public struct Subsystem: Equatable, Sendable {
   public var coalescingThreshold: UInt16 = 8
   /// Aggregation Time after a reset, in units of 100 µs.
   public var coalescingTime: UInt8 = 0
-  /// Submission queue entries of one burst that lie side by side come in one transfer, not one by one.
+  /// Fetch adjacent submission queue entries of one burst in one transfer, not one by one.
   public var fetchesBatches = false
-  /// CC is looked at this often, as by a driver whose registers are plain memory; 0 takes a write at once.
+  /// Polling interval of CC, as in a driver whose registers are plain memory; 0 handles a write immediately.
   public var configurationPollMs: UInt32 = 0
 
   public init() {}
 
-  /// Whether every value lies within what the controller can show.
+  /// Whether the controller can represent every value.
   public var isValid: Bool {
     nqn.utf8.count <= 223 && serial.utf8.count <= 20 && model.utf8.count <= 40 && firmwareRevision.utf8.count <= 8
       && (1...Subsystem.namespacesLimit).contains(namespacesMax)

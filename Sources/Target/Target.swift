@@ -1,7 +1,7 @@
 import NVMe
 
-/// What stands behind the controller's front end: the subsystem with its namespaces, and the state that commands read
-/// and change. It executes what needs no queue and no transfer; the engine does the rest.
+/// The target behind the controller's front end: the subsystem with its namespaces, and the state that commands read
+/// and change. It executes everything that needs no queue and no transfer; the engine does the rest.
 public struct Target: ~Copyable {
   public let subsystem: Subsystem
   public package(set) var features: Features
@@ -9,7 +9,7 @@ public struct Target: ~Copyable {
   public package(set) var errors = ErrorLog()
   public var health = Health()
   public package(set) var namespaces = NamespaceTable()
-  /// Namespaces that came or went since the host read the list, ascending.
+  /// Namespaces added or removed since the host read the list, ascending.
   public package(set) var changedNamespaces: [UInt32] = []
   public package(set) var reservations = Reservations()
 
@@ -19,11 +19,11 @@ public struct Target: ~Copyable {
     features = Features(subsystem)
   }
 
-  /// The namespace of that identifier, nil where none is attached.
+  /// The namespace with that identifier; nil if none is attached.
   public func namespace(_ nsid: UInt32) -> Namespace? { namespaces[nsid] }
 
-  /// Back to the state after a controller reset (Base 2.1, 3.7.2): features and events are forgotten; the logs, what
-  /// protects a namespace and reservations stay.
+  /// Return to the state after a controller reset (Base 2.1, 3.7.2): clear features and events; keep the logs, write
+  /// protection and reservations.
   public mutating func reset() {
     features = Features(subsystem)
     events = AsynchronousEvents()
@@ -32,7 +32,7 @@ public struct Target: ~Copyable {
 
   // MARK: Namespaces
 
-  /// A namespace comes into being. Its identifier was free.
+  /// Add a namespace. Its identifier must be free.
   public mutating func attach(_ namespace: Namespace) {
     precondition(namespace.isValid && namespaces[namespace.nsid] == nil)
     namespaces.insert(namespace)
@@ -52,15 +52,15 @@ public struct Target: ~Copyable {
     changedNamespaces.insert(nsid, at: place)
   }
 
-  /// Forget the changes that hosts have not seen: what a controller is made with is no change.
+  /// Clear the list of changes: a controller's initial namespaces are not changes.
   public mutating func settleNamespaces() { changedNamespaces = [] }
 }
 
-/// The attached namespaces by their identifier.
+/// The attached namespaces, in order of identifier.
 public struct NamespaceTable: ~Copyable {
-  /// A namespace with `nsid` 0 is a free place.
+  /// A namespace with `nsid` 0 is an unused entry.
   private let table: UnsafeMutablePointer<Namespace>
-  /// By namespace identifier, for who looks for every command.
+  /// By namespace identifier, for lookups by every command.
   package var places: UnsafePointer<Namespace> { UnsafePointer(table) }
   public private(set) var count = 0
 

@@ -1,24 +1,24 @@
-/// A JSON value whose objects keep their order (RFC 8259). Its text can go to a terminal.
+/// A JSON value whose objects keep their order (RFC 8259). Its text is safe for a terminal.
 public enum JSON: Sendable {
   case object([(String, JSON)])
   case array([JSON])
   case string(String)
-  /// A number or a boolean, as it is written.
+  /// A number or a boolean, as written.
   case literal(String)
 
   public static func boolean(_ value: Bool) -> JSON { .literal(value ? "true" : "false") }
   public static func integer(_ value: some BinaryInteger) -> JSON { .literal("\(value)") }
-  /// Written so that reading it gives the same number.
+  /// Round-trips: reading it gives the same number.
   /// - Precondition: `value` is finite.
   public static func number(_ value: Double) -> JSON {
     precondition(value.isFinite)
     return .literal(value.description)
   }
 
-  /// In several lines; objects of plain values stand on one.
+  /// Several lines; objects of plain values stand on one line.
   public var text: String { text(indent: "") }
 
-  /// In one line, without spaces.
+  /// One line, without spaces.
   public var line: String {
     switch self {
     case .object(let members):
@@ -55,7 +55,7 @@ public enum JSON: Sendable {
     var text = "\""
     for scalar in string.unicodeScalars {
       if scalar == "\"" || scalar == "\\" { text += "\\" }
-      // Line feeds are the only control characters that JSON's own layout has.
+      // Line feeds are the only control characters in JSON's own layout.
       text += scalar == "\n" ? "\\u000a" : String(scalar)
     }
     return text.printableJSON + "\""

@@ -1,8 +1,8 @@
-/// Text from outside: a trace, a configuration, a socket, the kernel, a file's name. A terminal obeys control characters,
-/// and shows what bidirectional controls and line separators pretend, so no such text is printed as it is.
+/// Untrusted text: from a trace, a configuration, a socket, the kernel, a file name. Terminals obey control characters,
+/// and bidirectional controls and line separators falsify what is displayed, so such text is always escaped.
 extension String {
-  /// The text in one line, every character visible: control and format characters and line separators are escaped.
-  /// - Parameter limit: Unicode scalars; of longer text the middle is left out.
+  /// The text in one line with every character visible: escapes control and format characters and line separators.
+  /// - Parameter limit: Unicode scalars; the middle of longer text is left out.
   public func printable(limit: Int = 2000) -> String {
     guard utf8.count > limit else { return escaped(keepingLines: false) }
     let head = unicodeScalars.prefix(limit * 3 / 4)
@@ -15,7 +15,7 @@ extension String {
   /// The same for text of several lines, of any length.
   public var printableLines: String { escaped(keepingLines: true) }
 
-  /// JSON text in which a string's characters that `printable` escapes are `\u` escapes: the value stays the same.
+  /// JSON text in which the characters escaped by `printable` are `\u` escapes, so that the value stays the same.
   public var printableJSON: String {
     if isPlain(keepingLines: true) { return self }
     var text = ""
@@ -48,10 +48,10 @@ extension String {
 }
 
 extension String {
-  /// Nothing of it can need an escape: most text is like that.
+  /// Whether nothing needs an escape, as in most text.
   fileprivate func isPlain(keepingLines: Bool) -> Bool {
     func isPlain(_ bytes: some Sequence<UInt8>) -> Bool {
-      // Without a branch for each byte, so that many bytes are looked at together.
+      // Without a branch per byte, so that the loop is vectorised.
       var others = 0
       for byte in bytes { others += byte.isPlain || (keepingLines && byte == .lineFeed) ? 0 : 1 }
       return others == 0

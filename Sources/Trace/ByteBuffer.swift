@@ -1,5 +1,5 @@
-/// Memory that grows and is kept: scratch of the chunk coder, so that a chunk costs no allocation once the largest has
-/// been seen.
+/// Growing scratch memory of the chunk coder. It keeps its size, so a chunk costs no allocation once the largest has
+/// been processed.
 struct ByteBuffer: ~Copyable {
   private(set) var base: UnsafeMutableRawPointer
   private(set) var capacity: Int
@@ -18,7 +18,7 @@ struct ByteBuffer: ~Copyable {
 
   mutating func removeAll() { count = 0 }
 
-  /// Make room for `more` bytes behind those in use. Pointers into the buffer end here.
+  /// Make room for `more` bytes after those in use. Invalidates pointers into the buffer.
   mutating func reserve(_ more: Int) {
     let needed = count + more
     if needed <= capacity { return }
@@ -34,7 +34,7 @@ struct ByteBuffer: ~Copyable {
     (base, capacity) = (moved, grown)
   }
 
-  /// Take `more` bytes into use that were reserved and written at `end`.
+  /// Add `more` bytes that were reserved and written at `end`.
   mutating func advance(_ more: Int) {
     precondition(more >= 0 && count + more <= capacity)
     count += more
@@ -64,12 +64,12 @@ struct ByteBuffer: ~Copyable {
     string.withUTF8 { append(UnsafeRawBufferPointer($0)) }
   }
 
-  /// Bytes of zero up to a multiple of `alignment`.
+  /// Append zeros up to a multiple of `alignment`.
   mutating func pad(to alignment: Int) {
     while count % alignment != 0 { append(UInt8(0)) }
   }
 
-  /// Overwrite what was appended before at `offset`.
+  /// Overwrite bytes appended earlier at `offset`.
   mutating func set<Value: FixedWidthInteger>(_ value: Value, at offset: Int) {
     precondition(offset >= 0 && offset + MemoryLayout<Value>.size <= count)
     base.storeBytes(of: value.littleEndian, toByteOffset: offset, as: Value.self)

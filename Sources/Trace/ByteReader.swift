@@ -1,10 +1,10 @@
-/// Bytes are not what the format says. Whoever knows the file and the place makes a `TraceError` of it.
+/// Bytes that violate the format. Callers that know the file and the position turn it into a `TraceError`.
 struct Malformed: Error {
   let what: StaticString
   init(_ what: StaticString) { self.what = what }
 }
 
-/// Takes little-endian values off the front of bytes that nobody vouches for.
+/// Reads little-endian values from untrusted bytes.
 struct ByteReader {
   private(set) var rest: UnsafeRawBufferPointer
 
@@ -27,7 +27,7 @@ struct ByteReader {
     return bytes
   }
 
-  /// The next `count` bytes as text; what is not UTF-8 in them is replaced.
+  /// The next `count` bytes as text; invalid UTF-8 is replaced.
   mutating func text(_ count: Int) throws(Malformed) -> String {
     String(decoding: try bytes(count), as: UTF8.self)
   }

@@ -1,21 +1,21 @@
 import Events
 
-/// The events of one stream's next chunk, sorted by kind as they are taken from the ring.
+/// The events of one stream's next chunk, sorted by kind as they come from the ring.
 ///
-/// Each slot of the ring is read once. Times become nanoseconds since the event before, spans nanoseconds; what remains
-/// for `ChunkEncoder` are arrays of equal records, a column being a stride through one of them.
+/// Each slot of the ring is read once. Times become nanoseconds since the previous event, spans become nanoseconds.
+/// `ChunkEncoder` gets arrays of equal records, in which a column is a stride.
 final class ChunkBuilder {
-  /// The events of one kind: records and what always follows them, back to back.
+  /// The events of one kind: records with their fixed tails, contiguous.
   struct Lane {
-    /// Where the next event goes; equal to `end` when there is no room, nil before the first.
+    /// Where the next event goes; equal to `end` if there is no room, nil before the first.
     var next: UnsafeMutableRawPointer?
     var end: UnsafeMutableRawPointer?
     var start: UnsafeMutableRawPointer?
-    /// Bytes an event; 0 for a kind that the schema does not know.
+    /// Bytes per event; 0 for a kind that the schema does not contain.
     var stride = 0
-    /// Slots behind the record. Kinds that need more than a copy have a number here that no event has.
+    /// Slots after the record. Kinds that need more than a copy have a number that no event has.
     var tailSlots = UInt64.max
-    /// Where in `b` the stretch of time is that ends at the event; a mask of 0 when there is none.
+    /// Position in `b` of the span that ends at the event; the mask is 0 if there is none.
     var spanShift: UInt64 = 0
     var spanMask: UInt64 = 0
     var spanIsA = false
@@ -25,9 +25,9 @@ final class ChunkBuilder {
   /// Why `append` stopped.
   enum Stop {
     case end
-    /// The next event is a checkpoint, and this chunk has events already.
+    /// The next event is a checkpoint, and this chunk already has events.
     case checkpoint
-    /// The chunk has as many slots as it may have.
+    /// The chunk has its maximum number of slots.
     case full
   }
 
@@ -35,15 +35,15 @@ final class ChunkBuilder {
   private let scale: TickScale
   /// By kind.
   private let lanes: UnsafeMutablePointer<Lane>
-  /// Bytes that events carry, by kind, one event's behind the other's.
+  /// Bytes that events carry, by kind, contiguous.
   private let carried: UnsafeMutablePointer<ByteBuffer>
   /// The kinds of the events in stream order.
   private(set) var sequence = ByteBuffer(capacity: 1 << 15)
-  /// Slots taken from the ring.
+  /// Slots read from the ring.
   private(set) var slots = 0
   private(set) var firstTime: UInt64 = 0
   private(set) var lastTime: UInt64 = 0
-  /// Of the last event that was ever taken, as it stood in the ring.
+  /// Ticks of the last event ever read, as in the ring.
   private var lastTicks: UInt64 = 0
 
   init(schema: TraceSchema = .current, scale: TickScale) {
@@ -69,7 +69,7 @@ final class ChunkBuilder {
     !isEmpty && sequence.base.load(as: UInt8.self) == EventKind.checkpoint.rawValue
   }
 
-  /// The events of a kind: `count` of them, `stride` bytes each.
+  /// The events of one kind: `count` of them, `stride` bytes each.
   func records(of kind: UInt8) -> (start: UnsafeMutableRawPointer?, count: Int, stride: Int) {
     let lane = lanes[Int(kind)]
     guard lane.stride != 0, let start = lane.start, let next = lane.next else { return (nil, 0, lane.stride) }
@@ -78,7 +78,7 @@ final class ChunkBuilder {
 
   func bytesCarried(by kind: UInt8) -> UnsafeRawBufferPointer { carried[Int(kind)].bytes }
 
-  /// Events are missing behind the last one that was ever taken: say so, with an event that no ring has.
+  /// Events were lost after the last one read: add a gap event.
   func appendGap(events: UInt64) {
     let gap = Event.Gap(time: lastTicks, events: events).record
     withUnsafePointer(to: gap) {
@@ -89,7 +89,7 @@ final class ChunkBuilder {
     }
   }
 
-  /// Forget the events, keep the memory.
+  /// Remove the events, keep the memory.
   func removeAll() {
     for kind in 0..<256 {
       lanes[kind].next = lanes[kind].start
@@ -99,9 +99,9 @@ final class ChunkBuilder {
     slots = 0
   }
 
-  /// Take whole events from `source`, up to the first checkpoint that is not at the front of this chunk
-  /// (`stopAtCheckpoint`) or until there are `slotsMax` slots.
-  /// - Throws: when an event is not what its kind says; the events before it have been taken.
+  /// Read whole events from `source`, up to the first checkpoint that is not at the start of this chunk
+  /// (`stopAtCheckpoint`) or to `slotsMax` slots.
+  /// - Throws: if an event contradicts its kind; the events before it have been read.
   func append(_ source: UnsafeBufferPointer<Record>, slotsMax: Int, stopAtCheckpoint: Bool) throws(Malformed) -> Stop {
     guard let base = source.baseAddress, !source.isEmpty else { return .end }
     let start = UnsafeRawPointer(base)
@@ -160,7 +160,7 @@ final class ChunkBuilder {
     return record < end ? .full : .end
   }
 
-  /// Bytes of an event whose kind asks for more than a copy.
+  /// Bytes of an event whose kind needs more than a copy.
   @inline(never)
   private func strideOfOther(_ lane: UnsafeMutablePointer<Lane>, head: UInt64, b: UInt64) throws(Malformed) -> Int {
     guard lane.pointee.stride != 0 else { throw Malformed("an event is of no known kind") }
@@ -194,7 +194,7 @@ final class ChunkBuilder {
     carried[lane - lanes].append(bytes)
   }
 
-  /// Slots behind an event that may carry bytes.
+  /// Slots after an event that may carry bytes.
   private static func tailSlots(head: UInt64, b: UInt64) -> UInt64 {
     if UInt8(truncatingIfNeeded: head >> 8) & Record.carriesBytesFlag == 0 { return 0 }
     return ((b & 0xffff_ffff) + UInt64(Record.size - 1)) / UInt64(Record.size)

@@ -3,29 +3,29 @@ import CZstd
 import Events
 import Glibc
 
-/// Turns the events of a `ChunkBuilder` into a chunk as it stands in the file. One coder serves all streams of a writer;
-/// its memory is kept from chunk to chunk.
+/// Encodes the events of a `ChunkBuilder` as a chunk of the file. All streams of a writer share one coder, which keeps
+/// its memory from chunk to chunk.
 final class ChunkEncoder {
   private let zstd: OpaquePointer
   /// Header and body.
   private var output = ByteBuffer(capacity: 1 << 16)
-  /// The values of columns that later ones may repeat, and behind them those of the column at hand.
+  /// The values of columns that later ones may repeat, followed by those of the current column.
   private var values = ByteBuffer(capacity: 1 << 16)
   /// The same for planes.
   private var planes = ByteBuffer(capacity: 1 << 16)
   private var work = ByteBuffer(capacity: 1 << 16)
   private var columns: [ColumnEntry] = []
   private var planeEntries: [PlaneEntry] = []
-  /// Columns of the chunk so far.
+  /// Number of columns of the chunk so far.
   private var columnCount = 0
 
   /// A column whose values vary.
   private struct ColumnEntry {
     let number: Int
     let count: Int
-    /// Some of its values, which tell most columns apart.
+    /// A sample of its values, which distinguishes most columns.
     let probe: SIMD4<UInt64>
-    /// In `values`: 32-bit words where all of them fit, else 64-bit words.
+    /// In `values`: 32-bit words if all values fit, else 64-bit words.
     let offset: Int
     let isNarrow: Bool
   }
@@ -42,7 +42,7 @@ final class ChunkEncoder {
     let first: UnsafeRawPointer
     let stride: Int
     let count: Int
-    /// Bytes in the record.
+    /// Offset in the record, bytes.
     let width: Int
     let isTime: Bool
 
@@ -58,7 +58,7 @@ final class ChunkEncoder {
 
   deinit { ZSTD_freeCCtx(zstd) }
 
-  /// Append the builder's events as a chunk. `header` gets what follows from the events.
+  /// Append the builder's events as a chunk, and set the fields of `header` that depend on the events.
   func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader, to file: inout TraceFile) throws(TraceError) {
     encode(builder, &header)
     try file.append(output)
@@ -103,7 +103,7 @@ final class ChunkEncoder {
     return sum
   }
 
-  /// Make room for the largest that the chunk can become, so that nothing below has to.
+  /// Reserve the maximum size of the chunk, so that the code below need not.
   private func begin(_ builder: ChunkBuilder) {
     output.removeAll()
     values.removeAll()
@@ -171,7 +171,7 @@ final class ChunkEncoder {
     if layout.carriesBytes { encodeCarried(builder.bytesCarried(by: layout.kind)) }
   }
 
-  /// The bits of a slot that are not the same in all records.
+  /// The bits of a slot that differ between records.
   private static func varyingBits(_ slot: UnsafeRawPointer, stride: Int, count: Int) -> SIMD4<UInt64> {
     let first = slot.load(as: SIMD4<UInt64>.self)
     var varying = SIMD4<UInt64>.zero
@@ -266,7 +266,7 @@ final class ChunkEncoder {
     case 4: gather(UInt32.self)
     default: gather(UInt64.self)
     }
-    // A multiple of eight, for the next column.
+    // A multiple of eight, for alignment of the next column.
     values.advance((column.count * MemoryLayout<Word>.size + 7) & ~7)
     if column.isTime {
       encodeOffset(words, count: column.count, width: width)
@@ -279,7 +279,7 @@ final class ChunkEncoder {
     }
   }
 
-  /// Times and spans: how far each is from the middle one.
+  /// Times and spans: their distances from the median.
   @inline(__always)
   private func encodeOffset<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
     _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
@@ -299,7 +299,7 @@ final class ChunkEncoder {
       transformed, count: count, largest: largest, varying: varying, .offset, width: width, base: UInt64(middle))
   }
 
-  /// The median of a few values from all over the column.
+  /// The median of a sample from the whole column.
   @inline(__always)
   private static func middle<Word: FixedWidthInteger & BitwiseCopyable>(
     _ words: UnsafeMutablePointer<Word>, count: Int
@@ -337,7 +337,7 @@ final class ChunkEncoder {
     appendPlanes(transformed, count: count, largest: largest, varying: varying, .delta, width: width)
   }
 
-  /// Whether the differences of a sample take fewer bits than its values.
+  /// Whether the differences of a sample need fewer bits than its values.
   @inline(__always)
   private func deltaIsShorter<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
     _ words: UnsafeMutablePointer<Word>, count: Int, width: Int, varying: Word
@@ -350,7 +350,7 @@ final class ChunkEncoder {
     return Self.bits(differences, count: sampled) < Self.bits(sample, count: sampled)
   }
 
-  /// About how many bits a value of the sample takes when each plane is coded alone: the planes' distinct bytes tell.
+  /// Estimated bits per value of the sample with each plane coded alone, from the planes' distinct bytes.
   @inline(__always)
   private static func bits<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
     _ sample: UnsafeMutablePointer<Word>, count: Int
@@ -403,7 +403,7 @@ final class ChunkEncoder {
     }
   }
 
-  /// The last `count` bytes of `planes`, which vary.
+  /// The last `count` bytes of `planes`, whose values vary.
   private func appendPlane(count: Int) {
     let offset = planes.count - count
     let plane = planes.base + offset
@@ -425,7 +425,7 @@ final class ChunkEncoder {
     if bytes.count > 0 { appendCompressed(bytes) }
   }
 
-  /// Bytes, stored or compressed, whichever is shorter. A few are not worth a try.
+  /// Bytes, stored or compressed, whichever is shorter. A few bytes are not worth compressing.
   private func appendCompressed(_ bytes: UnsafeRawBufferPointer) {
     if bytes.count >= 64 {
       let room = ZSTD_compressBound(bytes.count)

@@ -1,7 +1,7 @@
 import CPlatform
 import Events
 
-/// One of a trace's streams: what one thread recorded.
+/// Identifies a stream of a trace: the events of one producer.
 public struct StreamID: Hashable, Sendable {
   public let source: Source
   public let stream: UInt16
@@ -9,31 +9,31 @@ public struct StreamID: Hashable, Sendable {
   public init(source: Source, stream: UInt16) { (self.source, self.stream) = (source, stream) }
 }
 
-/// What stands before each chunk: consecutive events of one stream.
+/// The header of a chunk: consecutive events of one stream.
 public struct ChunkHeader: Equatable, Sendable {
   public var id: StreamID
-  /// The first event is a checkpoint: a replay can begin here.
+  /// The first event is a checkpoint: a replay can start here.
   public var beginsWithCheckpoint: Bool
-  /// Chunks of this stream before this one.
+  /// Number of earlier chunks of this stream.
   public var sequence: UInt64
-  /// Events of this stream before this chunk.
+  /// Number of earlier events of this stream.
   public var firstEvent: UInt64
   public var events: UInt32
-  /// Slots of 32 bytes that the events take, tails included.
+  /// Slots of 32 bytes of the events, including tails.
   public var slots: UInt32
-  /// Of the first and of the last event, nanoseconds.
+  /// Times of the first and last event, nanoseconds.
   public var firstTime: UInt64
   public var lastTime: UInt64
-  /// Slots ever written to the ring up to the end of this chunk: what a ring still holds before that is in the trace.
+  /// Slots written to the ring up to the end of this chunk: earlier content of a ring is already in the trace.
   public var ringEnd: UInt64
-  /// Sum of its `gap` events.
+  /// Sum of the events lost in its `gap` events.
   public var lost: UInt64
-  /// Its `fetch` events of I/O queues.
+  /// Number of its `fetch` events of I/O queues.
   public var commands: UInt32
   var bodyLength: UInt32 = 0
   var bodyCRC: UInt32 = 0
 
-  /// The place of a chunk; what its events say is still to come.
+  /// The position of a chunk; the fields that depend on its events are set later.
   init(_ id: StreamID, sequence: UInt64, firstEvent: UInt64, ringEnd: UInt64) {
     self.id = id
     (self.sequence, self.firstEvent, self.ringEnd) = (sequence, firstEvent, ringEnd)
@@ -42,7 +42,7 @@ public struct ChunkHeader: Equatable, Sendable {
     (firstTime, lastTime, lost) = (0, 0, 0)
   }
 
-  /// Events of its stream up to the end of this chunk.
+  /// Number of the stream's events up to the end of this chunk.
   var eventsEnd: UInt64 { firstEvent + UInt64(events) }
 
   /// Bytes in the file.
@@ -51,7 +51,7 @@ public struct ChunkHeader: Equatable, Sendable {
   static let magic: UInt32 = 0x4350_564e  // "NVPC"
   static let size = 88
   static let bodyMax = 1 << 26
-  /// A chunk's events take at most this many slots: 16 MiB.
+  /// Maximum slots of a chunk's events: 16 MiB.
   static let slotsMax = 1 << 19
 }
 
@@ -76,7 +76,7 @@ extension ChunkHeader {
     bytes.storeBytes(of: nvmepf_crc32c(0, bytes, 84), toByteOffset: 84, as: UInt32.self)
   }
 
-  /// - Returns: nil when these are not the bytes of a chunk header or its checksum fails.
+  /// - Returns: nil if the bytes are not a chunk header or fail its checksum.
   init?(_ bytes: UnsafeRawBufferPointer) {
     guard bytes.count >= Self.size else { return nil }
     var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes.prefix(Self.size)))

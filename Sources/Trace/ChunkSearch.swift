@@ -1,19 +1,19 @@
-/// Finds the intact chunks in damaged bytes, from first to last. It reads a byte at most twice, once to find headers and
-/// once to check what a header spans, so its time is proportional to the size of the file, whatever the file holds.
+/// Finds the intact chunks in damaged bytes, from first to last. It reads each byte at most twice, to find headers and
+/// to check chunks, so its time is proportional to the size of the file, whatever its content.
 struct ChunkSearch: ~Copyable {
   private static let windowBytes = 1 << 20
 
   private let scan: TraceScan
-  /// Where the next chunk may begin.
+  /// Earliest position of the next chunk.
   private var position: UInt64
-  /// Bytes of the file from `windowStart`, in which headers are found.
+  /// Bytes of the file from `windowStart`, searched for headers.
   private var window = ByteBuffer(capacity: windowBytes)
   private var windowStart: UInt64 = 0
   private var body = ByteBuffer(capacity: windowBytes)
-  /// Bytes that were read so far, the measure of the work.
+  /// Bytes read so far, a measure of the work.
   private(set) var bytesRead: UInt64 = 0
 
-  /// - Parameter start: where the damaged bytes begin.
+  /// - Parameter start: start of the damaged bytes.
   init(_ scan: TraceScan, from start: UInt64) {
     self.scan = scan
     // Chunks begin at multiples of eight.
@@ -21,7 +21,7 @@ struct ChunkSearch: ~Copyable {
     body.advance(ChunkSearch.windowBytes)
   }
 
-  /// - Returns: nil when there is none up to the end of the file.
+  /// - Returns: nil if there is none up to the end of the file.
   mutating func next() throws(TraceError) -> ChunkPlace? {
     while position < scan.size, scan.size - position >= UInt64(ChunkHeader.size) {
       guard try hasHeader() else { return nil }
@@ -33,15 +33,15 @@ struct ChunkSearch: ~Copyable {
       }
       let place = ChunkPlace(offset: position, header: header)
       bytesRead += header.length
-      // The header's checksum vouches for the length: where the body is damaged, all that the header spans is.
+      // The header's checksum guarantees its length: if the body is damaged, so is the whole chunk.
       position = place.end
       if scan.bodyIsWhole(place, &body) { return place }
     }
     return nil
   }
 
-  /// Have the window hold a whole header's bytes at `position`.
-  /// - Returns: false when the file became shorter.
+  /// Read a whole header at `position` into the window.
+  /// - Returns: false if the file has become shorter.
   private mutating func hasHeader() throws(TraceError) -> Bool {
     let windowEnd = windowStart + UInt64(window.count)
     if position >= windowStart, position < windowEnd, windowEnd - position >= UInt64(ChunkHeader.size) { return true }
@@ -53,7 +53,7 @@ struct ChunkSearch: ~Copyable {
     return try readFully(scan.descriptor, window.base, count, at: position, path: scan.path)
   }
 
-  /// Bytes from the first of `bytes` to the next place where a header can begin.
+  /// Distance from the start of `bytes` to the next possible header.
   private static func distanceToMagic(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
     var offset = 8
     while offset + 8 <= bytes.count, bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self) != ChunkHeader.magic {

@@ -2,12 +2,12 @@ import CPlatform
 import Glibc
 import Platform
 
-/// From cycle counter ticks to the nanoseconds of a trace: one fixed factor for a whole trace, so that stretches of time
-/// which touch in ticks touch in nanoseconds too. `clock` events tell how far it is off the system's clocks.
+/// Converts cycle counter ticks to nanoseconds of a trace by one fixed factor, so that spans adjacent in ticks are
+/// adjacent in nanoseconds. `clock` events record the error against the system's clocks.
 public struct TickScale: Equatable, Sendable {
-  /// The tick at which the trace's time begins.
+  /// Tick of the trace's time 0.
   public let start: UInt64
-  /// Nanoseconds a tick, times 2³².
+  /// Nanoseconds per tick, times 2³².
   public let multiplier: UInt64
 
   public init(start: UInt64, multiplier: UInt64) {
@@ -15,17 +15,17 @@ public struct TickScale: Equatable, Sendable {
     self.multiplier = multiplier
   }
 
-  /// Ticks that are nanoseconds already, from 0: for events that were decoded from a trace.
+  /// Ticks that already are nanoseconds, from 0: for events decoded from a trace.
   public static let identity = TickScale(start: 0, multiplier: 1 << 32)
 
-  /// Begin a trace's time now, its ticks being nanoseconds of CLOCK_MONOTONIC.
+  /// Start a trace's time now; ticks are nanoseconds of CLOCK_MONOTONIC.
   public static func monotonicFromNow() -> TickScale {
     TickScale(start: TickSource.monotonic.now(), multiplier: 1 << 32)
   }
 
   public var ticksPerSecond: UInt64 { UInt64(1e9 * 4_294_967_296 / Double(max(multiplier, 1))) }
 
-  /// Nanoseconds since the trace began, rounded down; 0 for what was before.
+  /// Nanoseconds since the trace began, rounded down; 0 for earlier ticks.
   @inline(__always)
   public func nanoseconds(_ ticks: UInt64) -> UInt64 {
     let since = ticks &- start
@@ -34,12 +34,12 @@ public struct TickScale: Equatable, Sendable {
     return product.high << 32 | product.low >> 32
   }
 
-  /// Begin a trace's time now, with the counter's rate measured against CLOCK_MONOTONIC_RAW over `milliseconds`.
+  /// Start a trace's time now, with the counter's rate measured against CLOCK_MONOTONIC_RAW over `milliseconds`.
   public static func measure(milliseconds: UInt64 = 20) -> TickScale {
     let first = ClockSnapshot.now()
     var last = first
     while last.monotonic &- first.monotonic < milliseconds * 1_000_000 {
-      Patience.sleep(ns: 1_000_000)
+      Backoff.sleep(ns: 1_000_000)
       last = ClockSnapshot.now()
     }
     let rate = Double(last.monotonic &- first.monotonic) / Double(max(last.ticks &- first.ticks, 1))
@@ -47,11 +47,11 @@ public struct TickScale: Equatable, Sendable {
   }
 }
 
-/// What the ticks of a recording are.
+/// The source of a recording's ticks.
 public enum TickSource: Sendable {
   /// The cycle counter.
   case cycles
-  /// CLOCK_MONOTONIC in nanoseconds, which is the clock of kernel probes.
+  /// CLOCK_MONOTONIC in nanoseconds, the clock of kernel probes.
   case monotonic
 
   public func now() -> UInt64 {
@@ -62,7 +62,7 @@ public enum TickSource: Sendable {
   }
 }
 
-/// The machine's clocks, read together.
+/// The machine's clocks, sampled together.
 public struct ClockSnapshot: Equatable, Sendable {
   public let ticks: UInt64
   /// CLOCK_MONOTONIC_RAW, nanoseconds.
@@ -70,7 +70,7 @@ public struct ClockSnapshot: Equatable, Sendable {
   /// CLOCK_REALTIME, nanoseconds since 1970.
   public let realtime: UInt64
 
-  /// The closest of a few readings: an interrupt between two clocks would part them.
+  /// The closest of a few samples: an interrupt between two readings would separate them.
   public static func now(_ source: TickSource = .cycles) -> ClockSnapshot {
     var best: (width: UInt64, snapshot: ClockSnapshot)?
     for _ in 0..<8 {

@@ -3,8 +3,8 @@ import CZstd
 import Events
 import Glibc
 
-/// The events of one chunk, as they lay in the ring: records, each with its tail behind it, times and spans in
-/// nanoseconds. Its memory serves one chunk after the other.
+/// The events of one chunk, as in the ring: records, each followed by its tail, with times and spans in nanoseconds.
+/// Its memory is reused from chunk to chunk.
 public struct DecodedChunk: ~Copyable {
   public private(set) var header: ChunkHeader?
   /// Records and tails, in stream order.
@@ -13,11 +13,11 @@ public struct DecodedChunk: ~Copyable {
   }
 
   private let zstd: OpaquePointer
-  /// The chunk as it stands in the file.
+  /// The encoded chunk.
   private var file = ByteBuffer()
   private var planes = ByteBuffer()
   private var work = ByteBuffer()
-  /// The events of each kind, back to back, records and what always follows them.
+  /// The events of each kind, records with their fixed tails, contiguous.
   private var records = ByteBuffer()
   private var carried = ByteBuffer()
   private var output = ByteBuffer()
@@ -33,18 +33,18 @@ public struct DecodedChunk: ~Copyable {
 }
 
 extension DecodedChunk {
-  /// Where a column's values are.
+  /// Location of a column's values.
   private struct Column {
     var count: Int
     var transform = Transform.plain
     var base: UInt64 = 0
     var planeCount = 0
-    /// The bits that differences wrap around in.
+    /// Mask of the width at which differences wrap around.
     var mask = UInt64.max
-    /// Offset of each plane in `planes`, or -1 - its byte where all are equal.
+    /// Offset of each plane in `planes`, or -1 - its byte if all bytes are equal.
     var planes = SIMD8<Int32>(repeating: -1)
 
-    /// The one value of a column that has no more.
+    /// The value of a constant column.
     var constant: UInt64? {
       guard transform == .plain else { return nil }
       var value: UInt64 = 0
@@ -60,14 +60,14 @@ extension DecodedChunk {
   private struct Lane {
     let layout: KindLayout
     let count: Int
-    /// In `records` and `carried`.
+    /// Positions in `records` and `carried`.
     let next: Int
     let end: Int
     var carriedNext = 0
     var carriedEnd = 0
   }
 
-  /// Room for a chunk's bytes, header and body, for the file to be read into.
+  /// Memory for a chunk's header and body, to read the file into.
   mutating func room(for length: Int) -> UnsafeMutableRawPointer {
     header = nil
     output.removeAll()
@@ -77,11 +77,11 @@ extension DecodedChunk {
     return file.base
   }
 
-  /// Put the events that are decoded next into `buffer`, and give what it holds for that.
+  /// Exchange the buffer of decoded events with `buffer`.
   mutating func exchangeEvents(_ buffer: inout ByteBuffer) { swap(&output, &buffer) }
 
-  /// Decode what was read into `room`.
-  /// - Parameter expected: what the trace's index says of the chunk, by which its reader has reckoned its memory.
+  /// Decode the bytes read into `room`.
+  /// - Parameter expected: the chunk's header in the trace's index, which determined the reader's memory.
   mutating func decode(_ schema: TraceSchema, expected: ChunkHeader) throws(Malformed) {
     let bytes = file.bytes
     guard let header = ChunkHeader(bytes) else { throw Malformed("fails its checksum") }
@@ -98,7 +98,7 @@ extension DecodedChunk {
     self.header = header
   }
 
-  /// Which kinds there are and how many of each, within what the header says.
+  /// Read the kinds and their counts, within the limits of the header.
   private mutating func begin(_ reader: inout ByteReader, _ header: ChunkHeader, _ schema: TraceSchema)
     throws(Malformed) -> [Lane]
   {
@@ -126,14 +126,14 @@ extension DecodedChunk {
     }
     records.reserve(bytes)
     records.advance(bytes)
-    // No column has more bytes than its events, so this is enough for all planes.
+    // A column is no longer than its events, so this suffices for all planes.
     planes.reserve(events + bytes)
     work.removeAll()
     work.reserve(8 * events)
     return lanes
   }
 
-  /// The kinds of the events in stream order: where they are in `planes`.
+  /// Locate the kinds of the events in stream order within `planes`.
   private mutating func decodeSequence(_ reader: inout ByteReader, events: Int) throws(Malformed) -> Int {
     let column = try readColumn(&reader, count: events, width: 1)
     if let kind = column.constant {
@@ -166,7 +166,7 @@ extension DecodedChunk {
     }
   }
 
-  /// Begin every record of a kind with the values that all of them share.
+  /// Start every record of a kind with the values that all of them share.
   private mutating func fillConstants(_ lane: Lane, _ firstColumn: Int) {
     let layout = lane.layout
     let start = records.base + lane.next
@@ -209,7 +209,7 @@ extension DecodedChunk {
     }
   }
 
-  /// A column's values, from its planes, in `work`.
+  /// Decode a column's values from its planes into `work`.
   private mutating func join(_ column: Column) -> UnsafeMutablePointer<UInt64> {
     let values = work.base.assumingMemoryBound(to: UInt64.self)
     var constant: UInt64 = 0
@@ -236,7 +236,7 @@ extension DecodedChunk {
     return values
   }
 
-  /// Read how a column is stored, and its planes.
+  /// Read a column's encoding and its planes.
   private mutating func readColumn(_ reader: inout ByteReader, count: Int, width: Int) throws(Malformed) -> Column {
     let tag = try reader.read(UInt8.self)
     var column = Column(count: count)
@@ -300,7 +300,7 @@ extension DecodedChunk {
     }
   }
 
-  /// Put the events of all kinds into stream order.
+  /// Arrange the events of all kinds in stream order.
   private mutating func assemble(_ header: ChunkHeader, _ sequence: Int, _ lanes: [Lane]) throws(Malformed) {
     let room = Int(header.slots) * Record.size
     output.reserve(room)
@@ -342,7 +342,7 @@ extension DecodedChunk {
     output.advance(room)
   }
 
-  /// The events of one kind that are still to be put into order.
+  /// The events of one kind that remain to be arranged.
   private struct Source {
     var next = UnsafeRawPointer(bitPattern: 1)!
     var end = UnsafeRawPointer(bitPattern: 1)!
@@ -363,7 +363,7 @@ extension DecodedChunk {
     }
   }
 
-  /// Put the bytes that the record at `target` carries behind it. Returns where the next record goes.
+  /// Append the bytes that the record at `target` carries. Returns the position of the next record.
   private func appendCarried(
     _ target: UnsafeMutableRawPointer, _ end: UnsafeMutableRawPointer, _ source: UnsafeMutablePointer<Source>
   ) throws(Malformed) -> UnsafeMutableRawPointer {

@@ -1,27 +1,27 @@
 import Events
+import Text
 
-/// The events of all streams of a trace in the order of their times, a chunk of each stream in memory. Where events
-/// are missing between two chunks, a `gap` event tells how many.
+/// The events of all streams of a trace in order of time, with one chunk of each stream in memory. A `gap` event
+/// reports events lost between two chunks.
 public struct MergedEvents: ~Copyable {
-  /// What the trace's index and the chunks at hand may take together, bytes. With what it takes to decode a chunk and to
-  /// analyse events, no trace makes a process larger than 1 GiB.
+  /// Maximum memory of the trace's index and the current chunks together, in bytes. Together with decoding and
+  /// analysis, no trace makes a process larger than 1 GiB.
   static let memoryMax = 384 << 20
 
-  /// The most that the trace's index and the chunks at hand will take.
+  /// Maximum memory of this trace's index and current chunks.
   public let bytesMax: Int
   private let cursors: UnsafeMutableBufferPointer<StreamCursor>
   private let chunks: [StreamChunks]
-  /// The streams that have events left, as a binary heap: on top the one whose next event is the earliest, of several such
-  /// the first.
+  /// The streams with remaining events, as a binary heap ordered by the time of their next event, then by stream.
   private let heap: UnsafeMutableBufferPointer<Int>
   private var heapCount: Int
-  /// The stream whose turn it is: its next event, the end of its chunk, and the time up to which it stays its turn.
+  /// The current stream: its next event, the end of its chunk, and the time up to which it remains current.
   private var current: Int?
   private var slot: UnsafePointer<Record>?
   private var end: UnsafePointer<Record>?
   private var until: UInt64 = 0
 
-  /// - Throws: when the largest chunks of all streams would need more than 384 MiB together.
+  /// - Throws: if the largest chunks of all streams need more than 384 MiB together.
   public init(_ reader: TraceReader) throws(TraceError) {
     let streams = reader.streams
     let bytes = try Self.bytesMax(reader, streams)
@@ -41,7 +41,7 @@ public struct MergedEvents: ~Copyable {
     heap.deallocate()
   }
 
-  /// What the index and the largest chunk of each stream take.
+  /// Memory of the index and of the largest chunk of each stream.
   private static func bytesMax(_ reader: TraceReader, _ streams: [(id: StreamID, chunks: [Int])]) throws(TraceError)
     -> Int
   {
@@ -52,15 +52,15 @@ public struct MergedEvents: ~Copyable {
     guard bytes <= memoryMax else {
       throw TraceError(
         .damaged,
-        "\(reader.path): reading its \(TraceError.grouped(UInt64(streams.count))) streams together needs "
-          + "\(TraceError.grouped(UInt64(bytes >> 20))) MiB, and nvmepf takes \(memoryMax >> 20) MiB at most: the trace is "
+        "\(reader.path): reading its \(Quantity.count(streams.count)) streams together needs "
+          + "\(Quantity.count(bytes >> 20)) MiB, and nvmepf takes \(memoryMax >> 20) MiB at most: the trace is "
           + "damaged, or was recorded on too many CPUs; record fewer streams")
     }
     return bytes
   }
 
-  /// The next event, with its tail behind it, and its stream; nil at the end. It stays valid until the next call.
-  /// - Throws: `.damaged` when a chunk cannot be read. The next call goes on behind it.
+  /// The next event with its tail, and its stream; nil at the end. Valid until the next call.
+  /// - Throws: `.damaged` if a chunk cannot be read. The next call continues after it.
   @inline(__always)
   public mutating func next() throws(TraceError) -> (record: UnsafePointer<Record>, id: StreamID)? {
     if slot == end || slot.unsafelyUnwrapped.pointee.time > until {
@@ -71,8 +71,8 @@ public struct MergedEvents: ~Copyable {
     return (record, cursors[current.unsafelyUnwrapped].id)
   }
 
-  /// Turn to the stream with the earliest event.
-  /// - Returns: false when there are no more.
+  /// Make the stream with the earliest event current.
+  /// - Returns: false if there are no more events.
   @inline(never)
   private mutating func beginRun() throws(TraceError) -> Bool {
     if let current {
@@ -96,7 +96,7 @@ public struct MergedEvents: ~Copyable {
     return true
   }
 
-  /// Move the stream at `place` down to where it belongs, its time being the only one that may be too late for its place.
+  /// Restore the heap order below `place`, whose time may be too late for its position.
   private func sink(_ place: Int) {
     var place = place
     while true {
@@ -108,21 +108,21 @@ public struct MergedEvents: ~Copyable {
     }
   }
 
-  /// Whether the stream at one place of the heap comes before the one at another.
+  /// Whether the stream at one position of the heap comes before the one at another.
   private func precedes(_ place: Int, _ other: Int) -> Bool {
     let (one, two) = (heap[place], heap[other])
     return (cursors[one].time, one) < (cursors[two].time, two)
   }
 }
 
-/// One stream's place in its chunk at hand.
+/// One stream's position in its current chunk.
 private struct StreamCursor {
   let id: StreamID
   private(set) var slot: UnsafePointer<Record>?
   private(set) var end: UnsafePointer<Record>?
-  /// Of the next event, wherever it is.
+  /// Time of the next event.
   private(set) var time: UInt64
-  /// Of the first event of the chunk that comes next; nil when there is none.
+  /// Time of the first event of the next chunk; nil if there is none.
   private var nextChunkTime: UInt64?
   private(set) var isAtEnd = false
 
@@ -144,11 +144,11 @@ private struct StreamCursor {
     }
   }
 
-  /// Go on to what comes next in `chunks`.
+  /// Continue with the next chunk of `chunks`.
   mutating func advance(_ chunks: StreamChunks) throws(TraceError) {
     (slot, end) = (nil, nil)
     defer { nextChunkTime = chunks.nextTime }
-    guard let slots = try chunks.take() else { return }
+    guard let slots = try chunks.next() else { return }
     slot = slots.baseAddress
     end = slot! + slots.count
   }

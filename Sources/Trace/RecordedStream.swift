@@ -1,20 +1,20 @@
-/// One ring on its way into the trace.
+/// A ring that is being written to the trace.
 final class RecordedStream {
   let ring: Ring
   let id: StreamID
   let builder: ChunkBuilder
-  /// Chunks and events of this stream that are in the trace.
+  /// Chunks and events of this stream in the trace.
   var sequence: UInt64 = 0
   var events: UInt64 = 0
-  /// When the first event that waits for its chunk was seen, nanoseconds.
+  /// When the first event that waits for its chunk was read, nanoseconds.
   var waitingSince: UInt64?
-  /// What is wrong with the ring: from then on its contents are thrown away.
+  /// Why the ring is unreadable; from then on its content is discarded.
   private(set) var damage: TraceError?
-  /// The producer has ended, and everything it wrote is in the builder or gone.
+  /// The producer has ended, and all its events are in the builder or lost.
   private(set) var isExhausted = false
-  /// Slots thrown away since the last event in the builder.
+  /// Slots discarded since the last event in the builder.
   private var slotsDiscarded: UInt64 = 0
-  /// Slots of the builder that lie in the ring.
+  /// Slots of the builder that still occupy the ring.
   private var slotsHeld = 0
   private var consumer: RingConsumer
 
@@ -25,8 +25,8 @@ final class RecordedStream {
     builder = ChunkBuilder(scale: scale)
   }
 
-  /// The ring's number, or the first above that is not `taken`: each process that opens a queue numbers its ring after
-  /// the queue.
+  /// The ring's number, or the next one that is not `taken`: each process that opens a queue numbers its ring after the
+  /// queue.
   static func id(for ring: Ring, taken: Set<StreamID>) -> StreamID {
     var stream = ring.stream
     for _ in 0..<UInt16.max {
@@ -37,39 +37,39 @@ final class RecordedStream {
     return StreamID(source: ring.source, stream: stream)
   }
 
-  /// The chunk that the builder's events will be.
+  /// The header of the chunk for the builder's events.
   var chunkHeader: ChunkHeader {
     ChunkHeader(id, sequence: sequence, firstEvent: events, ringEnd: position)
   }
 
-  /// Slots ever written to the ring, up to the end of what the builder holds.
+  /// Slots written to the ring up to the last event in the builder.
   var position: UInt64 { consumer.position &+ UInt64(slotsHeld) }
 
-  /// Whether the events that were taken should become a chunk.
+  /// Whether the collected events should become a chunk.
   enum Cut {
     case notYet
-    /// Yes, and there is no more for now.
+    /// Yes, and no more are ready.
     case last
-    /// Yes, and more is waiting behind it.
+    /// Yes, and more are waiting.
     case more
   }
 
-  /// Take what the ring holds, up to where a chunk should end.
-  func take(slotsMax: Int) -> Cut {
+  /// Read the ring up to the end of the next chunk.
+  func cut(slotsMax: Int) -> Cut {
     if damage != nil {
       discard()
       return .notYet
     }
     do throws(TraceError) {
-      return try takeEvents(slotsMax: slotsMax)
+      return try cutEvents(slotsMax: slotsMax)
     } catch {
       damage = error
       return .last
     }
   }
 
-  private func takeEvents(slotsMax: Int) throws(TraceError) -> Cut {
-    // Asked first: what is closed gets no more.
+  private func cutEvents(slotsMax: Int) throws(TraceError) -> Cut {
+    // Checked first: a closed ring gets no more events.
     let closed = ring.isClosed
     let available = try consumer.available()
     guard slotsHeld <= available.count else { throw TraceError(.damaged, "the ring \(ring.path) contradicts itself") }
@@ -83,11 +83,11 @@ final class RecordedStream {
     }
     if stop != .end { return .more }
     isExhausted = closed
-    // Where no checkpoint comes to cut at, the producer must not have to wait for one.
+    // Without a checkpoint to cut at, the producer must not wait for one.
     return closed || builder.slots >= min(slotsMax, Int(ring.capacity / 2)) ? .last : .notYet
   }
 
-  /// The builder's events are safe in the trace, or lost for good: the producer may have their slots again.
+  /// The builder's events are in the trace or lost for good: return their slots to the producer.
   func free() {
     consumer.free(slotsHeld)
     slotsHeld = 0
@@ -95,8 +95,9 @@ final class RecordedStream {
     waitingSince = nil
   }
 
-  /// Go on behind `last`, the stream's last chunk in a trace: what the ring still holds of it is not taken again. Events
-  /// that the ring had given back although no chunk has them are missing, as many as the slots they took at most.
+  /// Continue after `last`, the stream's last chunk in a trace: skip events in the ring that the trace already
+  /// contains. Events that the ring released although no chunk contains them are lost; their number is at most that of
+  /// their slots.
   func resume(after last: ChunkHeader?) {
     precondition(slotsHeld == 0)
     sequence = last.map { $0.sequence &+ 1 } ?? 0
@@ -109,20 +110,20 @@ final class RecordedStream {
     }
   }
 
-  /// Keep a producer going whose ring cannot be read.
+  /// Keep the producer of an unreadable ring running.
   private func discard() {
     isExhausted = ring.isClosed
     slotsDiscarded &+= consumer.discard()
   }
 
-  /// Put what was thrown away into the empty builder as a gap; counted in slots, which is at least as many as events.
+  /// Add a gap for discarded slots to the empty builder; it counts slots, which are at least as many as events.
   func tellOfDiscarded() {
     guard slotsDiscarded > 0, builder.isEmpty else { return }
     builder.appendGap(events: slotsDiscarded)
     slotsDiscarded = 0
   }
 
-  /// How full the ring is, 0...1000.
+  /// Fill level of the ring, 0...1000.
   var fillPermille: UInt64 {
     guard let used = try? consumer.available().count else { return 1000 }
     return UInt64(used) * 1000 / ring.capacity

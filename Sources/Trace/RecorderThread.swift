@@ -2,29 +2,29 @@ import Glibc
 import Platform
 import Synchronization
 
-/// A thread that drains rings into a trace until it is told to stop.
+/// A thread that drains rings into a trace until it is stopped.
 public final class RecorderThread: Sendable {
   public let progress: RecordingProgress
   private let state: State
   private let thread: WorkerThread
 
-  /// What both threads see.
+  /// Shared by both threads.
   private final class State: @unchecked Sendable {
     let stopping = Atomic<Bool>(false)
     let isWorthKeeping = Atomic<Bool>(false)
-    /// The thread's until it has ended.
+    /// Owned by the thread until it ends.
     let writer: TraceWriter
     let wake: EventDescriptor?
     var summary: RecordingSummary?
     init(_ writer: TraceWriter, _ wake: EventDescriptor?) { (self.writer, self.wake) = (writer, wake) }
   }
 
-  /// Start recording with `writer`, which is the thread's from now on.
-  /// - Parameter wake: raised when there is something to write; without it the thread looks every millisecond.
+  /// Start recording with `writer`, which then belongs to the thread.
+  /// - Parameter wake: raised when there is something to write; without it the thread polls every millisecond.
   public init(_ writer: sending TraceWriter, wake: EventDescriptor? = nil) throws(TraceError) {
     progress = writer.progress
     state = State(writer, wake)
-    // Signals are the program's; a file size limit shows as an error of the write, not as SIGXFSZ.
+    // The program handles signals; exceeding a file size limit appears as a write error, not as SIGXFSZ.
     do throws(SystemError) {
       thread = try WorkerThread(name: "nvmepf-writer", handlesSignals: false) { [state] in RecorderThread.run(state) }
     } catch {
@@ -33,10 +33,10 @@ public final class RecorderThread: Sendable {
     }
   }
 
-  /// Record this ring too.
+  /// Record this ring as well.
   public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
 
-  /// Write what is left and close the trace. Producers must have ended. To be called once.
+  /// Write the remaining events and close the trace. Producers must have ended. Call once.
   /// - Parameter isWorthKeeping: see `TraceWriter.finish`.
   public func stop(isWorthKeeping: Bool = false) -> RecordingSummary {
     state.isWorthKeeping.store(isWorthKeeping, ordering: .relaxed)
@@ -50,10 +50,10 @@ public final class RecorderThread: Sendable {
     while !state.stopping.load(ordering: .acquiring) {
       if let wake = state.wake {
         wake.wait(atMostMs: 100)
-        _ = wake.take()
+        _ = wake.consume()
         state.writer.drain()
       } else if !state.writer.drain() {
-        Patience.sleep(ns: 1_000_000)
+        Backoff.sleep(ns: 1_000_000)
       }
     }
     state.summary = state.writer.finish(isWorthKeeping: state.isWorthKeeping.load(ordering: .relaxed))

@@ -1,21 +1,21 @@
 import Glibc
 
-/// Where the rings of one trace live: a directory that only its owner may enter, in shared memory, or beside the trace
-/// where shared memory has no room. Both names follow from the trace alone, so that a repair finds what a kill left.
+/// The directory of one trace's rings: accessible only to its owner, in shared memory, or beside the trace if shared
+/// memory has no room. Both names derive from the trace, so that a repair finds the remains of a killed recording.
 ///
-/// Whoever records holds the lock in it; so a directory whose lock is free was left by a killed recorder. A link in it
-/// leads to the trace.
+/// The recorder holds a lock in it; a directory with a free lock belongs to a killed recorder. A link in it leads to
+/// the trace.
 public struct RecordingDirectory: Sendable {
   public let path: String
   public let id: TraceID
-  /// Held for as long as the directory is used; nil where this process only looks.
+  /// Held as long as the directory is in use; nil if this process only reads it.
   private let lock: DirectoryLock?
 
   private static let shared = "/dev/shm"
   private static let prefix = "nvmepf-"
   private static func sharedPath(_ id: TraceID) -> String { "\(shared)/\(prefix)\(id)" }
   private static func fallbackPath(_ tracePath: String) -> String {
-    // A recording that was killed before its first command left its trace under another name.
+    // A recording killed before its first command left its trace under another name.
     let suffix = TraceFile.unpublishedSuffix
     return (tracePath.hasSuffix(suffix) ? String(tracePath.dropLast(suffix.count)) : tracePath) + ".rings"
   }
@@ -24,10 +24,10 @@ public struct RecordingDirectory: Sendable {
     (self.path, self.id, self.lock) = (path, id, lock)
   }
 
-  /// Make the directory for the trace that will be at `tracePath`.
+  /// Create the directory for the trace that will be at `tracePath`.
   /// - Parameters:
-  ///   - tracePath: nil when the rings' contents become no trace.
-  ///   - ringBytes: Room that the rings will need in all.
+  ///   - tracePath: nil if the rings' content does not become a trace.
+  ///   - ringBytes: total size of the rings.
   public init(creating id: TraceID, tracePath: String?, ringBytes: UInt64) throws(TraceError) {
     let path =
       if let tracePath, !RecordingDirectory.hasRoom(RecordingDirectory.shared, ringBytes) {
@@ -41,8 +41,8 @@ public struct RecordingDirectory: Sendable {
 
   private static let triesMax = 16
 
-  /// Make the directory and hold its lock. Another process that sweeps may remove it before the lock is there: then once
-  /// more.
+  /// Create the directory and take its lock. Another process that sweeps may remove it before the lock exists; then
+  /// retry.
   private static func make(_ path: String, _ tracePath: String?) throws(TraceError) -> DirectoryLock {
     for _ in 0..<triesMax {
       if mkdir(path, 0o700) == 0 {
@@ -60,7 +60,7 @@ public struct RecordingDirectory: Sendable {
     throw TraceError.system("cannot create \(path)", EBUSY)
   }
 
-  /// Make room for a directory whose name is taken; only beside a trace can that happen.
+  /// Free a directory name that is in use; this happens only beside a trace.
   private static func removeLeftover(_ path: String, _ tracePath: String) throws(TraceError) {
     if isOwn(path) {
       if removeUnfinished(path) { return }
@@ -73,31 +73,31 @@ public struct RecordingDirectory: Sendable {
       .system(EEXIST), "\(path) holds events of a recording: run nvmepf repair \(tracePath), or remove the directory")
   }
 
-  /// Remove a directory whose maker ended before it held the lock.
+  /// Remove a directory whose creator ended before it took the lock.
   private static func removeUnfinished(_ path: String) -> Bool {
     if let lock = DirectoryLock(takingUnfinishedFrom: path) { lock.removeUnfinished(from: path) }
     return rmdir(path) == 0
   }
 
-  /// A private folder in shared memory for a trace that nobody is to keep.
+  /// A private directory in shared memory for a temporary trace.
   public static func scratch() throws(TraceError) -> RecordingDirectory {
     try RecordingDirectory(creating: .random(), tracePath: nil, ringBytes: 0)
   }
 
-  /// A file beside the rings that goes with them.
+  /// A file beside the rings that is removed with them.
   public func file(_ name: String) -> String { "\(path)/\(name)" }
 
   // MARK: What a recording left
 
-  /// The directories that a recording of this trace left behind, or still uses.
+  /// The directories that a recording of this trace left or still uses.
   public static func left(by id: TraceID, tracePath: String) -> [RecordingDirectory] {
     [sharedPath(id), fallbackPath(tracePath)].filter(isOwn).map { RecordingDirectory(path: $0, id: id) }
   }
 
-  /// Whether a recorder holds it.
+  /// Whether a recorder holds its lock.
   var isInUse: Bool { DirectoryLock.isHeld(in: path) }
 
-  /// The trace that the rings belong to, where it is another file than this open one: that is a copy.
+  /// The trace that the rings belong to, if it is not this open file, which then is a copy.
   func original(of copy: Int32) -> String? {
     guard let trace else { return nil }
     var (own, other) = (stat(), stat())
@@ -114,10 +114,10 @@ public struct RecordingDirectory: Sendable {
     public let trace: String
   }
 
-  /// Remove from shared memory what killed recordings and servers of this user left there. Rings that hold events which
-  /// their trace lacks stay: as long as there is that trace, and for some days where it is not found, since it may have
-  /// been moved.
-  /// - Returns: those whose trace is there.
+  /// Remove the remains of this user's killed recordings and servers from shared memory. Rings with events that their
+  /// trace lacks stay: as long as that trace exists, and for some days if it is not found, since it may have been
+  /// moved.
+  /// - Returns: those whose trace exists.
   public static func sweep() -> [Leftover] {
     var kept: [Leftover] = []
     for name in names(in: shared) where name.hasPrefix(prefix) {
@@ -136,13 +136,13 @@ public struct RecordingDirectory: Sendable {
     return kept
   }
 
-  /// The directory whose rings hold events that the trace at `path` lacks; nil where there is none.
+  /// The directory whose rings hold events that the trace at `path` lacks; nil if there is none.
   static func directory(feeding path: String) -> RecordingDirectory? {
     guard let id = id(of: path) else { return nil }
     return left(by: id, tracePath: path).first { $0.holdsEvents }
   }
 
-  /// Some ring has an event that is not in the trace.
+  /// Whether a ring has an event that is not in the trace.
   private var holdsEvents: Bool {
     ringPaths().contains { path in
       guard let ring = try? Ring(opening: path, leavingItAlone: true) else { return false }
@@ -150,7 +150,7 @@ public struct RecordingDirectory: Sendable {
     }
   }
 
-  /// Where the trace lies that the rings feed: under its name, or another that a recording gives it.
+  /// The trace that the rings feed: under its own name, or another that a recording gives it.
   private var trace: String? {
     var bytes = [UInt8](repeating: 0, count: Int(PATH_MAX))
     let length = readlink(link, &bytes, bytes.count)
@@ -162,7 +162,7 @@ public struct RecordingDirectory: Sendable {
 
   private var link: String { "\(path)/trace" }
 
-  /// How long rings wait for a trace that is not where it was.
+  /// How long rings wait for a trace that has disappeared.
   private static let orphanSecondsMax = 7 * 86_400
 
   /// Whether the rings were to become a trace.
@@ -191,12 +191,12 @@ public struct RecordingDirectory: Sendable {
 
   // MARK: Contents
 
-  /// The rings that are there, by name.
+  /// The existing rings, by name.
   func ringPaths() -> [String] {
     RecordingDirectory.names(in: path).filter { $0.hasSuffix(".ring") }.sorted().map { "\(path)/\($0)" }
   }
 
-  /// Remove the directory and what a recording put there.
+  /// Remove the directory and everything that a recording put there.
   public func remove() {
     for name in RecordingDirectory.names(in: path) where name != "." && name != ".." { unlink("\(path)/\(name)") }
     rmdir(path)
@@ -228,16 +228,16 @@ public struct RecordingDirectory: Sendable {
   }
 }
 
-/// The lock of a recording's directory: free when its holder ends, however that is.
+/// The lock of a recording's directory: free when its holder ends, however that happens.
 final class DirectoryLock: Sendable {
   private let descriptor: Int32
 
   private static func path(in directory: String) -> String { "\(directory)/lock" }
-  /// Its name until its maker holds it.
+  /// Its name until its creator holds it.
   private static func unfinishedPath(in directory: String) -> String { "\(directory)/lock.new" }
 
-  /// Make the lock and hold it; it appears when it is held.
-  /// - Returns: nil where a sweep was faster and has removed the directory.
+  /// Create the lock and take it; it appears when it is held.
+  /// - Returns: nil if a sweep removed the directory first.
   init?(creatingIn directory: String) throws(TraceError) {
     let path = DirectoryLock.path(in: directory)
     let unfinished = DirectoryLock.unfinishedPath(in: directory)
@@ -246,7 +246,7 @@ final class DirectoryLock: Sendable {
       if errno == ENOENT { return nil }
       throw TraceError.system("cannot create \(path)", errno)
     }
-    // Only a sweep can hold it, and then removes it. A file system without locks sweeps nothing.
+    // Only a sweep can hold it, and then removes it. On a file system without locks nothing is swept.
     while flock(descriptor, LOCK_EX) != 0, errno == EINTR {}
     if rename(unfinished, path) == 0 { return }
     let error = errno
@@ -255,12 +255,12 @@ final class DirectoryLock: Sendable {
     throw TraceError.system("cannot create \(path)", error)
   }
 
-  /// Hold the lock that another process left; nil where there is none, or it is held.
+  /// Take the lock that another process left; nil if there is none or it is held.
   convenience init?(takingFrom directory: String) {
     self.init(DirectoryLock.path(in: directory), LOCK_EX)
   }
 
-  /// The same for one whose maker has not held it yet.
+  /// The same for a lock that its creator has not taken yet.
   convenience init?(takingUnfinishedFrom directory: String) {
     self.init(DirectoryLock.unfinishedPath(in: directory), LOCK_EX)
   }
@@ -278,7 +278,8 @@ final class DirectoryLock: Sendable {
     access(path(in: directory), F_OK) == 0 && !isFree(in: directory)
   }
 
-  /// Whether there is the lock and its holder has ended. Asking is shared, so those who ask never see each other.
+  /// Whether the lock exists and its holder has ended. The check uses a shared lock, so concurrent checks do not
+  /// conflict.
   static func isFree(in directory: String) -> Bool { DirectoryLock(path(in: directory), LOCK_SH) != nil }
 
   deinit { close(descriptor) }

@@ -1,25 +1,25 @@
 import Synchronization
 
-/// What a recording has done so far; any thread may look.
+/// The progress of a recording, readable by any thread.
 public final class RecordingProgress: Sendable {
-  /// In the trace, in whole chunks.
+  /// Events in the trace, in whole chunks.
   public var events: UInt64 { counters.events.load(ordering: .relaxed) }
-  /// Submission queue entries of I/O queues that were fetched.
+  /// Fetched submission queue entries of I/O queues.
   public var commands: UInt64 { counters.commands.load(ordering: .relaxed) }
   public var chunks: UInt64 { counters.chunks.load(ordering: .relaxed) }
-  /// Written to the file.
+  /// Bytes written to the file.
   public var bytes: UInt64 { counters.bytes.load(ordering: .relaxed) }
-  /// Events that are missing: dropped by their producers, or for want of disk.
+  /// Lost events: dropped by their producers, or not written because the disk was full.
   public var lost: UInt64 { counters.lost.load(ordering: .relaxed) }
-  /// How full the fullest ring was at the last look, 0...1000.
+  /// Fill level of the fullest ring at the last drain, 0...1000.
   public var ringFillPermille: UInt64 { counters.ringFillPermille.load(ordering: .relaxed) }
 
-  /// How full any ring ever was at a look, 0...1000.
+  /// Largest fill level of any ring, 0...1000.
   public var ringPeakPermille: UInt64 { counters.ringPeakPermille.load(ordering: .relaxed) }
-  /// Why nothing is written any more, as soon as that is so.
+  /// Why writing has stopped; nil while it continues.
   public var error: TraceError? { failure.withLock { $0 } }
 
-  /// Where the trace is: beside its name until it has a command, where another trace has that name.
+  /// Path of the trace: a temporary name until its first command, if another trace has its name.
   public var place: String { file.withLock { $0 } }
 
   struct Counters: ~Copyable {
@@ -35,11 +35,11 @@ public final class RecordingProgress: Sendable {
   let counters = Counters()
   let failure = Mutex<TraceError?>(nil)
   let file = Mutex("")
-  /// Rings that the writer has not taken on yet.
+  /// Rings that the writer has not adopted yet.
   let newRings = Mutex<[Ring]>([])
 }
 
-/// What became of a recording.
+/// The result of a recording.
 public struct RecordingSummary: Sendable {
   public let path: String
   public let events: UInt64
@@ -48,11 +48,11 @@ public struct RecordingSummary: Sendable {
   /// Length of the file.
   public let bytes: UInt64
   public let lost: UInt64
-  /// The recording holds no command, and the previous trace was kept instead.
+  /// The recording holds no command, and the previous trace was kept.
   public let isDiscarded: Bool
   /// Why the recording ended early.
   public let error: TraceError?
-  /// What else went wrong: rings that could not be read.
+  /// Other problems: rings that could not be read.
   public let problems: [TraceError]
 }
 

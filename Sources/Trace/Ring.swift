@@ -3,11 +3,11 @@ import Events
 import Glibc
 import Synchronization
 
-/// A ring of records in a shared memory file: one producer, one consumer, outliving both.
+/// A ring of records in a shared memory file: one producer, one consumer; the file outlives both.
 ///
-/// The first page is the header; behind it lie `capacity` slots of 32 bytes. They are mapped twice in a row, so that a
-/// record and its tail are contiguous wherever they begin. What the producer wrote stays in the file when it is killed,
-/// and the consumer frees slots only once their contents are safe in the trace: between them nothing is lost.
+/// The first page is the header, followed by `capacity` slots of 32 bytes. The slots are mapped twice in a row, so that
+/// a record and its tail are contiguous wherever they begin. If the producer is killed, its events stay in the file;
+/// the consumer frees slots only when their content is safe in the trace. So no event is lost in between.
 public final class Ring: @unchecked Sendable {
   public static let magic: UInt64 = 0x676e_6972_7470_766e  // "nvptring"
   public static let version: UInt32 = 1
@@ -16,10 +16,10 @@ public final class Ring: @unchecked Sendable {
 
   public let path: String
   public let source: Source
-  /// The stream of the trace that these records become.
+  /// The stream of the trace for these records.
   public let stream: UInt16
   public let traceID: TraceID
-  /// The stream that the recorder made of it, where another ring had its number already.
+  /// The stream number assigned by the recorder, if another ring already had this one's number.
   var recordedStream: UInt16? {
     get {
       let stored = header.load(fromByteOffset: Offset.recordedStream, as: UInt32.self)
@@ -36,7 +36,7 @@ public final class Ring: @unchecked Sendable {
   let header: UnsafeMutableRawPointer
   let slots: UnsafeMutablePointer<Record>
 
-  /// Offsets in the header. Producer's and consumer's counters lie in cache lines of their own.
+  /// Offsets in the header. The counters of producer and consumer are in separate cache lines.
   enum Offset {
     static let magic = 0
     static let version = 8
@@ -50,9 +50,9 @@ public final class Ring: @unchecked Sendable {
     static let tail = 128
   }
 
-  /// Slots ever written; the producer's.
+  /// Slots ever written; owned by the producer.
   var head: UnsafeMutablePointer<Atomic<UInt64>> { counter(Offset.head) }
-  /// Slots ever freed; the consumer's.
+  /// Slots ever freed; owned by the consumer.
   var tail: UnsafeMutablePointer<Atomic<UInt64>> { counter(Offset.tail) }
   private var closed: UnsafeMutablePointer<Atomic<UInt64>> { counter(Offset.closed) }
 
@@ -60,7 +60,7 @@ public final class Ring: @unchecked Sendable {
     (header + offset).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
-  /// Create the file at `path` with room for `capacity` slots. It appears under that name only when it is whole.
+  /// Create the file at `path` with room for `capacity` slots. The name appears only when the file is complete.
   public init(creating path: String, capacity: UInt64, source: Source, stream: UInt16, traceID: TraceID)
     throws(TraceError)
   {
@@ -70,7 +70,7 @@ public final class Ring: @unchecked Sendable {
     guard descriptor >= 0 else { throw TraceError.system("cannot create the ring \(path)", errno) }
     defer { close(descriptor) }
     Ring.giveToFoldersOwner(descriptor, path)
-    // Room is taken now: a full tmpfs must be an error here, not a SIGBUS while recording.
+    // Allocate now: a full tmpfs must be an error here, not a SIGBUS while recording.
     let error = posix_fallocate(descriptor, 0, off_t(Ring.headerSize) + off_t(capacity) * off_t(Record.size))
     guard error == 0 else {
       remove(unfinished)
@@ -92,7 +92,8 @@ public final class Ring: @unchecked Sendable {
     }
   }
 
-  /// A host under sudo is root, and the recorder that reads its ring the ordinary user who owns the folder.
+  /// A host under sudo is root, while the recorder that reads its ring runs as the ordinary user who owns the
+  /// directory.
   private static func giveToFoldersOwner(_ descriptor: Int32, _ path: String) {
     var folder = stat()
     guard geteuid() == 0, let slash = path.lastIndex(of: "/"), stat(String(path[..<slash]), &folder) == 0,
@@ -101,8 +102,8 @@ public final class Ring: @unchecked Sendable {
     _ = fchown(descriptor, folder.st_uid, folder.st_gid)
   }
 
-  /// Open a ring that a producer made. Nothing in it is trusted.
-  /// - Parameter leavingItAlone: What this process frees stays in the file, for the next one to find.
+  /// Open a ring of another process. Its content is untrusted.
+  /// - Parameter leavingItAlone: freeing slots in this process does not change the file, for the next reader.
   public init(opening path: String, leavingItAlone: Bool = false) throws(TraceError) {
     let descriptor = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC)
     guard descriptor >= 0 else { throw TraceError.system("cannot open the ring \(path)", errno) }
@@ -115,7 +116,7 @@ public final class Ring: @unchecked Sendable {
     var status = stat()
     guard capacity.nonzeroBitCount == 1, capacity >= 128, capacity <= Ring.slotsMax, fstat(descriptor, &status) == 0,
       status.st_size == off_t(Ring.headerSize) + off_t(capacity) * off_t(Record.size)
-    else { throw TraceError(.damaged, "the ring \(path) is not as long as it says") }
+    else { throw TraceError(.damaged, "the ring \(path) has an inconsistent length") }
     let sharing = leavingItAlone ? MAP_PRIVATE : MAP_SHARED
     (header, slots) = try Ring.map(descriptor, capacity: capacity, path: path, sharing)
     (self.path, self.capacity, self.source) = (path, capacity, source)
@@ -141,16 +142,16 @@ public final class Ring: @unchecked Sendable {
     return (header, room.assumingMemoryBound(to: Record.self))
   }
 
-  /// The producer will write no more.
+  /// The producer has finished writing.
   public func finish() { closed.pointee.store(1, ordering: .releasing) }
   public var isClosed: Bool { closed.pointee.load(ordering: .acquiring) != 0 }
 
-  /// Nobody takes what is written any more: the file was removed, or the recorder that held the lock beside it has ended.
+  /// Nobody consumes events any more: the file was removed, or the recorder that held the lock beside it has ended.
   var isAbandoned: Bool {
     if access(path, F_OK) != 0, errno == ENOENT { return true }
     return DirectoryLock.isFree(in: path.lastIndex(of: "/").map { String(path[..<$0]) } ?? ".")
   }
 
-  /// Remove the file; whoever has it mapped keeps it.
+  /// Remove the file; existing mappings stay valid.
   public func removeFile() { unlink(path) }
 }

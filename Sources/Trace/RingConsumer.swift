@@ -2,7 +2,7 @@ import Events
 import Glibc
 import Platform
 
-/// The reading side of a ring. One thread owns it. What it reads was written by another process and is checked.
+/// The reading side of a ring. One thread owns it. It checks everything it reads, since another process wrote it.
 public struct RingConsumer: ~Copyable {
   public let ring: Ring
   /// Slots freed.
@@ -13,8 +13,8 @@ public struct RingConsumer: ~Copyable {
     tail = ring.tail.pointee.load(ordering: .relaxed)
   }
 
-  /// The slots that are written and not yet freed, contiguous, oldest first. Records stay where they are until `free`.
-  /// - Throws: `.damaged` when the counters contradict each other.
+  /// The written slots that are not yet freed, contiguous, oldest first. Records stay in place until `free`.
+  /// - Throws: `.damaged` if the counters contradict each other.
   public func available() throws(TraceError) -> UnsafeBufferPointer<Record> {
     let count = ring.head.pointee.load(ordering: .acquiring) &- tail
     guard count <= ring.capacity else { throw TraceError(.damaged, "the ring \(ring.path) contradicts itself") }
@@ -26,7 +26,7 @@ public struct RingConsumer: ~Copyable {
 
   public var isEmpty: Bool { ring.head.pointee.load(ordering: .acquiring) == tail }
 
-  /// Free whatever is there. Returns how many slots that were.
+  /// Free all written slots. Returns their number.
   mutating func discard() -> UInt64 {
     let head = ring.head.pointee.load(ordering: .acquiring)
     let count = head &- tail
@@ -35,18 +35,18 @@ public struct RingConsumer: ~Copyable {
     return min(count, ring.capacity)
   }
 
-  /// Give `count` of the oldest slots back to the producer.
+  /// Return `count` of the oldest slots to the producer.
   public mutating func free(_ count: Int) {
     tail &+= UInt64(count)
     ring.tail.pointee.store(tail, ordering: .releasing)
   }
 
-  /// Throw away everything until the producer has finished: for measuring what producing costs.
+  /// Discard everything until the producer has finished: for measuring the cost of producing.
   public static func discard(_ ring: Ring) {
     var consumer = RingConsumer(ring)
     while !(ring.isClosed && consumer.isEmpty) {
       _ = consumer.discard()
-      Patience.sleep(ns: 1_000_000)
+      Backoff.sleep(ns: 1_000_000)
     }
   }
 }

@@ -3,13 +3,13 @@ import Events
 import Glibc
 import Platform
 
-/// What a producer does when its ring is full. No wait outlasts the recorder: once that has ended, events are dropped.
+/// What a producer does when its ring is full. No wait outlasts the recorder: once it has ended, events are lost.
 public enum FullRing: Sendable {
   /// Wait for room, and record the wait.
   case wait
-  /// Wait for room, as one who copies events does: it keeps nobody waiting, and its clock is not theirs.
-  case waitUnseen
-  /// Drop events, count them, and resume at the next checkpoint.
+  /// Wait for room without recording the wait, for a producer of copied events: it delays no recorded thread.
+  case waitSilently
+  /// Drop events, count them as lost, and resume at the next checkpoint.
   case drop
 }
 
@@ -18,12 +18,12 @@ public struct RingProducer: ~Copyable {
   public let ring: Ring
   private let slots: UnsafeMutablePointer<Record>
   private let mask: UInt64
-  /// Slots ever written, published after each event.
+  /// Slots written so far, published after each event.
   private var head: UInt64
   /// Slots that may be written before the consumer's counter must be read again.
   private var limit: UInt64
   private let whenFull: FullRing
-  private var dropped: UInt64 = 0
+  private var lost: UInt64 = 0
   /// The recorder has ended: nothing is written any more.
   private var isAbandoned = false
 
@@ -41,8 +41,8 @@ public struct RingProducer: ~Copyable {
   /// Slots written so far.
   public var position: UInt64 { head }
 
-  /// Events are being dropped until a checkpoint finds room.
-  public var isDropping: Bool { dropped != 0 }
+  /// Events are lost until a checkpoint finds room.
+  public var isLosingEvents: Bool { lost != 0 }
 
   /// Append one event without a tail.
   @inline(__always)
@@ -52,7 +52,7 @@ public struct RingProducer: ~Copyable {
     publish(1)
   }
 
-  /// Append one event with the bytes behind it; `record.tail` is set from their count, the last slot padded with zero.
+  /// Append one event followed by bytes; sets `record.tail` from their count and pads the last slot with zeros.
   public mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {
     let tail = (bytes.count + Record.size - 1) / Record.size
     precondition(UInt64(tail) < ring.capacity / 2 && tail <= Int(UInt16.max), "an event must fit its ring")
@@ -68,7 +68,7 @@ public struct RingProducer: ~Copyable {
     publish(UInt64(tail) + 1)
   }
 
-  /// The 64 bytes of an SQE behind a record: two slots, copied with a size the compiler knows.
+  /// Append a record followed by the 64 bytes of an SQE: two slots, copied with a size known to the compiler.
   @inline(__always)
   public mutating func append<Entry: BitwiseCopyable>(_ record: Record, entry: Entry) {
     if !reserve(3) { return }
@@ -80,23 +80,23 @@ public struct RingProducer: ~Copyable {
     publish(3)
   }
 
-  /// Begin anew after dropped events: a gap that counts them, then the checkpoint. Does nothing while there is no room.
+  /// Resume after lost events: append a gap that counts them, then the checkpoint. Does nothing while there is no room.
   public mutating func resume(time: UInt64, checkpoint: Record, _ bytes: UnsafeRawBufferPointer) {
     precondition(whenFull == .drop)
     let needed = UInt64((bytes.count + Record.size - 1) / Record.size) + 2
     guard freeSlots() >= max(needed, ring.capacity / 2) else { return }
-    let lost = dropped
-    dropped = 0
-    append(Event.Gap(time: time, events: lost).record)
+    let events = lost
+    lost = 0
+    append(Event.Gap(time: time, events: events).record)
     append(checkpoint, bytes)
   }
 
-  /// The last word of a producer that drops: what it dropped since its last checkpoint is counted in a gap.
+  /// End a producer that drops: append a gap that counts the events lost since its last checkpoint.
   public mutating func finish(time: UInt64) {
-    guard dropped != 0, awaitRoom(1) else { return }
-    let lost = dropped
-    dropped = 0
-    append(Event.Gap(time: time, events: lost).record)
+    guard lost != 0, awaitRoom(1) else { return }
+    let events = lost
+    lost = 0
+    append(Event.Gap(time: time, events: events).record)
   }
 
   @inline(__always)
@@ -107,7 +107,7 @@ public struct RingProducer: ~Copyable {
 
   @inline(__always)
   private mutating func reserve(_ count: UInt64) -> Bool {
-    if head &+ count <= limit && dropped == 0 { return true }
+    if head &+ count <= limit && lost == 0 { return true }
     return reserveSlowly(count)
   }
 
@@ -116,24 +116,24 @@ public struct RingProducer: ~Copyable {
     return limit &- head
   }
 
-  /// How often a wait looks whether the recorder is still there.
-  private static let lookNs: UInt64 = 100_000_000
+  /// Interval at which a wait checks whether the recorder still runs.
+  private static let checkNs: UInt64 = 100_000_000
 
   /// - Returns: false when the recorder has ended.
   private mutating func awaitRoom(_ count: UInt64) -> Bool {
-    var patience = Patience.writing
-    var nextLook = Clock.monotonicNs() &+ RingProducer.lookNs
+    var backoff = Backoff.writing
+    var nextCheck = Clock.monotonicNs() &+ RingProducer.checkNs
     while freeSlots() < count {
-      patience.pause()
+      backoff.pause()
       let now = Clock.monotonicNs()
-      if now < nextLook { continue }
-      nextLook = now &+ RingProducer.lookNs
+      if now < nextCheck { continue }
+      nextCheck = now &+ RingProducer.checkNs
       if ring.isAbandoned { return abandon() }
     }
     return true
   }
 
-  /// What the ring holds stays for a repair; nothing comes behind it, not even what would fit.
+  /// Keep the content of the ring for a repair: append nothing more, even if it would fit.
   private mutating func abandon() -> Bool {
     isAbandoned = true
     limit = head
@@ -144,12 +144,12 @@ public struct RingProducer: ~Copyable {
   private mutating func reserveSlowly(_ count: UInt64) -> Bool {
     if isAbandoned { return false }
     if whenFull == .drop {
-      if dropped == 0 && freeSlots() >= count { return true }
-      dropped += 1
+      if lost == 0 && freeSlots() >= count { return true }
+      lost += 1
       return false
     }
-    if whenFull == .waitUnseen { return awaitRoom(count) }
-    // One slot more than asked for, for the event that tells of the wait.
+    if whenFull == .waitSilently { return awaitRoom(count) }
+    // One slot more, for the event that records the wait.
     if freeSlots() > count { return true }
     let begin = Clock.ticks()
     guard awaitRoom(count &+ 1) else { return false }

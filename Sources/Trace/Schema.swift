@@ -1,7 +1,7 @@
 import EventTable
 import Events
 
-/// Where a field's bytes lie in an event, counted from its record's first byte; the slots behind begin at 32.
+/// Location of a field's bytes in an event, counted from its record's first byte; the tail begins at 32.
 public struct FieldLayout: Equatable, Sendable {
   public let name: String
   public let offset: Int
@@ -9,29 +9,29 @@ public struct FieldLayout: Equatable, Sendable {
   public let width: Int
   public let unit: FieldUnit
 
-  /// The field's value in an event of which `event` are the bytes, tail included.
+  /// The field's value in an event given as bytes including its tail.
   public func value(in event: UnsafeRawPointer) -> UInt64 { event.number(at: offset, width: width) }
 }
 
-/// What a trace says of one kind of event, so that a reader needs no table of its own to decode it.
+/// A trace's description of one kind of event, which lets a reader decode it without a table of its own.
 public struct KindLayout: Equatable, Sendable {
-  /// `EventKind.rawValue`, or a kind that this program does not know.
+  /// `EventKind.rawValue`, or a kind unknown to this program.
   public let kind: UInt8
   public let name: String
-  /// In the order of the columns.
+  /// In column order.
   public let fields: [FieldLayout]
   /// Slots of 32 bytes that always follow the record.
   public let fixedTailSlots: Int
-  /// `bLow` bytes follow the record where bit 0x80 of `flags` is set.
+  /// `bLow` bytes follow the record if bit 0x80 of `flags` is set.
   public let carriesBytes: Bool
 
-  /// Bytes of a record and what always follows it.
+  /// Bytes of a record and its fixed tail.
   var stride: Int { Record.size * (1 + fixedTailSlots) }
 }
 
-/// The kinds of event in a trace and their columns, as the trace itself describes them.
+/// The kinds of event in a trace and their columns, as described by the trace itself.
 public struct TraceSchema: Equatable, Sendable {
-  /// By kind, ascending.
+  /// Ascending by kind.
   public let kinds: [KindLayout]
   private let index: [UInt8]
 
@@ -42,7 +42,7 @@ public struct TraceSchema: Equatable, Sendable {
     self.index = index
   }
 
-  /// What this program writes: the event table.
+  /// The schema that this program writes: the event table.
   public static let current = TraceSchema(
     kinds: EventKind.allCases.sorted { $0.rawValue < $1.rawValue }.map { KindLayout($0.description) })
 
@@ -65,7 +65,7 @@ extension KindLayout {
   }
 }
 
-/// As the header of a trace holds it.
+/// Encoded as in the header of a trace.
 extension TraceSchema {
   static let tailSlotsMax = 64
 
@@ -147,7 +147,7 @@ extension FieldUnit {
     }
   }
 
-  /// A unit that a newer version added reads as a number.
+  /// A unit added by a newer version reads as a number.
   init(code: UInt8) {
     self =
       switch code {

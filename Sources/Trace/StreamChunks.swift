@@ -1,24 +1,24 @@
 import Events
 
-/// Decodes chunks for several streams, which keep their events, in turn.
+/// Decodes chunks for several streams in turn; each stream keeps its events.
 final class ChunkDecoder {
   fileprivate var decoded: DecodedChunk
   init() throws(TraceError) { decoded = try DecodedChunk() }
 }
 
-/// The chunks of one stream, the events of one of them at hand.
+/// The chunks of one stream, with the events of the current one.
 final class StreamChunks {
   let id: StreamID
   private let reader: TraceReader
   private let chunks: [Int]
-  private var next = 0
+  private var position = 0
   private let decoder: ChunkDecoder
   private var events = ByteBuffer(capacity: 0)
-  /// An event that no chunk has.
+  /// An event for a gap between chunks.
   private let gap = UnsafeMutablePointer<Record>.allocate(capacity: 1)
-  private var hasToldOfGap = false
+  private var hasReturnedGap = false
 
-  /// - Parameter chunks: Indices of chunks, at least one.
+  /// - Parameter chunks: indices of chunks, at least one.
   init(_ reader: TraceReader, _ chunks: [Int], _ decoder: ChunkDecoder) {
     (self.reader, self.chunks, self.decoder) = (reader, chunks, decoder)
     id = reader.chunks[chunks[0]].header.id
@@ -26,30 +26,30 @@ final class StreamChunks {
 
   deinit { gap.deallocate() }
 
-  /// Of the next event that `take` gives.
-  var nextTime: UInt64? { next < chunks.count ? reader.chunks[chunks[next]].header.firstTime : nil }
+  /// Time of the next event that `next` returns.
+  var nextTime: UInt64? { position < chunks.count ? reader.chunks[chunks[position]].header.firstTime : nil }
 
-  /// The events of the next chunk, or first the gap before it; nil at the end. Valid until the next call.
-  func take() throws(TraceError) -> UnsafeBufferPointer<Record>? {
-    guard next < chunks.count else { return nil }
-    let index = chunks[next]
-    let missing = eventsMissing(before: next)
-    if missing > 0, !hasToldOfGap {
-      gap.initialize(to: Event.Gap(time: reader.chunks[index].header.firstTime, events: missing).record)
-      hasToldOfGap = true
+  /// The events of the next chunk, preceded by a gap where events were lost; nil at the end. Valid until the next call.
+  func next() throws(TraceError) -> UnsafeBufferPointer<Record>? {
+    guard position < chunks.count else { return nil }
+    let index = chunks[position]
+    let lost = lostEvents(before: position)
+    if lost > 0, !hasReturnedGap {
+      gap.initialize(to: Event.Gap(time: reader.chunks[index].header.firstTime, events: lost).record)
+      hasReturnedGap = true
       return UnsafeBufferPointer(start: gap, count: 1)
     }
-    hasToldOfGap = false
-    next += 1
-    // What all streams need to decode is there once, the events for each of them.
+    hasReturnedGap = false
+    position += 1
+    // All streams share the decoder; each has its own events.
     decoder.decoded.exchangeEvents(&events)
     defer { decoder.decoded.exchangeEvents(&events) }
     try reader.decode(index, into: &decoder.decoded)
     return decoder.decoded.slots
   }
 
-  private func eventsMissing(before place: Int) -> UInt64 {
+  private func lostEvents(before place: Int) -> UInt64 {
     let chunk = reader.chunks[chunks[place]].header
-    return reader.missing(before: chunk, last: place == 0 ? nil : reader.chunks[chunks[place - 1]].header)
+    return reader.lostEvents(before: chunk, last: place == 0 ? nil : reader.chunks[chunks[place - 1]].header)
   }
 }

@@ -1,13 +1,13 @@
 import Glibc
 
-/// Why a trace or a ring cannot be used, in one line that says what to do.
+/// Why a trace or a ring cannot be used, in one line that includes a remedy.
 public struct TraceError: Error, CustomStringConvertible, Sendable {
   public enum Kind: Sendable {
-    /// The file is missing, not readable or not writable.
+    /// The file is missing, or not readable or writable.
     case system(Int32)
-    /// It is not a trace.
+    /// The file is not a trace.
     case notATrace
-    /// Another version wrote it in a way that this one cannot read.
+    /// Another version wrote the file in a way that this version cannot read.
     case otherVersion
     /// Its bytes contradict each other or their checksum.
     case damaged
@@ -19,17 +19,6 @@ public struct TraceError: Error, CustomStringConvertible, Sendable {
   public init(_ kind: Kind, _ description: String) {
     self.kind = kind
     self.description = description
-  }
-
-  /// A number in words of three digits, as errors and reports show it.
-  static func grouped(_ value: UInt64) -> String {
-    var digits = Array(String(value).utf8)
-    var place = digits.count - 3
-    while place > 0 {
-      digits.insert(UInt8(ascii: " "), at: place)
-      place -= 3
-    }
-    return String(decoding: digits, as: UTF8.self)
   }
 
   static func system(_ what: String, _ error: Int32) -> TraceError {

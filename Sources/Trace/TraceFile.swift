@@ -1,29 +1,29 @@
 import CPlatform
 import Glibc
 
-/// A file that grows at its end by whole pieces: a piece that does not fit leaves no trace.
+/// A file that grows by complete pieces: a piece that cannot be written completely leaves no partial data.
 struct TraceFile: ~Copyable {
   var path: String
   let descriptor: Int32
-  /// Where the file is until it is published.
+  /// Final path of the file, effective when it is published.
   private var unpublished: String?
-  /// Where the file is now.
+  /// Current path of the file.
   var place: String { unpublished ?? path }
-  /// Bytes that are whole.
+  /// Complete bytes.
   private(set) var end: UInt64 = 0
 
-  /// Create the file, or empty the one that is there, and lock it against a second writer and a repair. Only its owner
-  /// may read it: a trace holds what the host keeps on its disks.
+  /// Create the file, or truncate an existing one, and lock it against a second writer and a repair. Only its owner may
+  /// read it: a trace contains data from the host's disks.
   init(creating path: String) throws(TraceError) {
     descriptor = try TraceFile.openEmpty(path)
     self.path = path
   }
 
-  /// What the name of a trace ends with until it has a command.
+  /// Suffix of a trace's name until it has a command.
   static let unpublishedSuffix = ".part"
 
-  /// Create the file beside the one that is there, which stays until `publish`. What a killed recording left at either name
-  /// that this one will take is not overwritten as long as a repair can make more of it.
+  /// Create the file beside the existing one, which stays until `publish`. Does not overwrite the remains of a killed
+  /// recording under either name if a repair can still recover them.
   init(replacing path: String) throws(TraceError) {
     let target = TraceFile.resolved(path)
     let isReplaceable = try TraceFile.isReplaceable(target)
@@ -34,8 +34,8 @@ struct TraceFile: ~Copyable {
     unpublished = isReplaceable ? place : nil
   }
 
-  /// Create a file under a name of its own, which takes the place of the one at `path` with `publish`; a symbolic link
-  /// there stays, and what it leads to is replaced. It belongs to whom `original` does, and is as readable.
+  /// Create a temporary file that replaces the one at `path` with `publish`; a symbolic link there stays, and its
+  /// target is replaced. The new file has the owner and permissions of `original`.
   init(beside path: String, like original: Int32) throws(TraceError) {
     let target = TraceFile.resolved(path)
     var status = stat()
@@ -45,7 +45,7 @@ struct TraceFile: ~Copyable {
     let (made, name) = try TraceFile.makeTemporary(target, path)
     (descriptor, self.path, unpublished) = (made, path, name)
     guard fstat(original, &status) == 0 else { return }
-    // For another owner or group the permissions would mean something else.
+    // For another owner or group the permissions would have a different meaning.
     let hasOwner = fchown(descriptor, status.st_uid, status.st_gid) == 0
     fchmod(descriptor, status.st_mode & (hasOwner ? 0o777 : 0o700))
   }
@@ -64,7 +64,7 @@ struct TraceFile: ~Copyable {
     return (descriptor, name)
   }
 
-  /// Where a path leads when its symbolic links are followed, whether there is a file or not.
+  /// The path with its symbolic links resolved, whether there is a file or not.
   private static func resolved(_ path: String) -> String {
     var path = path
     for _ in 0..<32 {
@@ -78,8 +78,8 @@ struct TraceFile: ~Copyable {
     return path
   }
 
-  /// Whether a regular file is at `path`, which nobody records to and which could be written. Nothing else has a
-  /// predecessor to keep: a device, a pipe, a new file.
+  /// Whether `path` is a regular, writable file that nobody is recording to. Other files have no previous trace to
+  /// keep: a device, a pipe, a new file.
   private static func isReplaceable(_ path: String) throws(TraceError) -> Bool {
     var status = stat()
     guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return false }
@@ -91,11 +91,11 @@ struct TraceFile: ~Copyable {
     return access(String(end), W_OK) == 0
   }
 
-  /// What the name of a trace ends with that another one has replaced.
+  /// Suffix of a previous trace's name.
   static let previousSuffix = ".old"
 
-  /// Take the place of the file that was there.
-  /// - Parameter keepsPrevious: it is kept as `.old`.
+  /// Replace the previous file.
+  /// - Parameter keepsPrevious: keep it as `.old`.
   mutating func publish(keepsPrevious: Bool = true) throws(TraceError) {
     guard let unpublished else { return }
     let target = TraceFile.resolved(path)
@@ -118,7 +118,7 @@ struct TraceFile: ~Copyable {
     if let unpublished { unlink(unpublished) }
   }
 
-  /// - Parameter isOwnName: nobody has chosen the name, so no link at it is meant.
+  /// - Parameter isOwnName: the name is not the user's choice, so do not follow a symbolic link.
   private static func openEmpty(_ path: String, isOwnName: Bool = false) throws(TraceError) -> Int32 {
     let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC | (isOwnName ? O_NOFOLLOW : 0), 0o600)
     guard descriptor >= 0 else { throw TraceError.system("cannot create \(path)", errno) }
@@ -133,14 +133,14 @@ struct TraceFile: ~Copyable {
     return descriptor
   }
 
-  /// Refuse to replace a trace that lacks events which rings still hold.
+  /// Refuse to replace a trace that lacks events in existing rings.
   private static func keepFed(_ path: String) throws(TraceError) {
     guard let rings = RecordingDirectory.directory(feeding: path) else { return }
     throw TraceError(
       .system(EEXIST), "\(path) is a killed recording with events left in \(rings.path): run nvmepf repair \(path)")
   }
 
-  /// Refuse to empty a file that holds commands, or is not ours.
+  /// Refuse to truncate a file that holds commands, or is not a trace.
   private static func keepCommands(_ descriptor: Int32, _ path: String) throws(TraceError) {
     var status = stat()
     guard fstat(descriptor, &status) == 0, status.st_size > 0 else { return }
@@ -149,7 +149,7 @@ struct TraceFile: ~Copyable {
     do throws(TraceError) {
       isNeeded = try TraceScan(descriptor, path).chunks.contains { $0.header.commands > 0 }
     } catch {
-      // A kill in the middle of the header leaves nothing that could be repaired.
+      // A file cut off within its header holds nothing to repair.
       isNeeded = if case .damaged = error.kind { false } else { true }
     }
     guard isNeeded else { return }
@@ -161,7 +161,7 @@ struct TraceFile: ~Copyable {
       if errno == EWOULDBLOCK {
         throw TraceError(.system(EWOULDBLOCK), "\(path) is being recorded to: stop that recording first")
       }
-      // Some network file systems have no locks: then nobody can be kept out.
+      // Some network file systems have no locks; then nothing excludes others.
       if errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK { return }
       throw TraceError.system("cannot lock \(path)", errno)
     }
@@ -190,17 +190,17 @@ struct TraceFile: ~Copyable {
     guard fsync(descriptor) == 0 else { throw TraceError.system("\(path)", errno) }
   }
 
-  /// Give the disk its blocks between `start` and `end` back; they read as zeros.
+  /// Return the disk blocks between `start` and `end` to the file system; they then read as zeros.
   func punch(_ start: UInt64, _ end: UInt64) throws(TraceError) {
     let error = -nvmepf_punch_hole(descriptor, start, end - start)
     guard error == 0 else {
-      throw TraceError.system("\(path): the file system cannot give up the oldest of a flight recorder", error)
+      throw TraceError.system("\(path): the file system cannot release the oldest chunks of a flight recorder", error)
     }
   }
 }
 
 /// Read `count` bytes at `offset`.
-/// - Returns: false when the file ends before.
+/// - Returns: false if the file ends before.
 func readFully(_ descriptor: Int32, _ target: UnsafeMutableRawPointer, _ count: Int, at offset: UInt64, path: String)
   throws(TraceError) -> Bool
 {

@@ -8,18 +8,18 @@ public struct FormatVersion: Equatable, Sendable, CustomStringConvertible {
   public var description: String { "\(major).\(minor)" }
 }
 
-/// What stands at the beginning of a trace.
+/// The header of a trace.
 public struct TraceHeader: Sendable {
   public var version = FormatVersion.current
   public var id: TraceID
-  /// The recording kept only its newest chunks; where older ones were, the file has zeros.
+  /// The recording kept only its newest chunks; the file has zeros in place of older ones.
   public var isFlightRecorder = false
-  /// How ticks became nanoseconds.
+  /// Conversion from ticks to nanoseconds.
   public var scale: TickScale
-  /// The system's clocks when the trace's time began, nanoseconds.
+  /// The system's clocks at time 0, nanoseconds.
   public var startMonotonic: UInt64
   public var startRealtime: UInt64
-  /// What the recorder noted about the machine and the subsystem, in its order. Keys and values are text.
+  /// Notes of the recorder about machine and subsystem, in order. Keys and values are text.
   public var metadata: [(key: String, value: String)]
   public var schema = TraceSchema.current
 

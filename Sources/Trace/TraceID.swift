@@ -1,6 +1,6 @@
 import Text
 
-/// What ties a trace to the rings that fed it: 128 random bits.
+/// Identifies a trace and its rings: 128 random bits.
 public struct TraceID: Hashable, Sendable, CustomStringConvertible {
   public let high: UInt64
   public let low: UInt64
@@ -14,7 +14,7 @@ public struct TraceID: Hashable, Sendable, CustomStringConvertible {
     TraceID(high: .random(in: 0...UInt64.max), low: .random(in: 0...UInt64.max))
   }
 
-  /// From what `description` gives.
+  /// Parse `description`.
   public init?(_ text: String) {
     guard text.utf8.count == 32, !text.utf8.contains(UInt8(ascii: "+")), let high = UInt64(text.prefix(16), radix: 16),
       let low = UInt64(text.suffix(16), radix: 16)

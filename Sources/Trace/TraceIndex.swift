@@ -1,6 +1,6 @@
 import CPlatform
 
-/// A chunk and where it begins in the file.
+/// A chunk and its position in the file.
 public struct ChunkPlace: Equatable, Sendable {
   /// Bytes from the beginning of the file.
   public let offset: UInt64
@@ -8,21 +8,21 @@ public struct ChunkPlace: Equatable, Sendable {
   public var end: UInt64 { offset + header.length }
 }
 
-/// The end of a trace that was closed: where the chunks are, and the footer that leads to it.
+/// The end of a closed trace: the index of its chunks, and the footer that locates the index.
 enum TraceIndex {
   static let magic: UInt32 = 0x4950_564e  // "NVPI"
   static let footerMagic: UInt32 = 0x4550_564e  // "NVPE"
   static let headerSize = 16
   static let entrySize = 8 + ChunkHeader.size
   static let footerSize = 64
-  /// Where so many chunks are fits into memory several times over.
+  /// An index of this many chunks fits into memory several times over.
   static let chunksMax = 1 << 21
 
-  /// What the footer adds to the index.
+  /// Contents of the footer in addition to the index.
   struct Footer {
     var indexOffset: UInt64
     var indexLength: UInt64
-    /// nil when a repair closed the trace.
+    /// Nil if a repair closed the trace.
     var end: ClockSnapshot?
   }
 
@@ -55,7 +55,7 @@ enum TraceIndex {
     return buffer
   }
 
-  /// - Returns: nil when these are not the last bytes of a closed trace.
+  /// - Returns: nil if these are not the last bytes of a closed trace.
   static func footer(_ bytes: UnsafeRawBufferPointer) -> Footer? {
     guard bytes.count == footerSize,
       bytes.loadUnaligned(fromByteOffset: footerSize - 4, as: UInt32.self)
@@ -67,8 +67,8 @@ enum TraceIndex {
     return Footer(indexOffset: word(8), indexLength: word(16), end: word(48) & 1 == 0 ? end : nil)
   }
 
-  /// The chunks of an index, in the order of the file.
-  /// - Returns: nil when it is damaged or names chunks outside of `range`.
+  /// The chunks of an index, in file order.
+  /// - Returns: nil if it is damaged or locates chunks outside `range`.
   static func chunks(_ bytes: UnsafeRawBufferPointer, within range: Range<UInt64>) -> [ChunkPlace]? {
     guard bytes.count >= headerSize, bytes.loadUnaligned(as: UInt32.self) == magic,
       bytes.loadUnaligned(fromByteOffset: 4, as: UInt32.self)

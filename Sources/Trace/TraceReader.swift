@@ -2,19 +2,19 @@ import CPlatform
 import Events
 import Glibc
 
-/// A trace file, open for reading: what it says of itself, where its chunks are, and their events. Nothing in it is
-/// trusted, and no more of it than a chunk is in memory. Several threads may decode at once, each into a
-/// `DecodedChunk` of its own.
+/// A trace file, open for reading: its header, the positions of its chunks, and their events. It trusts none of the
+/// content, and keeps no more than one chunk of it in memory. Several threads may decode at once, each into its own
+/// `DecodedChunk`.
 public final class TraceReader: Sendable {
   public let path: String
   public let header: TraceHeader
-  /// In the order of the file; those of one stream are in its order.
+  /// In file order; chunks of one stream are in stream order.
   public let chunks: [ChunkPlace]
-  /// It was closed: nothing that was recorded is missing but what its gaps say.
+  /// It was closed: it contains all recorded events except those that its gaps count.
   public let isComplete: Bool
-  /// Where and why reading ends before the file does, when it does.
+  /// Where and why reading ends before the end of the file; nil if it does not.
   public let damage: TraceError?
-  /// The clocks when the trace was closed; nil when it was not, or by a repair.
+  /// The clocks when the trace was closed; nil if it was not, or by a repair.
   public let end: ClockSnapshot?
   /// Length of the file.
   public let bytes: UInt64
@@ -22,7 +22,7 @@ public final class TraceReader: Sendable {
   public var isClosed: Bool { isComplete && end != nil }
   private let scan: TraceScan
 
-  /// Open a trace. A damaged or unfinished one is open as far as it is whole: see `damage`.
+  /// Open a trace. A damaged or unfinished trace is readable up to the damage: see `damage`.
   public init(path: String) throws(TraceError) {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw TraceError.system("cannot open \(path)", errno) }
@@ -44,9 +44,9 @@ public final class TraceReader: Sendable {
 
   public struct Totals: Sendable {
     public var events: UInt64 = 0
-    /// Submission queue entries of I/O queues that were fetched.
+    /// Fetched submission queue entries of I/O queues.
     public var commands: UInt64 = 0
-    /// Events that are known to be missing: what gaps count, and what is between chunks that do not follow each other.
+    /// Known lost events: those counted in gaps, and those between chunks that are not consecutive.
     public var lost: UInt64 = 0
     /// Each that has chunks, in the order of their numbers.
     public var sources: [Source] = []
@@ -56,7 +56,7 @@ public final class TraceReader: Sendable {
     var totals = Totals()
     var last: [StreamID: ChunkHeader] = [:]
     for chunk in chunks {
-      totals.lost &+= missing(before: chunk.header, last: last[chunk.header.id])
+      totals.lost &+= lostEvents(before: chunk.header, last: last[chunk.header.id])
       last[chunk.header.id] = chunk.header
       totals.events &+= UInt64(chunk.header.events)
       totals.commands &+= UInt64(chunk.header.commands)
@@ -66,7 +66,7 @@ public final class TraceReader: Sendable {
     return totals
   }
 
-  /// The streams, in the order of their first chunks, and the indices of their chunks.
+  /// The streams, in order of their first chunks, with the indices of their chunks.
   public var streams: [(id: StreamID, chunks: [Int])] {
     var order: [StreamID] = []
     var byStream: [StreamID: [Int]] = [:]
@@ -77,27 +77,27 @@ public final class TraceReader: Sendable {
     return order.map { ($0, byStream[$0]!) }
   }
 
-  /// The events of some of a stream's chunks, a chunk at each call; nil at the end. They stay valid until the next call.
-  /// Where events are missing before a chunk, a `gap` event tells first how many.
+  /// The events of some chunks of one stream, one chunk per call; nil at the end. They stay valid until the next call.
+  /// A `gap` event precedes a chunk before which events were lost.
   public func source(of chunks: [Int]) throws(TraceError)
     -> () throws(TraceError) -> UnsafeBufferPointer<Record>?
   {
     let chunks = StreamChunks(self, chunks, try ChunkDecoder())
-    return { () throws(TraceError) in try chunks.take() }
+    return { () throws(TraceError) in try chunks.next() }
   }
 
-  /// Events that are missing before a chunk whose stream's chunk before is `last`; nil for its first.
-  func missing(before chunk: ChunkHeader, last: ChunkHeader?) -> UInt64 {
-    // What a flight recorder gave up is not missed.
+  /// Events lost before a chunk; `last` is the previous chunk of its stream, nil for the first.
+  func lostEvents(before chunk: ChunkHeader, last: ChunkHeader?) -> UInt64 {
+    // Events that a flight recorder discarded on purpose are not lost.
     let expected = last?.eventsEnd ?? (header.isFlightRecorder ? chunk.firstEvent : 0)
     return chunk.firstEvent - min(expected, chunk.firstEvent)
   }
 
-  /// Read every chunk and hold it against its checksum, which opening a closed trace does not.
-  /// - Returns: the first that is not what it should be; nil where all are intact.
+  /// Verify the checksum of every chunk, which opening a closed trace does not.
+  /// - Returns: the first damage; nil if all chunks are intact.
   public func findDamage() throws(TraceError) -> TraceError? {
     if let damage { return damage }
-    // Without an index they were when it was opened.
+    // Without an index they were verified when it was opened.
     guard isComplete else { return nil }
     var buffer = ByteBuffer(capacity: 1 << 20)
     buffer.advance(1 << 20)
@@ -113,7 +113,7 @@ public final class TraceReader: Sendable {
     let length = Int(place.header.length)
     let isWhole = try readFully(scan.descriptor, decoded.room(for: length), length, at: place.offset, path: path)
     do throws(Malformed) {
-      guard isWhole else { throw Malformed("is cut short") }
+      guard isWhole else { throw Malformed("is truncated") }
       try decoded.decode(schema, expected: place.header)
     } catch {
       throw TraceScan.damaged(path, chunk: index, at: place.offset, error)

@@ -1,26 +1,26 @@
 import Glibc
 
-/// Makes a whole trace of what a killed recording or a damaged disk left: every intact chunk, what the recording's rings
-/// still hold, an index and a footer.
+/// Restores a complete trace from a killed recording or a damaged file: every intact chunk, the events remaining in the
+/// recording's rings, an index and a footer.
 public enum TraceRepair {
   public struct Report: Sendable {
-    /// The repaired trace.
+    /// Path of the repaired trace.
     public let path: String
     public let chunksKept: Int
-    /// Events that were in the rings and in no chunk.
+    /// Events found in the rings and in no chunk.
     public let eventsRecovered: UInt64
     /// Events in the repaired trace.
     public let events: UInt64
-    /// Bytes of the file that belonged to no intact chunk.
+    /// Bytes of the file outside all intact chunks.
     public let bytesDropped: UInt64
     /// Rings that could not be read.
     public let problems: [TraceError]
   }
 
-  /// Repair the trace at `path`, in place or into `output`. Nothing is lost when this fails: the trace is replaced, and
-  /// the rings removed, only once all is written. With an `output`, trace and rings stay as they are; so do the rings of
-  /// which the trace is a copy.
-  /// - Throws: when the header is damaged, the recording is still running, or there is no room for the new file.
+  /// Repair the trace at `path`, in place or into `output`. A failure loses nothing: the trace is replaced, and the
+  /// rings removed, only when everything is written. With an `output`, trace and rings stay unchanged; so do rings if
+  /// the trace is a copy of the one they belong to.
+  /// - Throws: if the header is damaged, the recording still runs, or there is no room for the new file.
   public static func repair(_ path: String, output: String? = nil) throws(TraceError) -> Report {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else { throw TraceError.system("cannot open \(path)", errno) }
@@ -39,7 +39,7 @@ public enum TraceRepair {
     return repaired.report
   }
 
-  /// Whether what the rings hold belongs into the trace: those of a recording that still runs are its own.
+  /// Whether the rings' events belong to this trace: a running recording keeps its own.
   private static func mayUse(
     _ directory: RecordingDirectory, _ descriptor: Int32, _ path: String, _ repaired: Repaired
   ) throws(TraceError) -> Bool {
@@ -50,7 +50,7 @@ public enum TraceRepair {
     repaired.note(
       TraceError(
         .system(EWOULDBLOCK),
-        "\(path) is a copy of \(original), which is being recorded to: what that recording has not written yet is not in it"
+        "\(path) is a copy of \(original), which is being recorded to: it lacks what that recording has not written yet"
       ))
     return false
   }
@@ -121,7 +121,7 @@ private final class Repaired {
     let last = chunks.filter { $0.header.id == stream.id }.max { $0.header.sequence < $1.header.sequence }
     stream.resume(after: last?.header)
     while true {
-      let cut = stream.take(slotsMax: TraceWriter.slotsMax)
+      let cut = stream.cut(slotsMax: TraceWriter.slotsMax)
       if stream.builder.isEmpty { break }
       var header = stream.chunkHeader
       let offset = file.end
@@ -137,7 +137,7 @@ private final class Repaired {
   }
 
   func close() throws(TraceError) {
-    // Who closed the recording vouches for all of it, and this is not all.
+    // The normal end of a recording promises that it is complete, which this trace is not.
     let isWhole = bytesDropped == 0 && eventsRecovered == 0
     try file.append(TraceIndex.encoded(chunks, at: file.end, end: isWhole ? scan.end : nil))
     try file.sync()
@@ -154,13 +154,13 @@ private final class Repaired {
       problems: problems)
   }
 
-  /// Copy a piece of the old trace. Returns where it is in the new one.
+  /// Copy a piece of the old trace. Returns its position in the new one.
   private func copy(from offset: UInt64, length: UInt64) throws(TraceError) -> UInt64 {
     let start = file.end
     var buffer = ByteBuffer(capacity: Int(length))
     buffer.advance(Int(length))
     guard try readFully(scan.descriptor, buffer.base, buffer.count, at: offset, path: scan.path) else {
-      throw TraceError(.damaged, "\(scan.path) became shorter while it was repaired")
+      throw TraceError(.damaged, "\(scan.path) became shorter during the repair")
     }
     try file.append(buffer)
     return start
@@ -168,7 +168,7 @@ private final class Repaired {
 }
 
 extension TraceScan {
-  /// The chunk is what the index says of it.
+  /// Whether the chunk matches its index entry.
   func isIntact(_ place: ChunkPlace, _ buffer: inout ByteBuffer) -> Bool {
     guard (try? readFully(descriptor, buffer.base, ChunkHeader.size, at: place.offset, path: path)) == true else {
       return false

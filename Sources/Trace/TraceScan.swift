@@ -1,7 +1,8 @@
 import CPlatform
 import Glibc
+import Text
 
-/// What a trace file holds: by its index where it was closed, else chunk by chunk up to the first that is not whole.
+/// The content of a trace file: from its index if it was closed, else chunk by chunk up to the first incomplete one.
 struct TraceScan {
   let header: TraceHeader
   let headerLength: UInt64
@@ -9,7 +10,7 @@ struct TraceScan {
   private(set) var chunks: [ChunkPlace] = []
   /// There is a valid index.
   private(set) var isComplete = false
-  /// The clocks when the trace was closed; nil when it was not, or by a repair.
+  /// The clocks when the trace was closed; nil if it was not, or by a repair.
   private(set) var end: ClockSnapshot?
   private(set) var damage: TraceError?
   let descriptor: Int32
@@ -28,13 +29,13 @@ struct TraceScan {
   static func damaged(_ path: String, chunk index: Int, at offset: UInt64, _ error: Malformed) -> TraceError {
     let before =
       switch index {
-      case 0: "there is none before it"
+      case 0: "there is no chunk before it"
       case 1: "1 chunk before it is intact"
-      default: "\(TraceError.grouped(UInt64(index))) chunks before it are intact"
+      default: "\(Quantity.count(index)) chunks before it are intact"
       }
     return TraceError(
       .damaged,
-      "\(path): chunk \(TraceError.grouped(UInt64(index + 1))) at byte \(TraceError.grouped(offset)) \(error.what); "
+      "\(path): chunk \(Quantity.count(index + 1)) at byte \(Quantity.count(offset)) \(error.what); "
         + "\(before): nvmepf repair \(path)")
   }
 
@@ -49,7 +50,7 @@ struct TraceScan {
     buffer.reserve(length)
     buffer.advance(length)
     guard try readFully(descriptor, buffer.base, length, at: 0, path: path) else {
-      throw TraceError(.damaged, "\(path): the header is cut short; there is nothing behind it")
+      throw TraceError(.damaged, "\(path): the header is truncated, and nothing follows it")
     }
     return (try TraceHeader(buffer.bytes, path: path), UInt64(length))
   }
@@ -83,19 +84,19 @@ struct TraceScan {
         guard chunks.count < TraceIndex.chunksMax else { throw Malformed("is one too many") }
         guard size - position >= UInt64(ChunkHeader.size),
           (try? readFully(descriptor, buffer.base, ChunkHeader.size, at: position, path: path)) == true
-        else { throw Malformed("is cut short") }
+        else { throw Malformed("is truncated") }
         let bytes = UnsafeRawBufferPointer(rebasing: buffer.bytes.prefix(ChunkHeader.size))
         guard let header = ChunkHeader(bytes) else {
           if bytes.load(as: UInt32.self) == TraceIndex.magic {
             damage = TraceError(
               .damaged,
-              "\(path): the index at byte \(TraceError.grouped(position)) is damaged; all "
-                + "\(TraceError.grouped(UInt64(chunks.count))) chunks before it are intact: nvmepf repair \(path)")
+              "\(path): the index at byte \(Quantity.count(position)) is damaged; all "
+                + "\(Quantity.count(chunks.count)) chunks before it are intact: nvmepf repair \(path)")
             return
           }
           throw Malformed("fails its checksum")
         }
-        guard header.length <= size - position else { throw Malformed("is cut short") }
+        guard header.length <= size - position else { throw Malformed("is truncated") }
         let place = ChunkPlace(offset: position, header: header)
         guard bodyIsWhole(place, &buffer) else { throw Malformed("fails its checksum") }
         chunks.append(place)
@@ -107,7 +108,7 @@ struct TraceScan {
     }
   }
 
-  /// Where the first chunk begins: behind the header, and behind the hole that a flight recorder left there.
+  /// Position of the first chunk: after the header, and after the hole that a flight recorder left there.
   func firstChunk() throws(TraceError) -> UInt64 {
     if !header.isFlightRecorder { return headerLength }
     var position = headerLength

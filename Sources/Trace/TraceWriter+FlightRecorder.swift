@@ -1,9 +1,9 @@
 import Glibc
 
-/// A flight recorder keeps the newest chunks. While it records, the file grows and the disk space of its oldest chunks is
-/// given back; when it is closed, what is left moves together.
+/// A flight recorder keeps the newest chunks. While it records, the file grows and the disk space of the oldest chunks
+/// is released; closing the file compacts it.
 extension TraceWriter {
-  /// Let go of the oldest chunks until the rest fits in `keepBytes`; the newest always stays.
+  /// Discard the oldest chunks until the rest fits in `keepBytes`; always keep the newest.
   func dropOldest(keeping keepBytes: UInt64) throws(TraceError) {
     let first = chunks[firstKept]
     keptBytes += chunks.last!.header.length
@@ -12,7 +12,7 @@ extension TraceWriter {
       keptBytes -= chunks[firstKept].header.length
       firstKept += 1
     }
-    // The block that the last hole ended in may be empty now too.
+    // The block in which the last hole ended may now be empty too.
     let from = max(headerLength, first.offset - min(first.offset, 1 << 16))
     try file.punch(from, chunks[firstKept].offset)
     if firstKept > 4096 {
@@ -21,8 +21,8 @@ extension TraceWriter {
     }
   }
 
-  /// Move the chunks that a replay can use to the front, in a new file that takes the old one's name. Where the disk has
-  /// no room for both, the holes stay and the index leads past them.
+  /// Move the chunks that a replay can use to the front of a new file with the same name. If the disk has no room for
+  /// both, the holes stay and the index skips them.
   func compact() throws(TraceError) {
     keepReplayable()
     do throws(TraceError) {
@@ -61,7 +61,7 @@ extension TraceWriter {
       buffer.reserve(Int(chunk.header.length))
       buffer.advance(Int(chunk.header.length))
       guard try readFully(file.descriptor, buffer.base, buffer.count, at: chunk.offset, path: file.path) else {
-        throw TraceError(.damaged, "\(file.path) became shorter while it was recorded")
+        throw TraceError(.damaged, "\(file.path) became shorter during the recording")
       }
       moved.append(ChunkPlace(offset: target.end, header: chunk.header))
       try target.append(buffer)

@@ -1,28 +1,29 @@
 import Glibc
 import Platform
+import Text
 
-/// Records rings into a trace file. One thread owns it and calls `drain` again and again, then `finish`;
-/// `RecorderThread` is such a thread.
+/// Records rings into a trace file. One thread owns it and calls `drain` repeatedly, then `finish`; `RecorderThread` is
+/// such a thread.
 public final class TraceWriter {
   public struct Options: Sendable {
-    /// A chunk ends when it has as many slots of 32 bytes, where no checkpoint ends it before.
+    /// Slots of 32 bytes at which a chunk ends if no checkpoint ends it earlier.
     public var slotsPerChunk = 1 << 15
     /// The same for the engine, whose chunks end at its checkpoints.
     public var engineSlotsPerChunk = 1 << 18
-    /// A flight recorder: keep the newest chunks that fit in as many bytes.
+    /// Flight recorder: keep the newest chunks that fit in this many bytes.
     public var keepBytes: UInt64?
-    /// Leave a trace that is there alone until a command is recorded, then keep it as `.old`.
+    /// Keep an existing trace until a command is recorded, and afterwards as `.old`.
     public var keepsPrevious = false
-    /// The clocks, with the ticks of the rings.
+    /// The clocks, including the ticks of the rings.
     public var clocks: @Sendable () -> ClockSnapshot = { .now(.cycles) }
     public init() {}
   }
 
-  /// Slots per chunk are limited to this.
+  /// Maximum slots per chunk.
   static let slotsMax = ChunkHeader.slotsMax - Int(UInt16.max) - 1
-  /// Events wait no longer for their chunk, nanoseconds.
+  /// Longest time that events wait for their chunk, nanoseconds.
   private static let waitMax: UInt64 = 1_000_000_000
-  /// Rings that are recorded at a time.
+  /// Maximum rings recorded at a time.
   public static let streamsMax = 256
 
   public let progress = RecordingProgress()
@@ -30,9 +31,9 @@ public final class TraceWriter {
   let header: TraceHeader
   let headerLength: UInt64
   var file: TraceFile
-  /// The chunks in the file; a flight recorder's dropped ones are gone from here too.
+  /// The chunks in the file, without those that a flight recorder discarded.
   var chunks: [ChunkPlace] = []
-  /// The first of `chunks` that a flight recorder has not given up, and the bytes from there.
+  /// The first of `chunks` that a flight recorder still keeps, and the bytes from there.
   var firstKept = 0
   var keptBytes: UInt64 = 0
   private let encoder: ChunkEncoder
@@ -43,16 +44,16 @@ public final class TraceWriter {
   private var error: TraceError?
   private var problems: [TraceError] = []
 
-  /// Begin the trace at `path`; what was there is gone.
+  /// Start the trace at `path`, replacing previous content.
   /// - Parameters:
-  ///   - directory: Where rings of this trace appear; they are taken on as they do.
-  ///   - metadata: Notes for whoever reads the trace; all of it at most 1 MiB.
+  ///   - directory: where rings of this trace appear; the writer adopts them as they appear.
+  ///   - metadata: notes for readers of the trace; at most 1 MiB in total.
   public init(
     path: String, id: TraceID, scale: TickScale, metadata: [(key: String, value: String)] = [],
     directory: RecordingDirectory? = nil, options: Options = Options()
   ) throws(TraceError) {
     let start = options.clocks()
-    // The clocks at the tick at which the trace's time begins, by its own scale.
+    // The clocks at the tick of the trace's time 0, on its own scale.
     let since = TickScale(start: scale.start, multiplier: scale.multiplier).nanoseconds(start.ticks)
     header = TraceHeader(
       id: id, isFlightRecorder: options.keepBytes != nil, scale: scale, startMonotonic: start.monotonic &- since,
@@ -68,11 +69,11 @@ public final class TraceWriter {
     if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
   }
 
-  /// Record this ring too. Any thread may call it, through `progress` or `RecorderThread`.
+  /// Record this ring as well. Any thread may call it, through `progress` or `RecorderThread`.
   public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
 
-  /// Take what the rings hold, write the chunks that are ready, and give the rings their slots back.
-  /// - Returns: whether some ring is filling fast enough that the next call should not wait.
+  /// Read the rings, write complete chunks, and return slots to the rings.
+  /// - Returns: whether a ring fills so fast that the next call should follow at once.
   @discardableResult
   public func drain() -> Bool {
     let now = Clock.nanoseconds(CLOCK_MONOTONIC_COARSE)
@@ -88,9 +89,9 @@ public final class TraceWriter {
     return fullest > 125
   }
 
-  /// Write everything that is left, the index and the footer, and remove the rings. Producers must have ended; what one
-  /// still writes is lost.
-  /// - Parameter isWorthKeeping: the trace may take the place of a previous one though the engine fetched no command.
+  /// Write everything that remains, the index and the footer, and remove the rings. Producers must have ended; later
+  /// events are lost.
+  /// - Parameter isWorthKeeping: the trace may replace a previous one though the engine fetched no command.
   public func finish(isWorthKeeping: Bool = false) -> RecordingSummary {
     adoptRings(.max)
     for stream in streams {
@@ -142,7 +143,7 @@ extension TraceWriter {
         adopt(try Ring(opening: path))
       } catch {
         note(error)
-        // It would be found again and again.
+        // Otherwise every scan would find it again.
         unlink(path)
       }
     }
@@ -154,7 +155,7 @@ extension TraceWriter {
       if ring.traceID != header.id {
         "the ring \(ring.path) belongs to another trace"
       } else if streams.count >= Self.streamsMax {
-        "the ring \(ring.path) is one too many: at most \(Self.streamsMax) are recorded at a time"
+        "the ring \(ring.path) exceeds the limit: at most \(Self.streamsMax) rings are recorded at a time"
       } else {
         nil
       }
@@ -170,11 +171,11 @@ extension TraceWriter {
 
   private func drain(_ stream: RecordedStream, _ now: UInt64) {
     let limit = stream.ring.source == .engine ? options.engineSlotsPerChunk : options.slotsPerChunk
-    // A ring's worth at most, or a fast producer would keep the others waiting.
+    // At most one ring's worth, so that a fast producer does not keep the others waiting.
     var slotsLeft = Int(stream.ring.capacity)
     while slotsLeft > 0 {
       let hadDamage = stream.damage != nil
-      let cut = stream.take(slotsMax: min(limit, Self.slotsMax))
+      let cut = stream.cut(slotsMax: min(limit, Self.slotsMax))
       if let damage = stream.damage, !hadDamage { note(damage) }
       slotsLeft -= stream.builder.slots
       switch cut {
@@ -190,7 +191,7 @@ extension TraceWriter {
     }
   }
 
-  /// Events of a quiet stream wait for company, but not for long. The engine's wait for its next checkpoint.
+  /// Events of a quiet stream wait for more, but not for long. The engine's wait for its next checkpoint.
   private func waitOrWrite(_ stream: RecordedStream, _ now: UInt64) {
     if stream.builder.isEmpty || stream.ring.source == .engine { return }
     let since = stream.waitingSince ?? now
@@ -241,7 +242,7 @@ extension TraceWriter {
     if error != nil { return }
     error = TraceError(
       cause.kind,
-      "\(cause.description): the recording stops at \(TraceError.grouped(progress.events)) events; what was written stays readable"
+      "\(cause.description): the recording stops at \(Quantity.count(progress.events)) events; the part written so far is readable"
     )
     progress.failure.withLock { [error] in $0 = error }
   }

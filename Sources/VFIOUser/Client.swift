@@ -2,7 +2,7 @@ import CPlatform
 import Glibc
 import LocalSocket
 
-/// The client's end: what a user-space driver needs of a vfio-user device. One thread at a time uses it.
+/// The client side, for a user-space driver of a vfio-user device. One thread at a time uses it.
 public final class Client {
   private let connection: Connection
   private var nextID: UInt16 = 0
@@ -17,11 +17,12 @@ public final class Client {
     payload.put("{\"capabilities\":{\"max_msg_fds\":\(MessageLimit.descriptors)}}")
     let reply = try request(.version, payload)
     guard reply.payload.count >= 4, reply.payload[0] == 0, reply.payload[1] == 0 else {
-      throw .init(.protocolViolation, "the server at \(path) speaks another version of vfio-user")
+      throw .init(.protocolViolation, "the server at \(path) uses another version of vfio-user")
     }
   }
 
-  private func request(_ command: Command, _ payload: PayloadWriter, descriptors: [Int32] = []) throws(VFIOUserError)
+  private func request(_ command: MessageCommand, _ payload: PayloadWriter, descriptors: [Int32] = [])
+    throws(VFIOUserError)
     -> ReceivedMessage
   {
     nextID &+= 1
@@ -31,7 +32,7 @@ public final class Client {
       throw .init(.disconnected, "the server closed the connection")
     }
     guard reply.header.isReply, reply.header.messageID == nextID, reply.header.command == command.rawValue else {
-      throw .init(.protocolViolation, "the server answered another message than it was sent")
+      throw .init(.protocolViolation, "the server answered a different message")
     }
     if reply.header.isError {
       let number = Int32(truncatingIfNeeded: reply.header.error)
@@ -40,7 +41,7 @@ public final class Client {
     return reply
   }
 
-  /// Whether the server still holds its end; it may be asked from any thread.
+  /// Whether the server is still connected; callable from any thread.
   public var isConnected: Bool {
     var polled = pollfd(fd: connection.socket, events: 0, revents: 0)
     return poll(&polled, 1, 0) == 0
@@ -48,7 +49,7 @@ public final class Client {
 
   // MARK: Regions
 
-  /// A region's size and what of it can be mapped; the caller closes `descriptor` where it is not -1.
+  /// A region's size and its mappable parts; the caller closes `descriptor` if it is not -1.
   public func regionInfo(_ index: UInt32) throws(VFIOUserError) -> RegionDescription {
     var payload = PayloadWriter()
     payload.put(UInt32(4064))
@@ -61,12 +62,12 @@ public final class Client {
     let bytes = reply.payload
     var region = RegionDescription(size: 0)
     let parsed = bytes.withUnsafeBytes { Client.parseRegion($0, &region) }
-    let descriptors = reply.takeDescriptors()
+    let descriptors = reply.moveDescriptors()
     region.descriptor = descriptors.first ?? -1
     for descriptor in descriptors.dropFirst() { close(descriptor) }
     guard parsed else {
       if region.descriptor >= 0 { close(region.descriptor) }
-      throw .init(.protocolViolation, "the server's description of region \(index) makes no sense")
+      throw .init(.protocolViolation, "the server's description of region \(index) is invalid")
     }
     return region
   }
@@ -128,7 +129,7 @@ public final class Client {
 
   // MARK: Memory, interrupts, reset
 
-  /// Let the device reach `size` bytes of the shared memory `descriptor`, at `address`.
+  /// Give the device access to `size` bytes of the shared memory `descriptor`, at `address`.
   public func mapMemory(address: UInt64, size: UInt64, descriptor: Int32, offset: UInt64 = 0) throws(VFIOUserError) {
     var payload = PayloadWriter()
     payload.put(UInt32(32))
@@ -148,7 +149,7 @@ public final class Client {
     _ = try request(.dmaUnmap, payload)
   }
 
-  /// Signal these descriptors for the interrupts from `start` on; none turns the kind off.
+  /// Signal these descriptors for the interrupts from `start` on; none disables the kind.
   public func setInterrupts(_ kind: InterruptKind, start: UInt32, descriptors: [Int32]) throws(VFIOUserError) {
     var payload = PayloadWriter()
     payload.put(UInt32(20))
@@ -160,18 +161,18 @@ public final class Client {
     _ = try request(.deviceSetIRQs, payload, descriptors: descriptors)
   }
 
-  /// Have the device raise an interrupt.
+  /// Make the device raise an interrupt.
   public func triggerInterrupt(_ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
     try act(.trigger, kind, index: index)
   }
 
-  /// Hear nothing of INTx for now.
+  /// Mask INTx.
   public func maskPin() throws(VFIOUserError) { try act(.mask, .intx, index: 0) }
 
-  /// Hear again of INTx, which is signalled once and masked by that.
+  /// Unmask INTx, which is masked when it is signalled.
   public func unmaskPin() throws(VFIOUserError) { try act(.unmask, .intx, index: 0) }
 
-  /// Something that needs no data is done with one interrupt.
+  /// An operation without data on one interrupt.
   func act(_ action: InterruptAction, _ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
     var payload = PayloadWriter()
     payload.put(UInt32(20))

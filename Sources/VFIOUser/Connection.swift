@@ -2,12 +2,12 @@ import CPlatform
 import Glibc
 import Platform
 
-/// A message as it came: its header, its payload, and the descriptors that came with it, which close with it.
+/// A received message: its header, its payload, and its descriptors, which close with it.
 struct ReceivedMessage: ~Copyable {
   let header: MessageHeader
   let payload: [UInt8]
   private var descriptors: [Int32]
-  /// Descriptors that came with it were dropped: this process can have no more.
+  /// Descriptors of the message were lost: this process can open no more.
   let isCut: Bool
 
   init(header: MessageHeader, payload: [UInt8], descriptors: [Int32], isCut: Bool) {
@@ -21,8 +21,8 @@ struct ReceivedMessage: ~Copyable {
 
   var descriptorCount: Int { descriptors.count }
 
-  /// Take the descriptors; the caller closes them.
-  mutating func takeDescriptors() -> [Int32] {
+  /// Move the descriptors to the caller, who closes them.
+  mutating func moveDescriptors() -> [Int32] {
     defer { descriptors = [] }
     return descriptors
   }
@@ -32,26 +32,26 @@ struct ReceivedMessage: ~Copyable {
 struct Connection: ~Copyable {
   let socket: Int32
   private let wake: Int32
-  private let patienceMs: Int32
+  private let timeoutMs: Int32
   private let clock: MonotonicClock
 
   /// - Parameters:
   ///   - socket: connected; the connection closes it.
-  ///   - wake: readable when nothing is to be waited for any more; -1 for none.
-  ///   - patienceMs: how long a peer may leave a message half sent or a reply unread; -1 for ever.
-  init(_ socket: Int32, wake: Int32 = -1, patienceMs: Int32 = -1, clock: MonotonicClock = MonotonicClock()) {
+  ///   - wake: readable when every wait must end; -1 for none.
+  ///   - timeoutMs: how long a peer may leave a message half sent or a reply unread; -1 for ever.
+  init(_ socket: Int32, wake: Int32 = -1, timeoutMs: Int32 = -1, clock: MonotonicClock = MonotonicClock()) {
     self.socket = socket
     self.wake = wake
-    self.patienceMs = patienceMs
+    self.timeoutMs = timeoutMs
     self.clock = clock
-    // Waiting is done where `wake` is seen too.
+    // Waits must also watch `wake`.
     _ = fcntl(socket, F_SETFL, fcntl(socket, F_GETFL) | O_NONBLOCK)
   }
 
   deinit { close(socket) }
 
-  /// When the peer must be through with what begins now.
-  private func deadlineNs() -> UInt64? { patienceMs < 0 ? nil : clock.now() + UInt64(patienceMs) * 1_000_000 }
+  /// The deadline of the peer for an exchange that begins now.
+  private func deadlineNs() -> UInt64? { timeoutMs < 0 ? nil : clock.now() + UInt64(timeoutMs) * 1_000_000 }
 
   /// Wait until the socket can be read or written.
   /// - Parameter deadlineNs: of CLOCK_MONOTONIC, when the peer's time is over; nil for never.
@@ -65,9 +65,11 @@ struct Connection: ~Copyable {
       leftMs = clock.milliseconds(until: deadlineNs)
       count = poll(&polled, 2, leftMs)
     } while count < 0 && errno == EINTR
-    guard polled[0].revents == 0 else { throw .init(.disconnected, "the connection is given up") }
-    // However many pieces it comes in, each just before this look.
-    guard count > 0, leftMs != 0 else { throw .init(.protocolViolation, "the peer left a message half sent or unread") }
+    guard polled[0].revents == 0 else { throw .init(.disconnected, "the connection was cancelled") }
+    // However many pieces arrive, each just before this check.
+    guard count > 0, leftMs != 0 else {
+      throw .init(.protocolViolation, "the peer left a message incomplete or unread")
+    }
   }
 
   /// Header and payload leave in one piece: some peers read the payload with a single `read`.
@@ -92,31 +94,31 @@ struct Connection: ~Copyable {
     }
   }
 
-  /// The next message; nil when the peer has closed the connection between two messages.
+  /// The next message; nil if the peer closed the connection between two messages.
   ///
-  /// All of it must come within the patience, however many pieces the peer cuts it into.
+  /// The whole message must arrive within the time limit, however many pieces the peer sends.
   func receive() throws(VFIOUserError) -> ReceivedMessage? {
     let deadlineNs = deadlineNs()
     var isCut = false
     var header = MessageHeader(messageID: 0, command: 0, size: 0)
     var descriptors: [Int32] = []
     var complete = false
-    // Whatever goes wrong below, the descriptors are owned from here on.
+    // From here on the descriptors are owned, whatever fails below.
     defer { if !complete { for descriptor in descriptors { close(descriptor) } } }
     let got = try withUnsafeMutableBytes(of: &header) { fill($0, &descriptors, &isCut, deadlineNs) }.get()
     if got == 0 { return nil }
-    guard got == MessageHeader.size else { throw .init(.disconnected, "the peer left in the middle of a message") }
+    guard got == MessageHeader.size else { throw .init(.disconnected, "the peer disconnected within a message") }
     guard header.size >= MessageHeader.size, header.size <= MessageLimit.bytes else {
       throw .init(.protocolViolation, "the peer announced a message of \(header.size) bytes")
     }
     var payload = [UInt8](repeating: 0, count: Int(header.size) - MessageHeader.size)
     let rest = try payload.withUnsafeMutableBytes { fill($0, &descriptors, &isCut, deadlineNs) }.get()
-    guard rest == payload.count else { throw .init(.disconnected, "the peer left in the middle of a message") }
+    guard rest == payload.count else { throw .init(.disconnected, "the peer disconnected within a message") }
     complete = true
     return ReceivedMessage(header: header, payload: payload, descriptors: descriptors, isCut: isCut)
   }
 
-  /// - Returns: bytes read: all of them, or fewer when the peer closed.
+  /// - Returns: bytes read: all of them, or fewer if the peer closed.
   private func fill(
     _ bytes: UnsafeMutableRawBufferPointer, _ descriptors: inout [Int32], _ isCut: inout Bool, _ deadlineNs: UInt64?
   ) -> Result<Int, VFIOUserError> {
@@ -147,11 +149,11 @@ struct Connection: ~Copyable {
   }
 }
 
-/// The clock that nobody sets, nanoseconds; another in tests.
+/// A clock that is never set, in nanoseconds; tests use another.
 struct MonotonicClock: Sendable {
   var now: @Sendable () -> UInt64 = { Clock.nanoseconds(CLOCK_MONOTONIC) }
 
-  /// For poll(2): until then, rounded up; -1 for ever.
+  /// For poll(2): milliseconds until then, rounded up; -1 for ever.
   func milliseconds(until deadlineNs: UInt64?) -> Int32 {
     guard let deadlineNs else { return -1 }
     let now = now()

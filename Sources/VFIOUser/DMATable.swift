@@ -1,12 +1,12 @@
 import CPlatform
 import Glibc
 
-/// The client's memory that is mapped here. Its ranges never overlap.
+/// The client's memory that is mapped in this process. Its ranges never overlap.
 struct DMATable: ~Copyable {
   private struct Entry {
     var address: UInt64
     var size: UInt64
-    /// What is mapped for it; empty where the client gave no descriptor.
+    /// Its mapping; empty if the client gave no descriptor.
     var mapping: UnsafeMutableRawBufferPointer
   }
 
@@ -19,7 +19,7 @@ struct DMATable: ~Copyable {
     if let base = entry.mapping.baseAddress { munmap(base, entry.mapping.count) }
   }
 
-  /// - Parameter descriptor: shared memory; -1 for none. It is not kept.
+  /// - Parameter descriptor: shared memory; -1 for none. The caller keeps it.
   /// - Returns: an errno, 0 for success; and the mapping.
   mutating func map(
     address: UInt64, size: UInt64, writable: Bool, descriptor: Int32, offset: UInt64
@@ -45,16 +45,16 @@ struct DMATable: ~Copyable {
     return (0, DMAMapping(address: address, size: size, isWritable: writable, base: base, mapping: mapping))
   }
 
-  /// Map a piece of a file, and what whole pages of the file add to it.
+  /// Map a piece of a file, extended to whole pages of the file.
   /// - Returns: an errno, 0 for success.
   private static func map(
     _ descriptor: Int32, _ offset: UInt64, _ size: UInt64, _ writable: Bool,
     _ mapping: inout UnsafeMutableRawBufferPointer
   ) -> Int32 {
-    // Beyond the end of the file every access would be a SIGBUS.
+    // Any access beyond the end of the file would be a SIGBUS.
     var status = stat()
     guard fstat(descriptor, &status) == 0, UInt64(max(0, status.st_size)) >= offset + size else { return EINVAL }
-    // Where a page comes from another program or machine an access could wait for ever.
+    // If another program or machine supplies the pages, an access could block for ever.
     let alignment = nvmepf_mapping_alignment(descriptor)
     guard alignment > 0 else { return EOPNOTSUPP }
     let begin = offset / alignment * alignment

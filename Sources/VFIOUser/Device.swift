@@ -1,30 +1,30 @@
 import Glibc
 
-/// A range of the client's memory that the device may reach.
+/// A range of the client's memory accessible to the device.
 public struct DMAMapping: @unchecked Sendable {
   /// First PCI address.
   public let address: UInt64
   /// Bytes.
   public let size: UInt64
   public let isWritable: Bool
-  /// Where it lies in this process; nil where the client gave no descriptor.
+  /// Its address in this process; nil if the client gave no descriptor.
   public let base: UnsafeMutableRawPointer?
-  /// The whole of the mapping that it lies in, which whole huge pages make larger.
+  /// Its whole mapping, which whole huge pages may extend.
   public let mapping: UnsafeMutableRawBufferPointer
 }
 
-/// What a server serves. Every call comes from the serving thread, one at a time.
+/// A device that a server serves. Every call comes from the serving thread, one at a time.
 public protocol Device: AnyObject {
-  /// A client comes. False when the device has no resources for it.
+  /// A client connects. False if the device has no resources for it.
   func connected() -> Bool
-  /// Readable when the device cannot go on with its client, which is dropped; -1 for never.
+  /// Readable when the device cannot continue with its client, which is then disconnected; -1 for never.
   var alarm: Int32 { get }
-  /// Why; the alarm ends.
-  func takeAlarm() -> String?
+  /// The reason; ends the alarm.
+  func consumeAlarm() -> String?
 
   /// By VFIO region index; `PCIRegion.count` of them.
   var regions: [RegionDescription] { get }
-  /// How many interrupts of each kind there are.
+  /// Number of interrupts of each kind.
   func interruptCount(_ kind: InterruptKind) -> UInt32
 
   /// Read a region; the range lies within it. False refuses the access.
@@ -33,20 +33,20 @@ public protocol Device: AnyObject {
 
   /// The memory may be used from now on. False refuses the mapping.
   func map(_ mapping: DMAMapping) -> Bool
-  /// The memory must not be touched any more once this returns.
+  /// The device must not access the memory after this returns.
   func unmap(address: UInt64, size: UInt64)
 
-  /// Signal this descriptor for an interrupt; -1 for nothing. The device must be done with the one before when this
+  /// Signal this descriptor for an interrupt; -1 for none. The device must no longer use the previous one when this
   /// returns.
   /// - Returns: 0, or an errno.
   func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32
-  /// INTx is a level that is signalled once. A client that has dealt with it unmasks it, and is signalled again if it is
-  /// asserted still.
+  /// INTx is a level that is signalled once. A client that has handled it unmasks it, and is signalled again if it is
+  /// still asserted.
   func setPinMask(isMasked: Bool)
-  /// Raise the interrupt, as if the device had.
+  /// Raise the interrupt as if the device had.
   func trigger(_ kind: InterruptKind, index: UInt32)
 
   func reset()
-  /// The client is gone; its memory and descriptors go when this returns.
+  /// The client has disconnected; its memory and descriptors are released when this returns.
   func disconnected()
 }

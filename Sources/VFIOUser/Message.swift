@@ -1,5 +1,5 @@
 /// The commands of the protocol (vfio-user specification, "Commands").
-public enum Command: UInt16, Sendable {
+public enum MessageCommand: UInt16, Sendable {
   case version = 1
   case dmaMap = 2
   case dmaUnmap = 3
@@ -19,10 +19,10 @@ public enum Command: UInt16, Sendable {
 public struct MessageHeader: BitwiseCopyable, Equatable, Sendable {
   public var messageID: UInt16
   public var command: UInt16
-  /// Bytes of the whole message, this header included.
+  /// Bytes of the whole message including this header.
   public var size: UInt32
   public var flags: UInt32
-  /// An errno, where the error flag is set.
+  /// An errno, if the error flag is set.
   public var error: UInt32
 
   public static let size = 16
@@ -44,14 +44,14 @@ public struct MessageHeader: BitwiseCopyable, Equatable, Sendable {
   public var isError: Bool { flags & MessageHeader.errorFlag != 0 }
 }
 
-/// What a message may hold at most: the largest region access, and then some.
+/// Maximum size of a message: the largest region access, with a margin.
 enum MessageLimit {
   static let dataBytes = 1 << 20
   static let bytes = dataBytes + 4096
   static let descriptors = 16
 }
 
-/// Reads a message's payload; nil where it is too short.
+/// Reads a message's payload; nil if it is too short.
 struct PayloadReader {
   private let bytes: UnsafeRawBufferPointer
   private(set) var offset = 0
@@ -96,9 +96,9 @@ public struct RegionDescription: Equatable, Sendable {
   }
 
   public var size: UInt64
-  /// What the client may map instead of sending messages; the rest of the region must be accessed by messages.
+  /// The parts that the client may map instead of sending messages.
   public var mappable: [Area]
-  /// Shared memory behind `mappable`: an area lies there at its own offset. -1 for none.
+  /// Shared memory for `mappable`: each area has the same offset in it. -1 for none.
   public var descriptor: Int32
 
   public init(size: UInt64, mappable: [Area] = [], descriptor: Int32 = -1) {
@@ -129,7 +129,7 @@ public enum InterruptKind: UInt32, CaseIterable, Sendable {
   case request = 4
 }
 
-/// What a client wants done with interrupts (VFIO, `vfio_irq_set`).
+/// What a client requests for interrupts (VFIO, `vfio_irq_set`).
 public enum InterruptAction: UInt32, Sendable {
   case mask = 0x08
   case unmask = 0x10

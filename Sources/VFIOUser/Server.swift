@@ -6,24 +6,24 @@ import Platform
 /// Serves a device on a UNIX socket, to one client at a time.
 public final class Server: @unchecked Sendable {
   private let listener: LocalListener
-  /// Signalled to end the serving.
+  /// Signalled to stop serving.
   private let wake: EventDescriptor
 
-  /// How long a client may leave a message half sent or a reply unread: it sends a message at once, or it is stuck.
-  private static let patienceMs: Int32 = 10_000
+  /// How long a client may leave a message half sent or a reply unread: it sends messages in one piece, or it is stuck.
+  private static let timeoutMs: Int32 = 10_000
 
-  /// How long one that connects may take for its first message.
+  /// How long a new client may take for its first message.
   private let silenceMs: Int32
   private let tell: @Sendable (ServingEvent) -> Void
   private let clock: MonotonicClock
-  /// Who has connected and not yet said anything: the serving thread's.
+  /// Connected clients that have not sent anything yet; owned by the serving thread.
   private var silent: [(socket: Int32, deadlineNs: UInt64)] = []
-  /// When the serving of a client began; 0 before the first.
+  /// When serving the current client began; 0 before the first.
   private var servingSinceNs: UInt64 = 0
 
-  /// Listen at `path`. A socket file that nobody listens on any more is replaced.
+  /// Listen at `path`. A socket file without a listener is replaced.
   /// - Parameters:
-  ///   - silenceMs: how long a client that connects may take for its first message.
+  ///   - silenceMs: how long a new client may take for its first message.
   ///   - tell: called on the serving thread.
   public convenience init(
     path: String, silenceMs: Int32 = 5000, tell: @escaping @Sendable (ServingEvent) -> Void = { _ in }
@@ -39,7 +39,7 @@ public final class Server: @unchecked Sendable {
     self.silenceMs = silenceMs
     listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
     do throws(SystemError) { wake = try EventDescriptor() } catch {
-      throw .system("cannot make an event descriptor", error.code)
+      throw .system("cannot create an event descriptor", error.code)
     }
   }
 
@@ -54,16 +54,16 @@ public final class Server: @unchecked Sendable {
     wake.raise()
   }
 
-  /// Wait for a client and serve it until it leaves.
-  /// - Returns: false when `stop` ended it.
-  /// - Throws: what the client did against the protocol; it is disconnected, and the next can be served.
+  /// Wait for a client and serve it until it disconnects.
+  /// - Returns: false if `stop` ended it.
+  /// - Throws: the client's protocol violation; the client is disconnected, and the next one can be served.
   public func serve(_ device: some Device) throws(VFIOUserError) -> Bool {
     guard let socket = try nextClient() else { return false }
-    var session = Session(Connection(socket, wake: wake.descriptor, patienceMs: Server.patienceMs), tell: tell)
+    var session = ClientSession(Connection(socket, wake: wake.descriptor, timeoutMs: Server.timeoutMs), tell: tell)
     guard device.connected() else {
       throw VFIOUserError(.protocolViolation, "a client was turned away: no memory for its doorbells")
     }
-    // The device lets go of the client's memory before the session unmaps it.
+    // The device releases the client's memory before the session unmaps it.
     tell(.clientCame)
     defer {
       device.disconnected()
@@ -72,10 +72,10 @@ public final class Server: @unchecked Sendable {
     while true {
       switch waitForMessage(socket, device) {
       case .message: guard try session.handleNext(device) else { return true }
-      // What it has sent before it left is nobody's any more.
+      // Messages that the client left unread are discarded.
       case .left: return true
       case .alarm:
-        guard let reason = device.takeAlarm() else { continue }
+        guard let reason = device.consumeAlarm() else { continue }
         throw VFIOUserError(.protocolViolation, "the client is disconnected: \(reason)")
       case .stopped: return false
       }
@@ -84,11 +84,11 @@ public final class Server: @unchecked Sendable {
 
   // MARK: Waiting
 
-  /// How many clients that have not said anything are kept at once.
+  /// Maximum number of silent clients.
   private static let silentMax = 16
 
-  /// The first of those who connect to say anything: one that never speaks keeps nobody else waiting.
-  /// - Returns: a descriptor; nil when `stop` was called.
+  /// The first client to send anything, so that a silent one delays nobody.
+  /// - Returns: a descriptor; nil if `stop` was called.
   private func nextClient() throws(VFIOUserError) -> Int32? {
     passOver()
     while true {
@@ -106,7 +106,7 @@ public final class Server: @unchecked Sendable {
     }
   }
 
-  /// The time in which another client was served counts for nobody's silence: no answer would have come.
+  /// Time during which another client was served does not count as silence: no answer was possible.
   private func passOver() {
     guard servingSinceNs != 0 else { return }
     let served = clock.now() - servingSinceNs
@@ -114,7 +114,7 @@ public final class Server: @unchecked Sendable {
     servingSinceNs = 0
   }
 
-  /// Close the connections of those who have said nothing in time.
+  /// Disconnect clients that have been silent too long.
   private func dropSilent() {
     let now = clock.now()
     silent.removeAll { client in
@@ -123,7 +123,7 @@ public final class Server: @unchecked Sendable {
     }
   }
 
-  /// Take one who connects; the oldest of too many goes.
+  /// Accept a client; disconnect the oldest if there are too many.
   private func admit() throws(VFIOUserError) {
     guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else { return }
     if silent.count == Server.silentMax { close(silent.removeFirst().socket) }

@@ -1,16 +1,16 @@
 import Glibc
 import LocalSocket
 
-/// Why a vfio-user connection cannot be made or does not go on, in one line that says what to do.
+/// Why a vfio-user connection fails, in one line that includes a remedy.
 public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
   public enum Kind: Equatable, Sendable {
     case system(Int32)
-    /// Somebody serves on this socket already.
+    /// Another server uses this socket.
     case inUse
     case pathTooLong
-    /// The other side is gone.
+    /// The other side has disconnected.
     case disconnected
-    /// The other side broke the protocol.
+    /// The other side violated the protocol.
     case protocolViolation
     /// The server answered a request with this error number.
     case refused(Int32)
@@ -28,7 +28,7 @@ public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
     VFIOUserError(.system(error), "\(what): \(String(cString: strerror(error)))")
   }
 
-  /// Run `body`, and give what it throws the kind that it has here.
+  /// Run `body`, and convert its errors to this type.
   static func wrap<Result>(_ body: () throws(LocalSocketError) -> Result) throws(VFIOUserError) -> Result {
     do throws(LocalSocketError) {
       return try body()

@@ -4,7 +4,7 @@ import Device
 import Service
 import Target
 
-/// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix counts in powers of two, as in fio.
+/// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix is a power of two, as in fio.
 struct ByteCount: ExpressibleByArgument {
   let bytes: UInt64
 
@@ -23,61 +23,61 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
-/// How the endpoint is made; the same for `record` and `serve`.
+/// Options of the endpoint, common to `record` and `serve`.
 struct EndpointOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
-      "Configuration of the endpoint, as nvmetcli saves it (docs/configuration.md), instead of the options below.",
+      "Read the endpoint's configuration, as saved by nvmetcli, instead of the options below (docs/configuration.md)",
       valueName: "file"))
   var config: String?
 
   @Option(
     help: ArgumentHelp(
-      "With --config: serve the subsystem of this port, whatever its transport (default: the only PCI port).",
+      "With --config: serve the subsystem of this port, whatever its transport (default: the only PCI port)",
       valueName: "number"))
   var port: UInt32?
 
   @Option(
     help: ArgumentHelp(
-      "With --config: serve this subsystem (default: the port's). With record --kernel: record only this subsystem of the target.",
+      "With --config: serve this subsystem (default: the port's). With record --kernel: record only this subsystem of the target",
       valueName: "NQN"))
   var subsystem: String?
 
   @Option(
     help: ArgumentHelp(
-      "Derive NQN, serial number, controller identifier and namespace UUIDs from this text, unless given otherwise (default: where serve listens).",
+      "Derive NQN, serial number, controller identifier and namespace UUIDs from this text, unless given otherwise (default: where serve listens)",
       valueName: "text"))
   var id: String?
 
-  @Option(help: ArgumentHelp("NVMe Qualified Name of the subsystem (default: derived, see --id).", valueName: "NQN"))
+  @Option(help: ArgumentHelp("NVMe Qualified Name of the subsystem (default: derived, see --id)", valueName: "NQN"))
   var nqn: String?
 
-  @Option(help: ArgumentHelp("Serial number, at most 20 characters (default: derived, see --id).", valueName: "text"))
+  @Option(help: ArgumentHelp("Serial number, at most 20 characters (default: derived, see --id)", valueName: "text"))
   var serial: String?
 
   @Option(
     help: ArgumentHelp(
-      "Highest namespace identifier that can be added later, at most 1024 (default: 32, or the highest configured).",
+      "Highest namespace identifier that can be added later, at most 1024 (default: 32, or the highest configured)",
       valueName: "number"))
   var namespacesMax: UInt32?
 
   @Option(
     help: ArgumentHelp(
-      "Back the namespace with nothing (null, null:SIZE, or null:SIZE,constant:10us for a service time; also exponential:10us, uniform:5us-20us), with memory (memory, memory:SIZE), or with the file or device at a path.",
+      "Back the namespace with nothing (null, null:SIZE, or null:SIZE,constant:10us for a service time; also exponential:10us, uniform:5us-20us), with memory (memory, memory:SIZE), or with the file or device at a path",
       valueName: "backend"))
   var backend = "null"
 
-  @Option(help: ArgumentHelp("Size of a null or memory namespace, unless the backend names one.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Size of a null or memory namespace without a size of its own", valueName: "bytes"))
   var size = ByteCount(bytes: 1 << 30)
 
   @Option(
-    help: ArgumentHelp("Logical block size: 512 or 4096 (default: the device's own, else 512).", valueName: "bytes"))
+    help: ArgumentHelp("Logical block size: 512 or 4096 (default: the device's own, else 512)", valueName: "bytes"))
   var blockSize: ByteCount?
 
-  @Option(help: ArgumentHelp("Largest data transfer: a power of two from 8KiB to 2MiB.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Largest data transfer: a power of two from 8KiB to 2MiB", valueName: "bytes"))
   var mdts = ByteCount(bytes: 512 << 10)
 
-  @Option(help: "Fetch submission queue entries one by one, or those of a burst in one transfer.")
+  @Option(help: "Fetch submission queue entries one by one, or a burst in one transfer")
   var fetch = Fetch.single
 
   enum Fetch: String, CaseIterable, ExpressibleByArgument {
@@ -86,35 +86,36 @@ struct EndpointOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Poll CC at this interval, as a driver whose registers are plain memory; 0 takes each write at once.",
+      "Poll CC at this interval, like a driver whose registers are plain memory; 0 handles each write immediately",
       valueName: "ms"))
   var ccPoll: UInt32 = 0
 
-  @Option(help: ArgumentHelp("Nap between polls after this long without a command.", valueName: "ms"))
+  @Option(help: ArgumentHelp("Sleep between polls after this long without a command", valueName: "ms"))
   var idle: UInt32 = 5000
 
-  @Option(help: ArgumentHelp("Length of a nap.", valueName: "ms"))
+  @Option(help: ArgumentHelp("Length of such a sleep", valueName: "ms"))
   var nap: UInt32 = 5
 
   @Flag(
     inversion: .prefixedNo,
-    help: "Allocate a memory namespace before a host connects, so that no command waits for page faults.")
+    help: "Allocate a memory namespace before a host connects, so that no command waits for page faults")
   var prefault = true
 
-  @Option(help: ArgumentHelp("I/O queue pairs that a host may create, 1 to 128.", valueName: "number"))
+  @Option(help: ArgumentHelp("I/O queue pairs that a host may create, 1 to 128", valueName: "number"))
   var queues = 64
 
-  @Option(help: ArgumentHelp("Keep only the newest events, about this much (default: keep all).", valueName: "bytes"))
+  @Option(
+    help: ArgumentHelp("Keep only the newest events, about this many bytes (default: keep all)", valueName: "bytes"))
   var flightRecorder: ByteCount?
 
-  @Option(help: "Keep a digest of the data that moves, or all of it.")
+  @Option(help: "Record a digest of transferred data, or the data itself")
   var payload = Payload.digest
 
   enum Payload: String, CaseIterable, ExpressibleByArgument {
     case digest, full
   }
 
-  /// What a configuration file says itself.
+  /// Settings that a configuration file contains itself.
   private static let replaced = [
     "--backend", "--size", "--block-size", "--mdts", "--fetch", "--cc-poll", "--idle", "--nap", "--queues", "--nqn",
     "--serial",
@@ -123,7 +124,7 @@ struct EndpointOptions: ParsableArguments {
   func validate() throws {
     let given = CommandLine.arguments.prefix { $0 != "--" }.map { $0.prefix { $0 != "=" } }
     if config != nil, let other = EndpointOptions.replaced.first(where: { given.contains(Substring($0)) }) {
-      throw ValidationError("--config describes the endpoint: \(other) cannot be given beside it")
+      throw ValidationError("--config and \(other) exclude each other: the file describes the endpoint")
     }
     guard (1...128).contains(queues) else { throw ValidationError("--queues must be between 1 and 128") }
     guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
@@ -136,7 +137,7 @@ struct EndpointOptions: ParsableArguments {
       throw ValidationError("--mdts must be a power of two from 8KiB to 2MiB")
     }
     guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
-      throw ValidationError("--cc-poll must be at most 60000 ms, --nap between 1 and 60000 ms")
+      throw ValidationError("--cc-poll must be at most 60,000 ms, --nap between 1 and 60,000 ms")
     }
     guard (1...Subsystem.namespacesLimit).contains(namespacesMax ?? 1) else {
       throw ValidationError("--namespaces-max must be between 1 and \(Subsystem.namespacesLimit)")
@@ -145,7 +146,7 @@ struct EndpointOptions: ParsableArguments {
     for (option, text, limit) in [("--nqn", nqn, 223), ("--serial", serial, 20)] {
       guard let text else { continue }
       guard (1...limit).contains(text.utf8.count), text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
-        throw ValidationError("\(option) must be 1 to \(limit) printable characters of ASCII")
+        throw ValidationError("\(option) must be 1 to \(limit) printable ASCII characters")
       }
     }
     guard (flightRecorder?.bytes ?? .max) >= 1 << 20 else {
@@ -157,8 +158,8 @@ struct EndpointOptions: ParsableArguments {
     ServedEndpoint.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full)
   }
 
-  /// What the configuration file says, else the options.
-  /// - Parameter place: what tells the endpoint from others of the machine without `--id`; nil where there are none.
+  /// The configuration from the file, else from the options.
+  /// - Parameter place: identifies the endpoint on this machine without `--id`; nil if it is the only one.
   func configuration(place: String? = nil) throws -> EndpointConfiguration {
     let seed = id ?? place
     var all: EndpointConfiguration

@@ -13,26 +13,25 @@ struct BenchCommand: ParsableCommand {
     commandName: "bench",
     abstract: "Measure the engine, the recorder, traces and replay on this machine.",
     discussion: """
-      The engine runs on core 0, the built-in host in another process on core 1, and
-      the recorder's writer where the scheduler puts it. Recording is off and on in
-      turn; a figure is the median of the turns, followed by the range between the
-      quartiles.
+      The engine runs on core 0, the built-in host in another process on core 1,
+      and the recorder's writer on any core. Recording alternates between off and
+      on; each figure is the median of the turns, followed by its quartiles.
       """)
 
-  @Option(help: ArgumentHelp("Turns of each measurement.", valueName: "number"))
+  @Option(help: ArgumentHelp("Turns per measurement", valueName: "number"))
   var turns = 7
 
-  @Option(help: ArgumentHelp("Length of a turn.", valueName: "seconds"))
+  @Option(help: ArgumentHelp("Length of a turn", valueName: "seconds"))
   var seconds = 0.5
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
-  @Flag(help: "Measure the kernel's probes instead: what an event costs, and how many a second reach a file.")
+  @Flag(help: "Measure the kernel's probes instead: the cost of an event, and the event rate that reaches a file")
   var kernel = false
 
   func validate() throws {
-    guard turns >= 1, seconds > 0 else { throw ValidationError("--turns and --seconds are more than 0") }
+    guard turns >= 1, seconds > 0 else { throw ValidationError("--turns and --seconds must be more than 0") }
   }
 
   func run() throws {
@@ -51,7 +50,7 @@ struct BenchCommand: ParsableCommand {
     for row in rows { print(row.line) }
   }
 
-  /// One backend and depth: off and on in turn, then what the recordings are like.
+  /// One backend and depth: recording alternately off and on, then the properties of the recordings.
   private func measure(_ backend: String, _ depth: Int) throws -> [BenchRow] {
     let name = "4 KiB random read, \(backend) backend, QD \(depth)"
     var off = Samples()
@@ -78,7 +77,7 @@ struct BenchCommand: ParsableCommand {
     let engineCost = Samples(zip(engineOnly.values, off.values).map { $0 - $1 })
     let cost = Samples(zip(on.values, off.values).map { $0 - $1 })
     return [
-      BenchRow(name, "ns a command", off, goal: depth == 1 ? "<= 1000" : backend == "null" ? "<= 500" : "<= 1250"),
+      BenchRow(name, "ns a command", off, goal: depth == 1 ? "<= 1,000" : backend == "null" ? "<= 500" : "<= 1,250"),
       BenchRow("  with recording on, all of it", "ns a command", on),
       BenchRow("  cost of recording, engine's thread", "ns a command", engineCost, goal: "<= 150"),
       BenchRow("  cost of recording, all on two cores", "ns a command", cost),
@@ -89,7 +88,7 @@ struct BenchCommand: ParsableCommand {
     ]
   }
 
-  /// Events a second, the figure to reach.
+  /// Target rate, in events per second.
   private static let probeRate = 2e6
 
   private func measureProbes() throws -> [BenchRow] {
@@ -108,7 +107,7 @@ struct BenchCommand: ParsableCommand {
       BenchRow("kernel probe, in the kernel", "ns an event", cost, goal: "<= 200"),
       BenchRow("kernel events into a file, at 2 M/s", "events/s", throughput, goal: ">= 2,000,000"),
       BenchRow("  events lost", "events", Samples([Double(lost)]), goal: "0"),
-      BenchRow("  as fast as they come, the rest is lost", "events/s", unpaced),
+      BenchRow("  at full speed, the rest is lost", "events/s", unpaced),
     ]
   }
 
@@ -138,10 +137,10 @@ struct BenchHostCommand: ParsableCommand {
   func run() throws {
     nvmepf_pin_thread(1)
     guard let path = ProcessInfo.processInfo.environment["NVMEPF_SOCKET"] else {
-      throw Failure(description: "bench-host is run by nvmepf bench")
+      throw Failure(description: "bench-host runs only under nvmepf bench")
     }
     let controller = try HostController(path: path, recording: .fromEnvironment())
-    // Memory that nobody wrote is not there yet: every block once, so that reads are not page faults.
+    // Unwritten memory is not allocated: write every block once, so that reads cause no page faults.
     if fill {
       let bytes = controller.maxTransferBytes
       let count = controller.namespace.bytes / UInt64(bytes)
@@ -155,7 +154,7 @@ struct BenchHostCommand: ParsableCommand {
   }
 }
 
-/// Measurements of one thing.
+/// Samples of one measurement.
 struct Samples {
   private(set) var values: [Double] = []
 
@@ -163,7 +162,7 @@ struct Samples {
 
   mutating func add(_ value: Double) { values.append(value) }
 
-  /// The value below which this share of the measurements lies.
+  /// The value below which this share of the samples lies.
   func quantile(_ share: Double) -> Double {
     let sorted = values.sorted()
     guard let last = sorted.indices.last else { return 0 }
@@ -198,7 +197,7 @@ struct BenchRow {
   }
 
   private static func number(_ value: Double) -> String {
-    abs(value) >= 10_000 ? grouped(UInt64(abs(value))) : String(format: abs(value) < 100 ? "%.2f" : "%.0f", value)
+    Quantity.decimal(value, value.magnitude < 100 ? 2 : 0)
   }
 
   private static func columns(_ name: String, _ median: String, _ range: String, _ unit: String, _ goal: String)

@@ -14,7 +14,7 @@ struct DoctorCommand: ParsableCommand {
       Exit status: 0 everything works, perhaps with limits; 1 something does not.
       """)
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
   func run() throws {
@@ -38,7 +38,7 @@ extension MachineFinding {
     return .object(members)
   }
 
-  /// What was found is the kernel's and other programs' text; the color alone is ours.
+  /// The findings contain text of the kernel and of other programs; only the color is ours.
   func text(color: Bool) -> String {
     let paint = ["green": "32", "yellow": "33", "red": "31"][state.rawValue]!
     let mark = color ? "\u{1b}[\(paint)m\(state.rawValue)\u{1b}[0m" : state.rawValue

@@ -10,31 +10,33 @@ struct DumpCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "dump",
     abstract: "Print the events of a trace in time order, one per line.",
-    discussion: "Times are nanoseconds since the trace began; --from and --to also take us, ms\nand s: --from 1.5ms.")
+    usage: "nvmepf dump [<options>] [<file>]",
+    discussion:
+      "Times are nanoseconds since the trace began; --from and --to also accept us, ms\nand s, as in --from 1.5ms.")
 
   @OptionGroup var file: TraceArgument
 
-  @Option(help: "Only events of this queue.")
+  @Option(help: "Print only events of this queue")
   var qid: UInt16?
 
-  @Option(help: "Only events of this command identifier.")
+  @Option(help: "Print only events with this command identifier")
   var cid: UInt16?
 
   @Option(
     name: .customLong("event"),
-    help: ArgumentHelp("Only events of this kind; may be repeated.", valueName: "name"))
+    help: ArgumentHelp("Print only events of this kind; may be repeated", valueName: "name"))
   var kinds: [EventKind] = []
 
-  @Option(help: "Only events from this time on.")
+  @Option(help: "Print only events from this time on")
   var from: TraceTime?
 
-  @Option(help: "Only events before this time.")
+  @Option(help: "Print only events before this time")
   var to: TraceTime?
 
-  @Option(help: ArgumentHelp("Stop after this many events.", valueName: "number"))
+  @Option(help: ArgumentHelp("Stop after this many events", valueName: "number"))
   var limit: Int?
 
-  @Flag(help: "Print a JSON object for each event.")
+  @Flag(help: "Print one JSON object per event")
   var json = false
 
   func run() throws {
@@ -43,7 +45,7 @@ struct DumpCommand: ParsableCommand {
   }
 
   func validate() throws {
-    if let from, let to, from.ns >= to.ns { throw ValidationError("--from is not before --to") }
+    if let from, let to, from.ns >= to.ns { throw ValidationError("--from must be before --to") }
   }
 
   private func dump(_ reader: TraceReader) throws(TraceError) {
@@ -74,13 +76,13 @@ struct DumpCommand: ParsableCommand {
       if field.name != "slba" {
         values.append((field.name, field.text(value), value))
       } else if record.pointee.value(of: ["qid"]) == 0 {
-        // Admin commands have no blocks; what an entry has in their place is as they mean it.
+        // Admin commands have no blocks; they use these fields of the entry for other purposes.
         guard case .tail = field.place else { continue }
         for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {
           values.append((name, part.hex, part))
         }
       } else if source != .host {
-        // A host of ours does not say which blocks it asks for.
+        // Our own host does not record the blocks that it requests.
         values.append((field.name, field.text(value), value))
       }
     }

@@ -6,12 +6,12 @@ import Trace
 
 struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "info", abstract: "Show what a trace holds and whether it is complete.",
+    commandName: "info", abstract: "Show the contents of a trace and whether it is complete.",
     discussion: "Verifies the checksum of every chunk.")
 
   @OptionGroup var file: TraceArgument
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
   func run() throws {
@@ -21,7 +21,7 @@ struct InfoCommand: ParsableCommand {
     if let damage {
       complain(damage.description)
     } else if !isComplete {
-      complain("\(file.path) was not closed: nvmepf repair closes it")
+      complain("\(file.path) was not closed; run nvmepf repair \(file.path)")
     }
     let totals = reader.totals
     let perEvent = Double(reader.bytes) / Double(max(totals.events, 1))
@@ -42,15 +42,18 @@ struct InfoCommand: ParsableCommand {
       row(key.printable(limit: 100), value.printable())
     }
     row("sources", sources.joined(separator: ", "))
-    row("commands", grouped(totals.commands))
-    row("events", "\(grouped(totals.events)), \(totals.lost == 0 ? "none" : grouped(totals.lost)) lost")
-    row("duration", String(format: "%.3f s", Double(reader.chunks.map(\.header.lastTime).max() ?? 0) / 1e9))
-    row("chunks", "\(reader.chunks.count)")
-    row("size", String(format: "%@: %.2f B an event, %.1f B a command", byteText(reader.bytes), perEvent, perCommand))
+    row("commands", Quantity.count(totals.commands))
+    row("events", "\(Quantity.count(totals.events)), \(totals.lost == 0 ? "none" : Quantity.count(totals.lost)) lost")
+    row("duration", "\(Quantity.decimal(Double(reader.chunks.map(\.header.lastTime).max() ?? 0) / 1e9, 3)) s")
+    row("chunks", Quantity.count(reader.chunks.count))
+    row(
+      "size",
+      "\(Quantity.bytes(reader.bytes)): \(Quantity.decimal(perEvent, 2)) B an event, "
+        + "\(Quantity.decimal(perCommand, 1)) B a command")
     row("complete", isComplete ? isRepaired(reader) ? "as far as a repair could make it" : "yes" : "no")
   }
 
-  /// Who closes a recording has seen its end, a repair has not.
+  /// A recorder that closes a trace has seen its end; a repair has not.
   private func isRepaired(_ reader: TraceReader) -> Bool { reader.isComplete && !reader.isClosed }
 
   private func row(_ name: String, _ value: String) {

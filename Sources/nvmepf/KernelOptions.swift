@@ -4,28 +4,28 @@ import Probe
 
 extension ProbeGroup: ExpressibleByArgument {}
 
-/// What `record --kernel` is told.
+/// Options of `record --kernel`.
 struct KernelOptions: ParsableArguments {
-  @Flag(help: "Record this kernel's NVMe target and host driver, as far as they are loaded.")
+  @Flag(help: "Record this kernel's NVMe target and host driver, if loaded")
   var kernel = false
 
-  @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace.")
+  @Flag(help: "With --kernel: serve and record the endpoint too, in the same trace")
   var engine = false
 
-  @Option(help: ArgumentHelp("With --kernel: record only this queue.", valueName: "number"))
+  @Option(help: ArgumentHelp("With --kernel: record only this queue", valueName: "number"))
   var qid: UInt16?
 
   @Option(
     parsing: .upToNextOption,
     help: ArgumentHelp(
-      "With --kernel: record only these groups of probes (default: all but block).",
+      "With --kernel: record only these groups of probes (default: all but block)",
       valueName: "group"))
   var events: [ProbeGroup] = []
 
-  @Option(help: ArgumentHelp("With --kernel: size of each CPU's ring buffer, a power of two.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("With --kernel: size of each CPU's ring buffer, a power of two", valueName: "bytes"))
   var kernelBuffer: ByteCount?
 
-  @Option(help: "With --kernel: attach by fentry, and by kprobe where fentry is not available, or by kprobe alone.")
+  @Option(help: "With --kernel: attach with fentry, or kprobe if unavailable; or with kprobe only")
   var attach = Attach.fentry
 
   enum Attach: String, CaseIterable, ExpressibleByArgument {
@@ -34,24 +34,24 @@ struct KernelOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "With --kernel and a COMMAND: first run it this often without and with probes, in turn, and print what the probes cost.",
+      "With --kernel and a COMMAND: first run it alternately without and with probes, this many pairs, and print the probes' cost",
       valueName: "pairs"))
   var measureOverhead: Int?
 
   func validate() throws {
     guard measureOverhead.map({ kernel && $0 >= 2 }) ?? true else {
-      throw ValidationError("--measure-overhead: 2 pairs at least, with --kernel")
+      throw ValidationError("--measure-overhead needs --kernel and at least 2 pairs")
     }
     guard !engine || measureOverhead == nil else {
       throw ValidationError(
-        "--measure-overhead and --engine exclude each other: what the engine takes is no probe's cost")
+        "--measure-overhead and --engine exclude each other: the engine's cost is not the probes'")
     }
     guard kernel || (!engine && qid == nil && events.isEmpty && kernelBuffer == nil) else {
-      throw ValidationError("--engine, --qid, --events and --kernel-buffer go with --kernel")
+      throw ValidationError("--engine, --qid, --events and --kernel-buffer need --kernel")
     }
     let page = UInt64(getpagesize())
     if let bytes = kernelBuffer?.bytes, bytes < page || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
-      throw ValidationError("--kernel-buffer is a power of two of \(page >> 10) KiB to 1 GiB")
+      throw ValidationError("--kernel-buffer must be a power of two from \(page >> 10) KiB to 1 GiB")
     }
   }
 

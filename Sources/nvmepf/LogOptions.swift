@@ -1,17 +1,17 @@
 import ArgumentParser
 import Logging
 
-/// How much is told.
+/// Log options.
 struct LogOptions: ParsableArguments {
-  @Flag(name: .shortAndLong, help: "Log clients, resets and enabling too; -vv also queues.")
+  @Flag(name: .shortAndLong, help: "Also log clients, resets and enabling; -vv also queues")
   var verbose: Int
 
-  @Flag(name: .shortAndLong, help: "Log errors only.")
+  @Flag(name: .shortAndLong, help: "Log errors only")
   var quiet = false
 
   @Option(
     help: ArgumentHelp(
-      "Log from this level on: debug, info, notice, warning or error (default: notice).", valueName: "level"))
+      "Log from this level on: debug, info, notice, warning or error (default: notice)", valueName: "level"))
   var logLevel: Level?
 
   enum Level: String, CaseIterable, ExpressibleByArgument {

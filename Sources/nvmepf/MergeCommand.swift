@@ -18,16 +18,16 @@ struct MergeCommand: ParsableCommand {
         nvmepf merge host.nvpt board.nvpt -o both.nvpt
       """)
 
-  @Argument(help: ArgumentHelp("The host's trace.", valueName: "host"))
+  @Argument(help: ArgumentHelp("The host's trace", valueName: "host"))
   var host: String
 
-  @Argument(help: ArgumentHelp("The target's trace.", valueName: "target"))
+  @Argument(help: ArgumentHelp("The target's trace", valueName: "target"))
   var target: String
 
-  @Option(name: [.short, .customLong("output")], help: "The trace to write.")
+  @Option(name: [.short, .customLong("output")], help: "Write this trace")
   var output = "merged.nvpt"
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
   func run() throws {
@@ -54,12 +54,12 @@ struct MergeCommand: ParsableCommand {
         ]).line)
     } else {
       print(
-        String(
-          format:
-            "%@ commands seen by both: the host's clock is %.0f ns behind the target's, and %.3f ppm slow; known to %.0f ns",
-          grouped(UInt64(fit.commands)), fit.offsetNs, fit.drift * 1e6, fit.boundNs))
+        "\(Quantity.count(fit.commands)) commands in both traces: the host's clock is \(Quantity.decimal(fit.offsetNs, 0)) ns "
+          + "behind the target's and \(Quantity.decimal(fit.drift * 1e6, 3)) ppm slow, within "
+          + "\(Quantity.decimal(fit.boundNs, 0)) ns")
       if fit.outliers > 0 {
-        print("\(fit.outliers) times contradicted all others and were left out: commands taken for one another")
+        print(
+          "\(Quantity.count(fit.outliers, "pair")) of commands contradicted all others and were left out as mismatched")
       }
       print("wrote \(output); now: nvmepf report \(output)")
     }

@@ -6,12 +6,12 @@ import Service
 import Text
 import Trace
 
-/// Where the endpoint listens that is to be changed.
+/// The endpoint to change.
 struct ControlOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("The endpoint's vfio-user socket, as given to serve.", valueName: "path"))
+  @Option(help: ArgumentHelp("Use the endpoint with this vfio-user socket, as given to serve", valueName: "path"))
   var socket: String
 
-  /// Ask the endpoint.
+  /// Send a request to the endpoint.
   func ask(_ request: ControlRequest) throws -> ControlAnswer {
     try ControlClient.ask(request, path: ControlServer.path(socket: socket))
   }
@@ -30,32 +30,34 @@ struct NamespaceCommand: ParsableCommand {
     subcommands: [Add.self, Remove.self, List.self])
 
   struct Add: ParsableCommand {
-    static let configuration = CommandConfiguration(abstract: "Attach a namespace.")
+    static let configuration = CommandConfiguration(
+      abstract: "Attach a namespace.",
+      usage: "nvmepf ns add --socket <path> --backend <backend> [<options>]")
 
     @OptionGroup var control: ControlOptions
 
     @Option(
       help: ArgumentHelp(
-        "null:SIZE, memory:SIZE, or the path of a file or device.", valueName: "backend"))
+        "null:SIZE, memory:SIZE, or the path of a file or device", valueName: "backend"))
     var backend: String
 
-    @Option(help: ArgumentHelp("Namespace ID (default: lowest unused).", valueName: "number"))
+    @Option(help: ArgumentHelp("Namespace ID (default: lowest unused)", valueName: "number"))
     var nsid: UInt32?
 
     @Option(
       help: ArgumentHelp(
-        "Logical block size: 512 or 4096 (default: the device's own, else 512).", valueName: "bytes"))
+        "Logical block size: 512 or 4096 (default: the device's own, else 512)", valueName: "bytes"))
     var blockSize: ByteCount?
 
-    @Flag(help: "Refuse writes.")
+    @Flag(help: "Refuse writes")
     var readOnly = false
 
-    @Flag(help: "Offer reservations.")
+    @Flag(help: "Offer reservations")
     var reservations = false
 
     func run() throws {
-      // Before the endpoint is bothered; it looks for a file in its own directory, so paths are made whole. The file itself
-      // is not looked at, since its file system may never answer.
+      // Check the backend before asking the endpoint, and make its path absolute, since the endpoint has its own
+      // working directory. Do not access the file, because its file system may never answer.
       _ = try parseBackend(backend)
       let place = backend.contains("/") ? URL(fileURLWithPath: backend, isDirectory: false).path : backend
       let nsid = try nsid ?? lowestFree()
@@ -78,11 +80,11 @@ struct NamespaceCommand: ParsableCommand {
 
   struct Remove: ParsableCommand {
     static let configuration = CommandConfiguration(
-      abstract: "Detach a namespace; commands under way in it complete.")
+      abstract: "Detach a namespace; its commands in flight complete.")
 
     @OptionGroup var control: ControlOptions
 
-    @Argument(help: "Namespace ID.")
+    @Argument(help: "Namespace ID")
     var nsid: UInt32
 
     func run() throws {
@@ -96,7 +98,7 @@ struct NamespaceCommand: ParsableCommand {
 
     @OptionGroup var control: ControlOptions
 
-    @Flag(help: "Print one JSON array.")
+    @Flag(help: "Print one JSON array")
     var json = false
 
     func run() throws {
@@ -114,7 +116,7 @@ struct NamespaceCommand: ParsableCommand {
       for namespace in namespaces {
         let rights = namespace.isReadOnly ? ", read only" : ""
         print(
-          "\(namespace.nsid): \(namespace.backend.printable()), \(namespace.bytes) bytes in blocks of \(namespace.blockBytes)\(rights)"
+          "\(namespace.nsid): \(namespace.backend.printable()), \(Quantity.count(namespace.bytes)) bytes in blocks of \(namespace.blockBytes)\(rights)"
         )
       }
     }
@@ -127,7 +129,7 @@ struct LinkCommand: ParsableCommand {
     abstract: "Take the PCI link of a served endpoint down, or up again.",
     discussion: """
       While the link is down, registers read as ones, writes are ignored, and
-      commands under way are dropped. When it comes up, the controller is in its
+      commands in flight are abandoned. When it comes up, the controller is in its
       initial state.
       """)
 
@@ -137,7 +139,7 @@ struct LinkCommand: ParsableCommand {
 
   @OptionGroup var control: ControlOptions
 
-  @Argument(help: "Link state.")
+  @Argument(help: "Link state")
   var state: State
 
   func run() throws {

@@ -24,11 +24,11 @@ struct Nvmepf: ParsableCommand {
       GoldenCommand.self,
     ])
 
-  /// Where `record` writes and the others read, when no file is named.
+  /// The trace that `record` writes and the others read by default.
   static let defaultTrace = "nvmepf.nvpt"
 
   static func main() {
-    // nvmepf is also what a recorded command runs as its fio, and what watches the command.
+    // nvmepf also serves as the fio of a recorded command, and as the watcher of the command.
     FioSession.becomeFio()
     ExecGuard.runIfAsked()
     OwnProcess.ignoreFileSizeLimit()
@@ -43,14 +43,14 @@ struct Nvmepf: ParsableCommand {
     }
   }
 
-  /// The parser calls a command that it does not know an argument too many.
+  /// The parser reports an unknown command as an unexpected argument.
   private static func checkName() throws {
     guard let name = CommandLine.arguments.dropFirst().first, !name.hasPrefix("-"), name != "help" else { return }
     guard !configuration.subcommands.contains(where: { $0.configuration.commandName == name }) else { return }
-    throw Failure(description: "there is no command \(name); nvmepf --help lists the commands")
+    throw Failure(description: "no command \(name); nvmepf --help lists the commands")
   }
 
-  /// A message of several lines ends with what there is to choose from.
+  /// A message of several lines ends with the choices.
   private static func oneLine(_ message: String, else other: String) -> String {
     let lines = message.split(whereSeparator: \.isNewline).map { $0.drop { $0 == " " } }
     if lines.isEmpty { return other }
@@ -59,14 +59,14 @@ struct Nvmepf: ParsableCommand {
     return choices.isEmpty ? text : "\(text) \(choices.joined(separator: ", "))"
   }
 
-  /// What was printed must have arrived.
+  /// Fail if printed output was not written.
   private static func flush() throws {
     guard !nvmepf_flush_output() else { return }
     throw Failure(description: "cannot write output: \(String(cString: strerror(errno)))", status: 1)
   }
 
-  /// Help goes to standard output; everything else is one line on standard error, and status 2 unless the error knows
-  /// better.
+  /// Help goes to standard output; everything else is one line on standard error, with status 2 unless the error sets
+  /// another.
   private static func exit(_ error: any Error) -> Never {
     if let failure = error as? Failure {
       for line in failure.lines { complain(line) }
@@ -84,13 +84,13 @@ struct Nvmepf: ParsableCommand {
   }
 }
 
-/// To standard output, with what a terminal would obey escaped. It has the signature of Swift's own and so takes its place in
-/// all of this module: no command prints text from a trace or a configuration as it is.
+/// Print to standard output with control characters escaped. It shadows Swift's own `print` in this module, so that no
+/// command prints untrusted text unescaped.
 func print(_ items: Any..., separator: String = " ", terminator: String = "\n") {
   print(items.map { "\($0)" }.joined(separator: separator), terminator: terminator)
 }
 
-/// The same for one text, which is not boxed and joined first: `dump` prints millions of them.
+/// The same for one text, without boxing and joining: `dump` prints millions of them.
 func print(_ text: String, terminator: String = "\n") {
   Swift.print(text.printableLines, terminator: terminator)
 }

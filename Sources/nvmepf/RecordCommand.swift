@@ -4,6 +4,7 @@ import Host
 import Platform
 import Probe
 import Service
+import Text
 
 extension Workload.Pattern: ExpressibleByArgument {}
 
@@ -35,7 +36,7 @@ struct RecordCommand: ParsableCommand {
       Ctrl-C ends the recording and keeps it. The exit status is the command's own.
       """)
 
-  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace.", valueName: "file"))
+  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace", valueName: "file"))
   var output = Nvmepf.defaultTrace
 
   @OptionGroup var log: LogOptions
@@ -44,38 +45,38 @@ struct RecordCommand: ParsableCommand {
 
   @OptionGroup var kernel: KernelOptions
 
-  @Option(help: "Run the built-in workload with this pattern.")
+  @Option(help: "Run the built-in workload with this pattern")
   var rw: Workload.Pattern?
 
-  @Option(help: ArgumentHelp("Built-in workload: bytes per command.", valueName: "bytes"))
+  @Option(help: ArgumentHelp("Built-in workload: bytes per command", valueName: "bytes"))
   var bs = ByteCount(bytes: 4096)
 
-  @Option(help: ArgumentHelp("Built-in workload: commands outstanding.", valueName: "number"))
+  @Option(help: ArgumentHelp("Built-in workload: outstanding commands", valueName: "number"))
   var iodepth = 1
 
-  @Option(help: ArgumentHelp("Built-in workload: threads, each with a queue pair.", valueName: "number"))
+  @Option(help: ArgumentHelp("Built-in workload: threads with one queue pair each", valueName: "number"))
   var numjobs = 1
 
-  @Option(help: ArgumentHelp("Built-in workload: how long it runs. (default: 5)", valueName: "seconds"))
+  @Option(help: ArgumentHelp("Built-in workload: duration (default: 5)", valueName: "seconds"))
   var runtime: Double?
 
-  @Option(help: ArgumentHelp("Built-in workload: commands per thread, instead of --runtime.", valueName: "commands"))
+  @Option(help: ArgumentHelp("Built-in workload: commands per thread, instead of --runtime", valueName: "commands"))
   var number: UInt64?
 
   @Flag(
     help: """
-      Run what is refused otherwise: a fio that cannot be redirected to the endpoint and so writes real files and \
-      devices, one whose output is a block device, and a job that writes and names a device (it runs on the endpoint).
+      Also run a fio that cannot be redirected and so writes real files and devices, a fio whose output is a block \
+      device, and a job that writes and names a device (on the endpoint)
       """)
   var allowRealDevices = false
 
   @Option(
     help: ArgumentHelp(
-      "Give up when a command of the built-in workload or of fio is not completed for this long.",
+      "Give up when a command of the built-in workload or of fio takes longer than this",
       valueName: "seconds"))
   var timeout = 30.0
 
-  @Argument(parsing: .postTerminator, help: "Command to run, after --.")
+  @Argument(parsing: .postTerminator, help: "Command to run, after --")
   var command: [String] = []
 
   func validate() throws {
@@ -95,22 +96,22 @@ struct RecordCommand: ParsableCommand {
       throw ValidationError("--iodepth, --numjobs and --number must be at least 1, --runtime more than 0")
     }
     guard timeout > 0, timeout <= 1_000_000 else {
-      throw ValidationError("--timeout must be more than 0 and at most 1000000 seconds")
+      throw ValidationError("--timeout must be more than 0 and at most 1,000,000 seconds")
     }
   }
 
-  /// What is the endpoint's and its workload's means nothing without it.
+  /// Options of the endpoint and its workload have no meaning without one.
   private func validateKernel() throws {
     let given = [
       ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
       ("--rw", rw != nil), ("--number", number != nil), ("-v, -q or --log-level", log.isGiven),
     ]
     if let (name, _) = given.first(where: \.1) {
-      throw ValidationError("\(name) is for the endpoint, which record --kernel has only with --engine")
+      throw ValidationError("\(name) needs an endpoint, which record --kernel has only with --engine")
     }
     if kernel.measureOverhead != nil, let why = recorded.timed {
       throw ValidationError(
-        "--measure-overhead compares how long the command takes, and \(why): give fio a number of commands "
+        "--measure-overhead compares durations, and \(why): give fio a number of commands "
           + "(--number_ios or --size) instead")
     }
   }
@@ -138,8 +139,8 @@ struct RecordCommand: ParsableCommand {
     summarise(served)
     if !command.isEmpty, status == 0, failure == nil, served.commands == 0 {
       complain(
-        "the endpoint received no commands: fio is redirected to it, other hosts connect to the vfio-user socket in "
-          + "NVMEPF_SOCKET")
+        "the endpoint received no commands: only a fio started by the command is redirected to it; other hosts connect "
+          + "to the vfio-user socket in $NVMEPF_SOCKET")
     }
     if let failure { throw failure }
     if status != 0 { throw ExitCode(status) }
@@ -195,14 +196,14 @@ struct RecordCommand: ParsableCommand {
     if endpoint.flightRecorder != nil,
       let bytes = try? FileManager.default.attributesOfItem(atPath: output)[.size] as? UInt64
     {
-      tell("nvmepf: of that the newest \(byteText(bytes)) are kept: nvmepf info says what they are")
+      tell("nvmepf: kept the newest \(Quantity.bytes(bytes)); nvmepf info shows them")
     }
     let file = output == Nvmepf.defaultTrace ? "" : " \(output)"
     tell("nvmepf: wrote \(output); now: nvmepf report\(file)")
   }
 }
 
-/// The recording at `path` ended without a command, and a previous trace is there.
+/// The recording at `path` ended without a command, and a previous trace exists.
 func tellOfDiscarded(_ path: String) {
-  tell("nvmepf: nothing was recorded; \(path) stays as it was")
+  tell("nvmepf: nothing was recorded; \(path) is unchanged")
 }

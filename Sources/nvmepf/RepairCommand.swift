@@ -1,5 +1,6 @@
 import ArgumentParser
 import Service
+import Text
 import Trace
 
 struct RepairCommand: ParsableCommand {
@@ -9,7 +10,7 @@ struct RepairCommand: ParsableCommand {
 
   @OptionGroup var file: TraceArgument
 
-  @Option(name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it).")
+  @Option(name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it)")
   var output: String?
 
   func run() throws {
@@ -18,7 +19,8 @@ struct RepairCommand: ParsableCommand {
     _ = RecordingDirectory.sweep()
     for problem in report.problems { complain(problem.description) }
     print(
-      "\(report.path): \(report.chunksKept) chunks kept, \(grouped(report.eventsRecovered)) events recovered from "
-        + "rings, \(grouped(report.bytesDropped)) bytes given up; \(grouped(report.events)) events in all")
+      "\(report.path): \(Quantity.count(report.chunksKept)) chunks kept, \(Quantity.count(report.eventsRecovered)) events recovered from "
+        + "rings, \(Quantity.count(report.bytesDropped)) bytes lost; \(Quantity.count(report.events)) events in total"
+    )
   }
 }

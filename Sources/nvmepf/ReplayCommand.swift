@@ -10,13 +10,14 @@ import Trace
 struct ReplayCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "replay",
-    abstract: "Feed a recording to the engine and compare everything it does with what it did.",
+    abstract: "Replay a recording through the engine and compare every output.",
+    usage: "nvmepf replay [<options>] [<file>]",
     discussion: """
       For a recording of the kernel's nvmet-pci-epf (record --kernel), the engine
-      gets the registers, commands and lists that the driver got. The driver's
+      receives the registers, commands and lists of the driver. The driver's
       segments and completions are compared with the engine's, command by command,
-      and its interrupts with what the host asked for. A difference that the engine
-      makes on purpose is marked as known and is no finding.
+      and its interrupts with the host's settings. Deliberate differences of the
+      engine are marked as known and are no findings.
 
       Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
       replayed or compared.
@@ -24,20 +25,20 @@ struct ReplayCommand: ParsableCommand {
 
   @OptionGroup var file: TraceArgument
 
-  @Option(help: ArgumentHelp("Replay this many times.", valueName: "number"))
+  @Option(help: ArgumentHelp("Replay this many times", valueName: "number"))
   var `repeat` = 1
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
   @Option(
     help: ArgumentHelp(
-      "Of a recording of the kernel: the controller to replay, by its identifier; without it the busiest.",
+      "Of a recording of the kernel: the identifier of the controller to replay (default: the busiest)",
       valueName: "number"))
   var controller: UInt16?
 
   func validate() throws {
-    guard `repeat` >= 1 else { throw ValidationError("--repeat: 1 at least") }
+    guard `repeat` >= 1 else { throw ValidationError("--repeat must be at least 1") }
   }
 
   func run() throws {
@@ -69,7 +70,7 @@ struct ReplayCommand: ParsableCommand {
       throw Failure(
         description:
           "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
-          + "controller (nvme reset makes it do so)")
+          + "controller (nvme reset makes the host do so)")
     }
     print(json ? jsonText(result, reader) : text(result, reader))
     switch result.verdict {
@@ -87,24 +88,24 @@ struct ReplayCommand: ParsableCommand {
       if case .knownDeparture(let why) = difference.kind { lines.append("  known: \(why)") }
     }
     let left = result.newDifferences + result.knownDifferences - result.differences.count
-    if left > 0 { lines.append("and \(grouped(UInt64(left))) differences more") }
+    if left > 0 { lines.append("and \(Quantity.count(left)) more differences") }
     lines.append(verdict(result))
     func tell(_ count: UInt64, _ what: String) {
-      if count > 0 { lines.append("\(grouped(count)) \(what)") }
+      if count > 0 { lines.append("\(Quantity.count(count)) \(what)") }
     }
     tell(UInt64(result.knownDifferences), "known departures of the engine from the driver")
-    tell(result.interrupted, "commands never completed: a reset, the link or the recording's end came first")
+    tell(result.interrupted, "commands never completed because of a reset, the link or the end of the recording")
     tell(result.before, "commands were not compared: the controller was enabled before the recording began")
     tell(
       result.refused,
       "commands were not compared: the engine's controller had failed or was disabled, or their queue was deleted")
     tell(
       result.doubtful,
-      "commands were not compared: the kernel skipped a probe while they ran, or their lists are too long")
-    if result.endsAtGap { lines.append("events are missing: nothing after them was replayed") }
+      "commands were not compared: the kernel did not run a probe meanwhile, or their lists are too long")
+    if result.endsAtGap { lines.append("events were lost: nothing after them was replayed") }
     tell(
-      result.unseen,
-      "commands were not compared: they came after \(result.endsAtGap ? "missing events" : "more than a replay takes")")
+      result.afterEnd,
+      "commands were not compared: they came after \(result.endsAtGap ? "lost events" : "the limit of a replay")")
     if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
     return lines.joined(separator: "\n")
   }
@@ -114,11 +115,11 @@ struct ReplayCommand: ParsableCommand {
 
   private func verdict(_ result: DriverReplayResult) -> String {
     let count =
-      "\(grouped(result.compared)) of \(grouped(result.commands)) commands compared, "
-      + "\(grouped(result.segments)) segments, \(grouped(result.bytes)) bytes"
+      "\(Quantity.count(result.compared)) of \(Quantity.count(result.commands)) commands compared, "
+      + "\(Quantity.count(result.segments)) segments, \(Quantity.count(result.bytes)) bytes"
     return switch result.verdict {
     case .identical: "identical: the engine does what the driver did: \(count)"
-    case .diverged: "different: \(grouped(UInt64(result.newDifferences))) findings: \(count)"
+    case .diverged: "different: \(Quantity.count(result.newDifferences)) findings: \(count)"
     case .nothingToCompare: "nothing to compare: \(count)"
     case .incomplete: "no difference in what was compared, which is not everything: \(count)"
     }
@@ -137,7 +138,7 @@ struct ReplayCommand: ParsableCommand {
       "result": .string(result.verdict.rawValue), "complete": .boolean(reader.isComplete),
       "commands": .integer(result.commands), "compared": .integer(result.compared),
       "new_differences": .integer(result.newDifferences), "known_differences": .integer(result.knownDifferences),
-      "unseen": .integer(result.unseen), "segments": .integer(result.segments), "bytes": .integer(result.bytes),
+      "unseen": .integer(result.afterEnd), "segments": .integer(result.segments), "bytes": .integer(result.bytes),
       "interrupted": .integer(result.interrupted), "not_replayed": .integer(result.before + result.refused),
       "not_compared": .integer(result.uncompared), "doubtful": .integer(result.doubtful),
       "ends_at_gap": .boolean(result.endsAtGap), "differences": .array(differences),
@@ -148,10 +149,10 @@ struct ReplayCommand: ParsableCommand {
   // MARK: Our endpoint
 
   private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
-    let count = "\(grouped(result.commands)) commands, \(grouped(result.events)) events"
+    let count = "\(Quantity.count(result.commands)) commands, \(Quantity.count(result.events)) events"
     if let divergence = result.divergence { return "\(divergence)\nreplayed \(count) before it" }
-    let speed = grouped(UInt64(Double(result.commands) / max(seconds, 1e-9)))
-    return String(format: "identical: %@ in %.2f s (%@ commands/s)", count, seconds, speed)
+    let speed = Quantity.decimal(Double(result.commands) / max(seconds, 1e-9), 0)
+    return "identical: \(count) in \(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
       + (reader.isComplete ? "" : "\n\(ReplayCommand.notClosed)")
   }
 

@@ -14,9 +14,9 @@ struct ReportCommand: ParsableCommand {
     discussion: """
       The stages of a command, whose times add up to its total:
 
-        detect     doorbell written until the engine turns to the command
+        detect     doorbell written until the fetch begins
         fetch      transfer of the submission queue entry
-        dispatch   fetched until a worker takes it (the kernel's target)
+        dispatch   fetched until a worker starts it (the kernel's target)
         map        data pointer and lists read
         data-in    transfer of the data from the host
         execute    the backend's time
@@ -28,15 +28,15 @@ struct ReportCommand: ParsableCommand {
 
   @OptionGroup var file: TraceArgument
 
-  @Flag(help: "Print one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
-  @Option(help: "Add a table for each queue or opcode.")
+  @Option(help: "Add a table for each queue or opcode")
   var by: Grouping?
 
   @Option(
     help: ArgumentHelp(
-      "Report on this controller of the kernel's target (default: our endpoint, else the busiest controller).",
+      "Report on this controller of the kernel's target (default: our endpoint, else the busiest controller)",
       valueName: "number"))
   var controller: UInt16?
 
@@ -52,7 +52,7 @@ struct ReportCommand: ParsableCommand {
     if controller == nil, engines { return .endpoint }
     let (chosen, others) = try KernelController.choose(controller, in: reader)
     guard let chosen else { return .endpoint }
-    // What belongs to no controller has no name.
+    // Streams without a controller have no name.
     let named = others.filter { !$0.nqn.isEmpty }
     if controller == nil, !json, !named.isEmpty {
       let others = named.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")

@@ -22,10 +22,10 @@ struct ServeCommand: ParsableCommand {
       warnings, namespaces and the link; -v adds clients and resets, -vv queues.
       """)
 
-  @Option(help: ArgumentHelp("Listen on this socket.", valueName: "path"))
+  @Option(help: ArgumentHelp("Listen on this socket", valueName: "path"))
   var socket: String
 
-  @Option(help: ArgumentHelp("Record to this trace; the previous one is kept as FILE.old.", valueName: "file"))
+  @Option(help: ArgumentHelp("Record to this trace; the previous one is kept as FILE.old", valueName: "file"))
   var record: String?
 
   @OptionGroup var log: LogOptions
@@ -46,7 +46,7 @@ struct ServeCommand: ParsableCommand {
       socketPath: socket, output: record.map { .trace($0) } ?? .none, command: CommandLine.arguments,
       logLevel: log.level)
     try served.start()
-    tell("nvmepf: serving on \(socket); Ctrl-C ends it")
+    tell("nvmepf: serving on \(socket); Ctrl-C stops it")
     let (_, failure) = served.record { watch in
       OwnProcess.waitForEnd(within: nil, record == nil ? nil : watch)
       return 0

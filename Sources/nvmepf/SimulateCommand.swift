@@ -10,7 +10,8 @@ import Trace
 struct SimulateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "simulate",
-    abstract: "Run the engine with a host, a backend and faults made by a seed.",
+    abstract: "Run the engine with a host, a backend and faults generated from a seed.",
+    usage: "nvmepf simulate [<options>]",
     discussion: """
       Time is virtual. Each run is recorded and replayed; the engine's state,
       every completion and all data are checked. A seed fixes a run: the same
@@ -26,27 +27,27 @@ struct SimulateCommand: ParsableCommand {
       could not run, 130 it was interrupted and everything until then held.
       """)
 
-  @Option(help: ArgumentHelp("Seed of the first run (default: a random one).", valueName: "number"))
+  @Option(help: ArgumentHelp("Generate the run from this seed (default: random, printed)", valueName: "number"))
   var seed: UInt64?
 
-  @Option(help: ArgumentHelp("Commands that each run completes.", valueName: "number"))
+  @Option(help: ArgumentHelp("Commands per run", valueName: "number"))
   var commands: UInt64 = 10_000
 
-  @Option(help: ArgumentHelp("Number of runs, with consecutive seeds.", valueName: "number"))
+  @Option(help: ArgumentHelp("Number of runs with consecutive seeds", valueName: "number"))
   var seeds: UInt64 = 1
 
-  @Flag(inversion: .prefixedNo, help: "Make backends, interrupts, memory, link and namespaces fail.")
+  @Flag(inversion: .prefixedNo, help: "Inject faults of backends, interrupts, memory, link and namespaces")
   var faults = true
 
   @Option(
-    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the trace of a single run here.", valueName: "file"))
+    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the recording of a single run", valueName: "file"))
   var output: String?
 
-  @Flag(help: "Print the result as one JSON object.")
+  @Flag(help: "Print one JSON object")
   var json = false
 
   #if MUTANTS
-    @Option(help: "Plant this fault in the engine.", transform: SimulateCommand.mutant)
+    @Option(help: "Plant this fault in the engine", transform: SimulateCommand.mutant)
     var mutant: Mutant?
 
     private static func mutant(_ name: String) throws -> Mutant {
@@ -60,7 +61,9 @@ struct SimulateCommand: ParsableCommand {
   func validate() throws {
     guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands must be between 1 and 2^40") }
     guard seeds >= 1 else { throw ValidationError("--seeds must be at least 1") }
-    guard output == nil || seeds == 1 else { throw ValidationError("-o keeps one run: leave out --seeds") }
+    guard output == nil || seeds == 1 else {
+      throw ValidationError("-o and --seeds exclude each other: -o keeps a single run")
+    }
   }
 
   func run() throws {
@@ -143,7 +146,7 @@ struct SimulateCommand: ParsableCommand {
       if isShown, now >= nextNs {
         nextNs = now + 200_000_000
         switch progress {
-        case .simulating(let commands): showProgress("\(what): \(grouped(before + commands)) commands so far")
+        case .simulating(let commands): showProgress("\(what): \(Quantity.count(before + commands)) commands so far")
         case .replaying: showProgress("\(what): replaying")
         }
       }
@@ -177,10 +180,10 @@ struct SimulateCommand: ParsableCommand {
       let seconds = watch.seconds
       let what = watch.isInterrupted ? "interrupted, everything held until then" : "everything held"
       let which = runs == 1 ? "seed \(first)" : "seeds \(first) to \(first &+ runs &- 1)"
-      let speed = grouped(UInt64(Double(commands) / max(seconds, 1e-9)))
-      return String(
-        format: "%@: %@: %@ commands, %@ events, %@ resets, %.3f s of virtual time in %.2f s (%@ commands/s)",
-        which, what, grouped(commands), grouped(events), grouped(resets), Double(ns) / 1e9, seconds, speed)
+      let speed = Quantity.decimal(Double(commands) / max(seconds, 1e-9), 0)
+      return "\(which): \(what): \(Quantity.count(commands)) commands, \(Quantity.count(events)) events, "
+        + "\(Quantity.count(resets)) resets, \(Quantity.decimal(Double(ns) / 1e9, 3)) s of virtual time in "
+        + "\(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
     }
 
     func jsonText(_ watch: Watch) -> String {

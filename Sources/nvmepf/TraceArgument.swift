@@ -2,14 +2,14 @@ import ArgumentParser
 import Service
 import Trace
 
-/// The trace that a command reads.
+/// The trace for a command to read.
 struct TraceArgument: ParsableArguments {
-  @Argument(help: ArgumentHelp("Trace to read.", valueName: "file"))
+  @Argument(help: ArgumentHelp("Trace to read", valueName: "file"))
   var path = Nvmepf.defaultTrace
 
   func open() throws -> TraceReader { try TraceReader(path: path) }
 
-  /// The trace, with a word about what is missing of it.
+  /// Open the trace, and report missing parts.
   func openTolerantly() throws -> TraceReader {
     let reader = try open()
     if let damage = reader.damage { complain(damage.description) }

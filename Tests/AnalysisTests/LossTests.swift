@@ -132,7 +132,7 @@ struct LossTests {
   func clocksOfCPUs() {
     var analyzer = StageAnalyzer(subject: .controller(1))
     func take(_ record: Record, _ stream: Int, _ tail: [UInt8] = []) {
-      tail.withUnsafeBytes { analyzer.take(record, source: .kernel, stream: stream, tail: $0) }
+      tail.withUnsafeBytes { analyzer.ingest(record, source: .kernel, stream: stream, tail: $0) }
     }
     let (target, host, nqn) = (0, 1, Array("nqn.test".utf8))
     take(Record(time: 0, kind: .origin, flags: 0x80, cid: 1, b: UInt64(nqn.count)), target, nqn)

@@ -72,7 +72,7 @@ struct PropertyTests {
   func flood() {
     var analyzer = StageAnalyzer()
     for number in UInt32(0)..<1_200_000 {
-      analyzer.take(
+      analyzer.ingest(
         Record(
           time: UInt64(number), kind: .fetch, qid: UInt16(truncatingIfNeeded: number >> 8),
           cid: UInt16(truncatingIfNeeded: number), a: UInt64(number & 0xff)), source: .engine)

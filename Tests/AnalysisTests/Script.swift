@@ -34,7 +34,7 @@ struct Script {
     let order = events.indices.sorted { (events[$0].record.time, $0) < (events[$1].record.time, $1) }
     for index in order {
       let event = events[index]
-      event.tail.withUnsafeBytes { analyzer.take(event.record, source: event.source, stream: event.stream, tail: $0) }
+      event.tail.withUnsafeBytes { analyzer.ingest(event.record, source: event.source, stream: event.stream, tail: $0) }
     }
     return (analyzer.summary(), collector.commands)
   }

@@ -101,7 +101,7 @@ struct FileTests {
       nsid: 3, backend: .null(bytes: 1 << 30, serviceTime: .exponential(meanNs: 20_000, seed: 5)))
     third.blockShift = 12
     #expect(file.endpoint.namespaces == [first, second, third])
-    #expect(file.notes == ["t.json: without effect here: revid"])
+    #expect(file.notes == ["t.json: no effect here: revid"])
     #expect(file.endpoint.msixInterrupts == 9 && file.endpoint.msiInterrupts == 4)
   }
 
@@ -138,7 +138,7 @@ struct FileTests {
       try parse(with(other.replacingOccurrences(of: "model", with: "modle"))).notes[0]
         == "t.json: subsystems[0].attr.modle: unknown key, ignored; did you mean model?")
     let nameless = problems(with(other.replacingOccurrences(of: "\"other\"", with: "\"\"")))
-    #expect(nameless.contains("t.json: subsystems[0].nqn: a name is expected, this is empty"), "\(nameless)")
+    #expect(nameless.contains("t.json: subsystems[0].nqn: expected a name, found an empty string"), "\(nameless)")
   }
 
   @Test("without a function, the only PCI port's subsystem is served with a vector for every queue and one more")
@@ -158,7 +158,7 @@ struct FileTests {
         "protection information is not supported"
       ),
       ("\"model\": \"Linux\"", "\"model\": \"Línux\"", "attr.model: at most 40 characters of ASCII"),
-      ("\"model\": \"Linux\"", "\"model\": [1]", "attr.model: a string is expected, this is a list"),
+      ("\"model\": \"Linux\"", "\"model\": [1]", "attr.model: expected a string, found a list"),
       ("\"mdts_kb\": 1024", "\"mdts_kb\": 1000", "nvme.mdts_kb: 1000 is not possible: a power of two"),
       ("\"fetch\": \"batch\"", "\"fetch\": \"bulk\"", "nvmepf.fetch: bulk is not possible: single, batch"),
       (
@@ -170,7 +170,7 @@ struct FileTests {
         "{\"portid\": 1,", "{\"portid\": 1, \"subsysnqn\": \"other\",",
         "functions[0].nvme.subsysnqn: port 1 does not have the subsystem other"
       ),
-      ("\"portid\": 1, \"mdts_kb\": 1024", "\"subsysnqn\": \"\"", "nvme.subsysnqn: a name is expected"),
+      ("\"portid\": 1, \"mdts_kb\": 1024", "\"subsysnqn\": \"\"", "nvme.subsysnqn: expected a name"),
       ("\"portid\": 2, \"referrals\"", "\"portid\": 1, \"referrals\"", "ports[1].portid: 1 stands twice"),
       ("\"portid\": 2, \"referrals\"", "\"referrals\"", "ports[1].portid: is missing"),
       (
@@ -185,12 +185,12 @@ struct FileTests {
       ("\"trtype\": \"tcp\"", "\"trtype\": \"pci\"", "portid"),
       (
         "null:1GiB,exponential:20us:5", "null:1GiB,exponential:soon",
-        "namespaces[2].device.path: exponential:soon is no service time"
+        "namespaces[2].device.path: exponential:soon is not a service time"
       ),
-      ("memory:64MiB", "memory:1", "device.path: memory:1: a size from 4KiB"),
+      ("memory:64MiB", "memory:1", "device.path: memory:1: needs a size from 4KiB"),
       ("a1b2c3d4-0001", "a1b2c3d4-000x", "device.uuid"),
       ("\"serial\": \"0123456789\"", "\"serial\": \"a\", \"serial\": \"b\"", "attr.serial: stands twice"),
-      ("\"hosts\": [", "\"hosts\": 7, \"unused\": [", "hosts: a list is expected, this is a number"),
+      ("\"hosts\": [", "\"hosts\": 7, \"unused\": [", "hosts: expected a list, found a number"),
       ("\"core\": 1", "\"core\": 1,", "t.json:"),
     ])
   func names(_ old: String, _ new: String, _ problem: String) {
@@ -210,7 +210,7 @@ struct FileTests {
       file.notes == [
         "t.json: subsystems[0].namespaces[0].color: unknown key, ignored",
         "t.json: subsystems[0].namespaces[0].enabel: unknown key, ignored; did you mean enable?",
-        "t.json: without effect here: revid",
+        "t.json: no effect here: revid",
       ])
     let many = saved.replacingOccurrences(
       of: "\"hosts\"", with: (0..<50).map { "\"unknown\($0)\": 1," }.joined() + "\"hosts\"")
@@ -220,14 +220,14 @@ struct FileTests {
   @Test("hosts' keys are not looked at, and never shown")
   func keepsSecrets() throws {
     for (key, notes) in [
-      ("", [String]()), ("DHHC-1:00:secret:", ["t.json: without effect here: dhchap.ctrl_key, dhchap.key, revid"]),
+      ("", [String]()), ("DHHC-1:00:secret:", ["t.json: no effect here: dhchap.ctrl_key, dhchap.key, revid"]),
     ] {
       let host = """
         "nqn": "host-a",
         "dhchap": {"ctrl_key": "\(key)", "dhgroup": "null", "hash": "hmac(sha256)", "key": "\(key)"}}, {"nqn":
         """
       let file = try parse(saved.replacingOccurrences(of: "\"hosts\": [{\"nqn\":", with: "\"hosts\": [{\(host)"))
-      #expect(file.notes == (notes.isEmpty ? ["t.json: without effect here: revid"] : notes))
+      #expect(file.notes == (notes.isEmpty ? ["t.json: no effect here: revid"] : notes))
       #expect(!"\(file)".contains("secret"))
     }
   }
@@ -320,7 +320,7 @@ struct FileTests {
 
   @Test("an escape in a string takes hexadecimal digits and no sign", arguments: ["+041", "-000", "004", "00 1"])
   func refusesSigns(digits: String) {
-    #expect(problems("{\"\\u\(digits)\": 1}").first?.contains("four hexadecimal digits are expected") == true)
+    #expect(problems("{\"\\u\(digits)\": 1}").first?.contains("expected four hexadecimal digits") == true)
   }
 
   @Test("a file that is cut off anywhere is refused, and its place named")
@@ -344,7 +344,7 @@ struct FileTests {
       _ = try? ConfigurationFile.parse(changed, name: "t.json")
     }
     let deep = String(repeating: "[", count: 100_000)
-    #expect(problems(deep)[0].contains("nested too deep"))
+    #expect(problems(deep)[0].contains("nested too deeply"))
   }
 
   @Test("a file that cannot be read has a line that says why")
@@ -360,7 +360,7 @@ struct FileTests {
     try #require(mkfifo(path, 0o600) == 0)
     defer { unlink(path) }
     let abandoned = #expect(throws: ConfigurationError.self) { try ConfigurationFile.read(path: path) }
-    #expect(abandoned?.description == "\(path) is a FIFO to which nothing is written")
+    #expect(abandoned?.description == "\(path) is a FIFO without a writer")
     let writer = open(path, O_RDWR)
     #expect(write(writer, saved, saved.utf8.count) == saved.utf8.count)
     Thread.detachNewThread {

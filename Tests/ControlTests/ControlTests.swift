@@ -127,8 +127,8 @@ struct ControlSocketTests {
   }
 
   @Test("clients that neither ask nor read lose their places to those who wait for one")
-  func losesPatience() throws {
-    let server = try ControlServer(path: path, endpoint: endpointWithLongList(), patienceMs: 500)
+  func disconnectsSilentClient() throws {
+    let server = try ControlServer(path: path, endpoint: endpointWithLongList(), timeoutMs: 500)
     defer { server.stop() }
     var silent: [Int32] = []
     defer { for descriptor in silent { close(descriptor) } }
@@ -143,18 +143,18 @@ struct ControlSocketTests {
   @Test("neither a listener that accepts nobody nor one that never answers holds the client")
   func isNotHeld() throws {
     let listener = try LocalListener(path: path)
-    let silent = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, patienceMs: 20) }
-    #expect(silent?.description == "\(path): the endpoint does not answer; it may still do what was asked")
+    let silent = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, timeoutMs: 20) }
+    #expect(silent?.description == "\(path): the endpoint does not answer; it may still perform the request")
     // Full, whatever the backlog is.
     listen(listener.descriptor, 0)
     var waiting: [Int32] = []
     defer { for descriptor in waiting { close(descriptor) } }
     let error = #expect(throws: LocalSocketError.self) {
-      while true { waiting.append(try LocalSocket.connect(path, patienceMs: 20)) }
+      while true { waiting.append(try LocalSocket.connect(path, timeoutMs: 20)) }
     }
-    let text = "cannot connect to \(path): the process that listens there accepts no one; restart it"
+    let text = "cannot connect to \(path): the process that listens there does not accept; restart it"
     #expect(error?.description == text)
-    let refused = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, patienceMs: 20) }
+    let refused = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, timeoutMs: 20) }
     #expect(refused?.description == text)
     withExtendedLifetime(listener) {}
   }

@@ -1,9 +1,9 @@
 #!/bin/bash
 # fio-examples.sh NVMEPF FOLDER
 #
-# Runs every job file of FOLDER, the examples in fio's source, under `nvmepf record`: smaller, shorter, and with files in place
-# of devices. Each that fio itself can run ends well or is refused with a line, and the files stay as they were. Prints a line
-# for each that fails, and a count.
+# Runs every job file of FOLDER, the examples in fio's source, under `nvmepf record`: smaller, shorter, and with files instead
+# of devices. Each example that fio itself can run succeeds or is refused with a message, and the files stay unchanged. Prints
+# a line per failure, and a count.
 set -uo pipefail
 nvmepf=$(realpath "${1:?usage: fio-examples.sh NVMEPF FOLDER}")
 examples=$(realpath "${2:?usage: fio-examples.sh NVMEPF FOLDER}")
@@ -12,7 +12,7 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/jobs" && cd "$work/jobs" || exit
 ran=0 refused=0 failed=0 lacking=0
 
-# Every path loses its folder, so that nothing outside of this one is touched.
+# Strip the directories of all paths, so that nothing outside this directory is touched.
 for example in "$examples"/*.fio; do
   sed -E 's/^(\s*(size|filesize|io_size|file_size)\s*=).*/\11m/
     s/^(\s*(runtime|timeout|ramp_time|ss_ramp|ss_dur|startdelay)\s*=).*/\11s/
@@ -28,7 +28,7 @@ done
 before=$(sha256sum "${victims[@]}")
 cp -r . ../native
 
-# What ends badly without nvmepf as well is none of ours: an engine or a device that is not here, a fault of fio's.
+# Examples that fail without nvmepf too do not count: a missing engine or device, a fault of fio.
 fails_natively() { ! (cd ../native && timeout 60 fio "$1" >out 2>&1 </dev/null); }
 
 fail() {
@@ -53,7 +53,7 @@ for job in *.fio; do
     ran=$((ran + 1))
   elif fails_natively "$job"; then
     lacking=$((lacking + 1))
-  # Some jobs wait a second for each other, which a busy machine can take: they get a second try.
+  # Some jobs wait only a second for each other, too little on a busy machine: they get a second try.
   elif record "$job" && [ $status = 0 ]; then
     ran=$((ran + 1))
   else

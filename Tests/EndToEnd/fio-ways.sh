@@ -2,8 +2,7 @@
 # fio-ways.sh NVMEPF
 #
 # Starts fio under `nvmepf record` in every way that a user might, with jobs that write a victim file. Each way runs on the
-# endpoint or is refused with a line that says so, and the victim stays as it was. Prints a line for each that fails, and a
-# count.
+# endpoint or is refused with a message, and the victim stays unchanged. Prints a line per failure, and a count.
 set -uo pipefail
 nvmepf=$(realpath "${1:?usage: fio-ways.sh NVMEPF}")
 work=$(mktemp -d)

@@ -77,5 +77,5 @@ for pid, descriptor in fios.items():
         for left in fios:
             os.kill(left, signal.SIGKILL)
         sys.exit("    fio waits for room in a ring that nobody empties")
-if b"the device is gone" not in read("out"):
+if b"the device has disconnected" not in read("out"):
     sys.exit(f"    fio does not say why: {read('out').decode()}")

@@ -1,13 +1,13 @@
 #!/bin/bash
 # hot-functions.sh BINARY
 #
-# Disassembles the functions that run for every command, and fails where one counts references, checks exclusivity or
-# allocates: each costs as much as a stage.
+# Disassembles the functions that run for every command, and fails if one counts references, checks exclusivity or
+# allocates: each of these costs as much as a stage.
 set -euo pipefail
 binary=${1:?usage: hot-functions.sh BINARY}
 
 # Calls and tail calls, of x86-64 (call, jmp) and of arm64 (bl, b).
-# Every specialisation for the live ports and the replay port; what happens seldom is out of line and left out:
+# Every specialisation for the live ports and the replay port; rare paths are out of line and left out:
 # checkpoints, admin commands, errors, requests of the serving thread.
 hot='Controller.*(poll|serve|executeIO|conclude|takeCompletion|mapData|mapPRPs|fetchBurst|postWaiting|takeHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|NamespaceBackends.*(data|execute|completion|release)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
 cold='executeAdmin|executeReservation|readRanges|mapSGL|flushAll|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search|Replay'

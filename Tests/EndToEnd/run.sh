@@ -447,7 +447,7 @@ test_command_leaves_a_daemon() {
   done
   echo >go
   tail --pid="$(cat pid)" -f /dev/null
-  grep -q 'the recording under which it was started has ended' late || die "fio was not refused: $(cat late)"
+  grep -q 'its recording has ended' late || die "fio was not refused: $(cat late)"
   [ ! -e victim ] || die "fio wrote a file"
 }
 
@@ -499,7 +499,7 @@ test_fio_verify_that_compares_nothing() {
 # The endpoint serves one fio at a time; one that waits says so.
 test_fio_waits_for_another() {
   expect_status 0 "$nvmepf" record -- fio --name=t --rw=read --size=64k --exec_prerun="echo fio"
-  grep -q 'a fio that exec_prerun or exec_postrun starts waits for ever' err || die "no warning: $(cat err)"
+  grep -q 'a fio that exec_prerun or exec_postrun starts blocks for ever' err || die "no warning: $(cat err)"
   cat >two.sh <<'END'
 fio --name=long --rw=randread --time_based --runtime=300 --output=long.txt & long=$!
 : >short.err
@@ -546,13 +546,13 @@ test_previous_trace_is_kept() {
   "$nvmepf" record --rw randread --number 10 2>/dev/null
   cp nvmepf.nvpt first
   expect_status 1 "$nvmepf" record -- fio --name=t --rw=reed
-  grep -q 'nothing was recorded; nvmepf.nvpt stays as it was' err || die "no word of it: $(cat err)"
+  grep -q 'nothing was recorded; nvmepf.nvpt is unchanged' err || die "no word of it: $(cat err)"
   expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
   # Nothing of these reaches the endpoint either, though they succeed.
   local command
   for command in true "fio --showcmd --name=t --rw=read --size=4k"; do
     expect_status 0 "$nvmepf" record -- $command
-    grep -q 'nothing was recorded; nvmepf.nvpt stays as it was' err || die "no word of it: $(cat err)"
+    grep -q 'nothing was recorded; nvmepf.nvpt is unchanged' err || die "no word of it: $(cat err)"
   done
   expect_refused 'bytes: choose another\|No such file' "$nvmepf" record --backend ./nowhere --rw read
   cmp -s nvmepf.nvpt first || die "the trace before was lost"
@@ -699,8 +699,8 @@ test_refusals() {
   expect_refused 'not a trace' "$nvmepf" report /bin/ls
   expect_refused 'not a file' "$nvmepf" info /
   expect_refused 'dma-map, dma-unmap' "$nvmepf" dump --event nonsense
-  expect_refused 'not before' "$nvmepf" dump --from 2ms --to 1ms
-  expect_refused 'cannot be given beside' "$nvmepf" record --config c.json --queues 4 --rw read
+  expect_refused 'must be before' "$nvmepf" dump --from 2ms --to 1ms
+  expect_refused 'exclude each other' "$nvmepf" record --config c.json --queues 4 --rw read
   "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
   cp n.nvpt before.nvpt
   expect_refused 'multiple of 512' "$nvmepf" record -o n.nvpt --rw randread --bs 3000
@@ -710,8 +710,8 @@ test_refusals() {
   cmp -s n.nvpt before.nvpt || die "what could not begin has cost the trace before"
   expect_refused 'has no controller 1 of the kernel' "$nvmepf" replay --controller 1 n.nvpt
   expect_refused 'only 1$' "$nvmepf" replay --controller 7 "$here/../../traces/nvmet-pci-epf.nvpt"
-  expect_refused 'no recording of a kernel' "$nvmepf" merge n.nvpt n.nvpt
-  expect_refused 'no socket' "$nvmepf" serve --socket n.nvpt
+  expect_refused 'not a recording of a kernel' "$nvmepf" merge n.nvpt n.nvpt
+  expect_refused 'not a socket' "$nvmepf" serve --socket n.nvpt
   "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
   printf '\x02' | dd of=n.nvpt bs=1 seek=8 conv=notrunc status=none
   expect_refused 'newer nvmepf' "$nvmepf" replay n.nvpt
@@ -836,7 +836,7 @@ clients = []
 for _ in range(16):
     clients.append(socket.socket(socket.AF_UNIX))
     clients[-1].connect("s.sock.control")
-# The server's patience with clients that it has taken is longer than this.
+# The server's limit for accepted clients is longer than this.
 clients[-1].settimeout(5)
 assert clients[-1].recv(1) == b""
 P
@@ -855,7 +855,7 @@ test_denied_writes_are_told_of() {
   mkdir -m 777 open
   truncate --size 1M open/image
   (cd open && expect_status 0 setpriv --reuid=65534 --regid=65534 --clear-groups "$nvmepf" record --backend ./image \
-    --rw randread --number 10 && grep -q 'namespace 1 is read only: ./image' err) || die "no word: $(cat open/err)"
+    --rw randread --number 10 && grep -q 'namespace 1 is read-only: this user may not write ./image' err) || die "no word: $(cat open/err)"
 }
 
 # Traces of earlier versions can be read, and one line says why one cannot be replayed.
@@ -946,12 +946,12 @@ test_configuration() {
   grep -q 'namespaces\[0\].device.path: is missing' err || die "$(cat err)"
   grep -q 'namespaces\[0\].device.paht: unknown key, ignored; did you mean path?' err || die "$(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --config nowhere.json
-  expect_refused 'a job needs a queue, and the endpoint has 4' "$nvmepf" record --config example.json --rw randread --numjobs 5
+  expect_refused 'each job needs a queue, and the endpoint has 4' "$nvmepf" record --config example.json --rw randread --numjobs 5
   sed 's/"qid_max": "4"/"qid_max": "40"/; s/"msix_interrupts": 5/"msi_interrupts": 8/' example.json >wide.json
   expect_status 0 "$nvmepf" record --config wide.json --rw randread --number 10 --numjobs 20
   sed 's/"qid_max": "4"/"qid_max": "40"/; s/"msix_interrupts": 5/"revid": 8/' example.json >idle.json
   expect_status 0 "$nvmepf" record --config idle.json --rw randread --number 10
-  [ "$(grep -c 'without effect here: revid' err)" = 1 ] || die "not one line of what has no effect: $(cat err)"
+  [ "$(grep -c 'no effect here: revid' err)" = 1 ] || die "not one line of what has no effect: $(cat err)"
   expect_refused 'No such file' "$nvmepf" serve --socket s --backend ./nowhere
   expect_refused 'a path' "$nvmepf" serve --socket s --backend nothing
 }

@@ -48,7 +48,7 @@ import Testing
     foreign[18] ^= 0x55
     for (bytes, mode, reason) in [
       (statically, 0o755 as mode_t, "it is statically linked"), (foreign, 0o755, "it is for another architecture"),
-      (try fioBytes(), 0o4755, "it runs with privileges of its own"),
+      (try fioBytes(), 0o4755, "it is setuid or has capabilities"),
     ] {
       let path = try file(bytes, mode: mode)
       defer { unlink(path.text) }

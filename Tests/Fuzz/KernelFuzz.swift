@@ -23,7 +23,7 @@ public func fuzzKernel(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
 
 private func analyse(_ reader: TraceReader) {
   var analyzer = StageAnalyzer(grouping: nil, subject: .controller(1))
-  try? analyzer.takeAll(of: reader)
+  try? analyzer.ingestAll(of: reader)
   _ = analyzer.summary()
 }
 

@@ -48,7 +48,7 @@ private func replay(_ reader: TraceReader) {
 
 private func analyse(_ reader: TraceReader, _ subject: Subject, _ grouping: Grouping) {
   var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
-  try? analyzer.takeAll(of: reader)
+  try? analyzer.ingestAll(of: reader)
   _ = analyzer.summary()
 }
 

@@ -11,7 +11,8 @@ public func fuzzVFIOUser(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
   var pair: [Int32] = [-1, -1]
   precondition(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &pair) == 0, "no sockets")
   // Well behaved at first, so that the rest is looked at: a version, then what the bytes say, with a descriptor.
-  var version = MessageHeader(messageID: 0, command: Command.version.rawValue, size: UInt32(MessageHeader.size + 7))
+  var version = MessageHeader(
+    messageID: 0, command: MessageCommand.version.rawValue, size: UInt32(MessageHeader.size + 7))
   withUnsafeBytes(of: &version) { _ = send(pair[0], $0.baseAddress, $0.count, 0) }
   _ = send(pair[0], [0, 0, 1, 0, 0x7b, 0x7d, 0] as [UInt8], 7, 0)
   let descriptor = count > 0 ? descriptorToSend(data[0]) : -1
@@ -49,7 +50,7 @@ private func descriptorToSend(_ choice: UInt8) -> Int32 {
 /// A client that does not read its answers does not hold the fuzzer up for long.
 private func serve(_ socket: Int32) {
   _ = untouched
-  var session = Session(Connection(socket, patienceMs: 20)) { _ in }
+  var session = ClientSession(Connection(socket, timeoutMs: 20)) { _ in }
   // The device lets go of the client's memory before the session unmaps it.
   defer { function.disconnected() }
   while (try? session.handleNext(function)) == true {}

@@ -1,9 +1,9 @@
 #!/bin/bash
 # run.sh [--seconds N] [TARGET...]
 #
-# Fuzzes the parts that read what others wrote, with the toolchain's libFuzzer and address sanitizer: all targets, or
-# those named, each for N seconds (20) from its corpus. Exit status 1 where one found something; the input that shows it
-# lies in Tests/Fuzz/findings/. With --merge a target's corpus takes up what was newly covered, as small as it gets.
+# Fuzzes the readers of untrusted input with the toolchain's libFuzzer and address sanitizer: all targets, or those
+# named, each for N seconds (default 20) from its corpus. Exit status 1 if one finds a fault; its input is in
+# Tests/Fuzz/findings/. With --merge it adds minimised inputs with new coverage to a target's corpus.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 seconds=20 merge='' targets=()
@@ -47,7 +47,7 @@ C
 failed=0
 for target in "${targets[@]}"; do
   corpus=Tests/Fuzz/corpus/$target
-  # Traces begin with the golden ones too, which are larger.
+  # The trace target also starts from the golden traces, which are larger.
   length=4096 seeds=()
   if [ "$target" = trace ]; then length=32768 seeds=(traces); fi
   mkdir -p "$corpus" "$build/found-$target" Tests/Fuzz/findings

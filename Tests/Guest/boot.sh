@@ -2,7 +2,7 @@
 # boot.sh KERNEL INITRD FOLDER SCRIPT [KERNEL-PARAMETER...]
 #
 # Boots a guest under emulation, runs SCRIPT in it, powers it off and exits with SCRIPT's status (124: it took too long,
-# 125: the guest died). FOLDER is /host in the guest: the script finds there what it needs, and leaves there what it made.
+# 125: the guest died). FOLDER is /host in the guest: it contains the script's files, and receives its results.
 # The console goes to standard output. Environment: SMP (2), MEM (1G), LIMIT (600 seconds), DEVICES (more options of QEMU).
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

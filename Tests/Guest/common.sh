@@ -1,4 +1,4 @@
-# Sourced by the scripts of this folder: where downloads and builds are kept, and what they say.
+# Sourced by the scripts of this directory: cache for downloads and builds, and messages.
 
 guest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${NVMEPF_GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf}/guest
@@ -9,14 +9,14 @@ fail() {
   echo "guest: $*" >&2
   exit 1
 }
-# What this machine or its network does not allow is no failure of what is tested: a status of its own (EX_TEMPFAIL).
+# A limit of this machine or its network is not a test failure: it has its own status (EX_TEMPFAIL).
 unable=75
 unable() {
   echo "guest: $*" >&2
   exit $unable
 }
 
-# need PACKAGE... - install Debian packages of this machine that are missing.
+# need PACKAGE... - install missing Debian packages on this machine.
 need() {
   local missing=() package
   for package in "$@"; do

@@ -1,6 +1,6 @@
 #!/bin/bash
-# run-debian-tests.sh [TEST...] - what a recording of the kernel must do, on Debian's kernels 6.12 and 7.x in emulated
-# guests: all tests of debian/tests, or those named. No privilege is needed. A test that cannot be run is told of.
+# run-debian-tests.sh [TEST...] - tests kernel recordings on Debian's kernels 6.12 and 7.x in emulated guests: all tests of
+# debian/tests, or those named. Needs no privilege. A test that cannot run is reported.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 . "$guest/runner.sh"

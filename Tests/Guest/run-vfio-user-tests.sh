@@ -1,12 +1,12 @@
 #!/bin/bash
 # run-vfio-user-tests.sh [SUITE...] - virtual machines attach the controller that nvmepf serves: QEMU's vfio-user-pci, firmware, and
-# the nvme driver of Debian's kernels 6.12 and 7.x. What they did is recorded, and replayed. No privilege is needed.
+# the nvme driver of Debian's kernels 6.12 and 7.x. Each run is recorded and replayed. Needs no privilege.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 . "$guest/runner.sh"
 build_nvmepf
 nvmepf=$work/nvmepf
-# The thread that serves spins, and so do the guest's processors.
+# The serving thread spins, and so do the guest's processors.
 at_once=1
 
 # serve [OPTION...] - a server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
@@ -20,7 +20,7 @@ serve() {
   "$nvmepf" ns add --socket "$folder/socket" --backend "$folder/image" >/dev/null
 }
 
-# Every test's end: the server leaves, nothing is lost, and the engine does again what it did.
+# The end of every test: the server ends, no event is lost, and the replay is identical.
 stop() {
   kill -INT $server
   wait $server || return 1
@@ -38,12 +38,12 @@ boot() {
     "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
-# until_there FILE - the guest has come so far.
+# until_there FILE - wait until the guest has created it.
 until_there() {
   until [ -e "$1" ]; do kill -0 $guest_pid 2>/dev/null || return 1; done
 }
 
-# A guest at work, for which a namespace comes and goes.
+# A guest under load while a namespace is added and removed.
 work_in() { # SYSTEM [KERNEL-PARAMETER...]
   local system=$1
   shift
@@ -92,11 +92,11 @@ vanish() { # SYSTEM
   until_there "$folder/host/is-busy" || return 1
   pkill -KILL -f "vfio-user-pci.*$folder/socket"
   wait $guest_pid
-  # Whoever comes next finds a controller.
+  # The next client finds a controller.
   work_in "$1" && stop
 }
 
-# run NAME SYSTEM WHAT - one of the tests above; its server goes, whatever happened.
+# run NAME SYSTEM WHAT - run one of the tests above, and always end its server.
 run() { begin "$3" ended "$1" "$2"; }
 ended() {
   local status=0

@@ -1,10 +1,10 @@
-# Sourced by the run-…-tests.sh: run tests in guests and tell how they ended.
+# Sourced by the run-…-tests.sh: runs tests in guests and reports their results.
 
 failed=0 missing=0 begun=0
-# A guest keeps more than one core busy: two on two cores take three quarters of the time that they take in turn.
+# A guest keeps more than one core busy: two at once on two cores take three quarters of the sequential time.
 at_once=${AT_ONCE:-1}
 work=$(mktemp -d)
-# Each test is a process group of its own: an emulator, a server, what they have begun.
+# Each test is a process group: an emulator, a server, their children.
 trap 'for job in $(jobs -p); do kill -- -"$job" 2>/dev/null; done; wait; rm -rf "$work"' EXIT
 
 # The nvmepf that runs in the guests: NVMEPF_STATIC, or built now.
@@ -22,8 +22,8 @@ build_program() {
   }
 }
 
-# prepared WHAT COMMAND... - make what tests need. Where this machine or its network does not allow that, they are not
-# run; that it cannot be built is a failure like any other.
+# prepared WHAT COMMAND... - prepare requirements of tests. If this machine or its network does not permit that, the tests
+# are not run; a build failure is a failure like any other.
 prepared() {
   local what=$1 status=0
   shift
@@ -36,17 +36,17 @@ prepared() {
       ;;
     *)
       failed=$((failed + 1))
-      echo "FAILED: $what: it could not be made"
+      echo "FAILED: $what: it could not be prepared"
       ;;
   esac
   return 1
 }
 
-# Whether the emulator can be had, and runs.
+# Whether the emulator is available and runs.
 has_qemu() { "$guest/qemu.sh" --version >/dev/null; }
 
-# begin TITLE COMMAND... - run a test in a folder of its own ($folder, for the guest $folder/host) beside others that are
-# under way. When it ends it tells how; of one that failed, what it printed.
+# begin TITLE COMMAND... - run a test in its own directory ($folder, for the guest $folder/host), concurrently with others.
+# Prints its result and, for a failure, its output.
 begin() {
   local title=$1
   shift
@@ -110,7 +110,7 @@ in_guest() {
   return $status
 }
 
-# How all the tests have ended. Continuous integration is not content with nothing.
+# The overall result. Under continuous integration at least one test must run.
 summary() {
   wait
   local passed
@@ -118,7 +118,7 @@ summary() {
   failed=$((failed + begun - passed))
   echo "$passed passed, $failed failed, $missing not run"
   if [ "${CI:-}" = true ] && [ $((passed + failed)) = 0 ]; then
-    echo "FAILED: not one test was run"
+    echo "FAILED: no test was run"
     return 1
   fi
   [ "$failed" = 0 ]

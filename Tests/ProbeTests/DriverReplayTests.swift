@@ -32,7 +32,7 @@ struct DriverReplayTests {
     "Each fault of a driver is found, and named",
     arguments: [
       (KernelTrace.Fault.noSegment, "the driver moved nothing"), (KernelTrace.Fault.twice, "completed it 2 times"),
-      (.workerIsGone, "its worker never came back"), (.staleHead, "the head of the submission queue"),
+      (.workerIsGone, "its worker never finished"), (.staleHead, "the head of the submission queue"),
       (.wrongPhase, "phase tag"), (.reservedDword, "0xdead in Dword 1"), (.wrongQueue, "of queue 7"),
       (.retry, "the same code, but not"),
     ] as [(KernelTrace.Fault, String)])
@@ -206,7 +206,8 @@ struct DriverReplayTests {
     // Coalescing may delay it.
     #expect(try findings(created: 3, ien: true, raised: 3, after: 500_000_000).isEmpty)
     for (ien, raised, words) in [
-      (false, 3, "IEN 0"), (true, 2, "vector 2, the queue's is 3"), (true, 0, "vector 0"), (true, nil, "no interrupt"),
+      (false, 3, "IEN 0"), (true, 2, "vector 2 instead of the queue's vector 3"), (true, 0, "vector 0"),
+      (true, nil, "no interrupt"),
     ] as [(Bool, UInt64?, String)] {
       let found = try findings(created: 3, ien: ien, raised: raised)
       #expect(found.map(\.command) == ["completion queue 1"] && found.allSatisfy { $0.kind == .new })
@@ -222,7 +223,7 @@ struct DriverReplayTests {
       $0.add(.gap, a: 3)
       $0.read(1, slot: 0)
     }
-    #expect(result.endsAtGap && result.commands == 2 && result.unseen == 1)
+    #expect(result.endsAtGap && result.commands == 2 && result.afterEnd == 1)
     #expect(result.verdict == .incomplete)
   }
 
@@ -234,7 +235,7 @@ struct DriverReplayTests {
     trace.add(.gap, a: 1, stream: 1)
     trace.read(1, slot: 0)
     let result = try DriverReplay(trace.finish(), controller: 1).run()
-    #expect(result.endsAtGap && result.unseen == 1)
+    #expect(result.endsAtGap && result.afterEnd == 1)
   }
 
   @Test("The doubt of a probe that was not run begins where the recorder says")
@@ -244,7 +245,7 @@ struct DriverReplayTests {
       func take(_ record: Record, sqe: SubmissionEntry? = nil) {
         var slots = [record, Record(kind: .fetch), Record(kind: .fetch)]
         if sqe != nil { slots[0].tail = 2 }
-        slots.withUnsafeBufferPointer { recording.take($0.baseAddress!, stream: 0) }
+        slots.withUnsafeBufferPointer { recording.ingest($0.baseAddress!, stream: 0) }
       }
       take(Record(kind: .origin, cid: 1))
       for cid in 0..<2 as Range<UInt16> {
@@ -421,7 +422,7 @@ struct KernelStagesTests {
     var analyzer = StageAnalyzer(subject: .controller(1))
     var commands: [CommandTimes] = []
     analyzer.onCommand = { times in if times.qid != .admin { commands.append(copy times) } }
-    try analyzer.takeAll(of: reader)
+    try analyzer.ingestAll(of: reader)
     return (analyzer.summary(), commands)
   }
 
@@ -435,7 +436,7 @@ struct KernelStagesTests {
     #expect(commands.count == 1 && summary.partial == 0)
     #expect(times.stages[.fetch] == 10 && times.stages[.dispatch] == 50 && times.stages[.map] == 20)
     #expect(times.stages[.execute] == 100 && times.stages[.dataOut] == 40 && times.stages[.interrupt] == 12)
-    #expect(times.hops?.dispatch == 30 && times.hops?.wakeUp == 30)
+    #expect(times.handoffs?.dispatch == 30 && times.handoffs?.wakeUp == 30)
     #expect(times.stages.sum + times.unexplained == times.total)
     #expect(times.bytesToHost == 4096)
   }
@@ -529,7 +530,7 @@ struct KernelStagesTests {
     trace.read(7, slot: 0)
     trace.add(.completion, qid: 1, cid: 7, b: 1 << 16, stream: 1)
     let (_, commands) = try analyse(trace)
-    #expect(commands.first?.hops?.doorbell == 25 && commands.first?.stages[.detect] == 35)
+    #expect(commands.first?.handoffs?.doorbell == 25 && commands.first?.stages[.detect] == 35)
   }
 
   @Test("What the probes cost is summed up")

@@ -6,7 +6,7 @@ import Testing
   private func take(
     _ streams: inout KernelStreams, _ record: Record, tail: [UInt8] = [], stream: UInt16 = 0
   ) -> KernelStreams.Item? {
-    tail.withUnsafeBytes { streams.take(record, tail: $0, stream: stream) }
+    tail.withUnsafeBytes { streams.ingest(record, tail: $0, stream: stream) }
   }
 
   private func owner(_ item: KernelStreams.Item?) -> StreamOwner? {
@@ -58,13 +58,13 @@ import Testing
   func failedFetches() {
     var failed = FailedFetches()
     let dropped = Event.Dropped(qid: 1, cid: 2)
-    var answers = [failed.take(Event.Fetch(flags: .failed, qid: 1, cid: 2)), failed.take(dropped)]
+    var answers = [failed.ingest(Event.Fetch(flags: .failed, qid: 1, cid: 2)), failed.ingest(dropped)]
     #expect(answers == [true, true])
-    answers = [failed.take(dropped), failed.take(Event.Dropped(flags: .failed))]
+    answers = [failed.ingest(dropped), failed.ingest(Event.Dropped(flags: .failed))]
     #expect(answers == [false, true])
     answers = [
-      failed.take(Event.Fetch(flags: .failed, qid: 1, cid: 2)), failed.take(Event.Dropped(qid: 2, cid: 1)),
-      failed.take(Event.Fetch(qid: 1, cid: 2)), failed.take(dropped),
+      failed.ingest(Event.Fetch(flags: .failed, qid: 1, cid: 2)), failed.ingest(Event.Dropped(qid: 2, cid: 1)),
+      failed.ingest(Event.Fetch(qid: 1, cid: 2)), failed.ingest(dropped),
     ]
     #expect(answers == [true, false, false, false])
   }

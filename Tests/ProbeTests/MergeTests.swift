@@ -48,7 +48,7 @@ import Trace
 
   private final class Producer {
     private var producer: RingProducer
-    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitUnseen) }
+    init(_ ring: Ring) { producer = RingProducer(ring, whenFull: .waitSilently) }
     func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {
       if bytes.isEmpty { producer.append(record) } else { producer.append(record, bytes) }
     }

@@ -18,7 +18,7 @@ import Text
   func otherPrototypes() {
     #expect(
       Prototype.choose(known, found: Prototype(arguments: 4, returns: true))
-        == .obstacle("its arguments are others: 4 instead of 6 or 5"))
+        == .obstacle("it has 4 arguments instead of 6 or 5"))
     #expect(
       Prototype.choose(known, found: Prototype(arguments: 6)) == .obstacle("it returns nothing in this kernel"))
   }

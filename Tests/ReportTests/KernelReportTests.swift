@@ -24,20 +24,20 @@ struct KernelReportTests {
     let busiest = try #require(try KernelController.all(in: reader).first)
     #expect(
       Report.findings(try Summary(of: reader, .controller(busiest.controller))) == [
-        "Dispatch dominates: 2.28 ms of the 3.92 ms that a command takes in the mean (58%), then detect with 627 µs "
+        "Dispatch dominates: 2.28 ms of the mean latency of 3.92 ms (58%), then detect with 627 µs "
           + "(16%) and complete with 413 µs (11%).",
-        "At the tail, dispatch makes commands slow: the slowest 1.0% of the commands (18.7 ms and more) take 20.0 ms, and "
+        "In the tail, dispatch makes commands slow: the slowest 1.0% of the commands (18.7 ms or more) take 20.0 ms, and "
           + "5.13 ms of the 16.0 ms above the mean (32%) is dispatch, 5.07 ms (32%) detect.",
-        "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.72 by counting; 27 at "
-          + "most.",
-        "1 command (0.1%) failed: nvmepf dump --event completion shows their status.",
+        "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.72 by counting; the "
+          + "maximum is 27.",
+        "1 command (0.1%) failed; nvmepf dump --event completion shows their status.",
         "Data moved: 26.7 MB (7.42 MB/s) to the host, 16.6 MB (4.59 MB/s) from the host.",
-        "Waiting for a thread to run takes 2.66 ms of the mean (68%): 2.27 ms until a worker takes the command, 7.71 µs "
-          + "from its execution to its data, 385 µs until its completion queue is worked on.",
-        "9.26 µs of the mean (0.2%) is in no stage; 213 µs at most.",
-        "1 command left out because events are missing.",
-        "The probes ran 33 919 times and took 91.1 ms in all, 2.69 µs each; exit_nvmet_pci_epf_dma_transfer the most, "
-          + "17.7 ms. That is part of the times below.",
+        "Waiting for a thread to run takes 2.66 ms of the mean (68%): 2.27 ms until a worker starts the command, 7.71 µs "
+          + "from its execution to its data, 385 µs until its completion queue's work runs.",
+        "9.26 µs of the mean (0.2%) is outside all stages, at most 213 µs.",
+        "1 command left out because events were lost.",
+        "The probes ran 33,919 times and took 91.1 ms in total, 2.69 µs each; exit_nvmet_pci_epf_dma_transfer took the "
+          + "most, 17.7 ms. The times below include this.",
         "The controller was reset or disabled 1 time.",
       ])
   }
@@ -46,18 +46,18 @@ struct KernelReportTests {
   func oneRead() throws {
     var sentences = try findings { $0.read(7, slot: 0) }
     #expect(
-      sentences.remove(at: 2).hasPrefix("1 command in 317 ns, 3 154 574 a second. The mean queue depth is 1.00 by "))
+      sentences.remove(at: 2).hasPrefix("1 command in 317 ns, 3,154,574 a second. The mean queue depth is 1.00 by "))
     #expect(
       sentences == [
-        "Execute is the largest part: 100 ns of the 317 ns that a command takes in the mean (32%), then complete with 55 ns "
+        "Execute is the largest part: 100 ns of the mean latency of 317 ns (32%), then complete with 55 ns "
           + "(17%) and dispatch with 50 ns (16%).",
-        "No tail to speak of: the slowest commands take 317 ns, the mean is 317 ns.",
+        "There is no significant tail: the slowest commands take 317 ns, the mean is 317 ns.",
         "Data moved: 4.10 kB (12.9 GB/s) to the host.",
-        "Waiting for a thread to run takes 95 ns of the mean (30%): 30 ns until a worker takes the command, 30 ns from its "
-          + "execution to its data, 35 ns until its completion queue is worked on.",
-        "30 ns of the mean (9.5%) is in no stage; 30 ns at most.",
-        "Detect and reap are not in this: a target does not see when the host writes a doorbell; a trace of the host does.",
-        "No event is missing, and no command is left out.",
+        "Waiting for a thread to run takes 95 ns of the mean (30%): 30 ns until a worker starts the command, 30 ns from its "
+          + "execution to its data, 35 ns until its completion queue's work runs.",
+        "30 ns of the mean (9.5%) is outside all stages, at most 30 ns.",
+        "Detect and reap are missing: a target does not see when the host writes a doorbell. Merge it with a trace of the host.",
+        "No event was lost, and no command is left out.",
       ])
   }
 
@@ -69,7 +69,7 @@ struct KernelReportTests {
     }
     #expect(
       twice.contains(
-        "A second completion was posted for 1 command that the driver had completed already: nvmepf replay names them.")
+        "The driver posted a second completion for 1 command; nvmepf replay names them.")
     )
     let silent = try findings {
       $0.read(7, slot: 0)
@@ -79,12 +79,14 @@ struct KernelReportTests {
       $0.bringUp()
     }
     #expect(
-      silent.contains { $0.hasSuffix(" completed without an interrupt: the host polls that queue, or was not told.") })
+      silent.contains {
+        $0.hasSuffix(" completed without an interrupt: the host polls the queue, or the interrupt is missing.")
+      })
     let failed = try findings {
       $0.read(7, slot: 0)
       $0.read(8, slot: 1, .fails)
     }
-    #expect(failed.contains("1 command (50.0%) failed: nvmepf dump --event completion shows their status."))
+    #expect(failed.contains("1 command (50.0%) failed; nvmepf dump --event completion shows their status."))
   }
 
   @Test("names the commands that had not completed when the trace ended")
@@ -100,7 +102,7 @@ struct KernelReportTests {
       ))
   }
 
-  @Test("says how many events are missing, and whose commands that costs")
+  @Test("says how many events were lost, and how many commands that costs")
   func missing() throws {
     let sentences = try findings {
       $0.read(7, slot: 0)
@@ -109,8 +111,8 @@ struct KernelReportTests {
     }
     #expect(
       sentences.contains(
-        "3 events are missing from the trace, in 1 gap; 1 command left out because events are missing."))
-    #expect(!sentences.contains { $0.hasPrefix("No event is missing") })
+        "3 events were lost, in 1 gap; 1 command left out because events were lost."))
+    #expect(!sentences.contains { $0.hasPrefix("No event was lost") })
   }
 
   @Test("says what a reset ended")
@@ -130,7 +132,7 @@ struct KernelReportTests {
   func nothing() throws {
     #expect(
       try findings { _ in }.first
-        == "No I/O command is in this trace from begin to end, only 2 admin commands.")
+        == "The trace contains no complete I/O command, only 2 admin commands.")
   }
 
   @Test("says what the probes cost, and how exact a host's clock is")
@@ -144,11 +146,11 @@ struct KernelReportTests {
     let sentences = Report.findings(summary)
     #expect(
       sentences.contains(
-        "The probes ran 10 times and took 2.00 µs in all, 200 ns each; probe the most, 2.00 µs. That is part of the times "
-          + "below."))
+        "The probes ran 10 times and took 2.00 µs in total, 200 ns each; probe took the most, 2.00 µs. The times below "
+          + "include this."))
     #expect(
       sentences.contains(
-        "The host's times are on the target's clock to within 1.20 µs: so far detect and reap may be off."))
+        "Host times are accurate to ±1.20 µs; detect and reap inherit that."))
   }
 
   @Test("of our endpoint leaves the kernel's events out, and says so")
@@ -157,6 +159,6 @@ struct KernelReportTests {
     trace.bringUp()
     let summary = try Summary(of: trace.finish())
     #expect(
-      Report.findings(summary).contains { $0.hasSuffix(" kernel events are not part of this.") })
+      Report.findings(summary).contains { $0.hasSuffix(" kernel events are not analysed here; see --controller.") })
   }
 }

@@ -11,7 +11,7 @@ import Trace
 /// A trace of `commands` reads at queue depth 1, every hundredth of them slow to execute.
 private func summary(commands: UInt32, hasHost: Bool, grouping: Grouping? = nil) -> Summary {
   var analyzer = StageAnalyzer(grouping: grouping)
-  func take(_ record: Record, _ source: Source = .engine) { analyzer.take(record, source: source) }
+  func take(_ record: Record, _ source: Source = .engine) { analyzer.ingest(record, source: source) }
   take(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
   var now: UInt64 = 1000
   for number in 0..<commands {
@@ -53,7 +53,7 @@ struct TextTests {
     var analyzer = StageAnalyzer(subject: .controller(1))
     let name = Array("\u{1b}[2J\n\u{202e}".utf8)
     let record = Record(kind: .probe, flags: Record.carriesBytesFlag, a: 10, b: UInt64(name.count) | 5 << 32)
-    name.withUnsafeBytes { analyzer.take(record, source: .kernel, stream: 0, tail: $0) }
+    name.withUnsafeBytes { analyzer.ingest(record, source: .kernel, stream: 0, tail: $0) }
     let text = Report.text(analyzer.summary())
     #expect(text.contains("\\x1b[2J\\n\\u{202e}"))
     #expect(!text.unicodeScalars.contains { $0 == "\u{1b}" || $0 == "\u{202e}" })
@@ -65,15 +65,15 @@ struct TextTests {
     #expect(findings[0].hasPrefix("Execute dominates"))
     #expect(findings[1].contains("execute makes commands slow: the slowest 1.0% of the commands"))
     #expect(findings.contains("The stages explain every nanosecond of every command."))
-    #expect(findings.contains("No event is missing, and no command is left out."))
+    #expect(findings.contains("No event was lost, and no command is left out."))
   }
 
-  @Test("does not call events missing where a reset ended the commands")
+  @Test("does not call events lost where a reset ended the commands")
   func interrupted() throws {
     var analyzer = StageAnalyzer()
-    analyzer.take(Record(time: 100, kind: .doorbell, qid: 1, a: 1), source: .engine)
-    analyzer.take(Record(time: 200, kind: .fetch, qid: 1, cid: 7), source: .engine)
-    analyzer.take(Record(time: 300, kind: .reset), source: .engine)
+    analyzer.ingest(Record(time: 100, kind: .doorbell, qid: 1, a: 1), source: .engine)
+    analyzer.ingest(Record(time: 200, kind: .fetch, qid: 1, cid: 7), source: .engine)
+    analyzer.ingest(Record(time: 300, kind: .reset), source: .engine)
     #expect(
       Report.findings(analyzer.summary()).contains(
         "1 command left out because the controller was reset, or their queue deleted, before they completed."))
@@ -87,18 +87,19 @@ struct TextTests {
     #expect(!findings.contains { $0.contains("fio") })
   }
 
-  @Test("says first why the controller stopped, and not that nothing is missing")
+  @Test("says first why the controller stopped, and not that nothing was lost")
   func stopped() throws {
     var analyzer = StageAnalyzer()
-    analyzer.take(Record(time: 10, kind: .registerWrite, flags: 8, a: Register.asq, b: 0x1_02dd_9000), source: .engine)
-    analyzer.take(Event.Fetch(time: 800_000, flags: .failed).record, source: .engine)
+    analyzer.ingest(
+      Record(time: 10, kind: .registerWrite, flags: 8, a: Register.asq, b: 0x1_02dd_9000), source: .engine)
+    analyzer.ingest(Event.Fetch(time: 800_000, flags: .failed).record, source: .engine)
     let findings = Report.findings(analyzer.summary())
     #expect(
       findings[0]
         == "The controller stopped (CSTS.CFS) 800 µs into the trace: it could not fetch from submission queue 0 at host "
-        + "address 0x102dd9000; the client did not share that memory (QEMU: memory-backend-memfd,share=on), or took it away. No command was "
+        + "address 0x102dd9000; the client did not share that memory (QEMU: memory-backend-memfd,share=on), or removed it. No command was "
         + "fetched after that.")
-    #expect(!findings.contains { $0.hasPrefix("No event is missing") })
+    #expect(!findings.contains { $0.hasPrefix("No event was lost") })
     let stops = try #require(try object(Report.json(analyzer.summary()))["stops"] as? [String: Any])
     #expect(stops["unreached"] as? String == "submission queue" && stops["address"] as? String == "0x102dd9000")
     #expect(stops["qid"] as? Int == 0 && stops["first_ns"] as? Int == 800_000 && stops["recovered"] as? Bool == false)
@@ -108,15 +109,15 @@ struct TextTests {
   func recovered() {
     var analyzer = StageAnalyzer()
     for time in [UInt64(1000), 2000] {
-      analyzer.take(Event.Completion(time: time, flags: .failed, cqid: 3).record, source: .engine)
-      analyzer.take(Record(time: time + 1, kind: .reset), source: .engine)
+      analyzer.ingest(Event.Completion(time: time, flags: .failed, cqid: 3).record, source: .engine)
+      analyzer.ingest(Record(time: time + 1, kind: .reset), source: .engine)
     }
-    analyzer.take(Record(time: 3000, kind: .fetch), source: .engine)
+    analyzer.ingest(Record(time: 3000, kind: .fetch), source: .engine)
     let findings = Report.findings(analyzer.summary())
     #expect(findings[0].hasPrefix("The controller stopped (CSTS.CFS) 1.00 µs into the trace, the first of 2 times: "))
     #expect(
       findings[0].contains("write to completion queue 3; ") && findings[0].hasSuffix(" It recovered after a reset."))
-    #expect(findings.contains("No event is missing, and no command is left out."))
+    #expect(findings.contains("No event was lost, and no command is left out."))
   }
 
   @Test("names all ten stages, the unexplained and the total, in order, within 80 columns")
@@ -132,7 +133,7 @@ struct TextTests {
   @Test("of a trace without commands says so, and shows no table")
   func empty() {
     let text = Report.text(StageAnalyzer().summary())
-    #expect(text.hasPrefix("No I/O command is in this trace from begin to end."))
+    #expect(text.hasPrefix("The trace contains no complete I/O command."))
     #expect(!text.contains("total"))
   }
 
@@ -193,25 +194,9 @@ struct JSONTests {
   }
 }
 
-@Suite("Numbers")
-struct QuantityTests {
-  @Test(
-    "are written with the unit that suits them",
-    arguments: [
-      (0, "0 ns"), (12.34, "12.3 ns"), (812, "812 ns"), (999.7, "1.00 µs"), (6431, "6.43 µs"), (47_516, "47.5 µs"),
-      (1_200_000, "1.20 ms"), (12e9, "12.0 s"),
-    ])
-  func time(ns: Double, text: String) { #expect(Quantity.time(ns) == text) }
-
-  @Test("are grouped by three digits")
-  func count() { #expect([1, 123, 1234, 1_204_224].map { Quantity.count($0) } == ["1", "123", "1 234", "1 204 224"]) }
-
-  @Test("that are small shares do not read as nothing")
-  func percent() {
-    #expect([0, 0.0001, 0.073, 1].map { Quantity.percent($0) } == ["0.0%", "<0.1%", "7.3%", "100.0%"])
-  }
-
-  @Test("stay with their units where a line breaks")
+@Suite("Lines")
+struct WrappingTests {
+  @Test("a number stays with its unit where a line breaks")
   func wrapping() {
     let text = wrapped(String(repeating: "word ", count: 16) + "and 2.20 µs more")
     #expect(text.hasSuffix("\n  2.20 µs more"))

@@ -125,7 +125,7 @@ struct ServedEndpointTests {
       return nil
     }
     #expect(refusal(jobs(2)) == nil)
-    #expect(refusal(jobs(3)) == "--numjobs 3: a job needs a queue, and the endpoint has 2")
+    #expect(refusal(jobs(3)) == "--numjobs 3: each job needs a queue, and the endpoint has 2")
     let entries = Int(Self.configuration.subsystem.queueEntriesMax)
     #expect(refusal(jobs(1, depth: entries - 1)) == nil)
     #expect(
@@ -133,7 +133,7 @@ struct ServedEndpointTests {
     for bytes in [0, 511, 1 << 20] {
       #expect(
         refusal(jobs(1, block: bytes))
-          == "--bs \(bytes): a command moves a multiple of 512 bytes, 524288 at most (--mdts)")
+          == "--bs \(bytes) must be a multiple of 512 bytes, at most 524288 (--mdts)")
     }
   }
 

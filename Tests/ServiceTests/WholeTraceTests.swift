@@ -53,8 +53,9 @@ struct WholeTraceTests {
   func overhead() {
     #expect(
       ProbeOverhead([0.1, 0.1, 0.1]).description
-        == "with probes the command takes 10.0 % longer (± 0.0, 95 % of 3 pairs)")
+        == "with probes the command takes 10.0% longer (±0.0%, 95% confidence, 3 pairs)")
     #expect(
-      ProbeOverhead([0, 0.02]).description == "with probes the command takes 1.0 % longer (± 2.0, 95 % of 2 pairs)")
+      ProbeOverhead([0, 0.02]).description
+        == "with probes the command takes 1.0% longer (±2.0%, 95% confidence, 2 pairs)")
   }
 }

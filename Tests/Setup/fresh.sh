@@ -1,10 +1,10 @@
 #!/bin/bash
 # fresh.sh [TARGET...]
 #
-# Runs README's two commands, `make demo` and `make test`, or those named, as a newcomer does: in a Debian 13 with nothing
-# installed, as an ordinary user without sudo, from a tarball without .git, in a folder with a space in its name. Needs root,
-# mmdebstrap and a Debian mirror. Mounts and processes are in namespaces of their own and end with the script; the machine's
-# Swift toolchain, and local mirrors that its git configuration names, are bound in. Prints what the commands print.
+# Runs README's two commands, `make demo` and `make test`, or those named, like a new user: in a Debian 13 with nothing
+# installed, as an ordinary user without sudo, from a tarball without .git, in a directory with a space in its name. Needs
+# root, mmdebstrap and a Debian mirror. Mounts and processes have their own namespaces and end with the script; the
+# machine's Swift toolchain, and local mirrors in its git configuration, are bound in. Prints the commands' output.
 #
 # Environment: XDG_CACHE_HOME  where the Debian root is kept, 60 MB (default ~/.cache)
 #              DEB_MIRROR      the Debian mirror (default: mmdebstrap's)
@@ -21,7 +21,7 @@ fail() {
   exit 1
 }
 
-# The outer half: namespaces, and a folder that is removed at the end.
+# The outer half: namespaces, and a directory that is removed at the end.
 if [ -z "${FRESH_ROOT:-}" ]; then
   [ "$(id -u)" = 0 ] || fail "run as root: this mounts and changes its root"
   command -v mmdebstrap >/dev/null || fail "install mmdebstrap: apt-get install mmdebstrap"
@@ -84,17 +84,17 @@ unpack
 furnish
 in_root useradd --create-home --shell /bin/bash $user
 in_root apt-get -qq update
-# What README asks for.
+# The requirements in README.
 install_in_root make
 in_root mkdir "$folder"
 (cd "$source" && git ls-files -z | tar -c --null -T -) | in_root tar -x -C "$folder"
 in_root chown -R $user: "$home"
 
-# Without privilege setup names the packages, in a line to be run as root.
+# Without privileges setup prints a line with the packages, to be run as root.
 said=$(as_user make setup 2>&1) && fail "an ordinary user has installed packages: $said"
 packages=$(sed -n 's/^setup: .*as root: apt-get install //p' <<<"$said")
 [ -n "$packages" ] || fail "setup does not say what to install: $said"
-say "as the user was told: apt-get install $packages"
+say "as setup told the user: apt-get install $packages"
 install_in_root $packages
 
 [ $# -gt 0 ] || set -- demo test

@@ -1,5 +1,5 @@
 #!/bin/bash
-# run.sh - what scripts/setup.sh says of a swift that cannot be used, and that the scripts work in a folder with a space.
+# run.sh - tests the messages of scripts/setup.sh for an unusable swift, and the scripts in a directory with a space.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 work=$(mktemp -d)
@@ -48,7 +48,7 @@ cp -r "$root/FioEngine" "$root/scripts" "$root/Makefile" "$work/a folder/"
   { [ -e "$work/a folder/out put/nvmepf-fio.so" ] || grep -q 'NOT BUILT' "$work/said"; }
 outcome "a folder with a space in its name" $?
 
-# A mirror without fio's source costs the engine, and says so.
+# A mirror without fio's source: no engine, and a message.
 XDG_CACHE_HOME=$work/cache DEB_MIRROR=file://$work/nothing "$root/FioEngine/build.sh" "$work/engine" >"$work/said" 2>&1 &&
   grep -q '^fio engine: NOT BUILT: .* no source of fio .*"nvmepf record -- fio" does not work' "$work/said" &&
   [ ! -e "$work/engine/nvmepf-fio.so" ]

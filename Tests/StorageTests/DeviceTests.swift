@@ -45,8 +45,8 @@ struct StorageBench: ~Copyable {
     _ operation: StorageOperation, _ ranges: [StorageRange], destination: UInt64 = 0, through: Bool = false,
     fill: [UInt8] = []
   ) throws -> (status: Status, bytes: [UInt8]) {
-    let taken = queue.take()
-    let request = try #require(taken)
+    let allocated = queue.allocate()
+    let request = try #require(allocated)
     let buffer = queue.buffer(request)
     fill.withUnsafeBytes { buffer.copyMemory(from: $0.baseAddress ?? UnsafeRawPointer(buffer), byteCount: $0.count) }
     ranges.withUnsafeBufferPointer {
@@ -155,7 +155,7 @@ struct DeviceTests {
   @Test("what cannot be opened has a line that says why")
   func refuses() throws {
     for (path, text) in [
-      ("/nowhere/file", "No such file"), ("/", "is no storage"), ("/dev/null", "is no storage"),
+      ("/nowhere/file", "No such file"), ("/", "is not storage"), ("/dev/null", "is not storage"),
     ] {
       do {
         _ = try StorageDevice(path: path)
@@ -174,7 +174,7 @@ struct DeviceTests {
     #expect(!first.isReadOnly)
   }
 
-  @Test("refuses what is no storage before it opens it, where opening would wait or do something")
+  @Test("refuses what is not storage before it opens it, where opening would wait or do something")
   func refusesBeforeOpening() throws {
     let file = try TemporaryFile(bytes: 4096)
     let fifo = file.path + ".fifo"
@@ -183,7 +183,7 @@ struct DeviceTests {
     for path in [fifo, "/dev/tty", "/dev/zero", "/proc/version", "/sys/kernel/uevent_seqnum"] {
       for readOnly in [false, true] {
         let refusal = #expect(throws: StorageError.self) { _ = try StorageDevice(path: path, readOnly: readOnly) }
-        #expect(refusal?.description.contains("\(path) is no storage") == true)
+        #expect(refusal?.description.contains("\(path) is not storage") == true)
       }
     }
   }
@@ -230,7 +230,7 @@ struct DeviceTests {
     let range = [StorageRange(offset: 0, count: 131072)]
     for round in 0..<100 {
       var abandoned: [Int32] = []
-      while let request = bench.queue.take() {
+      while let request = bench.queue.allocate() {
         range.withUnsafeBufferPointer {
           bench.queue.submit(request, round % 2 == 0 ? .read : .verify, on: bench.device, ranges: $0)
         }
@@ -241,7 +241,7 @@ struct DeviceTests {
       var free: [Int32] = []
       while free.count < 4 {
         #expect(bench.queue.completion() == nil)
-        while let request = bench.queue.take() { free.append(request) }
+        while let request = bench.queue.allocate() { free.append(request) }
       }
       for request in free { bench.queue.release(request) }
     }
@@ -287,8 +287,8 @@ struct ModelOfStorage: ~Copyable {
     for _ in 0..<rounds {
       var expected: [Int32: (operation: StorageOperation, blocks: [UInt8])] = [:]
       for lane in 0..<ModelOfStorage.lanes {
-        let taken = bench.queue.take()
-        let request = try #require(taken)
+        let allocated = bench.queue.allocate()
+        let request = try #require(allocated)
         expected[request] = begin(request, lane)
       }
       bench.queue.kick()

@@ -35,10 +35,10 @@ struct RequestBench: ~Copyable {
   }
 
   /// The operation ends with bytes or an errno.
-  mutating func take(_ result: Int32) { request.take(result, ranges, buffer, nil) }
+  mutating func finishStep(_ result: Int32) { request.finishStep(result, ranges, buffer, nil) }
 
   /// The operation ends with a status of the device.
-  mutating func take(_ status: Status) { request.take(status: status, ranges, buffer, nil) }
+  mutating func finishStep(_ status: Status) { request.finishStep(status: status, ranges, buffer, nil) }
 
   /// Everything goes well from here on.
   /// - Returns: the steps that it takes.
@@ -46,7 +46,7 @@ struct RequestBench: ~Copyable {
     var steps: [StorageStep] = []
     while !request.isDone {
       steps.append(next())
-      if access.isPassedThrough { take(.success) } else { take(steps.last!.count) }
+      if access.isPassedThrough { finishStep(.success) } else { finishStep(steps.last!.count) }
     }
     return steps
   }
@@ -90,11 +90,11 @@ struct RequestTests {
       let writes = StorageStep.write(offset: offset, count: count, isDirect: isDirect, isThrough: false)
       #expect(bench.next() == (operation == .read ? reads : writes))
       #expect(bench.request.bufferOffset == done)
-      bench.take(result)
+      bench.finishStep(result)
     }
     #expect(!bench.request.isDone)
     _ = bench.next()
-    bench.take(1)
+    bench.finishStep(1)
     #expect(bench.request.isDone && bench.request.status == .success)
   }
 
@@ -102,13 +102,13 @@ struct RequestTests {
   func endsEarly() {
     var read = RequestBench(.read, [RequestTests.range], .direct)
     _ = read.next()
-    read.take(4096)
+    read.finishStep(4096)
     _ = read.next()
-    read.take(0)
+    read.finishStep(0)
     #expect(read.request.isDone && read.request.status.code == Status.unrecoveredReadError.code)
     var write = RequestBench(.write, [RequestTests.range], .direct)
     _ = write.next()
-    write.take(0)
+    write.finishStep(0)
     #expect(write.request.isDone && write.request.status.code == Status.writeFault.code)
   }
 
@@ -120,10 +120,10 @@ struct RequestTests {
     var bench = RequestBench(operation, [RequestTests.range], destination: 1 << 20, through: true, .direct)
     while !bench.request.isDone {
       let step = bench.next()
-      bench.take(-error)
+      bench.finishStep(-error)
       #expect(!bench.request.isDone)
       #expect(bench.next() == step)
-      bench.take(step.count)
+      bench.finishStep(step.count)
     }
     #expect(bench.request.status == .success)
   }
@@ -132,7 +132,7 @@ struct RequestTests {
   func avoidsDirect() {
     var bench = RequestBench(.write, [RequestTests.range], through: true, .direct)
     #expect(bench.next() == .write(offset: 8192, count: 16384, isDirect: true, isThrough: true))
-    bench.take(-EINVAL)
+    bench.finishStep(-EINVAL)
     #expect(
       bench.finish() == [
         .write(offset: 8192, count: 16384, isDirect: false, isThrough: false), .sync(offset: 8192, count: 16384),
@@ -140,9 +140,9 @@ struct RequestTests {
     #expect(bench.request.status == .success)
     var refused = RequestBench(.read, [RequestTests.range], .direct)
     _ = refused.next()
-    refused.take(-EINVAL)
+    refused.finishStep(-EINVAL)
     _ = refused.next()
-    refused.take(-EINVAL)
+    refused.finishStep(-EINVAL)
     #expect(refused.request.isDone && refused.request.status.code == Status.unrecoveredReadError.code)
   }
 
@@ -168,13 +168,13 @@ struct RequestTests {
     var hint = RequestBench(.deallocate, [RequestTests.range, RequestTests.range], .direct)
     for _ in 0..<2 {
       #expect(hint.next() == .deallocate(offset: 8192, count: 16384))
-      hint.take(-EOPNOTSUPP)
+      hint.finishStep(-EOPNOTSUPP)
     }
     #expect(hint.request.isDone && hint.request.status == .success)
     var zeros = RequestBench(.zeroAndDeallocate, [RequestTests.range], .direct)
     for deallocates in [true, false] {
       #expect(zeros.next() == .zero(offset: 8192, count: 16384, deallocates: deallocates))
-      zeros.take(-EOPNOTSUPP)
+      zeros.finishStep(-EOPNOTSUPP)
     }
     #expect(zeros.finish() == [.write(offset: 8192, count: 16384, isDirect: true, isThrough: false)])
     #expect(zeros.buffer.allSatisfy { $0 == 0 })
@@ -185,7 +185,7 @@ struct RequestTests {
     for operation in [StorageOperation.deallocate, .zeroAndDeallocate, .writeZeroes] {
       var bench = RequestBench(operation, [RequestTests.range], .direct)
       _ = bench.next()
-      bench.take(-EIO)
+      bench.finishStep(-EIO)
       #expect(bench.request.isDone && bench.request.status.code == Status.writeFault.code)
     }
   }
@@ -209,22 +209,22 @@ struct RequestTests {
   func passesThroughWithout() {
     var zeros = RequestBench(.writeZeroes, [RequestTests.range], .passedThrough)
     _ = zeros.next()
-    zeros.take(.invalidOpcode)
+    zeros.finishStep(.invalidOpcode)
     #expect(zeros.finish() == [.write(offset: 8192, count: 16384, isDirect: false, isThrough: false)])
     #expect(zeros.request.status == .success && zeros.buffer.allSatisfy { $0 == 0 })
     var hint = RequestBench(.deallocate, [RequestTests.range], .passedThrough)
     _ = hint.next()
-    hint.take(.invalidOpcode)
+    hint.finishStep(.invalidOpcode)
     #expect(hint.request.isDone && hint.request.status == .success)
     for operation in [StorageOperation.writeZeroes, .deallocate] {
       var failing = RequestBench(operation, [RequestTests.range], .passedThrough)
       _ = failing.next()
-      failing.take(.lbaOutOfRange)
+      failing.finishStep(.lbaOutOfRange)
       #expect(failing.request.isDone && failing.request.status == .lbaOutOfRange)
     }
     var read = RequestBench(.read, [RequestTests.range], .passedThrough)
     _ = read.next()
-    read.take(.invalidOpcode)
+    read.finishStep(.invalidOpcode)
     #expect(read.request.isDone && read.request.status == .invalidOpcode)
   }
 }

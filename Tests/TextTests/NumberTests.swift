@@ -40,3 +40,34 @@ struct NumberTests {
     #expect(read["z"] as? Int == -1 && (read["a"] as? [Any])?[2] as? String == "a\"\\\n\u{1b}")
   }
 }
+
+@Suite("Numbers")
+struct QuantityTests {
+  @Test(
+    "have the unit that suits them",
+    arguments: [
+      (0, "0 ns"), (12.34, "12.3 ns"), (812, "812 ns"), (999.7, "1.00 µs"), (6431, "6.43 µs"), (47_516, "47.5 µs"),
+      (1_200_000, "1.20 ms"), (12e9, "12.0 s"),
+    ])
+  func time(ns: Double, text: String) { #expect(Quantity.time(ns) == text) }
+
+  @Test("are grouped by three digits, whole or not")
+  func grouping() {
+    #expect([0, 123, 1234, -1_204_224].map { Quantity.count($0) } == ["0", "123", "1,234", "-1,204,224"])
+    #expect(Quantity.count(UInt64.max) == "18,446,744,073,709,551,615")
+    #expect([0.05, -1234.5, 1e6].map { Quantity.decimal($0, 2) } == ["0.05", "-1,234.50", "1,000,000.00"])
+    #expect([1.234, 99.94, 1_667.4].map(Quantity.significant) == ["1.23", "99.9", "1,667"])
+    #expect(Quantity.percent(147.851) == "14,785.1%")
+  }
+
+  @Test("of bytes have decimal units")
+  func bytes() {
+    #expect(
+      [999.0, 1000, 53_000_000, 4_096_000_000].map { Quantity.bytes($0) } == ["999 B", "1.00 kB", "53.0 MB", "4.10 GB"])
+  }
+
+  @Test("of small shares do not read as zero")
+  func percent() {
+    #expect([0, 0.0001, 0.073, 1].map { Quantity.percent($0) } == ["0.0%", "<0.1%", "7.3%", "100.0%"])
+  }
+}

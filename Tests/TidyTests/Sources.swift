@@ -36,7 +36,7 @@ struct SourceFile {
   }
 
   /// The directory under `Sources`, `Tests` or the like that it lies in.
-  var room: String { String(path.split(separator: "/")[1]) }
+  var module: String { String(path.split(separator: "/")[1]) }
 }
 
 /// The package's files.
@@ -62,7 +62,7 @@ enum Package {
   static let all: [SourceFile] = sources + ["Tests", "Benchmarks", "Plugins"].flatMap { (try? swift($0)) ?? [] }
 
   /// Its directories in `Sources` with Swift in them.
-  static let rooms = Set(sources.map(\.room))
+  static let modules = Set(sources.map(\.module))
 }
 
 extension StringProtocol {

@@ -2,6 +2,7 @@ import CPlatform
 import Chance
 @_spi(Places) import Events
 import Testing
+import Text
 
 @testable import Trace
 
@@ -76,7 +77,7 @@ import Testing
     try writeFile(path, damaged)
     let reader = try TraceReader(path: path)
     var decoded = try DecodedChunk()
-    let place = TraceError.grouped(chunk.offset)
+    let place = Quantity.count(chunk.offset)
     #expect {
       try reader.decode(3, into: &decoded)
     } throws: {

@@ -30,7 +30,7 @@ private func withSmallDisk<Result>(_ path: String, kilobytes: Int, _ body: () th
       let error = try #require(summary.error).description
       #expect(
         error.hasPrefix("\(recording.path): No space left on device: the recording stops at ")
-          && error.hasSuffix(" events; what was written stays readable"))
+          && error.hasSuffix(" events; the part written so far is readable"))
       #expect(summary.events > 0 && summary.events + summary.lost == 30_000)
       let reader = try TraceReader(path: recording.path)
       #expect(reader.damage == nil)

@@ -298,7 +298,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     let reader = try TraceReader(path: path)
     #expect(reader.isComplete)
     #expect(reader.totals.lost == 64)
-    #expect(reader.missing(before: reader.chunks[2].header, last: reader.chunks[1].header) == 64)
+    #expect(reader.lostEvents(before: reader.chunks[2].header, last: reader.chunks[1].header) == 64)
     var events = try MergedEvents(reader)
     var gaps: [UInt64] = []
     while let event = try events.next() {

@@ -308,7 +308,7 @@ struct ServerTests {
       try client.write(region: PCIRegion.bar0, offset: 0x1000, UInt32(1))
       while client.isConnected { sched_yield() }
     }
-    #expect(served.told.count("is gone, since the client truncated the file behind it") == 2)
+    #expect(served.told.count("is gone, because the client truncated its file") == 2)
     #expect(served.told.count("share=on") == 0)
     _ = try Client(path: served.path)
   }
@@ -402,7 +402,7 @@ struct ServerTests {
     let other = ends[1]
     let bytes = message(1, 10) { for _ in 0..<16 { $0.put(UInt64(0)) } }
     let clock = TestClock()
-    // A byte arrives at every look at the clock, well within the patience; all of them do not.
+    // A byte arrives at every reading of the clock, well within the limit; all of them do not.
     let sent = Mutex(0)
     let dribble = MonotonicClock {
       clock.advance(seconds: 2)
@@ -416,7 +416,7 @@ struct ServerTests {
       }
       return clock.monotonic.now()
     }
-    let connection = Connection(ends[0], patienceMs: 10_000, clock: dribble)
+    let connection = Connection(ends[0], timeoutMs: 10_000, clock: dribble)
     #expect(throws: VFIOUserError.self) { while try connection.receive() != nil {} }
   }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A few operations of liburing, whose own are inline functions and macros that Swift does not see as they are.
+// A few operations of liburing, whose own inline functions and macros Swift cannot import.
 #pragma once
 
 #include <stdbool.h>
@@ -11,32 +11,32 @@ struct nvmepf_uring;
 struct nvmepf_uring *nvmepf_uring_create(uint32_t entries, uint32_t completions, int32_t *error);
 void nvmepf_uring_destroy(struct nvmepf_uring *ring);
 
-// Whether commands can be passed through to NVMe devices (Linux 5.19 and later).
+// Whether passthrough to NVMe devices is possible (Linux 5.19 or later).
 bool nvmepf_uring_can_pass_through(const struct nvmepf_uring *ring);
 
-// Operations that follow block, where they must, on a thread of the kernel's and not in nvmepf_uring_submit.
+// Operations from here on block, if they must, on a kernel thread and not in nvmepf_uring_submit.
 void nvmepf_uring_set_async(struct nvmepf_uring *ring, bool is_async);
 
-// Each of these puts one operation into the ring, and tells the kernel first where there is no room. `flags` of read
-// and write are those of preadv2, `mode` that of fallocate.
+// Each of these puts one operation into the ring, and submits the ring first if it is full. `flags` of read and write
+// are those of preadv2, `mode` that of fallocate.
 void nvmepf_uring_read(struct nvmepf_uring *ring, int32_t fd, void *buffer, uint32_t count, uint64_t offset,
                        uint64_t tag);
 void nvmepf_uring_write(struct nvmepf_uring *ring, int32_t fd, const void *buffer, uint32_t count, uint64_t offset,
                         int32_t flags, uint64_t tag);
-// Of `count` bytes from `offset`; both 0: of everything.
+// `count` bytes from `offset`; everything if both are 0.
 void nvmepf_uring_sync(struct nvmepf_uring *ring, int32_t fd, uint64_t offset, uint32_t count, uint64_t tag);
 void nvmepf_uring_allocate(struct nvmepf_uring *ring, int32_t fd, int32_t mode, uint64_t offset, uint64_t count,
                            uint64_t tag);
-// An NVMe I/O command; `result` of its completion is the status field, or a negative errno.
+// An NVMe I/O command; the `result` of its completion is the status field, or a negative errno.
 void nvmepf_uring_command(struct nvmepf_uring *ring, int32_t fd, uint8_t opcode, uint32_t nsid, void *buffer,
                           uint32_t count, const uint32_t cdw10_to_15[6], uint64_t tag);
 
-// Take the operation with that tag back. True: it had not begun and never will; it completes with -ECANCELED.
+// Cancel the operation with that tag. True: it had not started and never will; it completes with -ECANCELED.
 bool nvmepf_uring_cancel(struct nvmepf_uring *ring, uint64_t tag);
 
-// Tell the kernel of what was put into the ring. False where it had no room for all of it.
+// Submit the operations in the ring to the kernel. False if it had no room for all of them.
 bool nvmepf_uring_submit(struct nvmepf_uring *ring);
-// The next completion of such an operation. False where there is none.
+// The next completion. False if there is none.
 bool nvmepf_uring_complete(struct nvmepf_uring *ring, uint64_t *tag, int32_t *result);
 // Wait for a completion.
 void nvmepf_uring_wait(struct nvmepf_uring *ring);
@@ -46,23 +46,23 @@ int32_t nvmepf_nvme_namespace(int32_t fd);
 // Identify, for the NVM command set. Returns 0, or a negative errno, or a positive NVMe status.
 int32_t nvmepf_nvme_identify(int32_t fd, uint32_t nsid, uint8_t cns, uint8_t data[4096]);
 
-// Modes of nvmepf_uring_allocate: blocks read as zeros, deallocated where that can be had; blocks are zero and stay.
+// Modes of nvmepf_uring_allocate: zero the blocks and deallocate them if possible; zero the blocks and keep them.
 int32_t nvmepf_deallocate_mode(void);
 int32_t nvmepf_zero_mode(void);
-// Write flags: the data is on the medium when the write completes.
+// Write flags: data is on the medium when the write completes.
 int32_t nvmepf_write_through(void);
-// Open flag: past the page cache.
+// Open flag: bypass the page cache.
 int32_t nvmepf_open_direct(void);
 // Bytes of a block device, and its logical block size. 0, or a negative errno.
 int32_t nvmepf_block_device_size(int32_t fd, uint64_t *bytes, uint32_t *block_bytes);
-// Where sysfs tells of a block or character device.
+// The sysfs directory of a block or character device.
 void nvmepf_device_folder(uint64_t device, bool is_block, char path[64]);
 
-// Signals an eventfd that somebody else owns, and never waits for it: the kernel does it for a ring, saturating. A write
-// would block where its owner took O_NONBLOCK away and filled it. NULL and a positive errno in *error on failure.
+// Signals a foreign eventfd without ever blocking: the kernel does it on behalf of a ring, saturating. A write would
+// block if the owner cleared O_NONBLOCK and filled the counter. NULL and a positive errno in *error on failure.
 struct nvmepf_signal *nvmepf_signal_create(int32_t *error);
 void nvmepf_signal_destroy(struct nvmepf_signal *signal);
-// Signal this descriptor from now on; -1 for none. When it returns, the one before is not signalled any more. It may be
-// called by another thread than the one that raises. 0, or a negative errno.
+// Signal this descriptor from now on; -1 for none. The previous one is no longer signalled when it returns. May be
+// called by another thread than the one that raises. Returns 0 or a negative errno.
 int32_t nvmepf_signal_attach(struct nvmepf_signal *signal, int32_t fd);
 void nvmepf_signal_raise(struct nvmepf_signal *signal);

@@ -1,5 +1,5 @@
-# A guest's own nvme driver on our controller: every size, trims, resets in flight, namespaces that come and go.
-# Namespace 1 is null, 2 a file of the machine's, 3 comes while we run.
+# A guest's own nvme driver on our controller: every size, trims, resets in flight, namespaces added and removed.
+# Namespace 1 is null, 2 a file on this machine, 3 is added while the test runs.
 . /host/guest.inc
 modprobe nvme
 # The kernel scans in parallel: nvme0n1 may be any of them.

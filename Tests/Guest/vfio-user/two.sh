@@ -1,4 +1,4 @@
-# Two controllers of one machine in one guest: the driver tells them apart, and has nothing to say against their answers.
+# Two controllers of one machine in one guest: the driver distinguishes them, and reports no error.
 . /host/guest.inc
 modprobe nvme
 # One has a null namespace and a file, the other memory.

@@ -1,4 +1,4 @@
-# A guest that is gone in the middle of its commands.
+# A guest that disappears while its commands are in flight.
 . /host/guest.inc
 modprobe nvme
 until_true test -e /dev/nvme0n1

@@ -1,4 +1,4 @@
-# A recording that begins while commands run moves none of their events to the moment at which it begins.
+# A recording that starts while commands run does not move their events to its own start time.
 . ./guest.inc
 . ./nvmet.inc
 target_up loop

@@ -1,4 +1,4 @@
-# What a recording needs of privilege: what it says, no more, and without that it is one line.
+# A recording needs exactly the documented capabilities; without them it fails with one line.
 . ./guest.inc
 . ./nvmet.inc
 target_up loop

@@ -1,4 +1,4 @@
-# However a recording of the kernel ends, nothing is left attached and the trace can be read.
+# However a kernel recording ends, no probe stays attached and the trace is readable.
 . ./guest.inc
 . ./nvmet.inc
 $nvmepf record --kernel --events nvmet -o /tmp/none.nvpt -- true 2>/tmp/said

@@ -1,4 +1,4 @@
-# A kernel that is locked down, or has no BTF, is told of in one line.
+# A locked-down kernel, or one without BTF, is reported in one line.
 # PARAMETERS=lockdown=confidentiality
 . ./guest.inc
 . ./nvmet.inc

@@ -1,4 +1,4 @@
-# Commands are passed through to NVMe devices: the data lands there, what a device lacks is had without it, metadata is refused.
+# Passthrough to NVMe devices: the data arrives, commands that a device lacks are replaced, metadata is refused.
 # PROGRAMS=data-safety
 # DEVICES=-device nvme,id=pci,serial=pci
 # DEVICES=-blockdev driver=null-co,node-name=zeros,size=67108864,read-zeroes=on -device nvme-ns,bus=pci,drive=zeros,nsid=1,ms=8,pi=1

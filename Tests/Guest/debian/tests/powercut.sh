@@ -1,4 +1,4 @@
-# A disk with a volatile cache that loses its power has everything that was flushed, or written with Force Unit Access.
+# After a power loss, a disk with a volatile cache has everything that was flushed or written with Force Unit Access.
 # PROGRAMS=data-safety
 . ./guest.inc
 modprobe null_blk nr_devices=0

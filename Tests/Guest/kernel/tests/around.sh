@@ -1,4 +1,4 @@
-# What is around a recording: doctor, a module that goes meanwhile, what the probes cost, our engine beside it, bench.
+# Features around a recording: doctor, a module unloaded meanwhile, the probes' cost, our engine in the same trace, bench.
 . ./guest.inc
 . ./vepc.inc
 $nvmepf doctor --json >/tmp/doctor
@@ -34,7 +34,7 @@ X
 $nvmepf record --kernel --events nvmet --measure-overhead 2 -o /tmp/o.nvpt -- sh /tmp/reads 2>/tmp/said
 expect "status of record --measure-overhead" $? 0
 holds "it says what the probes cost" grep -q 'with probes the command takes .* longer' /tmp/said
-holds "so does the trace" sh -c "$nvmepf info /tmp/o.nvpt | grep -q '^overhead .*95 % of 2 pairs'"
+holds "so does the trace" sh -c "$nvmepf info /tmp/o.nvpt | grep -q '^overhead .*95% confidence, 2 pairs'"
 
 # The disk is read meanwhile, so that there is something of the kernel's to record.
 (until [ -e /tmp/done ]; do sh /tmp/reads; done) &

@@ -1,4 +1,4 @@
-# Faults planted in a copy of the driver: the replay or the report points at each.
+# Faults planted in a copy of the driver: the replay or the report finds each.
 . ./guest.inc
 . ./vepc.inc
 BROKEN=1
@@ -72,9 +72,9 @@ holds "short: a segment is shorter than the command" found 9000 'moved 3584 of t
 holds "garbage: a reserved dword of the completion is not 0" found 10000 'dw1\|[Dd]word 1\|reserved'
 holds "silent: no interrupt told the host of it" sh -c \
   "grep -qi 'no interrupt\|without an interrupt\|not interrupted' /tmp/replay /tmp/report"
-holds "dropped: the command was given up" found 12000 'gave it up without a completion'
+holds "dropped: the command was abandoned" found 12000 'abandoned it without a completion'
 holds "entry: the completion names another command" found 13000 'entry is for command 0x0 of queue 0'
-holds "fetch: an entry was not fetched" grep -q 'could not fetch it' /tmp/replay
+holds "fetch: an entry was not fetched" grep -q 'failed to fetch it' /tmp/replay
 holds "csts: the controller is ready though it was disabled" grep -q 'CSTS\.RDY\|still ready' /tmp/replay /tmp/report
 # The sound ones are not blamed.
 expect "findings about block 0" "$(of_block 0 | grep -vc known)" 0

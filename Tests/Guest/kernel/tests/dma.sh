@@ -1,4 +1,4 @@
-# nvmet-pci-epf with DMA and MSI-X: every command explained, whatever interrupts it, and replayed as identical.
+# nvmet-pci-epf with DMA and MSI-X: every command is explained, whatever interrupts it, and the replay is identical.
 . ./guest.inc
 . ./vepc.inc
 EVENTS="nvmet endpoint window work host block"

@@ -1,4 +1,4 @@
-# A fault of the driver: a read that its backend fails leaves the worker waiting for ever; the replay points at it.
+# A fault of the driver: a read that fails in the backend blocks the worker for ever; the replay reports it.
 . ./guest.inc
 . ./vepc.inc
 target_up
@@ -17,6 +17,6 @@ holds "the host's work" recorded /tmp/t.nvpt sh /tmp/job
 $nvmepf replay /tmp/t.nvpt >/tmp/replay
 expect "status of the replay" $? 1
 cat /tmp/replay
-expect "findings" "$(grep -c 'its worker never came back' /tmp/replay)" 1
+expect "findings" "$(grep -c 'its worker never finished' /tmp/replay)" 1
 holds "it is the read that failed" grep -q 'read slba 268435455 blocks 1' /tmp/replay
 finish

@@ -1,4 +1,4 @@
-# The same by kprobes, as where a kernel has no fentry.
+# The same with kprobes, as on kernels without fentry.
 . ./guest.inc
 . ./vepc.inc
 # What an interrupt finds running is not run, and casts doubt on what was under way.

@@ -1,4 +1,4 @@
-# A host's trace and a target's, recorded apart, become one, and their clocks agree as well as it is said.
+# Separate traces of a host and a target merge into one, with the clocks within the reported bound.
 . ./guest.inc
 . ./vepc.inc
 target_up

@@ -1,4 +1,4 @@
-# What a recording can be told to look at, each alone.
+# Every selection of probes, each alone.
 . ./guest.inc
 . ./vepc.inc
 target_up

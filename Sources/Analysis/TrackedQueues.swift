@@ -1,21 +1,21 @@
-/// What the trace has told of a submission queue.
-struct SubmissionQueue {
-  /// A change of the tail that the engine saw: it covers the slots from `from` up to, not including, `to`.
+/// What the trace shows of a submission queue.
+struct TrackedSubmissionQueue {
+  /// A change of the tail seen by the engine: it covers the slots from `from` up to but not including `to`.
   struct Doorbell: BitwiseCopyable {
-    /// -1 where the value before is not known.
+    /// -1 if the previous value is unknown.
     var from: Int32
     var to: Int32
     var time: UInt64
     var pollSpan: UInt32
 
-    /// Does it cover that slot? The size of the queue need not be known for that.
+    /// Whether it covers that slot; needs no queue size.
     func covers(_ slot: Int32) -> Bool {
       if from < 0 { return to == 0 || slot + 1 == to }
       return from <= to ? from <= slot && slot < to : slot >= from || slot < to
     }
   }
 
-  /// A command that the host has handed to the queue.
+  /// A command that the host submitted to the queue.
   struct Submit: BitwiseCopyable {
     var cid: UInt16
     var opcode: UInt8
@@ -24,21 +24,21 @@ struct SubmissionQueue {
   }
 
   let qid: UInt16
-  /// PCI address, where the trace tells how an I/O queue was created.
+  /// PCI address, if the trace shows the creation of an I/O queue.
   var base: UInt64?
-  /// Counts whatever made its commands in flight incomplete.
+  /// Incremented when its commands in flight become incomplete.
   var epoch: UInt32 = 0
-  /// The completion queue that its last completion went to.
+  /// The completion queue of its latest completion.
   var cqid: UInt16
-  /// The tail that the engine saw last; -1 where it is not known.
+  /// The tail that the engine saw last; -1 if unknown.
   var tail: Int32
   var doorbells = Fifo<Doorbell>()
   var submits = Fifo<Submit>()
-  /// Position in `submits` up to which the host has rung the doorbell.
+  /// Position in `submits` up to which the host has written the doorbell.
   var rung = 0
-  /// The host's stream tells of this queue.
+  /// The host's stream contains this queue.
   var hasHost = false
-  /// So does the engine's.
+  /// The engine's stream contains it.
   var hasFetches = false
 
   var life: Life
@@ -51,15 +51,15 @@ struct SubmissionQueue {
     tail = life.resets > 0 ? 0 : -1
   }
 
-  /// Does the doorbell behind the oldest cover that slot?
+  /// Whether the second-oldest doorbell covers that slot.
   func nextDoorbellCovers(_ slot: Int32) -> Bool {
     doorbells.count > 1 && doorbells[doorbells.start + 1].covers(slot)
   }
 
-  /// Commands that the host rang the doorbell for and the engine has not fetched.
+  /// Commands whose doorbell the host has written and which the engine has not fetched.
   var waiting: Int { max(0, min(rung, submits.end) - submits.start) }
 
-  /// The queue is new: nothing of what was known of it holds.
+  /// The queue is new: previous knowledge of it no longer applies.
   mutating func restart() {
     epoch &+= 1
     tail = 0
@@ -69,7 +69,7 @@ struct SubmissionQueue {
     hasHost = false
   }
 
-  /// Events of the queue may be missing.
+  /// Events of the queue may be lost.
   mutating func forget() {
     epoch &+= 1
     tail = -1
@@ -77,35 +77,35 @@ struct SubmissionQueue {
   }
 }
 
-/// What the trace has told of a completion queue.
-struct CompletionQueue {
+/// What the trace shows of a completion queue.
+struct TrackedCompletionQueue {
   struct Entry: BitwiseCopyable {
-    /// Index in the pool; `Command.none` where the command is not known or has been dealt with.
+    /// Index in the pool; `TrackedCommand.none` if the command is unknown or finished.
     var command: UInt32
     var sqid: UInt16
     var cid: UInt16
-    /// Where it lies in the queue.
+    /// Its slot in the queue.
     var slot: Int32
     /// The host has seen it.
     var isSeen = false
   }
 
   let qid: UInt16
-  /// PCI address, where the trace tells how an I/O queue was created.
+  /// PCI address, if the trace shows the creation of an I/O queue.
   var base: UInt64?
-  /// Posted, not yet known to be reaped.
+  /// Posted and not yet known to be reaped.
   var entries = Fifo<Entry>()
-  /// Where the next entry will lie.
+  /// Slot of the next entry.
   var tail: Int32 = 0
-  /// `tail` follows from what the trace told, not from a guess.
+  /// `tail` is known from the trace, not guessed.
   var tailIsKnown: Bool
   var phase: Bool?
   /// Position in `entries` up to which interrupts have announced them.
   var announced = 0
-  /// Position behind the last entry that the host saw, and up to which its doorbells have reaped.
+  /// Position after the last entry that the host saw, and position up to which its doorbells have reaped.
   var seen = 0
   var reaped = 0
-  /// Position up to which the doorbells that the engine saw have covered them.
+  /// Position up to which doorbells seen by the engine have covered them.
   var covered = 0
 
   private var fullSince: UInt64?
@@ -119,7 +119,7 @@ struct CompletionQueue {
     tailIsKnown = life.resets > 0
   }
 
-  /// How long it has been full, ever, in nanoseconds.
+  /// Total time that it has been full, in nanoseconds.
   func fullTime(at now: UInt64) -> UInt64 { fullTotal + (fullSince.map { now - $0 } ?? 0) }
 
   mutating func becameFull(at now: UInt64) { fullSince = fullSince ?? now }
@@ -129,8 +129,8 @@ struct CompletionQueue {
     fullSince = nil
   }
 
-  /// The queue is empty: new when `isNew`, else because what was known of it no longer holds.
-  /// - Precondition: the commands of its entries are dealt with.
+  /// Empty the queue: it is new if `isNew`, else previous knowledge of it no longer applies.
+  /// - Precondition: the commands of its entries are finished.
   mutating func restart(isNew: Bool, at now: UInt64) {
     entries.removeAll()
     announced = entries.end
@@ -143,7 +143,7 @@ struct CompletionQueue {
     becameFree(at: now)
   }
 
-  /// Where the entry lies that is posted now. The phase tag changes with every pass through the queue, which tells its
+  /// Slot of the entry that is posted now. The phase tag changes with every pass through the queue, which reveals its
   /// size (Base 2.1, 4.2.4).
   mutating func post(phase: Bool) -> Int32 {
     if let last = self.phase, last != phase {
@@ -156,7 +156,7 @@ struct CompletionQueue {
   }
 }
 
-/// Whose life a queue shares: a controller's, which resets end, and a stream's, in which events may be missing.
+/// What determines whether knowledge of a queue is valid: resets of its controller, and gaps of its stream.
 struct Life: Equatable {
   var resets: UInt32
   var stream: Int
@@ -166,7 +166,7 @@ struct Life: Equatable {
     case none, reset, gap
   }
 
-  /// What has happened to a queue that last saw this life and now sees `current`.
+  /// What happened to a queue between this state and `current`.
   func change(to current: Life) -> Change {
     if resets != current.resets { return .reset }
     // A queue may move to another stream; that alone loses nothing.
@@ -174,7 +174,7 @@ struct Life: Equatable {
   }
 }
 
-/// Queues by their identifier, in the order in which the trace told of them.
+/// Queues by identifier, in order of appearance in the trace.
 struct QueueTable<Queue> {
   private var queues: [Queue] = []
   /// By queue identifier: index + 1.

@@ -4,23 +4,23 @@ import Testing
 @testable import Trace
 
 @Suite("A thread that waits")
-struct PatienceTests {
+struct BackoffTests {
   private static let begin: UInt64 = 1_000_000_000
 
   /// What it does so many nanoseconds after its first look.
-  private func step(_ patience: Patience, after ns: UInt64) -> Patience.Step {
-    var patience = patience
-    _ = patience.step(now: Self.begin)
-    return patience.step(now: Self.begin + ns)
+  private func step(_ backoff: Backoff, after ns: UInt64) -> Backoff.Step {
+    var backoff = backoff
+    _ = backoff.step(now: Self.begin)
+    return backoff.step(now: Self.begin + ns)
   }
 
-  @Test("spins, then yields, then sleeps", arguments: [Patience.polling, .writing])
-  func ladder(patience: Patience) {
-    var first = patience
+  @Test("spins, then yields, then sleeps", arguments: [Backoff.polling, .writing])
+  func ladder(backoff: Backoff) {
+    var first = backoff
     #expect(first.step(now: Self.begin) == .spin)
-    #expect(step(patience, after: 19_999) == .spin)
-    #expect(step(patience, after: 20_000) == .yield)
-    #expect(step(patience, after: 200_000_000) == .sleep(ns: 10_000_000))
+    #expect(step(backoff, after: 19_999) == .spin)
+    #expect(step(backoff, after: 20_000) == .yield)
+    #expect(step(backoff, after: 200_000_000) == .sleep(ns: 10_000_000))
   }
 
   @Test("sleeps at once after a brief spin where an interrupt wakes it")
@@ -38,10 +38,10 @@ struct PatienceTests {
 
   @Test("begins anew with every answer")
   func restart() {
-    var patience = Patience.interrupted
-    _ = patience.step(now: Self.begin)
-    _ = patience.step(now: Self.begin + 1_000_000)
-    patience.restart()
-    #expect(patience.step(now: Self.begin + 2_000_000) == .spin)
+    var backoff = Backoff.interrupted
+    _ = backoff.step(now: Self.begin)
+    _ = backoff.step(now: Self.begin + 1_000_000)
+    backoff.restart()
+    #expect(backoff.step(now: Self.begin + 2_000_000) == .spin)
   }
 }

@@ -1,8 +1,8 @@
 import Glibc
 import Platform
 
-/// One client's connection: its messages, its memory, its interrupt descriptors.
-struct Session: ~Copyable {
+/// The session with one client: its messages, its memory, its interrupt descriptors.
+struct ClientSession: ~Copyable {
   private let connection: Connection
   private var memory = DMATable()
   private var interrupts: [InterruptSlot: Int32] = [:]
@@ -16,7 +16,7 @@ struct Session: ~Copyable {
     let index: UInt32
   }
 
-  /// A reply's payload and descriptors, or the errno that stands for it.
+  /// A reply's payload and descriptors, or an errno instead.
   private enum Reply {
     case payload([UInt8], descriptors: [Int32] = [])
     case error(Int32)
@@ -32,15 +32,15 @@ struct Session: ~Copyable {
   deinit { for descriptor in interrupts.values { close(descriptor) } }
 
   /// Receive one message and answer it.
-  /// - Returns: false when the client has left.
+  /// - Returns: false if the client has disconnected.
   mutating func handleNext(_ device: some Device) throws(VFIOUserError) -> Bool {
     do throws(VFIOUserError) {
       guard var message = try connection.receive() else { return false }
       let header = message.header
-      guard !header.isReply else { throw .init(.protocolViolation, "the client sent a reply to nothing") }
+      guard !header.isReply else { throw .init(.protocolViolation, "the client sent a reply without a request") }
       let reply = answer(&message, device)
       if header.wantsReply { try send(reply, to: header) }
-      if !negotiated { throw .init(.protocolViolation, "the client did not begin with a version that fits 0.x") }
+      if !negotiated { throw .init(.protocolViolation, "the client did not start with a version 0.x") }
       return true
     } catch  where error.kind == .disconnected {
       return false
@@ -63,9 +63,9 @@ struct Session: ~Copyable {
     let payload = message.payload
     return payload.withUnsafeBytes { bytes in
       var reader = PayloadReader(bytes)
-      guard let command = Command(rawValue: message.header.command) else { return .error(ENOTSUP) }
+      guard let command = MessageCommand(rawValue: message.header.command) else { return .error(ENOTSUP) }
       guard negotiated || command == .version else { return .error(EINVAL) }
-      // What it was to do with them cannot be done.
+      // The request for these descriptors cannot be fulfilled.
       guard !message.isCut else { return .error(EMFILE) }
       switch command {
       case .version: return version(&reader)
@@ -110,7 +110,7 @@ struct Session: ~Copyable {
     guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), let offset: UInt64 = reader.get(),
       let address: UInt64 = reader.get(), let size: UInt64 = reader.get(), message.descriptorCount <= 1
     else { return .error(EINVAL) }
-    let descriptors = message.takeDescriptors()
+    let descriptors = message.moveDescriptors()
     defer { for descriptor in descriptors { close(descriptor) } }
     let (error, mapping) = memory.map(
       address: address, size: size, writable: flags & 2 != 0, descriptor: descriptors.first ?? -1, offset: offset)
@@ -170,8 +170,8 @@ struct Session: ~Copyable {
     return .payload(reply.bytes)
   }
 
-  /// With its capabilities where the client has made room for them; else it learns how much room they need, and where
-  /// they will lie: QEMU refuses a region that has capabilities at 0.
+  /// With its capabilities if the client has made room for them; else the client learns the required size, and their
+  /// offset: QEMU refuses a region that has capabilities at 0.
   private func regionInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
     guard let argsz: UInt32 = reader.get(), argsz >= 32, reader.get(UInt32.self) != nil,
       let index: UInt32 = reader.get()
@@ -230,7 +230,7 @@ struct Session: ~Copyable {
     let total = device.interruptCount(kind)
     guard start <= total, count <= total - start else { return .error(EINVAL) }
     switch (action, flags & 7) {
-    // By a descriptor of the client's nothing is masked here: it is told so, and sends messages instead.
+    // The server masks nothing through a client's descriptor: it refuses, and the client sends messages instead.
     case (.mask, InterruptAction.dataNone), (.unmask, InterruptAction.dataNone):
       guard kind == .intx else { return .error(EINVAL) }
       if count > 0 { device.setPinMask(isMasked: action == .mask) }
@@ -252,7 +252,7 @@ struct Session: ~Copyable {
       return .done
     case (.trigger, InterruptAction.dataEventfd):
       guard message.descriptorCount <= Int(count) else { return .error(EINVAL) }
-      let descriptors = message.takeDescriptors()
+      let descriptors = message.moveDescriptors()
       guard descriptors.allSatisfy(EventDescriptor.isValid) else {
         for descriptor in descriptors { close(descriptor) }
         return .error(EINVAL)
@@ -268,7 +268,7 @@ struct Session: ~Copyable {
     }
   }
 
-  /// - Returns: 0, or an errno: then the interrupt is not signalled at all.
+  /// - Returns: 0, or an errno; the interrupt is then not signalled at all.
   private mutating func setInterrupt(_ slot: InterruptSlot, _ descriptor: Int32, _ device: some Device) -> Int32 {
     let error = device.setInterrupt(slot.kind, index: slot.index, descriptor: descriptor)
     if let old = interrupts.removeValue(forKey: slot) { close(old) }

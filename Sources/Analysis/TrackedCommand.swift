@@ -1,7 +1,7 @@
 import NVMe
 
-/// A command in flight: what its events have told so far. Times are nanoseconds since the trace began.
-struct Command {
+/// A command in flight, as its events describe it so far. Times are nanoseconds since the trace began.
+struct TrackedCommand {
   static let none = UInt32.max
   static let noTime = UInt64.max
 
@@ -9,24 +9,24 @@ struct Command {
   let cid: UInt16
   var opcode: UInt8 = 0
   var opcodeIsKnown = false
-  /// The host's stream gave its begin, and has to give its end.
+  /// The host's stream contains its beginning, and must contain its end.
   var isFromHost = false
-  /// The host saw the completion before the engine said that it posts it: the clocks disagree.
+  /// The host saw the completion before the engine posted it: the clocks disagree.
   var isSeenEarly = false
-  /// False where its begin is not in the trace: it never counts as finished.
+  /// False if its beginning is not in the trace: it never counts as finished.
   var isWhole = true
 
-  /// Of its submission queue and of the host's streams when it was fetched: where they have changed since, events of
-  /// the command may be missing.
+  /// Generations of its submission queue and of the host's streams at its fetch; if they have changed, events of the
+  /// command may be lost.
   var queueEpoch: UInt32 = 0
   var hostEpoch: UInt32 = 0
-  var depthEra: UInt32 = 0
-  /// How often the controller was reset, and how many gaps the trace had, when it was first heard of.
+  var depthGeneration: UInt32 = 0
+  /// Number of controller resets, and of gaps in the trace, at its first event.
   var resetEpoch: UInt32 = 0
   var gaps: UInt64 = 0
 
   var begin: UInt64 = 0
-  /// Host: handed to the queue.
+  /// Host: submitted to the queue.
   var submit = noTime
   /// The engine's poll saw the doorbell.
   var seen = noTime
@@ -39,26 +39,26 @@ struct Command {
   var dataOut = Stretch()
   var posted: UInt64 = 0
   var announced: UInt64 = 0
-  /// How long its completion queue had been full, ever, when the command was last heard of, and how much of the time
-  /// after that it was.
+  /// Total time that its completion queue had been full at the command's last event, and how much of the time since it
+  /// was full.
   var fullBefore: UInt64 = 0
   var queueFull: UInt64 = 0
   var bytesFromHost: UInt64 = 0
   var bytesToHost: UInt64 = 0
-  /// Its completion has a status that is no success.
+  /// The status of its completion is an error.
   var hasFailed = false
 
-  // Of commands of the kernel's target.
+  // For commands of the kernel's target.
   var isFromKernel = false
-  /// Of a transport that shows no more than when the target core took the command and gave it back.
+  /// The transport shows only when the target core accepted the command and completed it.
   var isRequestOnly = false
   var workBegin: UInt64 = 0
   var requested: UInt64 = 0
   var ready: UInt64 = 0
-  /// The completion queue that its completion was posted to.
+  /// The completion queue of its completion.
   var cqid: UInt16 = 0
   var expectedBytes: UInt64 = 0
-  var hops = Hops()
+  var handoffs = Handoffs()
 
   init(qid: UInt16, cid: UInt16) {
     self.qid = qid
@@ -67,12 +67,12 @@ struct Command {
 
   var isAdmin: Bool { qid == 0 }
 
-  /// It waits in the controller for something to happen, by design.
+  /// By design it waits in the controller for an event.
   var isEventRequest: Bool {
     isAdmin && opcodeIsKnown && opcode == AdminOpcode.asynchronousEventRequest.rawValue
   }
 
-  /// The command's times, given that it ended at `end`.
+  /// The command's times if it ended at `end`.
   func times(end: UInt64) -> CommandTimes {
     let begin = min(begin, end)
     var tiling = Tiling(begin: begin, end: end)
@@ -88,18 +88,18 @@ struct Command {
     tiling.extend(.reap, to: end)
 
     let detect = tiling.stages[.detect]
-    let turn = seen == Command.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)
+    let turn = seen == TrackedCommand.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)
     return CommandTimes(
       qid: QueueID(qid), cid: CommandID(cid), opcode: opcodeIsKnown ? opcode : nil, begin: begin, end: end,
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
-      hostSubmit: submit == Command.noTime ? nil : begin - min(submit, begin),
+      hostSubmit: submit == TrackedCommand.noTime ? nil : begin - min(submit, begin),
       undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
-      hasFailed: hasFailed, hops: isFromKernel && !isRequestOnly ? hops : nil)
+      hasFailed: hasFailed, handoffs: isFromKernel && !isRequestOnly ? handoffs : nil)
   }
 
-  /// When a worker took it: the first that is known of what workers do.
+  /// When a worker started it: the first known action of a worker.
   private var taken: UInt64? {
     if workBegin != 0 { return workBegin }
     if map.isKnown { return map.begin }

@@ -1,13 +1,13 @@
 import Foundation
 import Testing
 
-/// The rooms of docs/architecture.md, and what each may import.
-@Suite("Rooms")
-struct RoomTests {
-  /// A row of the page's table. `imports` is nil where a room may import all others.
-  private static func table() throws -> [(room: String, imports: Set<String>?)] {
+/// The modules of docs/architecture.md, and what each may import.
+@Suite("Modules")
+struct ModuleTests {
+  /// A row of the page's table. `imports` is nil where a module may import all others.
+  private static func table() throws -> [(module: String, imports: Set<String>?)] {
     let lines = try Package.text("docs/architecture.md").split(separator: "\n")
-    let begin = try #require(lines.firstIndex { $0.hasPrefix("| room |") })
+    let begin = try #require(lines.firstIndex { $0.hasPrefix("| module |") })
     return lines[(begin + 2)...].prefix { $0.hasPrefix("|") }.map { line in
       let cells = line.split(separator: "|")
       let imports = cells.last!.trimmed == "all" ? nil : Set(cells.last!.quoted.map(String.init))
@@ -15,9 +15,9 @@ struct RoomTests {
     }
   }
 
-  private static func imports(of room: String) -> Set<String> {
+  private static func imports(of module: String) -> Set<String> {
     var all: Set<String> = []
-    for file in Package.sources where file.room == room {
+    for file in Package.sources where file.module == module {
       for line in file.lines {
         if let module = line.code.importedModule { all.insert(String(module)) }
       }
@@ -25,19 +25,19 @@ struct RoomTests {
     return all
   }
 
-  @Test("the table of the page lists every room once")
+  @Test("the table of the page lists every module once")
   func isComplete() throws {
-    let rooms = try RoomTests.table().map(\.room)
-    #expect(Set(rooms).count == rooms.count)
-    #expect(Set(rooms) == Package.rooms)
+    let modules = try ModuleTests.table().map(\.module)
+    #expect(Set(modules).count == modules.count)
+    #expect(Set(modules) == Package.modules)
   }
 
-  @Test("a room imports the rooms that its row names, no more and no fewer")
+  @Test("a module imports the modules that its row names, no more and no fewer")
   func importsAsNamed() throws {
-    for (room, allowed) in try RoomTests.table() {
+    for (module, allowed) in try ModuleTests.table() {
       guard let allowed else { continue }
-      let imports = RoomTests.imports(of: room).intersection(Package.rooms)
-      #expect(imports == allowed, "\(room): the sources say \(imports.sorted()), the page \(allowed.sorted())")
+      let imports = ModuleTests.imports(of: module).intersection(Package.modules)
+      #expect(imports == allowed, "\(module): the sources say \(imports.sorted()), the page \(allowed.sorted())")
     }
   }
 
@@ -45,7 +45,7 @@ struct RoomTests {
   func declaresImports() throws {
     let targets = try PackageTarget.all()
     #expect(targets.count > 30)
-    // Programs are run, not imported.
+    // A test may run a program without importing it.
     let programs = Set(targets.filter(\.isProgram).map(\.name))
     let known = Set(targets.map(\.name)).union(targets.flatMap(\.products))
     for target in targets {
@@ -54,37 +54,39 @@ struct RoomTests {
       let imports = Set(files.flatMap(\.lines).compactMap { $0.code.importedModule.map(String.init) })
       let declared = Set(target.dependencies + target.products)
       #expect(
-        imports.intersection(known) == declared.subtracting(programs),
+        imports.intersection(known).subtracting(programs) == declared.subtracting(programs),
         "\(target.name) in Package.swift")
     }
   }
 
-  @Test("a room fits a head: at most 4,500 lines of it, and 500 of a file")
+  @Test("a module fits a head: at most 4,500 lines of it, and 500 of a file")
   func isSmall() {
-    for room in Package.rooms {
-      let files = Package.sources.filter { $0.room == room }
-      #expect(files.reduce(0) { $0 + $1.lines.count } <= 4500, "\(room)")
+    for module in Package.modules {
+      let files = Package.sources.filter { $0.module == module }
+      #expect(files.reduce(0) { $0 + $1.lines.count } <= 4500, "\(module)")
       for file in files { #expect(file.lines.count <= 500, "\(file.path)") }
     }
   }
 
-  @Test("arrows point downwards: no rooms import each other")
+  @Test("arrows point downwards: no modules import each other")
   func hasNoCycle() {
     var done: Set<String> = []
-    var left = Package.rooms
-    while let room = left.first(where: { RoomTests.imports(of: $0).intersection(Package.rooms).isSubset(of: done) }) {
-      done.insert(room)
-      left.remove(room)
+    var left = Package.modules
+    while let module = left.first(where: {
+      ModuleTests.imports(of: $0).intersection(Package.modules).isSubset(of: done)
+    }) {
+      done.insert(module)
+      left.remove(module)
     }
     #expect(left.isEmpty, "these import each other: \(left.sorted())")
   }
 
   @Test("the engine and all that it stands on import nothing of the system", arguments: ["NVMe", "Target", "Endpoint"])
-  func engineIsPure(room: String) {
-    var (seen, left): (Set, [String]) = ([room], [room])
-    while let room = left.popLast() {
-      for name in RoomTests.imports(of: room) where seen.insert(name).inserted {
-        #expect(Package.rooms.contains(name), "\(room) imports \(name)")
+  func engineIsPure(module: String) {
+    var (seen, left): (Set, [String]) = ([module], [module])
+    while let module = left.popLast() {
+      for name in ModuleTests.imports(of: module) where seen.insert(name).inserted {
+        #expect(Package.modules.contains(name), "\(module) imports \(name)")
         left.append(name)
       }
     }
