@@ -34,7 +34,7 @@ struct MergeCommand: ParsableCommand {
     let readers = (try TraceReader(path: host), try TraceReader(path: target))
     for reader in [readers.0, readers.1] where !reader.streams.contains(where: { $0.id.source == .kernel }) {
       throw Failure(
-        description: "\(reader.path) is no recording of a kernel (record --kernel): merge takes two of them")
+        description: "\(reader.path) is not a recording of a kernel (record --kernel): merge takes two of those")
     }
     guard let merge = try TraceMerge(host: readers.0, target: readers.1) else {
       throw Failure(
