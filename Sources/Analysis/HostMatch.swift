@@ -25,10 +25,10 @@ public struct HostMatch {
     var best: (fit: ClockFit, controller: UInt16, instance: UInt16)?
     var budget = HostMatch.comparisonsMax
     for (instance, driven) in hosts.busiest {
-      for (controller, taken) in targets.busiest {
+      for (controller, fetched) in targets.busiest {
         var bounds = ClockFit.Bounds()
         for (qid, submitted) in driven {
-          if let taken = taken[qid] { HostMatch.match(submitted, taken, &bounds, &budget) }
+          if let fetched = fetched[qid] { HostMatch.match(submitted, fetched, &bounds, &budget) }
         }
         let commands = bounds.upper.count
         guard commands >= 4, commands > best?.fit.commands ?? 0, let fit = ClockFit(bounds, commands: commands) else {
@@ -44,15 +44,15 @@ public struct HostMatch {
 
   /// Find the offset of one list in the other, and add the bounds of their common commands.
   private static func match(
-    _ submitted: Observations.Queue, _ taken: Observations.Queue, _ bounds: inout ClockFit.Bounds, _ budget: inout Int
+    _ submitted: Observations.Queue, _ fetched: Observations.Queue, _ bounds: inout ClockFit.Bounds, _ budget: inout Int
   ) {
     guard budget > 0,
-      let shift = anchoredShift(submitted, taken, &budget)
-        ?? alignedShift(submitted.observations, taken.observations, &budget)
+      let shift = anchoredShift(submitted, fetched, &budget)
+        ?? alignedShift(submitted.observations, fetched.observations, &budget)
     else { return }
     for (index, host) in submitted.observations.enumerated() {
       guard budget > 0 else { return }
-      guard let target = nearest(to: index + shift, in: taken.observations, sameAs: host, &budget) else { continue }
+      guard let target = nearest(to: index + shift, in: fetched.observations, sameAs: host, &budget) else { continue }
       bounds.upper.append(
         ClockFit.Bound(time: Double(host.begin), difference: Double(target.begin) - Double(host.begin)))
       if host.end != 0, target.end != 0 {
@@ -62,14 +62,14 @@ public struct HostMatch {
     }
   }
 
-  private static func nearest(to place: Int, in taken: [Observation], sameAs host: Observation, _ budget: inout Int)
+  private static func nearest(to place: Int, in fetched: [Observation], sameAs host: Observation, _ budget: inout Int)
     -> Observation?
   {
-    func isSame(_ index: Int) -> Bool { taken.indices.contains(index) && host.isSame(taken[index]) }
+    func isSame(_ index: Int) -> Bool { fetched.indices.contains(index) && host.isSame(fetched[index]) }
     for distance in 0...reach {
       budget -= 2
-      if isSame(place + distance) { return taken[place + distance] }
-      if isSame(place - distance) { return taken[place - distance] }
+      if isSame(place + distance) { return fetched[place + distance] }
+      if isSame(place - distance) { return fetched[place - distance] }
     }
     return nil
   }
@@ -77,12 +77,12 @@ public struct HostMatch {
   /// The offset of one list in the other, from commands with unique names.
   /// - Returns: nil if there are too few.
   private static func anchoredShift(
-    _ submitted: Observations.Queue, _ taken: Observations.Queue, _ budget: inout Int
+    _ submitted: Observations.Queue, _ fetched: Observations.Queue, _ budget: inout Int
   ) -> Int? {
     budget -= submitted.places.count * lookupCost
     var shifts: [Int] = []
     for (name, place) in submitted.places where place >= 0 {
-      if let other = taken.places[name], other >= 0 { shifts.append(other - place) }
+      if let other = fetched.places[name], other >= 0 { shifts.append(other - place) }
     }
     shifts.sort()
     guard shifts.count >= 4 else { return nil }
@@ -96,15 +96,15 @@ public struct HostMatch {
   }
 
   /// The offset at which most commands match.
-  private static func alignedShift(_ submitted: [Observation], _ taken: [Observation], _ budget: inout Int) -> Int? {
+  private static func alignedShift(_ submitted: [Observation], _ fetched: [Observation], _ budget: inout Int) -> Int? {
     var best: (shift: Int, count: Int) = (0, 0)
-    let reach = min(max(submitted.count, taken.count), shiftMax)
+    let reach = min(max(submitted.count, fetched.count), shiftMax)
     for shift in -reach...reach where budget > 0 {
       // A few mismatches suffice to reject an offset.
       var (count, misses) = (0, 0)
       var index = max(0, -shift)
-      while index < submitted.count, index + shift < taken.count, misses <= 8 + count / 8 {
-        if submitted[index].isSame(taken[index + shift]) { count += 1 } else { misses += 1 }
+      while index < submitted.count, index + shift < fetched.count, misses <= 8 + count / 8 {
+        if submitted[index].isSame(fetched[index + shift]) { count += 1 } else { misses += 1 }
         index += 1
       }
       budget -= count + misses

@@ -78,7 +78,7 @@ struct TrackedCommand {
     var tiling = Tiling(begin: begin, end: end)
     tiling.extend(.detect, to: isRequestOnly ? requested : fetch.begin)
     tiling.cover(.fetch, fetch)
-    if let taken { tiling.extend(.dispatch, to: taken) }
+    if let started { tiling.extend(.dispatch, to: started) }
     tiling.cover(.map, map)
     tiling.cover(.dataIn, dataIn)
     tiling.cover(.execute, execute)
@@ -100,7 +100,7 @@ struct TrackedCommand {
   }
 
   /// When a worker started it: the first known action of a worker.
-  private var taken: UInt64? {
+  private var started: UInt64? {
     if workBegin != 0 { return workBegin }
     if map.isKnown { return map.begin }
     let first = min(dataIn.begin, execute.begin)

@@ -76,9 +76,9 @@ extension Controller {
     }
     try walkExecutions(&state)
     // A controller that has failed waits for nothing.
-    var fence = csts.fatal ? Command.none : self.fence
-    try walkIfAny("fence", &fence, &state)
-    if C.reads { self.fence = fence }
+    var heldSetFeatures = csts.fatal ? Command.none : self.heldSetFeatures
+    try walkIfAny("held Set Features", &heldSetFeatures, &state)
+    if C.reads { self.heldSetFeatures = heldSetFeatures }
     try walkFusion(&state)
   }
 
@@ -88,7 +88,7 @@ extension Controller {
       submissionQueues[Int(commands[slot].qid.rawValue)].held += 1
     }
     timers = armedTimers
-    fenced = requests(awaitedBy: .fence)
+    awaitedWrites = requests(awaitedBy: .setFeatures)
     shareSlots()
     applyFeatures()
   }
@@ -192,7 +192,7 @@ extension Controller {
     command.state = kind
     try state.check(isPossible(command.qid) && (qid == nil || command.qid == qid))
     try state.check(slot >= 0 && slot <= Controller.shutdownSlot && commands[Int(slot)].state == .free)
-    try state.check(slot == Controller.shutdownSlot ? kind == .executing : slots.take(slot))
+    try state.check(slot == Controller.shutdownSlot ? kind == .executing : slots.allocate(slot))
     commands[Int(slot)] = command
   }
 

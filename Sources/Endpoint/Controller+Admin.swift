@@ -43,12 +43,12 @@ extension Controller {
     for slot in 0..<Controller.commandsMax where commands[slot].state == .executing {
       let request = executions[slot].request
       guard request.writes, nsid == .max || request.nsid == nsid else { continue }
-      executions[slot].awaitedBy.insert(.fence)
-      fenced += 1
+      executions[slot].awaitedBy.insert(.setFeatures)
+      awaitedWrites += 1
     }
-    guard fenced > 0 else { return flush(for: index, &port) }
+    guard awaitedWrites > 0 else { return flush(for: index, &port) }
     commands[Int(index)].state = .held
-    fence = index
+    heldSetFeatures = index
   }
 
   /// Flush the cache of the namespace that a Set Features concerns.
@@ -222,7 +222,7 @@ extension Controller {
     switch commands[slot].state {
     case .executing:
       guard Mutant.abortKeepsRequest.isPlanted || port.cancel(executions[slot].request) else { return false }
-      takeCompletion(Int32(slot), .abortRequested, &port)
+      handleCompletion(Int32(slot), .abortRequested, &port)
     case .fetched, .held: guard abortUnbegun(Int32(slot), &port) else { return false }
     case .free, .finished: return false
     }

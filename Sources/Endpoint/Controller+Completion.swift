@@ -45,7 +45,7 @@ extension Controller {
       }
       queue.pointee.firstWaiting = commands[Int(index)].next
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
-      freeCommand(index)
+      releaseCommand(index)
       if queue.pointee.unannounced >= queue.pointee.threshold || Mutant.thresholdIgnored.isPlanted {
         raiseInterrupt(queue, cqid, &port)
       }

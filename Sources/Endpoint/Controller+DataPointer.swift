@@ -125,11 +125,11 @@ extension Controller {
     let total = Int(segment.length / size)
     guard total <= Controller.segmentsMax - walk.descriptors else { throw .invalidNumberOfSGLDescriptors }
     walk.descriptors += total
-    var taken = 0
-    while taken < total, walk.remaining > 0 {
-      let count = min(total - taken, list.count / SGLDescriptor.size)
+    var parsed = 0
+    while parsed < total, walk.remaining > 0 {
+      let count = min(total - parsed, list.count / SGLDescriptor.size)
       let bytes = UnsafeMutableRawBufferPointer(rebasing: list[..<(count * SGLDescriptor.size)])
-      let address = PCIAddress(segment.address &+ UInt64(taken * SGLDescriptor.size))
+      let address = PCIAddress(segment.address &+ UInt64(parsed * SGLDescriptor.size))
       guard port.read(address, into: bytes, qid: qid, cid: cid) else { throw .dataTransferError }
       for place in 0..<count where walk.remaining > 0 {
         let descriptor = bytes.load(fromByteOffset: place * SGLDescriptor.size, as: SGLDescriptor.self)
@@ -137,12 +137,12 @@ extension Controller {
         case .dataBlock, .bitBucket: try append(descriptor, &walk)
         case .segment, .lastSegment:
           guard segment.kind == .segment else { throw .invalidSGLSegmentDescriptor }
-          guard taken + place == total - 1 else { throw .invalidNumberOfSGLDescriptors }
+          guard parsed + place == total - 1 else { throw .invalidNumberOfSGLDescriptors }
           return descriptor
         case nil: throw .sglDescriptorTypeInvalid
         }
       }
-      taken += count
+      parsed += count
     }
     // A Segment descriptor must be followed by another segment, unless no data remains.
     guard walk.remaining == 0 || segment.kind == .lastSegment else { throw .invalidSGLSegmentDescriptor }

@@ -42,7 +42,7 @@ extension Controller {
         (fusion.next, fusion.end) = (turn, end)
         return
       }
-      take(batch[turn], from: queue, &port)
+      executeOrPair(batch[turn], from: queue, &port)
       if csts.fatal { return }
     }
     // One doorbell write must announce both (Base 2.1, 3.4.2), and a queue about to be deleted delivers no more commands.
@@ -50,7 +50,7 @@ extension Controller {
   }
 
   /// The next command of a queue, which must match its fused predecessor.
-  private mutating func take<P: Port & ~Copyable>(
+  private mutating func executeOrPair<P: Port & ~Copyable>(
     _ index: Int32, from queue: UnsafeMutablePointer<SubmissionQueue>, _ port: inout P
   ) {
     let fuse = commands[Int(index)].sqe.fuse

@@ -160,27 +160,27 @@ extension Controller {
   }
 
   /// Handle requests completed by backends, and post their completions.
-  mutating func takeCompletions<P: Port & ~Copyable>(_ port: inout P) -> Bool {
-    var taken = 0
-    while taken < Controller.batchMax, let (slot, status) = port.completion() {
+  mutating func handleCompletions<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+    var handled = 0
+    while handled < Controller.batchMax, let (slot, status) = port.completion() {
       if slot == Controller.abandonedSlot, isSettling {
         endSettling(&port)
       } else {
         guard slot >= 0, Int(slot) < Controller.slots, commands[Int(slot)].state == .executing,
           !(Mutant.completionDropped.isPlanted && slot == 4)
         else { continue }
-        takeCompletion(slot, status, &port)
+        handleCompletion(slot, status, &port)
       }
-      taken += 1
+      handled += 1
     }
-    guard taken > 0 else { return false }
+    guard handled > 0 else { return false }
     guard csts.ready, !csts.fatal else { return true }
     // The admin queue last: a queue's deletion must not complete before the host can see its commands complete.
     for place in (0..<liveCompletion.count).reversed() { postWaiting(liveCompletion[place], &port) }
     return true
   }
 
-  mutating func takeCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
+  mutating func handleCompletion<P: Port & ~Copyable>(_ slot: Int32, _ status: Status, _ port: inout P) {
     let execution = executions[Int(slot)]
     let request = execution.request
     executing -= 1
@@ -194,7 +194,7 @@ extension Controller {
     // A controller that has failed completes nothing more.
     guard !csts.fatal else {
       port.release(request)
-      return freeCommand(slot)
+      return releaseCommand(slot)
     }
     if request.qid == .admin {
       endFlush(request, status, &port)
@@ -202,18 +202,18 @@ extension Controller {
       conclude(request, status, held(Int(slot)), execution.segments, &port)
     }
     if !execution.awaitedBy.isEmpty {
-      if execution.awaitedBy.contains(.fence) { passFence(&port) }
+      if execution.awaitedBy.contains(.setFeatures) { continueSetFeatures(&port) }
       if execution.awaitedBy.contains(.fusion) { continueFusion(&port) }
     }
     if queue.pointee.isBeingDeleted { deleteIfDone(request.qid, &port) }
   }
 
-  /// A write that the fence waits for is done.
-  private mutating func passFence<P: Port & ~Copyable>(_ port: inout P) {
-    fenced -= 1
-    guard fenced == 0 else { return }
-    let index = fence
-    fence = Command.none
+  /// A write that a Set Features waits for is done.
+  private mutating func continueSetFeatures<P: Port & ~Copyable>(_ port: inout P) {
+    awaitedWrites -= 1
+    guard awaitedWrites == 0 else { return }
+    let index = heldSetFeatures
+    heldSetFeatures = Command.none
     flush(for: index, &port)
   }
 

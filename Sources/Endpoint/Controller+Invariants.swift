@@ -58,7 +58,9 @@ extension Controller {
         "\(slots.freeCount) slots are free, \(reserved) reserved, \(executing) executing, \(segmentsInFlight) segments in flight, \(timers) timers armed"
     }
     let isFailed = csts.fatal
-    guard isFailed || (fenced > 0) == (fence != Command.none) else { return "slot \(fence) waits for \(fenced) writes" }
+    guard isFailed || (awaitedWrites > 0) == (heldSetFeatures != Command.none) else {
+      return "slot \(heldSetFeatures) waits for \(awaitedWrites) writes"
+    }
     for place in 0..<liveSubmission.count {
       let (qid, queue) = (liveSubmission[place].rawValue, submissionQueues[Int(liveSubmission[place].rawValue)])
       guard queue.head < queue.size, queue.tail < queue.size else {
@@ -82,12 +84,14 @@ extension Controller {
   /// The requests that a Set Features or a fused operation waits for are as many as the requests marked as awaited.
   private func brokenAwaited() -> String? {
     guard csts.ready, !csts.fatal else { return nil }
-    var (byFence, byFusion): (UInt32, UInt32) = (0, 0)
+    var (bySetFeatures, byFusion): (UInt32, UInt32) = (0, 0)
     for slot in 0..<Controller.commandsMax where state(slot) == .executing {
-      if executions[slot].awaitedBy.contains(.fence) { byFence += 1 }
+      if executions[slot].awaitedBy.contains(.setFeatures) { bySetFeatures += 1 }
       if executions[slot].awaitedBy.contains(.fusion) { byFusion += 1 }
     }
-    guard byFence == fenced else { return "the fence waits for \(fenced) requests, \(byFence) are awaited" }
+    guard bySetFeatures == awaitedWrites else {
+      return "a Set Features waits for \(awaitedWrites) requests, \(bySetFeatures) are awaited"
+    }
     let awaited = fusion.phase == .waiting ? fusion.awaited : fusion.isActive ? 1 : 0
     guard byFusion == awaited else {
       return "a fused operation waits for \(awaited) requests, \(byFusion) are awaited"
@@ -205,7 +209,7 @@ extension Controller {
   /// Every held command waits for something, and only a fused operation leaves fetched commands unexecuted.
   private func brokenHeld(_ census: Census) -> String? {
     guard csts.ready, !csts.fatal else { return nil }
-    var reasons = eventRequests.count + (fence == Command.none ? 0 : 1)
+    var reasons = eventRequests.count + (heldSetFeatures == Command.none ? 0 : 1)
     for qid in 0..<queuesMax where submissionQueues[qid].exists {
       if submissionQueues[qid].first != Command.none { reasons += 1 }
       if submissionQueues[qid].isBeingDeleted { reasons += 1 }
@@ -228,7 +232,9 @@ extension Controller {
         && Int(commands[Int(slot)].qid.rawValue) == qid
     }
     for request in eventRequests where !isHeld(request, 0) { return "an event request is slot \(request)" }
-    if fence != Command.none, !isHeld(fence, 0) { return "the fence is slot \(fence)" }
+    if heldSetFeatures != Command.none, !isHeld(heldSetFeatures, 0) {
+      return "the held Set Features is slot \(heldSetFeatures)"
+    }
     for qid in 0..<queuesMax where submissionQueues[qid].exists {
       let queue = submissionQueues[qid]
       if queue.first != Command.none, !isHeld(queue.first, qid) {

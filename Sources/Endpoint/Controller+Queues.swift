@@ -56,7 +56,7 @@ extension Controller {
     var waiting = queue.firstWaiting
     while waiting != Command.none {
       let next = commands[Int(waiting)].next
-      freeCommand(waiting)
+      releaseCommand(waiting)
       waiting = next
     }
     forgetTimer(of: qid, &port)
@@ -100,7 +100,7 @@ extension Controller {
   // MARK: Doorbells
 
   /// Read a completion queue's head doorbell, and post completions that waited for room.
-  mutating func takeHead<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
+  mutating func pollHead<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
     let queue = completionQueues + Int(qid.rawValue)
     let value = port.doorbell(.completionHead(qid), last: queue.pointee.doorbell)
     guard value != queue.pointee.doorbell else { return false }
@@ -121,7 +121,7 @@ extension Controller {
 
   /// Read a submission queue's tail doorbell.
   /// - Returns: whether it had changed.
-  private mutating func takeTail<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
+  private mutating func pollTail<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) -> Bool {
     let queue = submissionQueues + Int(qid.rawValue)
     let value = port.doorbell(.submissionTail(qid), last: queue.pointee.doorbell)
     guard value != queue.pointee.doorbell else { return false }
@@ -138,20 +138,20 @@ extension Controller {
   /// check them: there are many, and the event only helps the host's developer.
   /// - Returns: whether there was one.
   @discardableResult
-  public mutating func takeStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+  public mutating func pollStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     guard csts.ready, !csts.fatal else { return false }
     var found = false
     for number in 0..<Doorbell.pairs {
       let qid = QueueID(UInt16(number))
       let canExist = number < queuesMax
-      if !(canExist && submissionQueues[number].exists), takeStray(.submissionTail(qid), &port) { found = true }
-      if !(canExist && completionQueues[number].exists), takeStray(.completionHead(qid), &port) { found = true }
+      if !(canExist && submissionQueues[number].exists), pollStray(.submissionTail(qid), &port) { found = true }
+      if !(canExist && completionQueues[number].exists), pollStray(.completionHead(qid), &port) { found = true }
     }
     return found
   }
 
   /// Each is an event of its own: a replay may find in one look what the live engine found in two.
-  private mutating func takeStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
+  private mutating func pollStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
     guard port.doorbell(doorbell, last: 0) != 0 else { return false }
     port.clear(doorbell)
     report(.writeToInvalidDoorbell, &port)
@@ -163,11 +163,11 @@ extension Controller {
   /// A queue's turn in the round robin: fetch at most one burst of its commands, execute them, and complete them.
   mutating func serve<P: Port & ~Copyable>(_ qid: QueueID, _ port: inout P) -> Bool {
     let queue = submissionQueues + Int(qid.rawValue)
-    var worked = takeTail(of: qid, &port)
+    var worked = pollTail(of: qid, &port)
     // Completions without room hold back only their own queue.
     guard queue.pointee.head != queue.pointee.tail, !queue.pointee.isBeingDeleted,
       !completionQueues[Int(queue.pointee.cqid.rawValue)].isBlocked,
-      qid == .admin ? fence == Command.none : !fusion.isActive || Mutant.fetchedBetween.isPlanted
+      qid == .admin ? heldSetFeatures == Command.none : !fusion.isActive || Mutant.fetchedBetween.isPlanted
     else { return worked }
     let batch = batch(of: qid)
     let (fetched, areFused) = fetchBurst(qid, into: batch, &port)
@@ -218,7 +218,7 @@ extension Controller {
       queue.pointee.head = slot + UInt32(run) == queue.pointee.size ? 0 : slot + UInt32(run)
       if Mutant.doubleFetch.isPlanted, slot == 5 { queue.pointee.head = slot }
       for place in 0..<run {
-        let index = takeSlot(queue, qid)
+        let index = allocateSlot(queue, qid)
         commands[Int(index)] = Command(sqe: entries[place], qid: qid, state: .fetched)
         words |= entries[place].cdw0
         batch[fetched + place] = index

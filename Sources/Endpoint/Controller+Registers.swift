@@ -51,7 +51,7 @@ extension Controller {
     case Register.intms: intms |= value
     case Register.intmc: unmask(value, &port)
     case Register.cc:
-      takeConfiguration(ControllerConfiguration(rawValue: value & ControllerConfiguration.writable), &port)
+      setConfiguration(ControllerConfiguration(rawValue: value & ControllerConfiguration.writable), &port)
     // The admin queue's address is read when CC.EN is set; later changes apply the next time.
     case Register.aqa: aqa = value & 0x0fff_0fff
     case Register.asq: asq = asq & 0xffff_ffff_0000_0000 | UInt64(value & 0xffff_f000)
@@ -83,7 +83,7 @@ extension Controller {
       let cqid = liveCompletion[place]
       let queue = completionQueues + Int(cqid.rawValue)
       guard queue.pointee.vector < 32, bits & 1 << UInt32(queue.pointee.vector) != 0 else { continue }
-      _ = takeHead(of: cqid, &port)
+      _ = pollHead(of: cqid, &port)
       // Entries that the host found by itself need no interrupt.
       queue.pointee.unannounced = min(queue.pointee.unannounced, queue.pointee.outstanding)
       let isDue = !queue.pointee.isAggregating || queue.pointee.unannounced >= queue.pointee.threshold
@@ -95,7 +95,7 @@ extension Controller {
 
   // MARK: Configuration
 
-  private mutating func takeConfiguration<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
+  private mutating func setConfiguration<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
     let pollMs = target.subsystem.configurationPollMs
     guard pollMs > 0 else { return configure(new, &port) }
     if pendingConfiguration == nil {

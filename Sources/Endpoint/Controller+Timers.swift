@@ -3,7 +3,7 @@ import Target
 
 extension Controller {
   /// Handle expired timers.
-  mutating func takeTimers<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+  mutating func handleTimers<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     var worked = false
     while timers > 0, let timer = port.expired() {
       worked = true

@@ -62,9 +62,9 @@ public struct Controller: ~Copyable {
   var isSettling = false
   var segmentsInFlight = 0
   /// The Set Features that waits for earlier writes, or none; there are no other admin commands meanwhile.
-  var fence = Command.none
+  var heldSetFeatures = Command.none
   /// Number of these writes.
-  var fenced: UInt32 = 0
+  var awaitedWrites: UInt32 = 0
   /// The fused operation in progress; there are no other I/O commands meanwhile.
   var fusion = Fusion()
   /// Segments of the command being mapped.
@@ -151,13 +151,13 @@ public struct Controller: ~Copyable {
   @discardableResult
   public mutating func poll<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     defer { assert(brokenBounds() == nil, "the engine's state is wrong") }
-    var worked = timers > 0 && takeTimers(&port)
-    if executing > 0, takeCompletions(&port) { worked = true }
+    var worked = timers > 0 && handleTimers(&port)
+    if executing > 0, handleCompletions(&port) { worked = true }
     guard csts.ready, !csts.fatal else { return worked }
     // A command may delete queues, so every turn reads the lists again.
     var turn = 0
     while turn < liveCompletion.count {
-      if takeHead(of: liveCompletion[turn], &port) { worked = true }
+      if pollHead(of: liveCompletion[turn], &port) { worked = true }
       turn += 1
     }
     turn = 0
@@ -219,19 +219,19 @@ public struct Controller: ~Copyable {
 
   /// Allocate a slot for a command of a queue.
   @inline(__always)
-  mutating func takeSlot(_ queue: UnsafeMutablePointer<SubmissionQueue>, _ qid: QueueID) -> Int32 {
+  mutating func allocateSlot(_ queue: UnsafeMutablePointer<SubmissionQueue>, _ qid: QueueID) -> Int32 {
     if queue.pointee.held < share(of: qid) { reserved -= 1 }
     queue.pointee.held += 1
-    return slots.take()
+    return slots.allocate()
   }
 
   @inline(__always)
-  mutating func freeCommand(_ index: Int32) {
+  mutating func releaseCommand(_ index: Int32) {
     let qid = commands[Int(index)].qid
     let queue = submissionQueues + Int(qid.rawValue)
     commands[Int(index)].state = .free
     if Mutant.slotLeak.isPlanted, commands[Int(index)].sqe.opcode == IOOpcode.compare.rawValue { return }
-    slots.free(index)
+    slots.release(index)
     queue.pointee.held -= 1
     if queue.pointee.exists, queue.pointee.held < share(of: qid) { reserved += 1 }
   }
@@ -270,10 +270,10 @@ public struct Controller: ~Copyable {
     if isSettling { port.abandonRequests() }
     executing = isSettling ? 1 : 0
     segmentsInFlight = 0
-    (fence, fenced) = (Command.none, 0)
+    (heldSetFeatures, awaitedWrites) = (Command.none, 0)
     fusion = Fusion()
     for slot in 0..<Controller.slots { commands[slot].state = .free }
-    slots.freeAll()
+    slots.releaseAll()
     eventRequests.removeAll(keepingCapacity: true)
   }
 }

@@ -108,11 +108,11 @@ struct Execution {
 
   struct Waiters: OptionSet, BitwiseCopyable {
     let rawValue: UInt8
-    /// The `fence`.
-    static let fence = Waiters(rawValue: 1)
+    /// The Set Features held in `heldSetFeatures`.
+    static let setFeatures = Waiters(rawValue: 1)
     /// The fused operation.
     static let fusion = Waiters(rawValue: 2)
-    static let all: Waiters = [.fence, .fusion]
+    static let all: Waiters = [.setFeatures, .fusion]
   }
 }
 
@@ -133,7 +133,7 @@ struct SlotMap: ~Copyable {
   deinit { words.deallocate() }
 
   @inline(__always)
-  mutating func take() -> Int32 {
+  mutating func allocate() -> Int32 {
     precondition(freeCount > 0, "the caller counts the free slots")
     var index = 0
     while words[index] == 0 { index += 1 }
@@ -144,7 +144,7 @@ struct SlotMap: ~Copyable {
   }
 
   /// - Returns: false if it is in use.
-  mutating func take(_ slot: Int32) -> Bool {
+  mutating func allocate(_ slot: Int32) -> Bool {
     let bit: UInt64 = 1 << UInt64(slot % 64)
     guard words[Int(slot) / 64] & bit != 0 else { return false }
     words[Int(slot) / 64] &= ~bit
@@ -155,12 +155,12 @@ struct SlotMap: ~Copyable {
   func isFree(_ slot: Int32) -> Bool { words[Int(slot) / 64] & 1 << UInt64(slot % 64) != 0 }
 
   @inline(__always)
-  mutating func free(_ slot: Int32) {
+  mutating func release(_ slot: Int32) {
     words[Int(slot) / 64] |= 1 << UInt64(slot % 64)
     freeCount += 1
   }
 
-  mutating func freeAll() {
+  mutating func releaseAll() {
     words.update(repeating: .max, count: wordCount)
     freeCount = wordCount * 64
   }

@@ -21,7 +21,7 @@ enum LibraryLog {
   /// The verifier's log may be long, and its reason comes last. Unwritten memory costs nothing.
   private static let textBytes = 16 << 20
 
-  static let take: libbpf_print_fn_t = { level, format, arguments in
+  static let ingest: libbpf_print_fn_t = { level, format, arguments in
     guard let format, let arguments, let text = malloc(LibraryLog.textBytes) else { return 0 }
     defer { free(text) }
     let bytes = text.assumingMemoryBound(to: CChar.self)

@@ -60,7 +60,7 @@ public final class Probes: @unchecked Sendable {
 
   /// - Throws: if nothing can be recorded, with the reason.
   public init(_ options: Options = Options()) throws(ProbeError) {
-    libbpf_set_print(LibraryLog.take)
+    libbpf_set_print(LibraryLog.ingest)
     points = []
     let wanted = ProbePoint.all.filter { options.groups.contains($0.group) }
     let symbols = KernelSymbols(
@@ -259,7 +259,7 @@ public final class Probes: @unchecked Sendable {
 
   /// Load only the program that emits events for a measurement.
   public init(measuring bufferBytes: Int) throws(ProbeError) {
-    libbpf_set_print(LibraryLog.take)
+    libbpf_set_print(LibraryLog.ingest)
     points = []
     do throws(ProbeObject.Failure) {
       object = try ProbeObject(

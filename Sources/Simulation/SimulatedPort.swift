@@ -96,7 +96,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   /// The status that a fault has given a command; it is forgotten.
-  mutating func takeExpected(_ qid: QueueID, _ cid: CommandID) -> Status? {
+  mutating func consumeExpected(_ qid: QueueID, _ cid: CommandID) -> Status? {
     let place = SimulatedPort.place(qid, cid)
     defer { expected[place] = nil }
     return expected[place]

@@ -39,7 +39,7 @@ struct SimulatedQueue: BitwiseCopyable {
   func ring(_ world: World) { world.doorbells[Doorbell.submissionTail(QueueID(qid)).index] = tail }
 
   /// The next completion, if it is there; its entry is freed.
-  mutating func take(_ world: World) -> CompletionEntry? {
+  mutating func consume(_ world: World) -> CompletionEntry? {
     let place = world.memory + completionOffset + Int(head) * CompletionEntry.size
     let cqe = place.load(as: CompletionEntry.self)
     guard cqe.phase == phase else { return nil }

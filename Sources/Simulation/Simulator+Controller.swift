@@ -117,7 +117,7 @@ extension Simulator where R: ~Copyable {
   /// - Returns: nil where the controller has failed, or the completion never comes.
   private mutating func awaitAdmin(_ cid: CommandID) -> CompletionEntry? {
     while world.isIntact, !controller.csts.fatal {
-      while let cqe = admin.take(world) {
+      while let cqe = admin.consume(world) {
         admin.free(world)
         idlePasses = 0
         if cqe.cid == cid { return cqe }

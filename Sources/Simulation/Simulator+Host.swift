@@ -27,7 +27,7 @@ extension Simulator where R: ~Copyable {
 
   private mutating func mayReap(_ queue: SimulatedQueue, _ now: UInt64) -> Bool {
     guard let vector = queue.vector else { return queue.nextReapNs <= now }
-    return world.interrupts[Int(vector)].take(now)
+    return world.interrupts[Int(vector)].consume(now)
   }
 
   /// When the host does something for this queue by itself; `.max` for never.
@@ -209,7 +209,7 @@ extension Simulator where R: ~Copyable {
   /// Take every completion that is there.
   mutating func reap(_ index: Int) -> Bool {
     var count = 0
-    while let cqe = queues[index].take(world) {
+    while let cqe = queues[index].consume(world) {
       check(cqe, index)
       queues[index].outstanding -= min(1, queues[index].outstanding)
       noteCompleted()
@@ -236,7 +236,7 @@ extension Simulator where R: ~Copyable {
     else { return world.fail("\(what()) is completed, which is not under way") }
     commands[number].isUnderWay = false
     let command = commands[number]
-    let injected = port.inner.takeExpected(cqe.sqid, cqe.cid)
+    let injected = port.inner.consumeExpected(cqe.sqid, cqe.cid)
     if command.fuse == 1, commands[command.partner].partner == number {
       commands[command.partner].compareStatus = cqe.status
     }

@@ -64,7 +64,7 @@ struct World: BitwiseCopyable {
     }
 
     /// - Returns: whether one has arrived.
-    mutating func take(_ nowNs: UInt64) -> Bool {
+    mutating func consume(_ nowNs: UInt64) -> Bool {
       guard firstNs <= nowNs else { return false }
       (firstNs, lastNs) = (lastNs <= nowNs ? .max : lastNs, .max)
       return true

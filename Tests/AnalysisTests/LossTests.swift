@@ -131,22 +131,22 @@ struct LossTests {
   @Test("a host and a target of one machine, whose CPUs' clocks differ, are joined all the same")
   func clocksOfCPUs() {
     var analyzer = StageAnalyzer(subject: .controller(1))
-    func take(_ record: Record, _ stream: Int, _ tail: [UInt8] = []) {
+    func ingest(_ record: Record, _ stream: Int, _ tail: [UInt8] = []) {
       tail.withUnsafeBytes { analyzer.ingest(record, source: .kernel, stream: stream, tail: $0) }
     }
     let (target, host, nqn) = (0, 1, Array("nqn.test".utf8))
-    take(Record(time: 0, kind: .origin, flags: 0x80, cid: 1, b: UInt64(nqn.count)), target, nqn)
-    take(Record(time: 0, kind: .origin, flags: 0x81, cid: 0, a: 1, b: UInt64(nqn.count)), host, nqn)
+    ingest(Record(time: 0, kind: .origin, flags: 0x80, cid: 1, b: UInt64(nqn.count)), target, nqn)
+    ingest(Record(time: 0, kind: .origin, flags: 0x81, cid: 0, a: 1, b: UInt64(nqn.count)), host, nqn)
     for (number, isBehind) in [false, true, false, true].enumerated() {
       let (cid, time) = (UInt16(number), UInt64(1000 + number * 10_000))
       let submit = Record(time: time + (isBehind ? 300 : 0), kind: .submit, flags: 2, qid: 1, cid: cid)
       let request = Record(time: time + 200, kind: .request, flags: 2, qid: 1, cid: cid, b: Record.pair(8, 1))
       let end = Record(time: time + 2000, kind: .executeEnd, qid: 1, cid: cid, a: 4096 << 32)
       let completion = Record(time: time + (isBehind ? 1900 : 2200), kind: .completion, qid: 1, cid: cid, b: 1 << 16)
-      take(isBehind ? request : submit, isBehind ? target : host)
-      take(isBehind ? submit : request, isBehind ? host : target)
-      take(isBehind ? completion : end, isBehind ? host : target)
-      take(isBehind ? end : completion, isBehind ? target : host)
+      ingest(isBehind ? request : submit, isBehind ? target : host)
+      ingest(isBehind ? submit : request, isBehind ? host : target)
+      ingest(isBehind ? completion : end, isBehind ? host : target)
+      ingest(isBehind ? end : completion, isBehind ? target : host)
     }
     let summary = analyzer.summary()
     #expect(summary.io.commands == 4 && summary.partial == 0 && summary.unfinished == 0)

@@ -193,7 +193,7 @@ extension Conformance {
         let abort = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqes[1].cid.rawValue) << 16 }
         expect(abort.status, .success)
         #expect(abort.dw0 & 1 == 0, "aborted")
-        let cqe = try #require(queue.completion.take(), "its completion comes first")
+        let cqe = try #require(queue.completion.consume(), "its completion comes first")
         #expect(cqe.cid == sqes[1].cid)
         expect(cqe.status, .abortRequested)
         let again = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqes[1].cid.rawValue) << 16 }
@@ -230,7 +230,7 @@ extension Conformance {
             written.append(sqe.cid)
             continue
           }
-          let cqe = try #require(queue.completion.take(), "its completion comes first")
+          let cqe = try #require(queue.completion.consume(), "its completion comes first")
           #expect(cqe.cid == sqe.cid)
           expect(cqe.status, .abortRequested)
           aborted = place

@@ -325,7 +325,7 @@ extension Conformance {
           #expect(count(pin) == 0, "Interrupt Disable")
           try rig.host.writeConfiguration(4, 0x0006)
           #expect(count(pin) == 1)
-          while queue.completion.take() != nil {}
+          while queue.completion.consume() != nil {}
           try rig.host.unmaskPin()
           try rig.host.unmaskPin()
           #expect(count(pin) == 0)

@@ -90,7 +90,7 @@ extension Conformance {
         try rig.drain()
         try expect(rig.delete(.deleteIOSubmissionQueue, 1), .success)
         var completed = 0
-        while queue.completion.take() != nil { completed += 1 }
+        while queue.completion.consume() != nil { completed += 1 }
         #expect(completed == 8)
       }
     }
@@ -142,17 +142,17 @@ extension Conformance {
         }
         queue.ring()
         try rig.drain()
-        var taken: [CommandID] = []
-        while taken.count < 20 {
+        var completed: [CommandID] = []
+        while completed.count < 20 {
           var now = 0
-          while let cqe = completion.takeSilently() {
-            taken.append(cqe.cid)
+          while let cqe = completion.consumeSilently() {
+            completed.append(cqe.cid)
             now += 1
           }
           #expect(now <= 3, "one entry stays free")
           completion.free()
         }
-        #expect(taken == sent)
+        #expect(completed == sent)
       }
     }
 
@@ -226,7 +226,8 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.2.1: a queue that is deleted, or a reset, leaves no doorbell that could be taken for a stray one")
+    @Test(
+      "Base 5.1.2.1: a queue that is deleted, or a reset, leaves no doorbell that could count as stray")
     func clearsDoorbells() throws {
       try withEndpoint { rig in
         try rig.enable()

@@ -159,7 +159,7 @@ final class Rig {
   func wait(for completion: CompletionRing) throws -> CompletionEntry {
     let end = Clock.monotonicNs() + 10_000_000_000
     while true {
-      if let cqe = completion.take() { return cqe }
+      if let cqe = completion.consume() { return cqe }
       guard Clock.monotonicNs() < end else { throw RigError(description: "no completion on queue \(completion.qid)") }
     }
   }
@@ -288,7 +288,7 @@ final class CompletionRing {
   }
 
   /// Take the next entry without telling the controller.
-  func takeSilently() -> CompletionEntry? {
+  func consumeSilently() -> CompletionEntry? {
     guard let cqe = look() else { return nil }
     head = (head + 1) % entries
     if head == 0 { phase.toggle() }
@@ -297,8 +297,8 @@ final class CompletionRing {
 
   func free() { host.ring(.completionHead(qid), head) }
 
-  func take() -> CompletionEntry? {
-    guard let cqe = takeSilently() else { return nil }
+  func consume() -> CompletionEntry? {
+    guard let cqe = consumeSilently() else { return nil }
     free()
     return cqe
   }

@@ -35,9 +35,9 @@ struct CheckpointFieldTests {
     bench.settle()
     for sqe in [first, second, EngineBench.io(.read, cid: 3, slba: 0, blocks: 1)] { bench.submit(1, sqe) }
     bench.settle()
-    var fence = SubmissionEntry(opcode: AdminOpcode.setFeatures.rawValue, cid: CommandID(3))
-    fence.cdw10 = UInt32(FeatureID.volatileWriteCache.rawValue)
-    bench.submit(0, fence)
+    var setFeatures = SubmissionEntry(opcode: AdminOpcode.setFeatures.rawValue, cid: CommandID(3))
+    setFeatures.cdw10 = UInt32(FeatureID.volatileWriteCache.rawValue)
+    bench.submit(0, setFeatures)
     bench.settle()
     bench.controller.target.features.errorRecovery = [1: 10]
     bench.controller.target.features.reservationMask = [1: 2]

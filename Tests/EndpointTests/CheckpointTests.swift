@@ -73,7 +73,7 @@ struct CheckpointTests {
     let bench = try enabled()
     for number in 0..<65 as Range<Int32> {
       let sqe = EngineBench.io(.read, cid: UInt16(number), slba: 0, blocks: 1)
-      let slot = bench.controller.slots.take()
+      let slot = bench.controller.slots.allocate()
       bench.controller.commands[Int(slot)] = Command(sqe: sqe, qid: QueueID(1), state: .executing)
       var request = IORequest(
         opcode: .read, nsid: 1, qid: QueueID(1), cid: sqe.cid, slba: 0, blocks: 1, blockShift: 9)

@@ -113,7 +113,7 @@ struct IOTests {
     let bench = try EngineBench()
     bench.enable()
     #expect(bench.createPair(1, entries: 4) == .success)
-    var taken: [UInt16] = []
+    var completed: [UInt16] = []
     var next: UInt16 = 0
     for _ in 0..<100 {
       // Three commands fill the queues; three more are fetched while nothing is reaped.
@@ -126,11 +126,11 @@ struct IOTests {
       next += 1
       bench.settle()
       while let cqe = bench.reap(1) {
-        taken.append(cqe.cid.rawValue)
+        completed.append(cqe.cid.rawValue)
         bench.settle()
       }
     }
-    #expect(taken == Array(0..<400))
+    #expect(completed == Array(0..<400))
   }
 
   @Test("NVM Express Base 2.1, 3.4.4: no queue gets more than its burst before the others have their turn")

@@ -42,9 +42,9 @@ struct InvariantTests {
 
   @Test("counts of awaited requests equal the requests that are marked")
   func awaited() throws {
-    try expectBroken("waits for 1 writes") { engine, _ in engine.fenced = 1 }
-    try expectBroken("the fence waits for 0 requests, 1 are awaited") { engine, slot in
-      engine.executions[slot].awaitedBy = .fence
+    try expectBroken("waits for 1 writes") { engine, _ in engine.awaitedWrites = 1 }
+    try expectBroken("a Set Features waits for 0 requests, 1 are awaited") { engine, slot in
+      engine.executions[slot].awaitedBy = .setFeatures
     }
     try expectBroken("a fused operation waits for 0 requests, 1 are awaited") { engine, slot in
       engine.executions[slot].awaitedBy = .fusion

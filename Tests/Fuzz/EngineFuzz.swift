@@ -11,7 +11,7 @@ import Trace
 @_cdecl("fuzz_engine")
 public func fuzzEngine(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
   var input = Input(data, count)
-  let options = input.take(UInt8.self)
+  let options = input.consume(UInt8.self)
   let scenario =
     options & 8 != 0
     ? Scenario(seed: UInt64(options >> 4), hasFaults: true) : options & 1 == 0 ? Scenario() : .slow(0...1000)
@@ -56,18 +56,18 @@ extension EngineBench {
 
   /// One thing that a host can do.
   fileprivate func step(_ input: inout Input) {
-    let qid = UInt16(input.take(UInt8.self) % 5)
-    switch input.take(UInt8.self) % 16 {
-    case 0: write(UInt64(input.take(UInt8.self) % 0x70) & ~3, input.take(), width: qid & 1 == 0 ? 4 : 8)
+    let qid = UInt16(input.consume(UInt8.self) % 5)
+    switch input.consume(UInt8.self) % 16 {
+    case 0: write(UInt64(input.consume(UInt8.self) % 0x70) & ~3, input.consume(), width: qid & 1 == 0 ? 4 : 8)
     case 1: enable()
-    case 2: if queueExists(0) { _ = createPair(max(qid, 1), entries: 2 + UInt32(input.take(UInt8.self) % 32)) }
-    case 3: ring(.submissionTail(QueueID(qid)), input.take())
-    case 4: ring(.completionHead(QueueID(qid)), input.take())
+    case 2: if queueExists(0) { _ = createPair(max(qid, 1), entries: 2 + UInt32(input.consume(UInt8.self) % 32)) }
+    case 3: ring(.submissionTail(QueueID(qid)), input.consume())
+    case 4: ring(.completionHead(QueueID(qid)), input.consume())
     case 5: controller.reset(ResetReason(rawValue: UInt8(qid % 4))!, &port)
     case 6:
       let nsid = UInt32(qid) + 2
       if controller.target.namespace(nsid) == nil { attach(nsid) } else { controller.detach(nsid, &port) }
-    case 7: controller.takeStrayDoorbells(&port)
+    case 7: controller.pollStrayDoorbells(&port)
     case 8:
       fillLists(input.rest(256))
     case 9: while queueExists(qid), reap(qid) != nil {}
@@ -75,7 +75,7 @@ extension EngineBench {
     default:
       guard queueExists(qid) else { break }
       let all = qid == 0 ? AdminOpcode.allCases.map(\.rawValue) : IOOpcode.allCases.map(\.rawValue)
-      submit(qid, entry(&input, all[Int(input.take(UInt8.self)) % all.count]))
+      submit(qid, entry(&input, all[Int(input.consume(UInt8.self)) % all.count]))
     }
     settle()
   }
@@ -87,22 +87,22 @@ extension EngineBench {
 
   /// An entry whose pointers mostly lie in the host's memory.
   fileprivate func entry(_ input: inout Input, _ opcode: UInt8) -> SubmissionEntry {
-    var sqe = SubmissionEntry(opcode: opcode, cid: CommandID(input.take()), nsid: UInt32(input.take(UInt8.self)))
-    let flags = input.take(UInt8.self)
+    var sqe = SubmissionEntry(opcode: opcode, cid: CommandID(input.consume()), nsid: UInt32(input.consume(UInt8.self)))
+    let flags = input.consume(UInt8.self)
     sqe.cdw0 |= UInt32(flags & 0xc3) << 8
     let base = EngineBench.address + UInt64(flags & 4 != 0 ? EngineBench.lists : EngineBench.data)
-    sqe.prp1 = flags & 8 != 0 ? input.take() : base + UInt64(input.take(UInt16.self))
+    sqe.prp1 = flags & 8 != 0 ? input.consume() : base + UInt64(input.consume(UInt16.self))
     // PRP2, or the length and the type of SGL1.
-    let second = UInt64(input.take(UInt32.self))
+    let second = UInt64(input.consume(UInt32.self))
     sqe.prp2 =
       sqe.psdt == 0
       ? EngineBench.address + UInt64(EngineBench.lists) + (second & 0x3fff)
-      : second & 0xfffff | UInt64(input.take(UInt8.self) & 0xf1) << 56
-    sqe.cdw10 = input.take()
+      : second & 0xfffff | UInt64(input.consume(UInt8.self) & 0xf1) << 56
+    sqe.cdw10 = input.consume()
     // A size or flags below, and above the CQID or the vector of a queue that is created.
-    sqe.cdw11 = UInt32(input.take(UInt16.self)) | UInt32(input.take(UInt8.self) % 8) << 16
-    sqe.cdw12 = input.take()
-    sqe.cdw13 = UInt32(input.take(UInt8.self))
+    sqe.cdw11 = UInt32(input.consume(UInt16.self)) | UInt32(input.consume(UInt8.self) % 8) << 16
+    sqe.cdw12 = input.consume()
+    sqe.cdw13 = UInt32(input.consume(UInt8.self))
     if flags & 0x10 != 0 { widen(&sqe, &input) }
     if flags & 0x20 != 0 { sqe.nsid = .max }
     return sqe
@@ -113,8 +113,8 @@ extension EngineBench {
     for field in [
       \SubmissionEntry.nsid, \.cdw2, \.cdw3, \.cdw11, \.cdw12, \.cdw13, \.cdw14, \.cdw15,
     ] {
-      let isHighest = input.take(UInt8.self) & 3 == 0
-      sqe[keyPath: field] = isHighest ? .max : input.take()
+      let isHighest = input.consume(UInt8.self) & 3 == 0
+      sqe[keyPath: field] = isHighest ? .max : input.consume()
     }
   }
 

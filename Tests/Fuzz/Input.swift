@@ -7,7 +7,7 @@ struct Input {
 
   var isEmpty: Bool { position >= bytes.count }
 
-  mutating func take<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self) -> Value {
+  mutating func consume<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self) -> Value {
     var value = Value.zero
     let count = min(MemoryLayout<Value>.size, bytes.count - position)
     guard count > 0 else { return value }

@@ -60,9 +60,9 @@ private func fill(_ producer: consuming RingProducer, _ input: inout Input, isHo
 }
 
 private func event(_ input: inout Input, at time: UInt64) -> Record {
-  let kind = EventKind.allCases[Int(input.take(UInt8.self)) % EventKind.allCases.count]
-  let flags = input.take(UInt8.self)
-  let name = input.take(UInt8.self)
+  let kind = EventKind.allCases[Int(input.consume(UInt8.self)) % EventKind.allCases.count]
+  let flags = input.consume(UInt8.self)
+  let name = input.consume(UInt8.self)
   return Record(
     time: time, kind: kind, flags: flags, qid: UInt16(name & 3), cid: UInt16(name >> 2 & 7), a: number(&input),
     b: number(&input))
@@ -70,12 +70,12 @@ private func event(_ input: inout Input, at time: UInt64) -> Record {
 
 /// As often small as large, and at the edges.
 private func number(_ input: inout Input) -> UInt64 {
-  let first = input.take(UInt8.self)
+  let first = input.consume(UInt8.self)
   return switch first >> 6 {
   case 0: UInt64(first)
-  case 1: UInt64(input.take(UInt16.self))
+  case 1: UInt64(input.consume(UInt16.self))
   case 2: UInt64.max - UInt64(first & 3)
-  default: input.take(UInt64.self)
+  default: input.consume(UInt64.self)
   }
 }
 
@@ -84,10 +84,10 @@ private func append(_ record: Record, _ input: inout Input, to producer: inout R
   let description = record.event!.description
   var bytes = [UInt8](repeating: 0, count: description.fixedTailBytes)
   if description.carriesBytes {
-    bytes = [UInt8](repeating: 0, count: Int(input.take(UInt8.self)))
+    bytes = [UInt8](repeating: 0, count: Int(input.consume(UInt8.self)))
     record.flags = bytes.isEmpty ? record.flags & ~Record.carriesBytesFlag : record.flags | Record.carriesBytesFlag
     record.bLow = UInt32(bytes.count)
   }
-  for index in bytes.indices { bytes[index] = input.take(UInt8.self) }
+  for index in bytes.indices { bytes[index] = input.consume(UInt8.self) }
   bytes.withUnsafeBytes { producer.append(record, $0) }
 }

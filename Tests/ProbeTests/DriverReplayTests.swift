@@ -242,17 +242,17 @@ struct DriverReplayTests {
   func doubt() {
     for (b, doubtful) in [(0, 2), (1000, 1)] as [(UInt64, Int)] {
       var recording = DriverRecording(controller: 1)
-      func take(_ record: Record, sqe: SubmissionEntry? = nil) {
+      func ingest(_ record: Record, sqe: SubmissionEntry? = nil) {
         var slots = [record, Record(kind: .fetch), Record(kind: .fetch)]
         if sqe != nil { slots[0].tail = 2 }
         slots.withUnsafeBufferPointer { recording.ingest($0.baseAddress!, stream: 0) }
       }
-      take(Record(kind: .origin, cid: 1))
+      ingest(Record(kind: .origin, cid: 1))
       for cid in 0..<2 as Range<UInt16> {
-        take(Record(time: UInt64(cid) * 50_000, kind: .fetch, qid: 1, cid: cid), sqe: SubmissionEntry())
-        take(Record(time: UInt64(cid) * 50_000 + 10, kind: .completion, qid: 1, cid: cid))
+        ingest(Record(time: UInt64(cid) * 50_000, kind: .fetch, qid: 1, cid: cid), sqe: SubmissionEntry())
+        ingest(Record(time: UInt64(cid) * 50_000 + 10, kind: .completion, qid: 1, cid: cid))
       }
-      take(Record(time: 50_500, kind: .gap, flags: Event.Gap.Flags.notRun.rawValue, a: 1, b: b))
+      ingest(Record(time: 50_500, kind: .gap, flags: Event.Gap.Flags.notRun.rawValue, a: 1, b: b))
       #expect(recording.commands.count { $0.isDoubtful } == doubtful)
     }
   }

@@ -3,7 +3,7 @@ import KernelStreams
 import Testing
 
 @Suite("The reader of the kernel's streams") struct KernelStreamsTests {
-  private func take(
+  private func ingest(
     _ streams: inout KernelStreams, _ record: Record, tail: [UInt8] = [], stream: UInt16 = 0
   ) -> KernelStreams.Item? {
     tail.withUnsafeBytes { streams.ingest(record, tail: $0, stream: stream) }
@@ -17,24 +17,24 @@ import Testing
   func owners() {
     var streams = KernelStreams()
     let work = Event.Work(qid: 1).record
-    let before = take(&streams, work, stream: 4)
+    let before = ingest(&streams, work, stream: 4)
     #expect(before == nil)
     for number in [3, 9] as [UInt16] {
-      _ = take(&streams, Event.Origin(flags: .host, controller: number, cntlid: 7).record, stream: 4)
-      guard case .event(.work, let owner)? = take(&streams, work, stream: 4) else {
+      _ = ingest(&streams, Event.Origin(flags: .host, controller: number, cntlid: 7).record, stream: 4)
+      guard case .event(.work, let owner)? = ingest(&streams, work, stream: 4) else {
         Issue.record("the event is nobody's")
         return
       }
       #expect(owner.isHost(number) && !owner.isTarget(number) && owner.drives(7, of: ""))
     }
-    let elsewhere = take(&streams, work, stream: 5)
+    let elsewhere = ingest(&streams, work, stream: 5)
     #expect(elsewhere == nil)
   }
 
   @Test("A gap counts, whichever stream it stands in")
   func gaps() {
     var streams = KernelStreams()
-    guard case .gap(let gap)? = take(&streams, Event.Gap(events: 5).record, stream: 77) else {
+    guard case .gap(let gap)? = ingest(&streams, Event.Gap(events: 5).record, stream: 77) else {
       Issue.record("no gap")
       return
     }
@@ -47,10 +47,10 @@ import Testing
     let bytes = [UInt8](repeating: 0x61, count: 256)
     for (length, count, expected) in [(3, 32, 3), (40, 32, 32), (.max, 256, 223)] as [(UInt32, Int, Int)] {
       let origin = Event.Origin(flags: .bytes, length: length).record
-      let owner = owner(take(&streams, origin, tail: Array(bytes[..<count])))
+      let owner = owner(ingest(&streams, origin, tail: Array(bytes[..<count])))
       #expect(owner?.nqn.utf8.count == expected)
     }
-    let unnamed = owner(take(&streams, Event.Origin(length: 3).record, tail: bytes))
+    let unnamed = owner(ingest(&streams, Event.Origin(length: 3).record, tail: bytes))
     #expect(unnamed?.nqn == "")
   }
 

@@ -11,32 +11,32 @@ import Trace
 /// A trace of `commands` reads at queue depth 1, every hundredth of them slow to execute.
 private func summary(commands: UInt32, hasHost: Bool, grouping: Grouping? = nil) -> Summary {
   var analyzer = StageAnalyzer(grouping: grouping)
-  func take(_ record: Record, _ source: Source = .engine) { analyzer.ingest(record, source: source) }
-  take(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+  func ingest(_ record: Record, _ source: Source = .engine) { analyzer.ingest(record, source: source) }
+  ingest(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
   var now: UInt64 = 1000
   for number in 0..<commands {
     let cid = UInt16(truncatingIfNeeded: number)
     let tail = UInt64(number + 1)
     let opcode: UInt8 = number % 2 == 0 ? 2 : 1
     if hasHost {
-      take(Record(time: now - 40, kind: .submit, flags: opcode, qid: 1, cid: cid), .host)
-      take(Record(time: now, kind: .doorbell, qid: 1, a: tail), .host)
+      ingest(Record(time: now - 40, kind: .submit, flags: opcode, qid: 1, cid: cid), .host)
+      ingest(Record(time: now, kind: .doorbell, qid: 1, a: tail), .host)
     }
-    take(Record(time: now + 110, kind: .doorbell, qid: 1, a: tail, b: 90))
-    take(Record(time: now + 200, kind: .fetch, qid: 1, cid: cid, a: UInt64(number), b: 75))
-    take(Record(time: now + 260, kind: .map, qid: 1, cid: cid, b: 45))
-    take(Record(time: now + 260, kind: .executeBegin, flags: opcode, qid: 1, cid: cid))
+    ingest(Record(time: now + 110, kind: .doorbell, qid: 1, a: tail, b: 90))
+    ingest(Record(time: now + 200, kind: .fetch, qid: 1, cid: cid, a: UInt64(number), b: 75))
+    ingest(Record(time: now + 260, kind: .map, qid: 1, cid: cid, b: 45))
+    ingest(Record(time: now + 260, kind: .executeBegin, flags: opcode, qid: 1, cid: cid))
     now += number % 100 == 99 ? 9000 : 0
-    take(Record(time: now + 960, kind: .executeEnd, qid: 1, cid: cid))
-    take(Record(time: now + 1260, kind: .segment, qid: 1, cid: cid, b: Record.pair(4096, 300)))
+    ingest(Record(time: now + 960, kind: .executeEnd, qid: 1, cid: cid))
+    ingest(Record(time: now + 1260, kind: .segment, qid: 1, cid: cid, b: Record.pair(4096, 300)))
     let dw3 = UInt32(cid) | 1 << 16
-    take(Record(time: now + 1290, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)))
-    take(Record(time: now + 1310, kind: .interrupt, qid: 1, b: 1))
+    ingest(Record(time: now + 1290, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)))
+    ingest(Record(time: now + 1310, kind: .interrupt, qid: 1, b: 1))
     if hasHost {
-      take(Record(time: now + 1500, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)), .host)
-      take(Record(time: now + 1540, kind: .doorbell, flags: 1, qid: 1, a: tail), .host)
+      ingest(Record(time: now + 1500, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)), .host)
+      ingest(Record(time: now + 1540, kind: .doorbell, flags: 1, qid: 1, a: tail), .host)
     }
-    take(Record(time: now + 1600, kind: .doorbell, flags: 1, qid: 1, a: tail))
+    ingest(Record(time: now + 1600, kind: .doorbell, flags: 1, qid: 1, a: tail))
     now += 2000
   }
   return analyzer.summary()

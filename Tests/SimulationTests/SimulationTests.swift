@@ -121,10 +121,10 @@ struct SimulationTests {
   func mergesInterrupts() {
     var pending = World.PendingInterrupts()
     for ns in [50, 20, 90, 70] as [UInt64] { pending.add(ns) }
-    let taken = ([19, 20, 89, 90, 1000] as [UInt64]).map { pending.take($0) }
-    #expect(taken == [false, true, false, true, false])
+    let found = ([19, 20, 89, 90, 1000] as [UInt64]).map { pending.consume($0) }
+    #expect(found == [false, true, false, true, false])
     for ns in [5, 6] as [UInt64] { pending.add(ns) }
-    let isFound = pending.take(10)
+    let isFound = pending.consume(10)
     #expect(isFound && pending.firstNs == .max, "one look finds both")
   }
 
