@@ -1,37 +1,37 @@
 import Chance
 import Target
 
-/// What a seed makes of a run: the controller, the host's habits, the backend, and what goes wrong.
+/// What a seed determines: the controller, the behaviour of host and backend, and the faults.
 struct Scenario {
   var ioQueues: UInt16 = 4
   var submissionEntries: [UInt32] = []
   var completionEntries: [UInt32] = []
-  /// Commands that the host has under way in each queue at most.
+  /// Maximum commands in flight per queue.
   var depth = 1
-  /// Of each queue: the host waits for interrupts, else it looks.
+  /// By queue: the host waits for interrupts, else it polls.
   var usesInterrupts: [Bool] = []
   var fetchesBatches = false
   var burst: UInt8 = 3
-  /// Completion queue entries before an interrupt, and how long fewer wait, in units of 100 µs; 0 for at once.
+  /// Aggregation threshold (0's based) and time in 100 µs, as in Interrupt Coalescing.
   var threshold: UInt8 = 0
   var aggregation: UInt8 = 0
-  /// From a completion to the next command, and between two looks at a completion queue, nanoseconds at most.
+  /// Maximum time from a completion to the next command, and between two polls of a completion queue.
   var thinkNs: UInt64 = 0
   var reapNs: UInt64 = 0
-  /// Requests that the backend works on at a time: 0 does each at once, `.max` all that there are.
+  /// Requests that the backend performs in parallel: 0 completes each immediately, `.max` sets no limit.
   var parallelism = 0
   var serviceNs: ClosedRange<UInt64> = 0...0
-  /// The backend takes back what it has begun.
+  /// The backend can cancel a request that it has begun.
   var cancelsBegun = false
   /// Some commands are fused Compares and Writes.
   var fuses = false
-  /// The host aborts commands now and then.
+  /// The host sometimes aborts commands.
   var aborts = false
-  /// Keep Alive Timeout; 0 for none.
+  /// Keep Alive Timeout; 0 disables it.
   var keepAliveMs: UInt32 = 0
   var faults: Faults?
 
-  /// How often something goes wrong: once in so many times; 0 for never.
+  /// Rates of faults: N injects one in N times on average, 0 none.
   struct Faults {
     var backendError: UInt64 = 0
     var backendLoses: UInt64 = 0
@@ -41,11 +41,12 @@ struct Scenario {
     var interruptRepeated: UInt64 = 0
     var dataUnreachable: UInt64 = 0
     var queueUnreachable: UInt64 = 0
-    /// Submissions between two disturbances: resets, link, namespaces, queues, doorbells without sense.
+    /// Mean submissions between two disturbances: resets, link loss, changes of namespaces and queues, invalid doorbell
+    /// values.
     var disturbance: UInt64 = 0
   }
 
-  /// A backend that does each request at once, and nothing goes wrong.
+  /// An immediate backend without faults.
   init() {}
 
   init(seed: UInt64, hasFaults: Bool) {

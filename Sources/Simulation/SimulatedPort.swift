@@ -6,10 +6,10 @@ import NVMe
 import Recording
 import Target
 
-/// The engine's port to a world that a seed has made: memory, doorbells, backends and timers in virtual time. It knows
-/// what a controller may do and tells the world of what it must not.
+/// The engine's port to a world generated from a seed: memory, doorbells, backends and timers in virtual time. It
+/// checks the rules for a controller and reports violations to the world.
 struct SimulatedPort: RecordablePort, ~Copyable {
-  /// Bytes of one command's data at most: what a `Subsystem` allows unless it says otherwise.
+  /// Maximum bytes of one command's data: the default of `Subsystem`.
   private static let transferMax = 512 << 10
   static let blocks: UInt64 = 4096
   static let blockShift: UInt8 = 9
@@ -18,35 +18,35 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   var scenario: Scenario
   private var random: SeededGenerator
 
-  /// By namespace identifier; the blocks of the first are kept, of others nothing is.
+  /// The blocks of the first namespace; the others store nothing.
   private let storage: UnsafeMutableRawPointer
-  /// By slot: room for a command's data.
+  /// By slot: buffer for a command's data.
   private let buffers: UnsafeMutableRawPointer
   private static let bufferBytes = Controller.slots * SimulatedPort.transferMax
-  /// By slot: what the backend is at.
+  /// By slot: requests at the backend.
   private let requests: UnsafeMutablePointer<Pending>
-  /// By slot: the ranges of what the backend is at, where it has any.
+  /// By slot: ranges of requests at the backend, if they have any.
   private var ranges: [Int32: [LogicalBlockRange]] = [:]
   private var due = Heap<Due>()
   private var dues: UInt64 = 0
-  /// When each of the backend's servers is free again.
+  /// When each of the backend's parallel servers is idle again.
   private var servers: [UInt64]
   private var timers: [(timer: EngineTimer, dueNs: UInt64)] = []
   private var repeated: (slot: Int32, status: Status)?
   private var isSettling = false
-  /// By `place`, what a fault has done to a command: the status that it must have.
+  /// By `place`: the status that a fault requires of a command.
   private let expected: UnsafeMutablePointer<Status?>
   private static let places = World.queuesMax * 256
-  /// A flush of all that the engine asked for is done since it was last looked at.
+  /// A flush of all namespaces has completed since this was last cleared.
   var hasFlushedAll = false
-  /// A queue could not be reached: the controller fails for a reason.
+  /// A queue was inaccessible, so the controller may fail.
   var hasLostQueue = false
   private var fusions = FusionWatch()
   private var watchesFusions: Bool { scenario.fuses && world.judgesQueues }
 
   private struct Pending: BitwiseCopyable {
     var request: IORequest
-    /// Which request of the slot it is; 0 for none.
+    /// Number of the request; 0 if there is none.
     var number: UInt64
     var beginNs: UInt64
     var isLost = false
@@ -73,12 +73,12 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     expected.initialize(repeating: nil, count: SimulatedPort.places)
   }
 
-  /// Memory that costs nothing until it is used. (Not in `init`: Swift 6.3 releases what is not there when a condition there
-  /// looks at a property of a noncopyable type.)
+  /// Memory that costs nothing until it is used. Not in `init`: Swift 6.3 releases uninitialised properties if a
+  /// condition in the initialiser reads a property of a noncopyable type.
   private static func mapBuffers() -> UnsafeMutableRawPointer {
     let flags = Int32(MAP_PRIVATE) | Int32(MAP_ANONYMOUS) | Int32(MAP_NORESERVE)
     let base = mmap(nil, bufferBytes, PROT_READ | PROT_WRITE, flags, -1, 0)
-    // As where Swift's own allocator finds none: there is nothing to go on with.
+    // Like a failed allocation: the simulation cannot continue.
     guard let base, base != MAP_FAILED else { fatalError("no address space for the commands' data") }
     return base
   }
@@ -90,12 +90,12 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     expected.deallocate()
   }
 
-  /// Where a command of a queue has its place, by the low byte of its identifier.
+  /// The place of a command, from its queue and the low byte of its identifier.
   private static func place(_ qid: QueueID, _ cid: CommandID) -> Int {
     Int(qid.rawValue) << 8 | Int(cid.rawValue & 0xff)
   }
 
-  /// The status that a fault has given a command; it is forgotten.
+  /// The status that a fault requires of a command, removed.
   mutating func consumeExpected(_ qid: QueueID, _ cid: CommandID) -> Status? {
     let place = SimulatedPort.place(qid, cid)
     defer { expected[place] = nil }
@@ -106,15 +106,15 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     expected[SimulatedPort.place(qid, cid)] = status
   }
 
-  /// The controller begins anew: nothing is known of the commands of its life before.
+  /// The controller was reset: forget all commands.
   mutating func forgetCommands() {
     expected.update(repeating: nil, count: SimulatedPort.places)
     fusions = FusionWatch()
     hasLostQueue = false
   }
 
-  /// When something happens next by itself; nil where nothing does. A host that is alive keeps the Keep Alive Timer from
-  /// being one.
+  /// When the next request or timer is due; nil if none is. Excludes the Keep Alive Timer, which an active host
+  /// restarts.
   var nextNs: UInt64? {
     mutating get {
       forgetCancelled()
@@ -124,12 +124,12 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     }
   }
 
-  /// What was taken back never happens, and an engine for which nothing executes does not ask.
+  /// Remove cancelled requests, since an engine without requests does not poll for completions.
   private mutating func forgetCancelled() {
     while let next = due.min, requests[Int(next.slot)].number != next.number { due.removeMin() }
   }
 
-  /// When the Keep Alive Timer expires, if that is what comes next.
+  /// When the Keep Alive Timer expires; nil if it is not armed.
   var keepAliveNs: UInt64? { timers.first { $0.timer == .keepAlive }?.dueNs }
 
   @inline(__always)
@@ -171,10 +171,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   private func judgeFetch(_ address: PCIAddress, _ qid: QueueID, _ slot: UInt32, _ count: Int) {
     let queue = world.queues[Int(qid.rawValue)]
     if slot != queue.head || address.rawValue != queue.submissionBase + UInt64(slot) * 64 {
-      world.fail("entry \(slot) of submission queue \(qid.rawValue) is fetched, entry \(queue.head) is next")
+      world.fail("entry \(slot) of submission queue \(qid.rawValue) is fetched instead of entry \(queue.head)")
     }
     if queue.fetched + UInt64(count) > queue.announced {
-      world.fail("an entry of submission queue \(qid.rawValue) is fetched that the host has not announced")
+      world.fail("an entry of submission queue \(qid.rawValue) is fetched before the host announced it")
     }
   }
 
@@ -241,7 +241,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     let (begin, end) = serve()
     dues += 1
     requests[Int(request.slot)] = Pending(request: request, number: dues, beginNs: begin)
-    // Those of a request before may have been taken back.
+    // The slot may still have the ranges of a cancelled request.
     if !request.ranges.isEmpty || !ranges.isEmpty {
       ranges[request.slot] = request.ranges.isEmpty ? nil : Array(request.ranges)
       requests[Int(request.slot)].request.ranges = UnsafeBufferPointer(start: nil, count: 0)
@@ -255,7 +255,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return nil
   }
 
-  /// When a request that comes now begins and ends.
+  /// When a request that is submitted now begins and ends.
   private mutating func serve() -> (begin: UInt64, end: UInt64) {
     let span = scenario.serviceNs.upperBound - scenario.serviceNs.lowerBound
     let serviceNs = scenario.serviceNs.lowerBound + (span == 0 ? 0 : random.next() % span)
@@ -267,12 +267,12 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return (begin, servers[server])
   }
 
-  /// Do what the request asks.
+  /// Perform a request.
   private mutating func perform(_ request: IORequest) -> Status {
     if request.opcode == .flush, request.nsid == .max { hasFlushedAll = true }
     if request.qid != .admin, happens(scenario.faults?.backendError) {
       let status: Status = request.opcode == .read ? .unrecoveredReadError : .writeFault
-      // What was abandoned has no name any more.
+      // An abandoned request no longer belongs to a command.
       if !isSettling { expect(status, request.qid, request.cid) }
       return status
     }
@@ -298,7 +298,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return .success
   }
 
-  /// Do what was put off.
+  /// Perform a request that was submitted earlier.
   private mutating func performDeferred(_ slot: Int32) -> Status {
     var request = requests[Int(slot)].request
     guard let ranges = ranges.isEmpty ? nil : ranges.removeValue(forKey: slot) else { return perform(request) }
@@ -319,7 +319,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       guard pending.number == next.number else { continue }
       requests[Int(next.slot)].number = 0
       let status = performDeferred(next.slot)
-      // What was abandoned still happens, and nobody hears of it.
+      // An abandoned request takes effect and has no completion.
       if isSettling { continue }
       if watchesFusions { fusions.end(pending.request, status) }
       let done = (next.slot, status)
@@ -401,7 +401,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     }
     let submission = world.queues[Int(cqe.sqid.rawValue)]
     if submission.submissionEntries > 0, UInt32(cqe.sqhd) != submission.head {
-      world.fail("SQHD \(cqe.sqhd) of submission queue \(cqe.sqid.rawValue), of which entry \(submission.head) is next")
+      world.fail("SQHD \(cqe.sqhd) of submission queue \(cqe.sqid.rawValue) should be \(submission.head)")
     }
   }
 
@@ -409,14 +409,15 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     place.storeBytes(of: cqe, as: CompletionEntry.self)
   }
 
-  /// An engine between a timer's expiry and its interrupt: passes that are under way end, each look takes time.
+  /// Maximum time from a timer's expiry to its interrupt: the current pass ends first, and reading the clock takes
+  /// time.
   private static let interruptSlackNs: UInt64 = 100_000
 
   private func judgeInterrupt(_ vector: UInt16, _ cqid: QueueID, _ entries: UInt32) {
     let queue = world.queues[Int(cqid.rawValue)]
     let what = { "an interrupt of completion queue \(cqid.rawValue)" }
-    if !queue.interruptsEnabled { world.fail("\(what()) is raised, which was created with IEN 0") }
-    if vector != queue.vector { world.fail("\(what()), of vector \(queue.vector), is raised by vector \(vector)") }
+    if !queue.interruptsEnabled { world.fail("\(what()), which was created with IEN 0, is raised") }
+    if vector != queue.vector { world.fail("\(what()), of vector \(queue.vector), is raised with vector \(vector)") }
     let unsignalled = min(queue.posted - queue.signalled, UInt64(queue.completionEntries))
     if UInt64(entries) != unsignalled { world.fail("\(what()) announces \(entries) entries, \(unsignalled) are new") }
     // Coalescing is for I/O queues (Base 2.1, 5.1.25.1.4).
@@ -424,10 +425,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     let aggregationNs = cqid == .admin ? 0 : UInt64(scenario.aggregation) * 100_000
     let waitedNs = world.time.ns - queue.unsignalledSinceNs
     if entries > threshold || waitedNs > aggregationNs + SimulatedPort.interruptSlackNs {
-      world.fail("\(what()) comes late: after \(entries) entries and \(waitedNs) ns")
+      world.fail("\(what()) is late: after \(entries) entries and \(waitedNs) ns")
     }
     if entries < threshold, waitedNs < aggregationNs {
-      world.fail("\(what()) comes early: after \(entries) entries and \(waitedNs) ns")
+      world.fail("\(what()) is early: after \(entries) entries and \(waitedNs) ns")
     }
   }
 

@@ -6,14 +6,14 @@ struct SimulatedQueue: BitwiseCopyable {
   let qid: UInt16
   let submissionEntries: UInt32
   let completionEntries: UInt32
-  /// The vector by which the host hears of completions; nil where it looks.
+  /// The interrupt vector; nil if the host polls.
   let vector: UInt16?
   var tail: UInt32 = 0
   var head: UInt32 = 0
   var phase = true
-  /// Entries that the controller has not said it is done with.
+  /// Commands in flight.
   var outstanding: UInt32 = 0
-  /// An interrupt has come since the host last looked.
+  /// An interrupt has arrived since the host last polled.
   var isInterrupted = false
   var nextSubmitNs: UInt64 = 0
   var nextReapNs: UInt64 = 0
@@ -25,7 +25,7 @@ struct SimulatedQueue: BitwiseCopyable {
     self.vector = vector
   }
 
-  /// Where its entries lie in the host's memory.
+  /// Offsets of its entries in host memory.
   var submissionOffset: Int { 0x10000 * Int(qid) }
   var completionOffset: Int { 0x10000 * Int(qid) + 0x8000 }
 
@@ -38,7 +38,7 @@ struct SimulatedQueue: BitwiseCopyable {
 
   func ring(_ world: World) { world.doorbells[Doorbell.submissionTail(QueueID(qid)).index] = tail }
 
-  /// The next completion, if it is there; its entry is freed.
+  /// The next completion, if there is one. `release` returns its entry.
   mutating func consume(_ world: World) -> CompletionEntry? {
     let place = world.memory + completionOffset + Int(head) * CompletionEntry.size
     let cqe = place.load(as: CompletionEntry.self)
@@ -52,8 +52,8 @@ struct SimulatedQueue: BitwiseCopyable {
     (world.memory + completionOffset + Int(head) * CompletionEntry.size).load(as: CompletionEntry.self).phase == phase
   }
 
-  /// Give back the entries that were taken.
-  func free(_ world: World) {
+  /// Announce the consumed entries to the controller.
+  func release(_ world: World) {
     let queue = world.queues + Int(qid)
     let entries = UInt64(completionEntries)
     let now = queue.pointee.freed % entries
@@ -63,51 +63,51 @@ struct SimulatedQueue: BitwiseCopyable {
 }
 
 extension CompletionEntry {
-  /// Whether the whole status field is this one, with More where it is an error: every error is in the log.
+  /// Whether the status field has this value, with More set for an error, since every error is in the log.
   func has(_ wanted: Status) -> Bool {
     status.rawValue == (wanted.isSuccess ? 0 : wanted.rawValue | Status.more)
   }
 }
 
-/// A command of a queue's place that is under way, and what its completion must be.
+/// A command in flight at a place of a queue, and what its completion must be.
 struct SimulatedCommand: BitwiseCopyable {
   var opcode = IOOpcode.flush
   var nsid: UInt32 = 1
   var block = 0
   var blocks = 0
-  /// By queue and place: whose blocks they are, its own but for a fused Compare, which looks at those of its Write.
+  /// The command whose blocks it accesses: itself, or for a fused Compare its Write.
   var home = 0
-  /// FUSE; the other of the two, and of a Write how its Compare went.
+  /// FUSE; the other command of the pair; for a Write, the status of its Compare.
   var fuse: UInt32 = 0
   var partner = 0
   var compareStatus = Status.success
-  var abort = Abort.notAsked
-  /// The other of the two may have been aborted.
+  var abort = Abort.notRequested
+  /// The other command of the pair may have been aborted.
   var isLeftAlone = false
 
-  /// What the controller answered to an Abort of the command.
-  enum Abort { case notAsked, unanswered, refused, done }
-  /// Its pages in the host's memory: where the place's lie, which is the first, and how far from each the next is.
+  /// The controller's answer to an Abort of the command.
+  enum Abort { case notRequested, unanswered, refused, done }
+  /// Its data pages in host memory: the offset of the place's pages, the first one used, and the step to the next.
   var pages = 0
   var firstPage = 0
   var pageStep = 1
-  /// Of its data, in the first.
+  /// Offset of its data in the first page.
   var offset = 0
-  /// Of a compare: what was changed makes it fail.
+  /// Compare: its data was changed, so it must fail.
   var isChanged = false
-  /// Of a compare: of some of its blocks nothing is known.
+  /// Compare: the content of some of its blocks is unknown.
   var comparesUnknown = false
-  var isUnderWay = false
-  /// The namespaces as they were.
+  var isInFlight = false
+  /// The set of namespaces when it was submitted.
   var namespaceEpoch = 0
   var hadNamespace = true
 
-  /// Data pages of a place. A step through them that is not 1 leaves gaps, or goes back.
+  /// Data pages of a place. A step other than 1 leaves gaps or goes back.
   static let pagesMax = 5
 
-  /// Where one of its pages lies, in the host's memory.
+  /// Offset of one of its pages in host memory.
   func page(_ index: Int) -> Int { pages + ((firstPage + pageStep * index) % SimulatedCommand.pagesMax) << 12 }
 
-  /// Where a byte of its data lies.
+  /// Offset of a byte of its data in host memory.
   func place(_ byte: Int) -> Int { page((offset + byte) >> 12) + (offset + byte) & 4095 }
 }

@@ -5,7 +5,7 @@ import Recording
 import Replay
 import Trace
 
-/// A run of the engine in a world that a seed has made: recorded, replayed, and checked.
+/// A run of the engine in a world generated from a seed: recorded, replayed and checked.
 public struct Simulation: Sendable {
   public var seed: UInt64
   public var commands: UInt64
@@ -17,25 +17,26 @@ public struct Simulation: Sendable {
     self.commands = commands
   }
 
-  /// How far a run is.
+  /// The progress of a run.
   public enum Progress: Sendable {
     /// Commands completed.
     case simulating(UInt64)
     case replaying
   }
 
+  /// The result of a run.
   public struct Result: Sendable {
     public var commands: UInt64 = 0
     public var resets: UInt64 = 0
-    /// Of virtual time.
+    /// Virtual time in nanoseconds.
     public var ns: UInt64 = 0
-    /// What happened that must not; nil where nothing did.
+    /// The first violation of a rule, or the divergence; nil if there was none.
     public var failure: String?
     public var replay = ReplayResult()
   }
 
-  /// Run it, record it at `path`, and replay the recording.
-  /// - Parameter goesOn: asked now and then; after the first false the run ends, and what it has done counts.
+  /// Run, record at `path`, and replay the recording.
+  /// - Parameter goesOn: called at intervals; the first false ends the run early, which is not a failure.
   public func run(path: String, goesOn: @escaping (Progress) -> Bool = { _ in true }) throws(TraceError) -> Result {
     var result = try record(path: path, goesOn)
     guard result.failure == nil else { return result }
@@ -67,7 +68,7 @@ public struct Simulation: Sendable {
       throw TraceError(.system(error.code), "cannot start the recorder: \(error)")
     }
     let thread = try RecorderThread(writer, wake: chunkIsDue)
-    // A wait for the writer takes no virtual time.
+    // Waiting for the writer takes no virtual time.
     let recorder = RingRecorder(
       RingProducer(ring, whenFull: .waitSilently), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000
     )
@@ -87,11 +88,11 @@ public struct Simulation: Sendable {
 
   // MARK: Replay
 
-  /// Replay the recording, its first half on a thread of its own: that ends with the checkpoint where the second begins.
+  /// Replay the recording, its first half on another thread; it ends with the checkpoint where the second half begins.
   private func replay(path: String, _ goesOn: @escaping (Progress) -> Bool) throws(TraceError) -> ReplayResult {
     let reader = try TraceReader(path: path)
     guard let (id, chunks) = reader.streams.first(where: { $0.id.source == .engine }) else {
-      throw TraceError(.damaged, "\(path) holds no engine's events")
+      throw TraceError(.damaged, "\(path) contains no engine stream")
     }
     let middle = chunks.count / 2
     guard middle > 0 else { return try Simulation.replay(reader, id.stream, chunks, goesOn) }
@@ -115,18 +116,18 @@ public struct Simulation: Sendable {
     guard both.divergence == nil else { return both }
     let rest = try second.get()
     both.commands += rest.commands
-    // Both have the checkpoint between them.
+    // Both halves include the checkpoint between them.
     both.events += rest.events - 1
     both.divergence = rest.divergence
     return both
   }
 
-  /// What the thread has found, when it has ended.
+  /// The result of the other thread, valid after it has ended.
   private final class Half: @unchecked Sendable {
     var result: Swift.Result<ReplayResult, TraceError>?
   }
 
-  /// - Parameter endsAtCheckpoint: of the last chunk only the checkpoint at its beginning counts.
+  /// - Parameter endsAtCheckpoint: replay only the checkpoint at the beginning of the last chunk.
   private static func replay(
     _ reader: TraceReader, _ stream: UInt16, _ chunks: [Int], endsAtCheckpoint: Bool = false,
     _ goesOn: @escaping (Progress) -> Bool
@@ -135,7 +136,7 @@ public struct Simulation: Sendable {
     var count = 0
     var replayer = try Replayer(stream: stream, isClosed: reader.isClosed) { () throws(TraceError) in
       guard count == 0 || goesOn(.replaying), var chunk = try source() else { return nil }
-      // What the other half has is no gap.
+      // The chunks of the other half are not a gap.
       if count == 0, chunk.first?.event == .gap, let next = try source() { chunk = next }
       count += 1
       guard endsAtCheckpoint, count == chunks.count, !chunk.isEmpty else { return chunk }

@@ -3,13 +3,13 @@ import NVMe
 import Recording
 import Target
 
-/// Bringing the controller up and down, and what disturbs it.
+/// Enabling and resetting the controller, admin commands and disturbances.
 extension Simulator where R: ~Copyable {
   private mutating func write(_ offset: UInt64, _ value: UInt64, width: Int = 4) {
     controller.writeRegister(offset: offset, width: width, value: value, &port)
   }
 
-  /// Enable the controller, which is new or has been reset, and create the queues.
+  /// Enable a new or reset controller and create the queues.
   mutating func start() {
     checkInvariants()
     life &+= 1
@@ -17,7 +17,7 @@ extension Simulator where R: ~Copyable {
     queues = []
     events = []
     for number in 0..<(World.queuesMax * Simulator.places) {
-      if commands[number].isUnderWay { forget(number) }
+      if commands[number].isInFlight { forget(number) }
     }
     port.inner.forgetCommands()
     world.dropInterrupts()
@@ -27,8 +27,8 @@ extension Simulator where R: ~Copyable {
     write(Register.acq, World.address + 0x8000, width: 8)
     write(Register.cc, UInt64(ControllerConfiguration.enabled.rawValue))
     while !controller.csts.ready, world.isIntact {
-      // What a reset has dropped has to settle first.
-      if !pass(), !waitForEngine() { return world.fail("the controller does not get ready") }
+      // Requests abandoned by a reset must settle first.
+      if !pass(), !waitForEngine() { return world.fail("the controller does not become ready") }
     }
     for number in 1...scenario.ioQueues where world.isIntact {
       guard createPair(number) else { return giveUp() }
@@ -40,24 +40,24 @@ extension Simulator where R: ~Copyable {
     submitEventRequest()
   }
 
-  /// What is under way is forgotten: of its blocks nothing is known.
+  /// Forget a command in flight; the content of its blocks is unknown.
   private mutating func forget(_ number: Int) {
     let command = commands[number]
-    commands[number].isUnderWay = false
+    commands[number].isInFlight = false
     guard command.nsid == 1, command.opcode == .write || command.opcode == .writeZeroes else { return }
     for block in command.block..<(command.block + command.blocks) {
       model[command.home * Simulator.blocksMax + block] = Simulator.unknown
     }
   }
 
-  /// The controller failed while it was brought up: once more.
+  /// An admin command failed while the queues were created: start again if the controller has failed.
   private mutating func giveUp() {
     guard world.isIntact else { return }
     guard controller.csts.fatal else { return world.fail("an admin command fails without a reason") }
     recover()
   }
 
-  /// The controller has failed, which only a queue that it cannot reach allows.
+  /// The controller has failed. Only an inaccessible queue may cause that.
   mutating func recover() {
     guard port.inner.hasLostQueue else { return world.fail("the controller fails without a reason") }
     resetController()
@@ -98,14 +98,14 @@ extension Simulator where R: ~Copyable {
     admin.ring(world)
   }
 
-  /// One admin command from submission to completion, the I/O queues left alone.
+  /// Submit an admin command and wait for its completion; the host does not touch the I/O queues.
   /// - Returns: whether it succeeded.
   @discardableResult
   private mutating func admin(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void = { _ in }) -> Bool {
     complete(opcode, edit)?.status.isSuccess ?? false
   }
 
-  /// - Returns: its completion; nil where none comes.
+  /// - Returns: its completion; nil if there is none.
   private mutating func complete(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void) -> CompletionEntry? {
     var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(1))
     edit(&sqe)
@@ -114,17 +114,17 @@ extension Simulator where R: ~Copyable {
     return awaitAdmin(sqe.cid)
   }
 
-  /// - Returns: nil where the controller has failed, or the completion never comes.
+  /// - Returns: nil if the controller has failed or the command never completes.
   private mutating func awaitAdmin(_ cid: CommandID) -> CompletionEntry? {
     while world.isIntact, !controller.csts.fatal {
       while let cqe = admin.consume(world) {
-        admin.free(world)
+        admin.release(world)
         idlePasses = 0
         if cqe.cid == cid { return cqe }
         if cqe.cid == Simulator.eventRequest {
           events.append(cqe)
         } else {
-          world.fail("an admin completion without its command")
+          world.fail("admin completion of a command that is not in flight")
         }
       }
       if !pass(), !waitForEngine() { world.fail("admin command \(cid.rawValue) never completes") }
@@ -141,7 +141,7 @@ extension Simulator where R: ~Copyable {
     case 2: resetFromOutside(.linkDown)
     case 3: shutDown()
     case 4, 5: toggleNamespace()
-    case 6: ringWithoutSense()
+    case 6: ringInvalidValue()
     case 7: recreateQueue()
     case 8: testKeepAlive()
     default: moveHole()
@@ -160,7 +160,7 @@ extension Simulator where R: ~Copyable {
     start()
   }
 
-  /// What was acknowledged is on the medium when the controller says that it is shut down.
+  /// Completed writes are on the medium when the controller reports that its shutdown is complete.
   private mutating func shutDown() {
     resets += 1
     port.inner.hasFlushedAll = false
@@ -168,13 +168,13 @@ extension Simulator where R: ~Copyable {
     while controller.csts.shutdown != 2, !controller.csts.fatal, world.isIntact {
       if !pass(), !waitForEngine() { world.fail("the controller does not shut down") }
     }
-    if !port.inner.hasFlushedAll { world.fail("the controller says that it is shut down before everything is flushed") }
+    if !port.inner.hasFlushedAll { world.fail("the shutdown is complete before everything is flushed") }
     write(Register.cc, 0)
     start()
   }
 
-  /// A host that shows no sign of life for longer than it may has lost its controller; one that sends nothing but Keep
-  /// Alive has not (Base 2.1, 3.9).
+  /// The controller fails if the host is silent for longer than the timeout; Keep Alive commands alone prevent that
+  /// (Base 2.1, 3.9).
   private mutating func testKeepAlive() {
     guard scenario.keepAliveMs > 0, !controller.csts.fatal else { return }
     let isSilent = random.next() % 2 == 0
@@ -183,11 +183,13 @@ extension Simulator where R: ~Copyable {
       if !isSilent { admin(.keepAlive) }
     }
     guard isSilent else { return }
-    if !controller.csts.fatal { world.fail("a host that is silent for three Keep Alive Timeouts is not given up") }
+    if !controller.csts.fatal {
+      world.fail("the controller does not fail after three Keep Alive Timeouts without a command")
+    }
     resetController()
   }
 
-  /// The host does nothing meanwhile.
+  /// Advance time to `end` while the host does nothing.
   private mutating func rest(untilNs end: UInt64) {
     while world.isIntact {
       if pass() { continue }
@@ -198,12 +200,12 @@ extension Simulator where R: ~Copyable {
     world.time.advance(to: end)
   }
 
-  /// Ask for the end of some command that is under way.
+  /// Abort a random command in flight.
   mutating func abortOne() {
     guard !queues.isEmpty, !controller.csts.fatal else { return }
     let qid = queues[Int(random.next() % UInt64(queues.count))].qid
     let number = first(qid) + Int(random.next() % UInt64(Simulator.places))
-    guard commands[number].isUnderWay, commands[number].abort == .notAsked else { return }
+    guard commands[number].isInFlight, commands[number].abort == .notRequested else { return }
     commands[number].abort = .unanswered
     let cdw10 = UInt32(qid) | UInt32(identifier(number).rawValue) << 16
     if let answer = complete(.abort, { $0.cdw10 = cdw10 }) {
@@ -224,12 +226,12 @@ extension Simulator where R: ~Copyable {
       controller.attach(Namespace(nsid: 2, blocks: SimulatedPort.blocks, blockShift: 9), &port)
     }
     hasSecondNamespace.toggle()
-    // A command that is submitted from here on finds it as it is now.
+    // Commands submitted from now on see the new set.
     namespaceEpoch += 1
   }
 
-  /// A value that a queue cannot take is reported, and changes nothing (Base 2.1, 5.1.2.1).
-  private mutating func ringWithoutSense() {
+  /// The controller reports an invalid doorbell value and ignores it (Base 2.1, 5.1.2.1).
+  private mutating func ringInvalidValue() {
     guard !queues.isEmpty, !controller.csts.fatal else { return }
     let index = Int(random.next() % UInt64(queues.count))
     let queue = queues[index]
@@ -239,7 +241,7 @@ extension Simulator where R: ~Copyable {
     let isHead = random.next() % 2 == 0
     let facts = world.queues[Int(queue.qid)]
     if isHead {
-      // All entries at once, which is more than there can be before the engine looks.
+      // Release all entries, more than can be posted before the next poll.
       let before = UInt32(facts.freed % UInt64(queue.completionEntries))
       guard facts.posted - facts.freed + UInt64(queue.outstanding) + 1 < UInt64(queue.completionEntries) else { return }
       world.doorbells[Doorbell.completionHead(QueueID(queue.qid)).index] =
@@ -254,10 +256,10 @@ extension Simulator where R: ~Copyable {
     } else {
       queues[index].ring(world)
     }
-    if !isReported, !controller.csts.fatal { world.fail("a doorbell without sense is not reported") }
+    if !isReported, !controller.csts.fatal { world.fail("an invalid doorbell value is not reported") }
   }
 
-  /// Wait until this event comes; others may come before it.
+  /// Wait for this event; others may precede it.
   private mutating func awaitEvent(_ event: AsynchronousEvent) -> Bool {
     while let cqe = awaitAdmin(Simulator.eventRequest) {
       events.append(cqe)
@@ -267,7 +269,7 @@ extension Simulator where R: ~Copyable {
     return false
   }
 
-  /// Read the log pages that events point to, so that the next can come, and ask for it.
+  /// Read the log pages of the events, and submit an event request for each.
   private mutating func settleEvents() {
     while let cqe = events.popLast(), !controller.csts.fatal {
       _ = admin(.getLogPage) {
@@ -278,7 +280,7 @@ extension Simulator where R: ~Copyable {
     }
   }
 
-  /// A queue pair goes, with what is in it complete, and another of its identifier comes.
+  /// Complete all commands of a queue pair, delete it, and create another with the same identifier.
   private mutating func recreateQueue() {
     guard !queues.isEmpty, !controller.csts.fatal else { return }
     let index = Int(random.next() % UInt64(queues.count))
@@ -291,7 +293,7 @@ extension Simulator where R: ~Copyable {
     _ = createPair(qid)
   }
 
-  /// Wait for everything of a queue.
+  /// Complete all commands of a queue.
   private mutating func drain(_ index: Int) -> Bool {
     while queues[index].outstanding > 0, world.isIntact, !controller.csts.fatal {
       if !reap(index), !pass(), !waitForEngine() { return false }
@@ -299,7 +301,7 @@ extension Simulator where R: ~Copyable {
     return queues[index].outstanding == 0
   }
 
-  /// A part of the data pages is not to be reached for a while.
+  /// Make a part of the data pages inaccessible, or accessible again.
   private mutating func moveHole() {
     if world.hole != nil {
       world.hole = nil

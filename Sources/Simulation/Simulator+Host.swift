@@ -4,10 +4,10 @@ import Recording
 import Target
 import Text
 
-/// The host: it submits, hears of completions, and checks each of them.
+/// The host: it submits commands and checks each completion.
 extension Simulator where R: ~Copyable {
-  /// What the host does now.
-  /// - Returns: whether there was anything.
+  /// Let the host act.
+  /// - Returns: whether it did anything.
   mutating func act() -> Bool {
     var acted = false
     let now = world.time.ns
@@ -30,7 +30,7 @@ extension Simulator where R: ~Copyable {
     return world.interrupts[Int(vector)].consume(now)
   }
 
-  /// When the host does something for this queue by itself; `.max` for never.
+  /// When the host next acts on this queue; `.max` for never.
   func nextNs(_ queue: SimulatedQueue) -> UInt64 {
     var next = UInt64.max
     if freePlace(queue) != nil { next = queue.nextSubmitNs }
@@ -42,16 +42,16 @@ extension Simulator where R: ~Copyable {
 
   func first(_ qid: UInt16) -> Int { Int(qid) * Simulator.places }
 
-  /// A place for a command, where there is room for so many.
+  /// A free place for a command, if the queue has room for `room` commands.
   private func freePlace(_ queue: SimulatedQueue, after place: Int = -1, room: UInt32 = 1) -> Int? {
     guard queue.outstanding + room <= UInt32(scenario.depth), queue.outstanding + room < queue.submissionEntries else {
       return nil
     }
     let first = first(queue.qid)
-    return (place + 1..<Simulator.places).first { !commands[first + $0].isUnderWay }
+    return (place + 1..<Simulator.places).first { !commands[first + $0].isInFlight }
   }
 
-  /// Submit as many as there is room for, with one doorbell or one each.
+  /// Submit commands while there is room, with one doorbell write in all or one each.
   private mutating func submit(_ index: Int) -> Bool {
     let ringsEach = random.next() % 2 == 0
     var count = 0
@@ -78,7 +78,7 @@ extension Simulator where R: ~Copyable {
     queues[index].outstanding += 1
   }
 
-  /// A command of this place: its blocks and its pages are its own.
+  /// A command at this place, with its own blocks and pages.
   private mutating func make(_ number: Int) -> SubmissionEntry {
     let opcode: IOOpcode =
       switch random.next() % 9 {
@@ -112,9 +112,9 @@ extension Simulator where R: ~Copyable {
 
   func identifier(_ number: Int) -> CommandID { CommandID(UInt16(number % Simulator.places) | life << 8) }
 
-  /// The command is under way from here on.
+  /// The submission queue entry of a command, which is in flight from now on.
   private mutating func entry(_ command: inout SimulatedCommand, _ number: Int) -> SubmissionEntry {
-    command.isUnderWay = true
+    command.isInFlight = true
     command.namespaceEpoch = namespaceEpoch
     var sqe = SubmissionEntry(opcode: command.opcode.rawValue, cid: identifier(number), nsid: command.nsid)
     sqe.cdw0 |= command.fuse << 8
@@ -128,7 +128,8 @@ extension Simulator where R: ~Copyable {
     return sqe
   }
 
-  /// The place's own pages: two for a list, and some for data, which may begin in the middle of the first.
+  /// Point the entry to the place's own pages: two for a PRP list and `pagesMax` for data, which may begin inside the
+  /// first.
   private mutating func point(_ sqe: inout SubmissionEntry, _ command: inout SimulatedCommand, _ number: Int) {
     let list = 0x100000 + number * (2 + SimulatedCommand.pagesMax) * 4096
     let drawn = random.next()
@@ -140,7 +141,7 @@ extension Simulator where R: ~Copyable {
     let pages = (command.offset + command.blocks << Int(SimulatedPort.blockShift) + 4095) / 4096
     if pages == 2 { sqe.prp2 = World.address + UInt64(command.page(1)) }
     guard pages > 2 else { return }
-    // Of the first list's page there may be less than all entries left; the last of them then leads to the other.
+    // The list may begin near the end of its first page; the last entry then points to the second.
     let room = drawn >> 40 % 4 == 0 ? 1 + Int(drawn >> 48 % 3) : 512
     var entry = list + 4096 - 8 * room
     sqe.prp2 = World.address + UInt64(entry)
@@ -162,7 +163,7 @@ extension Simulator where R: ~Copyable {
     (world.memory + command.place((block * Simulator.wordsPerBlock + word) * 8)).assumingMemoryBound(to: UInt64.self)
   }
 
-  /// What a word of a block holds: in every place something else, but for zeros.
+  /// The content of a word of a block: different at every place, except zeros.
   @inline(__always)
   private func value(_ tag: UInt64, _ word: Int) -> UInt64 { tag == 0 ? 0 : tag ^ UInt64(word) << 56 }
 
@@ -170,12 +171,12 @@ extension Simulator where R: ~Copyable {
     for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = value(tag, place) }
   }
 
-  /// What is known of a command's blocks.
+  /// The model of a command's blocks.
   private func blocks(_ command: SimulatedCommand) -> UnsafeMutablePointer<UInt64> {
     model + command.home * Simulator.blocksMax + command.block
   }
 
-  /// What the command brings, and what is known of its blocks from now on.
+  /// Fill the command's data, and update the model of its blocks.
   private mutating func fill(_ command: inout SimulatedCommand) {
     let blocks = blocks(command)
     (modelBefore + (blocks - model)).update(from: blocks, count: command.blocks)
@@ -196,7 +197,7 @@ extension Simulator where R: ~Copyable {
     case .writeZeroes where command.nsid == 1:
       for block in 0..<command.blocks { blocks[block] = Simulator.unknown }
     case .read:
-      // What no block holds, so a read that moves nothing, or not all, is noticed.
+      // Content that no block has, so that a missing or partial transfer is detected.
       for block in 0..<command.blocks {
         for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = ~nextTag &- UInt64(place) }
       }
@@ -206,7 +207,7 @@ extension Simulator where R: ~Copyable {
 
   // MARK: Completion
 
-  /// Take every completion that is there.
+  /// Consume all completions.
   mutating func reap(_ index: Int) -> Bool {
     var count = 0
     while let cqe = queues[index].consume(world) {
@@ -214,13 +215,13 @@ extension Simulator where R: ~Copyable {
       queues[index].outstanding -= min(1, queues[index].outstanding)
       noteCompleted()
       count += 1
-      // A host may give the entries back one by one, or after all of them.
-      if count % 4 == 0 { queues[index].free(world) }
+      // A host may release entries in groups or all together.
+      if count % 4 == 0 { queues[index].release(world) }
       if !world.isIntact { return true }
     }
     queues[index].nextReapNs = world.time.ns + (scenario.reapNs == 0 ? 0 : random.next() % scenario.reapNs)
     guard count > 0 else { return false }
-    queues[index].free(world)
+    queues[index].release(world)
     world.queues[Int(queues[index].qid)].interruptsLost = 0
     return true
   }
@@ -229,18 +230,18 @@ extension Simulator where R: ~Copyable {
     let qid = queues[index].qid
     let place = Int(cqe.cid.rawValue & 0xff)
     let number = first(qid) + place
-    // Said only of what is wrong.
+    // A closure: formatted only for a violation.
     let what = { "queue \(qid), command \(cqe.cid.rawValue)" }
-    guard cqe.sqid.rawValue == qid, place < Simulator.places, commands[number].isUnderWay,
+    guard cqe.sqid.rawValue == qid, place < Simulator.places, commands[number].isInFlight,
       cqe.cid.rawValue >> 8 == life & 0xff
-    else { return world.fail("\(what()) is completed, which is not under way") }
-    commands[number].isUnderWay = false
+    else { return world.fail("\(what()) completes, but is not in flight") }
+    commands[number].isInFlight = false
     let command = commands[number]
     let injected = port.inner.consumeExpected(cqe.sqid, cqe.cid)
     if command.fuse == 1, commands[command.partner].partner == number {
       commands[command.partner].compareStatus = cqe.status
     }
-    if command.abort != .notAsked || injected?.code == Status.abortRequested.code {
+    if command.abort != .notRequested || injected?.code == Status.abortRequested.code {
       guard checkAbort(command, cqe, what) else { return }
     }
     if command.fuse != 0, !mayFollow(command, cqe, what) { return }
@@ -261,28 +262,29 @@ extension Simulator where R: ~Copyable {
     checkData(command, what)
   }
 
-  /// A command is aborted exactly where Abort said so.
-  /// - Returns: whether the command went its way all the same.
+  /// A command has status Command Abort Requested if and only if Abort reported that it was aborted.
+  /// - Returns: whether the command was not aborted.
   private func checkAbort(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
     let hasStatus = cqe.has(.abortRequested)
     if command.abort != .unanswered, hasStatus != (command.abort == .done) {
-      let answer = hasStatus ? "that it was not aborted" : "that it was"
-      world.fail("\(what()) has status \(cqe.status.rawValue.hex), and Abort said \(answer)")
+      let answer = hasStatus ? "that it was not aborted" : "that it was aborted"
+      world.fail("\(what()) has status \(cqe.status.rawValue.hex), but Abort reported \(answer)")
     }
     if hasStatus { restore(command) }
     return !hasStatus
   }
 
-  /// A Write follows its fused Compare, and is carried out where that succeeds. Neither is where the other was aborted.
-  /// - Returns: whether the status is to be judged as any other's.
+  /// A fused Write completes after its Compare and is performed only if the Compare succeeds. Neither is performed if
+  /// the other was aborted.
+  /// - Returns: whether to check the status like that of any other command.
   private func mayFollow(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) -> Bool {
     if command.isLeftAlone, cqe.has(.failedFusedCommand) || cqe.has(.missingFusedCommand) {
       restore(command)
       return false
     }
     guard command.fuse == 2 else { return true }
-    if commands[command.partner].isUnderWay, commands[command.partner].partner == command.home {
-      world.fail("\(what()), a fused Write, is completed before its Compare")
+    if commands[command.partner].isInFlight, commands[command.partner].partner == command.home {
+      world.fail("\(what()), a fused Write, completes before its Compare")
     }
     let isGivenUp = cqe.has(.failedFusedCommand)
     guard isGivenUp != command.compareStatus.isSuccess else {
@@ -294,21 +296,21 @@ extension Simulator where R: ~Copyable {
     return !isGivenUp
   }
 
-  /// A command was not carried out: its blocks are as they were.
+  /// The command was not performed: restore the model of its blocks.
   private func restore(_ command: SimulatedCommand) {
     guard command.nsid == 1, command.opcode == .write || command.opcode == .writeZeroes else { return }
     let blocks = blocks(command)
     blocks.update(from: modelBefore + (blocks - model), count: command.blocks)
   }
 
-  /// A namespace that came or went while the command was under way leaves either open; one that could be and is not
-  /// makes the field invalid (Base 2.1, 3.2.1).
+  /// Either status is correct if the namespace was attached or detached while the command was in flight. A valid
+  /// identifier without a namespace is an invalid field (Base 2.1, 3.2.1).
   private func checkSecondNamespace(_ command: SimulatedCommand, _ cqe: CompletionEntry, _ what: () -> String) {
     let hasChanged = command.namespaceEpoch != namespaceEpoch
     if hasChanged || command.hadNamespace, cqe.has(.success) { return }
     if hasChanged || !command.hadNamespace, cqe.has(.invalidField) { return }
     world.fail(
-      "\(what()) has status \(cqe.status.rawValue.hex), and its namespace \(command.hadNamespace ? "is there" : "is not there")"
+      "\(what()) has status \(cqe.status.rawValue.hex), and its namespace \(command.hadNamespace ? "is attached" : "is not attached")"
     )
   }
 
@@ -319,14 +321,14 @@ extension Simulator where R: ~Copyable {
     case .writeZeroes: for block in 0..<command.blocks { blocks[block] = 0 }
     case .read:
       for block in 0..<command.blocks {
-        // One that is not known is what is read: of one write, or zeros.
+        // An unknown block may have the content of one write, or zeros.
         let tag = blocks[block] == Simulator.unknown ? word(command, block, 0).pointee : blocks[block]
-        if tag >= nextTag { return world.fail("\(what()) reads \(tag.hex), which nobody has written") }
+        if tag >= nextTag { return world.fail("\(what()) reads \(tag.hex), which was never written") }
         for place in 0..<Simulator.wordsPerBlock {
           let read = word(command, block, place).pointee
           guard read != value(tag, place) else { continue }
           return world.fail(
-            "\(what()) reads \(read.hex) in word \(place) of block \(command.block + block), and not \(value(tag, place).hex)"
+            "\(what()) reads \(read.hex) in word \(place) of block \(command.block + block), not \(value(tag, place).hex)"
           )
         }
         blocks[block] = tag
@@ -337,7 +339,7 @@ extension Simulator where R: ~Copyable {
 
   // MARK: At rest
 
-  /// Nothing happens by itself any more: what the host still waits for is lost, and something must have lost it.
+  /// No event is pending: commands still in flight are lost, and a fault must have lost them.
   mutating func atRest() {
     for index in queues.indices where queues[index].hasCompletion(world) {
       let queue = queues[index]
@@ -351,14 +353,15 @@ extension Simulator where R: ~Copyable {
     }
     for queue in queues where queue.outstanding > world.queues[Int(queue.qid)].requestsLost && !areHeldByFusion {
       return world.fail(
-        "\(queue.outstanding) commands of queue \(queue.qid) never complete, of which the backend has lost \(world.queues[Int(queue.qid)].requestsLost)"
+        "\(queue.outstanding) commands of queue \(queue.qid) never complete; the backend has lost \(world.queues[Int(queue.qid)].requestsLost)"
       )
     }
     resetController()
   }
-  /// A fused operation that waits for a lost request, or is one, holds back the commands of every queue.
+
+  /// A fused operation that waits for a lost request, its own or another, holds the commands of every queue.
   private var areHeldByFusion: Bool {
     queues.contains { world.queues[Int($0.qid)].requestsLost > 0 }
-      && (0..<World.queuesMax * Simulator.places).contains { commands[$0].isUnderWay && commands[$0].fuse != 0 }
+      && (0..<World.queuesMax * Simulator.places).contains { commands[$0].isInFlight && commands[$0].fuse != 0 }
   }
 }

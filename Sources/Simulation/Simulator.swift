@@ -4,7 +4,7 @@ import NVMe
 import Recording
 import Target
 
-/// The engine, a host and a backend in virtual time, step by step. The seed fixes all of it.
+/// The engine, a host and a backend in virtual time, step by step. The seed determines everything.
 struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   let world: World
   let scenario: Scenario
@@ -14,15 +14,16 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
 
   var admin = SimulatedQueue(qid: 0, submissionEntries: 32, completionEntries: 32, vector: nil)
   var queues: [SimulatedQueue] = []
-  /// Events that have come and whose log pages have not been read.
+  /// Asynchronous events whose log pages the host has not read yet.
   var events: [CompletionEntry] = []
-  /// By queue and place: what is under way, and what the blocks of each place hold; `unknown` for what cannot be said.
+  /// By queue and place: the command in flight, and the content of the place's blocks, `unknown` if undetermined.
   let commands: UnsafeMutablePointer<SimulatedCommand>
   let model: UnsafeMutablePointer<UInt64>
-  /// The same, before the command that is under way there.
+  /// The same before the command in flight.
   let modelBefore: UnsafeMutablePointer<UInt64>
   var nextTag: UInt64 = 1
-  /// Lives of the controller: part of every command identifier, so that a completion from a life before is noticed.
+  /// Counts how often the controller was enabled. Part of every command identifier, so that a completion from before a
+  /// reset is detected.
   var life: UInt16 = 0
   var namespaceEpoch = 0
   var hasSecondNamespace = false
@@ -31,11 +32,11 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   private(set) var completed: UInt64 = 0
   var resets: UInt64 = 0
   private var passes: UInt64 = 0
-  /// Passes since the last completion: an engine that has something to do for ever never finishes anything.
+  /// Passes since the last completion; detects an engine that is always busy and completes nothing.
   var idlePasses = 0
   private static var idlePassesMax: Int { 100_000 }
   private let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
-  /// Asked at every checkpoint, with the commands completed: whether the run goes on.
+  /// Called at every checkpoint with the number of completed commands; false ends the run.
   private let goesOn: (UInt64) -> Bool
   private var isStopped = false
 
@@ -75,7 +76,7 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     untilDisturbance = 1 + random.next() % (2 * every)
   }
 
-  /// Let the host submit until so many commands are complete, or something happens that must not.
+  /// Let the host submit until `count` commands are complete or a rule is violated.
   mutating func run(commands count: UInt64) {
     start()
     while completed < count, world.isIntact, !isStopped {
@@ -89,10 +90,10 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   /// - Returns: whether it had anything to do.
   @discardableResult
   mutating func pass() -> Bool {
-    // An engine whose state is wrong may stop the process before anyone hears why.
+    // An engine with inconsistent state may stop the process before the violation is reported.
     guard world.isIntact else { return false }
     idlePasses += 1
-    if idlePasses > Simulator.idlePassesMax { world.fail("nothing completes in \(idlePasses) passes") }
+    if idlePasses > Simulator.idlePassesMax { world.fail("no command completes in \(idlePasses) passes") }
     let now = port.beginPass()
     let worked = controller.poll(&port)
     passes += 1
@@ -102,7 +103,7 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   }
 
   func checkInvariants() {
-    if let broken = controller.brokenInvariant() { world.fail("the engine's state is wrong: \(broken)") }
+    if let broken = controller.brokenInvariant() { world.fail("the engine's state is inconsistent: \(broken)") }
   }
 
   mutating func checkpoint() {
@@ -112,16 +113,16 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     if !goesOn(completed) { isStopped = true }
   }
 
-  /// Let time pass until something happens, while the host does nothing.
-  /// - Returns: false where nothing ever will.
+  /// Advance time to the next event of the engine or its backend, while the host does nothing.
+  /// - Returns: false if there is none.
   mutating func waitForEngine() -> Bool {
     guard let next = port.inner.nextNs else { return false }
     world.time.advance(to: next)
     return true
   }
 
-  /// Let time pass until something happens, or the host does something.
-  /// - Returns: false where nothing ever will.
+  /// Advance time to the next event of the engine, its backend or the host.
+  /// - Returns: false if there is none.
   mutating func wait() -> Bool {
     var next = port.inner.nextNs ?? .max
     for queue in queues { next = min(next, nextNs(queue)) }

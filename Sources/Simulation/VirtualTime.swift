@@ -1,13 +1,13 @@
 import Platform
 
-/// Time that passes only where the simulation says so, and a little with every look at it. Copies share it.
+/// Time that the simulation advances; every reading of the clock advances it a little too. Copies share it.
 public struct VirtualTime: TimeSource, BitwiseCopyable, @unchecked Sendable {
-  /// Nanoseconds since the simulation began; its owner frees it.
+  /// Nanoseconds since the simulation began; its owner deallocates it.
   private let now: UnsafeMutablePointer<UInt64>
 
-  /// What a look at the clock takes, nanoseconds.
-  private static let lookNs: UInt64 = 12
-  /// The simulation's first moment: 2026-01-01, nanoseconds since 1970.
+  /// How long reading the clock takes.
+  private static let readNs: UInt64 = 12
+  /// The beginning of the simulation, 2026-01-01, in nanoseconds since 1970.
   private static let epochNs: UInt64 = 1_767_225_600_000_000_000
 
   init() {
@@ -19,12 +19,12 @@ public struct VirtualTime: TimeSource, BitwiseCopyable, @unchecked Sendable {
 
   var ns: UInt64 { now.pointee }
 
-  /// Let time pass until then, if it is not past.
+  /// Advance to this time, unless it has passed.
   func advance(to ns: UInt64) { now.pointee = max(now.pointee, ns) }
 
   @inline(__always)
   public func ticks() -> UInt64 {
-    now.pointee &+= VirtualTime.lookNs
+    now.pointee &+= VirtualTime.readNs
     return now.pointee
   }
   @inline(__always)

@@ -1,8 +1,8 @@
 import Glibc
 import NVMe
 
-/// What the simulated host and the port share: the host's memory, the doorbells, what both know of the queues, and the
-/// first thing that went wrong. Copies share it; its owner frees it.
+/// What the simulated host and the port share: host memory, doorbells, the state of the queues, and the first violation
+/// of a rule. Copies share it; its owner deallocates it.
 struct World: BitwiseCopyable {
   static let address: UInt64 = 1 << 32
   static let memoryBytes = 8 << 20
@@ -13,9 +13,9 @@ struct World: BitwiseCopyable {
   let doorbells: UnsafeMutablePointer<UInt32>
   /// By queue identifier.
   let queues: UnsafeMutablePointer<QueueFacts>
-  /// Interrupts on their way, by vector.
+  /// Pending interrupts by vector.
   let interrupts: UnsafeMutablePointer<PendingInterrupts>
-  /// The host keeps its `queues` true, so what the controller does with them can be judged.
+  /// The host keeps `queues` up to date, so the port can check what the controller does with them.
   let judgesQueues: Bool
   private let state: UnsafeMutablePointer<State>
 
@@ -24,37 +24,37 @@ struct World: BitwiseCopyable {
     var violation: String?
   }
 
-  /// What a queue pair looks like from outside.
+  /// A queue pair as the host and the port see it.
   struct QueueFacts: BitwiseCopyable {
     var submissionBase: UInt64 = 0
-    /// Entries; 0 where the queue does not exist.
+    /// Entries; 0 if the queue does not exist.
     var submissionEntries: UInt32 = 0
     var completionBase: UInt64 = 0
     var completionEntries: UInt32 = 0
-    /// Entries that the host has announced, and that the engine has fetched, since the queue was created.
+    /// Entries announced by the host and fetched by the engine since the queue was created.
     var announced: UInt64 = 0
     var fetched: UInt64 = 0
-    /// Entries that the engine has posted, and that the host has freed.
+    /// Entries posted by the engine and released by the host.
     var posted: UInt64 = 0
     var freed: UInt64 = 0
-    /// How the host hears of completions: vector and IEN.
+    /// Interrupt vector and IEN.
     var vector: UInt16 = 0
     var interruptsEnabled = false
-    /// Of `posted`, entries that an interrupt has announced, and when the first that none has was posted.
+    /// Posted entries that an interrupt has announced, and when the first one after them was posted.
     var signalled: UInt64 = 0
     var unsignalledSinceNs: UInt64 = 0
-    /// Interrupts that a fault has kept from the host.
+    /// Interrupts that a fault has suppressed.
     var interruptsLost = 0
-    /// Requests of the queue's commands that the backend has lost.
+    /// Requests of this queue that the backend will never complete.
     var requestsLost: UInt32 = 0
 
-    /// The next entry to be fetched.
+    /// The next entry to fetch.
     var head: UInt32 { submissionEntries == 0 ? 0 : UInt32(fetched % UInt64(submissionEntries)) }
   }
 
-  /// Interrupts of one vector that are on their way. Of several the first matters, and the last, which finds nothing new.
+  /// Pending interrupts of one vector. Only the first and the last are kept: the last one finds nothing new.
   struct PendingInterrupts: BitwiseCopyable {
-    /// When they arrive; `.max` for never.
+    /// When they arrive; `.max` if none is pending.
     private(set) var firstNs = UInt64.max
     private var lastNs = UInt64.max
 
@@ -94,19 +94,19 @@ struct World: BitwiseCopyable {
     time.deallocate()
   }
 
-  /// What the host has lost of its memory, for the moment.
+  /// The part of host memory that is currently inaccessible.
   var hole: Range<UInt64>? {
     get { state.pointee.hole }
     nonmutating set { state.pointee.hole = newValue }
   }
 
-  /// What has happened that must not; the first counts.
+  /// The first violation of a rule.
   var violation: String? { state.pointee.violation }
   var isIntact: Bool { state.pointee.violation == nil }
 
   func dropInterrupts() { interrupts.update(repeating: PendingInterrupts(), count: World.queuesMax) }
 
-  /// A queue pair comes into being, empty.
+  /// Add an empty queue pair.
   func add(_ queue: SimulatedQueue) {
     (memory + queue.completionOffset).initializeMemory(as: UInt8.self, repeating: 0, count: 0x8000)
     queues[Int(queue.qid)] = QueueFacts(
@@ -115,11 +115,12 @@ struct World: BitwiseCopyable {
       vector: queue.vector ?? 0, interruptsEnabled: queue.vector != nil || queue.qid == 0)
   }
 
+  /// Keep the first violation.
   func fail(_ what: @autoclosure () -> String) {
     if isIntact { state.pointee.violation = what() }
   }
 
-  /// Where `count` bytes at an address lie; nil where they are not the host's.
+  /// Where `count` bytes at an address lie; nil if any of them is inaccessible.
   @inline(__always)
   func place(_ address: UInt64, _ count: Int) -> UnsafeMutableRawPointer? {
     let offset = address &- World.address

@@ -168,7 +168,7 @@ final class EngineBench {
   /// The next completion that is there; its entry is freed.
   func reap(_ qid: UInt16) -> CompletionEntry? {
     guard let cqe = queues[qid]!.consume(world) else { return nil }
-    queues[qid]!.free(world)
+    queues[qid]!.release(world)
     return cqe
   }
 

@@ -96,9 +96,9 @@ struct SimulationTests {
       watch.fetched(sqe, QueueID(1))
     }
     /// What the watch says of requests that begin one after the other, each done before the next.
-    func verdicts(_ requests: [(request: IORequest, status: Status)], underWay: [IORequest] = []) -> [Bool] {
+    func verdicts(_ requests: [(request: IORequest, status: Status)], inProgress: [IORequest] = []) -> [Bool] {
       var watch = watch
-      for request in underWay { _ = watch.begin(request) }
+      for request in inProgress { _ = watch.begin(request) }
       return requests.map {
         let isRight = watch.begin($0.request) == nil
         watch.end($0.request, $0.status)
@@ -109,10 +109,10 @@ struct SimulationTests {
       verdicts([(other, .success), (compare, .success), (write, .success), (other, .success)]) == [
         true, true, true, true,
       ])
-    #expect(verdicts([(compare, .success)], underWay: [other]) == [false])
+    #expect(verdicts([(compare, .success)], inProgress: [other]) == [false])
     #expect(verdicts([(write, .success)]) == [false], "no Compare has begun")
     #expect(verdicts([(compare, .success), (other, .success)]) == [true, false], "its Write is to come")
-    #expect(verdicts([(other, .success)], underWay: [compare]) == [false])
+    #expect(verdicts([(other, .success)], inProgress: [compare]) == [false])
     #expect(
       verdicts([(compare, .compareFailure), (other, .success)]) == [true, true], "there is no Write to wait for")
   }
