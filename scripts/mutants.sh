@@ -1,6 +1,6 @@
 #!/bin/bash
-# mutants.sh [SEEDS] - plant faults in the engine, one at a time, and check that the simulation's own checks find each within
-# this many seeds (default 200). Exit status 1 if one is not found, traps or hangs.
+# mutants.sh [SEEDS] - plants faults in the engine, one at a time, and checks that the simulation finds each within SEEDS seeds
+# (default: 200). Exit status 1 if a fault is not found, traps or hangs; 2 if the simulation fails without it or cannot run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 seeds=${1:-200}
@@ -16,7 +16,7 @@ row() { printf '%-28s %s\n' "$mutant" "$1"; }
 miss() { row "$1"; missed=1; }
 
 "$nvmepf" simulate --seed 1 --seeds "$seeds" --commands 2000 >/dev/null || {
-  echo "mutants.sh: a seed fails without a mutant; fix that first" >&2
+  echo "mutants.sh: the simulation fails without a mutant: fix that first" >&2
   exit 2
 }
 printf '%-28s %s\n' mutant 'found'
@@ -29,9 +29,9 @@ for mutant in $(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/M
     1) row "$(sed -n 's/^nvmepf: //p' "$work/out" | head -1 | cut -c1-110)" ;;
     124) miss "HANGS" ;;
     *)
-      # A trap ends the process before a check has found the fault; anything else means that nothing was simulated.
+      # A trap ends the process before a check finds the fault. Other statuses mean that the simulation could not run.
       if ((status < 128)); then
-        echo "mutants.sh: $mutant: simulate ends with status $status: $(tail -1 "$work/out")" >&2
+        echo "mutants.sh: $mutant: simulate failed with status $status: $(tail -1 "$work/out")" >&2
         exit 2
       fi
       miss "TRAP (status $status): $(grep -am1 Fatal "$work/out" | cut -c1-90)"

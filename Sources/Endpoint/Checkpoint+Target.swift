@@ -13,7 +13,7 @@ extension Subsystem {
       "aggregation threshold after a reset", &coalescingThreshold)
     try state.code(
       "largest queue", &queueEntriesMax, "largest transfer", &maxTransferBytes, "IEEE OUI", &ieeeOUI,
-      "milliseconds between looks at CC", &configurationPollMs)
+      "milliseconds between polls of CC", &configurationPollMs)
     try state.code("NN", &namespacesMax)
     try state.code("arbitration after a reset", &arbitrationBurst, "aggregation time after a reset", &coalescingTime)
     try state.code("fetches batches", &fetchesBatches)
@@ -22,10 +22,10 @@ extension Subsystem {
 }
 
 extension Namespace {
-  /// Room that `encode` needs at most.
+  /// Maximum bytes that `encode` writes.
   public static let encodedBytesMax = 64
 
-  /// As the trace has it where a namespace comes or goes.
+  /// Write the bytes of a `namespace` event.
   /// - Returns: bytes written.
   public func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
     precondition(bytes.count >= Namespace.encodedBytesMax)

@@ -1,19 +1,19 @@
 import NVMe
 import Target
 
-/// The engine's whole state between two polls, as bytes: what it is (the subsystem), its registers, queues, features,
-/// events and the commands that it holds. Two engines with the same bytes behave the same from there on. One walk over
-/// the fields writes them, reads them and names them.
+/// A checkpoint: the engine's complete state between two polls, as bytes. It contains the subsystem, registers, queues,
+/// features, events and commands. Two engines with the same checkpoint behave the same from there on. One walk over the
+/// fields writes, reads and names them.
 extension Controller {
-  /// The layout of a checkpoint; it rises with every change of the walk.
+  /// The layout of a checkpoint; every change of the walk increments it.
   public static let stateVersion: UInt16 = 5
 
-  /// Room that `encode` needs at most.
+  /// Maximum bytes that `encode` writes.
   public static let checkpointBytesMax =
     8192 + Int(Subsystem.namespacesLimit) * (64 + 64 + 16 + Reservation.registrantsMax * 24) + 2048 * 4
     + (Int(Subsystem.ioQueuesLimit) + 1) * 128 + slots * 144 + segmentsInFlightMax * 12
 
-  /// Write the state. The walk could change it; one that writes does not.
+  /// Write the state. Mutating because the walk is; writing changes nothing.
   /// - Returns: bytes written.
   public mutating func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
     precondition(bytes.count >= Controller.checkpointBytesMax)
@@ -24,13 +24,13 @@ extension Controller {
     return state.count
   }
 
-  /// An engine in the state that `encode` wrote.
+  /// The engine whose state `encode` wrote.
   public static func decode(_ bytes: UnsafeRawBufferPointer) throws(CheckpointError) -> Controller {
     var state = StateReader(bytes)
     return try decode(&state)
   }
 
-  /// The fields of a checkpoint, in their order; of one that is damaged those before the damage.
+  /// The fields of a checkpoint in order; for a damaged one, those before the damage.
   public static func fields(of bytes: UnsafeRawBufferPointer) -> [StateField] {
     var state = StateReader(bytes, namesFields: true)
     _ = try? decode(&state)
@@ -53,7 +53,7 @@ extension Controller {
     try state.code("CC", &cc.rawValue, "CSTS", &csts.rawValue, "INTMS", &intms, "AQA", &aqa)
     try state.code("ASQ", &asq, "ACQ", &acq)
     var pending = pendingConfiguration?.rawValue
-    try state.code("CC not yet looked at", &pending)
+    try state.code("pending CC", &pending)
     if C.reads { pendingConfiguration = pending.map(ControllerConfiguration.init(rawValue:)) }
     try state.code("keep alive timer is armed", &keepAliveIsArmed)
     try state.code("traffic since", &sawTraffic)
@@ -75,14 +75,14 @@ extension Controller {
       if C.reads { eventRequests.append(slot) }
     }
     try walkExecutions(&state)
-    // A controller that has failed waits for nothing.
+    // A failed controller waits for nothing.
     var heldSetFeatures = csts.fatal ? Command.none : self.heldSetFeatures
     try walkIfAny("held Set Features", &heldSetFeatures, &state)
     if C.reads { self.heldSetFeatures = heldSetFeatures }
     try walkFusion(&state)
   }
 
-  /// What follows from the fields that were read.
+  /// Set the state that follows from the fields.
   private mutating func settle() {
     for slot in 0..<Controller.commandsMax where commands[slot].state != .free {
       submissionQueues[Int(commands[slot].qid.rawValue)].held += 1
@@ -93,7 +93,7 @@ extension Controller {
     applyFeatures()
   }
 
-  /// Requests that backends have and somebody waits for; without an argument, all.
+  /// Requests at backends that these operations wait for; all requests by default.
   private func requests(awaitedBy waiters: Execution.Waiters = []) -> UInt32 {
     var count: UInt32 = 0
     for slot in 0..<Controller.slots
@@ -117,7 +117,7 @@ extension Controller {
     try state.list("changed namespaces", "changed namespace", &target.changedNamespaces, limit: limit, new: 0) {
       (state, nsid) throws(C.Failure) in
       try state.code("NSID", &nsid)
-      // In ascending order, so there is room in the log page for all that change later.
+      // Ascending, hence distinct: the log page has room for every later change.
       try state.check(nsid > last && nsid <= limit)
       last = nsid
     }
@@ -179,8 +179,8 @@ extension Controller {
     state.leave()
   }
 
-  /// A command, by its slot.
-  /// - Parameter qid: the only queue that it can be of, if there is one.
+  /// A command and its slot.
+  /// - Parameter qid: the queue that it must belong to, if known.
   private mutating func walk<C: StateCoder>(
     _ name: StaticString, _ slot: inout Int32, _ kind: Command.State, _ state: inout C, of qid: QueueID? = nil
   ) throws(C.Failure) {
@@ -196,7 +196,7 @@ extension Controller {
     commands[Int(slot)] = command
   }
 
-  /// Whether there is such a command, and the command, which is held.
+  /// Whether there is such a command; if so, the held command.
   private mutating func walkIfAny<C: StateCoder>(
     _ name: StaticString, _ slot: inout Int32, _ state: inout C, of qid: QueueID? = nil
   ) throws(C.Failure) {
@@ -219,7 +219,7 @@ extension Controller {
       let qid = execution.request.qid
       try state.check(
         isPossible(qid) && (submissionQueues[Int(qid.rawValue)].exists || slot == Controller.shutdownSlot))
-      // A controller that has failed waits for nothing.
+      // A failed controller waits for nothing.
       if csts.fatal, !C.reads { execution.awaitedBy = [] }
       try state.code("awaited by", &execution.awaitedBy)
       try state.check(execution.awaitedBy.isSubset(of: .all))
@@ -239,7 +239,7 @@ extension Controller {
     }
   }
 
-  /// The commands of the pair that have not begun, and those behind it.
+  /// The commands of the pair that have not begun, and those fetched after it.
   private mutating func walkFusion<C: StateCoder>(_ state: inout C) throws(C.Failure) {
     var made = csts.fatal ? Fusion() : fusion
     state.enter("fused operation", nil)
@@ -247,7 +247,7 @@ extension Controller {
     try state.code("phase", &made.phase)
     if C.reads {
       made.awaited = requests(awaitedBy: .fusion)
-      // It waits for commands before it, or for one of its own.
+      // It waits for earlier commands, or for one of its own.
       try state.check(
         made.phase == .none ? made.awaited == 0 : made.phase == .waiting ? made.awaited > 0 : made.awaited == 1)
     }
@@ -257,14 +257,14 @@ extension Controller {
     try walkFused("compare", &made.compare, .compare, made, hasBegun: made.phase != .waiting, &state)
     try walkFused("write", &made.write, .write, made, hasBegun: made.phase == .writing, &state)
     let (batch, next) = (batch, made.next)
-    made.end = next + (try state.count("commands behind it", made.end - next, limit: Controller.batchMax))
+    made.end = next + (try state.count("commands after it", made.end - next, limit: Controller.batchMax))
     for place in next..<made.end {
-      try walk("command behind it", &batch[place], .fetched, &state, of: made.qid)
+      try walk("command after it", &batch[place], .fetched, &state, of: made.qid)
     }
     if C.reads { fusion = made }
   }
 
-  /// One of the pair: the command, until it has begun; then its slot.
+  /// One of the pair: the command if it has not begun, otherwise its slot.
   private mutating func walkFused<C: StateCoder>(
     _ name: StaticString, _ slot: inout Int32, _ opcode: IOOpcode, _ fusion: Fusion, hasBegun: Bool, _ state: inout C
   ) throws(C.Failure) {
@@ -273,7 +273,7 @@ extension Controller {
       return try state.check(commands[Int(slot)].sqe.opcode == opcode.rawValue)
     }
     try state.code(name, &slot)
-    // Of a comparison that is done nothing is known any more.
+    // Nothing remains of a completed comparison.
     guard C.reads, opcode == .write || fusion.phase == .comparing else { return }
     let isPossible = (0..<Int32(Controller.commandsMax)).contains(slot) && commands[Int(slot)].state == .executing
     try state.check(
@@ -323,7 +323,7 @@ extension IORequest {
     try state.code("blocks", &blocks, "block shift", &blockShift)
     try state.code("FUA", &forcesUnitAccess)
     try state.code("deallocates", &deallocates)
-    // What moves data fits the largest transfer; its bytes must be countable.
+    // Requests with data fit the largest transfer, and their byte count must not overflow.
     try state.check(blockShift <= 16 && blocks <= 1 << 16)
   }
 }

@@ -45,7 +45,8 @@ extension Controller {
       executeOrPair(batch[turn], from: queue, &port)
       if csts.fatal { return }
     }
-    // One doorbell write must announce both (Base 2.1, 3.4.2), and a queue about to be deleted delivers no more commands.
+    // One doorbell write must announce both (Base 2.1, 3.4.2), and a queue about to be deleted delivers no more
+    // commands.
     if queue.pointee.head == queue.pointee.tail || queue.pointee.isBeingDeleted { giveUpFirst(of: queue, &port) }
   }
 

@@ -47,8 +47,8 @@ extension Controller {
 
   private func state(_ slot: Int) -> Command.State { commands[slot].state }
 
-  /// The invariants that need no look at every command, which debug builds therefore check after each poll: counts within
-  /// their bounds, positions within their queues, and an interrupt to come for every entry not announced.
+  /// The invariants that need no look at every command, which debug builds therefore check after each poll: counts
+  /// within their bounds, positions within their queues, and an interrupt to come for every entry not announced.
   func brokenBounds() -> String? {
     guard (0...Controller.commandsMax).contains(slots.freeCount), (0...Controller.commandsMax).contains(reserved),
       (0...Controller.slots).contains(executing), (0...Controller.segmentsInFlightMax).contains(segmentsInFlight),

@@ -1,5 +1,4 @@
-/// Faults that can be planted in the engine, to test whether the simulation finds them. `make mutants` builds with
-/// them.
+/// Faults that can be planted in the engine to test whether the simulation finds them (`make mutants`).
 public enum Mutant: String, CaseIterable, Sendable {
   /// The phase tag does not change when a completion queue wraps around.
   case phaseFlip = "phase-flip"
@@ -29,41 +28,41 @@ public enum Mutant: String, CaseIterable, Sendable {
   case transferErrorHidden = "transfer-error-hidden"
   /// A submission queue created after a reset sees the doorbell of the previous one.
   case staleDoorbell = "stale-doorbell"
-  /// The Write of a fused operation is carried out though its Compare has failed.
+  /// The Write of a fused operation is performed although its Compare failed.
   case fusedWriteDone = "fused-write-carried-out"
-  /// Commands are fetched and executed between the two of a fused operation.
+  /// Commands are fetched and executed between the commands of a fused operation.
   case fetchedBetween = "fetched-between-fused"
-  /// A Keep Alive Timer that expires and finds that there was traffic is not armed again.
+  /// The Keep Alive Timer is not restarted when it expires after traffic.
   case keepAliveNotRearmed = "keep-alive-not-rearmed"
-  /// Nothing follows when the Keep Alive Timer expires.
+  /// The expiry of the Keep Alive Timer is ignored.
   case keepAliveIgnored = "keep-alive-expiry-ignored"
-  /// Abort always says that the command was aborted.
+  /// Abort always reports that the command was aborted.
   case abortLies = "abort-reports-success"
-  /// A command that is aborted is completed twice.
+  /// An aborted command completes twice.
   case abortedTwice = "aborted-completes-twice"
-  /// A command that is aborted stays with its backend.
+  /// An aborted command stays at its backend.
   case abortKeepsRequest = "abort-keeps-request"
-  /// Every segment of a command moves the beginning of its data.
+  /// Every segment of a command transfers the beginning of its data.
   case segmentsAtStart = "segments-at-offset-0"
-  /// Of two segments each moves the other's data.
+  /// Two segments transfer each other's data.
   case segmentsSwapped = "segments-swapped"
-  /// The last entry of a PRP list's page is data even where the list goes on.
+  /// The last entry of a PRP list's page counts as data even if the list continues.
   case listChainIgnored = "prp-list-chain-ignored"
-  /// A read is complete and has moved nothing.
+  /// A read completes without transferring data.
   case readMovesNothing = "read-moves-nothing"
-  /// A shutdown is complete when its flush is handed over.
+  /// A shutdown completes when its flush is submitted.
   case shutdownBeforeFlush = "shutdown-before-flush"
-  /// A queue that was created without interrupts raises them.
+  /// A queue created without interrupts raises them.
   case interruptUnasked = "interrupt-without-ien"
-  /// An interrupt is raised by another vector than its queue's.
+  /// An interrupt uses another vector than its queue's.
   case wrongVector = "wrong-vector"
-  /// An interrupt announces another number of entries than there are.
+  /// An interrupt announces a wrong number of entries.
   case wrongCount = "wrong-interrupt-count"
-  /// Every entry is announced at once, whatever the threshold.
+  /// Every entry is announced immediately, whatever the threshold.
   case thresholdIgnored = "interrupt-threshold-ignored"
-  /// Some completions of backends are not heard.
+  /// Some completions of backends are ignored.
   case completionDropped = "completion-dropped"
-  /// The status of a failed command does not say that the error log has more.
+  /// The status of a failed command lacks the More bit.
   case moreMissing = "status-without-more"
 
   #if MUTANTS

@@ -2,27 +2,27 @@ import Text
 
 typealias StateInteger = FixedWidthInteger & BitwiseCopyable
 
-/// What a walk over the engine's state does with each field that it comes to: write it, or read it. Writer and reader
-/// cannot disagree on the layout, since there is one walk.
+/// Writes or reads each field that a walk over the engine's state visits. Writer and reader share the walk, so they
+/// cannot disagree on the layout.
 protocol StateCoder {
-  /// `Never` where fields are written.
+  /// `Never` for the writer.
   associatedtype Failure: Error
 
-  /// Whether the walk gives fields their values; otherwise it leaves them alone.
+  /// Whether the walk sets the fields; otherwise it leaves them unchanged.
   static var reads: Bool { get }
 
   /// An integer, little-endian.
   mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) throws(Failure)
-  /// Its length in 2 bytes, then UTF-8.
+  /// A text: its length in 2 bytes, then UTF-8.
   mutating func code(_ name: StaticString, _ text: inout String) throws(Failure)
 
-  /// The fields up to `leave` belong to this; a number tells it from others of its kind.
+  /// The fields until `leave` belong to this object; a number distinguishes objects of the same kind.
   mutating func enter(_ name: StaticString, _ number: Int?)
-  /// The same, where the number is a field.
+  /// The same, with the number as a field.
   mutating func enter<Key: StateInteger>(_ name: StaticString, key: inout Key) throws(Failure)
   mutating func leave()
 
-  /// Refuse what was read, unless this holds.
+  /// Refuse the checkpoint unless the condition holds.
   func check(_ holds: Bool) throws(Failure)
 }
 
@@ -42,7 +42,7 @@ extension StateCoder {
     try code(nameC, &c, nameD, &d)
   }
 
-  /// 1 or 0.
+  /// One byte, 1 or 0.
   mutating func code(_ name: StaticString, _ value: inout Bool) throws(Failure) {
     var byte: UInt8 = value ? 1 : 0
     try code(name, &byte)
@@ -59,7 +59,7 @@ extension StateCoder {
     value = known ?? value
   }
 
-  /// Whether there is a value, then the value, or 0.
+  /// Whether there is a value, then the value or 0.
   mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value?) throws(Failure) {
     var (isThere, known) = (value != nil, value ?? 0)
     enter(name, nil)
@@ -69,7 +69,7 @@ extension StateCoder {
     value = isThere ? known : nil
   }
 
-  /// How many of something follow.
+  /// The number of elements that follow.
   mutating func count(_ name: StaticString, _ count: Int, limit: Int) throws(Failure) -> Int {
     var number = UInt32(count)
     try code(name, &number)
@@ -77,6 +77,7 @@ extension StateCoder {
     return Int(number)
   }
 
+  /// The number of elements, then each element.
   mutating func list<Element>(
     _ name: StaticString, _ each: StaticString, _ elements: inout [Element], limit: Int, new: Element,
     _ body: (inout Self, inout Element) throws(Failure) -> Void
@@ -90,7 +91,7 @@ extension StateCoder {
     }
   }
 
-  /// By ascending key: a dictionary has no order of its own.
+  /// The number of entries, then each entry by ascending key, since a dictionary has no order.
   mutating func table<Value>(
     _ name: StaticString, _ each: StaticString, _ values: inout [UInt32: Value], limit: UInt32, new: Value,
     _ body: (inout Self, inout Value) throws(Failure) -> Void
@@ -106,7 +107,7 @@ extension StateCoder {
   }
 }
 
-/// Writes fields one behind the other.
+/// Writes fields one after another.
 struct StateWriter: StateCoder {
   static let reads = false
   private let bytes: UnsafeMutableRawBufferPointer
@@ -132,22 +133,22 @@ struct StateWriter: StateCoder {
   func check(_ holds: Bool) {}
 }
 
-/// Why bytes are not a checkpoint.
+/// Why bytes cannot be read as a checkpoint.
 public enum CheckpointError: Error {
-  /// The engine could not have written them.
+  /// No engine writes these bytes.
   case invalid
-  /// Written in a layout that this version does not know.
+  /// A layout that this version does not know.
   case unknownVersion(UInt16)
 }
 
-/// Reads what `StateWriter` wrote; the bytes are not trusted.
+/// Reads the bytes of a `StateWriter`, which are not trusted.
 struct StateReader: StateCoder {
   static let reads = true
   private let bytes: UnsafeRawBufferPointer
   private var offset = 0
-  /// What was read, where it is wanted.
+  /// The fields read so far, if requested.
   private(set) var fields: [StateField]?
-  /// What the next field belongs to, outermost first.
+  /// The objects that the next field belongs to, outermost first.
   private var owners: [String] = []
 
   init(_ bytes: UnsafeRawBufferPointer, namesFields: Bool = false) {
@@ -159,7 +160,7 @@ struct StateReader: StateCoder {
 
   mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) throws(CheckpointError) {
     value = try read()
-    // Large numbers are mostly addresses and registers.
+    // Most large numbers are addresses and registers.
     note(name, MemoryLayout<Value>.size, value < Int(1 << 16) ? "\(value)" : value.hex)
   }
 
@@ -200,12 +201,12 @@ struct StateReader: StateCoder {
 
 /// A field of a checkpoint.
 public struct StateField: Sendable {
-  /// As `completion queue 1, head`.
+  /// For example `completion queue 1, head`.
   public let path: String
-  /// Its first byte in the checkpoint.
+  /// Offset of its first byte in the checkpoint.
   public let offset: Int
-  /// Bytes.
+  /// Length in bytes.
   public let length: Int
-  /// A number, or a text between quotation marks.
+  /// A number, or a text in quotation marks.
   public let value: String
 }

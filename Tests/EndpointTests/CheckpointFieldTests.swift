@@ -7,17 +7,17 @@ import Trace
 
 @testable import Endpoint
 
-/// What a checkpoint's fields are called, in a divergence and on the format page.
+/// The names of a checkpoint's fields in divergences and on the format page.
 @Suite("Names of a checkpoint's fields: FormatPage")
 struct CheckpointFieldTests {
-  /// An engine whose state has at least one of everything.
+  /// An engine whose state has at least one element of everything.
   private func everything() throws -> EngineBench {
     let bench = try EngineBench(scenario: .endless) { $0.arbitrationBurst = 7 }
     bench.enable()
     for qid in 1...3 as ClosedRange<UInt16> { #expect(bench.createPair(qid) == .success) }
     #expect(bench.createPair(4, entries: 4) == .success)
     bench.submit(0, SubmissionEntry(opcode: AdminOpcode.asynchronousEventRequest.rawValue, cid: CommandID(1)))
-    // Their queue has room for three completions.
+    // The queue has room for three completions.
     for cid in 1...4 as ClosedRange<UInt16> {
       bench.submit(4, EngineBench.io(.read, cid: cid, slba: .max, blocks: 1))
       bench.settle()
@@ -51,7 +51,7 @@ struct CheckpointFieldTests {
 
   private func fields(of bytes: [UInt8]) -> [StateField] { bytes.withUnsafeBytes(Controller.fields(of:)) }
 
-  @Test("the fields of a checkpoint lie one behind the other, and each has a path of its own")
+  @Test("the fields of a checkpoint are contiguous, and each has its own path")
   func tile() throws {
     for bench in [try EngineBench(), try everything()] {
       let bytes = bench.controller.encoded()
@@ -70,7 +70,7 @@ struct CheckpointFieldTests {
     }
   }
 
-  /// A recording whose last checkpoint has other bytes than the engine will have.
+  /// The divergence of a recording whose last checkpoint was edited.
   private func divergence(_ edit: (inout [UInt8]) -> Void) throws -> Divergence? {
     let bench = try EngineBench()
     bench.enable()
@@ -96,14 +96,14 @@ struct CheckpointFieldTests {
     #expect(divergence.description.contains("differs:  completion queue 1, head: recorded 12, engine 1\n"))
   }
 
-  @Test("whichever byte of a checkpoint differs, a field that it changes is named")
+  @Test("whichever byte of a checkpoint differs, the divergence names a field that it changes")
   func anyByte() throws {
     var all: [StateField] = []
     _ = try divergence { all = fields(of: $0) }
     #expect(all.count > 100)
     for field in all {
       let found = try #require(try divergence { $0[field.offset] ^= 1 }, "\(field)")
-      // Another number makes it another thing: then that one is named.
+      // A changed number names another object.
       let names = found.fields.map(\.name) + [found.came]
       let kind = field.path.replacing(#/ \d+(?=,|$)/#, with: "")
       #expect(names.contains { $0.contains(field.path) || $0.hasPrefix("\(kind) ") }, "\(field): \(found)")
@@ -111,7 +111,7 @@ struct CheckpointFieldTests {
     }
   }
 
-  @Test("what only one of two states has is named once, and of many fields the first are listed")
+  @Test("an object that only one state has is named once, and of many fields the first are listed")
   func manyFields() throws {
     let bench = try EngineBench()
     bench.controller.target.attach(Namespace(nsid: 7, blocks: 8, blockShift: 12))
@@ -121,7 +121,7 @@ struct CheckpointFieldTests {
     #expect(divergence.fields.count == 8)
     let more = try #require(
       try self.divergence { bytes in
-        // One namespace more.
+        // One more namespace.
         let place = fields(of: bytes).first { $0.path == "changed namespaces" }!.offset
         bytes[fields(of: bytes).first { $0.path == "namespaces" }!.offset] = 2
         let namespace = fields(of: other).filter { $0.path.hasPrefix("namespace 7") }
@@ -132,7 +132,7 @@ struct CheckpointFieldTests {
     #expect(more.fields.map(\.came) == ["1", "none"])
   }
 
-  @Test("a checkpoint that ends early, or has more behind its end, differs")
+  @Test("a checkpoint that is too short or too long differs")
   func lengths() throws {
     for change in [{ $0.removeLast() }, { $0.append(0) }, { $0.removeAll() }] as [(inout [UInt8]) -> Void] {
       #expect(try divergence(change) != nil)
@@ -144,7 +144,7 @@ struct CheckpointFieldTests {
   private static let page = #filePath.replacing(
     "Tests/EndpointTests/CheckpointFieldTests.swift", with: "docs/trace-format.md")
 
-  @Test("the format page's table of checkpoints is the walk's")
+  @Test("the format page lists the fields of the walk")
   func table() throws {
     let text = try String(contentsOfFile: Self.page, encoding: .utf8)
     let page = /(?s)(.*<!-- checkpoint: [^\n]*\n)(.*)(<!-- checkpoint end -->.*)/
@@ -158,12 +158,12 @@ struct CheckpointFieldTests {
     }
   }
 
-  /// Each field once, without numbers; a command's fields where it comes first.
+  /// Each field once, without numbers; a command's fields only at its first occurrence.
   private func rows(_ fields: [StateField]) -> [String] {
     var rows: [(path: String, bytes: String)] = []
     var place = 0
     func add(_ path: String, _ bytes: String) {
-      // What not every thing of a kind has comes behind what comes before it.
+      // A field that only some objects have follows the field before it.
       let found = rows.firstIndex { $0.path == path }
       if found == nil { rows.insert((path, bytes), at: place) }
       place = (found ?? place) + 1

@@ -76,7 +76,7 @@ struct HostileHostTests {
     }
   }
 
-  /// A queue full of random entries.
+  /// Submit random entries.
   private func flood(_ bench: EngineBench, _ random: inout SeededGenerator) {
     let qid = UInt16(random.next() % 5)
     guard bench.queueExists(qid) else { return }
@@ -90,7 +90,7 @@ struct HostileHostTests {
     }
   }
 
-  /// What may follow the first command of a fused operation; most are a Write of the same blocks.
+  /// The second command of a fused operation, mostly a Write of the same blocks.
   private func second(of first: SubmissionEntry, _ random: inout SeededGenerator) -> SubmissionEntry {
     var sqe = first
     sqe.cdw0 = first.cdw0 & ~(0xff | SubmissionEntry.fuseMask) | 2 << 8 | UInt32(IOOpcode.write.rawValue)
@@ -126,7 +126,7 @@ struct HostileHostTests {
     return sqe
   }
 
-  /// Of any kind, most of them into the data area, the segments where `fillLists` puts descriptors.
+  /// A random descriptor. Most point to the data area, or for segments to the descriptors of `fillLists`.
   static func descriptor(_ random: inout SeededGenerator) -> SGLDescriptor {
     let kind = SGLDescriptor.Kind(rawValue: UInt8(random.next() % 4))!
     let isSegment = kind == .segment || kind == .lastSegment
@@ -141,7 +141,7 @@ struct HostileHostTests {
   }
 
   private func pointer(_ random: inout SeededGenerator) -> UInt64 {
-    // Not into the queues: what the host writes over its own queues only makes other random entries.
+    // Not into the queues: overwriting them would only produce other random entries.
     let inside = EngineBench.address + UInt64(EngineBench.data) + random.next() % UInt64(3 << 20)
     switch random.next() % 16 {
     case 0: return random.next()
@@ -152,9 +152,9 @@ struct HostileHostTests {
     }
   }
 
-  /// Every command that was fetched is completed once, is still under way, or was dropped by a reset or with the completion
-  /// queue in which it waited.
-  /// - Returns: commands fetched, and those under way.
+  /// Check that every fetched command completed at most once.
+  /// - Returns: commands fetched, and those still in flight: neither completed nor abandoned by a reset or the deletion of
+  ///   their completion queue.
   private func count(_ slots: [Record]) throws -> (fetched: Int, open: Int) {
     var fetched = 0
     var open: [UInt32: Int] = [:]
@@ -171,7 +171,7 @@ struct HostileHostTests {
         }
       case .completion where !Event.Completion(record).flags.contains(.failed):
         let key = UInt32(Event.Completion(record).sqid) << 16 | UInt32(record.cid)
-        #expect(open[key, default: 0] > 0, "a completion without its command")
+        #expect(open[key, default: 0] > 0, "completion of a command that is not in flight")
         open[key, default: 0] -= 1
         if let deleted = queues.end(Event.Completion(record)) {
           open = open.filter { queues.completionQueue[UInt16($0.key >> 16)] != deleted }
@@ -193,18 +193,18 @@ struct HostileHostTests {
   }
 }
 
-/// Which completion queue each submission queue has, by the admin commands that succeeded.
+/// The completion queue of each submission queue, from the successful admin commands.
 private struct CreatedQueues {
   private(set) var completionQueue: [UInt16: UInt16] = [:]
-  /// By command identifier, each in the order in which they were fetched.
+  /// By command identifier, in the order of fetching.
   private var begun: [UInt16: [SubmissionEntry]] = [:]
 
   mutating func begin(_ sqe: SubmissionEntry) { begun[sqe.cid.rawValue, default: []].append(sqe) }
 
-  /// - Returns: the completion queue that is deleted with this.
+  /// - Returns: the completion queue that the command deleted.
   mutating func end(_ completion: Event.Completion) -> UInt16? {
     guard completion.sqid == 0, var sqes = begun[completion.cid], !sqes.isEmpty else { return nil }
-    // Of two with one name, who knows which it is? The one that is no request for an event, which may wait for ever.
+    // Of several commands with one identifier, assume one that is not an event request, which may wait for ever.
     let place = sqes.firstIndex { $0.opcode != AdminOpcode.asynchronousEventRequest.rawValue } ?? 0
     let sqe = sqes.remove(at: place)
     begun[completion.cid] = sqes
@@ -220,7 +220,7 @@ private struct CreatedQueues {
 }
 
 extension EngineBench {
-  /// Random SGL descriptors, from the seed, where the lists lie.
+  /// Fill the area of the lists with random SGL descriptors.
   func fillLists(_ random: inout SeededGenerator) {
     for place in stride(from: 0, to: EngineBench.listBytes, by: SGLDescriptor.size) {
       (memory + EngineBench.lists + place).storeBytes(

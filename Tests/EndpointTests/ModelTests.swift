@@ -8,13 +8,13 @@ import Trace
 
 @testable import Simulation
 
-/// Random commands that all are right, against a model of what the blocks hold.
-@Suite("The namespace and a model of it")
+/// Random valid commands, against a model of the blocks.
+@Suite("The namespace against a model")
 struct ModelTests {
   private static let commands =
     ProcessInfo.processInfo.environment["NVMEPF_MODEL_COMMANDS"].flatMap { Int($0) } ?? 300_000
 
-  @Test("every command completes once, with its own identifiers, and every block reads as the model says")
+  @Test("every command completes once with its own identifiers, and every block reads as in the model")
   func agree() throws {
     var random = drawnNumbers("model of \(ModelTests.commands) commands")
     var done = 0
@@ -25,7 +25,7 @@ struct ModelTests {
     }
   }
 
-  @Test("a seed repeats a run, to the byte", arguments: 0..<8 as Range<UInt64>)
+  @Test("a seed repeats a run byte for byte", arguments: 0..<8 as Range<UInt64>)
   func repeats(seed: UInt64) throws {
     func records() throws -> [Record] {
       var random = SeededGenerator(seed: seed)
@@ -42,26 +42,26 @@ struct ModelTests {
   }
 }
 
-/// Two queues with a handful of commands each, every command in blocks and pages of its own.
+/// Two queues with a few commands each; every command has its own blocks and pages.
 private struct ModelRun: ~Copyable {
   private static let lanes = 8
   private static let laneBlocks = EngineBench.namespaceBlocks / UInt64(lanes)
   private static let lanePages = 24
   private static let blocksMax = 64
-  /// More than two commands a lane.
+  /// Room for more than two commands per lane.
   private static let entries: UInt32 = 19
 
   let bench: EngineBench
-  /// Commands.
+  /// Completed commands.
   private(set) var done = 0
   private var random: SeededGenerator
-  /// What each block holds: this value, all over; 0 for nothing.
+  /// The value that fills each block; 0 if it was never written.
   private var model = [UInt64](repeating: 0, count: Int(EngineBench.namespaceBlocks))
   private var nextTag: UInt64 = 1
   private var heads: [UInt16: UInt16] = [1: 0, 2: 0]
   private var tails: [UInt16: UInt16] = [1: 0, 2: 0]
 
-  /// - Parameter random: makes the backend, too: at once or later, some requests or all at a time.
+  /// - Parameter random: also selects the backend: immediate or deferred, with or without a limit of parallel requests.
   init(_ random: inout SeededGenerator) throws {
     let scenario = Scenario(seed: random.next(), hasFaults: false)
     bench = try EngineBench(scenario: scenario, seed: random.next()) { $0 = scenario.subsystem }
@@ -70,23 +70,23 @@ private struct ModelRun: ~Copyable {
     for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: ModelRun.entries) == .success) }
   }
 
-  /// A command under way: where its data lies, and what its completion must say.
+  /// A command in flight: where its data lies, and its expected result.
   private struct Sent {
     var sqe: SubmissionEntry
     var qid: UInt16
     var pieces: [Piece]
     var status = Status.success
-    /// The tags that a read must find.
+    /// The values that a read must return.
     var expected: [UInt64] = []
   }
 
-  /// Bytes of the host's memory that belong to a command's data; nowhere for a Bit Bucket.
+  /// A piece of host memory with a command's data; no offset for a Bit Bucket.
   private struct Piece {
     var offset: Int?
     var count: Int
   }
 
-  /// Some commands at once, one a lane.
+  /// Submit some commands together, one per lane, and check their completions.
   mutating func round() {
     var sent: [UInt16: Sent] = [:]
     for lane in 0..<(1 + Int(random.next() % UInt64(ModelRun.lanes))) {
@@ -102,7 +102,7 @@ private struct ModelRun: ~Copyable {
       for qid in [1, 2] as [UInt16] {
         while let cqe = bench.reap(qid) {
           guard let command = sent.removeValue(forKey: cqe.cid.rawValue) else {
-            Issue.record("a completion without its command: \(cqe)")
+            Issue.record("completion of a command that is not in flight: \(cqe)")
             continue
           }
           check(cqe, command)
@@ -110,8 +110,8 @@ private struct ModelRun: ~Copyable {
       }
     } while !sent.isEmpty && bench.wait()
     bench.settle()
-    #expect(sent.isEmpty, "never completed")
-    #expect(heads == tails, "SQHD has passed every command")
+    #expect(sent.isEmpty, "some commands never complete")
+    #expect(heads == tails, "SQHD covers every command")
   }
 
   private mutating func check(_ cqe: CompletionEntry, _ command: Sent) {
@@ -170,7 +170,7 @@ private struct ModelRun: ~Copyable {
       sqe.cdw0 |= UInt32(place + 1) << 8
       sqe.slba = slba
       sqe.cdw12 = UInt32(blocks - 1)
-      // A page of the lane's own each, in the middle of its others: they are not used by any other command now.
+      // Each gets a page of the lane, which no other command uses at this time.
       let begin = page(lane, 1 + 2 * place)
       sqe.prp1 = EngineBench.address + UInt64(begin)
       return Sent(sqe: sqe, qid: qid, pieces: [Piece(offset: begin, count: blocks * 512)])
@@ -194,7 +194,7 @@ private struct ModelRun: ~Copyable {
   private mutating func read(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
     point(&sent, lane, bytes: range.count * 512, isRead: true)
     sent.expected = model[range].map { $0 }
-    // What went into a Bit Bucket cannot be looked at.
+    // Data in a Bit Bucket cannot be checked.
     var offset = 0
     for piece in sent.pieces {
       if piece.offset == nil {
@@ -213,7 +213,7 @@ private struct ModelRun: ~Copyable {
     scatter(model[range].flatMap { [UInt64](repeating: $0, count: 64) }, sent.pieces)
   }
 
-  /// The same, or with one value changed.
+  /// Compare with the blocks' content, or with one bit changed.
   private mutating func compare(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
     point(&sent, lane, bytes: range.count * 512, isRead: false)
     var words = model[range].flatMap { [UInt64](repeating: $0, count: 64) }
@@ -224,7 +224,7 @@ private struct ModelRun: ~Copyable {
     scatter(words, sent.pieces)
   }
 
-  /// The range, cut into a few.
+  /// Deallocate the range in two pieces.
   private mutating func deallocate(_ range: Range<Int>, _ lane: Int, _ sent: inout Sent) {
     let cut = range.lowerBound + Int(random.next() % UInt64(range.count))
     let ranges = [range.lowerBound..<cut, cut..<range.upperBound]
@@ -242,7 +242,7 @@ private struct ModelRun: ~Copyable {
     for block in range { model[block] = 0 }
   }
 
-  /// A few sources of the first half of the lane into its second.
+  /// Copy a few ranges of the lane's first half into its second half.
   private mutating func copy(_ lane: Int, _ sent: inout Sent) {
     let first = UInt64(lane) * ModelRun.laneBlocks
     let half = ModelRun.laneBlocks / 2
@@ -266,7 +266,7 @@ private struct ModelRun: ~Copyable {
 
   // MARK: Data pointers
 
-  /// A page of the lane's own.
+  /// A page of the lane.
   private func page(_ lane: Int, _ number: Int) -> Int {
     EngineBench.data + (lane * ModelRun.lanePages + number) * 4096
   }
@@ -305,7 +305,7 @@ private struct ModelRun: ~Copyable {
     var left = bytes
     for number in pages where left > 0 {
       let isLast = number == pages.last || descriptors.count > 14
-      // Whole words, so that a block's value can be compared wherever it was cut.
+      // Whole words, so that a block's value can be compared wherever it is split.
       let count = min(left, isLast ? left : 8 * (1 + Int(random.next() % 512)))
       if isRead, !isLast, random.next() % 8 == 0 {
         descriptors.append(SGLDescriptor(.bitBucket, address: 0, length: UInt32(count)))
@@ -320,7 +320,7 @@ private struct ModelRun: ~Copyable {
       }
       left -= count
     }
-    // What the small pieces did not hold goes into one.
+    // The small pieces did not suffice: use one large piece.
     if left > 0 { return pointOneBlock(&sent, lane, bytes) }
     sent.sqe.cdw0 |= 1 << 14
     sent.sqe.sgl1 = putSegments(lane, descriptors)

@@ -24,7 +24,7 @@ struct SimulationTests {
     return (result, try Data(contentsOf: URL(filePath: path)))
   }
 
-  @Test("everything holds, with faults and without", arguments: 0..<24 as Range<UInt64>)
+  @Test("no rule is violated, with and without faults", arguments: 0..<24 as Range<UInt64>)
   func holds(seed: UInt64) throws {
     for hasFaults in [false, true] {
       let result = try run(seed, hasFaults: hasFaults).result
@@ -34,7 +34,7 @@ struct SimulationTests {
     }
   }
 
-  @Test("a seed fixes the recording to the byte")
+  @Test("a seed determines every byte of the recording")
   func repeats() throws {
     for (seed, payload) in [(5, false), (11, true)] as [(UInt64, Bool)] {
       let first = try run(seed, payload: payload).trace
@@ -43,7 +43,7 @@ struct SimulationTests {
     }
   }
 
-  @Test("a run that is told to stop keeps what it has done, and that replays")
+  @Test("a run that is stopped early keeps its recording, which replays")
   func stops() throws {
     func stopped() throws -> (result: Simulation.Result, trace: Data) {
       let path = path("stopped-\(UInt64.random(in: 0...UInt64.max))")
@@ -72,7 +72,7 @@ struct SimulationTests {
     #expect(stopped.replay.events < result.replay.events)
   }
 
-  @Test("the seeds of these tests have hosts of every kind")
+  @Test("the seeds of these tests cover every kind of host")
   func drawsAll() {
     let scenarios = (0..<24).map { Scenario(seed: $0, hasFaults: true) }
     let wanted: [(Scenario) -> Bool] = [
@@ -82,7 +82,7 @@ struct SimulationTests {
     for (index, isWanted) in wanted.enumerated() { #expect(scenarios.contains(where: isWanted), "\(index)") }
   }
 
-  @Test("a backend that gets anything between a fused Compare and its Write tells of it")
+  @Test("a request between a fused Compare and its Write is detected")
   func watchesFusions() {
     func request(_ opcode: IOOpcode, _ cid: UInt16) -> IORequest {
       IORequest(
@@ -95,7 +95,7 @@ struct SimulationTests {
       sqe.cdw0 |= fuse << 8
       watch.fetched(sqe, QueueID(1))
     }
-    /// What the watch says of requests that begin one after the other, each done before the next.
+    /// Whether each of these consecutive requests is allowed.
     func verdicts(_ requests: [(request: IORequest, status: Status)], inProgress: [IORequest] = []) -> [Bool] {
       var watch = watch
       for request in inProgress { _ = watch.begin(request) }
@@ -111,13 +111,13 @@ struct SimulationTests {
       ])
     #expect(verdicts([(compare, .success)], inProgress: [other]) == [false])
     #expect(verdicts([(write, .success)]) == [false], "no Compare has begun")
-    #expect(verdicts([(compare, .success), (other, .success)]) == [true, false], "its Write is to come")
+    #expect(verdicts([(compare, .success), (other, .success)]) == [true, false], "its Write has not begun")
     #expect(verdicts([(other, .success)], inProgress: [compare]) == [false])
     #expect(
-      verdicts([(compare, .compareFailure), (other, .success)]) == [true, true], "there is no Write to wait for")
+      verdicts([(compare, .compareFailure), (other, .success)]) == [true, true], "no Write follows")
   }
 
-  @Test("interrupts of a vector that are on their way together arrive as the first and the last")
+  @Test("several pending interrupts of a vector arrive as the first and the last")
   func mergesInterrupts() {
     var pending = World.PendingInterrupts()
     for ns in [50, 20, 90, 70] as [UInt64] { pending.add(ns) }
@@ -125,10 +125,10 @@ struct SimulationTests {
     #expect(found == [false, true, false, true, false])
     for ns in [5, 6] as [UInt64] { pending.add(ns) }
     let isFound = pending.consume(10)
-    #expect(isFound && pending.firstNs == .max, "one look finds both")
+    #expect(isFound && pending.firstNs == .max, "one poll consumes both")
   }
 
-  @Test("faults happen: commands fail, the controller is reset, and all of it is survived")
+  @Test("runs include resets")
   func disturbs() throws {
     var resets: UInt64 = 0
     for seed in 100..<116 as Range<UInt64> { resets += try run(seed).result.resets }
