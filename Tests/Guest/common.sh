@@ -30,7 +30,7 @@ need() {
     unable "${missing[*]} cannot be installed"
 }
 
-# once NAME KEY COMMAND... - run COMMAND unless it has succeeded for this KEY before. Other scripts wait for it meanwhile.
+# once NAME KEY COMMAND... - run COMMAND unless it has succeeded with this KEY before. Other scripts wait for it.
 once() {
   local name=$1 key=$2 stamp
   shift 2
@@ -50,7 +50,7 @@ once() {
 # A key that changes with the contents of files.
 key_of() { cat "$@" | sha256sum | cut -c1-16; }
 
-# libraries BINARY FOLDER - copy the shared libraries that a program needs, its loader too.
+# libraries BINARY FOLDER - copy the shared libraries and the loader that a program needs.
 libraries() {
   ldd "$1" | grep -o '/[^ ]*' | while read -r library; do
     mkdir -p "$2"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# qemu.sh QEMU-OPTION... - QEMU of Debian's trixie-backports, extracted beside the machine's own packages on its first
-# use (15 s, 150 MB): nothing is installed, no privilege is needed.
+# qemu.sh QEMU-OPTION... - QEMU of Debian's trixie-backports, extracted into the cache on first use (15 s, 150 MB):
+# nothing is installed, and no privilege is needed.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 

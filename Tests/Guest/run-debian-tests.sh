@@ -1,6 +1,6 @@
 #!/bin/bash
 # run-debian-tests.sh [TEST...] - tests kernel recordings on Debian's kernels 6.12 and 7.x in emulated guests: all tests of
-# debian/tests, or those named. Needs no privilege. A test that cannot run is reported.
+# debian/tests, or the named ones. Needs no privilege. Reports tests that cannot run.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 . "$guest/runner.sh"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # run-kernel-tests.sh [TEST...] - the recorder on the real, unmodified nvmet-pci-epf, in an emulated guest whose kernel is
-# built on the first run (12 minutes on 2 cores, kept): all tests of kernel/tests, or those named.
+# built on the first run (12 minutes on 2 cores) and cached: all tests of kernel/tests, or the named ones.
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 . "$guest/runner.sh"

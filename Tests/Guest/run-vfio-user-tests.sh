@@ -9,7 +9,7 @@ nvmepf=$work/nvmepf
 # The serving thread spins, and so do the guest's processors.
 at_once=1
 
-# serve [OPTION...] - a server with a null namespace 1 and a file as namespace 2, which records; until it is stopped.
+# serve [OPTION...] - start a recording server with a null namespace 1 and a file as namespace 2.
 serve() {
   [ $# -gt 0 ] || set -- --backend null:1GiB
   rm -f "$folder/socket" "$folder/socket.control"
@@ -20,17 +20,17 @@ serve() {
   "$nvmepf" ns add --socket "$folder/socket" --backend "$folder/image" >/dev/null
 }
 
-# The end of every test: the server ends, no event is lost, and the replay is identical.
+# stop - end the server; no event is lost, and the replay is identical.
 stop() {
   kill -INT $server
   wait $server || return 1
   "$nvmepf" info --json "$folder/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$folder/t.nvpt"
 }
 
-# device SOCKET - QEMU's option that attaches the controller behind it.
+# device SOCKET - QEMU's option that attaches the controller at this socket.
 device() { echo "-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$1\"}}"; }
 
-# boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - a guest with the controller attached.
+# boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - boot a guest with the controller attached.
 boot() {
   local system=$1 script=$2
   shift 2
@@ -38,12 +38,12 @@ boot() {
     "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
-# until_there FILE - wait until the guest has created it.
+# until_there FILE - wait until the guest has created FILE.
 until_there() {
   until [ -e "$1" ]; do kill -0 $guest_pid 2>/dev/null || return 1; done
 }
 
-# A guest under load while a namespace is added and removed.
+# Run a guest under load while a namespace is added and removed.
 work_in() { # SYSTEM [KERNEL-PARAMETER...]
   local system=$1
   shift
@@ -59,7 +59,7 @@ attach() { # SYSTEM
 }
 
 pin() { # SYSTEM
-  serve && work_in "$1" pci=nomsi && grep -q 'interrupts by the pin' "$folder/log" && stop
+  serve && work_in "$1" pci=nomsi && grep -q 'interrupts by INTx' "$folder/log" && stop
 }
 
 messages() { # SYSTEM
@@ -96,7 +96,7 @@ vanish() { # SYSTEM
   work_in "$1" && stop
 }
 
-# run NAME SYSTEM WHAT - run one of the tests above, and always end its server.
+# run NAME SYSTEM WHAT - run one of the tests above, then end its server.
 run() { begin "$3" ended "$1" "$2"; }
 ended() {
   local status=0
@@ -114,8 +114,8 @@ for suite; do
   version=$(cut -d+ -f1 "$system/version")
   run attach "$system" "$version: a guest's driver reads, writes, trims and resets our controller"
   run pin "$system" "$version: the same without MSI-X, by INTx"
-  run two "$system" "$version: two controllers of one machine are two, and answer what the driver and nvme-cli ask"
+  run two "$system" "$version: two controllers of one machine have distinct identities and answer the driver and nvme-cli"
   run messages "$system" "$version: the same without MSI-X, by MSI"
 done
-[ -z "${system:-}" ] || run vanish "$system" "$version: a guest that is killed in the middle leaves the controller to the next"
+[ -z "${system:-}" ] || run vanish "$system" "$version: after a guest is killed under load, the next one can use the controller"
 summary

@@ -7,12 +7,12 @@ work=$(mktemp -d)
 # Each test is a process group: an emulator, a server, their children.
 trap 'for job in $(jobs -p); do kill -- -"$job" 2>/dev/null; done; wait; rm -rf "$work"' EXIT
 
-# The nvmepf that runs in the guests: NVMEPF_STATIC, or built now.
+# build_nvmepf - the nvmepf that runs in the guests: NVMEPF_STATIC, or a new build.
 build_nvmepf() {
   if [ -n "${NVMEPF_STATIC:-}" ]; then cp "$NVMEPF_STATIC" "$work/nvmepf"; else build_program nvmepf; fi
 }
 
-# build_program NAME - for the guests, once.
+# build_program NAME - build a program for the guests, once.
 build_program() {
   [ ! -e "$work/$1" ] || return 0
   say "building $1 for the guests"
@@ -36,7 +36,7 @@ prepared() {
       ;;
     *)
       failed=$((failed + 1))
-      echo "FAILED: $what: it could not be prepared"
+      echo "FAILED: $what cannot be prepared"
       ;;
   esac
   return 1
@@ -64,7 +64,7 @@ begin() {
     flock 8
     echo "$outcome: $title ($((SECONDS - begin)) s)" | tee "$folder/outcome"
     if [ $outcome = FAILED ]; then
-      # Each line that says so, and the end.
+      # Every failed check, and the end of the output.
       grep -a 'FAILED' "$folder/log"
       tail -n 60 "$folder/log"
     elif [ -n "${VERBOSE:-}" ]; then
@@ -74,7 +74,7 @@ begin() {
   set +m
 }
 
-# run_test NAME FOLDER-OF-KERNEL SCRIPT FILE... - with the files in /host.
+# run_test NAME FOLDER-OF-KERNEL SCRIPT FILE... - run a test in a guest with the files in /host.
 run_test() {
   local name=$1 system=$2 script=$3
   shift 3
@@ -86,17 +86,17 @@ run_test() {
     build_program "$program"
     programs+=("$program")
   done
-  # Options of QEMU: devices that the guest has beside the usual ones.
+  # Options of QEMU for additional devices.
   local devices
   devices=$(sed -n 's/^# DEVICES=//p' "$script" | tr '\n' ' ')
-  # Words of the kernel's command line.
+  # Kernel parameters.
   local parameters
   read -ra parameters <<<"${PARAMETERS:-} $(sed -n 's/^# PARAMETERS=//p' "$script") ${KEEP:+KEEP=1}"
   DEVICES=$devices begin "$name: $what" in_guest "$name" "$system" "$script" "${parameters[@]}"
 }
 
-# in_guest NAME FOLDER-OF-KERNEL SCRIPT KERNEL-PARAMETER... - with `files` and `programs` in /host. KEEP=FOLDER in the
-# environment keeps there what was recorded.
+# in_guest NAME FOLDER-OF-KERNEL SCRIPT KERNEL-PARAMETER... - boot a guest with `files` and `programs` in /host. KEEP=FOLDER in
+# the environment keeps the recorded traces in FOLDER.
 in_guest() {
   local name=$1 system=$2 script=$3 program status=0
   shift 3

@@ -1,7 +1,7 @@
 #!/bin/bash
-# build.sh SUITE - a guest from Debian packages alone: the kernel of trixie (6.12) or of trixie-backports (7.x), busybox,
-# fio, nvme-cli, bpftool, setpriv and the NVMe modules. Writes vmlinuz and initrd.cpio into the cache, a minute and 300 MB once.
-# No privilege is needed.
+# build.sh SUITE - builds a guest from Debian packages: the kernel of trixie (6.12) or of trixie-backports (7.x), busybox, fio,
+# nvme-cli, bpftool, setpriv and the NVMe modules. Writes vmlinuz and initrd.cpio into the cache; takes a minute and 300 MB once.
+# Needs no privilege.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 suite=${1:?usage: build.sh trixie|trixie-backports}
@@ -14,7 +14,7 @@ export DEB_STATE=$cache/apt-$suite SUITES=trixie
 loader=$root/lib64/ld-linux-x86-64.so.2
 libraries=$root/usr/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu/ceph
 
-# Runs a program of the extracted tree with that tree's loader and libraries.
+# in_tree NAME FILE ARGUMENT... - run a program of the extracted tree with that tree's loader and libraries.
 # (ceph: librados has an absolute search path, which would find this machine's.)
 in_tree() {
   local name=$1 file=$2
@@ -26,7 +26,7 @@ download() {
   say "downloading Debian's $suite guest (250 MB)"
   rm -rf "$root"
   "$guest/debtree.sh" "$root" base-files busybox-static kmod util-linux fio nvme-cli bpftool >/dev/null
-  # What linux-image-amd64 depends on is the kernel's package: one in 6.12, three in 7.x.
+  # linux-image-amd64 depends on the kernel's package: one in 6.12, three in 7.x.
   "$guest/debtree.sh" --no-deps "$root" linux-image-amd64 >/dev/null
   local meta version packages
   meta=$(ls -t "$DEB_STATE"/cache/archives/linux-image-amd64_*.deb | head -1)
@@ -57,7 +57,7 @@ assemble() {
     case $library in "$root"/*) ;; *) fail "library from outside the tree: $library" ;; esac
     cp -L "$library" "$fs/usr/lib/x86_64-linux-gnu/"
   done
-  # nvmepf itself needs these.
+  # Required by nvmepf.
   for library in libm.so.6 libgcc_s.so.1 libstdc++.so.6; do
     cp -L "$root/usr/lib/x86_64-linux-gnu/$library" "$fs/usr/lib/x86_64-linux-gnu/"
   done

@@ -1,7 +1,7 @@
 #!/bin/bash
-# build.sh - a small kernel with nvme, nvmet, the real nvmet-pci-epf, the PCI endpoint framework and BTF, from Debian's
-# kernel source package, and a guest for it: about 12 minutes on 2 cores and 4 GB once, kept in the cache. Then vepc and a
-# copy of the driver with faults are built for it, ten seconds.
+# build.sh - builds a small kernel with nvme, nvmet, the real nvmet-pci-epf, the PCI endpoint framework and BTF from Debian's
+# kernel source package, and a guest for it: about 12 minutes on 2 cores and 4 GB once, kept in the cache. Then builds vepc and
+# a copy of the driver with faults, in ten seconds.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 here=$guest/kernel package=linux-source-7.3 out=$cache/kernel
@@ -19,13 +19,13 @@ compile() {
   rm -rf "$out/package"
   make -s -C "$out/source" O="$build" KCONFIG_ALLCONFIG="$here/kernel.config" allnoconfig
   say "compiling the kernel, some 12 minutes on 2 cores"
-  # Some 2900 objects: a line for each tenth of them.
+  # About 2900 objects: a line for every 300.
   make -C "$out/source" O="$build" -j"$(nproc)" bzImage modules 2>"$out/build.err" |
     awk '/ CC | AR | LD /{ if (++n % 300 == 0) { print "guest: " n " of about 2900 objects"; fflush() } }' ||
     { tail -20 "$out/build.err" >&2; fail "the kernel does not compile"; }
 }
 
-# break_driver - a copy of the driver in which broken/plant.sed has made a place for each fault of broken/fault.h.
+# break_driver - build a copy of the driver with the faults of broken/fault.h, which broken/plant.sed inserts.
 break_driver() {
   local folder=$out/broken
   rm -rf "$folder"
@@ -48,7 +48,7 @@ assemble() {
   make -s -C "$build" modules_install INSTALL_MOD_PATH="$fs/usr" INSTALL_MOD_STRIP=1 >/dev/null
   mkdir -p "$fs/usr/lib/modules/$version/extra"
   cp "$out/vepc/vepc.ko" "$fs/usr/lib/modules/$version/extra/"
-  # Where modprobe does not find it.
+  # In a directory that modprobe does not search.
   mkdir -p "$fs/usr/lib/broken"
   cp "$out/broken/nvmet-pci-epf.ko" "$fs/usr/lib/broken/"
   rm -f "$fs/usr/lib/modules/$version"/{build,source}

@@ -1,4 +1,4 @@
-# A guest's own nvme driver on our controller: every size, trims, resets in flight, namespaces added and removed.
+# A guest's nvme driver uses our controller: all sizes, trims, resets under load, namespaces added and removed.
 # Namespace 1 is null, 2 a file on this machine, 3 is added while the test runs.
 . /host/guest.inc
 modprobe nvme
@@ -19,26 +19,26 @@ holds "writes of every size are read back" job "$(block_of 2)" --rw=randwrite --
 holds "trims" job "$(block_of 2)" --rw=randtrim --bs=64k --iodepth=4 --size=16M
 holds "zeroes" nvme write-zeroes "$(block_of 2)" -s 0 -c 7
 holds "a flush" nvme flush "$(block_of 2)"
-# The driver looks at the effects of every command that comes from a program.
+# The driver reads the effects of every command that a program submits.
 holds "the effects log" nvme effects-log /dev/nvme0 --csi=0
 expect "effects that the driver calls unusual" "$(dmesg | grep -c 'unusual effects')" 0
 
-# A reset in the middle: the driver tries again what the controller dropped.
+# A reset under load: the driver retries the abandoned commands.
 job "$(block_of 2)" --rw=randrw --bs=4k --iodepth=16 --size=16M --time_based --runtime=3 --verify=crc32c &
 until_true test -s /tmp/fio
 for _ in 1 2 3; do holds "a reset while fio runs" nvme reset /dev/nvme0; done
-holds "fio has lost nothing" wait $!
+holds "fio finds no error" wait $!
 
 touch /host/wants-namespace
 until_true has 3
-holds "a namespace that has come can be read" job "$(block_of 3)" --rw=read --bs=4k --size=1M
+holds "an added namespace can be read" job "$(block_of 3)" --rw=read --bs=4k --size=1M
 touch /host/wants-none
 gone() { ! has 3; }
 until_true gone
 holds "SMART counts what was read" test "$(nvme smart-log /dev/nvme0 | sed -n 's/^host_read_commands[^0-9]*//p' | tr -d ,)" -gt 2000
-! grep -q "IO-APIC.*nvme0q0" /proc/interrupts || echo "interrupts by the pin"
+! grep -q "IO-APIC.*nvme0q0" /proc/interrupts || echo "interrupts by INTx"
 ! grep -qE "MSI( |-[^X]).*nvme0q0" /proc/interrupts || echo "interrupts by MSI"
 dmesg | grep -E 'nvme.*(I/O Cmd|error|timeout|fatal)'
 expect "errors that the driver reported" "$(dmesg | grep -cE 'nvme.*(I/O Cmd|error|timeout|fatal)')" 0
-holds "the driver lets go" rmmod nvme
+holds "the driver unloads" rmmod nvme
 finish

@@ -3,7 +3,7 @@
 . ./nvmet.inc
 target_up loop
 host_up loop
-# From before the recording until behind it, on an I/O queue and on the admin queue.
+# Commands on an I/O queue and on the admin queue, from before the recording until after it.
 busy() { while [ -e /tmp/busy ]; do "$@" >/dev/null 2>&1 && touch "/tmp/$1.ran"; done; }
 touch /tmp/busy
 busy dd if=/dev/nvme0n1 of=/dev/null bs=4k count=64 iflag=direct &
@@ -14,7 +14,7 @@ rm /tmp/busy
 wait
 holds "commands of the I/O queue" test "$($nvmepf dump --event request /tmp/t.nvpt | grep -vc ' qid=0 ')" -ge 64
 holds "commands of the admin queue" test "$($nvmepf dump --event request /tmp/t.nvpt | grep -c ' qid=0 ')" -ge 1
-# A stream begins with its origin, at the begin of the recording.
+# A stream begins with its origin, at the beginning of the recording.
 began=$($nvmepf dump --event origin /tmp/t.nvpt | awk '{ print $1; exit }')
 expect "events at the moment at which the recording began" \
   "$($nvmepf dump /tmp/t.nvpt | awk -v began="$began" '$1 == began && $3 != "origin"' | wc -l)" 0

@@ -8,11 +8,11 @@ holds "the kernel is locked down" grep -q '\[confidentiality\]' /sys/kernel/secu
 $nvmepf record --kernel -o /tmp/t.nvpt -- true 2>/tmp/said
 expect "status under lockdown" $? 2
 cat /tmp/said
-expect "lines that say so" "$(wc -l </tmp/said)" 1
+expect "lines of the error" "$(wc -l </tmp/said)" 1
 holds "it names the lockdown" grep -q 'locked down' /tmp/said
 $nvmepf doctor >/tmp/doctor
 expect "status of doctor" $? 1
-holds "doctor says so too" grep -q 'locked down' /tmp/doctor
+holds "doctor reports it too" grep -q 'locked down' /tmp/doctor
 : >/tmp/empty
 mount --bind /tmp/empty /sys/kernel/btf/vmlinux
 $nvmepf record --kernel -o /tmp/t.nvpt -- true 2>/tmp/said

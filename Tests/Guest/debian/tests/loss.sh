@@ -5,7 +5,7 @@ target_up loop
 host_up loop
 # Programs that probe a new disk have finished when it can be opened.
 dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct 2>/dev/null
-# On one CPU the host uses one queue, and of the others nothing is looked at: three probes a command, and nothing else.
+# On one CPU the host uses one queue; only that queue is recorded, with three events per command.
 $nvmepf record --kernel --events nvmet -o /tmp/q.nvpt -- \
   taskset 1 dd if=/dev/nvme0n1 of=/dev/null count=1 iflag=direct 2>/dev/null
 queue=$($nvmepf dump --event request /tmp/q.nvpt | field qid | grep -v '^0$' | sort -u)
@@ -14,19 +14,19 @@ $nvmepf record --kernel --events nvmet --qid "$queue" --kernel-buffer 4k -o /tmp
   --size=256M --output=/tmp/fio.out 2>/tmp/said
 expect "status of the recording" $? 0
 cat /tmp/said
-taken=$($nvmepf dump /tmp/t.nvpt | grep -cE ' (request|execute-begin|execute-end) ')
+recorded=$($nvmepf dump /tmp/t.nvpt | grep -cE ' (request|execute-begin|execute-end) ')
 lost=$($nvmepf dump --event gap /tmp/t.nvpt | field events | awk '{ s += $1 } END { printf "%d", s }')
 skipped=$(not_run /tmp/t.nvpt)
-holds "some found no room" test $((lost - skipped)) -gt 0
-# Those that the kernel did not run may have been of another queue.
-holds "$taken taken and $lost lost, $skipped of them not run, are all" \
-  test $((taken + lost)) -ge 60000 -a $((taken + lost - skipped)) -le 60000
-expect "lines that say how many" "$(tr -d , </tmp/said | grep -c " $lost LOST: use a larger --kernel-buffer")" 1
-expect "lines that the recording says" "$(wc -l </tmp/said)" 2
+holds "some events found no room" test $((lost - skipped)) -gt 0
+# Events that were not run may belong to another queue.
+holds "$recorded recorded and $lost lost events, $skipped of them not run, are all" \
+  test $((recorded + lost)) -ge 60000 -a $((recorded + lost - skipped)) -le 60000
+expect "lines that report the number" "$(tr -d , </tmp/said | grep -c " $lost LOST: use a larger --kernel-buffer")" 1
+expect "lines of the recording" "$(wc -l </tmp/said)" 2
 $nvmepf report --json /tmp/t.nvpt >/tmp/report
 expect "lost events in the report" "$(number lost /tmp/report)" "$lost"
 commands=$(number commands /tmp/report)
-holds "fewer commands in the report than there were ($commands)" test "$commands" -lt 20000
-holds "the report says that events were lost" sh -c "$nvmepf report /tmp/t.nvpt | grep -q 'events were lost'"
+holds "the report has fewer commands than fio submitted ($commands)" test "$commands" -lt 20000
+holds "the report mentions lost events" sh -c "$nvmepf report /tmp/t.nvpt | grep -q 'events were lost'"
 host_down
 finish

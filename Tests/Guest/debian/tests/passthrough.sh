@@ -6,7 +6,7 @@
 . ./guest.inc
 . ./nvmet.inc
 
-# Behind nvme-loop a file on tmpfs, which cannot make a range zero, so that Write Zeroes is an invalid opcode; and a disk.
+# nvme-loop serves a disk, and a file on tmpfs, which cannot zero a range, so that Write Zeroes is an invalid opcode.
 modprobe null_blk nr_devices=0
 disk=/sys/kernel/config/nullb/nullb0
 mkdir $disk
@@ -17,12 +17,12 @@ truncate -s 64M /tmp/file
 target_up loop
 namespace_up 2 /tmp/file
 host_up loop
-# QEMU's NVMe device has all commands, a namespace with metadata, and one that keeps its data as long as QEMU lives.
+# QEMU's NVMe device has all commands, a namespace with metadata, and one that keeps its data while QEMU runs.
 modprobe nvme
 for device in ng0n1 ng0n2 ng1n1 ng1n2; do until_true test -c /dev/$device; done
 for device in nvme0n1 nvme0n2 nvme1n1 nvme1n2; do until_true test -b /dev/$device; done
 
-# named CONTROLLER NSID - 1n2 of nvme1n2: the kernel numbers namespaces as it finds them.
+# named CONTROLLER NSID - for example 1n2 of nvme1n2; the kernel numbers namespaces in the order of discovery.
 named() {
   for name in /sys/block/nvme$1n*; do
     [ "$(cat $name/nsid)" != "$2" ] || echo "${name#*/nvme}"
@@ -39,18 +39,18 @@ for device in /dev/ng0n1 /dev/ng0n2 /dev/ng$(named 1 2); do
   expect "status of its replay" $? 0
   $nvmepf record --backend $device -o /tmp/t.nvpt -- \
     sh -c "$nvmepf ns list --socket \$NVMEPF_SOCKET --json >/tmp/list"
-  expect "bytes of $device, as it says" "$(number bytes /tmp/list)" $((64 << 20))
+  expect "bytes of $device" "$(number bytes /tmp/list)" $((64 << 20))
   expect "bytes of its blocks" "$(number block_bytes /tmp/list)" "$(blockdev --getss $block)"
-  # Read where the kernel keeps no copy of what was there before.
-  holds "it holds what was written, zeroed and deallocated" /host/data-safety $nvmepf 1 7 $device $block
+  # Read with direct I/O, past the kernel's cache.
+  holds "it contains the data written, zeroed and deallocated" /host/data-safety $nvmepf 1 7 $device $block
 done
 holds "data is in the file" test "$(du -k /tmp/file | cut -f1)" -gt 300
 
-# turned_down WHAT DEVICE WORDS - a line says why.
+# turned_down WHAT DEVICE WORDS - expect an error that contains WORDS.
 turned_down() {
   $nvmepf record --backend "$2" -o /tmp/t.nvpt --rw randread --number 1 2>/tmp/said
   expect "status with $1" $? 2
-  holds "it says so" grep -q "$3" /tmp/said
+  holds "it gives the reason" grep -q "$3" /tmp/said
   cat /tmp/said
 }
 $nvmepf serve --backend /dev/nvme0n1 --socket /tmp/socket 2>/tmp/serving &

@@ -2,7 +2,7 @@
 # PROGRAMS=data-safety
 . ./guest.inc
 modprobe null_blk nr_devices=0
-# Its cache goes with its power, what it was told to keep stays.
+# Without power it loses its cache, but not its data.
 disk=/sys/kernel/config/nullb/nullb0
 mkdir $disk
 echo 1 >$disk/memory_backed
@@ -11,6 +11,6 @@ echo 16 >$disk/cache_size
 echo 512 >$disk/blocksize
 echo 1 >$disk/power
 expect "the disk's cache" "$(cat /sys/block/nullb0/queue/write_cache)" "write back"
-holds "what must be there is there" \
+holds "all flushed data is there" \
   /host/data-safety $nvmepf 3 7 /dev/nullb0 /dev/nullb0 "echo 0 >$disk/power && echo 1 >$disk/power"
 finish

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Faults on demand, for a copy of nvmet-pci-epf that plant.sed has prepared. The
- * module's parameter `fault` names the next one; it strikes once, and is over.
- * Those of a command strike a Read or Write of the block `slba` alone.
+ * Faults for a copy of nvmet-pci-epf that plant.sed has prepared. The module
+ * parameter `fault` selects a fault, which occurs once. Faults of a command
+ * affect only a Read or Write of the block `slba`.
  */
 static char fault_name[16];
 module_param_string(fault, fault_name, sizeof(fault_name), 0644);

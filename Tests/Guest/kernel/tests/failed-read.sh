@@ -10,7 +10,7 @@ link_up
 disk_up
 dd if=$disk of=/dev/null bs=4k count=4 iflag=direct 2>/dev/null
 refused nvme read /dev/nvme0n1 --start-block=0xfffffff --block-count=0 --data-size=512 --data=/tmp/back
-# It is time that shows it: a worker that has not come back a second later will not.
+# The replay assumes that a worker that has not finished after a second never will.
 sleep 3
 X
 holds "the host's work" recorded /tmp/t.nvpt sh /tmp/job

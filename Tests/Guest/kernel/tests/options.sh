@@ -9,7 +9,7 @@ disk_up
 cat >/tmp/reads <<X
 taskset 1 dd if=$disk of=/dev/null bs=4k count=40 iflag=direct 2>/dev/null
 X
-# look OPTION... - record them so; kinds of events and how many go to /tmp/kinds. Where nothing is recorded there is no trace.
+# look OPTION... - record the reads; /tmp/kinds lists the kinds of events and their numbers. Without events there is no trace.
 look() {
   rm -f /tmp/o.nvpt
   $nvmepf record --kernel "$@" -o /tmp/o.nvpt -- sh /tmp/reads 2>/tmp/said
@@ -28,7 +28,7 @@ expect "kinds of events" "$(kinds)" "completion doorbell entry interrupt queue-s
 expect "submissions" "$(count submit)" 40
 look --events block
 expect "kinds of events" "$(kinds)" "block "
-# The disk's and its backend's, begin and end.
+# Beginning and end, at the host's disk and at the target's backend.
 expect "requests of the block layer" "$(count block)" 160
 look --events endpoint
 holds "the stages of nvmet-pci-epf, and nothing else: $(kinds)" test "$(count fetch) $(count segment) $(count completion)" = "40 40 40" \
@@ -42,7 +42,7 @@ expect "requests of this subsystem" "$(count request)" 40
 look --subsystem nqn.2025-01.org.example:another --events nvmet endpoint
 expect "requests of another subsystem" "$(count request)" 0
 cat /tmp/said
-holds "a line says that there is no such subsystem" grep -q another /tmp/said
+holds "a line reports the missing subsystem" grep -q another /tmp/said
 
 look --qid "$queue"
 expect "events of other queues" \
