@@ -11,6 +11,7 @@ public struct ClockFit: Sendable {
   /// Largest distance from this line to any other line within the bounds, between the first command and the last,
   /// nanoseconds.
   public let boundNs: Double
+  /// Commands that both traces contain.
   public let commands: Int
   /// Number of bounds that contradicted all others and were left out.
   public let outliers: Int

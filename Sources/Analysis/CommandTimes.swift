@@ -23,12 +23,15 @@ public struct CommandTimes: Sendable {
   public let hostSubmit: UInt64?
   /// Without a host stream: the doorbell was written at most this long before `begin`, in nanoseconds.
   public let undetectedMax: UInt64?
+  /// Bytes transferred from the host.
   public let bytesFromHost: UInt64
+  /// Bytes transferred to the host.
   public let bytesToHost: UInt64
   /// The status of its completion is an error.
   public let hasFailed: Bool
   /// Only for commands of the kernel's PCI endpoint driver.
   public let handoffs: Handoffs?
 
+  /// Latency in nanoseconds.
   public var total: UInt64 { end - begin }
 }

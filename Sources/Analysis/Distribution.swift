@@ -2,6 +2,7 @@ import Histogram
 
 /// Distribution of a time over commands, in nanoseconds.
 public struct Distribution: Sendable {
+  /// Number of values.
   public let count: UInt64
   /// Exact.
   public let sumNs: UInt128

@@ -3,6 +3,7 @@ import Trace
 
 /// Matches the commands of a host's driver with those of its target, from two separate recordings.
 public struct HostMatch {
+  /// The line between the two clocks.
   public let fit: ClockFit
   /// The target's controller, and the host's instance that drives it.
   public let controller: UInt16

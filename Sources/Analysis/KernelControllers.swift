@@ -4,7 +4,9 @@ import Trace
 
 /// A controller of the kernel's target in a trace.
 public struct KernelController: Sendable {
+  /// Controller identifier.
   public let controller: UInt16
+  /// NQN of its subsystem.
   public let nqn: String
   /// Number of its events.
   public internal(set) var events: UInt64

@@ -3,6 +3,7 @@ import Trace
 
 /// How often the controller stopped until it was reset (CSTS.CFS), and the cause of the first stop.
 public struct Stops: Equatable, Sendable {
+  /// Why a controller stopped.
   public enum Cause: Equatable, Sendable {
     /// The queue in host memory was inaccessible; includes its address if the trace contains it.
     case submissionQueue(qid: UInt16, address: UInt64?)
@@ -11,9 +12,11 @@ public struct Stops: Equatable, Sendable {
     case unknown
   }
 
+  /// How often it stopped.
   public internal(set) var count: UInt64 = 1
   /// Time of the first stop, in nanoseconds since the trace began.
   public let firstNs: UInt64
+  /// The cause of the first stop.
   public let firstCause: Cause
   /// A command was fetched after the last stop.
   public internal(set) var hasRecovered = false

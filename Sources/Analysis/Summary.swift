@@ -10,7 +10,9 @@ public struct Summary: Sendable {
   /// Events processed, and events that the trace counts as lost.
   public let events: UInt64
   public let lost: UInt64
+  /// Number of gaps.
   public let gaps: UInt64
+  /// Controller resets of any kind.
   public let resets: UInt64
   /// Nil if the controller never stopped.
   public let stops: Stops?
@@ -41,13 +43,17 @@ public struct Summary: Sendable {
 
   /// Nil without commands.
   public let tail: Tail?
+  /// How often a recorded thread waited for room in its ring.
   public let ringWaits: UInt64
+  /// Total duration of these waits.
   public let ringWaitNs: UInt64
   /// Periods in which the engine did not poll though it had nothing else to do: it had no core, or it slept.
   public let absences: UInt64
+  /// Total time in which the engine did not poll.
   public let absentNs: UInt64
   /// Events of kernel probes; only counted if our endpoint is the subject.
   public let kernelEvents: UInt64
+  /// What the report describes.
   public let subject: Subject
   /// Commands of the kernel's PCI endpoint driver: how long they waited for the next thread or actor.
   public let handoffs: HandoffDistributions?
@@ -60,7 +66,9 @@ public struct Summary: Sendable {
   /// Largest error of the host's times in a merged trace, in nanoseconds; set by the caller from the trace's header.
   public var hostClockBoundNs: Double?
 
+  /// How `groups` divides the commands; nil without groups.
   public let grouping: Grouping?
+  /// The commands of each group.
   public let groups: [Group]
 
   /// Number of commands whose beginning came from the host's stream.
@@ -74,11 +82,15 @@ public struct Breakdown: Sendable {
   public let failed: UInt64
   /// From the first beginning to the last end, in nanoseconds.
   public let durationNs: UInt64
+  /// Bytes transferred from the host.
   public let bytesFromHost: UInt64
+  /// Bytes transferred to the host.
   public let bytesToHost: UInt64
+  /// From the beginning of the first stage to the end of the last.
   public let latency: Distribution
   /// In the order of `Stage`.
   public let stages: [Distribution]
+  /// Latency outside all stages.
   public let unexplained: Distribution
 
   public subscript(stage: Stage) -> Distribution { stages[stage.rawValue] }

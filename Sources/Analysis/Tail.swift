@@ -1,5 +1,6 @@
 /// The slowest commands, and where they spend more time than the mean command.
 public struct Tail: Sendable {
+  /// Commands in the tail.
   public let commands: UInt64
   /// Time of the fastest of them, in nanoseconds, accurate to one part in 128.
   public let fromNs: UInt64
@@ -7,6 +8,7 @@ public struct Tail: Sendable {
   public let latencyMeanNs: Double
   /// Mean stage times of the slowest commands, in nanoseconds, in the order of `Stage`.
   public let stageMeansNs: [Double]
+  /// Mean latency of the tail outside all stages.
   public let unexplainedMeanNs: Double
 }
 

@@ -20,9 +20,12 @@ public struct ControlAnswer: Codable, Equatable, Sendable {
   /// The result of `list`.
   public var namespaces: [Namespace]?
 
+  /// A namespace in the answer to `list`.
   public struct Namespace: Codable, Equatable, Sendable {
     public var nsid: UInt32
+    /// Size of the namespace.
     public var bytes: UInt64
+    /// Size of a logical block.
     public var blockBytes: UInt32
     public var backend: String
     public var isReadOnly: Bool

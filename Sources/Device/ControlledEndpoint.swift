@@ -4,7 +4,9 @@ import Target
 /// The current state of a namespace.
 public struct NamespaceState: Equatable, Sendable {
   public var nsid: UInt32
+  /// Size of the namespace.
   public var bytes: UInt64
+  /// Size of a logical block.
   public var blockBytes: UInt32
   /// As in a configuration.
   public var backend: String

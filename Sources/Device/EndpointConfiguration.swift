@@ -65,9 +65,13 @@ public struct EndpointConfiguration: Equatable, Sendable {
 
 /// Destination of the endpoint's events.
 public struct EndpointRecording: Sendable {
+  /// The ring that the engine fills.
   public var ring: Ring
+  /// What the engine does if the ring is full.
   public var whenFull = FullRing.wait
+  /// Record the data of commands, not only their digests.
   public var keepsPayload = false
+  /// Frequency of the recording's clock.
   public var ticksPerSecond: UInt64
 
   public init(ring: Ring, ticksPerSecond: UInt64) {

@@ -110,6 +110,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   // MARK: Namespaces
 
+  /// The attached namespaces.
   public var namespaceStates: [NamespaceState] {
     namespaces.withLock { namespaces in
       namespaces.values.sorted { $0.namespace.nsid < $1.namespace.nsid }.map { open in
@@ -123,6 +124,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   private static let stuck = "the engine does not answer: it waits for memory or storage"
 
+  /// Open a namespace's backend and attach it.
   public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }
@@ -161,6 +163,7 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     isOn ? { tell(.prefaulting(nsid: nsid, done: $0, of: $1)) } : nil
   }
 
+  /// Detach a namespace and close its backend.
   public func remove(nsid: UInt32) throws(EndpointError) {
     pthread_mutex_lock(&changing)
     defer { pthread_mutex_unlock(&changing) }

@@ -5,6 +5,7 @@ extension Controller {
   /// How long a host should wait for the controller to become ready.
   private static let readyTimeoutMs: UInt32 = 7500
 
+  /// CAP (Base 2.1, 3.1.4.1).
   public var capabilities: ControllerCapabilities {
     ControllerCapabilities(queueEntriesMax: target.subsystem.queueEntriesMax, timeoutMs: Controller.readyTimeoutMs)
   }

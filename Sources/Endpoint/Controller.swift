@@ -22,6 +22,7 @@ public struct Controller: ~Copyable {
   static let segmentsMax = 1024
   /// Maximum segments of all commands in flight.
   static let segmentsInFlightMax = batchMax * segmentsMax
+  /// The memory page size; CC.MPS must be 0.
   public static let pageBytes: UInt64 = 4096
 
   public internal(set) var target: Target
@@ -29,6 +30,7 @@ public struct Controller: ~Copyable {
   var cc = ControllerConfiguration(rawValue: 0)
   /// The host's write to CC, until CC is polled.
   var pendingConfiguration: ControllerConfiguration?
+  /// CSTS (Base 2.1, 3.1.4.6).
   public internal(set) var csts = ControllerStatus(rawValue: 0)
   var intms: UInt32 = 0
   var aqa: UInt32 = 0
@@ -57,6 +59,7 @@ public struct Controller: ~Copyable {
 
   /// By slot: requests at backends.
   let executions: UnsafeMutablePointer<Execution>
+  /// Requests at backends.
   public internal(set) var executing = 0
   /// A reset has abandoned requests at backends; counts as one request until none of them can take effect.
   var isSettling = false

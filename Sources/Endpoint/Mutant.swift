@@ -66,6 +66,7 @@ public enum Mutant: String, CaseIterable, Sendable {
   case moreMissing = "status-without-more"
 
   #if MUTANTS
+    /// The planted fault; set once before the engine runs.
     nonisolated(unsafe) public static var planted: Mutant?
   #endif
 

@@ -123,6 +123,7 @@ extension EventField {
     let isSet = !bits.isEmpty
     return """
 
+      /// Values of `\(name)`.
       public struct \(swiftType): \(isSet ? "OptionSet, Hashable" : "RawRepresentable, Hashable"), Sendable {
         public var rawValue: \(width)
         @inline(__always)

@@ -33,6 +33,7 @@ public enum CommandWords {
     return searchPath.split(separator: ":").map { Array("\($0)/".utf8) + word }
   }
 
+  /// Whether any of the commands is sudo or the like.
   public static func raisesPrivileges(_ words: [[UInt8]]) -> Bool {
     guard let first = words.first?.baseName.text else { return false }
     return raising.contains(first)

@@ -144,6 +144,7 @@ public struct CommandReport: Sendable {
     Glibc.send(socket, &value, MemoryLayout.size(ofValue: value), Int32(MSG_NOSIGNAL))
   }
 
+  /// The result of reading the watcher's report.
   public enum Reading: Equatable, Sendable {
     case value(Int32)
     case nothingYet

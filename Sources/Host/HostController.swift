@@ -19,11 +19,13 @@ public final class HostController: @unchecked Sendable {
   private let adminData: SharedMemory
   private var freeQueueIDs: [UInt16] = []
 
+  /// CAP, read when the controller was opened.
   public let capabilities: ControllerCapabilities
   /// Bytes of the largest transfer.
   public private(set) var maxTransferBytes = 128 << 10
   /// Whether Dataset Management deallocates.
   public private(set) var canDeallocate = false
+  /// The namespace in use; nsid 0 before one is selected.
   public private(set) var namespace = HostNamespace(nsid: 0, blocks: 0, blockShift: 9)
 
   /// The namespace that the driver uses: the first active one.
@@ -43,6 +45,7 @@ public final class HostController: @unchecked Sendable {
 
   /// Time limit of a command, or of a change of the controller's state.
   public internal(set) var timeoutNs: UInt64
+  /// Default of `timeoutNs`.
   public static let timeoutNsDefault: UInt64 = 30_000_000_000
   /// Environment variable through which `nvmepf record` passes the limit to the command that it runs, in seconds.
   public static let timeoutVariable = "NVMEPF_TIMEOUT"
@@ -183,6 +186,7 @@ public final class HostController: @unchecked Sendable {
     return doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)[doorbell.index].load(ordering: .acquiring)
   }
 
+  /// Read CSTS.
   public func status() throws(HostError) -> ControllerStatus {
     ControllerStatus(rawValue: try readRegister(Register.csts))
   }

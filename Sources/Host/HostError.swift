@@ -3,6 +3,7 @@ import Text
 
 /// Why the driver cannot use a controller, in one line.
 public struct HostError: Error, CustomStringConvertible, Sendable {
+  /// What failed, for callers that distinguish it.
   public enum Kind: Sendable {
     case other
     /// The device has closed the connection.

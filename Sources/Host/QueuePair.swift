@@ -30,6 +30,7 @@ public struct QueuePair: ~Copyable {
   /// Free identifiers, in the order of their release.
   private let freeIDs: UnsafeMutablePointer<UInt16>
   private var firstFree = 0
+  /// Commands in flight.
   public private(set) var outstanding = 0
   /// By command identifier: the commands that the host has submitted and not seen completed.
   let commands: UnsafeMutablePointer<OutstandingCommand>

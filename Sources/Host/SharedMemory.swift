@@ -33,6 +33,7 @@ public final class SharedMemory: @unchecked Sendable {
     close(descriptor)
   }
 
+  /// The PCI address at which the device sees it: the same as the virtual address.
   public var address: UInt64 { UInt64(UInt(bitPattern: base)) }
 }
 

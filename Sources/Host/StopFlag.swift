@@ -18,6 +18,7 @@ public final class StopFlag: Sendable {
   /// - Parameter tell: called with a description of a wait that continues after the stop; once per wait, on any thread.
   public init(tell: @escaping @Sendable (String) -> Void = { _ in }) { self.tell = tell }
 
+  /// Ask the workload to stop.
   public func stop() {
     _ = stoppedNs.compareExchange(expected: 0, desired: Clock.monotonicNs(), ordering: .relaxed)
   }

@@ -3,12 +3,14 @@ import NVMe
 
 /// The built-in workload: reads and writes of one size at random or consecutive positions.
 public struct Workload: Sendable {
+  /// Order and direction of the commands, as fio names them.
   public enum Pattern: String, CaseIterable, Sendable {
     case read, write, randread, randwrite, randrw
 
     var isRandom: Bool { self != .read && self != .write }
   }
 
+  /// When the workload ends.
   public enum Length: Sendable {
     case commands(UInt64)
     case seconds(Double)
@@ -17,6 +19,7 @@ public struct Workload: Sendable {
   public var pattern: Pattern
   /// A multiple of the block size, at most the largest transfer.
   public var blockBytes: Int
+  /// Commands in flight per queue pair.
   public var depth: Int
   public var length: Length
   /// The same seed gives the same positions in the same order.
@@ -30,8 +33,10 @@ public struct Workload: Sendable {
     self.seed = seed
   }
 
+  /// The result of one queue pair.
   public struct Result: Sendable {
     public var commands: UInt64 = 0
+    /// Commands that completed with an error.
     public var errors: UInt64 = 0
     /// Status of the first command that failed.
     public var firstError = Status.success

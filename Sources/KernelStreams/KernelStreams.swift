@@ -36,6 +36,7 @@ public struct KernelStreams {
 
 /// The owner of a kernel stream.
 public struct StreamOwner: Hashable, Sendable {
+  /// The side that a stream records.
   public enum Role: Sendable {
     case target, host
   }

@@ -2,6 +2,7 @@ import Glibc
 
 /// Why creating, connecting or listening failed, in one line that includes a remedy.
 public struct LocalSocketError: Error, CustomStringConvertible, Sendable {
+  /// What failed.
   public enum Kind: Equatable, Sendable {
     case system(Int32)
     /// Another process listens there.

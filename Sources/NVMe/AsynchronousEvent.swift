@@ -13,6 +13,7 @@ public struct AsynchronousEvent: Hashable, Sendable {
     self.logPage = logPage
   }
 
+  /// Dword 0 of its completion (Base 2.1, 5.1.2).
   public var dw0: UInt32 { UInt32(type & 7) | UInt32(information) << 8 | UInt32(logPage) << 16 }
 
   /// Error status: a doorbell of a queue that does not exist was written.

@@ -5,6 +5,7 @@ public struct CompletionEntry: BitwiseCopyable, Equatable, Sendable {
   public var dw2: UInt32 = 0
   public var dw3: UInt32 = 0
 
+  /// Bytes.
   public static let size = 16
 
   public init() {}

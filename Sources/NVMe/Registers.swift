@@ -33,6 +33,7 @@ public struct ControllerCapabilities: RawRepresentable, Equatable, Sendable {
 
   /// Entries of the largest I/O queue.
   public var queueEntriesMax: UInt32 { UInt32(rawValue & 0xffff) + 1 }
+  /// CAP.TO in milliseconds.
   public var timeoutMs: UInt32 { UInt32(rawValue >> 24 & 0xff) * 500 }
   /// Distance between doorbells, in bytes.
   public var doorbellStride: UInt64 { 4 << (rawValue >> 32 & 0xf) }
@@ -58,6 +59,7 @@ public struct ControllerConfiguration: RawRepresentable, Equatable, Sendable {
   public var ams: UInt32 { rawValue >> 11 & 7 }
   /// Shutdown Notification: 0 none, 1 normal, 2 abrupt.
   public var shn: UInt32 { rawValue >> 14 & 3 }
+  /// CC.SHN requests a shutdown, normal or abrupt.
   public var isShutdown: Bool { shn == 1 || shn == 2 }
   /// I/O Submission Queue Entry Size, as a power of two.
   public var iosqes: UInt32 { rawValue >> 16 & 0xf }

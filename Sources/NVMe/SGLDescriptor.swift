@@ -4,6 +4,7 @@ public struct SGLDescriptor: BitwiseCopyable, Equatable, Sendable {
   /// Length in 31:0; SGL Identifier in 63:56.
   private var lengthAndIdentifier: UInt64
 
+  /// Bytes.
   public static let size = 16
 
   /// SGL Descriptor Type (Base 2.1, figure "SGL Descriptor Type").

@@ -14,6 +14,7 @@ public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
   public var cdw14: UInt32 = 0
   public var cdw15: UInt32 = 0
 
+  /// Bytes.
   public static let size = 64
 
   public init() {}

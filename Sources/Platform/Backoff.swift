@@ -4,6 +4,7 @@ import Glibc
 /// How a thread waits for another: it spins while the answer may come at any moment, then yields its core between
 /// polls, then sleeps. Hosts, engines and the producers of rings share this policy.
 public struct Backoff: Sendable {
+  /// What a waiting thread does next.
   public enum Step: Equatable, Sendable {
     case spin
     case yield

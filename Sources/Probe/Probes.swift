@@ -11,6 +11,7 @@ public final class Probes: @unchecked Sendable {
     case none(why: String)
   }
 
+  /// A probe point and how it is attached.
   public struct Point: Sendable {
     public let name: String
     public let group: ProbeGroup
@@ -26,10 +27,13 @@ public final class Probes: @unchecked Sendable {
   /// Cost of a program, counted by the kernel.
   public struct Cost: Sendable {
     public let name: String
+    /// How often it ran.
     public let runs: UInt64
+    /// Total run time.
     public let ns: UInt64
   }
 
+  /// What to probe, and how.
   public struct Options: Sendable {
     public var groups = Set(ProbeGroup.allCases)
     /// Record only this queue; nil for all.
@@ -278,6 +282,7 @@ public final class Probes: @unchecked Sendable {
     options.sz = MemoryLayout<bpf_test_run_opts>.size
     _ = bpf_prog_test_run_opts(bpf_program__fd(object.programs[Probes.measure]), &options)
   }
+  /// Events of one measurement.
   public static let measuredEvents = 1000
   private static let measure = "measure"
 

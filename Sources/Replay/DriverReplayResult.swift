@@ -24,7 +24,9 @@ public struct DriverReplayResult: Sendable {
   public internal(set) var events: UInt64 = 0
   /// The first differences of either class; the counts include all.
   public private(set) var differences: [DriverDifference] = []
+  /// Findings that are not known departures.
   public private(set) var newDifferences = 0
+  /// Findings that are known departures.
   public private(set) var knownDifferences = 0
   /// Commands in flight when their queue, the controller or the link went down, or when the recording ended.
   public internal(set) var interrupted: UInt64 = 0
@@ -37,6 +39,7 @@ public struct DriverReplayResult: Sendable {
   /// Compared segments and bytes.
   public internal(set) var segments: UInt64 = 0
   public internal(set) var bytes: UInt64 = 0
+  /// The replay ended at a gap.
   public internal(set) var endsAtGap = false
   /// Commands not compared because a probe was not run while they were in flight, or because their lists are longer
   /// than the recording keeps.

@@ -58,6 +58,7 @@ public final class KernelRecording: Watched {
 
   public func consumeTrouble() -> String? { trace.consumeTrouble() }
 
+  /// A line for the terminal: events so far, or in total.
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let progress = trace.progress

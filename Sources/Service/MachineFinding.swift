@@ -8,10 +8,14 @@ import Text
 public struct MachineFinding {
   /// How it is: it works, with limits, or not at all.
   public enum State: String { case green, yellow, red }
+  /// The capability that was examined.
   public let what: String
   public let state: State
+  /// The result, in words.
   public let found: String
+  /// What to do about it; nil if nothing.
   public private(set) var remedy: String?
+  /// Further lines, for example each missing probe.
   public private(set) var details: [String] = []
 
   /// Attaches every kernel probe for a moment.

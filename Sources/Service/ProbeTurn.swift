@@ -6,7 +6,9 @@ import Trace
 /// Measures the cost and throughput of the kernel's probes: a program in the kernel emits events on core 0 at a given
 /// rate, and they are recorded into a file as usual.
 public struct ProbeTurn {
+  /// Time per event in the kernel.
   public let nsPerEvent: Double
+  /// Events that reached the file.
   public let eventsPerSecond: Double
   public let lost: UInt64
 

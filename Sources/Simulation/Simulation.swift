@@ -9,7 +9,9 @@ import Trace
 public struct Simulation: Sendable {
   public var seed: UInt64
   public var commands: UInt64
+  /// Inject faults.
   public var hasFaults = true
+  /// Record the data of commands, not only their digests.
   public var keepsPayload = false
 
   public init(seed: UInt64, commands: UInt64) {
@@ -26,12 +28,15 @@ public struct Simulation: Sendable {
 
   /// The result of a run.
   public struct Result: Sendable {
+    /// Commands completed.
     public var commands: UInt64 = 0
+    /// Resets of the controller, of any kind.
     public var resets: UInt64 = 0
     /// Virtual time in nanoseconds.
     public var ns: UInt64 = 0
     /// The first violation of a rule, or the divergence; nil if there was none.
     public var failure: String?
+    /// The result of the replay; empty after a failure of the run.
     public var replay = ReplayResult()
   }
 

@@ -29,6 +29,7 @@ public final class StorageDevice: Sendable {
   public let logicalBlockBytes: UInt32
   public let kind: Kind
 
+  /// How its blocks are accessed.
   public enum Kind: Equatable, Sendable {
     case file, blockDevice
     /// Passthrough to this namespace.

@@ -4,7 +4,9 @@ import NVMe
 
 /// A byte range of a device.
 public struct StorageRange: BitwiseCopyable, Equatable, Sendable {
+  /// First byte.
   public var offset: UInt64
+  /// Bytes.
   public var count: UInt64
 
   public init(offset: UInt64, count: UInt64) {

@@ -4,6 +4,7 @@ import NVMe
 public struct AsynchronousEvents: Equatable, Sendable {
   /// Maximum outstanding requests.
   public static let requestsMax = 4
+  /// Maximum pending events; further ones are discarded.
   public static let pendingMax = 8
 
   /// Oldest first.
@@ -31,6 +32,7 @@ public struct AsynchronousEvents: Equatable, Sendable {
     return event
   }
 
+  /// The host has read the log page: events of this type may be reported again.
   public mutating func clear(type: UInt8) { masked &= ~(1 << type) }
 }
 

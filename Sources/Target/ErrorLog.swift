@@ -2,9 +2,11 @@ import NVMe
 
 /// The newest failed commands (Base 2.1, 5.1.12.1.2). Resets do not clear it.
 public struct ErrorLog: Equatable, Sendable {
+  /// Number of entries, as ELPE reports.
   public static let entriesMax = 16
   static let entryBytes = 64
 
+  /// An entry of the Error Information log page (Base 2.1, 5.1.12.1.2).
   public struct Entry: Equatable, Sendable {
     public var count: UInt64
     public var qid: QueueID

@@ -4,6 +4,7 @@ import NVMe
 public struct Features: Equatable, Sendable {
   /// Arbitration Burst (2:0), a power of two of commands, 7 without limit; the weights above it are stored.
   public var arbitration: UInt32
+  /// Power State (4:0), always 0; the bits above it are stored.
   public var powerManagement: UInt32 = 0
   /// Composite temperature thresholds in kelvin: over, and under.
   public var overTemperature: UInt32 = 0x157
@@ -12,6 +13,7 @@ public struct Features: Equatable, Sendable {
   public var errorRecovery: [UInt32: UInt32] = [:]
   /// Reservation notifications masked by the host, by namespace identifier; 0 if none.
   public var reservationMask: [UInt32: UInt32] = [:]
+  /// 1 if the write cache is enabled.
   public var volatileWriteCache: UInt32 = 1
   /// 0's based, submission queues in the lower half, completion queues in the upper.
   public var numberOfQueues: UInt32
@@ -19,6 +21,7 @@ public struct Features: Equatable, Sendable {
   public var interruptCoalescing: UInt32
   /// By vector: bit 16 is Coalescing Disable.
   public var vectorConfiguration: [UInt32]
+  /// Disable Normal (bit 0).
   public var writeAtomicity: UInt32 = 0
   /// Bit 8: Attached Namespace Attribute Notices.
   public var asynchronousEventConfiguration: UInt32 = 1 << 8

@@ -29,6 +29,7 @@ struct Layout {
 }
 
 extension Target {
+  /// Bytes of every Identify data structure.
   public static let identifyBytes = 4096
 
   /// The version of the base specification that the controller implements: 2.1.

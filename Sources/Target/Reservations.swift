@@ -22,6 +22,7 @@ public struct Reservation: Equatable, Sendable {
   /// Maximum registered hosts.
   public static let registrantsMax = 16
 
+  /// A host registered with a namespace.
   public struct Registrant: Equatable, Sendable {
     public var host: HostIdentifier
     public var key: UInt64

@@ -50,10 +50,13 @@ public struct Namespace: BitwiseCopyable, Equatable, Sendable {
 
 /// The controller's settings that never change while it runs.
 public struct Subsystem: Equatable, Sendable {
+  /// Largest possible `namespacesMax`.
   public static let namespacesLimit: UInt32 = 1024
+  /// Largest possible `ioQueuesMax`.
   public static let ioQueuesLimit: UInt16 = 128
   /// Possible limits of a data transfer in bytes; Identify cannot report one page (MDTS 0 means no limit).
   public static let maxTransferRange: ClosedRange<UInt32> = 8 << 10...maxTransferLimit
+  /// Largest possible `maxTransferBytes`.
   public static let maxTransferLimit: UInt32 = 2 << 20
 
   /// NVMe Qualified Name, at most 223 bytes (Base 2.1, 4.6).

@@ -18,6 +18,7 @@ public struct ChunkHeader: Equatable, Sendable {
   public var sequence: UInt64
   /// Number of earlier events of this stream.
   public var firstEvent: UInt64
+  /// Number of events.
   public var events: UInt32
   /// Slots of 32 bytes of the events, including tails.
   public var slots: UInt32

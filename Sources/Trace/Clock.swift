@@ -23,6 +23,7 @@ public struct TickScale: Equatable, Sendable {
     TickScale(start: TickSource.monotonic.now(), multiplier: 1 << 32)
   }
 
+  /// Frequency of the clock.
   public var ticksPerSecond: UInt64 { UInt64(1e9 * 4_294_967_296 / Double(max(multiplier, 1))) }
 
   /// Nanoseconds since the trace began, rounded down; 0 for earlier ticks.

@@ -6,6 +6,7 @@ import Glibc
 /// The events of one chunk, as in the ring: records, each followed by its tail, with times and spans in nanoseconds.
 /// Its memory is reused from chunk to chunk.
 public struct DecodedChunk: ~Copyable {
+  /// Header of the decoded chunk; nil before the first.
   public private(set) var header: ChunkHeader?
   /// Records and tails, in stream order.
   public var slots: UnsafeBufferPointer<Record> {

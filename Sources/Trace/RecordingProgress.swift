@@ -6,6 +6,7 @@ public final class RecordingProgress: Sendable {
   public var events: UInt64 { counters.events.load(ordering: .relaxed) }
   /// Fetched submission queue entries of I/O queues.
   public var commands: UInt64 { counters.commands.load(ordering: .relaxed) }
+  /// Chunks written.
   public var chunks: UInt64 { counters.chunks.load(ordering: .relaxed) }
   /// Bytes written to the file.
   public var bytes: UInt64 { counters.bytes.load(ordering: .relaxed) }
@@ -47,6 +48,7 @@ public struct RecordingSummary: Sendable {
   public let chunks: UInt64
   /// Length of the file.
   public let bytes: UInt64
+  /// Lost events.
   public let lost: UInt64
   /// The recording holds no command, and the previous trace was kept.
   public let isDiscarded: Bool

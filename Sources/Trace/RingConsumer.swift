@@ -24,6 +24,7 @@ public struct RingConsumer: ~Copyable {
   /// Slots freed so far.
   public var position: UInt64 { tail }
 
+  /// Whether all events have been consumed.
   public var isEmpty: Bool { ring.head.pointee.load(ordering: .acquiring) == tail }
 
   /// Free all written slots. Returns their number.

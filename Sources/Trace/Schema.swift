@@ -4,6 +4,7 @@ import Events
 /// Location of a field's bytes in an event, counted from its record's first byte; the tail begins at 32.
 public struct FieldLayout: Equatable, Sendable {
   public let name: String
+  /// Offset in the record, in bytes.
   public let offset: Int
   /// 1, 2, 4 or 8 bytes, little-endian.
   public let width: Int

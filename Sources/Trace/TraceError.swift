@@ -2,6 +2,7 @@ import Glibc
 
 /// Why a trace or a ring cannot be used, in one line that includes a remedy.
 public struct TraceError: Error, CustomStringConvertible, Sendable {
+  /// What is wrong, for callers that distinguish it.
   public enum Kind: Sendable {
     /// The file is missing, or not readable or writable.
     case system(Int32)

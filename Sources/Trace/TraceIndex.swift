@@ -5,6 +5,7 @@ public struct ChunkPlace: Equatable, Sendable {
   /// Bytes from the beginning of the file.
   public let offset: UInt64
   public let header: ChunkHeader
+  /// Offset of the first byte after the chunk.
   public var end: UInt64 { offset + header.length }
 }
 

@@ -42,6 +42,7 @@ public final class TraceReader: Sendable {
 
   public var schema: TraceSchema { header.schema }
 
+  /// Sums over all chunks.
   public struct Totals: Sendable {
     public var events: UInt64 = 0
     /// Fetched submission queue entries of I/O queues.

@@ -3,6 +3,7 @@ import Glibc
 /// Restores a complete trace from a killed recording or a damaged file: every intact chunk, the events remaining in the
 /// recording's rings, an index and a footer.
 public enum TraceRepair {
+  /// What a repair kept and recovered.
   public struct Report: Sendable {
     /// Path of the repaired trace.
     public let path: String

@@ -5,6 +5,7 @@ import Text
 /// Records rings into a trace file. One thread owns it and calls `drain` repeatedly, then `finish`; `RecorderThread` is
 /// such a thread.
 public final class TraceWriter {
+  /// How to write a trace.
   public struct Options: Sendable {
     /// Slots of 32 bytes at which a chunk ends if no checkpoint ends it earlier.
     public var slotsPerChunk = 1 << 15

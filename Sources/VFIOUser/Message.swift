@@ -25,7 +25,9 @@ public struct MessageHeader: BitwiseCopyable, Equatable, Sendable {
   /// An errno, if the error flag is set.
   public var error: UInt32
 
+  /// Bytes.
   public static let size = 16
+  /// Values of `flags`: type (3:0), no reply, error.
   public static let replyType: UInt32 = 1
   public static let typeMask: UInt32 = 0xf
   public static let noReply: UInt32 = 0x10
@@ -85,6 +87,7 @@ struct PayloadWriter {
 
 /// A region of the device: a BAR, the configuration space (VFIO, `vfio_region_info`).
 public struct RegionDescription: Equatable, Sendable {
+  /// A part of a region that the client may map.
   public struct Area: Equatable, Sendable {
     public var offset: UInt64
     public var size: UInt64
@@ -142,6 +145,7 @@ public enum InterruptAction: UInt32, Sendable {
 
 /// The regions of a PCI device, by VFIO index.
 public enum PCIRegion {
+  /// Region indices, as in VFIO.
   public static let bar0: UInt32 = 0
   public static let configuration: UInt32 = 7
   public static let count = 9

@@ -3,6 +3,7 @@ import LocalSocket
 
 /// Why a vfio-user connection fails, in one line that includes a remedy.
 public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
+  /// What failed, for callers that distinguish it.
   public enum Kind: Equatable, Sendable {
     case system(Int32)
     /// Another server uses this socket.

@@ -11,14 +11,15 @@ struct TidyTests {
     }
   }
 
-  @Test("public types and functions have a doc comment")
+  @Test("public types, nested ones too, and public functions have a doc comment")
   func hasDocComments() {
     for file in Package.sources {
-      for (index, line) in file.lines.enumerated() where line.code.hasPrefix("public ") {
+      for (index, line) in file.lines.enumerated()
+      where line.code.hasPrefix("public ") || (line.code.contains("public ") && line.code.declaredType != nil) {
         let isExtension = line.code.hasPrefix("public extension ")
         var above = index - 1
         var isForC = false
-        while above >= 0, file.lines[above].code.hasPrefix("@") {
+        while above >= 0, file.lines[above].code.trimmed.hasPrefix("@") {
           isForC = isForC || file.lines[above].code.hasPrefix("@_cdecl")
           above -= 1
         }
