@@ -139,7 +139,7 @@ let package = Package(
       name: "ServiceTests",
       dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace"], swiftSettings: settings),
     .testTarget(
-      name: "SimulationTests", dependencies: ["NVMe", "Simulation", "Target", "Trace"], swiftSettings: settings),
+      name: "SimulationTests", dependencies: ["NVMe", "Recording", "Simulation", "Target", "Trace"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

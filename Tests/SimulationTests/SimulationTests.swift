@@ -1,5 +1,6 @@
 import Foundation
 import NVMe
+import Recording
 import Target
 import Testing
 import Trace
@@ -126,6 +127,22 @@ struct SimulationTests {
     for ns in [5, 6] as [UInt64] { pending.add(ns) }
     let isFound = pending.consume(10)
     #expect(isFound && pending.firstNs == .max, "one poll consumes both")
+  }
+
+  @Test("a controller that has failed need not complete a shutdown", arguments: 0..<8 as Range<UInt64>)
+  func failsBeforeShutdown(seed: UInt64) {
+    let world = World()
+    defer { world.deallocate() }
+    var simulator = Simulator(
+      Scenario(seed: seed, hasFaults: true), seed: seed, world: world, recorder: NoRecorder(), goesOn: { _ in true })
+    simulator.run(commands: 0)
+    simulator.write(Register.cc, 0)
+    var unsupported = ControllerConfiguration.enabled.rawValue
+    unsupported |= 1 << 7  // MPS
+    simulator.write(Register.cc, UInt64(unsupported))
+    #expect(simulator.controller.csts.fatal)
+    simulator.shutDown()
+    #expect(world.violation == nil && simulator.controller.csts.ready)
   }
 
   @Test("runs include resets")
