@@ -151,7 +151,7 @@ let package = Package(
     .testTarget(
       name: "HostTests",
       dependencies: [
-        "Chance", "Events", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Service", "Trace",
+        "Chance", "Events", "Host", "HostLibrary", "Backends", "Device", "NVMe", "Platform", "Service", "Trace",
       ],
       swiftSettings: settings),
     .testTarget(
@@ -159,7 +159,7 @@ let package = Package(
       dependencies: [
         "Text", "Events", "Platform",
         "Analysis", "CPlatform", "Host", "Backends", "Device", "NVMe", "Replay", "Service", "Target", "TestDisks",
-        "Trace",
+        "Trace", "VFIOUser",
       ],
       swiftSettings: settings),
     // Disks that fail, fill up or hang, for tests.

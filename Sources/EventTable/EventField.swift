@@ -26,7 +26,7 @@ public enum FieldPlace: Hashable, Sendable {
 }
 
 /// How a field is shown.
-public enum FieldUnit: Sendable {
+public enum FieldUnit: UInt8, Sendable {
   /// A number: a queue entry index, a count, an identifier.
   case number
   /// Flags, an address, a digest: shown in hexadecimal.

@@ -10,7 +10,7 @@ import VFIOUser
 ///
 /// Any thread may call it; a queue pair is used by one thread at a time.
 public final class HostController: @unchecked Sendable {
-  private let client: Client
+  let client: Client
   private let doorbells: UnsafeMutableRawPointer
   private let doorbellBytes: Int
   private var admin: QueuePair
@@ -37,8 +37,8 @@ public final class HostController: @unchecked Sendable {
     public var bytes: UInt64 { blocks << blockShift }
   }
 
-  /// Held while the socket or the admin queue is in use. Recursive, since bring-up uses calls that others also use.
-  private let lock = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  /// Held while the socket or the admin queue is in use.
+  private let lock = Mutex(())
 
   static let adminEntries = 32
   private static let queueEntriesMin = 64
@@ -67,14 +67,8 @@ public final class HostController: @unchecked Sendable {
     stop: StopFlag = StopFlag()
   ) throws(HostError) {
     (self.recording, self.timeoutNs, self.stop) = (recording, timeoutNs, stop)
-    let client: Client
-    let bar: RegionDescription
-    do throws(VFIOUserError) {
-      client = try Client(path: path)
-      bar = try client.regionInfo(PCIRegion.bar0)
-    } catch {
-      throw HostError(error.description)
-    }
+    client = try HostError.wrap(try Client(path: path))
+    let bar = try HostError.wrap(try client.regionInfo(PCIRegion.bar0))
     defer { if bar.descriptor >= 0 { close(bar.descriptor) } }
     guard bar.descriptor >= 0, let area = bar.mappable.first(where: { $0.offset == Register.doorbells }),
       area.size > 0, area.size <= 1 << 20,
@@ -83,30 +77,20 @@ public final class HostController: @unchecked Sendable {
     else { throw HostError("the device at \(path) has no doorbells that can be mapped") }
     doorbells = page
     doorbellBytes = Int(area.size)
-    self.client = client
-    capabilities = ControllerCapabilities(rawValue: try HostController.registers(client, Register.cap))
-    let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
+    let cap = try HostError.wrap(try client.read(region: PCIRegion.bar0, offset: Register.cap, as: UInt64.self))
+    capabilities = ControllerCapabilities(rawValue: cap)
     adminData = try HostController.share(SharedMemory.pageBytes, client)
-    admin = QueuePair(
-      qid: .admin, entries: HostController.adminEntries, memory: memory, doorbells: doorbells, recording: nil)
+    admin = try HostController.makeAdminQueue(client, doorbells, &shared)
+  }
+
+  deinit { munmap(doorbells, doorbellBytes) }
+
+  private static func makeAdminQueue(
+    _ client: Client, _ doorbells: UnsafeMutableRawPointer, _ shared: inout [UInt64: SharedMemory]
+  ) throws(HostError) -> QueuePair {
+    let memory = try share(QueuePair.memoryBytes(entries: adminEntries), client)
     shared[memory.address] = memory
-    var attributes = pthread_mutexattr_t()
-    pthread_mutexattr_init(&attributes)
-    pthread_mutexattr_settype(&attributes, Int32(PTHREAD_MUTEX_RECURSIVE))
-    pthread_mutex_init(lock, &attributes)
-    pthread_mutexattr_destroy(&attributes)
-  }
-
-  deinit {
-    munmap(doorbells, doorbellBytes)
-    pthread_mutex_destroy(lock)
-    lock.deallocate()
-  }
-
-  private func exclusively<Result>(_ body: () throws(HostError) -> Result) throws(HostError) -> Result {
-    pthread_mutex_lock(lock)
-    defer { pthread_mutex_unlock(lock) }
-    return try body()
+    return QueuePair(qid: .admin, entries: adminEntries, memory: memory, doorbells: doorbells, recording: nil)
   }
 
   /// Connect and enable the controller.
@@ -121,56 +105,13 @@ public final class HostController: @unchecked Sendable {
 
   // MARK: Registers
 
-  private static func registers(_ client: Client, _ offset: UInt64) throws(HostError) -> UInt64 {
-    do throws(VFIOUserError) {
-      return try client.read(region: PCIRegion.bar0, offset: offset, as: UInt64.self)
-    } catch { throw HostError(error.description) }
-  }
-
   public func readRegister(_ offset: UInt64) throws(HostError) -> UInt32 {
-    do throws(VFIOUserError) {
-      return try client.read(region: PCIRegion.bar0, offset: offset, as: UInt32.self)
-    } catch { throw HostError(error.description) }
+    try HostError.wrap(try client.read(region: PCIRegion.bar0, offset: offset, as: UInt32.self))
   }
 
-  public func writeRegister(_ offset: UInt64, _ value: UInt32) throws(HostError) {
-    do throws(VFIOUserError) {
-      try client.write(region: PCIRegion.bar0, offset: offset, value)
-    } catch { throw HostError(error.description) }
-  }
-
-  public func writeRegister(_ offset: UInt64, _ value: UInt64) throws(HostError) {
-    do throws(VFIOUserError) {
-      try client.write(region: PCIRegion.bar0, offset: offset, value)
-    } catch { throw HostError(error.description) }
-  }
-
-  /// Read any bytes of BAR 0.
-  public func readRegisters(_ offset: UInt64, count: Int) throws(HostError) -> [UInt8] {
-    do throws(VFIOUserError) {
-      return try client.read(region: PCIRegion.bar0, offset: offset, count: count)
-    } catch { throw HostError(error.description) }
-  }
-
-  /// Write any bytes of BAR 0.
-  public func writeRegisters(_ offset: UInt64, _ bytes: [UInt8]) throws(HostError) {
-    do throws(VFIOUserError) {
-      try client.write(region: PCIRegion.bar0, offset: offset, bytes)
-    } catch { throw HostError(error.description) }
-  }
-
-  /// Read 32 bits of the PCI configuration space.
-  public func readConfiguration(_ offset: UInt64) throws(HostError) -> UInt32 {
-    do throws(VFIOUserError) {
-      return try client.read(region: PCIRegion.configuration, offset: offset, as: UInt32.self)
-    } catch { throw HostError(error.description) }
-  }
-
-  /// Write 32 bits of the PCI configuration space.
-  public func writeConfiguration(_ offset: UInt64, _ value: UInt32) throws(HostError) {
-    do throws(VFIOUserError) {
-      try client.write(region: PCIRegion.configuration, offset: offset, value)
-    } catch { throw HostError(error.description) }
+  /// Write 32 or 64 bits of BAR 0.
+  public func writeRegister(_ offset: UInt64, _ value: some FixedWidthInteger & BitwiseCopyable) throws(HostError) {
+    try HostError.wrap(try client.write(region: PCIRegion.bar0, offset: offset, value))
   }
 
   /// Write a doorbell through the mapped page, whatever the queue.
@@ -208,15 +149,7 @@ public final class HostController: @unchecked Sendable {
   public func disable() throws(HostError) {
     try writeRegister(Register.cc, UInt32(0))
     try wait("become disabled") { !$0.ready }
-    try renewAdminQueue()
-  }
-
-  /// The old memory belongs to queues that no longer exist.
-  private func renewAdminQueue() throws(HostError) {
-    let memory = try HostController.share(QueuePair.memoryBytes(entries: HostController.adminEntries), client)
-    shared[memory.address] = memory
-    admin = QueuePair(
-      qid: .admin, entries: HostController.adminEntries, memory: memory, doorbells: doorbells, recording: nil)
+    admin = try HostController.makeAdminQueue(client, doorbells, &shared)
   }
 
   /// A normal shutdown (Base 2.1, 3.6.1).
@@ -236,10 +169,7 @@ public final class HostController: @unchecked Sendable {
       let now = Clock.monotonicNs()
       guard now - begin < timeoutNs else { throw HostError("the controller does not \(what)", kind: .late) }
       guard !stop.isOver(now) else { throw HostError("stopped before the controller did \(what)", kind: .late) }
-      if !hasExplained, stop.isOverdue(now) {
-        hasExplained = true
-        stop.tell("the controller to \(what)")
-      }
+      hasExplained = stop.explain("the controller to \(what)", now, unless: hasExplained)
       backoff.pause()
     }
   }
@@ -284,7 +214,7 @@ public final class HostController: @unchecked Sendable {
   /// Execute one admin command, whatever its status.
   /// - Parameter sqe: its CID is set here.
   public func execute(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
-    try exclusively { () throws(HostError) in try executeAlone(sqe) }
+    try lock.withLock { _ throws(HostError) in try executeAlone(sqe) }
   }
 
   private func executeAlone(_ sqe: SubmissionEntry) throws(HostError) -> CompletionEntry {
@@ -301,10 +231,7 @@ public final class HostController: @unchecked Sendable {
         throw HostError("the device does not complete \(admin.lateCommands(now))", kind: .late)
       }
       guard !stop.isOver(now) else { throw HostError("stopped, and left \(admin.lateCommands(now))", kind: .late) }
-      if !hasExplained, stop.isOverdue(now) {
-        hasExplained = true
-        stop.tell(admin.lateCommands(now))
-      }
+      hasExplained = stop.explain(admin.lateCommands(now), now, unless: hasExplained)
       backoff.pause()
     }
     return result!
@@ -335,15 +262,14 @@ public final class HostController: @unchecked Sendable {
 
   private static func share(_ count: Int, _ client: Client) throws(HostError) -> SharedMemory {
     let memory = try SharedMemory(count: count)
-    do throws(VFIOUserError) {
-      try client.mapMemory(address: memory.address, size: UInt64(memory.count), descriptor: memory.descriptor)
-    } catch { throw HostError(error.description) }
+    try HostError.wrap(
+      try client.mapMemory(address: memory.address, size: UInt64(memory.count), descriptor: memory.descriptor))
     return memory
   }
 
   /// Memory accessible to the device, until `unshare`.
   public func share(_ count: Int) throws(HostError) -> SharedMemory {
-    try exclusively { () throws(HostError) in
+    try lock.withLock { _ throws(HostError) in
       let memory = try HostController.share(count, client)
       shared[memory.address] = memory
       return memory
@@ -352,11 +278,9 @@ public final class HostController: @unchecked Sendable {
 
   /// Revoke the device's access to memory.
   public func unshare(_ address: UInt64) throws(HostError) {
-    try exclusively { () throws(HostError) in
+    try lock.withLock { _ throws(HostError) in
       guard let memory = shared[address] else { return }
-      do throws(VFIOUserError) {
-        try client.unmapMemory(address: address, size: UInt64(memory.count))
-      } catch { throw HostError(error.description) }
+      try HostError.wrap(try client.unmapMemory(address: address, size: UInt64(memory.count)))
       shared[address] = nil
     }
   }
@@ -375,7 +299,7 @@ public final class HostController: @unchecked Sendable {
     guard depth >= 1, depth < Int(capabilities.queueEntriesMax) else {
       throw HostError("a queue depth of \(depth) is invalid: it must be 1 to \(capabilities.queueEntriesMax - 1)")
     }
-    guard let id = try exclusively({ () throws(HostError) in freeQueueIDs.popLast() }) else {
+    guard let id = lock.withLock({ _ in freeQueueIDs.popLast() }) else {
       throw HostError("the controller has no more I/O queues: give it more with --queues")
     }
     let memory = try share(QueuePair.memoryBytes(entries: entries))
@@ -389,9 +313,12 @@ public final class HostController: @unchecked Sendable {
 
   /// An interrupt on the vector with the queue's number.
   /// - Returns: nil if the device has no such vector.
-  private func attachInterrupt(_ vector: UInt16) throws(HostError) -> HostInterrupt? {
-    let interrupt = try HostInterrupt()
-    return try exclusively { () throws(HostError) in
+  private func attachInterrupt(_ vector: UInt16) throws(HostError) -> EventDescriptor? {
+    let interrupt: EventDescriptor
+    do throws(SystemError) { interrupt = try EventDescriptor() } catch {
+      throw HostError("cannot create an event descriptor: \(error)")
+    }
+    return try lock.withLock { _ throws(HostError) in
       do throws(VFIOUserError) {
         try client.setInterrupts(.msix, start: UInt32(vector), descriptors: [interrupt.descriptor])
         return interrupt
@@ -426,7 +353,7 @@ public final class HostController: @unchecked Sendable {
       _ = try succeed("deleting queue \(id)", sqe)
     }
     try unshare(address)
-    try exclusively { () throws(HostError) in freeQueueIDs.append(id) }
+    lock.withLock { _ in freeQueueIDs.append(id) }
   }
 
   /// Whether `threads` waiting for one device, plus its polling thread if it runs on their cores, exceed the cores
@@ -445,26 +372,9 @@ public final class HostController: @unchecked Sendable {
   /// The clock of time limits, in nanoseconds.
   public static func nowNs() -> UInt64 { Clock.monotonicNs() }
 
-  /// Signal `descriptors` for the vectors from 0 on; INTx has one.
-  public func setInterrupts(_ descriptors: [Int32], of kind: InterruptKind = .msix) throws(HostError) {
-    do throws(VFIOUserError) {
-      try client.setInterrupts(kind, start: 0, descriptors: descriptors)
-    } catch { throw HostError(error.description) }
-  }
-
-  /// Do not signal INTx until it is unmasked.
-  public func maskPin() throws(HostError) {
-    do throws(VFIOUserError) { try client.maskPin() } catch { throw HostError(error.description) }
-  }
-
-  /// A signalled INTx has been handled: signal it again if it is asserted.
-  public func unmaskPin() throws(HostError) {
-    do throws(VFIOUserError) { try client.unmaskPin() } catch { throw HostError(error.description) }
-  }
-
   /// A device reset by the bus; the controller is disabled afterwards.
   public func reset() throws(HostError) {
-    do throws(VFIOUserError) { try client.reset() } catch { throw HostError(error.description) }
-    try renewAdminQueue()
+    try HostError.wrap(try client.reset())
+    admin = try HostController.makeAdminQueue(client, doorbells, &shared)
   }
 }

@@ -1,5 +1,6 @@
 import NVMe
 import Text
+import VFIOUser
 
 /// Why the driver cannot use a controller, in one line.
 public struct HostError: Error, CustomStringConvertible, Sendable {
@@ -22,6 +23,11 @@ public struct HostError: Error, CustomStringConvertible, Sendable {
 }
 
 extension HostError {
+  /// Convert the errors of an expression to this type.
+  static func wrap<Result>(_ body: @autoclosure () throws(VFIOUserError) -> Result) throws(HostError) -> Result {
+    do throws(VFIOUserError) { return try body() } catch { throw HostError(error.description) }
+  }
+
   static func failed(_ what: String, _ status: Status) -> HostError {
     HostError("\(what) failed with status \(status.rawValue.hex)")
   }

@@ -64,7 +64,8 @@ extension QueuePair {
       // A completion since the last poll has raised the interrupt, so the sleep ends immediately.
       if let interrupt {
         let leftNs = end > now ? end - now : 0
-        _ = interrupt.wait(milliseconds: Int32(min(leftNs, QueuePair.lookNs) / 1_000_000))
+        interrupt.wait(atMostMs: Int32(min(leftNs, QueuePair.lookNs) / 1_000_000))
+        _ = interrupt.consume()
       } else {
         Backoff.sleep(ns: ns)
       }
@@ -76,10 +77,7 @@ extension QueuePair {
     guard controller.isConnected else { throw HostError("the device has disconnected", kind: .gone) }
     guard age(now) >= controller.timeoutNs else {
       if controller.stop.isOver(now) { throw HostError("stopped, and left \(lateCommands(now))", kind: .late) }
-      if !hasExplained, controller.stop.isOverdue(now) {
-        hasExplained = true
-        controller.stop.tell(lateCommands(now))
-      }
+      hasExplained = controller.stop.explain(lateCommands(now), now, unless: hasExplained)
       return
     }
     throw HostError("the device does not complete \(lateCommands(now))", kind: .late)

@@ -39,7 +39,7 @@ public struct QueuePair: ~Copyable {
   let recorder: UnsafeMutablePointer<RingProducer>?
 
   /// Wakes the waiting thread; nil for a polled queue.
-  let interrupt: HostInterrupt?
+  let interrupt: EventDescriptor?
   var backoff: Backoff
   /// Tick at which the thread first gave up its core in this wait; 0 if it has not.
   var restBegin: UInt64 = 0
@@ -71,7 +71,7 @@ public struct QueuePair: ~Copyable {
   ///   - interrupt: raised for completions; nil for a polled queue.
   init(
     qid: QueueID, entries: Int, memory: SharedMemory, doorbells: UnsafeMutableRawPointer,
-    recording ring: Ring?, interrupt: HostInterrupt? = nil
+    recording ring: Ring?, interrupt: EventDescriptor? = nil
   ) {
     precondition(memory.count >= QueuePair.memoryBytes(entries: entries) && entries >= 2 && entries <= 65536)
     self.qid = qid
@@ -206,12 +206,6 @@ public struct QueuePair: ~Copyable {
         Event.Doorbell(time: Clock.ticks(), qid: qid.rawValue, value: UInt32(tail)).record)
     }
     tailDoorbell.pointee.store(UInt32(tail), ordering: .releasing)
-  }
-
-  /// Write arbitrary doorbell values, as a faulty host would.
-  public func forceDoorbells(tail: UInt32, head: UInt32) {
-    tailDoorbell.pointee.store(tail, ordering: .releasing)
-    headDoorbell.pointee.store(head, ordering: .releasing)
   }
 
   // MARK: Reaping

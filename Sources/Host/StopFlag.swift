@@ -8,7 +8,7 @@ public final class StopFlag: Sendable {
   /// Time of the stop, nanoseconds; 0 before it.
   private let stoppedNs = Atomic<UInt64>(0)
   /// Called with a description of a wait that continues after the stop.
-  let tell: @Sendable (String) -> Void
+  private let tell: @Sendable (String) -> Void
 
   /// A wait that lasts this long after the stop is reported.
   private static let silenceNs: UInt64 = 1_000_000_000
@@ -25,8 +25,13 @@ public final class StopFlag: Sendable {
 
   public var isStopped: Bool { stoppedNs.load(ordering: .relaxed) != 0 }
 
-  /// Whether a wait has lasted so long after the stop that it should be reported.
-  func isOverdue(_ now: UInt64) -> Bool { elapsed(now) >= StopFlag.silenceNs }
+  /// Report a wait that has lasted long after the stop.
+  /// - Returns: whether it has been reported, now or before.
+  func explain(_ wait: @autoclosure () -> String, _ now: UInt64, unless hasExplained: Bool) -> Bool {
+    guard !hasExplained, elapsed(now) >= StopFlag.silenceNs else { return hasExplained }
+    tell(wait())
+    return true
+  }
 
   /// Whether every wait must end.
   func isOver(_ now: UInt64) -> Bool { elapsed(now) >= StopFlag.graceNs }

@@ -11,12 +11,25 @@ struct ByteBuffer: ~Copyable {
     self.capacity = capacity
   }
 
+  /// `count` bytes to be overwritten.
+  init(count: Int) {
+    self.init(capacity: count)
+    self.count = count
+  }
+
   deinit { base.deallocate() }
 
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: base, count: count) }
   var end: UnsafeMutableRawPointer { base + count }
 
   mutating func removeAll() { count = 0 }
+
+  /// Hold `count` bytes to be overwritten, in place of the present ones.
+  mutating func resize(to count: Int) {
+    removeAll()
+    reserve(count)
+    self.count = count
+  }
 
   /// Make room for `more` bytes after those in use. Invalidates pointers into the buffer.
   mutating func reserve(_ more: Int) {

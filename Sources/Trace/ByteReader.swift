@@ -10,8 +10,6 @@ struct ByteReader {
 
   init(_ bytes: UnsafeRawBufferPointer) { rest = bytes }
 
-  var isAtEnd: Bool { rest.isEmpty }
-
   mutating func read<Value: FixedWidthInteger>(_ type: Value.Type = Value.self) throws(Malformed) -> Value {
     let size = MemoryLayout<Value>.size
     guard rest.count >= size else { throw Malformed("it ends too early") }

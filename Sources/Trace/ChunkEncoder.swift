@@ -248,7 +248,7 @@ final class ChunkEncoder {
 
   /// Copy a column into `values` and encode it, with arithmetic in `width` bytes.
   @inline(__always)
-  private func encode<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+  private func encode<Word: ColumnWord>(
     _ column: Column, _ varying: UInt64, width: Int, as type: Word.Type
   ) {
     let words = values.end.assumingMemoryBound(to: Word.self)
@@ -269,9 +269,10 @@ final class ChunkEncoder {
     // A multiple of eight, for alignment of the next column.
     values.advance((column.count * MemoryLayout<Word>.size + 7) & ~7)
     if column.isTime {
-      encodeOffset(words, count: column.count, width: width)
-    } else if deltaIsShorter(words, count: column.count, width: width, varying: Word(truncatingIfNeeded: varying)) {
-      encodeDelta(words, count: column.count, width: width)
+      let middle = Self.middle(words, count: column.count)
+      encodeDifferences(words, count: column.count, width: width, .offset, base: middle)
+    } else if deltaIsShorter(words, count: column.count, width: width) {
+      encodeDifferences(words, count: column.count, width: width, .delta, base: 0)
     } else {
       appendPlanes(
         words, count: column.count, largest: words[0] | Word(truncatingIfNeeded: varying),
@@ -279,24 +280,25 @@ final class ChunkEncoder {
     }
   }
 
-  /// Times and spans: their distances from the median.
+  /// The distances of the words from `base` (`offset`), or of each from the previous one, the first from `base` (`delta`).
   @inline(__always)
-  private func encodeOffset<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
-    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
+  private func encodeDifferences<Word: ColumnWord>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int, _ transform: Transform, base: Word
   ) {
-    let middle = Self.middle(words, count: count)
     let shift = Word(Word.bitWidth - 8 * width)
     let transformed = work.base.assumingMemoryBound(to: Word.self)
-    let first = zigzag(words[0] &- middle, shift: shift)
-    var (largest, varying) = (Word.zero, Word.zero)
-    for index in 0..<count {
-      let value = zigzag(words[index] &- middle, shift: shift)
+    let first = zigzag(words[0] &- base, shift: shift)
+    transformed[0] = first
+    var (largest, varying) = (first, Word.zero)
+    for index in 1..<max(count, 1) {
+      let value = zigzag(words[index] &- (transform == .delta ? words[index - 1] : base), shift: shift)
       transformed[index] = value
       largest |= value
       varying |= value ^ first
     }
     appendPlanes(
-      transformed, count: count, largest: largest, varying: varying, .offset, width: width, base: UInt64(middle))
+      transformed, count: count, largest: largest, varying: varying, transform, width: width,
+      base: transform == .offset ? UInt64(base) : nil)
   }
 
   /// The median of a sample from the whole column.
@@ -319,28 +321,10 @@ final class ChunkEncoder {
     }
   }
 
-  @inline(__always)
-  private func encodeDelta<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
-    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
-  ) {
-    let shift = Word(Word.bitWidth - 8 * width)
-    let transformed = work.base.assumingMemoryBound(to: Word.self)
-    let first = zigzag(words[0], shift: shift)
-    transformed[0] = first
-    var (largest, varying) = (first, Word.zero)
-    for index in 1..<max(count, 1) {
-      let value = zigzag(words[index] &- words[index - 1], shift: shift)
-      transformed[index] = value
-      largest |= value
-      varying |= value ^ first
-    }
-    appendPlanes(transformed, count: count, largest: largest, varying: varying, .delta, width: width)
-  }
-
   /// Whether the differences of a sample need fewer bits than its values.
   @inline(__always)
-  private func deltaIsShorter<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
-    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int, varying: Word
+  private func deltaIsShorter<Word: ColumnWord>(
+    _ words: UnsafeMutablePointer<Word>, count: Int, width: Int
   ) -> Bool {
     let sampled = min(count - 1, 192)
     let sample = words + (count - sampled + 1) / 2
@@ -352,7 +336,7 @@ final class ChunkEncoder {
 
   /// Estimated bits per value of the sample with each plane coded alone, from the planes' distinct bytes.
   @inline(__always)
-  private static func bits<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+  private static func bits<Word: ColumnWord>(
     _ sample: UnsafeMutablePointer<Word>, count: Int
   ) -> Double {
     var varying = Word.zero
@@ -381,7 +365,7 @@ final class ChunkEncoder {
 
   /// As many planes as the largest value needs.
   @inline(__always)
-  private func appendPlanes<Word: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+  private func appendPlanes<Word: ColumnWord>(
     _ words: UnsafeMutablePointer<Word>, count: Int, largest: Word, varying: Word, _ transform: Transform, width: Int,
     base: UInt64? = nil
   ) {

@@ -9,7 +9,7 @@ struct ChunkSearch: ~Copyable {
   /// Bytes of the file from `windowStart`, searched for headers.
   private var window = ByteBuffer(capacity: windowBytes)
   private var windowStart: UInt64 = 0
-  private var body = ByteBuffer(capacity: windowBytes)
+  private var body = ByteBuffer(count: windowBytes)
   /// Bytes read so far, a measure of the work.
   private(set) var bytesRead: UInt64 = 0
 
@@ -18,7 +18,6 @@ struct ChunkSearch: ~Copyable {
     self.scan = scan
     // Chunks begin at multiples of eight.
     position = (start + 7) & ~7
-    body.advance(ChunkSearch.windowBytes)
   }
 
   /// - Returns: nil if there is none up to the end of the file.
@@ -46,8 +45,7 @@ struct ChunkSearch: ~Copyable {
     let windowEnd = windowStart + UInt64(window.count)
     if position >= windowStart, position < windowEnd, windowEnd - position >= UInt64(ChunkHeader.size) { return true }
     let count = Int(min(UInt64(ChunkSearch.windowBytes), scan.size - position))
-    window.removeAll()
-    window.advance(count)
+    window.resize(to: count)
     windowStart = position
     bytesRead += UInt64(count)
     return try readFully(scan.descriptor, window.base, count, at: position, path: scan.path)

@@ -27,6 +27,9 @@ enum PlaneMode {
   static let zstd: UInt8 = 3
 }
 
+/// What a column's values are computed in: 32 bits where they fit, else 64.
+typealias ColumnWord = BitwiseCopyable & FixedWidthInteger & UnsignedInteger
+
 /// Zigzag: small differences of either sign become small numbers. `shift` is the number of bits by which a column's
 /// numbers are narrower than `Word`.
 @inline(__always)

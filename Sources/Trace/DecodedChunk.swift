@@ -72,9 +72,7 @@ extension DecodedChunk {
   mutating func room(for length: Int) -> UnsafeMutableRawPointer {
     header = nil
     output.removeAll()
-    file.removeAll()
-    file.reserve(length)
-    file.advance(length)
+    file.resize(to: length)
     return file.base
   }
 

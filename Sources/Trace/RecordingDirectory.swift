@@ -129,7 +129,7 @@ public struct RecordingDirectory: Sendable {
       let holdsEvents = directory.holdsEvents
       if holdsEvents, let trace = directory.trace {
         kept.append(Leftover(path: directory.path, trace: trace))
-      } else if !holdsEvents || !directory.feedsTrace || directory.ageSeconds > RecordingDirectory.orphanSecondsMax {
+      } else if !holdsEvents || directory.ageSeconds ?? .max > RecordingDirectory.orphanSecondsMax {
         directory.remove()
       }
     }
@@ -165,15 +165,10 @@ public struct RecordingDirectory: Sendable {
   /// How long rings wait for a trace that has disappeared.
   private static let orphanSecondsMax = 7 * 86_400
 
-  /// Whether the rings were to become a trace.
-  private var feedsTrace: Bool {
+  /// Nil if the rings were not to become a trace.
+  private var ageSeconds: Int? {
     var status = stat()
-    return lstat(link, &status) == 0
-  }
-
-  private var ageSeconds: Int {
-    var status = stat()
-    return lstat(link, &status) == 0 ? time(nil) - status.st_mtim.tv_sec : 0
+    return lstat(link, &status) == 0 ? time(nil) - status.st_mtim.tv_sec : nil
   }
 
   private static func id(of path: String) -> TraceID? {

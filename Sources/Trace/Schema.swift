@@ -82,7 +82,7 @@ extension TraceSchema {
       for field in kind.fields {
         buffer.append(UInt16(field.offset))
         buffer.append(UInt8(field.width))
-        buffer.append(field.unit.code)
+        buffer.append(field.unit.rawValue)
         buffer.append(UInt8(field.name.utf8.count))
         buffer.append(utf8: field.name)
       }
@@ -132,31 +132,8 @@ extension FieldLayout {
   fileprivate init(_ reader: inout ByteReader) throws(Malformed) {
     offset = Int(try reader.read(UInt16.self))
     width = Int(try reader.read(UInt8.self))
-    unit = FieldUnit(code: try reader.read())
+    // A unit added by a newer version reads as a number.
+    unit = FieldUnit(rawValue: try reader.read()) ?? .number
     name = try reader.text(Int(try reader.read(UInt8.self)))
-  }
-}
-
-extension FieldUnit {
-  var code: UInt8 {
-    switch self {
-    case .number: 0
-    case .hexadecimal: 1
-    case .bytes: 2
-    case .span: 3
-    case .nanoseconds: 4
-    }
-  }
-
-  /// A unit added by a newer version reads as a number.
-  init(code: UInt8) {
-    self =
-      switch code {
-      case 1: .hexadecimal
-      case 2: .bytes
-      case 3: .span
-      case 4: .nanoseconds
-      default: .number
-      }
   }
 }

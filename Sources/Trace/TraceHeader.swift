@@ -28,8 +28,6 @@ public struct TraceHeader: Sendable {
   /// Bytes before the parts of variable length.
   static let fixedLength = 72
   static let lengthMax = 1 << 20
-
-  public subscript(key: String) -> String? { metadata.first { $0.key == key }?.value }
 }
 
 extension TraceHeader {
@@ -54,7 +52,6 @@ extension TraceHeader {
       buffer.append(utf8: value)
     }
     schema.append(to: &buffer)
-    buffer.pad(to: 4)
     let length = (buffer.count + 4 + 7) & ~7
     while buffer.count < length - 4 { buffer.append(UInt8(0)) }
     guard length <= Self.lengthMax else {

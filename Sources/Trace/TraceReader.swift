@@ -100,8 +100,7 @@ public final class TraceReader: Sendable {
     if let damage { return damage }
     // Without an index they were verified when it was opened.
     guard isComplete else { return nil }
-    var buffer = ByteBuffer(capacity: 1 << 20)
-    buffer.advance(1 << 20)
+    var buffer = ByteBuffer(count: 1 << 20)
     for (index, place) in chunks.enumerated() where !scan.isIntact(place, &buffer) {
       return TraceScan.damaged(path, chunk: index, at: place.offset, Malformed("fails its checksum"))
     }

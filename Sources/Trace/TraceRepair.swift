@@ -81,8 +81,7 @@ private final class Repaired {
       bytesKept += place.header.length
     }
     if scan.isComplete {
-      var buffer = ByteBuffer(capacity: 1 << 20)
-      buffer.advance(1 << 20)
+      var buffer = ByteBuffer(count: 1 << 20)
       for place in scan.chunks where scan.isIntact(place, &buffer) { try keep(place) }
     } else {
       for place in scan.chunks { try keep(place) }
@@ -158,8 +157,7 @@ private final class Repaired {
   /// Copy a piece of the old trace. Returns its position in the new one.
   private func copy(from offset: UInt64, length: UInt64) throws(TraceError) -> UInt64 {
     let start = file.end
-    var buffer = ByteBuffer(capacity: Int(length))
-    buffer.advance(Int(length))
+    let buffer = ByteBuffer(count: Int(length))
     guard try readFully(scan.descriptor, buffer.base, buffer.count, at: offset, path: scan.path) else {
       throw TraceError(.damaged, "\(scan.path) became shorter during the repair")
     }

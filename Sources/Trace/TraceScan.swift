@@ -40,15 +40,12 @@ struct TraceScan {
   }
 
   static func header(_ descriptor: Int32, _ path: String) throws(TraceError) -> (TraceHeader, UInt64) {
-    var buffer = ByteBuffer(capacity: TraceHeader.fixedLength)
-    buffer.advance(TraceHeader.fixedLength)
+    var buffer = ByteBuffer(count: TraceHeader.fixedLength)
     guard try readFully(descriptor, buffer.base, TraceHeader.fixedLength, at: 0, path: path) else {
       throw TraceError(.notATrace, "\(path) is not a trace of nvmepf")
     }
     let length = try TraceHeader.length(buffer.bytes, path: path)
-    buffer.removeAll()
-    buffer.reserve(length)
-    buffer.advance(length)
+    buffer.resize(to: length)
     guard try readFully(descriptor, buffer.base, length, at: 0, path: path) else {
       throw TraceError(.damaged, "\(path): the header is truncated, and nothing follows it")
     }
@@ -58,16 +55,13 @@ struct TraceScan {
   private mutating func readIndex() throws(TraceError) -> Bool {
     let footerSize = UInt64(TraceIndex.footerSize)
     guard size >= headerLength + footerSize else { return false }
-    var buffer = ByteBuffer(capacity: TraceIndex.footerSize)
-    buffer.advance(TraceIndex.footerSize)
+    var buffer = ByteBuffer(count: TraceIndex.footerSize)
     guard try readFully(descriptor, buffer.base, buffer.count, at: size - footerSize, path: path),
       let footer = TraceIndex.footer(buffer.bytes), footer.indexOffset >= headerLength,
       footer.indexLength <= UInt64(TraceIndex.headerSize + TraceIndex.chunksMax * TraceIndex.entrySize),
       footer.indexOffset <= size, size - footer.indexOffset == footer.indexLength + footerSize
     else { return false }
-    buffer.removeAll()
-    buffer.reserve(Int(footer.indexLength))
-    buffer.advance(Int(footer.indexLength))
+    buffer.resize(to: Int(footer.indexLength))
     guard try readFully(descriptor, buffer.base, buffer.count, at: footer.indexOffset, path: path),
       let chunks = TraceIndex.chunks(buffer.bytes, within: headerLength..<footer.indexOffset)
     else { return false }
@@ -77,8 +71,7 @@ struct TraceScan {
 
   private mutating func scan() throws(TraceError) {
     var position = try firstChunk()
-    var buffer = ByteBuffer(capacity: 1 << 20)
-    buffer.advance(1 << 20)
+    var buffer = ByteBuffer(count: 1 << 20)
     while position < size {
       do throws(Malformed) {
         guard chunks.count < TraceIndex.chunksMax else { throw Malformed("is one too many") }
@@ -112,8 +105,7 @@ struct TraceScan {
   func firstChunk() throws(TraceError) -> UInt64 {
     if !header.isFlightRecorder { return headerLength }
     var position = headerLength
-    var buffer = ByteBuffer(capacity: 4096)
-    buffer.advance(4096)
+    let buffer = ByteBuffer(count: 4096)
     while position < size {
       let data = nvmepf_next_data(descriptor, position)
       if data < 0 { return data == -Int64(ENXIO) ? size : headerLength }

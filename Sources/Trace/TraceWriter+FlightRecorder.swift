@@ -57,9 +57,7 @@ extension TraceWriter {
     var buffer = ByteBuffer()
     var moved: [ChunkPlace] = []
     for chunk in chunks {
-      buffer.removeAll()
-      buffer.reserve(Int(chunk.header.length))
-      buffer.advance(Int(chunk.header.length))
+      buffer.resize(to: Int(chunk.header.length))
       guard try readFully(file.descriptor, buffer.base, buffer.count, at: chunk.offset, path: file.path) else {
         throw TraceError(.damaged, "\(file.path) became shorter during the recording")
       }

@@ -65,7 +65,7 @@ public final class TraceWriter {
     let bytes = try header.encoded()
     headerLength = UInt64(bytes.count)
     file = try options.keepsPrevious ? TraceFile(replacing: path) : TraceFile(creating: path)
-    progress.file.withLock { $0 = file.place }
+    notePlace()
     try file.append(bytes)
     if options.keepBytes != nil { try file.punch(headerLength, headerLength + 1) }
   }
@@ -85,8 +85,10 @@ public final class TraceWriter {
       drain(stream, now)
     }
     retireExhausted()
-    progress.counters.ringFillPermille.store(fullest, ordering: .relaxed)
-    progress.counters.ringPeakPermille.store(max(fullest, progress.ringPeakPermille), ordering: .relaxed)
+    progress.state.withLock {
+      $0.ringFillPermille = fullest
+      $0.ringPeakPermille = max(fullest, $0.ringPeakPermille)
+    }
     return fullest > 125
   }
 
@@ -114,7 +116,12 @@ public final class TraceWriter {
 
   private func publish() throws(TraceError) {
     try file.publish()
-    progress.file.withLock { $0 = file.place }
+    notePlace()
+  }
+
+  private func notePlace() {
+    let place = file.place
+    progress.state.withLock { $0.place = place }
   }
 
   private func close() {
@@ -206,7 +213,7 @@ extension TraceWriter {
     stream.sequence += 1
     stream.events += events
     if error == nil { append(stream.builder, &header) }
-    if error != nil { progress.counters.lost.wrappingAdd(events, ordering: .relaxed) }
+    if error != nil { progress.state.withLock { $0.lost &+= events } }
     stream.free()
   }
 
@@ -218,7 +225,7 @@ extension TraceWriter {
       }
       try encoder.append(builder, &header, to: &file)
       chunks.append(ChunkPlace(offset: offset, header: header))
-      progress.count(header)
+      progress.state.withLock { [header] in $0.count(header) }
       if progress.commands > 0 { try publish() }
       if let keepBytes = options.keepBytes { try dropOldest(keeping: keepBytes) }
     } catch {
@@ -245,6 +252,6 @@ extension TraceWriter {
       cause.kind,
       "\(cause.description): the recording stops at \(Quantity.count(progress.events)) events; the part written so far is readable"
     )
-    progress.failure.withLock { [error] in $0 = error }
+    progress.state.withLock { [error] in $0.error = error }
   }
 }

@@ -9,11 +9,8 @@ public final class Client {
 
   /// Connect to the server at `path` and agree on a version.
   public init(path: String) throws(VFIOUserError) {
-    connection = Connection(
-      try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalSocket.connect(path) })
-    var payload = PayloadWriter()
-    payload.put(UInt16(0))
-    payload.put(UInt16(1))
+    connection = Connection(try VFIOUserError.wrap(try LocalSocket.connect(path)))
+    var payload = PayloadWriter(UInt16(0), UInt16(1))
     payload.put("{\"capabilities\":{\"max_msg_fds\":\(MessageLimit.descriptors)}}")
     let reply = try request(.version, payload)
     guard reply.payload.count >= 4, reply.payload[0] == 0, reply.payload[1] == 0 else {
@@ -21,10 +18,9 @@ public final class Client {
     }
   }
 
-  private func request(_ command: MessageCommand, _ payload: PayloadWriter, descriptors: [Int32] = [])
-    throws(VFIOUserError)
-    -> ReceivedMessage
-  {
+  private func request(
+    _ command: MessageCommand, _ payload: PayloadWriter = PayloadWriter(), descriptors: [Int32] = []
+  ) throws(VFIOUserError) -> ReceivedMessage {
     nextID &+= 1
     try connection.send(
       MessageHeader(messageID: nextID, command: command.rawValue, size: 0), payload.bytes, descriptors: descriptors)
@@ -51,17 +47,10 @@ public final class Client {
 
   /// A region's size and its mappable parts; the caller closes `descriptor` if it is not -1.
   public func regionInfo(_ index: UInt32) throws(VFIOUserError) -> RegionDescription {
-    var payload = PayloadWriter()
-    payload.put(UInt32(4064))
-    payload.put(UInt32(0))
-    payload.put(index)
-    payload.put(UInt32(0))
-    payload.put(UInt64(0))
-    payload.put(UInt64(0))
-    var reply = try request(.deviceGetRegionInfo, payload)
-    let bytes = reply.payload
+    var reply = try request(
+      .deviceGetRegionInfo, PayloadWriter(UInt32(4064), UInt32(0), index, UInt32(0), UInt64(0), UInt64(0)))
     var region = RegionDescription(size: 0)
-    let parsed = bytes.withUnsafeBytes { Client.parseRegion($0, &region) }
+    let parsed = reply.payload.withUnsafeBytes { Client.parseRegion($0, &region) }
     let descriptors = reply.moveDescriptors()
     region.descriptor = descriptors.first ?? -1
     for descriptor in descriptors.dropFirst() { close(descriptor) }
@@ -74,31 +63,28 @@ public final class Client {
 
   private static func parseRegion(_ bytes: UnsafeRawBufferPointer, _ region: inout RegionDescription) -> Bool {
     var reader = PayloadReader(bytes)
-    guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), reader.get(UInt32.self) != nil,
-      let capabilities: UInt32 = reader.get(), let size: UInt64 = reader.get(), reader.get(UInt64.self) != nil
+    guard
+      let (_, flags, _, capabilities, size, _) = reader.get(
+        UInt32.self, UInt32.self, UInt32.self, UInt32.self, UInt64.self, UInt64.self)
     else { return false }
     region.size = size
     guard flags & RegionDescription.capabilities != 0, capabilities >= 32, Int(capabilities) <= bytes.count else {
       return true
     }
     var capability = PayloadReader(UnsafeRawBufferPointer(rebasing: bytes[Int(capabilities)...]))
-    guard let id: UInt16 = capability.get(), capability.get(UInt16.self) != nil, capability.get(UInt32.self) != nil,
-      id == RegionDescription.sparseCapability, let count: UInt32 = capability.get(), count <= 16,
-      capability.get(UInt32.self) != nil
+    guard
+      let (id, _, _, count, _) = capability.get(UInt16.self, UInt16.self, UInt32.self, UInt32.self, UInt32.self),
+      id == RegionDescription.sparseCapability, count <= 16
     else { return false }
     for _ in 0..<count {
-      guard let offset: UInt64 = capability.get(), let size: UInt64 = capability.get() else { return false }
+      guard let (offset, size) = capability.get(UInt64.self, UInt64.self) else { return false }
       region.mappable.append(.init(offset: offset, size: size))
     }
     return true
   }
 
   public func read(region: UInt32, offset: UInt64, count: Int) throws(VFIOUserError) -> [UInt8] {
-    var payload = PayloadWriter()
-    payload.put(offset)
-    payload.put(region)
-    payload.put(UInt32(count))
-    let reply = try request(.regionRead, payload)
+    let reply = try request(.regionRead, PayloadWriter(offset, region, UInt32(count)))
     guard reply.payload.count == 16 + count else {
       throw .init(.protocolViolation, "the server sent \(reply.payload.count) bytes for a read of \(count)")
     }
@@ -106,10 +92,7 @@ public final class Client {
   }
 
   public func write(region: UInt32, offset: UInt64, _ bytes: [UInt8]) throws(VFIOUserError) {
-    var payload = PayloadWriter()
-    payload.put(offset)
-    payload.put(region)
-    payload.put(UInt32(bytes.count))
+    var payload = PayloadWriter(offset, region, UInt32(bytes.count))
     bytes.withUnsafeBytes { payload.put($0) }
     _ = try request(.regionWrite, payload)
   }
@@ -131,57 +114,31 @@ public final class Client {
 
   /// Give the device access to `size` bytes of the shared memory `descriptor`, at `address`.
   public func mapMemory(address: UInt64, size: UInt64, descriptor: Int32, offset: UInt64 = 0) throws(VFIOUserError) {
-    var payload = PayloadWriter()
-    payload.put(UInt32(32))
-    payload.put(UInt32(3))
-    payload.put(offset)
-    payload.put(address)
-    payload.put(size)
+    let payload = PayloadWriter(UInt32(32), UInt32(3), offset, address, size)
     _ = try request(.dmaMap, payload, descriptors: descriptor >= 0 ? [descriptor] : [])
   }
 
   public func unmapMemory(address: UInt64, size: UInt64) throws(VFIOUserError) {
-    var payload = PayloadWriter()
-    payload.put(UInt32(24))
-    payload.put(UInt32(0))
-    payload.put(address)
-    payload.put(size)
-    _ = try request(.dmaUnmap, payload)
+    _ = try request(.dmaUnmap, PayloadWriter(UInt32(24), UInt32(0), address, size))
   }
 
   /// Signal these descriptors for the interrupts from `start` on; none disables the kind.
   public func setInterrupts(_ kind: InterruptKind, start: UInt32, descriptors: [Int32]) throws(VFIOUserError) {
-    var payload = PayloadWriter()
-    payload.put(UInt32(20))
     let data = descriptors.isEmpty ? InterruptAction.dataNone : InterruptAction.dataEventfd
-    payload.put(InterruptAction.trigger.rawValue | data)
-    payload.put(kind.rawValue)
-    payload.put(start)
-    payload.put(UInt32(descriptors.count))
-    _ = try request(.deviceSetIRQs, payload, descriptors: descriptors)
+    try set(InterruptAction.trigger.rawValue | data, kind, start, count: descriptors.count, descriptors)
   }
-
-  /// Make the device raise an interrupt.
-  public func triggerInterrupt(_ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
-    try act(.trigger, kind, index: index)
-  }
-
-  /// Mask INTx.
-  public func maskPin() throws(VFIOUserError) { try act(.mask, .intx, index: 0) }
-
-  /// Unmask INTx, which is masked when it is signalled.
-  public func unmaskPin() throws(VFIOUserError) { try act(.unmask, .intx, index: 0) }
 
   /// An operation without data on one interrupt.
   func act(_ action: InterruptAction, _ kind: InterruptKind, index: UInt32) throws(VFIOUserError) {
-    var payload = PayloadWriter()
-    payload.put(UInt32(20))
-    payload.put(action.rawValue | InterruptAction.dataNone)
-    payload.put(kind.rawValue)
-    payload.put(index)
-    payload.put(UInt32(1))
-    _ = try request(.deviceSetIRQs, payload)
+    try set(action.rawValue | InterruptAction.dataNone, kind, index, count: 1)
   }
 
-  public func reset() throws(VFIOUserError) { _ = try request(.deviceReset, PayloadWriter()) }
+  private func set(
+    _ flags: UInt32, _ kind: InterruptKind, _ start: UInt32, count: Int, _ descriptors: [Int32] = []
+  ) throws(VFIOUserError) {
+    let payload = PayloadWriter(UInt32(20), flags, kind.rawValue, start, UInt32(count))
+    _ = try request(.deviceSetIRQs, payload, descriptors: descriptors)
+  }
+
+  public func reset() throws(VFIOUserError) { _ = try request(.deviceReset) }
 }

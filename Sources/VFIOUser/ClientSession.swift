@@ -89,14 +89,12 @@ struct ClientSession: ~Copyable {
 
   /// Major 0, and the lower of both minors: a higher one would be refused (vfio-user specification, "Version").
   private mutating func version(_ reader: inout PayloadReader) -> Reply {
-    guard !negotiated, let major: UInt16 = reader.get(), let minor: UInt16 = reader.get(), major == 0 else {
+    guard !negotiated, let (major, minor) = reader.get(UInt16.self, UInt16.self), major == 0 else {
       return .error(EINVAL)
     }
     negotiated = true
     tell(.negotiated(minor: min(minor, 1)))
-    var reply = PayloadWriter()
-    reply.put(UInt16(0))
-    reply.put(min(minor, 1))
+    var reply = PayloadWriter(UInt16(0), min(minor, 1))
     reply.put(
       """
       {"capabilities":{"max_msg_fds":\(MessageLimit.descriptors),"max_data_xfer_size":\(MessageLimit.dataBytes)}}
@@ -107,8 +105,9 @@ struct ClientSession: ~Copyable {
   private mutating func map(
     _ reader: inout PayloadReader, _ message: inout ReceivedMessage, _ device: some Device
   ) -> Reply {
-    guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), let offset: UInt64 = reader.get(),
-      let address: UInt64 = reader.get(), let size: UInt64 = reader.get(), message.descriptorCount <= 1
+    guard message.descriptors.count <= 1,
+      let (_, flags, offset, address, size) = reader.get(
+        UInt32.self, UInt32.self, UInt64.self, UInt64.self, UInt64.self)
     else { return .error(EINVAL) }
     let descriptors = message.moveDescriptors()
     defer { for descriptor in descriptors { close(descriptor) } }
@@ -133,9 +132,9 @@ struct ClientSession: ~Copyable {
   }
 
   private mutating func unmap(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
-    guard let argsz: UInt32 = reader.get(), let flags: UInt32 = reader.get(), let address: UInt64 = reader.get(),
-      let size: UInt64 = reader.get()
-    else { return .error(EINVAL) }
+    guard let (argsz, flags, address, size) = reader.get(UInt32.self, UInt32.self, UInt64.self, UInt64.self) else {
+      return .error(EINVAL)
+    }
     let unmapAll: UInt32 = 2
     guard flags & ~unmapAll == 0 else { return .error(ENOTSUP) }
     if flags & unmapAll != 0 {
@@ -145,12 +144,7 @@ struct ClientSession: ~Copyable {
       guard memory.contains(address: address, size: size) else { return .error(ENOENT) }
       unmap(address, size, device)
     }
-    var reply = PayloadWriter()
-    reply.put(argsz)
-    reply.put(flags)
-    reply.put(address)
-    reply.put(size)
-    return .payload(reply.bytes)
+    return .payload(PayloadWriter(argsz, flags, address, size).bytes)
   }
 
   private mutating func unmap(_ address: UInt64, _ size: UInt64, _ device: some Device) {
@@ -161,71 +155,52 @@ struct ClientSession: ~Copyable {
   // MARK: Description
 
   private func deviceInfo(_ reader: inout PayloadReader) -> Reply {
-    guard let argsz: UInt32 = reader.get(), argsz >= 16 else { return .error(EINVAL) }
-    var reply = PayloadWriter()
-    reply.put(UInt32(16))
-    reply.put(UInt32(0b11))  // reset, PCI
-    reply.put(UInt32(PCIRegion.count))
-    reply.put(UInt32(InterruptKind.allCases.count))
-    return .payload(reply.bytes)
+    guard let argsz = reader.get(UInt32.self), argsz >= 16 else { return .error(EINVAL) }
+    let resetAndPCI: UInt32 = 0b11
+    let interrupts = UInt32(InterruptKind.allCases.count)
+    return .payload(PayloadWriter(UInt32(16), resetAndPCI, UInt32(PCIRegion.count), interrupts).bytes)
   }
 
   /// With its capabilities if the client has made room for them; else the client learns the required size, and their
   /// offset: QEMU refuses a region that has capabilities at 0.
   private func regionInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
-    guard let argsz: UInt32 = reader.get(), argsz >= 32, reader.get(UInt32.self) != nil,
-      let index: UInt32 = reader.get()
-    else { return .error(EINVAL) }
     let regions = device.regions
-    guard Int(index) < regions.count else { return .error(EINVAL) }
+    guard let (argsz, _, index) = reader.get(UInt32.self, UInt32.self, UInt32.self), argsz >= 32,
+      Int(index) < regions.count
+    else { return .error(EINVAL) }
     let region = regions[Int(index)]
     let needed = 32 + (region.mappable.isEmpty ? 0 : 16 + 16 * region.mappable.count)
     let hasCapabilities = needed > 32
-    var reply = PayloadWriter()
-    reply.put(UInt32(needed))
-    reply.put(region.flags)
-    reply.put(index)
-    reply.put(UInt32(hasCapabilities ? 32 : 0))
-    reply.put(region.size)
-    reply.put(UInt64(0))
+    var reply = PayloadWriter(
+      UInt32(needed), region.flags, index, UInt32(hasCapabilities ? 32 : 0), region.size, UInt64(0))
     guard hasCapabilities, Int(argsz) >= needed else { return .payload(reply.bytes) }
-    reply.put(RegionDescription.sparseCapability)
-    reply.put(UInt16(1))
-    reply.put(UInt32(0))
-    reply.put(UInt32(region.mappable.count))
-    reply.put(UInt32(0))
-    for area in region.mappable {
-      reply.put(area.offset)
-      reply.put(area.size)
-    }
-    return .payload(
-      reply.bytes, descriptors: [Int32](repeating: region.descriptor, count: region.mappable.count))
+    let count = region.mappable.count
+    reply.put(RegionDescription.sparseCapability, UInt16(1), UInt32(0), UInt32(count), UInt32(0))
+    for area in region.mappable { reply.put(area.offset, area.size) }
+    return .payload(reply.bytes, descriptors: [Int32](repeating: region.descriptor, count: count))
   }
 
   // MARK: Interrupts
 
   private func interruptInfo(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
-    guard let argsz: UInt32 = reader.get(), argsz >= 16, reader.get(UInt32.self) != nil,
-      let index: UInt32 = reader.get(), let kind = InterruptKind(rawValue: index)
+    guard let (argsz, _, index) = reader.get(UInt32.self, UInt32.self, UInt32.self), argsz >= 16,
+      let kind = InterruptKind(rawValue: index)
     else { return .error(EINVAL) }
     let eventfd: UInt32 = 1
     let maskable: UInt32 = 2
     let automasked: UInt32 = 4
     let noResize: UInt32 = 8
-    var reply = PayloadWriter()
-    reply.put(UInt32(16))
-    reply.put(kind == .intx ? eventfd | maskable | automasked : eventfd | noResize)
-    reply.put(index)
-    reply.put(device.interruptCount(kind))
-    return .payload(reply.bytes)
+    let flags = kind == .intx ? eventfd | maskable | automasked : eventfd | noResize
+    return .payload(PayloadWriter(UInt32(16), flags, index, device.interruptCount(kind)).bytes)
   }
 
   private mutating func setInterrupts(
     _ reader: inout PayloadReader, _ message: inout ReceivedMessage, _ device: some Device
   ) -> Reply {
-    guard reader.get(UInt32.self) != nil, let flags: UInt32 = reader.get(), let index: UInt32 = reader.get(),
-      let start: UInt32 = reader.get(), let count: UInt32 = reader.get(), let kind = InterruptKind(rawValue: index),
-      let action = InterruptAction(rawValue: flags & 0x38)
+    guard
+      let (_, flags, index, start, count) = reader.get(
+        UInt32.self, UInt32.self, UInt32.self, UInt32.self, UInt32.self),
+      let kind = InterruptKind(rawValue: index), let action = InterruptAction(rawValue: flags & 0x38)
     else { return .error(EINVAL) }
     let total = device.interruptCount(kind)
     guard start <= total, count <= total - start else { return .error(EINVAL) }
@@ -251,7 +226,7 @@ struct ClientSession: ~Copyable {
       for offset in 0..<count where reader.rest[Int(offset)] != 0 { device.trigger(kind, index: start + offset) }
       return .done
     case (.trigger, InterruptAction.dataEventfd):
-      guard message.descriptorCount <= Int(count) else { return .error(EINVAL) }
+      guard message.descriptors.count <= Int(count) else { return .error(EINVAL) }
       let descriptors = message.moveDescriptors()
       guard descriptors.allSatisfy(EventDescriptor.isValid) else {
         for descriptor in descriptors { close(descriptor) }
@@ -285,7 +260,7 @@ struct ClientSession: ~Copyable {
 
   /// The range of an access, checked against its region.
   private func access(_ reader: inout PayloadReader, _ device: some Device) -> (UInt64, UInt32, Int)? {
-    guard let offset: UInt64 = reader.get(), let region: UInt32 = reader.get(), let count: UInt32 = reader.get(),
+    guard let (offset, region, count) = reader.get(UInt64.self, UInt32.self, UInt32.self),
       Int(region) < PCIRegion.count, count > 0, count <= MessageLimit.dataBytes
     else { return nil }
     let size = device.regions[Int(region)].size
@@ -293,17 +268,9 @@ struct ClientSession: ~Copyable {
     return (offset, region, Int(count))
   }
 
-  private func head(_ offset: UInt64, _ region: UInt32, _ count: Int) -> PayloadWriter {
-    var reply = PayloadWriter()
-    reply.put(offset)
-    reply.put(region)
-    reply.put(UInt32(count))
-    return reply
-  }
-
   private func regionRead(_ reader: inout PayloadReader, _ device: some Device) -> Reply {
     guard let (offset, region, count) = access(&reader, device) else { return .error(EINVAL) }
-    var reply = head(offset, region, count)
+    var reply = PayloadWriter(offset, region, UInt32(count))
     var bytes = [UInt8](repeating: 0, count: count)
     guard bytes.withUnsafeMutableBytes({ device.read(region: region, offset: offset, into: $0) }) else {
       return .error(EINVAL)
@@ -316,6 +283,6 @@ struct ClientSession: ~Copyable {
     guard let (offset, region, count) = access(&reader, device), reader.rest.count >= count,
       device.write(region: region, offset: offset, UnsafeRawBufferPointer(rebasing: reader.rest[..<count]))
     else { return .error(EINVAL) }
-    return .payload(head(offset, region, count).bytes)
+    return .payload(PayloadWriter(offset, region, UInt32(count)).bytes)
   }
 }

@@ -6,20 +6,11 @@ import Platform
 struct ReceivedMessage: ~Copyable {
   let header: MessageHeader
   let payload: [UInt8]
-  private var descriptors: [Int32]
+  private(set) var descriptors: [Int32]
   /// Descriptors of the message were lost: this process can open no more.
   let isCut: Bool
 
-  init(header: MessageHeader, payload: [UInt8], descriptors: [Int32], isCut: Bool) {
-    self.isCut = isCut
-    self.header = header
-    self.payload = payload
-    self.descriptors = descriptors
-  }
-
   deinit { for descriptor in descriptors { close(descriptor) } }
-
-  var descriptorCount: Int { descriptors.count }
 
   /// Move the descriptors to the caller, who closes them.
   mutating func moveDescriptors() -> [Int32] {

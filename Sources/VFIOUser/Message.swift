@@ -1,5 +1,5 @@
 /// The commands of the protocol (vfio-user specification, "Commands").
-public enum MessageCommand: UInt16, Sendable {
+enum MessageCommand: UInt16 {
   case version = 1
   case dmaMap = 2
   case dmaUnmap = 3
@@ -16,34 +16,26 @@ public enum MessageCommand: UInt16, Sendable {
 }
 
 /// The header of every message: 16 bytes, little-endian (vfio-user specification, "Header").
-public struct MessageHeader: BitwiseCopyable, Equatable, Sendable {
-  public var messageID: UInt16
-  public var command: UInt16
+struct MessageHeader: BitwiseCopyable {
+  var messageID: UInt16
+  var command: UInt16
   /// Bytes of the whole message including this header.
-  public var size: UInt32
-  public var flags: UInt32
+  var size: UInt32
+  var flags: UInt32 = 0
   /// An errno, if the error flag is set.
-  public var error: UInt32
+  var error: UInt32 = 0
 
   /// Bytes.
-  public static let size = 16
+  static let size = 16
   /// Values of `flags`: type (3:0), no reply, error.
-  public static let replyType: UInt32 = 1
-  public static let typeMask: UInt32 = 0xf
-  public static let noReply: UInt32 = 0x10
-  public static let errorFlag: UInt32 = 0x20
+  static let replyType: UInt32 = 1
+  static let typeMask: UInt32 = 0xf
+  static let noReply: UInt32 = 0x10
+  static let errorFlag: UInt32 = 0x20
 
-  public init(messageID: UInt16, command: UInt16, size: UInt32, flags: UInt32 = 0, error: UInt32 = 0) {
-    self.messageID = messageID
-    self.command = command
-    self.size = size
-    self.flags = flags
-    self.error = error
-  }
-
-  public var isReply: Bool { flags & MessageHeader.typeMask == MessageHeader.replyType }
-  public var wantsReply: Bool { flags & MessageHeader.noReply == 0 }
-  public var isError: Bool { flags & MessageHeader.errorFlag != 0 }
+  var isReply: Bool { flags & MessageHeader.typeMask == MessageHeader.replyType }
+  var wantsReply: Bool { flags & MessageHeader.noReply == 0 }
+  var isError: Bool { flags & MessageHeader.errorFlag != 0 }
 }
 
 /// Maximum size of a message: the largest region access, with a margin.
@@ -53,28 +45,43 @@ enum MessageLimit {
   static let descriptors = 16
 }
 
-/// Reads a message's payload; nil if it is too short.
+/// Reads a message's payload.
 struct PayloadReader {
-  private let bytes: UnsafeRawBufferPointer
-  private(set) var offset = 0
+  private(set) var rest: UnsafeRawBufferPointer
 
-  init(_ bytes: UnsafeRawBufferPointer) { self.bytes = bytes }
+  init(_ bytes: UnsafeRawBufferPointer) { rest = bytes }
 
-  mutating func get<Value: FixedWidthInteger & BitwiseCopyable>(_: Value.Type = Value.self) -> Value? {
-    guard bytes.count - offset >= MemoryLayout<Value>.size else { return nil }
-    defer { offset += MemoryLayout<Value>.size }
-    return Value(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Value.self))
+  /// The next numbers; nil if the payload is too short for all of them.
+  mutating func get<each Value: FixedWidthInteger & BitwiseCopyable>(
+    _: repeat (each Value).Type
+  ) -> (repeat each Value)? {
+    var isShort = false
+    let values = (repeat next((each Value).self, &isShort))
+    return isShort ? nil : values
   }
 
-  var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: bytes[offset...]) }
+  private mutating func next<Value: FixedWidthInteger & BitwiseCopyable>(
+    _: Value.Type, _ isShort: inout Bool
+  ) -> Value {
+    guard rest.count >= MemoryLayout<Value>.size else {
+      isShort = true
+      return 0
+    }
+    defer { rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(MemoryLayout<Value>.size)) }
+    return Value(littleEndian: rest.loadUnaligned(as: Value.self))
+  }
 }
 
 /// Builds a message's payload.
 struct PayloadWriter {
   private(set) var bytes: [UInt8] = []
 
-  mutating func put<Value: FixedWidthInteger & BitwiseCopyable>(_ value: Value) {
-    withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+  init<each Value: FixedWidthInteger & BitwiseCopyable>(_ values: repeat each Value) { put(repeat each values) }
+
+  mutating func put<each Value: FixedWidthInteger & BitwiseCopyable>(_ values: repeat each Value) {
+    for value in repeat each values {
+      withUnsafeBytes(of: value.littleEndian) { bytes.append(contentsOf: $0) }
+    }
   }
 
   mutating func put(_ more: UnsafeRawBufferPointer) { bytes.append(contentsOf: more) }
@@ -133,7 +140,7 @@ public enum InterruptKind: UInt32, CaseIterable, Sendable {
 }
 
 /// What a client requests for interrupts (VFIO, `vfio_irq_set`).
-public enum InterruptAction: UInt32, Sendable {
+enum InterruptAction: UInt32 {
   case mask = 0x08
   case unmask = 0x10
   case trigger = 0x20

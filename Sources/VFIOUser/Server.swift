@@ -37,22 +37,16 @@ public final class Server: @unchecked Sendable {
     self.tell = tell
     self.clock = clock
     self.silenceMs = silenceMs
-    listener = try VFIOUserError.wrap { () throws(LocalSocketError) in try LocalListener(path: path) }
+    listener = try VFIOUserError.wrap(try LocalListener(path: path))
     do throws(SystemError) { wake = try EventDescriptor() } catch {
       throw .system("cannot create an event descriptor", error.code)
     }
   }
 
-  deinit {
-    for client in silent { close(client.socket) }
-  }
-
-  public var path: String { listener.path }
+  deinit { for client in silent { close(client.socket) } }
 
   /// End `serve`, from any thread or a signal handler.
-  public func stop() {
-    wake.raise()
-  }
+  public func stop() { wake.raise() }
 
   /// Wait for a client and serve it until it disconnects.
   /// - Returns: false if `stop` ended it.
@@ -125,7 +119,7 @@ public final class Server: @unchecked Sendable {
 
   /// Accept a client; disconnect the oldest if there are too many.
   private func admit() throws(VFIOUserError) {
-    guard let socket = try VFIOUserError.wrap({ () throws(LocalSocketError) in try listener.accept() }) else { return }
+    guard let socket = try VFIOUserError.wrap(try listener.accept()) else { return }
     if silent.count == Server.silentMax { close(silent.removeFirst().socket) }
     silent.append((socket, clock.now() + UInt64(silenceMs) * 1_000_000))
   }

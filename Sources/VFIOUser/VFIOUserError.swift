@@ -6,9 +6,8 @@ public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
   /// What failed, for callers that distinguish it.
   public enum Kind: Equatable, Sendable {
     case system(Int32)
-    /// Another server uses this socket.
-    case inUse
-    case pathTooLong
+    /// The socket cannot be used.
+    case socket(LocalSocketError.Kind)
     /// The other side has disconnected.
     case disconnected
     /// The other side violated the protocol.
@@ -29,16 +28,10 @@ public struct VFIOUserError: Error, CustomStringConvertible, Sendable {
     VFIOUserError(.system(error), "\(what): \(String(cString: strerror(error)))")
   }
 
-  /// Run `body`, and convert its errors to this type.
-  static func wrap<Result>(_ body: () throws(LocalSocketError) -> Result) throws(VFIOUserError) -> Result {
-    do throws(LocalSocketError) {
-      return try body()
-    } catch {
-      switch error.kind {
-      case .system(let number): throw VFIOUserError(.system(number), error.description)
-      case .inUse: throw VFIOUserError(.inUse, error.description)
-      case .pathTooLong: throw VFIOUserError(.pathTooLong, error.description)
-      }
+  /// Convert the errors of an expression to this type.
+  static func wrap<Result>(_ body: @autoclosure () throws(LocalSocketError) -> Result) throws(VFIOUserError) -> Result {
+    do throws(LocalSocketError) { return try body() } catch {
+      throw VFIOUserError(.socket(error.kind), error.description)
     }
   }
 }

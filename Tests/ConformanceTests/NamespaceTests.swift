@@ -176,7 +176,7 @@ extension Conformance {
       _ body: (Rig, SubmissionRing, Int32) throws -> Void, _ inspect: (TraceReader) throws -> Void
     ) throws {
       let test = { (rig: Rig) throws in
-        try rig.host.setInterrupts(descriptors)
+        try rig.setInterrupts(descriptors)
         try rig.enable()
         if let coalescing { expect(try rig.setFeature(0x08, coalescing).status, .success) }
         let queue = try rig.createPair(entries: 64, vector: 1)
@@ -298,42 +298,42 @@ extension Conformance {
       try withDescriptors(1) { descriptors in
         try withEndpoint { rig in
           let pin = descriptors[0]
-          try rig.host.setInterrupts(descriptors, of: .intx)
+          try rig.setInterrupts(descriptors, of: .intx)
           try rig.enable()
           let queue = try rig.createPair(vector: 1)
           #expect(count(pin) == 1, "the admin queue's first entry")
-          try rig.host.unmaskPin()
+          try rig.unmaskPin()
           #expect(count(pin) == 0, "all entries are freed")
           try post(rig, queue)
           #expect(count(pin) == 1)
           try execute(1, rig, queue)
           try post(rig, queue)
           #expect(count(pin) == 0, "masked by the signal")
-          try rig.host.unmaskPin()
+          try rig.unmaskPin()
           #expect(count(pin) == 1, "still asserted")
           try rig.write32(Register.intms, 2)
-          try rig.host.unmaskPin()
+          try rig.unmaskPin()
           #expect(count(pin) == 0, "the vector is masked")
           try rig.write32(Register.intmc, 2)
           #expect(count(pin) == 1)
-          #expect(try rig.host.readConfiguration(4) >> 19 & 1 == 1, "Interrupt Status")
-          try rig.host.maskPin()
-          try rig.host.setInterrupts(descriptors, of: .intx)
+          #expect(try rig.readConfiguration(4) >> 19 & 1 == 1, "Interrupt Status")
+          try rig.maskPin()
+          try rig.setInterrupts(descriptors, of: .intx)
           #expect(count(pin) == 1, "set up anew while it is asserted")
-          try rig.host.writeConfiguration(4, 0x0406)
-          try rig.host.unmaskPin()
+          try rig.writeConfiguration(4, 0x0406)
+          try rig.unmaskPin()
           #expect(count(pin) == 0, "Interrupt Disable")
-          try rig.host.writeConfiguration(4, 0x0006)
+          try rig.writeConfiguration(4, 0x0006)
           #expect(count(pin) == 1)
           while queue.completion.consume() != nil {}
-          try rig.host.unmaskPin()
-          try rig.host.unmaskPin()
+          try rig.unmaskPin()
+          try rig.unmaskPin()
           #expect(count(pin) == 0)
-          #expect(try rig.host.readConfiguration(4) >> 19 & 1 == 0)
-          try rig.host.maskPin()
+          #expect(try rig.readConfiguration(4) >> 19 & 1 == 0)
+          try rig.maskPin()
           try post(rig, queue)
           #expect(count(pin) == 0, "masked by the host")
-          try rig.host.unmaskPin()
+          try rig.unmaskPin()
           #expect(count(pin) == 1)
         }
       }
@@ -343,8 +343,8 @@ extension Conformance {
     func signalsMessages() throws {
       try withDescriptors(4) { descriptors in
         try withEndpoint(endpoint { $0.offerInterrupts(msix: 0, msi: 3) }) { rig in
-          #expect(throws: HostError.self) { try rig.host.setInterrupts(descriptors) }
-          try rig.host.setInterrupts(descriptors, of: .msi)
+          #expect(throws: HostError.self) { try rig.setInterrupts(descriptors) }
+          try rig.setInterrupts(descriptors, of: .msi)
           try rig.enable()
           let queue = try rig.createPair(vector: 3)
           try execute(1, rig, queue)

@@ -82,11 +82,11 @@ extension Conformance {
         for (offset, count) in [
           (Register.aqa + 1, 4), (Register.aqa, 1), (Register.aqa, 2), (Register.aqa + 2, 2), (Register.aqa - 2, 8),
         ] {
-          try rig.host.writeRegisters(offset, [UInt8](repeating: 0xff, count: count))
+          try rig.writeBytes(offset, [UInt8](repeating: 0xff, count: count))
           #expect(try rig.read32(Register.aqa) == 0x001f_001f)
         }
-        #expect(try rig.host.readRegisters(Register.vs + 1, count: 2) == [1, 2])
-        #expect(try rig.host.readRegisters(Register.vs, count: 1) == [0])
+        #expect(try rig.readBytes(Register.vs + 1, count: 2) == [1, 2])
+        #expect(try rig.readBytes(Register.vs, count: 1) == [0])
       }
     }
 
@@ -210,10 +210,10 @@ extension Conformance {
       try withEndpoint { rig in
         try rig.enable()
         let capability = UInt64(0x48)
-        #expect(try rig.host.readConfiguration(capability) & 0xff == 0x10, "the PCI Express capability")
-        #expect(try rig.host.readConfiguration(capability + 4) >> 28 & 1 == 1, "FLR is offered")
-        let control = try rig.host.readConfiguration(capability + 8)
-        try rig.host.writeConfiguration(capability + 8, control | 1 << 15)
+        #expect(try rig.readConfiguration(capability) & 0xff == 0x10, "the PCI Express capability")
+        #expect(try rig.readConfiguration(capability + 4) >> 28 & 1 == 1, "FLR is offered")
+        let control = try rig.readConfiguration(capability + 8)
+        try rig.writeConfiguration(capability + 8, control | 1 << 15)
         for register in [Register.cc, Register.csts, Register.aqa, Register.asq, Register.acq] {
           #expect(try rig.read32(register) == 0)
         }
@@ -239,7 +239,7 @@ extension Conformance {
         try rig.drain()
         switch reset {
         case .device: try rig.host.reset()
-        case .function: try rig.host.writeConfiguration(0x50, try rig.host.readConfiguration(0x50) | 1 << 15)
+        case .function: try rig.writeConfiguration(0x50, try rig.readConfiguration(0x50) | 1 << 15)
         case .controller: try rig.disable()
         }
         try rig.enable()
@@ -278,9 +278,9 @@ extension Conformance {
     func listsCapabilities(msix: UInt16, msi: UInt16, expected: [UInt32]) throws {
       try withEndpoint(endpoint { $0.offerInterrupts(msix: msix, msi: msi) }) { rig in
         var found: [UInt32] = []
-        var place = UInt64(try rig.host.readConfiguration(0x34) & 0xff)
+        var place = UInt64(try rig.readConfiguration(0x34) & 0xff)
         while place != 0, found.count < 16 {
-          let header = try rig.host.readConfiguration(place)
+          let header = try rig.readConfiguration(place)
           found.append(header & 0xff)
           if header & 0xff == 5 {
             #expect(1 << (header >> 17 & 7) == msi, "Multiple Message Capable")

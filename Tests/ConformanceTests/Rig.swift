@@ -1,6 +1,5 @@
 import Foundation
 import Glibc
-import Host
 import NVMe
 import Platform
 import Replay
@@ -12,6 +11,8 @@ import Text
 import Trace
 
 @testable import Device
+@testable import Host
+@testable import VFIOUser
 
 /// The behaviour that NVM Express Base 2.1 ("Base"), NVM Command Set 1.1 ("NVM") and PCIe Transport 1.1 ("PCIe") ask of
 /// a controller, one a test, through its registers and queues as a host reaches them over vfio-user.
@@ -99,7 +100,36 @@ final class Rig {
   func write32(_ offset: UInt64, _ value: UInt32) throws { try host.writeRegister(offset, value) }
 
   func read64(_ offset: UInt64) throws -> UInt64 {
-    try host.readRegisters(offset, count: 8).withUnsafeBytes { $0.loadUnaligned(as: UInt64.self) }
+    try host.client.read(region: PCIRegion.bar0, offset: offset, as: UInt64.self)
+  }
+
+  /// Any bytes of BAR 0.
+  func readBytes(_ offset: UInt64, count: Int) throws -> [UInt8] {
+    try host.client.read(region: PCIRegion.bar0, offset: offset, count: count)
+  }
+
+  func writeBytes(_ offset: UInt64, _ bytes: [UInt8]) throws {
+    try host.client.write(region: PCIRegion.bar0, offset: offset, bytes)
+  }
+
+  /// 32 bits of the PCI configuration space.
+  func readConfiguration(_ offset: UInt64) throws -> UInt32 {
+    try host.client.read(region: PCIRegion.configuration, offset: offset, as: UInt32.self)
+  }
+
+  /// Signal `descriptors` for the vectors from 0 on; INTx has one.
+  func setInterrupts(_ descriptors: [Int32], of kind: InterruptKind = .msix) throws {
+    try host.client.setInterrupts(kind, start: 0, descriptors: descriptors)
+  }
+
+  /// Do not signal INTx until it is unmasked.
+  func maskPin() throws { try host.client.act(.mask, .intx, index: 0) }
+
+  /// A signalled INTx has been handled: signal it again if it is asserted.
+  func unmaskPin() throws { try host.client.act(.unmask, .intx, index: 0) }
+
+  func writeConfiguration(_ offset: UInt64, _ value: UInt32) throws {
+    try host.client.write(region: PCIRegion.configuration, offset: offset, value)
   }
 
   func status() throws -> ControllerStatus { try host.status() }

@@ -3,6 +3,7 @@ import Chance
 import Device
 import Glibc
 import NVMe
+import Platform
 import Service
 import Testing
 
@@ -40,8 +41,8 @@ struct HostControllerTests {
   func waitsForInterrupt() throws {
     let served = try Served()
     let controller = try HostController(path: served.path)
-    let interrupts = [try HostInterrupt(), try HostInterrupt()]
-    try controller.setInterrupts(interrupts.map(\.descriptor))
+    let interrupts = [try EventDescriptor(), try EventDescriptor()]
+    try controller.client.setInterrupts(.msix, start: 0, descriptors: interrupts.map(\.descriptor))
     var queue = try controller.makeQueuePair(depth: 4, vector: 1)
     let buffer = try controller.share(4096)
     for _ in 0..<20 {
@@ -49,7 +50,8 @@ struct HostControllerTests {
       sqe.cdw12 = 7
       let isSubmitted = queue.submit(sqe, buffer: buffer.base, length: 4096)
       queue.ring()
-      let raised = interrupts[1].wait(milliseconds: 10_000)
+      interrupts[1].wait(atMostMs: 10_000)
+      let raised = interrupts[1].consume()
       var statuses: [Status] = []
       let count = queue.reap { cqe, _ in statuses.append(cqe.status) }
       #expect(isSubmitted && raised == 1 && count == 1 && statuses == [.success])

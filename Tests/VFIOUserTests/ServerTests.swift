@@ -223,7 +223,7 @@ struct ServerTests {
     let served = try Served()
     let client = try Client(path: served.path)
     try client.act(.mask, .intx, index: 0)
-    try client.unmaskPin()
+    try client.act(.unmask, .intx, index: 0)
     for (action, kind) in [(.mask, .msix), (.unmask, .msix), (.unmask, .error)] as [(InterruptAction, InterruptKind)] {
       let refusal = #expect(throws: VFIOUserError.self) { try client.act(action, kind, index: 0) }
       #expect(refusal?.kind == .refused(EINVAL))
@@ -261,11 +261,11 @@ struct ServerTests {
     try client.setInterrupts(.msix, start: 0, descriptors: [event])
     var most = UInt64.max - 1
     #expect(write(event, &most, 8) == 8)
-    try client.triggerInterrupt(.msix, index: 0)
+    try client.act(.trigger, .msix, index: 0)
     #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0002_0100)
     var count: UInt64 = 0
     #expect(read(event, &count, 8) == 8 && count >= most)
-    try client.triggerInterrupt(.msix, index: 0)
+    try client.act(.trigger, .msix, index: 0)
     #expect(read(event, &count, 8) == 8 && count == 1)
   }
 
@@ -429,13 +429,13 @@ struct ServerTests {
     var most = UInt64.max - 1
     #expect(write(before, &most, 8) == 8)
     try client.setInterrupts(.msix, start: 0, descriptors: [before])
-    try client.triggerInterrupt(.msix, index: 0)
+    try client.act(.trigger, .msix, index: 0)
     try client.setInterrupts(.msix, start: 0, descriptors: [after])
-    try client.triggerInterrupt(.msix, index: 0)
+    try client.act(.trigger, .msix, index: 0)
     var count: UInt64 = 0
     #expect(read(after, &count, 8) == 8 && count == 1)
     #expect(read(before, &count, 8) == 8 && count >= most)
-    try client.triggerInterrupt(.msix, index: 0)
+    try client.act(.trigger, .msix, index: 0)
     #expect(read(before, &count, 8) == -1 && errno == EAGAIN)
     #expect(read(after, &count, 8) == 8 && count == 1)
   }
@@ -534,9 +534,9 @@ struct ServerTests {
   func complains() throws {
     let served = try Served()
     let inUse = #expect(throws: VFIOUserError.self) { try Server(path: served.path) }
-    #expect(inUse?.kind == .inUse)
+    #expect(inUse?.kind == .socket(.inUse))
     let long = #expect(throws: VFIOUserError.self) { try Server(path: "/tmp/" + String(repeating: "x", count: 200)) }
-    #expect(long?.kind == .pathTooLong)
+    #expect(long?.kind == .socket(.pathTooLong))
     #expect(throws: VFIOUserError.self) { try Server(path: "/nowhere/socket") }
     let stale = "\(served.path).stale"
     let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
