@@ -92,7 +92,7 @@ let package = Package(
     .target(
       name: "Probe", dependencies: ["Events", "CBPF", "Platform", "Trace"], swiftSettings: settings,
       plugins: ["EmbedBPF"]),
-    .target(name: "FioGuard", dependencies: ["CPlatform"], swiftSettings: settings),
+    .target(name: "FioGuard", dependencies: ["CPlatform", "Platform"], swiftSettings: settings),
     .target(name: "HostLibrary", dependencies: ["Text", "Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(
       name: "Replay",

@@ -1,4 +1,4 @@
-import Glibc
+import Platform
 
 /// The memory that this process may still use under its control groups (cgroups(7), either version).
 struct MemoryLimit {
@@ -9,7 +9,7 @@ struct MemoryLimit {
   /// - Returns: nil if no group limits memory.
   static func tightest(root: String = "/sys/fs/cgroup", membership: String = "/proc/self/cgroup") -> MemoryLimit? {
     var tightest: MemoryLimit?
-    for line in text(membership)?.split(separator: "\n") ?? [] {
+    for line in readText(membership)?.split(separator: "\n") ?? [] {
       // Hierarchy, controllers, path; version 2 is hierarchy 0 without controllers.
       let fields = line.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
       guard fields.count == 3 else { continue }
@@ -25,7 +25,7 @@ struct MemoryLimit {
 
   private init?(_ group: String, _ isVersion2: Bool) {
     func number(_ file: String) -> UInt64? {
-      guard let line = MemoryLimit.text("\(group)/\(file)")?.split(separator: "\n").first else { return nil }
+      guard let line = readText("\(group)/\(file)")?.split(separator: "\n").first else { return nil }
       return UInt64(line)
     }
     guard let limit = number(isVersion2 ? "memory.max" : "memory.limit_in_bytes"),
@@ -34,7 +34,7 @@ struct MemoryLimit {
     self.group = group
     // The kernel reclaims cached files before memory runs out.
     let prefix = isVersion2 ? "" : "total_"
-    let statistics = MemoryLimit.text("\(group)/memory.stat") ?? ""
+    let statistics = readText("\(group)/memory.stat") ?? ""
     var cached: UInt64 = 0
     for key in ["inactive_file", "active_file"] {
       let (sum, overflow) = cached.addingReportingOverflow(MemoryLimit.value(of: prefix + key, in: statistics) ?? 0)
@@ -52,20 +52,9 @@ struct MemoryLimit {
     return folders
   }
 
-  private static func value(of key: String, in text: String) -> UInt64? {
-    for line in text.split(separator: "\n") {
-      let words = line.split(separator: " ")
-      if words.count == 2, words[0] == key { return UInt64(words[1]) }
-    }
-    return nil
-  }
-
-  private static func text(_ path: String) -> String? {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    let count = read(descriptor, &bytes, bytes.count)
-    return count < 0 ? nil : String(decoding: bytes.prefix(count), as: UTF8.self)
+  /// The number after the word `key` at the beginning of a line.
+  static func value(of key: String, in text: String) -> UInt64? {
+    let words = text.split(separator: "\n").lazy.map { $0.split(separator: " ") }.first { $0.first == key[...] }
+    return words?.dropFirst().first.flatMap { UInt64($0) }
   }
 }

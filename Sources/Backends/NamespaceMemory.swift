@@ -124,14 +124,6 @@ final class NamespaceMemory: @unchecked Sendable {
 
   /// Memory available without swapping (proc(5), MemAvailable); nil if unknown.
   private static func availableBytes() -> UInt64? {
-    guard let file = fopen("/proc/meminfo", "re") else { return nil }
-    defer { fclose(file) }
-    var line = [CChar](repeating: 0, count: 128)
-    while fgets(&line, Int32(line.count), file) != nil {
-      let words = String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
-        .split(whereSeparator: \.isWhitespace)
-      if words.count >= 2, words[0] == "MemAvailable:", let kibibytes = UInt64(words[1]) { return kibibytes << 10 }
-    }
-    return nil
+    MemoryLimit.value(of: "MemAvailable:", in: readText("/proc/meminfo") ?? "").map { $0 << 10 }
   }
 }

@@ -199,9 +199,7 @@ public final class StorageHandover: @unchecked Sendable {
 
   /// - Returns: the reason, if files and devices are not available.
   public static func make(maxTransferBytes: UInt32) -> OpenNamespace.Storage {
-    do throws(StorageError) { return .success(try StorageHandover(maxTransferBytes: maxTransferBytes)) } catch {
-      return .failure(error)
-    }
+    Result { () throws(StorageError) in try StorageHandover(maxTransferBytes: maxTransferBytes) }
   }
 
   /// - Returns: memory that the caller frees; nil if it was already returned.

@@ -222,10 +222,6 @@ int nvmepf_wait_until(sem_t *semaphore, const struct timespec *moment) {
   return sem_clockwait(semaphore, CLOCK_MONOTONIC, moment) == 0 ? 0 : errno;
 }
 
-int nvmepf_lock_until(pthread_mutex_t *mutex, const struct timespec *moment) {
-  return pthread_mutex_clocklock(mutex, CLOCK_MONOTONIC, moment);
-}
-
 void nvmepf_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 void nvmepf_pin_thread(int core) {

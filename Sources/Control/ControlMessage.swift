@@ -18,18 +18,7 @@ public struct ControlAnswer: Codable, Equatable, Sendable {
   /// Nil on success.
   public var error: String?
   /// The result of `list`.
-  public var namespaces: [Namespace]?
-
-  /// A namespace in the answer to `list`.
-  public struct Namespace: Codable, Equatable, Sendable {
-    public var nsid: UInt32
-    /// Size of the namespace.
-    public var bytes: UInt64
-    /// Size of a logical block.
-    public var blockBytes: UInt32
-    public var backend: String
-    public var isReadOnly: Bool
-  }
+  public var namespaces: [NamespaceState]?
 }
 
 /// Why an endpoint cannot be controlled, in one line.
@@ -79,13 +68,7 @@ extension ControlRequest {
   func execute(on endpoint: some ControlledEndpoint) -> ControlAnswer {
     do {
       switch self {
-      case .list:
-        return ControlAnswer(
-          namespaces: endpoint.namespaceStates.map {
-            .init(
-              nsid: $0.nsid, bytes: $0.bytes, blockBytes: $0.blockBytes, backend: $0.backend,
-              isReadOnly: $0.isReadOnly)
-          })
+      case .list: return ControlAnswer(namespaces: endpoint.namespaceStates)
       case .add(let namespace):
         try endpoint.add(NamespaceConfiguration.parse(Array(namespace), name: "namespace"))
       case .remove(let nsid): try endpoint.remove(nsid: nsid)

@@ -2,7 +2,7 @@ import Backends
 import Target
 
 /// The current state of a namespace.
-public struct NamespaceState: Equatable, Sendable {
+public struct NamespaceState: Codable, Equatable, Sendable {
   public var nsid: UInt32
   /// Size of the namespace.
   public var bytes: UInt64
@@ -13,11 +13,8 @@ public struct NamespaceState: Equatable, Sendable {
   public var isReadOnly: Bool
 
   public init(nsid: UInt32, bytes: UInt64, blockBytes: UInt32, backend: String, isReadOnly: Bool) {
-    self.nsid = nsid
-    self.bytes = bytes
-    self.blockBytes = blockBytes
-    self.backend = backend
-    self.isReadOnly = isReadOnly
+    (self.nsid, self.bytes, self.blockBytes) = (nsid, bytes, blockBytes)
+    (self.backend, self.isReadOnly) = (backend, isReadOnly)
   }
 }
 

@@ -1,5 +1,4 @@
 import Backends
-import CPlatform
 import Glibc
 import NVMe
 import Platform
@@ -34,9 +33,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let linkIsUp = Atomic<Bool>(true)
   private let linkWasDown = Atomic<Bool>(false)
   /// Held while a namespace is added or removed, one at a time.
-  private var changing = pthread_mutex_t()
+  private let changing = Signal(isRaised: true)
   /// Held while a register is written or the link goes down: a write that found the link up finishes first.
-  private var linking = pthread_mutex_t()
+  private let linking = Signal(isRaised: true)
   private let alarmEvent: EventDescriptor
   private let tell: @Sendable (EndpointEvent) -> Void
   private let prefaults: Bool
@@ -56,8 +55,6 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
     msixInterrupts = configuration.msixInterrupts
     msiInterrupts = configuration.msiInterrupts
     doorbells = try DoorbellPage()
-    pthread_mutex_init(&changing, nil)
-    pthread_mutex_init(&linking, nil)
     do throws(SystemError) { alarmEvent = try EventDescriptor() } catch {
       throw EndpointError(description: "cannot create an event descriptor: \(error)")
     }
@@ -104,8 +101,6 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   deinit {
     shard.stop()
     for signal in signals.values { signal.destroy() }
-    pthread_mutex_destroy(&changing)
-    pthread_mutex_destroy(&linking)
   }
 
   // MARK: Namespaces
@@ -126,8 +121,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   /// Open a namespace's backend and attach it.
   public func add(_ configuration: NamespaceConfiguration) throws(EndpointError) {
-    pthread_mutex_lock(&changing)
-    defer { pthread_mutex_unlock(&changing) }
+    changing.wait()
+    defer { changing.raise() }
     let nsid = configuration.nsid
     guard (1...subsystem.namespacesMax).contains(nsid) else {
       throw EndpointError(
@@ -165,8 +160,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   /// Detach a namespace and close its backend.
   public func remove(nsid: UInt32) throws(EndpointError) {
-    pthread_mutex_lock(&changing)
-    defer { pthread_mutex_unlock(&changing) }
+    changing.wait()
+    defer { changing.raise() }
     guard namespaces.withLock({ $0[nsid] != nil }) else {
       throw EndpointError(description: "there is no namespace \(nsid)")
     }
@@ -181,11 +176,10 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   /// While the link is down, registers read as ones, writes are ignored, and the controller is in its initial state.
   public func setLink(isUp: Bool) throws(EndpointError) {
-    var until = timespec.inMilliseconds(EndpointFunction.linkLimitMs)
-    guard nvmepf_lock_until(&linking, &until) == 0 else {
+    guard linking.wait(milliseconds: EndpointFunction.linkLimitMs) else {
       throw EndpointError(description: EndpointFunction.stuck)
     }
-    defer { pthread_mutex_unlock(&linking) }
+    defer { linking.raise() }
     guard linkIsUp.exchange(isUp, ordering: .acquiringAndReleasing) != isUp else { return }
     defer { tell(.link(isUp: isUp)) }
     guard !isUp else { return }
@@ -262,8 +256,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func write(region: UInt32, offset: UInt64, _ bytes: UnsafeRawBufferPointer) -> Bool {
     noticeLink()
-    pthread_mutex_lock(&linking)
-    defer { pthread_mutex_unlock(&linking) }
+    linking.wait()
+    defer { linking.raise() }
     guard linkIsUp.load(ordering: .acquiring) else { return true }
     switch region {
     case PCIRegion.configuration:
@@ -313,22 +307,11 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
 
   public func setInterrupt(_ kind: InterruptKind, index: UInt32, descriptor: Int32) -> Int32 {
     guard let line = InterruptLine(kind, index) else { return 0 }
-    var wanted = signals[line]
-    if descriptor >= 0 {
-      switch signal(of: line) {
-      case .failure(let error): return error.number
-      case .success(let signal): wanted = signal
-      }
+    if descriptor >= 0, signals[line] == nil {
+      // Reused for later clients.
+      do throws(SystemError) { signals[line] = try InterruptSignal() } catch { return error.code }
     }
-    return Int32(truncatingIfNeeded: shard.ask(.setInterrupt(line, wanted, descriptor: max(descriptor, -1))))
-  }
-
-  /// Created once and reused for later clients.
-  private func signal(of line: InterruptLine) -> Result<InterruptSignal, InterruptError> {
-    if let signal = signals[line] { return .success(signal) }
-    let made = InterruptSignal.make()
-    if case .success(let signal) = made { signals[line] = signal }
-    return made
+    return Int32(truncatingIfNeeded: shard.ask(.setInterrupt(line, signals[line], descriptor: max(descriptor, -1))))
   }
 
   public func setPinMask(isMasked: Bool) { shard.ask(isMasked ? .maskPin : .unmaskPin) }

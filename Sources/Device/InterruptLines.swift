@@ -1,4 +1,5 @@
 import CUring
+import Platform
 
 /// One of a function's interrupts.
 enum InterruptLine: Hashable {
@@ -12,11 +13,10 @@ enum InterruptLine: Hashable {
 struct InterruptSignal: BitwiseCopyable, @unchecked Sendable {
   private let signal: OpaquePointer
 
-  /// - Returns: an errno on failure.
-  static func make() -> Result<InterruptSignal, InterruptError> {
+  init() throws(SystemError) {
     var error: Int32 = 0
-    guard let signal = nvmepf_signal_create(&error) else { return .failure(InterruptError(number: error)) }
-    return .success(InterruptSignal(signal: signal))
+    guard let signal = nvmepf_signal_create(&error) else { throw SystemError(code: error) }
+    self.signal = signal
   }
 
   func destroy() { nvmepf_signal_destroy(signal) }
@@ -26,11 +26,6 @@ struct InterruptSignal: BitwiseCopyable, @unchecked Sendable {
   func attach(_ descriptor: Int32) -> Int32 { -nvmepf_signal_attach(signal, descriptor) }
 
   func raise() { nvmepf_signal_raise(signal) }
-}
-
-/// An errno.
-struct InterruptError: Error {
-  let number: Int32
 }
 
 /// The signals that carry interrupts to the host. The ones that it has requested determine the kind in use.

@@ -1,6 +1,4 @@
 import Backends
-import CPlatform
-import Glibc
 import NVMe
 import Platform
 import Synchronization
@@ -45,22 +43,10 @@ final class Mailbox: @unchecked Sendable {
   private let full = Atomic<Bool>(false)
   private var request = ShardRequest.stop
   private var answer: UInt64 = 0
-  private var posted = sem_t()
-  private var answered = sem_t()
+  private let posted = Signal()
+  private let answered = Signal()
   /// Held by the thread that asks; several may.
-  private var asking = pthread_mutex_t()
-
-  init() {
-    sem_init(&posted, 0, 0)
-    sem_init(&answered, 0, 0)
-    pthread_mutex_init(&asking, nil)
-  }
-
-  deinit {
-    sem_destroy(&posted)
-    sem_destroy(&answered)
-    pthread_mutex_destroy(&asking)
-  }
+  private let asking = Signal(isRaised: true)
 
   /// Maximum time of an answer under normal conditions.
   private static let silenceMs = 1000
@@ -73,35 +59,27 @@ final class Mailbox: @unchecked Sendable {
   ///   - onSilence: called after each second without an answer.
   /// - Returns: nil if the engine's thread did not answer in time. It may handle the request later.
   func ask(_ request: ShardRequest, withinMs milliseconds: Int?, onSilence: () -> Void) -> UInt64? {
-    // A day counts as no limit: another wait follows.
-    var until = timespec.inMilliseconds(milliseconds ?? 86_400_000)
-    while nvmepf_lock_until(&asking, &until) != 0 {
-      guard milliseconds == nil else { return nil }
-      until = timespec.inMilliseconds(86_400_000)
-    }
-    defer { pthread_mutex_unlock(&asking) }
-    let limit = milliseconds == nil ? nil : until
+    let endNs = milliseconds.map { Clock.monotonicNs() + UInt64($0) * 1_000_000 }
+    guard wait(for: asking, until: endNs, {}) else { return nil }
+    defer { asking.raise() }
     if isLate {
-      guard waitAnswered(until: limit, onSilence) else { return nil }
+      guard wait(for: answered, until: endNs, onSilence) else { return nil }
       isLate = false
     }
     self.request = request
     full.store(true, ordering: .releasing)
-    sem_post(&posted)
-    isLate = !waitAnswered(until: limit, onSilence)
+    posted.raise()
+    isLate = !wait(for: answered, until: endNs, onSilence)
     return isLate ? nil : answer
   }
 
   /// - Returns: false after the time limit.
-  private func waitAnswered(until limit: timespec?, _ onSilence: () -> Void) -> Bool {
+  private func wait(for signal: Signal, until endNs: UInt64?, _ onSilence: () -> Void) -> Bool {
     while true {
-      var next = timespec.inMilliseconds(Mailbox.silenceMs)
-      let isLast = limit.map { ($0.tv_sec, $0.tv_nsec) <= (next.tv_sec, next.tv_nsec) } ?? false
-      if let limit, isLast { next = limit }
-      let error = nvmepf_wait_until(&answered, &next)
-      if error == 0 { return true }
-      guard error == ETIMEDOUT else { continue }
-      if isLast { return false }
+      let now = Clock.monotonicNs()
+      let leftMs = endNs.map { $0 > now ? Int(($0 - now + 999_999) / 1_000_000) : 0 } ?? .max
+      if signal.wait(milliseconds: min(leftMs, Mailbox.silenceMs)) { return true }
+      if leftMs <= Mailbox.silenceMs { return false }
       onSilence()
     }
   }
@@ -115,15 +93,14 @@ final class Mailbox: @unchecked Sendable {
   func reply(_ answer: UInt64) {
     self.answer = answer
     // Consumes the post of this request, unless `wait` did.
-    sem_trywait(&posted)
+    _ = posted.wait(milliseconds: 0)
     full.store(false, ordering: .releasing)
-    sem_post(&answered)
+    answered.raise()
   }
 
   /// Sleep until there is a request, at most `milliseconds`.
   func wait(milliseconds: Int) {
-    var until = timespec.inMilliseconds(milliseconds)
     // The engine notices this request through `isFull`; restore the count for `reply`.
-    if nvmepf_wait_until(&posted, &until) == 0 { sem_post(&posted) }
+    if posted.wait(milliseconds: milliseconds) { posted.raise() }
   }
 }

@@ -1,5 +1,6 @@
 import CPlatform
 import Glibc
+import Platform
 
 /// Makes fio run on a recorded endpoint: a directory, first in PATH, whose `fio` links to nvmepf, which then starts the
 /// real fio with the engine preloaded. The directory alone identifies the endpoint, so the environment and the options
@@ -60,7 +61,7 @@ public struct FioSession: Sendable {
     guard path.baseName.starts(with: Array("fio".utf8)), let slash = path.lastIndex(of: 0x2f) else { return }
     let folder = path[..<slash].map { $0 }.text
     guard access(path.text + realSuffix, X_OK) == 0, let target = realpath(path.text + realSuffix, nil) else { return }
-    guard let settings = read("\(folder)/\(settingsName)") else {
+    guard let settings = readText("\(folder)/\(settingsName)") else {
       fail("the recording that this fio belongs to has ended")
     }
     for line in settings.split(separator: "\n") {
@@ -99,15 +100,6 @@ public struct FioSession: Sendable {
     guard descriptor >= 0, Glibc.write(descriptor, bytes, bytes.count) == bytes.count else {
       throw FioProblem("cannot write \(path): \(String(cString: strerror(errno)))")
     }
-  }
-
-  private static func read(_ path: String) -> String? {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    var bytes = [UInt8](repeating: 0, count: 1 << 16)
-    let count = Glibc.read(descriptor, &bytes, bytes.count)
-    return count > 0 ? bytes[..<count].map { $0 }.text : nil
   }
 }
 

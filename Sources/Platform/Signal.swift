@@ -1,15 +1,18 @@
 import CPlatform
 import Glibc
 
-/// One thread tells another that something has happened.
+/// One thread tells another that something has happened, or, raised from the beginning, that it no longer uses what
+/// one thread at a time may use.
 public final class Signal: @unchecked Sendable {
   private var semaphore = sem_t()
 
-  public init() { sem_init(&semaphore, 0, 0) }
+  public init(isRaised: Bool = false) { sem_init(&semaphore, 0, isRaised ? 1 : 0) }
 
   deinit { sem_destroy(&semaphore) }
 
   public func raise() { sem_post(&semaphore) }
+
+  public func wait() { while sem_wait(&semaphore) != 0 {} }
 
   /// - Returns: false when it did not happen within that time.
   public func wait(milliseconds: Int) -> Bool {

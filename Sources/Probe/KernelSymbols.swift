@@ -72,7 +72,7 @@ struct KernelSymbols {
       let id = btf__find_by_name_kind(btf, function, KernelSymbols.function)
       guard id > 0, let entry = btf__type_by_id(btf, UInt32(id)), let type = btf__type_by_id(btf, entry.pointee.type)
       else { continue }
-      return Prototype(arguments: Int(type.pointee.info & 0xffff), returns: type.pointee.type != 0)
+      return Prototype(Int(type.pointee.info & 0xffff), returns: type.pointee.type != 0)
     }
     return nil
   }

@@ -1,4 +1,5 @@
 import CBPF
+import Foundation
 import Glibc
 import Synchronization
 
@@ -53,14 +54,6 @@ struct Refusal: Equatable {
     }
     program = name
     why = String((reason ?? Substring(own[0].dropFirst(mark.count + name.utf8.count + 3))).prefix(200))
-      .trimmingSuffix(while: \.isWhitespace)
-  }
-}
-
-extension String {
-  fileprivate func trimmingSuffix(while predicate: (Character) -> Bool) -> String {
-    var text = self[...]
-    while let last = text.last, predicate(last) { text.removeLast() }
-    return String(text)
+      .trimmingCharacters(in: .whitespacesAndNewlines)
   }
 }

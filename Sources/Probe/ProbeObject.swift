@@ -1,5 +1,7 @@
 import CBPF
+import Foundation
 import Glibc
+import Platform
 
 /// bpf/nvmepf.bpf.c loaded into the kernel: its programs and maps, including a ring buffer per CPU.
 final class ProbeObject {
@@ -7,6 +9,13 @@ final class ProbeObject {
     /// The kernel refuses this program; the others may load without it.
     case refused(Refusal)
     case fatal(ProbeError)
+
+    var problem: ProbeError {
+      switch self {
+      case .refused(let refusal): ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
+      case .fatal(let error): error
+      }
+    }
   }
 
   struct Options {
@@ -51,8 +60,10 @@ final class ProbeObject {
 
   private static let notWhole = ProbeError("the probes that built into this program are incomplete")
 
+  /// The object, as the package's build embedded it.
+  static var bytes: Data { Data(base64Encoded: "\(bpfObject)") ?? Data() }
+
   private static func open() throws(Failure) -> OpaquePointer {
-    let bytes = base64Bytes(bpfObject)
     let opened = bytes.withUnsafeBytes { bpf_object__open_mem($0.baseAddress!, $0.count, nil) }
     guard let opened else { throw .fatal(notWhole) }
     return opened
@@ -75,7 +86,7 @@ final class ProbeObject {
 
   private static func failure(_ error: Int32) -> Failure {
     // Without it the helpers that read kernel memory are missing, which leads to confusing errors.
-    if let lockdown = try? readText("/sys/kernel/security/lockdown"), lockdown.contains("[confidentiality]") {
+    if let lockdown = readText("/sys/kernel/security/lockdown"), lockdown.contains("[confidentiality]") {
       return .fatal(
         ProbeError(
           "the kernel is locked down (confidentiality), which forbids probes to read it: boot with lockdown=integrity or less"

@@ -27,9 +27,13 @@ public enum ProbeGroup: String, CaseIterable, Sendable {
 /// A function's declaration, as far as its programs depend on it: they access arguments by number.
 struct Prototype: Equatable {
   let arguments: Int
-  var returns = false
+  let returns: Bool
   /// Suffix of the names of the programs for this declaration.
-  var suffix = ""
+  let suffix: String
+
+  init(_ arguments: Int, returns: Bool = false, suffix: String = "") {
+    (self.arguments, self.returns, self.suffix) = (arguments, returns, suffix)
+  }
 
   enum Choice: Equatable {
     case programs(suffix: String)
@@ -96,55 +100,49 @@ struct ProbePoint {
 
   static let all: [ProbePoint] = [
     .tracepoint("nvmet_req_init", .nvmet, "request: the target core accepts a command"),
-    .function(
-      "nvmet_bdev_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a block device"),
-    .function("nvmet_file_execute_rw", .nvmet, Prototype(arguments: 1), gives: "execute begins, on a file"),
+    .function("nvmet_bdev_execute_rw", .nvmet, Prototype(1), gives: "execute begins, on a block device"),
+    .function("nvmet_file_execute_rw", .nvmet, Prototype(1), gives: "execute begins, on a file"),
     .tracepoint("nvmet_req_complete", .nvmet, "execute ends"),
     .tracepoint("nvmet_async_event", .nvmet, "asynchronous events"),
 
     .helper(
-      "nvmet_pci_epf_dma_transfer", .endpoint, Prototype(arguments: 3, returns: true),
+      "nvmet_pci_epf_dma_transfer", .endpoint, Prototype(3, returns: true),
       gives: "fetch, lists and data segments by DMA"),
     .helper(
-      "nvmet_pci_epf_mmio_transfer", .endpoint, Prototype(arguments: 3, returns: true),
+      "nvmet_pci_epf_mmio_transfer", .endpoint, Prototype(3, returns: true),
       gives: "fetch, lists and data segments through windows"),
-    .function("nvmet_pci_epf_exec_iod_work", .endpoint, Prototype(arguments: 1), gives: "dispatch"),
-    .function("nvmet_pci_epf_queue_response", .endpoint, Prototype(arguments: 1), gives: "response"),
-    .helper("nvmet_pci_epf_complete_iod", .endpoint, Prototype(arguments: 1), gives: "complete begins"),
-    .function("nvmet_pci_epf_cq_work", .endpoint, Prototype(arguments: 1), gives: "the completion queue's work"),
-    .helper(
-      "nvmet_pci_epf_free_iod", .endpoint, Prototype(arguments: 1),
-      gives: "completion queue entries, and dropped commands"),
-    .helper("nvmet_pci_epf_raise_irq", .endpoint, Prototype(arguments: 3), gives: "interrupts considered"),
+    .function("nvmet_pci_epf_exec_iod_work", .endpoint, Prototype(1), gives: "dispatch"),
+    .function("nvmet_pci_epf_queue_response", .endpoint, Prototype(1), gives: "response"),
+    .helper("nvmet_pci_epf_complete_iod", .endpoint, Prototype(1), gives: "complete begins"),
+    .function("nvmet_pci_epf_cq_work", .endpoint, Prototype(1), gives: "the completion queue's work"),
+    .helper("nvmet_pci_epf_free_iod", .endpoint, Prototype(1), gives: "completion queue entries, and dropped commands"),
+    .helper("nvmet_pci_epf_raise_irq", .endpoint, Prototype(3), gives: "interrupts considered"),
+    .function("nvmet_pci_epf_create_cq", .endpoint, Prototype(6, returns: true), gives: "completion queues created"),
+    .function("nvmet_pci_epf_delete_cq", .endpoint, Prototype(2, returns: true), gives: "completion queues deleted"),
     .function(
-      "nvmet_pci_epf_create_cq", .endpoint, Prototype(arguments: 6, returns: true), gives: "completion queues created"),
-    .function(
-      "nvmet_pci_epf_delete_cq", .endpoint, Prototype(arguments: 2, returns: true), gives: "completion queues deleted"),
-    .function(
-      "nvmet_pci_epf_create_sq", .endpoint, Prototype(arguments: 6, returns: true),
-      Prototype(arguments: 5, returns: true, suffix: "_5"), gives: "submission queues created"),
-    .function(
-      "nvmet_pci_epf_delete_sq", .endpoint, Prototype(arguments: 2, returns: true), gives: "submission queues deleted"),
-    .function("nvmet_pci_epf_poll_cc_work", .endpoint, Prototype(arguments: 1), gives: "CC and CSTS"),
-    .function("nvmet_pci_epf_link_up", .endpoint, Prototype(arguments: 1, returns: true), gives: "link up"),
-    .function("nvmet_pci_epf_link_down", .endpoint, Prototype(arguments: 1, returns: true), gives: "link down"),
+      "nvmet_pci_epf_create_sq", .endpoint, Prototype(6, returns: true),
+      Prototype(5, returns: true, suffix: "_5"), gives: "submission queues created"),
+    .function("nvmet_pci_epf_delete_sq", .endpoint, Prototype(2, returns: true), gives: "submission queues deleted"),
+    .function("nvmet_pci_epf_poll_cc_work", .endpoint, Prototype(1), gives: "CC and CSTS"),
+    .function("nvmet_pci_epf_link_up", .endpoint, Prototype(1, returns: true), gives: "link up"),
+    .function("nvmet_pci_epf_link_down", .endpoint, Prototype(1, returns: true), gives: "link down"),
 
-    .function("pci_epc_raise_irq", .window, Prototype(arguments: 5, returns: true), gives: "interrupts raised"),
-    .function("pci_epc_mem_map", .window, Prototype(arguments: 6, returns: true), gives: "windows mapped"),
-    .function("pci_epc_mem_unmap", .window, Prototype(arguments: 4), gives: "windows unmapped"),
+    .function("pci_epc_raise_irq", .window, Prototype(5, returns: true), gives: "interrupts raised"),
+    .function("pci_epc_mem_map", .window, Prototype(6, returns: true), gives: "windows mapped"),
+    .function("pci_epc_mem_unmap", .window, Prototype(4), gives: "windows unmapped"),
 
     .tracepoint("workqueue_queue_work", .work, "from queued to running"),
 
     .tracepoint("nvme_setup_cmd", .host, "the host's submissions, with their entries"),
     ProbePoint(
       place: .function("nvme_queue_rq"), group: .host, gives: "the host's doorbells", needs: ("nvme", "nvme_queue"),
-      prototypes: [Prototype(arguments: 2, returns: true)]),
+      prototypes: [Prototype(2, returns: true)]),
     ProbePoint(
       place: .function("nvme_commit_rqs"), group: .host, gives: "the host's doorbells of batches",
-      needs: ("nvme", "nvme_queue"), prototypes: [Prototype(arguments: 1)]),
+      needs: ("nvme", "nvme_queue"), prototypes: [Prototype(1)]),
     ProbePoint(
       place: .function("nvme_irq"), group: .host, gives: "the host's interrupts", needs: ("nvme", "nvme_queue"),
-      prototypes: [Prototype(arguments: 2)]),
+      prototypes: [Prototype(2)]),
     ProbePoint(
       place: .tracepoint("nvme_sq"), group: .host, gives: "positions in the host's submission queues",
       needs: ("nvme", "nvme_queue")),

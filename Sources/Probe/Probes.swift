@@ -135,14 +135,10 @@ public final class Probes: @unchecked Sendable {
               ("cq_work", symbols.address(of: KernelSymbols.workFunctions[1]) ?? 0),
             ], cpus: cpus, bufferBytes: options.bufferBytes ?? (cpus <= 16 ? 8 << 20 : 1 << 20)))
       } catch {
-        switch error {
-        case .fatal(let error): throw error
-        case .refused(let refusal):
-          guard programs.contains(refusal.program), refused.insert(refusal.program).inserted else {
-            throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
-          }
-          for index in plans.indices { plans[index].drop(refusal.program, because: refusal.why) }
-        }
+        guard case .refused(let refusal) = error, programs.contains(refusal.program),
+          refused.insert(refusal.program).inserted
+        else { throw error.problem }
+        for index in plans.indices { plans[index].drop(refusal.program, because: refusal.why) }
       }
     }
   }
@@ -171,12 +167,7 @@ public final class Probes: @unchecked Sendable {
   }
 
   /// Whether the running kernel has modules.
-  private static var hasModules: Bool {
-    var name = utsname()
-    uname(&name)
-    let release = withUnsafeBytes(of: name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    return access("/lib/modules/\(release)", F_OK) == 0
-  }
+  private static var hasModules: Bool { access("/lib/modules/\(kernelRelease())", F_OK) == 0 }
 
   /// The command that loads the modules useful on this machine; nil if there are none.
   private static func remedy(_ missing: [String]) -> String? {
@@ -268,12 +259,7 @@ public final class Probes: @unchecked Sendable {
     do throws(ProbeObject.Failure) {
       object = try ProbeObject(
         ProbeObject.Options(programs: [Probes.measure], cpus: Probes.possibleCPUs, bufferBytes: bufferBytes))
-    } catch {
-      switch error {
-      case .fatal(let error): throw error
-      case .refused(let refusal): throw ProbeError("the kernel refuses the probe \(refusal.program): \(refusal.why)")
-      }
-    }
+    } catch { throw error.problem }
   }
 
   /// Emit `measuredEvents` events on this thread's CPU.
@@ -325,10 +311,9 @@ extension ProbeGroup {
   }
 }
 
-func readText(_ path: String) throws -> String {
-  guard let file = fopen(path, "r") else { throw ProbeError("cannot read \(path)") }
-  defer { fclose(file) }
-  var bytes = [UInt8](repeating: 0, count: 4096)
-  let count = fread(&bytes, 1, bytes.count, file)
-  return String(decoding: bytes[..<count], as: UTF8.self)
+/// As printed by `uname -r`.
+public func kernelRelease() -> String {
+  var name = utsname()
+  uname(&name)
+  return withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
 }

@@ -4,7 +4,9 @@ import Platform
 import Trace
 
 /// The destination and time source of a recording port's events.
-public protocol Recorder: TimeSource, ~Copyable {
+public protocol Recorder: ~Copyable {
+  associatedtype Time: TimeSource
+  var time: Time { get }
   /// If false, all calls below and their time stamps cost nothing.
   static var isOn: Bool { get }
   /// Whether payloads are recorded completely, not only as digests.
@@ -31,17 +33,14 @@ public struct NoRecorder: Recorder, ~Copyable {
   public func isCheckpointDue(now: UInt64) -> Bool { false }
   public func checkpoint(_ state: UnsafeRawBufferPointer) {}
   public func finish() {}
-  public func ticks() -> UInt64 { 0 }
-  public func ticksAfterLoads() -> UInt64 { 0 }
-  public func monotonicNs() -> UInt64 { 0 }
-  public func realtimeNs() -> UInt64 { 0 }
+  public var time: MachineTime { MachineTime() }
 }
 
 /// Records into a ring, and decides when a checkpoint is due.
 public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
   public static var isOn: Bool { true }
   public let keepsPayload: Bool
-  private let time: Time
+  public let time: Time
   private var producer: RingProducer
   /// Slots between checkpoints: four chunks fit a ring.
   private let slotsPerChunk: UInt64
@@ -56,13 +55,6 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
     self.keepsPayload = keepsPayload
     self.ticksPerSecond = ticksPerSecond
   }
-
-  @inline(__always)
-  public func ticks() -> UInt64 { time.ticks() }
-  @inline(__always)
-  public func ticksAfterLoads() -> UInt64 { time.ticksAfterLoads() }
-  public func monotonicNs() -> UInt64 { time.monotonicNs() }
-  public func realtimeNs() -> UInt64 { time.realtimeNs() }
 
   @inline(__always)
   public mutating func append(_ record: Record) { producer.append(record) }

@@ -39,7 +39,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     self.inner = inner
     self.recorder = recorder
     pending = .allocate(capacity: Controller.slots)
-    last = self.recorder.ticks()
+    last = self.recorder.time.ticks()
     passBegin = last
     previousPassBegin = last
   }
@@ -52,14 +52,14 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func beginPass() -> UInt64 {
     guard R.isOn else { return 0 }
     previousPassBegin = passBegin
-    passBegin = recorder.ticks()
+    passBegin = recorder.time.ticks()
     return passBegin
   }
 
   /// Take a time stamp. Returns the ticks since the previous one.
   @inline(__always)
   private mutating func stamp() -> UInt32 {
-    let now = recorder.ticks()
+    let now = recorder.time.ticks()
     let span = now &- last
     last = now
     return UInt32(truncatingIfNeeded: min(span, UInt64(UInt32.max)))
@@ -137,7 +137,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
 
   @inline(__always)
   private mutating func noteDoorbell(_ doorbell: Doorbell, _ value: UInt32) {
-    last = recorder.ticksAfterLoads()
+    last = recorder.time.ticksAfterLoads()
     let sincePoll = UInt32(truncatingIfNeeded: min(last &- previousPassBegin, UInt64(UInt32.max)))
     append(
       Event.Doorbell(

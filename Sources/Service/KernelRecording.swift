@@ -94,10 +94,3 @@ extension Probes {
     ]
   }
 }
-
-/// As printed by `uname -r`.
-func kernelRelease() -> String {
-  var name = utsname()
-  uname(&name)
-  return withUnsafeBytes(of: &name.release) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-}

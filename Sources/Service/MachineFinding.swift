@@ -122,7 +122,7 @@ public struct MachineFinding {
   }
 
   private static func ring() -> MachineFinding {
-    let disabled = (try? String(contentsOfFile: "/proc/sys/kernel/io_uring_disabled", encoding: .utf8)) ?? "0"
+    let disabled = readText("/proc/sys/kernel/io_uring_disabled") ?? "0"
     let isOn = disabled.hasPrefix("0")
     return MachineFinding(
       what: "io_uring", state: isOn ? .green : .yellow, found: isOn ? "enabled" : "disabled",
@@ -143,7 +143,7 @@ public struct MachineFinding {
   }
 
   private static func pages() -> MachineFinding {
-    let memory = (try? String(contentsOfFile: "/proc/meminfo", encoding: .utf8)) ?? ""
+    let memory = readText("/proc/meminfo") ?? ""
     let line = memory.split(separator: "\n").first { $0.hasPrefix("HugePages_Free") } ?? ""
     let free = line.split(separator: " ").last.flatMap { Int($0) } ?? 0
     return MachineFinding(
@@ -152,8 +152,7 @@ public struct MachineFinding {
 
   private static func clock() -> MachineFinding {
     let source =
-      (try? String(
-        contentsOfFile: "/sys/devices/system/clocksource/clocksource0/current_clocksource", encoding: .utf8))?
+      readText("/sys/devices/system/clocksource/clocksource0/current_clocksource")?
       .trimmingCharacters(in: .whitespacesAndNewlines) ?? "unknown"
     let first = Clock.monotonicNs()
     for _ in 0..<10_000 { _ = nvmepf_ticks() }

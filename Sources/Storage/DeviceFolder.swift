@@ -1,5 +1,6 @@
 import CUring
 import Glibc
+import Platform
 
 /// A device's attributes in sysfs.
 struct DeviceFolder {
@@ -41,15 +42,8 @@ struct DeviceFolder {
     return access("\(path[..<slash])/\(name)", F_OK) == 0 ? "/dev/\(name)" : nil
   }
 
-  /// The beginning of a file in it.
+  /// The first line of a file in it.
   private func line(_ name: String) -> String? {
-    let descriptor = open("\(path)/\(name)", O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { return nil }
-    defer { close(descriptor) }
-    return withUnsafeTemporaryAllocation(byteCount: 256, alignment: 1) { bytes in
-      let count = read(descriptor, bytes.baseAddress!, bytes.count)
-      guard count > 0 else { return nil }
-      return String(decoding: bytes[..<count].prefix { $0 != UInt8(ascii: "\n") }, as: UTF8.self)
-    }
+    readText("\(path)/\(name)")?.split(separator: "\n").first.map(String.init)
   }
 }

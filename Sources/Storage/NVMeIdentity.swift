@@ -1,4 +1,5 @@
 import CUring
+import Platform
 
 /// Size and format of an NVMe namespace (NVM Command Set 1.1, 4.1.5.1).
 struct NVMeFormat: Equatable {
@@ -58,12 +59,14 @@ struct NVMeIdentity {
 
   init(_ path: String, _ descriptor: Int32) throws(StorageError) {
     let id = nvmepf_nvme_namespace(descriptor)
-    guard id >= 0 else { throw StorageError(description: "\(path) is not an NVMe namespace: \(text(of: -id))") }
+    guard id >= 0 else {
+      throw StorageError(description: "\(path) is not an NVMe namespace: \(SystemError(code: -id))")
+    }
     nsid = UInt32(id)
     var data = [UInt8](repeating: 0, count: 4096)
     let result = nvmepf_nvme_identify(descriptor, nsid, 0, &data)
     guard result == 0 else {
-      let why = result < 0 ? text(of: -result) : "Identify failed with status \(result)"
+      let why = result < 0 ? "\(SystemError(code: -result))" : "Identify failed with status \(result)"
       throw StorageError(description: "\(path) is not an NVMe namespace: \(why)")
     }
     format = NVMeFormat(data)

@@ -10,9 +10,7 @@ public struct StorageError: Error, CustomStringConvertible, Sendable {
   /// The process or the system has run out of file descriptors.
   public let isOutOfDescriptors: Bool
 
-  public init(description: String) { self.init(description: description, isOutOfDescriptors: false) }
-
-  init(description: String, isOutOfDescriptors: Bool) {
+  public init(description: String, isOutOfDescriptors: Bool = false) {
     self.description = description
     self.isOutOfDescriptors = isOutOfDescriptors
   }
@@ -161,7 +159,7 @@ public final class StorageDevice: Sendable {
       default: ""
       }
     return StorageError(
-      description: "cannot open \(path): \(text(of: error))\(remedy)",
+      description: "cannot open \(path): \(SystemError(code: error))\(remedy)",
       isOutOfDescriptors: error == EMFILE || error == ENFILE)
   }
 
@@ -218,6 +216,3 @@ public final class StorageDevice: Sendable {
     StorageError(description: "\(path) is formatted with \(format), which is not supported")
   }
 }
-
-/// An operating system error as text.
-func text(of error: Int32) -> String { String(cString: strerror(error)) }

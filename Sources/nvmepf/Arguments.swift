@@ -23,6 +23,11 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
+/// What a command's values must be; the message says so where they are not.
+func require(_ isValid: Bool, _ message: @autoclosure () -> String) throws {
+  if !isValid { throw ValidationError(message()) }
+}
+
 /// Options of the endpoint, common to `record` and `serve`.
 struct EndpointOptions: ParsableArguments {
   @Option(
@@ -126,32 +131,26 @@ struct EndpointOptions: ParsableArguments {
     if config != nil, let other = EndpointOptions.replaced.first(where: { given.contains(Substring($0)) }) {
       throw ValidationError("--config and \(other) exclude each other: the file describes the endpoint")
     }
-    guard (1...128).contains(queues) else { throw ValidationError("--queues must be between 1 and 128") }
-    guard size.bytes >= 4096, size.bytes <= 1 << 46 else {
-      throw ValidationError("--size must be between 4KiB and 64TiB")
-    }
-    if let blockSize, blockSize.bytes != 512, blockSize.bytes != 4096 {
-      throw ValidationError("--block-size must be 512 or 4096")
-    }
-    guard mdts.bytes.nonzeroBitCount == 1, (8192...(2 << 20)).contains(mdts.bytes) else {
-      throw ValidationError("--mdts must be a power of two from 8KiB to 2MiB")
-    }
-    guard ccPoll <= 60_000, (1...60_000).contains(nap) else {
-      throw ValidationError("--cc-poll must be at most 60,000 ms, --nap between 1 and 60,000 ms")
-    }
-    guard (1...Subsystem.namespacesLimit).contains(namespacesMax ?? 1) else {
-      throw ValidationError("--namespaces-max must be between 1 and \(Subsystem.namespacesLimit)")
-    }
-    guard config != nil || port == nil else { throw ValidationError("--port needs --config") }
+    try require((1...128).contains(queues), "--queues must be between 1 and 128")
+    try require((4096...1 << 46).contains(size.bytes), "--size must be between 4KiB and 64TiB")
+    try require([nil, 512, 4096].contains(blockSize?.bytes), "--block-size must be 512 or 4096")
+    try require(
+      mdts.bytes.nonzeroBitCount == 1 && (8192...2 << 20).contains(mdts.bytes),
+      "--mdts must be a power of two from 8KiB to 2MiB")
+    try require(
+      ccPoll <= 60_000 && (1...60_000).contains(nap),
+      "--cc-poll must be at most 60,000 ms, --nap between 1 and 60,000 ms")
+    try require(
+      (1...Subsystem.namespacesLimit).contains(namespacesMax ?? 1),
+      "--namespaces-max must be between 1 and \(Subsystem.namespacesLimit)")
+    try require(config != nil || port == nil, "--port needs --config")
     for (option, text, limit) in [("--nqn", nqn, 223), ("--serial", serial, 20)] {
       guard let text else { continue }
-      guard (1...limit).contains(text.utf8.count), text.utf8.allSatisfy({ (0x20...0x7e).contains($0) }) else {
-        throw ValidationError("\(option) must be 1 to \(limit) printable ASCII characters")
-      }
+      try require(
+        (1...limit).contains(text.utf8.count) && text.utf8.allSatisfy { (0x20...0x7e).contains($0) },
+        "\(option) must be 1 to \(limit) printable ASCII characters")
     }
-    guard (flightRecorder?.bytes ?? .max) >= 1 << 20 else {
-      throw ValidationError("--flight-recorder must be at least 1MiB")
-    }
+    try require(flightRecorder?.bytes ?? .max >= 1 << 20, "--flight-recorder must be at least 1MiB")
   }
 
   var keeping: ServedEndpoint.Keeping {

@@ -31,7 +31,7 @@ struct BenchCommand: ParsableCommand {
   var kernel = false
 
   func validate() throws {
-    guard turns >= 1, seconds > 0 else { throw ValidationError("--turns and --seconds must be more than 0") }
+    try require(turns >= 1 && seconds > 0, "--turns and --seconds must be more than 0")
   }
 
   func run() throws {
@@ -41,9 +41,7 @@ struct BenchCommand: ParsableCommand {
       rows += try measure(backend, depth)
     }
     if json {
-      let object: JSON = ["machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object))]
-      print(object.line)
-      return
+      return print(["machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object))])
     }
     print("\(BenchCommand.machine()); nvmepf \(productVersion); \(turns) turns of \(seconds) s\n")
     print(BenchRow.heading)
@@ -53,12 +51,8 @@ struct BenchCommand: ParsableCommand {
   /// One backend and depth: recording alternately off and on, then the properties of the recordings.
   private func measure(_ backend: String, _ depth: Int) throws -> [BenchRow] {
     let name = "4 KiB random read, \(backend) backend, QD \(depth)"
-    var off = Samples()
-    var engineOnly = Samples()
-    var on = Samples()
-    var perEvent = Samples()
-    var perCommand = Samples()
-    var replaySpeed = Samples()
+    var (off, engineOnly, on) = (Samples(), Samples(), Samples())
+    var (perEvent, perCommand, replaySpeed) = (Samples(), Samples(), Samples())
     var lost: UInt64 = 0
     for _ in 0..<turns {
       off.add(try BenchTurn(backend, depth, seconds, .none).run())
@@ -92,10 +86,8 @@ struct BenchCommand: ParsableCommand {
   private static let probeRate = 2e6
 
   private func measureProbes() throws -> [BenchRow] {
-    var cost = Samples()
-    var throughput = Samples()
+    var (cost, throughput, unpaced) = (Samples(), Samples(), Samples())
     var lost: UInt64 = 0
-    var unpaced = Samples()
     for _ in 0..<turns {
       let paced = try ProbeTurn(rate: BenchCommand.probeRate, seconds: seconds)
       cost.add(paced.nsPerEvent)
@@ -119,7 +111,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   private static func machine() -> String {
-    let text = (try? String(contentsOfFile: "/proc/cpuinfo", encoding: .utf8)) ?? ""
+    let text = readText("/proc/cpuinfo") ?? ""
     let line = text.split(separator: "\n").first { $0.hasPrefix("model name") } ?? "model name: unknown processor"
     let model = line.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
     return "\(model), \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores"

@@ -20,7 +20,7 @@ struct DoctorCommand: ParsableCommand {
   func run() throws {
     let findings = MachineFinding.all()
     if json {
-      print(JSON.object([("findings", .array(findings.map(\.object)))]).line)
+      print(["findings": .array(findings.map(\.object))])
     } else {
       for finding in findings { Swift.print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
     }

@@ -28,15 +28,13 @@ struct InfoCommand: ParsableCommand {
     let perCommand = Double(reader.bytes) / Double(max(totals.commands, 1))
     let sources = totals.sources.map { "\($0)" }
     if json {
-      print(
-        JSON.object([
-          ("commands", .integer(totals.commands)), ("events", .integer(totals.events)),
-          ("lost", .integer(totals.lost)), ("chunks", .integer(reader.chunks.count)), ("bytes", .integer(reader.bytes)),
-          ("bytes_per_event", .number(perEvent)), ("bytes_per_command", .number(perCommand)),
-          ("complete", .boolean(isComplete)), ("repaired", .boolean(isRepaired(reader))),
-          ("sources", .array(sources.map(JSON.string))), ("id", .string("\(reader.header.id)")),
-        ]).line)
-      return
+      return print([
+        "commands": .integer(totals.commands), "events": .integer(totals.events), "lost": .integer(totals.lost),
+        "chunks": .integer(reader.chunks.count), "bytes": .integer(reader.bytes),
+        "bytes_per_event": .number(perEvent), "bytes_per_command": .number(perCommand),
+        "complete": .boolean(isComplete), "repaired": .boolean(isRepaired(reader)),
+        "sources": .array(sources.map(JSON.string)), "id": .string("\(reader.header.id)"),
+      ])
     }
     for (key, value) in reader.header.metadata where !value.isEmpty {
       row(key.printable(limit: 100), value.printable())

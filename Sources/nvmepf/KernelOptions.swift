@@ -39,20 +39,19 @@ struct KernelOptions: ParsableArguments {
   var measureOverhead: Int?
 
   func validate() throws {
-    guard measureOverhead.map({ kernel && $0 >= 2 }) ?? true else {
-      throw ValidationError("--measure-overhead needs --kernel and at least 2 pairs")
-    }
-    guard !engine || measureOverhead == nil else {
-      throw ValidationError(
-        "--measure-overhead and --engine exclude each other: the engine's cost is not the probes'")
-    }
-    guard kernel || (!engine && qid == nil && events.isEmpty && kernelBuffer == nil) else {
-      throw ValidationError("--engine, --qid, --events and --kernel-buffer need --kernel")
-    }
+    try require(
+      measureOverhead.map { kernel && $0 >= 2 } ?? true, "--measure-overhead needs --kernel and at least 2 pairs")
+    try require(
+      !engine || measureOverhead == nil,
+      "--measure-overhead and --engine exclude each other: the engine's cost is not the probes'")
+    try require(
+      kernel || (!engine && qid == nil && events.isEmpty && kernelBuffer == nil),
+      "--engine, --qid, --events and --kernel-buffer need --kernel")
     let page = UInt64(getpagesize())
-    if let bytes = kernelBuffer?.bytes, bytes < page || bytes > 1 << 30 || bytes.nonzeroBitCount != 1 {
-      throw ValidationError("--kernel-buffer must be a power of two from \(page >> 10) KiB to 1 GiB")
-    }
+    let buffer = kernelBuffer?.bytes ?? page
+    try require(
+      (page...1 << 30).contains(buffer) && buffer.nonzeroBitCount == 1,
+      "--kernel-buffer must be a power of two from \(page >> 10) KiB to 1 GiB")
   }
 
   var probes: Probes.Options {

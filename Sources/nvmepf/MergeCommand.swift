@@ -45,13 +45,12 @@ struct MergeCommand: ParsableCommand {
     if let error = summary.error { throw Failure(description: error.description, status: 1) }
     let fit = merge.match.fit
     if json {
-      print(
-        JSON.object([
-          ("commands", .integer(fit.commands)), ("offset_ns", .number(fit.offsetNs)), ("drift", .number(fit.drift)),
-          ("bound_ns", .number(fit.boundNs)), ("controller", .integer(merge.match.controller)),
-          ("host_instance", .integer(merge.match.instance)), ("events", .integer(summary.events)),
-          ("outliers", .integer(fit.outliers)),
-        ]).line)
+      print([
+        "commands": .integer(fit.commands), "offset_ns": .number(fit.offsetNs), "drift": .number(fit.drift),
+        "bound_ns": .number(fit.boundNs), "controller": .integer(merge.match.controller),
+        "host_instance": .integer(merge.match.instance), "events": .integer(summary.events),
+        "outliers": .integer(fit.outliers),
+      ])
     } else {
       print(
         "\(Quantity.count(fit.commands)) commands in both traces: the host's clock is \(Quantity.decimal(fit.offsetNs, 0)) ns "

@@ -110,8 +110,7 @@ struct NamespaceCommand: ParsableCommand {
             "backend": .string($0.backend), "read_only": .boolean($0.isReadOnly),
           ] as JSON
         }
-        print(JSON.array(objects).line)
-        return
+        return print(JSON.array(objects))
       }
       for namespace in namespaces {
         let rights = namespace.isReadOnly ? ", read only" : ""

@@ -90,6 +90,9 @@ func print(_ items: Any..., separator: String = " ", terminator: String = "\n") 
   print(items.map { "\($0)" }.joined(separator: separator), terminator: terminator)
 }
 
+/// Print one JSON value in one line.
+func print(_ value: JSON) { print(value.line) }
+
 /// The same for one text, without boxing and joining: `dump` prints millions of them.
 func print(_ text: String, terminator: String = "\n") {
   Swift.print(text.printableLines, terminator: terminator)

@@ -81,23 +81,19 @@ struct RecordCommand: ParsableCommand {
 
   func validate() throws {
     let needsWorkload = !kernel.kernel || kernel.engine
-    guard command.isEmpty != (rw == nil) || (!needsWorkload && rw == nil) else {
-      throw ValidationError(
-        command.isEmpty
-          ? "nothing to record: give a command after --, or --rw for the built-in workload"
-          : "a command and --rw exclude each other")
-    }
+    try require(
+      command.isEmpty != (rw == nil) || (!needsWorkload && rw == nil),
+      command.isEmpty
+        ? "nothing to record: give a command after --, or --rw for the built-in workload"
+        : "a command and --rw exclude each other")
     if kernel.kernel && !kernel.engine { try validateKernel() }
-    guard kernel.kernel || endpoint.config != nil || endpoint.subsystem == nil else {
-      throw ValidationError("--subsystem needs --config, or --kernel")
-    }
-    guard runtime == nil || number == nil else { throw ValidationError("--runtime and --number exclude each other") }
-    guard iodepth >= 1, numjobs >= 1, (runtime ?? 1) > 0, (number ?? 1) > 0 else {
-      throw ValidationError("--iodepth, --numjobs and --number must be at least 1, --runtime more than 0")
-    }
-    guard timeout > 0, timeout <= 1_000_000 else {
-      throw ValidationError("--timeout must be more than 0 and at most 1,000,000 seconds")
-    }
+    try require(
+      kernel.kernel || endpoint.config != nil || endpoint.subsystem == nil, "--subsystem needs --config, or --kernel")
+    try require(runtime == nil || number == nil, "--runtime and --number exclude each other")
+    try require(
+      iodepth >= 1 && numjobs >= 1 && (runtime ?? 1) > 0 && (number ?? 1) > 0,
+      "--iodepth, --numjobs and --number must be at least 1, --runtime more than 0")
+    try require(timeout > 0 && timeout <= 1_000_000, "--timeout must be more than 0 and at most 1,000,000 seconds")
   }
 
   /// Options of the endpoint and its workload have no meaning without one.

@@ -38,7 +38,7 @@ struct ReplayCommand: ParsableCommand {
   var controller: UInt16?
 
   func validate() throws {
-    guard `repeat` >= 1 else { throw ValidationError("--repeat must be at least 1") }
+    try require(`repeat` >= 1, "--repeat must be at least 1")
   }
 
   func run() throws {

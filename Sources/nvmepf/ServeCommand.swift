@@ -33,9 +33,7 @@ struct ServeCommand: ParsableCommand {
   @OptionGroup var endpoint: EndpointOptions
 
   func validate() throws {
-    guard endpoint.config != nil || endpoint.subsystem == nil else {
-      throw ValidationError("--subsystem needs --config")
-    }
+    try require(endpoint.config != nil || endpoint.subsystem == nil, "--subsystem needs --config")
   }
 
   func run() throws {

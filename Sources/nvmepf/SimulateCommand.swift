@@ -59,11 +59,9 @@ struct SimulateCommand: ParsableCommand {
   #endif
 
   func validate() throws {
-    guard commands >= 1, commands <= 1 << 40 else { throw ValidationError("--commands must be between 1 and 2^40") }
-    guard seeds >= 1 else { throw ValidationError("--seeds must be at least 1") }
-    guard output == nil || seeds == 1 else {
-      throw ValidationError("-o and --seeds exclude each other: -o keeps a single run")
-    }
+    try require((1...1 << 40).contains(commands), "--commands must be between 1 and 2^40")
+    try require(seeds >= 1, "--seeds must be at least 1")
+    try require(output == nil || seeds == 1, "-o and --seeds exclude each other: -o keeps a single run")
   }
 
   func run() throws {
@@ -114,11 +112,10 @@ struct SimulateCommand: ParsableCommand {
 
   private func fail(_ seed: UInt64, _ failure: String, _ total: Totals) throws -> Never {
     if json {
-      let object: JSON = [
+      print([
         "failure": .string(failure), "seed": .integer(seed), "version": .string(productVersion),
         "repeat": .string(repetition(seed)), "trace": .string(path(seed)),
-      ]
-      print(object.line)
+      ])
     }
     throw Failure(
       lines: [

@@ -8,6 +8,7 @@ import NVMe
 import Platform
 import Testing
 import Trace
+import VFIOUser
 
 extension Conformance {
   @Suite("Namespaces that come and go", .serialized)
@@ -343,7 +344,7 @@ extension Conformance {
     func signalsMessages() throws {
       try withDescriptors(4) { descriptors in
         try withEndpoint(endpoint { $0.offerInterrupts(msix: 0, msi: 3) }) { rig in
-          #expect(throws: HostError.self) { try rig.setInterrupts(descriptors) }
+          #expect(throws: VFIOUserError.self) { try rig.setInterrupts(descriptors) }
           try rig.setInterrupts(descriptors, of: .msi)
           try rig.enable()
           let queue = try rig.createPair(vector: 3)

@@ -5,27 +5,27 @@ import Text
 
 @Suite struct ProbePlanTests {
   private let known = [
-    Prototype(arguments: 6, returns: true), Prototype(arguments: 5, returns: true, suffix: "_5"),
+    Prototype(6, returns: true), Prototype(5, returns: true, suffix: "_5"),
   ]
 
   @Test("The programs are those for the arguments that the kernel's function has")
   func prototypes() {
-    #expect(Prototype.choose(known, found: Prototype(arguments: 6, returns: true)) == .programs(suffix: ""))
-    #expect(Prototype.choose(known, found: Prototype(arguments: 5, returns: true)) == .programs(suffix: "_5"))
+    #expect(Prototype.choose(known, found: Prototype(6, returns: true)) == .programs(suffix: ""))
+    #expect(Prototype.choose(known, found: Prototype(5, returns: true)) == .programs(suffix: "_5"))
   }
 
   @Test("A function of other arguments, or of no result, is not looked at, and it is said why")
   func otherPrototypes() {
     #expect(
-      Prototype.choose(known, found: Prototype(arguments: 4, returns: true))
+      Prototype.choose(known, found: Prototype(4, returns: true))
         == .obstacle("it has 4 arguments instead of 6 or 5"))
     #expect(
-      Prototype.choose(known, found: Prototype(arguments: 6)) == .obstacle("it returns nothing in this kernel"))
+      Prototype.choose(known, found: Prototype(6)) == .obstacle("it returns nothing in this kernel"))
   }
 
   @Test("Without BTF only a function that kernels declare in one way is looked at")
   func undescribed() {
-    #expect(Prototype.choose([Prototype(arguments: 2)], found: nil) == .programs(suffix: ""))
+    #expect(Prototype.choose([Prototype(2)], found: nil) == .programs(suffix: ""))
     guard case .obstacle = Prototype.choose(known, found: nil) else {
       Issue.record("its arguments cannot be known")
       return
@@ -52,7 +52,7 @@ import Text
 
   @Test("The program that is built in has the registers of both architectures")
   func architectures() {
-    let text = String(decoding: base64Bytes(bpfObject), as: UTF8.self)
+    let text = String(decoding: ProbeObject.bytes, as: UTF8.self)
     #expect(text.contains("pt_regs___x86") && text.contains("pt_regs___arm64"))
   }
 

@@ -107,7 +107,7 @@ extension ProbeRecord {
 
   @Test("The program that is built in is an object for the kernel's machine")
   func isEmbedded() {
-    let bytes = base64Bytes(bpfObject)
+    let bytes = ProbeObject.bytes
     // ELF, 64 bits, little-endian, EM_BPF.
     #expect(bytes.count > 10_000 && Array(bytes[..<6]) == [0x7f, 0x45, 0x4c, 0x46, 2, 1])
     #expect(bytes[18] == 247 && bytes[19] == 0)

@@ -3,7 +3,6 @@
 #ifndef NVMEPF_CPLATFORM_H
 #define NVMEPF_CPLATFORM_H
 
-#include <pthread.h>
 #include <semaphore.h>
 #include <stdbool.h>
 #include "ExecGuard.h"
@@ -67,10 +66,8 @@ int nvmepf_open_path(void);
 // Accept a connection, close-on-exec and non-blocking. Returns a descriptor or -errno.
 int nvmepf_accept(int listener);
 
-// Wait for a semaphore or a mutex until a time of CLOCK_MONOTONIC, which is never set. Return 0 or an errno: ETIMEDOUT;
-// nvmepf_wait_until also EINTR.
+// Wait for a semaphore until a time of CLOCK_MONOTONIC, which is never set. Return 0 or an errno: ETIMEDOUT, EINTR.
 int nvmepf_wait_until(sem_t *semaphore, const struct timespec *moment);
-int nvmepf_lock_until(pthread_mutex_t *mutex, const struct timespec *moment);
 
 // Name the calling thread, at most 15 bytes.
 void nvmepf_name_thread(const char *name);
