@@ -54,7 +54,11 @@ let package = Package(
     // Clocks, threads, waiting.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
-      name: "Trace", dependencies: ["Text", "CPlatform", "CZstd", "Events", "EventTable", "Platform"],
+      name: "Trace",
+      dependencies: [
+        "Text", "CPlatform", "CZstd", "Events", "EventTable", "Platform",
+        .product(name: "HeapModule", package: "swift-collections"),
+      ],
       swiftSettings: settings),
     // Whose events the kernel's streams have.
     .target(name: "KernelStreams", dependencies: ["Events"], swiftSettings: settings),
@@ -84,7 +88,7 @@ let package = Package(
     .target(name: "Configuration", dependencies: ["Backends", "Device", "Target"], swiftSettings: settings),
     .target(
       name: "Control",
-      dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Backends", "Device", "LocalSocket", "Trace"],
+      dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Backends", "Device", "LocalSocket"],
       swiftSettings: settings),
     .target(
       name: "Host", dependencies: ["Text", "Chance", "Events", "Platform", "CPlatform", "NVMe", "Trace", "VFIOUser"],
@@ -135,11 +139,17 @@ let package = Package(
         "Simulation", "TestSeed", "Trace",
       ],
       swiftSettings: settings),
+    // Records the golden traces.
+    .executableTarget(
+      name: "record-golden", dependencies: ["Backends", "Device", "Host", "NVMe", "Service"], path: "Tests/Golden",
+      swiftSettings: settings),
     .testTarget(
       name: "ServiceTests",
-      dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace"], swiftSettings: settings),
+      dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace", "record-golden"],
+      swiftSettings: settings),
     .testTarget(
-      name: "SimulationTests", dependencies: ["NVMe", "Recording", "Simulation", "Target", "Trace"], swiftSettings: settings),
+      name: "SimulationTests", dependencies: ["NVMe", "Recording", "Simulation", "Target", "Trace"],
+      swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

@@ -6,6 +6,6 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 [ $# -gt 0 ] || set -- qd1-read qd32-mixed bring-up errors two-queues sgl commands coalescing reset-in-flight namespaces
 for name in "$@"; do
-  .build/release/nvmepf golden "$name" -o "traces/$name.nvpt"
+  .build/release/record-golden "$name" "traces/$name.nvpt"
   .build/release/nvmepf replay "traces/$name.nvpt"
 done

@@ -84,12 +84,8 @@ public struct ConfigurationFile: Sendable {
     guard bytes.count <= bytesMax else {
       throw ConfigurationError(problems: ["\(name) is too long for a configuration: \(bytes.count) bytes"])
     }
-    let value: JSONValue
-    do throws(JSONError) { value = try JSONReader.read(bytes) } catch {
-      throw ConfigurationError(problems: ["\(name):\(error.line):\(error.column): \(error.what)"])
-    }
     let problems = Problems(name: name)
-    let endpoint = EndpointReader(problems, choice).read(Section(value, path: "", problems))
+    let endpoint = EndpointReader(problems, choice).read(try Section(reading: bytes, problems))
     guard let endpoint, problems.lines.isEmpty else { throw ConfigurationError(problems: problems.all) }
     return ConfigurationFile(endpoint: endpoint, notes: problems.notes)
   }
@@ -99,12 +95,8 @@ extension NamespaceConfiguration {
   /// One namespace, as an element of `subsystems[].namespaces`.
   /// - Parameter name: prefix of every problem.
   public static func parse(_ bytes: [UInt8], name: String) throws(ConfigurationError) -> NamespaceConfiguration {
-    let value: JSONValue
-    do throws(JSONError) { value = try JSONReader.read(bytes) } catch {
-      throw ConfigurationError(problems: ["\(name):\(error.line):\(error.column): \(error.what)"])
-    }
     let problems = Problems(name: name)
-    let namespace = SubsystemSection.namespace(Section(value, path: "", problems))
+    let namespace = SubsystemSection.namespace(try Section(reading: bytes, problems))
     guard let namespace, problems.lines.isEmpty else {
       throw ConfigurationError(problems: problems.lines.isEmpty ? ["\(name): it is not enabled"] : problems.all)
     }

@@ -8,36 +8,24 @@ public struct QuantityError: Error, CustomStringConvertible {
 /// A number of bytes: `4096`, `4k`, `512KiB`, `1GiB`. Every suffix is a power of two, as in fio.
 /// - Returns: nil for anything else, and beyond 64 bits.
 public func parseBytes(_ text: some StringProtocol) -> UInt64? {
-  let digits = text.prefix { ("0"..."9").contains($0) }
-  guard let number = UInt64(digits) else { return nil }
-  let shift: UInt64
-  switch text.dropFirst(digits.count).lowercased() {
-  case "", "b": shift = 0
-  case "k", "kb", "kib": shift = 10
-  case "m", "mb", "mib": shift = 20
-  case "g", "gb", "gib": shift = 30
-  case "t", "tb", "tib": shift = 40
-  default: return nil
+  var factors: [String: UInt64] = ["": 1, "b": 1]
+  for (index, letter) in "kmgt".enumerated() {
+    for suffix in ["", "b", "ib"] { factors["\(letter)\(suffix)"] = 1 << (10 * UInt64(index + 1)) }
   }
-  let product = number.multipliedReportingOverflow(by: 1 << shift)
-  return product.overflow ? nil : product.partialValue
+  return parse(text.lowercased(), factors, most: .max)
 }
 
 /// A duration: `500ns`, `20us`, `2ms`, `1s`.
 /// - Returns: nanoseconds, at most an hour; nil for anything else.
 public func parseNs(_ text: some StringProtocol) -> UInt64? {
+  parse(text, ["ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000], most: 3_600_000_000_000)
+}
+
+private func parse(_ text: some StringProtocol, _ factors: [String: UInt64], most: UInt64) -> UInt64? {
   let digits = text.prefix { ("0"..."9").contains($0) }
-  guard let number = UInt64(digits), number <= 3_600_000_000_000 else { return nil }
-  let factor: UInt64
-  switch text.dropFirst(digits.count) {
-  case "ns": factor = 1
-  case "us": factor = 1_000
-  case "ms": factor = 1_000_000
-  case "s": factor = 1_000_000_000
-  default: return nil
-  }
-  let product = number.multipliedReportingOverflow(by: factor)
-  return product.overflow || product.partialValue > 3_600_000_000_000 ? nil : product.partialValue
+  guard let number = UInt64(digits), let factor = factors[String(text.dropFirst(digits.count))] else { return nil }
+  let (product, overflow) = number.multipliedReportingOverflow(by: factor)
+  return overflow || product > most ? nil : product
 }
 
 /// A namespace's backend: `null`, `null:1GiB`, `null:1GiB,exponential:20us`, `memory:1GiB`, or the path of a file or

@@ -1,7 +1,7 @@
 /// All problems of a configuration, up to a limit, so that the user can fix them at once.
 final class Problems {
   private(set) var lines: [String] = []
-  private let name: String
+  let name: String
   /// Unknown keys, with their places.
   private var unknown: [String] = []
   private var lacksKey = false
@@ -74,6 +74,13 @@ final class Section {
     for member in all {
       if members[member.key] != nil { mistakes.add(place(member.key), "stands twice") }
       members[member.key] = member.value
+    }
+  }
+
+  /// The whole of a JSON text.
+  convenience init(reading bytes: [UInt8], _ problems: Problems) throws(ConfigurationError) {
+    do throws(JSONError) { self.init(try JSONReader.read(bytes), path: "", problems) } catch {
+      throw ConfigurationError(problems: ["\(problems.name):\(error.line):\(error.column): \(error.what)"])
     }
   }
 

@@ -27,11 +27,11 @@ public final class ControlServer: @unchecked Sendable {
       listener = try LocalListener(path: path, isPrivate: true)
     } catch { throw ControlError(description: error.description) }
     do throws(SystemError) {
-      let (wake, answers) = (try EventDescriptor(), Answers(arrived: try EventDescriptor()))
+      let (wake, clients) = (try EventDescriptor(), ControlClients(left: try EventDescriptor()))
       self.wake = wake
       // Only the thread holds the listener: nobody can connect after it has ended.
       thread = try WorkerThread(name: "nvmepf-control") {
-        ControlServer.serve(endpoint, listener, wake, answers, timeoutMs)
+        ControlServer.serve(endpoint, listener, wake, clients, Int(timeoutMs))
       }
     } catch { throw ControlError(description: "cannot serve \(path): \(error)") }
   }
@@ -46,68 +46,51 @@ public final class ControlServer: @unchecked Sendable {
     self.thread = nil
   }
 
+  /// Each client has a thread: its requests may take long, and others are answered meanwhile.
   private static func serve(
-    _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: EventDescriptor, _ answers: Answers,
-    _ timeoutMs: UInt64
+    _ endpoint: some ControlledEndpoint, _ listener: LocalListener, _ wake: EventDescriptor, _ clients: ControlClients,
+    _ timeoutMs: Int
   ) {
-    var clients: [ControlConnection] = []
-    defer { for client in clients { client.end() } }
-    func perform(_ line: Data, for client: Int32) {
-      WorkerThread.runDetached(name: "nvmepf-request") { answers.add(ControlConnection.answer(line, endpoint), client) }
-    }
     while true {
-      let accepts = clients.count < ControlServer.clientsMax
-      var polled = [
-        pollfd(fd: wake.descriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: accepts ? listener.descriptor : -1, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: answers.arrived.descriptor, events: Int16(POLLIN), revents: 0),
-      ]
-      polled += clients.map(\.polled)
-      let count = poll(&polled, nfds_t(polled.count), waitMs(for: clients, timeoutMs))
-      guard count >= 0 else { continue }
-      if polled[0].revents != 0 { return }
-      for index in clients.indices.reversed() {
-        let client = clients[index].descriptor
-        let isAwaited =
-          polled[3 + index].revents != 0
-          ? clients[index].attend { perform($0, for: client) } : clients[index].silenceMs ?? 0 < timeoutMs
-        if !isAwaited { clients.remove(at: index).end() }
+      let accepted = clients.count < ControlServer.clientsMax ? listener.descriptor : -1
+      var polled = [wake.descriptor, clients.left.descriptor, accepted].map {
+        pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
       }
-      for (client, answer) in answers.removeAll() {
-        guard let index = clients.firstIndex(where: { $0.descriptor == client }) else { continue }
-        if !clients[index].reply(answer, { perform($0, for: client) }) { clients.remove(at: index).end() }
-      }
-      if polled[1].revents != 0, let descriptor = try? listener.accept() {
-        clients.append(ControlConnection(descriptor))
+      guard poll(&polled, nfds_t(polled.count), -1) > 0 else { continue }
+      if polled[0].revents != 0 { return clients.disconnect() }
+      _ = clients.left.consume()
+      guard polled[2].revents != 0, let client = try? listener.accept() else { continue }
+      clients.add(client)
+      WorkerThread.runDetached(name: "nvmepf-client") {
+        var connection = ControlConnection(client, timeoutMs: timeoutMs)
+        connection.serve(endpoint)
+        clients.remove(client)
       }
     }
-  }
-
-  /// Time until the first client exceeds its limit; -1 if there is none.
-  private static func waitMs(for clients: [ControlConnection], _ timeoutMs: UInt64) -> Int32 {
-    clients.compactMap(\.silenceMs).map { Int32(clamping: timeoutMs - min(timeoutMs, $0)) }.min() ?? -1
   }
 }
 
-/// Answers from the threads that perform requests. These may take long; other requests are answered meanwhile.
-private final class Answers: Sendable {
-  /// Readable when there is an answer.
-  let arrived: EventDescriptor
-  private let answers = Mutex<[(client: Int32, answer: Data)]>([])
+/// The descriptors of the connected clients.
+private final class ControlClients: Sendable {
+  /// Raised when a client has left.
+  let left: EventDescriptor
+  private let descriptors = Mutex<Set<Int32>>([])
 
-  init(arrived: EventDescriptor) { self.arrived = arrived }
+  init(left: EventDescriptor) { self.left = left }
 
-  /// - Parameter client: its descriptor, which stays open until it has its answer.
-  func add(_ answer: Data, _ client: Int32) {
-    answers.withLock { $0.append((client, answer)) }
-    arrived.raise()
-  }
+  var count: Int { descriptors.withLock(\.count) }
 
-  func removeAll() -> [(client: Int32, answer: Data)] {
-    guard arrived.consume() > 0 else { return [] }
-    return answers.withLock { answers in
-      defer { answers = [] }
-      return answers
+  func add(_ client: Int32) { descriptors.withLock { _ = $0.insert(client) } }
+
+  /// Close its descriptor; until then no other client has the same.
+  func remove(_ client: Int32) {
+    descriptors.withLock {
+      $0.remove(client)
+      close(client)
     }
+    left.raise()
   }
+
+  /// End all connections; a request being performed still has its effect.
+  func disconnect() { descriptors.withLock { for client in $0 { shutdown(client, Int32(SHUT_RDWR)) } } }
 }

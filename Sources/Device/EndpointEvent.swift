@@ -1,3 +1,4 @@
+import NVMe
 import Text
 
 /// Rare events of an endpoint, for the log.
@@ -16,20 +17,17 @@ public enum EndpointEvent: Equatable, Sendable {
 }
 
 /// Host memory that the engine needed but could not access.
-enum Unreached {
-  case submissionQueue(qid: UInt16, address: UInt64)
-  case completionQueue(qid: UInt16, address: UInt64)
+struct Unreached: BitwiseCopyable {
+  /// What it could not do with the queue, as `cannot fetch from submission queue`.
+  let what: StaticString
+  let qid: QueueID
+  let address: PCIAddress
 
   /// - Parameter isGone: the client has truncated the file of its memory.
   func reason(isGone: Bool) -> String {
-    let (what, address) =
-      switch self {
-      case .submissionQueue(let qid, let address): ("cannot fetch from submission queue \(qid)", address)
-      case .completionQueue(let qid, let address): ("cannot write to completion queue \(qid)", address)
-      }
-    let place = "host memory at \(address.hex)"
-    guard !isGone else { return "\(what): \(place) is gone, because the client truncated its file" }
-    return "\(what): \(place) is not accessible; does the client share its memory "
-      + "(QEMU: memory-backend-memfd,share=on)?"
+    "\(what) \(qid.rawValue): host memory at \(address.rawValue.hex) "
+      + (isGone
+        ? "is gone, because the client truncated its file"
+        : "is not accessible; does the client share its memory (QEMU: memory-backend-memfd,share=on)?")
   }
 }

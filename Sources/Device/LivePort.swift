@@ -55,7 +55,7 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
     guard copyEntries(address, count, into: entries) else {
-      unreached = .submissionQueue(qid: qid.rawValue, address: address.rawValue)
+      unreached = Unreached(what: "cannot fetch from submission queue", qid: qid, address: address)
       return false
     }
     return true
@@ -152,7 +152,7 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
       place.storeBytes(of: cqe.dw2, toByteOffset: 8, as: UInt32.self)
       if !memory.isLost { return place }
     }
-    unreached = .completionQueue(qid: cqid.rawValue, address: address.rawValue)
+    unreached = Unreached(what: "cannot write to completion queue", qid: cqid, address: address)
     return nil
   }
 

@@ -250,29 +250,19 @@ struct WatchedExec {
     var path = path
     if path.starts(with: own) { path = Array("/proc/\(pid)/".utf8) + path.dropFirst(own.count) }
     if path.first == 0x2f {
-      if isSameRoot { return openHere(path) }
+      if isSameRoot { return path.open() }
       let root = Glibc.open("/proc/\(pid)/root", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
       defer { close(root) }
       return path.withCString { nvmepf_open_in_root(root, $0) }
     }
     let place = directory.map { $0 == AT_FDCWD ? "cwd" : "fd/\($0)" } ?? "cwd"
-    return openHere(Array("/proc/\(pid)/\(place)".utf8) + (path.isEmpty ? [] : [0x2f] + path))
-  }
-
-  private func openHere(_ path: [UInt8]) -> Int32 {
-    path.withCString { Glibc.open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) }
+    return (Array("/proc/\(pid)/\(place)".utf8) + (path.isEmpty ? [] : [0x2f] + path)).open()
   }
 
   /// Whether a path leads to the same file for both processes: they have the same root directory and mounts.
   private var isSameRoot: Bool {
     FileIdentity.isSame("/", "/proc/\(pid)/root")
       && FileIdentity.isSame("/proc/self/ns/mnt", "/proc/\(pid)/ns/mnt")
-  }
-}
-
-extension [UInt8] {
-  fileprivate func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
-    (self + [0]).withUnsafeBytes { body($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
   }
 }
 

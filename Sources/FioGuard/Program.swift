@@ -92,9 +92,7 @@ public enum Program: Equatable, Sendable {
 
   /// The same for a path; `other` if it cannot be read.
   public init(path: [UInt8]) {
-    let descriptor = (path + [0]).withUnsafeBytes {
-      open($0.baseAddress!.assumingMemoryBound(to: CChar.self), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY)
-    }
+    let descriptor = path.open()
     guard descriptor >= 0 else {
       self = .other
       return
@@ -107,6 +105,13 @@ public enum Program: Equatable, Sendable {
 extension [UInt8] {
   /// The part after the last slash.
   public var baseName: [UInt8] { lastIndex(of: 0x2f).map { Array(self[($0 + 1)...]) } ?? self }
+
+  func withCString<Result>(_ body: (UnsafePointer<CChar>) -> Result) -> Result {
+    (self + [0]).withUnsafeBytes { body($0.baseAddress!.assumingMemoryBound(to: CChar.self)) }
+  }
+
+  /// The file at this path, which may be anything; -1 with errno.
+  func open() -> Int32 { withCString { Glibc.open($0, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) } }
 
   public var text: String { String(decoding: self, as: UTF8.self) }
 }

@@ -2,6 +2,7 @@
 struct Malformed: Error {
   let what: StaticString
   init(_ what: StaticString) { self.what = what }
+  static let contradiction = Malformed("contradicts itself")
 }
 
 /// Reads little-endian values from untrusted bytes.

@@ -114,14 +114,14 @@ extension DecodedChunk {
       }
       let count = Int(try reader.read(UInt32.self))
       guard layout.kind > lanes.last?.layout.kind ?? 0, count > 0, count <= Int(header.events) else {
-        throw Malformed("contradicts itself")
+        throw .contradiction
       }
       lanes.append(Lane(layout: layout, count: count, next: bytes, end: bytes + count * layout.stride))
       events += count
       bytes += count * layout.stride
     }
     guard events == Int(header.events), bytes <= Int(header.slots) * Record.size else {
-      throw Malformed("contradicts itself")
+      throw .contradiction
     }
     records.reserve(bytes)
     records.advance(bytes)
@@ -142,7 +142,7 @@ extension DecodedChunk {
       planes.advance(events)
       return offset
     }
-    guard column.transform == .plain, column.planes[0] >= 0 else { throw Malformed("contradicts itself") }
+    guard column.transform == .plain, column.planes[0] >= 0 else { throw .contradiction }
     return Int(column.planes[0])
   }
 
@@ -158,7 +158,7 @@ extension DecodedChunk {
     }
     if layout.carriesBytes {
       let length = Int(try reader.read(UInt32.self))
-      guard carried.count + length <= carriedMax else { throw Malformed("contradicts itself") }
+      guard carried.count + length <= carriedMax else { throw .contradiction }
       lane.carriedNext = carried.count
       lane.carriedEnd = carried.count + length
       if length > 0 { try Self.inflate(zstd, &reader, mode: try reader.read(), count: length, into: &carried) }
@@ -242,11 +242,11 @@ extension DecodedChunk {
     switch tag {
     case ColumnTag.constant...ColumnTag.constant + 8:
       column.planeCount = Int(tag)
-      guard column.planeCount <= width else { throw Malformed("contradicts itself") }
+      guard column.planeCount <= width else { throw .contradiction }
       for plane in 0..<column.planeCount { column.planes[plane] = -1 - Int32(try reader.read(UInt8.self)) }
     case ColumnTag.reference:
       let number = Int(try reader.read(UInt16.self))
-      guard number < columns.count, columns[number].count == count else { throw Malformed("contradicts itself") }
+      guard number < columns.count, columns[number].count == count else { throw .contradiction }
       column = columns[number]
     case ColumnTag.planes...ColumnTag.planes + 2:
       column.transform = Transform(rawValue: tag - ColumnTag.planes) ?? .plain
@@ -254,7 +254,7 @@ extension DecodedChunk {
       let wrapWidth = 1 << Int(shape >> 4)
       column.planeCount = Int(shape & 15)
       guard wrapWidth <= width, column.planeCount > 0, column.planeCount <= wrapWidth else {
-        throw Malformed("contradicts itself")
+        throw .contradiction
       }
       column.mask = .max >> UInt64(64 - 8 * wrapWidth)
       if column.transform == .offset { column.base = try reader.read() }
@@ -272,7 +272,7 @@ extension DecodedChunk {
     case PlaneMode.reference:
       let number = Int(try reader.read(UInt16.self))
       guard number < planeEntries.count, planeEntries[number].count == count else {
-        throw Malformed("contradicts itself")
+        throw .contradiction
       }
       return Int32(planeEntries[number].offset)
     default:
@@ -316,7 +316,7 @@ extension DecodedChunk {
         let source = sources + Int(kinds[event])
         let stride = source.pointee.stride
         guard source.pointee.next < source.pointee.end, stride <= end - target else {
-          throw Malformed("contradicts itself")
+          throw .contradiction
         }
         let record = source.pointee.next
         source.pointee.next = record + stride
@@ -337,7 +337,7 @@ extension DecodedChunk {
         }
       }
     }
-    guard target == end else { throw Malformed("contradicts itself") }
+    guard target == end else { throw .contradiction }
     output.advance(room)
   }
 
@@ -371,7 +371,7 @@ extension DecodedChunk {
     let bytes = target + Record.size
     guard tail <= Int(UInt16.max), tail * Record.size <= end - bytes,
       length <= source.pointee.carriedEnd - source.pointee.carried
-    else { throw Malformed("contradicts itself") }
+    else { throw .contradiction }
     target.storeBytes(of: UInt16(tail), toByteOffset: 14, as: UInt16.self)
     if tail > 0 { memset(bytes + (tail - 1) * Record.size, 0, Record.size) }
     memcpy(bytes, source.pointee.carried, length)

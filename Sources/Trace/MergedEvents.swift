@@ -1,4 +1,5 @@
 import Events
+import HeapModule
 import Text
 
 /// The events of all streams of a trace in order of time, with one chunk of each stream in memory. A `gap` event
@@ -12,9 +13,8 @@ public struct MergedEvents: ~Copyable {
   public let bytesMax: Int
   private let cursors: UnsafeMutableBufferPointer<StreamCursor>
   private let chunks: [StreamChunks]
-  /// The streams with remaining events, as a binary heap ordered by the time of their next event, then by stream.
-  private let heap: UnsafeMutableBufferPointer<Int>
-  private var heapCount: Int
+  /// The other streams with remaining events, by the time of their next event.
+  private var waiting: Heap<Waiting>
   /// The current stream: its next event, the end of its chunk, and the time up to which it remains current.
   private var current: Int?
   private var slot: UnsafePointer<Record>?
@@ -30,16 +30,10 @@ public struct MergedEvents: ~Copyable {
     chunks = streams.map { StreamChunks(reader, $0.chunks, decoder) }
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
-    heap = .allocate(capacity: chunks.count)
-    _ = heap.initialize(fromContentsOf: chunks.indices)
-    heapCount = chunks.count
-    for place in (0..<heapCount / 2).reversed() { sink(place) }
+    waiting = Heap(chunks.enumerated().map { Waiting(time: $1.nextTime ?? 0, stream: $0) })
   }
 
-  deinit {
-    cursors.deallocate()
-    heap.deallocate()
-  }
+  deinit { cursors.deallocate() }
 
   /// Memory of the index and of the largest chunk of each stream.
   private static func bytesMax(_ reader: TraceReader, _ streams: [(id: StreamID, chunks: [Int])]) throws(TraceError)
@@ -77,41 +71,23 @@ public struct MergedEvents: ~Copyable {
   private mutating func beginRun() throws(TraceError) -> Bool {
     if let current {
       cursors[current].park(at: slot, end)
-      if cursors[current].isAtEnd {
-        heapCount -= 1
-        heap[0] = heap[heapCount]
-      }
-      sink(0)
+      if !cursors[current].isAtEnd { waiting.insert(Waiting(time: cursors[current].time, stream: current)) }
     }
     (slot, end) = (nil, nil)
-    guard heapCount > 0 else {
-      current = nil
-      return false
-    }
-    let best = heap[0]
-    current = best
-    if cursors[best].slot == cursors[best].end { try cursors[best].advance(chunks[best]) }
-    (slot, end) = (cursors[best].slot, cursors[best].end)
-    until = (1..<max(1, min(3, heapCount))).reduce(.max) { min($0, cursors[heap[$1]].time) }
+    current = waiting.popMin()?.stream
+    guard let current else { return false }
+    if cursors[current].slot == cursors[current].end { try cursors[current].advance(chunks[current]) }
+    (slot, end) = (cursors[current].slot, cursors[current].end)
+    until = waiting.min?.time ?? .max
     return true
   }
 
-  /// Restore the heap order below `place`, whose time may be too late for its position.
-  private func sink(_ place: Int) {
-    var place = place
-    while true {
-      var first = place
-      for child in 2 * place + 1..<2 * place + 3 where child < heapCount && precedes(child, first) { first = child }
-      if first == place { return }
-      heap.swapAt(first, place)
-      place = first
-    }
-  }
+  /// Of two streams with events at one time, the one whose first chunk comes first goes first.
+  private struct Waiting: Comparable {
+    let time: UInt64
+    let stream: Int
 
-  /// Whether the stream at one position of the heap comes before the one at another.
-  private func precedes(_ place: Int, _ other: Int) -> Bool {
-    let (one, two) = (heap[place], heap[other])
-    return (cursors[one].time, one) < (cursors[two].time, two)
+    static func < (a: Waiting, b: Waiting) -> Bool { (a.time, a.stream) < (b.time, b.stream) }
   }
 }
 

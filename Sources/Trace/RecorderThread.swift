@@ -33,9 +33,6 @@ public final class RecorderThread: Sendable {
     }
   }
 
-  /// Record this ring as well.
-  public func add(_ ring: Ring) { progress.newRings.withLock { $0.append(ring) } }
-
   /// Write the remaining events and close the trace. Producers must have ended. Call once.
   /// - Parameter isWorthKeeping: see `TraceWriter.finish`.
   public func stop(isWorthKeeping: Bool = false) -> RecordingSummary {

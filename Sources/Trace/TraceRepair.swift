@@ -7,15 +7,16 @@ public enum TraceRepair {
   public struct Report: Sendable {
     /// Path of the repaired trace.
     public let path: String
-    public let chunksKept: Int
+    /// Number of intact chunks.
+    public internal(set) var chunksKept = 0
     /// Events found in the rings and in no chunk.
-    public let eventsRecovered: UInt64
+    public internal(set) var eventsRecovered: UInt64 = 0
     /// Events in the repaired trace.
-    public let events: UInt64
+    public internal(set) var events: UInt64 = 0
     /// Bytes of the file outside all intact chunks.
-    public let bytesDropped: UInt64
+    public internal(set) var bytesDropped: UInt64 = 0
     /// Rings that could not be read.
-    public let problems: [TraceError]
+    public internal(set) var problems: [TraceError] = []
   }
 
   /// Repair the trace at `path`, in place or into `output`. A failure loses nothing: the trace is replaced, and the
@@ -62,22 +63,19 @@ private final class Repaired {
   private let scan: TraceScan
   private var file: TraceFile
   private var chunks: [ChunkPlace] = []
-  private var chunksKept = 0
-  private var eventsRecovered: UInt64 = 0
-  private var bytesDropped: UInt64 = 0
-  private var problems: [TraceError] = []
+  private(set) var report: TraceRepair.Report
 
   init(_ path: String, _ scan: TraceScan) throws(TraceError) {
     self.scan = scan
     file = try TraceFile(beside: path, like: scan.descriptor)
+    report = TraceRepair.Report(path: path)
     _ = try copy(from: 0, length: scan.headerLength)
   }
 
   func keepIntactChunks() throws(TraceError) {
     var bytesKept: UInt64 = 0
     func keep(_ place: ChunkPlace) throws(TraceError) {
-      let offset = try copy(from: place.offset, length: place.header.length)
-      chunks.append(ChunkPlace(offset: offset, header: place.header))
+      add(place.header, at: try copy(from: place.offset, length: place.header.length))
       bytesKept += place.header.length
     }
     if scan.isComplete {
@@ -89,9 +87,14 @@ private final class Repaired {
       var search = ChunkSearch(scan, from: start)
       while chunks.count < TraceIndex.chunksMax, let place = try search.next() { try keep(place) }
     }
-    chunksKept = chunks.count
+    report.chunksKept = chunks.count
     let indexLength = scan.isComplete ? TraceIndex.length(chunks: scan.chunks.count) : 0
-    bytesDropped = scan.size - (try scan.firstChunk()) - bytesKept - UInt64(indexLength)
+    report.bytesDropped = scan.size - (try scan.firstChunk()) - bytesKept - UInt64(indexLength)
+  }
+
+  private func add(_ header: ChunkHeader, at offset: UInt64) {
+    chunks.append(ChunkPlace(offset: offset, header: header))
+    report.events += UInt64(header.events)
   }
 
   func recover(from directory: RecordingDirectory) throws(TraceError) {
@@ -100,7 +103,7 @@ private final class Repaired {
       do throws(TraceError) {
         ring = try Ring(opening: path, leavingItAlone: true)
       } catch {
-        problems.append(error)
+        report.problems.append(error)
         continue
       }
       if ring.traceID != scan.header.id { continue }
@@ -126,33 +129,25 @@ private final class Repaired {
       var header = stream.chunkHeader
       let offset = file.end
       try encoder.append(stream.builder, &header, to: &file)
-      chunks.append(ChunkPlace(offset: offset, header: header))
+      add(header, at: offset)
       stream.sequence += 1
       stream.events += UInt64(header.events)
-      eventsRecovered += UInt64(header.events)
+      report.eventsRecovered += UInt64(header.events)
       stream.free()
       if cut != .more { break }
     }
-    if let damage = stream.damage { problems.append(damage) }
+    if let damage = stream.damage { report.problems.append(damage) }
   }
 
   func close() throws(TraceError) {
     // The normal end of a recording promises that it is complete, which this trace is not.
-    let isWhole = bytesDropped == 0 && eventsRecovered == 0
+    let isWhole = report.bytesDropped == 0 && report.eventsRecovered == 0
     try file.append(TraceIndex.encoded(chunks, at: file.end, end: isWhole ? scan.end : nil))
     try file.sync()
     try file.publish(keepsPrevious: false)
   }
 
-  func note(_ problem: TraceError) { problems.append(problem) }
-
-  var report: TraceRepair.Report {
-    TraceRepair.Report(
-      path: file.path, chunksKept: chunksKept, eventsRecovered: eventsRecovered,
-      events: chunks.reduce(0) { $0 + UInt64($1.header.events) },
-      bytesDropped: bytesDropped,
-      problems: problems)
-  }
+  func note(_ problem: TraceError) { report.problems.append(problem) }
 
   /// Copy a piece of the old trace. Returns its position in the new one.
   private func copy(from offset: UInt64, length: UInt64) throws(TraceError) -> UInt64 {

@@ -21,7 +21,6 @@ struct Nvmepf: ParsableCommand {
       ReportCommand.self, DumpCommand.self, SimulateCommand.self,
       InfoCommand.self, RepairCommand.self, DoctorCommand.self, MergeCommand.self, BenchCommand.self,
       BenchHostCommand.self,
-      GoldenCommand.self,
     ])
 
   /// The trace that `record` writes and the others read by default.

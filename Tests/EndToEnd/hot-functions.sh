@@ -9,8 +9,8 @@ binary=${1:?usage: hot-functions.sh BINARY}
 # Calls and tail calls, of x86-64 (call, jmp) and of arm64 (bl, b).
 # Every specialisation for the live ports and the replay port; rare paths are out of line and left out:
 # checkpoints, admin commands, errors, requests of the serving thread.
-hot='Controller.*(poll|serve|executeIO|conclude|handleCompletion|mapData|mapPRPs|fetchBurst|postWaiting|pollHead)|LivePort.*(fetch|transfer|execute|post|doorbell|mapped)|NamespaceBackends.*(data|execute|completion|release)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
-cold='executeAdmin|executeReservation|readRanges|mapSGL|flushAll|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search|Replay'
+hot='Controller.*(poll|serve|executeIO|conclude|handleCompletion|mapData|mapPRPs|fetchBurst|postWaiting|pollHead)|(LivePort|RecordingPort|ReplayPort).*(fetch|transfer|execute|post|doorbell|mapped|completion|release)|NamespaceBackends.*(data|execute|completion|release)|RingProducer.*append|QueuePair.*(submit|reap|ring)'
+cold='executeAdmin|executeReservation|readRanges|mapSGL|flushAll|checkpoint|notePayload|reserveSlowly|noteError|deliverEvents|report|answer|search'
 
 found=$(objdump -d --no-show-raw-insn "$binary" | swift demangle -simplified | awk -v hot="$hot" -v cold="$cold" '
   /^[0-9a-f]+ <.*>:$/ { name = $0; is_hot = (name ~ hot && name !~ cold); if (is_hot) functions++ }

@@ -192,10 +192,11 @@ import Trace
     let id = TraceID.random()
     let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 20)
     defer { directory.remove() }
-    let recorder = try RecorderThread(TraceWriter(path: path, id: id, scale: .identity, directory: directory))
+    let writer = try TraceWriter(path: path, id: id, scale: .identity, directory: directory)
     let ring = try Ring(
       creating: "\(directory.path)/kernel.ring", capacity: 128, source: .kernel, stream: 0, traceID: id)
-    recorder.add(ring)
+    writer.add(ring)
+    let recorder = try RecorderThread(writer)
     let producer = Producer(ring)
     for time in 0..<5000 as Range<UInt64> {
       producer.append(Record(time: time, kind: .response), UnsafeRawBufferPointer(start: nil, count: 0))

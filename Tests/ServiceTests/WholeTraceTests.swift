@@ -5,6 +5,7 @@ import Testing
 import Trace
 
 @testable import Service
+@testable import record_golden
 
 @Suite("Whole traces")
 struct WholeTraceTests {

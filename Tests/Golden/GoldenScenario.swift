@@ -2,9 +2,10 @@ import Backends
 import Device
 import Host
 import NVMe
+import Service
 
 /// What a golden trace shows.
-public enum GoldenScenario: String, CaseIterable, Sendable {
+enum GoldenScenario: String, CaseIterable, Sendable {
   case qd1Read = "qd1-read"
   case qd32Mixed = "qd32-mixed"
   case bringUp = "bring-up"
@@ -24,7 +25,7 @@ public enum GoldenScenario: String, CaseIterable, Sendable {
   }
 
   /// Record it at `path`.
-  public func record(to path: String) throws {
+  func record(to path: String) throws {
     let endpoint = try ServedEndpoint(
       configuration, output: .trace(path), command: ["nvmepf", "golden", rawValue])
     try endpoint.start()
