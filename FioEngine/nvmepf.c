@@ -791,7 +791,7 @@ static int leave_late(const struct thread_data *td, struct job *job) {
   library.queue_outstanding(job->queue, commands, sizeof(commands));
   if (job->stopped_ns == 0) {
     job->stopped_ns = now;
-    nvmepf_note("%s: waiting for %s; a second signal to nvmepf ends fio at once", td->o.name, commands);
+    nvmepf_note("%s: waiting for %s; a second signal to nvmepf ends fio immediately", td->o.name, commands);
   }
   if (now - job->stopped_ns < stop_grace_ns)
     return 0;

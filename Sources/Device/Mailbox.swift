@@ -4,7 +4,7 @@ import Platform
 import Synchronization
 import Target
 
-/// What other threads ask of the engine's thread, and what it answers: 0 where nothing is said.
+/// Requests of other threads to the engine's thread. The answer is 0 unless stated otherwise.
 enum ShardRequest {
   /// Answers its value.
   case readRegister(offset: UInt64, width: Int)
@@ -19,7 +19,7 @@ enum ShardRequest {
   /// Raise the interrupt as if the device had.
   case triggerInterrupt(InterruptLine)
   case maskPin
-  /// The host unmasks INTx; signal it at once if it is asserted.
+  /// The host unmasks INTx; signal it immediately if it is asserted.
   case unmaskPin
   /// INTx must not be signalled while this is set.
   case disablePin(Bool)
@@ -30,7 +30,7 @@ enum ShardRequest {
   /// and the new page is all zeros: the engine's record of doorbells agrees with both.
   case setDoorbells(UnsafeMutablePointer<Atomic<UInt32>>)
   case reset(ResetReason)
-  /// Answers 1, or 0 while commands of a namespace that had this identifier are under way.
+  /// Answers 1, or 0 while commands of a namespace that had this identifier are in flight.
   case attach(Namespace, NamespaceBackend)
   case detach(UInt32)
   case stop

@@ -80,7 +80,7 @@ extension Controller {
     } else {
       queue.pointee.tail = tail + 1
     }
-    // While its vector is masked this may go on for ever.
+    // Without limit while the vector is masked.
     queue.pointee.unannounced = min(queue.pointee.unannounced + 1, queue.pointee.size)
     return true
   }

@@ -137,9 +137,9 @@ extension Controller {
     return true
   }
 
-  // MARK: Requests that take their time
+  // MARK: Deferred requests
 
-  /// The backend has it: keep what is needed for its completion.
+  /// The backend will complete it later: keep what its completion needs.
   private mutating func hold(_ request: IORequest, _ mapped: Int) {
     let slot = Int(request.slot)
     var kept = request

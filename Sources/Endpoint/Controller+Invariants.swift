@@ -1,7 +1,7 @@
 import NVMe
 import Target
 
-/// Invariants of the engine's state between two polls, whatever a host and its backends have done.
+/// Invariants of the engine's state between two polls, whatever host and backends do.
 extension Controller {
   /// - Returns: the first violated invariant, in words; nil if all hold.
   public func brokenInvariant() -> String? {
@@ -38,7 +38,7 @@ extension Controller {
   /// it is a fault of the engine itself: continuing would corrupt data and overwrite the recording that shows it.
   public func checkInvariants() { stop(brokenInvariant()) }
 
-  /// The same for the invariants that need no look at every command.
+  /// The same for the invariants that examine no command.
   public func checkBounds() { stop(brokenBounds()) }
 
   private func stop(_ broken: String?) {
@@ -47,8 +47,8 @@ extension Controller {
 
   private func state(_ slot: Int) -> Command.State { commands[slot].state }
 
-  /// The invariants that need no look at every command, which debug builds therefore check after each poll: counts
-  /// within their bounds, positions within their queues, and an interrupt to come for every entry not announced.
+  /// The invariants that examine no command, which debug builds check after each poll: counts and positions are within
+  /// their bounds, and an interrupt will follow every entry not announced.
   func brokenBounds() -> String? {
     guard (0...Controller.commandsMax).contains(slots.freeCount), (0...Controller.commandsMax).contains(reserved),
       (0...Controller.slots).contains(executing), (0...Controller.segmentsInFlightMax).contains(segmentsInFlight),
@@ -103,7 +103,7 @@ extension Controller {
   private func brokenSlots(_ census: inout Census) -> String? {
     for slot in 0..<Controller.commandsMax {
       if slots.isFree(Int32(slot)) != (state(slot) == .free) {
-        return "slot \(slot) is \(state(slot)), and the map of free slots says otherwise"
+        return "slot \(slot) is \(state(slot)), but the map of free slots disagrees"
       }
       census.count(commands + slot)
     }
@@ -164,10 +164,10 @@ extension Controller {
       return
         "\(submission) submission and \(completion) completion queues exist, \(liveSubmission.count) and \(liveCompletion.count) are listed"
     }
-    if !csts.ready, submission + completion > 0 { return "queues exist, and the controller is not ready" }
-    if csts.ready, !cc.enable || isSettling { return "the controller is ready, and is disabled or settling" }
+    if !csts.ready, submission + completion > 0 { return "queues exist while the controller is not ready" }
+    if csts.ready, !cc.enable || isSettling { return "the controller is ready while it is disabled or settling" }
     if csts.ready, !submissionQueues[0].exists || !completionQueues[0].exists {
-      return "the controller is ready, and has no admin queues"
+      return "the controller is ready without admin queues"
     }
     return nil
   }
@@ -219,12 +219,12 @@ extension Controller {
     guard census.held == reasons else { return "\(census.held) commands are held, for \(reasons) reasons" }
     guard census.fetched == fusion.end - fusion.next else {
       return
-        "\(census.fetched) commands are fetched and have not had their turn, \(fusion.end - fusion.next) are behind a fused operation"
+        "\(census.fetched) commands are fetched but not executed, \(fusion.end - fusion.next) wait for a fused operation"
     }
     return nil
   }
 
-  /// Who keeps a held command, keeps one of its own.
+  /// Every place that refers to a held command refers to a held command of its own queue.
   private func brokenHolders() -> String? {
     guard csts.ready, !csts.fatal else { return nil }
     func isHeld(_ slot: Int32, _ qid: Int) -> Bool {

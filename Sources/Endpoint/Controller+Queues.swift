@@ -150,7 +150,7 @@ extension Controller {
     return found
   }
 
-  /// Each is an event of its own: a replay may find in one look what the live engine found in two.
+  /// Each is a separate event: a replay may find in one poll what the live engine found in two.
   private mutating func pollStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
     guard port.doorbell(doorbell, last: 0) != 0 else { return false }
     port.clear(doorbell)

@@ -34,7 +34,7 @@ extension EventDescription {
 
   private var typeName: String { caseName.prefix(1).uppercased() + caseName.dropFirst() }
 
-  /// Those that lie in the record; what lies behind it is not copied.
+  /// The fields in the record; its tail is not copied.
   private var recordFields: [EventField] {
     fields.filter { if case .tail = $0.place { false } else { true } }
   }

@@ -14,7 +14,7 @@ public final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
   private let timeoutNs: UInt64
-  private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends this at once") }
+  private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends it immediately") }
   private let isOver = Atomic<Bool>(false)
   /// Results of the jobs that have finished, in order of completion.
   private let results = Mutex<[Workload.Result]>([])

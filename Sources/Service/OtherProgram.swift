@@ -1,11 +1,11 @@
 import Foundation
 
-/// Programs that are run for what they print.
+/// Runs other programs for their output.
 enum OtherProgram {
   /// What it prints, without blanks around it; nil where it cannot be run or fails.
   /// - Parameters:
   ///   - variables: added to this process's environment.
-  ///   - isQuiet: drop what it says on standard error.
+  ///   - isQuiet: discard its standard error.
   static func output(
     _ path: String, _ arguments: [String], variables: [String: String] = [:], isQuiet: Bool = true
   ) -> String? {

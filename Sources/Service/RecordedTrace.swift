@@ -1,6 +1,6 @@
 import Trace
 
-/// The trace that a recording writes, and its trouble, which is told once.
+/// The trace that a recording writes, and its trouble, which is reported once.
 final class RecordedTrace {
   private let thread: RecorderThread
   private var hasToldTrouble = false

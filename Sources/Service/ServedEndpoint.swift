@@ -210,7 +210,7 @@ public final class ServedEndpoint: Watched {
   /// Commands in the recording so far; nil where none is kept.
   public var commands: UInt64? { trace?.progress.commands }
 
-  /// Once it has ended, of the rings it is told how full they ever were.
+  /// After the end, reports how full the rings were at most.
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     guard let progress = trace?.progress else { return "\(Quantity.decimal(seconds, 0)) s" }

@@ -84,7 +84,7 @@ extension DecodedChunk {
   mutating func decode(_ schema: TraceSchema, expected: ChunkHeader) throws(Malformed) {
     let bytes = file.bytes
     guard let header = ChunkHeader(bytes) else { throw Malformed("fails its checksum") }
-    guard header == expected else { throw Malformed("is not what the index says of it") }
+    guard header == expected else { throw Malformed("differs from its index entry") }
     let body = UnsafeRawBufferPointer(rebasing: bytes.dropFirst(ChunkHeader.size))
     guard nvmepf_crc32c(0, body.baseAddress, body.count) == header.bodyCRC else {
       throw Malformed("fails its checksum")

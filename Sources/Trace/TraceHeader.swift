@@ -76,7 +76,7 @@ extension TraceHeader {
           + "\(FormatVersion.current.major).x: update nvmepf")
     }
     guard length >= fixedLength, length <= lengthMax, length % 8 == 0 else {
-      throw TraceError(.damaged, "\(path): the header is damaged; nothing behind it can be read")
+      throw TraceError(.damaged, "\(path): the header is damaged; nothing after it can be read")
     }
     return Int(length)
   }
@@ -86,7 +86,7 @@ extension TraceHeader {
     guard bytes.count >= Self.fixedLength,
       UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: body.count, as: UInt32.self))
         == nvmepf_crc32c(0, body.baseAddress, body.count)
-    else { throw TraceError(.damaged, "\(path): the header fails its checksum; nothing behind it can be read") }
+    else { throw TraceError(.damaged, "\(path): the header fails its checksum; nothing after it can be read") }
     do throws(Malformed) {
       try self.init(ByteReader(body))
     } catch {

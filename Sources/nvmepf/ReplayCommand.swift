@@ -111,7 +111,7 @@ struct ReplayCommand: ParsableCommand {
   }
 
   private static let notClosed =
-    "the trace was not closed: what is missing of it was not replayed (nvmepf repair)"
+    "the trace was not closed; its missing part was not replayed (nvmepf repair)"
 
   private func verdict(_ result: DriverReplayResult) -> String {
     let count =
@@ -121,7 +121,7 @@ struct ReplayCommand: ParsableCommand {
     case .identical: "identical: the engine does what the driver did: \(count)"
     case .diverged: "different: \(Quantity.count(result.newDifferences)) findings: \(count)"
     case .nothingToCompare: "nothing to compare: \(count)"
-    case .incomplete: "no difference in what was compared, which is not everything: \(count)"
+    case .incomplete: "no difference, but not everything could be compared: \(count)"
     }
   }
 

@@ -14,17 +14,17 @@ struct SimulateCommand: ParsableCommand {
     usage: "nvmepf simulate [<options>]",
     discussion: """
       Time is virtual. Each run is recorded and replayed; the engine's state,
-      every completion and all data are checked. A seed fixes a run: the same
-      command gives the same trace again, byte for byte. A failure prints the
-      command that repeats it, and keeps its trace.
+      every completion and all data are checked. The same seed gives the same
+      trace, byte for byte. A failure prints the command that repeats it, and
+      keeps its trace.
 
-      Ctrl-C ends a run early: what it has done is checked, and kept with -o.
+      Ctrl-C ends a run early. The part so far is checked, and kept with -o.
 
         nvmepf simulate --seed 7 --commands 100000 -o seven.nvpt
         nvmepf simulate --seed 1 --seeds 1000 --commands 1000
 
-      Exit status: 0 everything held, 1 something did not, 2 the simulation
-      could not run, 130 it was interrupted and everything until then held.
+      Exit status: 0 no violation, 1 a violation or divergence, 2 the simulation
+      could not run, 130 interrupted without a violation.
       """)
 
   @Option(help: ArgumentHelp("Generate the run from this seed (default: random, printed)", valueName: "number"))
@@ -100,7 +100,7 @@ struct SimulateCommand: ParsableCommand {
 
   // MARK: Failures
 
-  /// The command that does the same again.
+  /// The command that repeats the run.
   private func repetition(_ seed: UInt64) -> String {
     var words = ["nvmepf simulate --seed \(seed) --commands \(commands)"]
     if !faults { words.append("--no-faults") }
@@ -126,7 +126,7 @@ struct SimulateCommand: ParsableCommand {
 
   // MARK: Progress
 
-  /// What happens while runs are under way: a line on the terminal, and signals that end them.
+  /// Progress on the terminal, and signals that end a run early.
   private final class Watch {
     private let begin = Clock.monotonicNs()
     private var nextNs: UInt64
@@ -175,7 +175,7 @@ struct SimulateCommand: ParsableCommand {
 
     func text(_ watch: Watch) -> String {
       let seconds = watch.seconds
-      let what = watch.isInterrupted ? "interrupted, everything held until then" : "everything held"
+      let what = watch.isInterrupted ? "interrupted without a violation" : "no violation"
       let which = runs == 1 ? "seed \(first)" : "seeds \(first) to \(first &+ runs &- 1)"
       let speed = Quantity.decimal(Double(commands) / max(seconds, 1e-9), 0)
       return "\(which): \(what): \(Quantity.count(commands)) commands, \(Quantity.count(events)) events, "

@@ -75,7 +75,7 @@ import Testing
     #expect(file.count == 1)
     let reader = try TraceReader(path: path)
     var decoded = try DecodedChunk()
-    #expect { try reader.decode(0, into: &decoded) } throws: { "\($0)".contains("is not what the index says of it") }
+    #expect { try reader.decode(0, into: &decoded) } throws: { "\($0)".contains("differs from its index entry") }
   }
 
   @Test("The largest index that a trace can have")
