@@ -860,14 +860,14 @@ test_denied_writes_are_told_of() {
 
 # Traces of earlier versions can be read, and one line says why one cannot be replayed.
 test_traces_of_earlier_versions() {
-  local traces=$here/../Traces trace verb
-  for trace in state-1 state-4; do
+  local traces=$here/../Traces trace verb name
+  for trace in "$traces"/state-*.nvpt; do
     for verb in info report dump; do
-      expect_status 0 "$nvmepf" $verb "$traces/$trace.nvpt"
+      expect_status 0 "$nvmepf" $verb "$trace"
       [[ -s out ]] || die "$verb of $trace prints nothing"
     done
-    expect_refused "layout ${trace#state-} and this nvmepf replays layout [0-9]*: replay it with" \
-      "$nvmepf" replay "$traces/$trace.nvpt"
+    name=$(basename "$trace" .nvpt)
+    expect_refused "layout ${name#state-} and this nvmepf replays layout [0-9]*: replay it with" "$nvmepf" replay "$trace"
   done
   for verb in info report dump replay; do
     expect_refused 'before-format-1.nvpt is not a trace of nvmepf$' "$nvmepf" $verb "$traces/before-format-1.nvpt"
