@@ -44,7 +44,7 @@ extension Target {
       commandEffects(layout)
       return 4096
     case .featuresSupportedAndEffects:
-      // FSUPP; the feature has the scope of the controller (bit 20) or of a namespace (bit 21).
+      // FSUPP; the scope of the feature: a namespace (bit 20) or the controller (bit 21).
       for id in FeatureID.allCases {
         layout.put(1 | UInt32(id.isOfNamespace ? 1 << 20 : 1 << 21), at: 4 * Int(id.rawValue))
       }
