@@ -79,7 +79,12 @@ struct Findings {
     let parts = excessParts(tail)
     var text =
       "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
-    text += "\(Quantity.time(tail.latencyMeanNs)), and \(Quantity.time(parts[0].meanNs)) of the "
+    text += Quantity.time(tail.latencyMeanNs)
+    guard parts[0].meanNs <= excess else {
+      return text + ", \(Quantity.time(excess)) above the mean: \(parts[0].name) takes "
+        + "\(Quantity.time(parts[0].meanNs)) longer, everything else \(Quantity.time(parts[0].meanNs - excess)) less."
+    }
+    text += ", and \(Quantity.time(parts[0].meanNs)) of the "
     text +=
       "\(Quantity.time(excess)) above the mean (\(Quantity.roughly(parts[0].meanNs / excess))) is \(parts[0].name)"
     if parts[1].meanNs >= 0.1 * excess {
