@@ -218,7 +218,7 @@ public final class ServedEndpoint: Watched {
     let perEvent = Double(progress.bytes) / Double(max(progress.events, 1))
     return "\(Quantity.decimal(seconds, 0)) s, \(Quantity.count(progress.commands)) commands, "
       + "\(Quantity.count(progress.events)) events, \(Quantity.bytes(progress.bytes)) "
-      + "(\(Quantity.decimal(perEvent, 2)) B/event), \(ring) full"
+      + "(\(Quantity.decimal(perEvent, 2)) B an event), \(ring) full"
       + (kernelRecorder.map { "; kernel: \(Quantity.count($0.events)) events\($0.shortcomings)" } ?? "")
   }
 }

@@ -7,7 +7,11 @@ import Trace
 struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "info", abstract: "Show the contents of a trace and whether it is complete.",
-    discussion: "Verifies the checksum of every chunk.")
+    discussion: """
+      Verifies the checksum of every chunk.
+
+      Exit status: 0 the trace can be read, complete or not; 2 it cannot.
+      """)
 
   @OptionGroup var file: TraceArgument
 
@@ -39,15 +43,15 @@ struct InfoCommand: ParsableCommand {
     for (key, value) in reader.header.metadata where !value.isEmpty {
       row(key.printable(limit: 100), value.printable())
     }
-    row("sources", sources.joined(separator: ", "))
+    row("sources", sources.isEmpty ? "none" : sources.joined(separator: ", "))
     row("commands", Quantity.count(totals.commands))
     row("events", "\(Quantity.count(totals.events)), \(totals.lost == 0 ? "none" : Quantity.count(totals.lost)) lost")
     row("duration", "\(Quantity.decimal(Double(reader.chunks.map(\.header.lastTime).max() ?? 0) / 1e9, 3)) s")
     row("chunks", Quantity.count(reader.chunks.count))
-    row(
-      "size",
-      "\(Quantity.bytes(reader.bytes)): \(Quantity.decimal(perEvent, 2)) B an event, "
-        + "\(Quantity.decimal(perCommand, 1)) B a command")
+    var size = Quantity.bytes(reader.bytes)
+    if totals.events > 0 { size += ": \(Quantity.decimal(perEvent, 2)) B an event" }
+    if totals.commands > 0 { size += ", \(Quantity.decimal(perCommand, 1)) B a command" }
+    row("size", size)
     row("complete", isComplete ? isRepaired(reader) ? "as far as a repair could make it" : "yes" : "no")
   }
 

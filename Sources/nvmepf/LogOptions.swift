@@ -11,7 +11,7 @@ struct LogOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "Log from this level on: debug, info, notice, warning or error (default: notice)", valueName: "level"))
+      "Log from this level on (default: notice)", valueName: "level"))
   var logLevel: Level?
 
   enum Level: String, CaseIterable, ExpressibleByArgument {

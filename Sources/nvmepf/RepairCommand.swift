@@ -6,7 +6,8 @@ import Trace
 struct RepairCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "repair",
-    abstract: "Close a trace whose recorder was killed, with every intact chunk and the events left in its rings.")
+    abstract: "Close a trace whose recorder was killed, with every intact chunk and the events left in its rings.",
+    discussion: "Exit status: 0 repaired, 2 not repaired; then the trace is unchanged.")
 
   @OptionGroup var file: TraceArgument
 
@@ -20,7 +21,7 @@ struct RepairCommand: ParsableCommand {
     for problem in report.problems { complain(problem.description) }
     print(
       "\(report.path): \(Quantity.count(report.chunksKept)) chunks kept, \(Quantity.count(report.eventsRecovered)) events recovered from "
-        + "rings, \(Quantity.count(report.bytesDropped)) bytes lost; \(Quantity.count(report.events)) events in total"
+        + "rings, \(Quantity.count(report.bytesDropped)) bytes discarded; \(Quantity.count(report.events)) events in total"
     )
   }
 }
