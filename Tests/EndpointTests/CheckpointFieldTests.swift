@@ -8,7 +8,7 @@ import Trace
 @testable import Endpoint
 
 /// The names of a checkpoint's fields in divergences and on the format page.
-@Suite("Names of a checkpoint's fields: FormatPage")
+@Suite("Names of a checkpoint's fields")
 struct CheckpointFieldTests {
   /// An engine whose state has at least one element of everything.
   private func everything() throws -> EngineBench {
@@ -145,7 +145,7 @@ struct CheckpointFieldTests {
     "Tests/EndpointTests/CheckpointFieldTests.swift", with: "docs/trace-format.md")
 
   @Test("the format page lists the fields of the walk")
-  func table() throws {
+  func checkpointFormatPage() throws {
     let text = try String(contentsOfFile: Self.page, encoding: .utf8)
     let page = /(?s)(.*<!-- checkpoint: [^\n]*\n)(.*)(<!-- checkpoint end -->.*)/
     let parts = try #require(try page.wholeMatch(in: text))
