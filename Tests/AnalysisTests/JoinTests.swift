@@ -4,7 +4,7 @@ import NVMe
 import Testing
 import Trace
 
-@Suite("Telling commands apart")
+@Suite("Distinguishing commands")
 struct JoinTests {
   /// A burst of `count` commands with one doorbell, executed one after the other, one interrupt and one reap for all.
   private func burst(_ count: UInt32, first: UInt32, at time: UInt64, hasHost: Bool, into script: inout Script) {
@@ -34,7 +34,7 @@ struct JoinTests {
     script.head(at: done + 200, first + count)
   }
 
-  @Test("a burst behind one doorbell has one begin and one end", arguments: [true, false])
+  @Test("commands announced by one doorbell share their beginning and their end", arguments: [true, false])
   func bursts(hasHost: Bool) {
     var script = Script.enabled()
     burst(32, first: 0, at: 1000, hasHost: hasHost, into: &script)
@@ -114,7 +114,7 @@ struct JoinTests {
     #expect(run.summary.groups.map(\.key) == [.ioQueue(1), .ioQueue(2)])
   }
 
-  @Test("the queue depth follows from Little's law and from counting alike")
+  @Test("Little's law and counting give the same queue depth")
   func depth() {
     var script = Script.enabled()
     var time: UInt64 = 1000

@@ -70,7 +70,7 @@ struct LossTests {
     #expect(summary.partial == 1)
   }
 
-  @Test("a host's events that begin before the engine's do not shift whose commands they are")
+  @Test("a host's events from before the engine's stream are not assigned to wrong commands")
   func hostBeginsFirst() {
     var script = Script()
     var time: UInt64 = 1000
@@ -89,7 +89,7 @@ struct LossTests {
     #expect(run.summary.partial == 0 && run.summary.unfinished == 0)
   }
 
-  @Test("of a host's commands whose fetches are lost only they are left out")
+  @Test("only the host's commands whose fetches are lost are left out")
   func lostFetches() {
     var script = Script.enabled()
     var time: UInt64 = 1000
@@ -154,7 +154,7 @@ struct LossTests {
     #expect(summary.io.latency.maxNs == 2200)
   }
 
-  @Test("an engine that had no core is told apart from one that had work, or waited for room in its ring")
+  @Test("an engine without a core is distinguished from a busy one and from one that waits for its ring")
   func absent() {
     var script = Script.enabled()
     script.tail(at: 1000, 1)
@@ -197,7 +197,7 @@ struct LossTests {
     #expect(summary.partial == 1 && summary.interrupted == 0)
   }
 
-  @Test("a queue that is created again begins anew")
+  @Test("a recreated queue starts without state")
   func recreatedQueue() {
     var script = Script.enabled()
     script.tail(at: 100, 2)
@@ -213,7 +213,7 @@ struct LossTests {
     #expect(run.summary.partial == 0 && run.summary.interrupted == 1)
   }
 
-  @Test("commands from before the host's stream began are measured as the engine saw them")
+  @Test("commands from before the host's stream are measured from the engine's events")
   func lateHost() {
     var script = Script.enabled()
     var time = Way(cid: 0, slot: 0, hasHost: false).play(at: 1000, into: &script)
@@ -250,7 +250,7 @@ struct LossTests {
     #expect(run.summary.unfinished == 0 && run.summary.partial == 0 && run.summary.groups.isEmpty)
   }
 
-  @Test("admin commands are counted, and grouped, but not in the headline")
+  @Test("admin commands are counted and grouped, but not part of the headline")
   func admin() {
     var script = Script.enabled()
     Way(qid: 0, opcode: AdminOpcode.identify.rawValue).play(at: 1000, into: &script)
@@ -260,7 +260,7 @@ struct LossTests {
     #expect(summary.groups.map(\.key) == [.adminOpcode(6)])
   }
 
-  @Test("a doorbell that the clocks put behind what it caused is an inversion, and sums stay exact")
+  @Test("a doorbell stamped after its effect is an inversion, and sums stay exact")
   func inversion() throws {
     var script = Script.enabled()
     script.submit(at: 90, cid: 1)

@@ -5,7 +5,7 @@ import NVMe
 import Testing
 import Trace
 
-@Suite("Whatever a trace says")
+@Suite("Traces with arbitrary events")
 struct PropertyTests {
   @Test("every command's stages add up, for plausible traffic", arguments: 1...20 as ClosedRange<UInt64>)
   func plausible(seed: UInt64) {

@@ -54,7 +54,7 @@ struct StageTests {
     #expect(times.stages.sum + 75 == times.total)
   }
 
-  @Test("do without an interrupt")
+  @Test("need no interrupt")
   func noInterrupt() throws {
     let times = try #require(stages(of: Way(interrupt: nil)))
     #expect(times.stages[.interrupt] == 0)
@@ -84,7 +84,7 @@ struct StageTests {
     #expect(after.unexplained == before.unexplained)
   }
 
-  @Test("wait in complete for room in the completion queue, apart")
+  @Test("show waiting for room in the completion queue as a part of complete")
   func queueFull() throws {
     var script = Script.enabled()
     // The queue is found full at 2100 and has room again at 5000.

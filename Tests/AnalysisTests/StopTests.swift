@@ -7,7 +7,7 @@ import Trace
 
 @Suite("A controller that stops")
 struct StopTests {
-  @Test("for a fetch it could not make: the first one is kept, with the queue's address")
+  @Test("for a failed fetch: the report keeps the first one with the queue's address")
   func fetch() {
     var script = Script.enabled()
     script.write(at: 1, Register.asq, 0x1_02dd_9000)
@@ -32,7 +32,7 @@ struct StopTests {
         == Stops(firstNs: 100, firstCause: .completionQueue(qid: 3, address: 0x1200_0000)))
   }
 
-  @Test("for no reason that the trace shows is known by the CSTS that the host read, but not while it is disabled")
+  @Test("for an unknown reason: the host's read of CSTS shows it, unless the controller is disabled")
   func unknown() {
     let fatal = Record(time: 100, kind: .registerRead, flags: 4, a: Register.csts, b: 2)
     var script = Script.enabled()
@@ -58,7 +58,7 @@ struct StopTests {
     #expect(stops?.count == 2 && stops?.firstNs == 100 && stops?.hasRecovered == false)
   }
 
-  @Test("does not stop for a command's data that it could not read")
+  @Test("does not stop for a failed read of a command's data")
   func data() {
     var script = Script.enabled()
     script.add(Event.Read(time: 100, flags: .failed).record)

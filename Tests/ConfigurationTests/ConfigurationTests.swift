@@ -81,7 +81,7 @@ private func problems(_ text: String, _ choice: ConfigurationFile.Choice = .init
 
 @Suite("The configuration file")
 struct FileTests {
-  @Test("what nvmetcli saved is read as it is")
+  @Test("a file saved by nvmetcli is read unchanged")
   func readsSaved() throws {
     let file = try parse(saved)
     let subsystem = file.endpoint.subsystem
@@ -105,14 +105,14 @@ struct FileTests {
     #expect(file.endpoint.msixInterrupts == 9 && file.endpoint.msiInterrupts == 4)
   }
 
-  @Test("an untouched target has vendor identifiers of zero, which are none")
+  @Test("vendor identifiers of 0, from an unconfigured target, select the default")
   func hasDefaults() throws {
     let text = saved.replacingOccurrences(of: "0x1af4", with: "0x0").replacingOccurrences(of: "0x1b96", with: "0x0")
     let subsystem = try parse(text).endpoint.subsystem
     #expect(subsystem.vendorID == Subsystem().vendorID && subsystem.subsystemVendorID == Subsystem().subsystemVendorID)
   }
 
-  @Test("a namespace that is not enabled may have any values; its unknown keys are told")
+  @Test("a disabled namespace may have any values; its unknown keys are reported")
   func ignoresDisabled() throws {
     let disabled = #"{"device": {"path": "(null)", "uuid": "none"}, "enable": 0, "nsid": 5000}"#
     func with(_ namespace: String) -> String {
@@ -123,7 +123,7 @@ struct FileTests {
     #expect(notes[0] == "t.json: subsystems[0].namespaces[0].device.uid: unknown key, ignored; did you mean uuid?")
   }
 
-  @Test("a subsystem that is not served may have any values, but no empty name; its unknown keys are told")
+  @Test("a subsystem that is not served may have any values except an empty name; its unknown keys are reported")
   func ignoresUnserved() throws {
     let other = """
       {"nqn": "other", "attr": {"pi_enable": "1", "model": "\(String(repeating: "m", count: 99))"},
@@ -149,7 +149,7 @@ struct FileTests {
   }
 
   @Test(
-    "what is wrong is named with its place",
+    "errors name their place",
     arguments: [
       ("\"nsid\": 3", "\"nsid\": 1", "namespaces[2].nsid: 1 stands twice"),
       ("\"nsid\": 3", "\"nsid\": 5000", "namespaces[2].nsid: 5000 is not possible: 1 to 1024"),
@@ -200,7 +200,7 @@ struct FileTests {
     #expect(found.contains { $0.contains(problem) }, "\(found)")
   }
 
-  @Test("unknown keys are told, as nvmetcli ignores them; what they hold is not")
+  @Test("unknown keys are reported and ignored, without their values")
   func tellsUnknown() throws {
     let text = saved.replacingOccurrences(
       of: "\"enable\": 1, \"nsid\": 1", with: "\"enabel\": \"secret\", \"color\": 1, \"nsid\": 1")
@@ -217,7 +217,7 @@ struct FileTests {
     #expect(try parse(many).notes.count == 21)
   }
 
-  @Test("hosts' keys are not looked at, and never shown")
+  @Test("hosts' keys are ignored and never printed")
   func keepsSecrets() throws {
     for (key, notes) in [
       ("", [String]()), ("DHHC-1:00:secret:", ["t.json: no effect here: dhchap.ctrl_key, dhchap.key, revid"]),
@@ -238,7 +238,7 @@ struct FileTests {
     return #"{"ports": [\#(ports)], "subsystems": [\#(all.joined(separator: ","))]}"#
   }
 
-  @Test("a file for another transport says what the function needs, and is served by a choice beside it")
+  @Test("a file for another transport is refused with a remedy, and served with --subsystem or --port")
   func choosesBeside() throws {
     let tcp = #"{"portid": 4, "addr": {"trtype": "tcp", "trsvcid": 4420}, "subsystems": ["sub-b"]}"#
     let both = #"{"portid": 5, "addr": {"trtype": "rdma"}, "subsystems": ["sub-a", "sub-b"]}"#
@@ -295,7 +295,7 @@ struct FileTests {
     #expect(file.notes == ["t.json: subsystems[0].allow_any_host: unknown key, ignored"])
   }
 
-  @Test("what a file leaves open is derived from the endpoint's seed, and stays the same")
+  @Test("missing identifiers are derived from the endpoint's seed and stay the same")
   func derivesIdentity() throws {
     let plain = published(#"{"portid": 1, "addr": {"trtype": "pci"}, "subsystems": ["sub-a"]}"#)
     let (first, second) = (try parse(plain, .init(seed: "/run/a")), try parse(plain, .init(seed: "/run/b")))
@@ -311,19 +311,19 @@ struct FileTests {
     #expect(problems(none) == ["t.json: subsystems[0].attr.cntlid_min: 7 is more than cntlid_max, 6"])
   }
 
-  @Test("all problems are told at once, but no more than twenty")
+  @Test("all problems are reported together, at most twenty")
   func namesAll() {
     let text = "{\"hosts\": [\((0..<50).map { _ in "7" }.joined(separator: ","))], \"ports\": [], \"subsystems\": []}"
     #expect(problems(text).count == 20)
     #expect(problems(text).allSatisfy { $0.hasPrefix("t.json: ") })
   }
 
-  @Test("an escape in a string takes hexadecimal digits and no sign", arguments: ["+041", "-000", "004", "00 1"])
+  @Test("an escape in a string has hexadecimal digits and no sign", arguments: ["+041", "-000", "004", "00 1"])
   func refusesSigns(digits: String) {
     #expect(problems("{\"\\u\(digits)\": 1}").first?.contains("expected four hexadecimal digits") == true)
   }
 
-  @Test("a file that is cut off anywhere is refused, and its place named")
+  @Test("a truncated file is refused with the place")
   func refusesTruncated() {
     let bytes = Array(saved.utf8)
     for end in 0..<(bytes.count - 3) {
@@ -332,7 +332,7 @@ struct FileTests {
     }
   }
 
-  @Test("whatever the bytes, it is read or refused")
+  @Test("arbitrary bytes are read or refused")
   func survivesNonsense() {
     var random = drawnNumbers("configuration")
     let bytes = Array(saved.utf8)
@@ -347,14 +347,14 @@ struct FileTests {
     #expect(problems(deep)[0].contains("nested too deeply"))
   }
 
-  @Test("a file that cannot be read has a line that says why")
+  @Test("an unreadable file is reported with the reason")
   func refusesFiles() {
     for path in ["/nowhere/t.json", "/"] {
       #expect(throws: ConfigurationError.self) { try ConfigurationFile.read(path: path) }
     }
   }
 
-  @Test("a FIFO is read to its end, and refused where nobody writes to it")
+  @Test("a FIFO is read to its end, and refused without a writer")
   func readsFIFO() throws {
     let path = NSTemporaryDirectory() + "/nvmepf-\(UUID().uuidString).fifo"
     try #require(mkfifo(path, 0o600) == 0)

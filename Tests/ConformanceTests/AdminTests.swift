@@ -120,7 +120,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 4.3.1: Identify into two pages, and into memory that is not there")
+    @Test("Base 4.3.1: Identify into two pages, and into inaccessible memory")
     func identifiesIntoPages() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -162,7 +162,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.1: Abort ends an Asynchronous Event Request, and tells when there is nothing to end")
+    @Test("Base 5.1.1: Abort ends an Asynchronous Event Request, and reports if there is nothing to abort")
     func aborts() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -250,7 +250,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.1: a command that is done and waits for room in its completion queue is not aborted")
+    @Test("Base 5.1.1: a finished command that waits for room in its completion queue is not aborted")
     func abortsNothingDone() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -270,7 +270,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.2: no more Asynchronous Event Requests than AERL says")
+    @Test("Base 5.1.2: no more Asynchronous Event Requests than AERL allows")
     func limitsEventRequests() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -298,7 +298,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.9: without a sign of life for the Keep Alive Timeout the controller fails, with one it does not")
+    @Test("Base 3.9: the controller fails after a Keep Alive Timeout without a command, and only then")
     func keepsAlive() throws {
       try withEndpoint { rig in
         try rig.enable()

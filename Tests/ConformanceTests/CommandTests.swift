@@ -41,7 +41,7 @@ enum Medium: String, CaseIterable, Sendable, CustomTestStringConvertible {
 extension Conformance {
   @Suite("I/O commands", .serialized)
   struct Commands {
-    @Test("NVM 3.3.4 and 3.3.6: what is written reads back", arguments: Medium.allCases, [9, 12] as [UInt8])
+    @Test("NVM 3.3.4 and 3.3.6: data reads back", arguments: Medium.allCases, [9, 12] as [UInt8])
     func readsBack(medium: Medium, blockShift: UInt8) throws {
       try medium.withEndpoint(endpoint { $0.namespaces[0].blockShift = blockShift }) { rig in
         try rig.enable()
@@ -66,7 +66,7 @@ extension Conformance {
       }
     }
 
-    @Test("NVM 3.3: every command that names blocks refuses those that the namespace has not")
+    @Test("NVM 3.3: every command refuses blocks beyond the end of the namespace")
     func refusesRanges() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -83,7 +83,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 4.2.3.1: every command refuses a namespace that is not there, fused bits and a PSDT of 11b")
+    @Test("Base 4.2.3.1: every command refuses a missing namespace, fused bits and a PSDT of 11b")
     func refusesFields() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -121,7 +121,7 @@ extension Conformance {
       }
     }
 
-    @Test("NVM 3.3.1: Compare succeeds on what is there, and fails on anything else", arguments: Medium.allCases)
+    @Test("NVM 3.3.1: Compare succeeds on equal data, and fails otherwise", arguments: Medium.allCases)
     func compares(medium: Medium) throws {
       try medium.withEndpoint { rig in
         try rig.enable()
@@ -219,7 +219,7 @@ extension Conformance {
       }
     }
 
-    @Test("NVM 3.3.5: Verify reads what is there, of any length", arguments: Medium.allCases)
+    @Test("NVM 3.3.5: Verify reads blocks of any length", arguments: Medium.allCases)
     func verifies(medium: Medium) throws {
       try medium.withEndpoint { rig in
         try rig.enable()
@@ -288,7 +288,7 @@ extension Conformance {
     }
 
     @Test(
-      "Base 8.1.16: a namespace that is write protected, by the host or for ever, takes no writes",
+      "Base 8.1.16: a write-protected or read-only namespace refuses writes",
       arguments: [false, true])
     func protects(isReadOnly: Bool) throws {
       try withEndpoint(endpoint { $0.namespaces[0].isReadOnly = isReadOnly }) { rig in
@@ -337,7 +337,7 @@ extension Conformance {
       }
     }
 
-    @Test("SMART, the error log, the report and what the host counts agree on commands, bytes and errors")
+    @Test("SMART, the error log, the report and the host agree on commands, bytes and errors")
     func countersAgree() throws {
       var counts = Counts()
       try withEndpoint { rig in

@@ -72,7 +72,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 4.3.1: offsets that PRPs must not have, entries that are missing")
+    @Test("Base 4.3.1: invalid PRP offsets and missing entries")
     func refusesPRPs() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -94,7 +94,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 4.2.3.1: memory that cannot be reached is a Data Transfer Error, and nothing of a write is kept")
+    @Test("Base 4.2.3.1: inaccessible memory is a Data Transfer Error, and such a write changes nothing")
     func refusesUnreachable() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -120,7 +120,8 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.13: no more than MDTS moves", arguments: [8 << 10, 128 << 10, 512 << 10, 2 << 20] as [UInt32])
+    @Test(
+      "Base 5.1.13: no more than MDTS is transferred", arguments: [8 << 10, 128 << 10, 512 << 10, 2 << 20] as [UInt32])
     func limitsTransfers(mdts: UInt32) throws {
       try withEndpoint(endpoint { $0.subsystem.maxTransferBytes = mdts }) { rig in
         try rig.enable()
@@ -178,7 +179,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 4.3.2.1.2: a Bit Bucket takes what a read brings, and nothing of what a write takes")
+    @Test("Base 4.3.2.1.2: a Bit Bucket discards data of a read and contributes none to a write")
     func bitBuckets() throws {
       try withEndpoint { rig in
         try rig.enable()

@@ -10,7 +10,7 @@ import Testing
 @testable import Device
 
 extension Conformance {
-  @Suite("What files hold after resets and flushes", .serialized) struct Durability {
+  @Suite("Contents of files after resets and flushes", .serialized) struct Durability {
     /// Files of so many bytes, one a namespace, gone at the end of `body`.
     private func withFiles(
       _ count: Int, bytes: Int, _ configuration: EndpointConfiguration, fill: UInt8 = 0, _ body: (Rig) throws -> Void
@@ -55,7 +55,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.7.2: nothing that was written before a reset comes behind what is written after it")
+    @Test("Base 3.7.2: no write from before a reset takes effect after a later write")
     func resetIsABarrier() throws {
       try withFiles(1, bytes: 128 << 20, endpoint()) { rig in
         try rig.enable()
@@ -106,7 +106,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.5.1: storage that hangs holds up the controller's next life until it is done, and no register")
+    @Test("Base 3.5.1: hanging storage delays only the next enabling, and no register access")
     func resetOutlastsStorage() throws {
       let directory = try TemporaryDirectory()
       guard let disk = FreezableFileSystem(in: directory.path) else {
@@ -155,7 +155,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.6.1: a shutdown that cannot write what is cached does not look like one that has")
+    @Test("Base 3.6.1: a shutdown that cannot write cached data does not report success")
     func shutdownFails() throws {
       // A disk that has blocks, and no room for any.
       guard let small = MountedFileSystem("tmpfs", "size=64k") else {
@@ -256,7 +256,7 @@ extension Conformance {
       }
     }
 
-    @Test("A file is kept until what is under way in it is done, then it is free")
+    @Test("A file stays open until its requests are done")
     func removesUnderLoad() throws {
       try withFiles(2, bytes: 64 << 20, endpoint()) { rig in
         try rig.enable()
@@ -279,7 +279,7 @@ extension Conformance {
       }
     }
 
-    @Test("1024 files, all of them usable and flushed at once")
+    @Test("1024 files are usable and flushed together")
     func manyFiles() throws {
       var before = rlimit()
       getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &before)

@@ -39,7 +39,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25: what cannot be set or read")
+    @Test("Base 5.1.25: unsupported features and values")
     func refuses() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -63,7 +63,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.4: error recovery is set of one namespace, or of all")
+    @Test("Base 5.1.25.1.4: error recovery is set for one namespace or for all")
     func errorRecovery() throws {
       try withEndpoint(endpoint { $0.namespaces.append(.init(nsid: 2, backend: .memory(bytes: 1 << 20))) }) { rig in
         try rig.enable()
@@ -76,7 +76,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.11: Get of a feature of a namespace that names none is answered for the first")
+    @Test("Base 5.1.11: Get of a namespace's feature without a namespace returns the value of the first")
     func namesNoNamespace() throws {
       let all = endpoint {
         $0.namespaces = ([5, 7] as [UInt32]).map {
@@ -104,7 +104,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.14: Host Behavior Support keeps what a host says of itself, until a reset")
+    @Test("Base 5.1.25.1.14: Host Behavior Support keeps the host's settings until a reset")
     func hostBehavior() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -143,7 +143,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.3: the number of queues is given before there are any")
+    @Test("Base 5.1.25.1.3: the number of queues is negotiated before queues exist")
     func numberOfQueues() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -155,7 +155,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.7: the timestamp counts on from what was set, and says who set it")
+    @Test("Base 5.1.25.1.7: the timestamp continues from the set value and reports its origin")
     func timestamp() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -171,7 +171,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.28: a host names itself once, in 8 bytes or 16")
+    @Test("Base 5.1.25.1.28: a host identifies itself once, with 8 or 16 bytes")
     func hostIdentifier() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -195,7 +195,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.12: a log page that did not reach the host is not read")
+    @Test("Base 5.1.12: a log page that cannot be transferred does not count as read")
     func failedLogPage() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -207,7 +207,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.3: a temperature that reaches its threshold is a warning, and an event that is asked for")
+    @Test("Base 5.1.25.1.3: a temperature that reaches its threshold is a warning and, if enabled, an event")
     func temperatureThreshold() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -229,7 +229,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.5: what is so already when its notice is switched on is an event")
+    @Test("Base 5.1.25.1.5: a condition that already holds when its notice is enabled is an event")
     func temperatureBeforeNotice() throws {
       try withEndpoint { rig in
         try rig.enable()

@@ -57,7 +57,7 @@ extension Conformance {
       }
     }
 
-    @Test("NVM 2.1.3.1: Compare and Write changes what it has compared, once", arguments: Medium.allCases)
+    @Test("NVM 2.1.3.1: Compare and Write replaces the compared data once", arguments: Medium.allCases)
     func compareAndWrite(medium: Medium) throws {
       try medium.withEndpoint { rig in
         let bench = try Bench(rig)
@@ -85,7 +85,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.4.2: a command without its other one is aborted, and changes nothing of what is around it")
+    @Test("Base 3.4.2: a fused command without its other half is aborted, without effect on other commands")
     func misses() throws {
       try withEndpoint { rig in
         let bench = try Bench(rig)
@@ -143,7 +143,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.4.2: where one of the two is wrong the other is aborted")
+    @Test("Base 3.4.2: if one of the two is invalid, the other is aborted")
     func failsTogether() throws {
       try withEndpoint { rig in
         let bench = try Bench(rig)

@@ -119,7 +119,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.12: NUMD and LPO cut any piece out of a page; what lies behind it reads as zeros")
+    @Test("Base 5.1.12: NUMD and LPO select any piece of a page; bytes beyond its end read as zeros")
     func pieces() throws {
       try withEndpoint(endpoint { $0.subsystem.firmwareRevision = "ABCDEFGH" }) { rig in
         try rig.enable()

@@ -11,7 +11,7 @@ import Trace
 import VFIOUser
 
 extension Conformance {
-  @Suite("Namespaces that come and go", .serialized)
+  @Suite("Adding and removing namespaces", .serialized)
   struct Namespaces {
     @Test("Base 5.1.12.1.5: an added or removed namespace is a notice, and stands in the list of changes")
     func changes() throws {
@@ -118,7 +118,7 @@ extension Conformance {
       #expect(try identity("/tmp/nvme0.sock") == first)
     }
 
-    @Test("An identifier is not given to another namespace while commands of the old one are under way")
+    @Test("An identifier is not reused while commands of its previous namespace are in flight")
     func waitsForCommands() throws {
       let slow = BackendConfiguration.null(bytes: 1 << 20, serviceTime: .constant(ns: 3_600_000_000_000))
       try withEndpoint(endpoint { $0.namespaces[0].backend = slow }) { rig in
@@ -134,7 +134,7 @@ extension Conformance {
       }
     }
 
-    @Test("Commands under way in a namespace that goes complete")
+    @Test("Commands in flight in a detached namespace complete")
     func removesWithCommands() throws {
       try withEndpoint(
         endpoint { $0.namespaces[0].backend = .null(bytes: 1 << 20, serviceTime: .constant(ns: 20_000_000)) }
@@ -193,7 +193,7 @@ extension Conformance {
       for _ in 0..<count { _ = try rig.wait(for: queue.completion) }
     }
 
-    @Test("Base 5.1.25.1.4: without an aggregation time what is posted is announced at once")
+    @Test("Base 5.1.25.1.4: without an aggregation time entries are announced immediately")
     func announces() throws {
       try withVector(nil) { rig, queue, vector in
         try execute(1, rig, queue)
@@ -221,7 +221,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.25.1.4: the threshold is announced at once")
+    @Test("Base 5.1.25.1.4: entries that reach the threshold are announced immediately")
     func reachesThreshold() throws {
       // Longer than the test: what comes, comes by the threshold.
       try withVector(3 | 255 << 8) { rig, queue, vector in
@@ -251,7 +251,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.1.4.3: what reached its threshold behind a mask is announced when that goes, whatever its time")
+    @Test("Base 3.1.4.3: entries that reached their threshold while masked are announced when unmasked")
     func masksThreshold() throws {
       try withVector(1 | 255 << 8) { rig, queue, vector in
         try rig.write32(Register.intms, 2)
@@ -270,7 +270,7 @@ extension Conformance {
       try rig.drain()
     }
 
-    @Test("Base 3.1.4.4: what the host has not freed is announced once more when its mask goes, and nothing else")
+    @Test("Base 3.1.4.4: unmasking announces exactly the entries that the host has not released")
     func unmasksPending() throws {
       try withVector(nil) { rig, queue, vector in
         try post(rig, queue)
@@ -413,7 +413,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 7.6 to 7.9: only where they are offered, and only for a host that has a name")
+    @Test("Base 7.6 to 7.9: only if enabled, and only for a host with an identifier")
     func needsName() throws {
       try withEndpoint { rig in
         try rig.enable()

@@ -4,7 +4,7 @@ import Testing
 extension Conformance {
   @Suite("Queues", .serialized)
   struct Queues {
-    @Test("Base 5.2.1: Create I/O Completion Queue refuses what cannot be, and leaves no trace of it")
+    @Test("Base 5.2.1: Create I/O Completion Queue refuses impossible queues without side effects")
     func refusesCompletionQueues() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -29,7 +29,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.2.2: Create I/O Submission Queue refuses what cannot be, and leaves no trace of it")
+    @Test("Base 5.2.2: Create I/O Submission Queue refuses impossible queues without side effects")
     func refusesSubmissionQueues() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -58,7 +58,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.2.3 and 5.2.4: a completion queue goes after its submission queues")
+    @Test("Base 5.2.3 and 5.2.4: a completion queue is deleted after its submission queues")
     func deletesInOrder() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -75,7 +75,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.2.4: commands under way complete before their queue is gone", arguments: [false, true])
+    @Test("Base 5.2.4: commands in flight complete before their queue is deleted", arguments: [false, true])
     func deletesWithCommands(fetchesBatches: Bool) throws {
       try withEndpoint(
         endpoint {
@@ -113,7 +113,7 @@ extension Conformance {
     }
 
     @Test(
-      "Base 3.3.1.2: queues wrap, the phase tag turns with every round, SQHD follows",
+      "Base 3.3.1.2: queues wrap, the phase tag inverts with every round, SQHD follows",
       arguments: [2, 3, 16] as [UInt32])
     func wraps(entries: UInt32) throws {
       try withEndpoint { rig in
@@ -128,7 +128,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 3.3.1.2.2: a full completion queue holds completions back until there is room, and loses none")
+    @Test("Base 3.3.1.2.2: completions wait while their queue is full, and none is lost")
     func waitsForRoom() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -189,7 +189,7 @@ extension Conformance {
     }
 
     @Test(
-      "Base 5.1.2.1: a doorbell value that its queue cannot take is an event, and nothing else",
+      "Base 5.1.2.1: an invalid doorbell value only causes an event",
       arguments: [16, 17, 5000, 0xffff_ffff] as [UInt32])
     func refusesTail(value: UInt32) throws {
       try withEndpoint { rig in
@@ -216,7 +216,7 @@ extension Conformance {
       }
     }
 
-    @Test("Base 5.1.2.1: a doorbell of a queue that does not exist, or cannot, is an event", arguments: [3, 200])
+    @Test("Base 5.1.2.1: a doorbell of a nonexistent or impossible queue is an event", arguments: [3, 200])
     func refusesStrayDoorbell(qid: UInt16) throws {
       try withEndpoint { rig in
         try rig.enable()

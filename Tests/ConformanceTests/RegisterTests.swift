@@ -4,7 +4,7 @@ import Testing
 import Trace
 
 extension Conformance {
-  @Suite("Registers and the life of a controller", .serialized)
+  @Suite("Registers, enabling, shutdown and resets", .serialized)
   struct Registers {
     @Test("Base 3.1.4.1: CAP asks for contiguous queues, and has neither stride nor boot partitions nor memory buffers")
     func capabilities() throws {
@@ -205,7 +205,7 @@ extension Conformance {
       }
     }
 
-    @Test("PCIe Base 6.6.2: a function level reset leaves nothing of the state before")
+    @Test("PCIe Base 6.6.2: a function level reset clears the whole state")
     func resetsFunction() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -229,7 +229,7 @@ extension Conformance {
 
     enum Reset: CaseIterable { case device, function, controller }
 
-    @Test("Base 3.7.2: a reset of any kind with commands under way drops them", arguments: Reset.allCases)
+    @Test("Base 3.7.2: a reset of any kind abandons commands in flight", arguments: Reset.allCases)
     func resets(_ reset: Reset) throws {
       try withEndpoint(slowAndQuick) { rig in
         try rig.enable()
@@ -251,7 +251,7 @@ extension Conformance {
       }
     }
 
-    @Test("A link that goes down and comes up again: registers read as ones, work is dropped, the state is new")
+    @Test("Link down and up: registers read as ones, commands are abandoned, the state is initial")
     func losesLink() throws {
       try withEndpoint(slowAndQuick) { rig in
         try rig.enable()
@@ -273,7 +273,7 @@ extension Conformance {
     }
 
     @Test(
-      "PCIe Base 7.5.1.1.11: the list of capabilities holds the interrupts that are offered",
+      "PCIe Base 7.5.1.1.11: the capability list contains the offered interrupts",
       arguments: [(5, 0, [1, 0x10, 0x11]), (0, 4, [1, 0x10, 5]), (5, 32, [1, 0x10, 0x11, 5]), (0, 0, [1, 0x10])])
     func listsCapabilities(msix: UInt16, msi: UInt16, expected: [UInt32]) throws {
       try withEndpoint(endpoint { $0.offerInterrupts(msix: msix, msi: msi) }) { rig in
@@ -293,7 +293,7 @@ extension Conformance {
       }
     }
 
-    @Test("A host that leaves finds a new controller when it comes back")
+    @Test("A host that reconnects finds a controller in its initial state")
     func losesHost() throws {
       try withEndpoint { rig in
         try rig.enable()
@@ -306,7 +306,7 @@ extension Conformance {
       }
     }
 
-    @Test("CC is taken when it is polled, as by the driver whose registers are plain memory")
+    @Test("CC takes effect when it is polled, as in a driver whose registers are plain memory")
     func pollsConfiguration() throws {
       try withEndpoint(endpoint { $0.subsystem.configurationPollMs = 5 }) { rig in
         try rig.configure()

@@ -42,7 +42,7 @@ final class RecordingEndpoint: ControlledEndpoint, @unchecked Sendable {
 struct ControlSocketTests {
   private let path = NSTemporaryDirectory() + "/nvmepf-\(UUID().uuidString).control"
 
-  @Test("does what it is asked, and says what it cannot do")
+  @Test("performs requests, and gives the reason if it cannot")
   func answers() throws {
     let endpoint = RecordingEndpoint()
     let server = try ControlServer(path: path, endpoint: endpoint)
@@ -61,7 +61,7 @@ struct ControlSocketTests {
     #expect(!endpoint.linkIsUp)
   }
 
-  @Test("outlives clients that send nonsense, too much, or nothing, and serves others meanwhile")
+  @Test("survives clients that send invalid bytes, too much or nothing, and serves others meanwhile")
   func survives() throws {
     let server = try ControlServer(path: path, endpoint: RecordingEndpoint())
     defer { server.stop() }
@@ -75,7 +75,7 @@ struct ControlSocketTests {
     }
   }
 
-  @Test("answers others while a request takes long, ends meanwhile too, and gives whoever asked its answer")
+  @Test("answers others during a long request, can end during it, and still answers its client")
   func answersMeanwhile() throws {
     let endpoint = RecordingEndpoint()
     let server = try ControlServer(path: path, endpoint: endpoint)
@@ -115,7 +115,7 @@ struct ControlSocketTests {
     return endpoint
   }
 
-  @Test("an answer arrives whole however long it is, and a client that does not read it holds nobody up")
+  @Test("a long answer arrives completely, and a client that does not read delays nobody")
   func answersAtLength() throws {
     let server = try ControlServer(path: path, endpoint: endpointWithLongList())
     defer { server.stop() }
@@ -126,7 +126,7 @@ struct ControlSocketTests {
     for _ in 0..<3 { #expect(try ControlClient.ask(.list, path: path).namespaces?.count == 1000) }
   }
 
-  @Test("clients that neither ask nor read lose their places to those who wait for one")
+  @Test("clients that neither send nor read are replaced by waiting ones")
   func disconnectsSilentClient() throws {
     let server = try ControlServer(path: path, endpoint: endpointWithLongList(), timeoutMs: 500)
     defer { server.stop() }
@@ -140,7 +140,7 @@ struct ControlSocketTests {
     #expect(try ControlClient.ask(.list, path: path).namespaces?.count == 1000)
   }
 
-  @Test("neither a listener that accepts nobody nor one that never answers holds the client")
+  @Test("a listener that does not accept or answer does not block the client")
   func isNotHeld() throws {
     let listener = try LocalListener(path: path)
     let silent = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path, timeoutMs: 20) }
@@ -159,7 +159,7 @@ struct ControlSocketTests {
     withExtendedLifetime(listener) {}
   }
 
-  @Test("says that nobody is there")
+  @Test("reports that no process listens")
   func isAbsent() {
     let error = #expect(throws: ControlError.self) { try ControlClient.ask(.list, path: path) }
     #expect(error?.description.contains("is nvmepf serving there?") == true)

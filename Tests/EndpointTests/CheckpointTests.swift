@@ -6,7 +6,7 @@ import Trace
 @testable import Endpoint
 
 /// Checkpoints hold values that no engine has counted up to.
-@Suite("A checkpoint of somebody else's")
+@Suite("Checkpoints from outside")
 struct CheckpointTests {
   private func enabled() throws -> EngineBench {
     let bench = try EngineBench()
@@ -22,7 +22,7 @@ struct CheckpointTests {
     #expect(throws: CheckpointError.self, what) { _ = try decode(bench) }
   }
 
-  @Test("counts that are full wrap, and the replay goes on")
+  @Test("full counters wrap, and the replay continues")
   func counts() throws {
     let bench = try enabled()
     let full = UInt64.max
@@ -57,7 +57,7 @@ struct CheckpointTests {
     expectRefused(bench, "entries to announce")
   }
 
-  @Test("changed namespaces that could not all be listed with those that change later are refused")
+  @Test("a list of changed namespaces without room for later changes is refused")
   func changedNamespaces() throws {
     let bench = try enabled()
     bench.controller.target.changedNamespaces = [1, 7, 1024]
@@ -68,7 +68,7 @@ struct CheckpointTests {
     }
   }
 
-  @Test("more segments in flight than a later checkpoint has room for are refused")
+  @Test("more segments in flight than a checkpoint can contain are refused")
   func segments() throws {
     let bench = try enabled()
     for number in 0..<65 as Range<Int32> {

@@ -69,7 +69,7 @@ struct ControllerTests {
     #expect(unknown?.status.code == Status.invalidField.code)
   }
 
-  @Test("5.2: refuses queues that cannot be, and leaves no trace of them")
+  @Test("5.2: refuses impossible queues without side effects")
   func refusesQueues() throws {
     let bench = try EngineBench()
     bench.enable()
@@ -116,7 +116,7 @@ struct ControllerTests {
     #expect(bench.execute(1, read)?.status == .success)
   }
 
-  @Test("5.1.2: takes as many Asynchronous Event Requests as it says, and aborts them")
+  @Test("5.1.2: accepts as many Asynchronous Event Requests as it reports, and aborts them")
   func limitsEventRequests() throws {
     let bench = try EngineBench()
     bench.enable()

@@ -10,7 +10,7 @@ import Trace
 @testable import Simulation
 
 /// Fused operations whose backend takes its time, and what can be done to them meanwhile.
-@Suite("Fused operations under way")
+@Suite("Fused operations in flight")
 struct FusedTests {
   private func enabled(_ scenario: Scenario = .endless, batches: Bool = false) throws -> EngineBench {
     let bench = try EngineBench(scenario: scenario) {
@@ -41,7 +41,7 @@ struct FusedTests {
     #expect(again.fusion.phase == bench.controller.fusion.phase)
   }
 
-  @Test("nothing comes between the two, nor between them and what is under way", arguments: [false, true])
+  @Test("no command runs between the two, or between earlier commands and them", arguments: [false, true])
   func isAtomic(batches: Bool) throws {
     let bench = try enabled(.slow(20_000...400_000), batches: batches)
     bench.submit(1, EngineBench.io(.write, cid: 1, slba: 8, blocks: 8))
@@ -120,7 +120,7 @@ struct FusedTests {
     for place in checkpoints(slots) { try expectIdentical(Array(slots[place...])) }
   }
 
-  @Test("a checkpoint of any bytes is refused or begins a replay, which ends")
+  @Test("a checkpoint of arbitrary bytes is refused, or its replay ends")
   func survivesCheckpoints() throws {
     let slots = try recordPhases()
     var random = SeededGenerator(seed: 11)
@@ -153,7 +153,7 @@ struct FusedTests {
     return seen
   }
 
-  @Test("Abort ends a pair that waits, one that compares, and commands behind it")
+  @Test("Abort ends a waiting pair, a comparing pair, and commands after it")
   func aborts() throws {
     let bench = try enabled()
     bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
@@ -181,7 +181,7 @@ struct FusedTests {
     #expect(bench.controller.slots.freeCount + 1 >= Controller.commandsMax)
   }
 
-  @Test("a queue with a pair under way is deleted when the pair and what it fetched are done")
+  @Test("a queue with a pair in flight is deleted when the pair and its fetched commands are done")
   func deletes() throws {
     let bench = try enabled()
     for sqe in pair(1) + [EngineBench.io(.read, cid: 3, slba: 8, blocks: 8)] { bench.submit(1, sqe) }
@@ -200,7 +200,7 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
-  @Test("a pair that a reset drops is gone, and the next begins anew")
+  @Test("a reset abandons a pair, and the next pair works")
   func resets() throws {
     let bench = try enabled()
     for life in 0..<3 {
@@ -222,7 +222,7 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
-  @Test("a first command whose second finds no room waits without work, and goes on when there is some")
+  @Test("a first command waits while there is no slot for the second, and then continues")
   func waitsForRoom() throws {
     let bench = try EngineBench(scenario: .endless) { $0.arbitrationBurst = 0 }
     bench.enable()
@@ -252,7 +252,7 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
-  @Test("a pair whose namespace goes meanwhile fails")
+  @Test("a pair fails if its namespace is detached")
   func detaches() throws {
     let bench = try enabled()
     bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))

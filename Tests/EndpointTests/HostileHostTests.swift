@@ -10,12 +10,12 @@ import Trace
 @testable import Endpoint
 @testable import Simulation
 
-@Suite("A host that is up to no good")
+@Suite("A hostile host")
 struct HostileHostTests {
   private static let commands =
     ProcessInfo.processInfo.environment["NVMEPF_HOSTILE_COMMANDS"].flatMap { Int($0) } ?? 300_000
 
-  @Test("no command is lost or answered twice, and nothing outside mapped memory is touched")
+  @Test("no command is lost or completed twice, and only mapped memory is accessed")
   func survives() throws {
     var random = drawnNumbers("hostile host of \(HostileHostTests.commands) commands")
     var fetched = 0
@@ -31,7 +31,7 @@ struct HostileHostTests {
     }
   }
 
-  @Test("a seed repeats a run, to the byte", arguments: 0..<8 as Range<UInt64>)
+  @Test("a seed repeats a run byte for byte", arguments: 0..<8 as Range<UInt64>)
   func repeats(seed: UInt64) throws {
     func records() throws -> [Record] {
       var random = SeededGenerator(seed: seed)

@@ -11,7 +11,7 @@ struct IOTests {
     return bench
   }
 
-  @Test("what is written reads back, through one page, two pages, a list and a chained list")
+  @Test("data reads back through one page, two pages, a list and a chained list")
   func movesData() throws {
     let bench = try enabled()
     var random = SeededGenerator(seed: 11)
@@ -49,7 +49,7 @@ struct IOTests {
     }
   }
 
-  @Test("Write Zeroes clears what was written; Flush succeeds, for all namespaces too")
+  @Test("Write Zeroes clears data; Flush succeeds, also for all namespaces")
   func clears() throws {
     let bench = try enabled()
     (bench.memory + EngineBench.data).initializeMemory(as: UInt8.self, repeating: 0x77, count: 4096)
@@ -64,7 +64,7 @@ struct IOTests {
     }
   }
 
-  @Test("every wrong field has the status that the specification gives it")
+  @Test("every invalid field has the specified status")
   func refuses() throws {
     let bench = try enabled()
     let good = EngineBench.io(.read, slba: 0, blocks: 8)
@@ -108,7 +108,7 @@ struct IOTests {
     #expect(bench.events(of: .read).count == 2, "each reading of it is an event")
   }
 
-  @Test("completions wait for room in their queue, and the phase wraps")
+  @Test("completions wait for room in their queue, and the phase tag inverts")
   func waitsForRoom() throws {
     let bench = try EngineBench()
     bench.enable()

@@ -5,7 +5,7 @@ import Testing
 @testable import Endpoint
 @testable import Simulation
 
-@Suite("What holds of the engine's state, and what says that it does not")
+@Suite("Invariants of the engine's state")
 struct InvariantTests {
   /// A read of queue 1 is under way, whose slot is given too; queue 2 has no interrupts.
   private func makeBench() throws -> (EngineBench, slot: Int) {
@@ -28,7 +28,7 @@ struct InvariantTests {
     #expect(broken.contains(words), "\(broken) is broken")
   }
 
-  @Test("entries without an interrupt to come are found, unless their queue wants none or its vector is masked")
+  @Test("entries that no interrupt will follow are found, unless their queue has none or its vector is masked")
   func debts() throws {
     try expectBroken("no interrupt will follow 1 entries of completion queue 1") { engine, _ in
       engine.completionQueues[1].unannounced = 1
@@ -51,7 +51,7 @@ struct InvariantTests {
     }
   }
 
-  @Test("who keeps a held command keeps one that is held")
+  @Test("references to held commands refer to held commands")
   func holders() throws {
     try expectBroken("an event request is slot") { engine, slot in engine.eventRequests.append(Int32(slot)) }
     try expectBroken("the deletion of submission queue 2 is slot") { engine, slot in
@@ -62,7 +62,7 @@ struct InvariantTests {
     }
   }
 
-  @Test("counters and positions keep their bounds")
+  @Test("counters and positions stay within their bounds")
   func bounds() throws {
     try expectBroken("-1 executing") { engine, _ in engine.executing = -1 }
     try expectBroken("submission queue 1 of 64 entries has head 0 and tail 64") { engine, _ in
@@ -93,7 +93,7 @@ struct InvariantTests {
     (queues[2].firstWaiting, queues[2].lastWaiting) = (waiting, waiting)
     #expect(bench.controller.brokenInvariant()?.contains("waits in completion queue 2") == true)
   }
-  @Test("a submission queue that is created anew leaves what waits of the one before where it is")
+  @Test("recreating a submission queue leaves waiting completions of the previous one in place")
   func createdAnew() throws {
     let bench = try makeWaiting()
     #expect(bench.admin(.deleteIOSubmissionQueue) { $0.cdw10 = 1 }?.status == .success)

@@ -17,7 +17,7 @@ struct MemoryLimitTests {
     MemoryLimit.tightest(root: root.path, membership: root.appendingPathComponent("membership").path)
   }
 
-  @Test("version 2: the tightest of a group and those around it, less what is used and not cached")
+  @Test("version 2: the smallest limit of the group and its ancestors, minus memory in use that is not cache")
   func version2() throws {
     defer { try? FileManager.default.removeItem(at: root) }
     try write("membership", "0::/service/worker\n")

@@ -69,7 +69,7 @@ struct MemoryMapTests {
     }
   }
 
-  @Test("reaches what is mapped, across pieces that touch, and nothing else", arguments: 0..<16 as Range<UInt64>)
+  @Test("reaches mapped memory, across adjacent mappings, and nothing else", arguments: 0..<16 as Range<UInt64>)
   func agrees(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
     var memory = Memory()

@@ -15,7 +15,7 @@ import Testing
   }
 
   @Test(
-    "Memory takes no room until it is touched, and all of it when it is prepared",
+    "Memory is allocated when it is accessed, or all of it by preparation",
     arguments: [4096, 5 << 20, 300 << 20])
   func prefault(bytes: UInt64) throws {
     let memory = try NamespaceMemory(bytes: bytes)
@@ -26,14 +26,14 @@ import Testing
     #expect(memory.base.load(fromByteOffset: Int(bytes) - 8, as: UInt64.self) == 0)
   }
 
-  @Test("More memory than there is fails with the remedy")
+  @Test("More memory than available fails with a remedy")
   func tooMuch() throws {
     let memory = try NamespaceMemory(bytes: 1 << 46)
     let error = #expect(throws: EndpointError.self) { _ = try memory.prefault { _, _ in } }
     #expect(error?.description.contains("--no-prefault") == true)
   }
 
-  @Test("Preparing ends at once where it is interrupted, and so does adding such a namespace")
+  @Test("An interrupt ends the preparation immediately, also for an added namespace")
   func interrupted() throws {
     let memory = try NamespaceMemory(bytes: 1 << 30)
     #expect(try !memory.prefault(isInterrupted: { true }, progress: { _, _ in }))
@@ -49,7 +49,7 @@ import Testing
     #expect(error?.description == "a signal came before namespace 2 was ready")
   }
 
-  @Test("What a small deallocation zeroes stays in memory")
+  @Test("A small deallocation keeps its memory")
   func deallocation() throws {
     let memory = try NamespaceMemory(bytes: 16 << 20)
     #expect(try memory.prefault { _, _ in })

@@ -59,7 +59,7 @@ struct ReplayTests {
   }
 
   @Test(
-    "a register far beyond the registers is reserved: a value that a trace has for it is a finding",
+    "a register beyond the last one is reserved: a recorded value is a divergence",
     arguments: [0, 3, 7, 8])
   func registerOffset(distance: UInt64) throws {
     for width in [4, 8] as [UInt8] {
@@ -72,7 +72,7 @@ struct ReplayTests {
     }
   }
 
-  @Test("a recording replays as identical, a hundred times over")
+  @Test("a recording replays identically a hundred times")
   func isIdentical() throws {
     for payload in [false, true] {
       let slots = try recording(payload: payload)
@@ -80,7 +80,7 @@ struct ReplayTests {
     }
   }
 
-  @Test("a change of any output is found, and named")
+  @Test("a change of any output is found and named")
   func findsChanges() throws {
     let slots = try recording()
     let changes: [(EventKind, String, (inout Record) -> Void)] = [
@@ -112,7 +112,7 @@ struct ReplayTests {
     }
   }
 
-  @Test("an event that is missing, or one too many, is found")
+  @Test("a missing or additional event is found")
   func findsMissing() throws {
     let slots = try recording()
     for kind in [EventKind.completion, .fetch, .segment, .executeEnd] {
@@ -123,7 +123,7 @@ struct ReplayTests {
     }
   }
 
-  @Test("the last outputs of a closed recording are missed, those of a killed recorder are not")
+  @Test("missing last outputs are a divergence in a closed recording, but not after a killed recorder")
   func findsMissingEnd() throws {
     let slots = try recording()
     let end = Array(slots[..<(try #require(places(of: .completion, in: slots).last))])
@@ -132,7 +132,7 @@ struct ReplayTests {
     #expect(divergence.expected == "the end of the recording" && divergence.came.hasPrefix("completion "))
   }
 
-  @Test("recorded data that are shorter than the command's are found")
+  @Test("recorded data shorter than the command's is found")
   func findsShortData() throws {
     var slots = try recording(payload: true)
     let index = try #require(place(of: .payload, in: slots))
@@ -144,7 +144,7 @@ struct ReplayTests {
     #expect(try replay(cut, isClosed: true).divergence != nil)
   }
 
-  @Test("the story of a difference names what the engine decides, and nothing that it takes from the recording")
+  @Test("a divergence lists fields that the engine determines, but no inputs")
   func namesOnlyWhatIsCompared() throws {
     var slots = try recording()
     let index = try #require(place(of: .write, in: slots))
@@ -152,7 +152,7 @@ struct ReplayTests {
     #expect(try replay(slots).divergence?.fields.map(\.name) == ["address"])
   }
 
-  @Test("whatever the events say, the replay ends")
+  @Test("a replay ends whatever the events")
   func survivesNonsense() throws {
     let slots = try recording()
     var random = SeededGenerator(seed: 5)

@@ -17,7 +17,7 @@ struct ServiceTimeTests {
 
   private func mean(_ times: [UInt64]) -> Double { Double(times.reduce(0, +)) / Double(times.count) }
 
-  @Test("the same seed gives the same times, another one others")
+  @Test("equal seeds give equal times, different seeds different ones")
   func repeats() throws {
     for time in [
       { ServiceTime.exponential(meanNs: 10_000, seed: $0) }, { ServiceTime.uniform(ns: 1000...90_000, seed: $0) },
@@ -28,7 +28,7 @@ struct ServiceTimeTests {
     }
   }
 
-  @Test("a constant is constant, and none is no timer")
+  @Test("a constant time is constant, and no time needs no timer")
   func isConstant() throws {
     #expect(try draw(.constant(ns: 1234), 100).allSatisfy { $0 == 1234 })
     let state = UnsafeMutablePointer<SeededGenerator>.allocate(capacity: 1)
@@ -37,7 +37,7 @@ struct ServiceTimeTests {
     #expect(timer == nil)
   }
 
-  @Test("exponential times have their mean, and as many beyond it as they must", arguments: [1, 77])
+  @Test("exponential times have the right mean and tail", arguments: [1, 77])
   func isExponential(seed: UInt64) throws {
     let times = try draw(.exponential(meanNs: 50_000, seed: seed))
     #expect(abs(mean(times) / 50_000 - 1) < 0.02)
@@ -48,7 +48,7 @@ struct ServiceTimeTests {
     }
   }
 
-  @Test("uniform times fill their range, ends included, and none lies outside", arguments: [1, 77])
+  @Test("uniform times fill their range, including its ends", arguments: [1, 77])
   func isUniform(seed: UInt64) throws {
     let times = try draw(.uniform(ns: 20_000...80_000, seed: seed))
     #expect(times.allSatisfy { (20_000...80_000).contains($0) })

@@ -8,7 +8,7 @@ import Trace
 @testable import Endpoint
 @testable import Simulation
 
-@Suite("What queues and mappings share")
+@Suite("Sharing among queues and mappings")
 struct SharingTests {
   private func read(_ cid: Int, nsid: UInt32 = 1, _ opcode: IOOpcode = .read) -> SubmissionEntry {
     var sqe = EngineBench.io(opcode, cid: UInt16(cid), slba: 0, blocks: 1)
@@ -16,7 +16,7 @@ struct SharingTests {
     return sqe
   }
 
-  @Test("queues whose commands take for ever leave every other its share")
+  @Test("queues whose commands never complete leave the others their share")
   func leavesShare() throws {
     let bench = try EngineBench(scenario: .endless)
     bench.enable()
@@ -32,7 +32,7 @@ struct SharingTests {
     try expectIdentical(bench.recorded)
   }
 
-  @Test("a queue that is deleted while completions of it wait for room gives its slots back")
+  @Test("deleting a queue whose completions wait for room releases its slots")
   func givesBack() throws {
     let bench = try EngineBench()
     bench.enable()
@@ -61,7 +61,7 @@ struct SharingTests {
     #expect(again.executing == controller.executing)
   }
 
-  @Test("a thousand lives of a controller, each with commands dropped on the way, leave every slot free")
+  @Test("a thousand resets with commands in flight leave every slot free")
   func leaksNothing() throws {
     let bench = try EngineBench(keepsRecording: false, scenario: .endless)
     bench.attach(2)
@@ -80,7 +80,7 @@ struct SharingTests {
     }
   }
 
-  @Test("a write cache is off when the writes before are on the medium, those under way too")
+  @Test("disabling the write cache completes when earlier writes, also those in flight, are on the medium")
   func settlesWrites() throws {
     let bench = try EngineBench(scenario: .slow(1_000_000...3_000_000))
     bench.enable()
@@ -106,7 +106,7 @@ struct SharingTests {
     try expectIdentical(bench.recorded)
   }
 
-  @Test("entries that lie side by side are fetched in one piece, and data may lie in many pages")
+  @Test("adjacent entries are fetched in one transfer, and data may span many pages")
   func fetchesTogether() throws {
     let bench = try EngineBench {
       $0.fetchesBatches = true

@@ -60,7 +60,7 @@ struct HostControllerTests {
   }
 
   @Test(
-    "reads back what it wrote, at every size and offset that a PRP can have",
+    "reads back what it wrote, at every size and PRP offset",
     arguments: [512, 4096, 8192, 12288, 524_288])
   func movesData(bytes: Int) throws {
     let served = try Served()
@@ -89,7 +89,7 @@ struct HostControllerTests {
     try controller.delete(queue)
   }
 
-  @Test("tells in one line what is wrong with a socket, a depth, too many queues")
+  @Test("reports a wrong socket, depth or number of queues in one line")
   func complains() throws {
     #expect(throws: HostError.self) { try HostController(path: "/nowhere/socket") }
     let served = try Served()

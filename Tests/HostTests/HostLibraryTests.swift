@@ -3,7 +3,7 @@ import Testing
 
 @Suite("The host library")
 struct HostLibraryTests {
-  @Test("a reason goes to a terminal: what that would obey is escaped")
+  @Test("control characters in an error are escaped")
   func reason() {
     var reason = [CChar](repeating: 0, count: 512)
     #expect(hostOpen("/nowhere/\u{1b}[2J\n", &reason, reason.count) == nil)

@@ -45,7 +45,7 @@ struct WaitingTests {
     #expect(error?.description.hasSuffix("command 7 (read, LBA 56, 0 s); and 32 more") == true)
   }
 
-  @Test("told to stop, says what it still waits for, and gives that its time", arguments: [false, true])
+  @Test("after a stop, reports what it waits for and waits for it", arguments: [false, true])
   func stops(sleeps: Bool) throws {
     let served = try Served(Self.silent)
     let said = Mutex<[String]>([])
@@ -115,7 +115,7 @@ struct WaitingTests {
     return names
   }
 
-  @Test("polls where there are cores for all, and sleeps where threads outnumber them")
+  @Test("polls if there are cores for all threads, otherwise sleeps")
   func choosesByCores() {
     let cores = sysconf(Int32(_SC_NPROCESSORS_ONLN))
     #expect(HostController.needsSleep(threads: cores, hasEngine: true))

@@ -16,7 +16,7 @@ struct DriverReplayTests {
     return try DriverReplay(trace.finish(), controller: 1).run()
   }
 
-  @Test("A driver that does what the engine does is found identical")
+  @Test("A driver that behaves like the engine is identical")
   func identical() throws {
     let result = try replay {
       $0.bringUp()
@@ -29,7 +29,7 @@ struct DriverReplayTests {
   }
 
   @Test(
-    "Each fault of a driver is found, and named",
+    "Each fault of a driver is found and named",
     arguments: [
       (KernelTrace.Fault.noSegment, "the driver moved nothing"), (KernelTrace.Fault.twice, "completed it 2 times"),
       (.workerIsGone, "its worker never finished"), (.staleHead, "the head of the submission queue"),
@@ -78,7 +78,7 @@ struct DriverReplayTests {
     #expect(result.interrupted == 1 && result.commands == 6)
   }
 
-  @Test("A worker may come back when the host has already disabled the controller")
+  @Test("A worker may finish after the host has disabled the controller")
   func lateWorker() throws {
     let result = try replay {
       $0.bringUp()
@@ -117,7 +117,7 @@ struct DriverReplayTests {
     #expect(among.newDifferences == 1 && among.verdict == .diverged && among.compared == 4 && among.refused == 3)
   }
 
-  @Test("A driver that refuses what the engine refuses departs from nothing")
+  @Test("Refusing the same configuration as the engine is no finding")
   func refusedByBoth() throws {
     let result = try replay {
       $0.register(0x24, 0x1f_001f)
@@ -227,7 +227,7 @@ struct DriverReplayTests {
     #expect(result.verdict == .incomplete)
   }
 
-  @Test("A gap in any of the kernel's streams counts, for what is missing may be of this controller")
+  @Test("A gap in any kernel stream counts, since the lost events may belong to this controller")
   func foreignGap() throws {
     let trace = try KernelTrace()
     try trace.origin(stream: 1, controller: 9)
@@ -257,7 +257,7 @@ struct DriverReplayTests {
     }
   }
 
-  @Test("Where no command can be compared, nothing is called identical")
+  @Test("If no command can be compared, the verdict is not identical")
   func nothing() throws {
     let result = try replay {
       $0.register(0x24, 0x1f_001f)
@@ -267,7 +267,7 @@ struct DriverReplayTests {
     #expect(result.commands == 1 && result.compared == 0 && result.verdict == .nothingToCompare)
   }
 
-  @Test("However many known departures there are, a finding behind them is found")
+  @Test("A finding after many known departures is found")
   func knownDepartures() throws {
     let trace = try KernelTrace(slots: 1 << 16)
     trace.bringUp()
@@ -332,7 +332,7 @@ struct DriverReplayTests {
     #expect(result.before == 2 && result.compared == 3 && result.verdict == .incomplete)
   }
 
-  @Test("A command that is dropped with its queue is no finding; one that is dropped for nothing is")
+  @Test("A command abandoned with its queue is no finding; one abandoned without reason is")
   func dropped() throws {
     for isDeleted in [true, false] {
       let result = try replay {
@@ -347,7 +347,7 @@ struct DriverReplayTests {
     }
   }
 
-  @Test("A fetch that failed has no command, and so takes nobody's identifier")
+  @Test("A failed fetch has no command and uses no identifier")
   func failedFetch() throws {
     let result = try replay {
       $0.bringUp()
@@ -361,7 +361,7 @@ struct DriverReplayTests {
     #expect(result.newDifferences == 0 && result.knownDifferences == 1 && result.compared == 4)
   }
 
-  @Test("A tag that is used again in another generation is another command")
+  @Test("A tag reused in another generation is another command")
   func generations() throws {
     let result = try replay {
       $0.bringUp()
@@ -387,7 +387,7 @@ struct DriverReplayTests {
     }
   }
 
-  @Test("An entry outside of its queue and data at the end of all addresses are borne")
+  @Test("An entry outside its queue and data at the end of the address space are handled")
   func extremes() throws {
     let result = try replay {
       $0.bringUp()
@@ -426,7 +426,7 @@ struct KernelStagesTests {
     return (analyzer.summary(), commands)
   }
 
-  @Test("A read's stages are what the events say, and add up")
+  @Test("A read's stages follow from its events and add up")
   func read() throws {
     let (summary, commands) = try analyse {
       $0.bringUp()
@@ -442,7 +442,7 @@ struct KernelStagesTests {
   }
 
   @Test(
-    "A command of which an event is missing is partial, never wrong",
+    "A command with a lost event is partial, never wrong",
     arguments: [
       KernelTrace.Fault.noExecuteEnd, .noSegment,
     ])
@@ -456,7 +456,7 @@ struct KernelStagesTests {
     #expect(summary.partial == 1)
   }
 
-  @Test("A command that was under way when the recording began, and one whose identifier comes again, are partial")
+  @Test("A command in flight when the recording began, and one whose identifier is reused, are partial")
   func cut() throws {
     let (summary, commands) = try analyse {
       $0.add(.work, qid: 1, cid: 3)
@@ -469,7 +469,8 @@ struct KernelStagesTests {
     #expect(summary.partial + summary.unfinished == 2)
   }
 
-  @Test("What the target core shows of nvmet-pci-epf's commands alone is never a command, at the begin or after a gap")
+  @Test(
+    "Events of nvmet-pci-epf's commands from the target core alone are not a command, at the beginning or after a gap")
   func pieces() throws {
     let (summary, _) = try analyse {
       $0.add(.request, flags: 2, qid: 1, cid: 3)
@@ -483,7 +484,7 @@ struct KernelStagesTests {
     #expect(summary.io.commands == 1 && summary.partial == 2)
   }
 
-  @Test("Where the host is in the trace, a command without its submission is partial")
+  @Test("If the trace contains the host, a command without its submission is partial")
   func forgottenSubmit() throws {
     let trace = try KernelTrace()
     try trace.origin(stream: 1, controller: 0, isHost: true)
@@ -497,7 +498,7 @@ struct KernelStagesTests {
     #expect(commands.map(\.cid.rawValue) == [1, 3] && summary.partial == 1)
   }
 
-  @Test("A second completion is told, and a fetch that failed takes nobody's identifier")
+  @Test("A second completion is counted, and a failed fetch uses no identifier")
   func faults() throws {
     let (summary, commands) = try analyse {
       $0.bringUp()
@@ -510,7 +511,7 @@ struct KernelStagesTests {
     #expect(summary.partial == 0 && summary.unfinished == 1)
   }
 
-  @Test("A completion that no interrupt told of is told")
+  @Test("A completion without an interrupt is counted")
   func unannounced() throws {
     let (summary, _) = try analyse {
       $0.bringUp()
@@ -520,7 +521,7 @@ struct KernelStagesTests {
     #expect(summary.unannounced == 1 && summary.io.commands == 2)
   }
 
-  @Test("The host's doorbell parts what came before the fetch")
+  @Test("The host's doorbell divides the time before the fetch")
   func doorbell() throws {
     let trace = try KernelTrace()
     try trace.origin(stream: 1, controller: 0, isHost: true)
@@ -533,7 +534,7 @@ struct KernelStagesTests {
     #expect(commands.first?.handoffs?.doorbell == 25 && commands.first?.stages[.detect] == 35)
   }
 
-  @Test("What the probes cost is summed up")
+  @Test("The costs of probes are added up")
   func probes() throws {
     let (summary, _) = try analyse {
       $0.add(.probe, flags: Record.carriesBytesFlag, a: 10, b: 1 | 5 << 32, bytes: [0x61])

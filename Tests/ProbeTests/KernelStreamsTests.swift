@@ -13,7 +13,7 @@ import Testing
     if case .owner(let owner)? = item { owner } else { nil }
   }
 
-  @Test("An event belongs to whoever its stream has named last")
+  @Test("An event belongs to the last origin of its stream")
   func owners() {
     var streams = KernelStreams()
     let work = Event.Work(qid: 1).record
@@ -31,7 +31,7 @@ import Testing
     #expect(elsewhere == nil)
   }
 
-  @Test("A gap counts, whichever stream it stands in")
+  @Test("A gap counts in whichever stream it is")
   func gaps() {
     var streams = KernelStreams()
     guard case .gap(let gap)? = ingest(&streams, Event.Gap(events: 5).record, stream: 77) else {
@@ -54,7 +54,7 @@ import Testing
     #expect(unnamed?.nqn == "")
   }
 
-  @Test("What a failed fetch has named is no command, until one comes under that name")
+  @Test("The identifier of a failed fetch is no command until another fetch uses it")
   func failedFetches() {
     var failed = FailedFetches()
     let dropped = Event.Dropped(qid: 1, cid: 2)

@@ -55,7 +55,7 @@ import Trace
   }
 
   @Test(
-    "The clocks' offset and drift are found again, as well as it is said",
+    "The offset and drift of the clocks are found within the reported uncertainty",
     arguments: [(-5.0e9, 0.0), (-1_234_567.0, 37e-6), (-250.0e9, -80e-6)])
   func recovers(offset: Double, drift: Double) throws {
     let (host, target, paths) = try split(offset: offset, drift: drift)
@@ -91,7 +91,7 @@ import Trace
     #expect(try TraceMerge(host: reader, target: reader) == nil)
   }
 
-  @Test("Commands taken for others do not spoil the fit, and its bound holds the truth")
+  @Test("Mismatched commands do not spoil the fit, and its bound contains the true value")
   func outliers() throws {
     var bounds = ClockFit.Bounds()
     var random = SeededGenerator(seed: 3)
@@ -136,7 +136,7 @@ import Trace
     try Summary(of: TraceReader(path: path), .controller(1))
   }
 
-  @Test("Transports that show no fetch merge by what the target core took")
+  @Test("Transports without fetch events merge by the target core's requests")
   func requests() throws {
     let (host, target) = try pair(commands: 100)
     let merge = try #require(try TraceMerge(host: host.finish(), target: target.finish()))

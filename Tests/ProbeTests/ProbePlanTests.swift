@@ -14,7 +14,7 @@ import Text
     #expect(Prototype.choose(known, found: Prototype(5, returns: true)) == .programs(suffix: "_5"))
   }
 
-  @Test("A function of other arguments, or of no result, is not looked at, and it is said why")
+  @Test("A function with other arguments or without a result is not probed, with the reason")
   func otherPrototypes() {
     #expect(
       Prototype.choose(known, found: Prototype(4, returns: true))
@@ -23,7 +23,7 @@ import Text
       Prototype.choose(known, found: Prototype(6)) == .obstacle("it returns nothing in this kernel"))
   }
 
-  @Test("Without BTF only a function that kernels declare in one way is looked at")
+  @Test("Without BTF only functions with a single known declaration are probed")
   func undescribed() {
     #expect(Prototype.choose([Prototype(2)], found: nil) == .programs(suffix: ""))
     guard case .obstacle = Prototype.choose(known, found: nil) else {
@@ -50,13 +50,13 @@ import Text
     #expect(rest == ["measure"])
   }
 
-  @Test("The program that is built in has the registers of both architectures")
+  @Test("The embedded object has the registers of both architectures")
   func architectures() {
     let text = String(decoding: ProbeObject.bytes, as: UTF8.self)
     #expect(text.contains("pt_regs___x86") && text.contains("pt_regs___arm64"))
   }
 
-  @Test("The program that the kernel refused is found in what libbpf says, with the verifier's reason")
+  @Test("The refused program is found in libbpf's messages, with the verifier's reason")
   func refusal() throws {
     let log = [
       "libbpf: elf: something harmless\n",
@@ -75,7 +75,7 @@ import Text
     #expect(Refusal(["libbpf: failed to create map\n"]) == nil)
   }
 
-  @Test("The privileges that are missing are named; CAP_SYS_ADMIN stands for those of BPF")
+  @Test("Missing capabilities are named; CAP_SYS_ADMIN includes those of BPF")
   func capabilities() {
     func status(_ bits: Int...) -> String {
       "Name:\tnvmepf\nCapEff:\t\(UInt64(bits.reduce(0) { $0 | 1 << $1 }).hexDigits(16))\n"
@@ -86,7 +86,7 @@ import Text
     #expect(Capability.lacking(status(21)) == nil)
   }
 
-  @Test("A stage is recorded when all that it needs is attached, of alternatives one")
+  @Test("A stage is recorded if all its probes, or one of the alternatives, are attached")
   func stages() {
     func points(_ names: String...) -> [Probes.Point] {
       names.map { Probes.Point(name: $0, group: .endpoint, gives: "", attachment: .fentry, missingModule: nil) }

@@ -77,7 +77,7 @@ extension ProbeRecord {
     #expect(offset == ProbeRecord.size && MemoryLayout<ProbeRecord>.size == ProbeRecord.size)
   }
 
-  @Test("What is cut off, of an unknown kind or of another length is no event")
+  @Test("A truncated event, an unknown kind or a wrong length is refused")
   func refuses() {
     let whole = raw(kind: .fetch, length: 64, bytes: [UInt8](repeating: 1, count: 64))
     for count in 0..<whole.count {
@@ -105,7 +105,7 @@ extension ProbeRecord {
     }
   }
 
-  @Test("The program that is built in is an object for the kernel's machine")
+  @Test("The embedded program is an object for the kernel's machine")
   func isEmbedded() {
     let bytes = ProbeObject.bytes
     // ELF, 64 bits, little-endian, EM_BPF.

@@ -69,7 +69,7 @@ struct RecordedCommandTests {
       added.notes[1].hasPrefix("the guest's memory must be shared, for 2 GiB: -m 2G -object memory-backend-memfd"))
   }
 
-  @Test("QEMU whose memory is shared is not told how to share it")
+  @Test("QEMU with shared memory gets no advice to share it")
   func sharesMemory() {
     let line = words("qemu-system-x86_64 -object memory-backend-memfd,id=ram,size=1G,share=on")
     #expect(RecordedCommand.device(line, "/s").notes == ["added to qemu-system-x86_64: -device '\(Self.device)'"])
@@ -85,7 +85,7 @@ struct RecordedCommandTests {
 
   // MARK: Before it starts
 
-  @Test("that does not exist is refused before anything is begun, with what to do")
+  @Test("that does not exist is refused at the start with a remedy")
   func isMissing() throws {
     let folder = try Folder()
     func error(_ name: String) -> String? {

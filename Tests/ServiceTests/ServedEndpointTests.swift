@@ -36,7 +36,7 @@ struct ServedEndpointTests {
     return endpoint.isDiscarded
   }
 
-  @Test("the trace before is kept as .old once there are commands, and stays as it is without any")
+  @Test("the previous trace is kept as .old after the first command, and left alone without one")
   func keepsPrevious() throws {
     #expect(try !record(commands: 5))
     let before = try contents(trace)
@@ -49,7 +49,7 @@ struct ServedEndpointTests {
     #expect(try contents(trace) != before && !exists(trace + ".part"))
   }
 
-  @Test("grows beside the trace before until the first command")
+  @Test("is written beside the previous trace until the first command")
   func growsBeside() throws {
     _ = try record(commands: 1)
     let before = try contents(trace)
@@ -61,7 +61,7 @@ struct ServedEndpointTests {
     #expect(!exists(trace + ".part"))
   }
 
-  @Test("one that cannot be served leaves the trace before, and no folder")
+  @Test("an endpoint that cannot be served keeps the previous trace and leaves no directory")
   func failsToStart() throws {
     _ = try record(commands: 1)
     let before = try contents(trace)
@@ -73,7 +73,7 @@ struct ServedEndpointTests {
     #expect(!exists(trace + ".part") && !exists(trace + ".rings"))
   }
 
-  @Test("hosts find rings in the environment only where a trace is kept")
+  @Test("the environment names rings only if a trace is recorded")
   func environment() throws {
     let plain = try ServedEndpoint(Self.configuration, logLevel: .critical)
     #expect(plain.environment == ["NVMEPF_SOCKET": plain.socketPath])
@@ -87,7 +87,7 @@ struct ServedEndpointTests {
     try named.finish()
   }
 
-  @Test("the trace says what made it")
+  @Test("the trace contains its origin")
   func metadata() throws {
     let endpoint = try ServedEndpoint(
       Self.configuration, output: .trace(trace), command: ["fio", "--name=a"], logLevel: .critical)
@@ -118,7 +118,7 @@ struct ServedEndpointTests {
     #expect(result.divergence == nil && result.commands >= 40)
   }
 
-  @Test("a workload that does not fit the endpoint is refused, by the option that says so")
+  @Test("a workload that does not fit the endpoint is refused with the option's name")
   func checksWorkload() throws {
     func refusal(_ jobs: Jobs) -> String? {
       do { try jobs.check(Self.configuration) } catch { return "\(error)" }
@@ -137,7 +137,7 @@ struct ServedEndpointTests {
     }
   }
 
-  @Test("a failure of what was recorded does not keep the trace from being closed")
+  @Test("the trace is closed even if the recorded command fails")
   func closesAfterFailure() throws {
     let endpoint = try ServedEndpoint(Self.configuration, output: .trace(trace), logLevel: .critical)
     try endpoint.start()

@@ -36,7 +36,7 @@ struct WholeTraceTests {
     #expect(result.events == 0 && result.divergence == nil)
   }
 
-  @Test("of the kernel's controllers the one asked for is meant, else the busiest")
+  @Test("the requested controller of the kernel is replayed, by default the busiest")
   func choosesController() throws {
     let reader = try golden("nvmet-pci-epf")
     let (chosen, others) = try KernelController.choose(nil, in: reader)

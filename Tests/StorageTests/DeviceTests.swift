@@ -81,7 +81,7 @@ struct StorageBench: ~Copyable {
 
 @Suite("Storage")
 struct DeviceTests {
-  @Test("what is written reads back, aligned or not, through the cache or past it", arguments: [false, true])
+  @Test("data reads back, aligned or not, with and without the page cache", arguments: [false, true])
   func readsBack(buffered: Bool) throws {
     let file = try TemporaryFile(bytes: 1 << 20)
     var bench = try StorageBench(path: file.path, buffered: buffered)
@@ -108,7 +108,7 @@ struct DeviceTests {
   }
 
   @Test(
-    "zeros and deallocated ranges read as zeros, what lies between them stays",
+    "zeroed and deallocated ranges read as zeros, data between them is kept",
     // A file system in memory cannot zero a range: zeros are written.
     arguments: [StorageOperation.writeZeroes, .zeroAndDeallocate, .deallocate], [NSTemporaryDirectory(), "/dev/shm"])
   func zeroes(operation: StorageOperation, directory: String) throws {
@@ -126,7 +126,7 @@ struct DeviceTests {
     #expect(try bench.read(131072 + 500 << 10, 1024).allSatisfy { $0 == 1 })
   }
 
-  @Test("a copy takes its sources in order, also what is longer than a buffer")
+  @Test("a copy reads its sources in order, even if longer than a buffer")
   func copies() throws {
     let file = try TemporaryFile(bytes: 4 << 20)
     var bench = try StorageBench(path: file.path)
@@ -140,7 +140,7 @@ struct DeviceTests {
     #expect(try bench.read(2 << 20 + 512 + 262144, 512).allSatisfy { $0 == 3 })
   }
 
-  @Test("a file that has become shorter is an unrecovered read error, also for verify")
+  @Test("a truncated file is an unrecovered read error, also for Verify")
   func findsTruncation() throws {
     let file = try TemporaryFile(bytes: 1 << 20)
     var bench = try StorageBench(path: file.path)
@@ -152,7 +152,7 @@ struct DeviceTests {
     }
   }
 
-  @Test("what cannot be opened has a line that says why")
+  @Test("a file that cannot be opened is reported with the reason")
   func refuses() throws {
     for (path, text) in [
       ("/nowhere/file", "No such file"), ("/", "is not storage"), ("/dev/null", "is not storage"),
@@ -174,7 +174,7 @@ struct DeviceTests {
     #expect(!first.isReadOnly)
   }
 
-  @Test("refuses what is not storage before it opens it, where opening would wait or do something")
+  @Test("refuses a file that is not storage before opening it, which could block or have effects")
   func refusesBeforeOpening() throws {
     let file = try TemporaryFile(bytes: 4096)
     let fifo = file.path + ".fifo"
@@ -223,7 +223,7 @@ struct DeviceTests {
     #expect(last.code == Status.capacityExceeded.code)
   }
 
-  @Test("an abandoned request is never completed, and its place is used again")
+  @Test("an abandoned request never completes, and its slot is reused")
   func abandons() throws {
     let file = try TemporaryFile(bytes: 1 << 20)
     var bench = try StorageBench(path: file.path, requests: 4)
@@ -248,7 +248,7 @@ struct DeviceTests {
     #expect(try bench.read(0, 512).count == 512)
   }
 
-  @Test("many at once, of every operation, do what a model of the blocks does")
+  @Test("many parallel operations of every kind agree with a model of the blocks")
   func agreesWithModel() throws {
     let file = try TemporaryFile(bytes: 8 << 20)
     var model = try ModelOfStorage(path: file.path, random: drawnNumbers("storage model"))

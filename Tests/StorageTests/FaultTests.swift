@@ -6,7 +6,7 @@ import Testing
 
 @testable import Storage
 
-@Suite("Storage that loses data, or lacks something")
+@Suite("Storage with faults or missing operations")
 struct FaultTests {
   private static let block = [UInt8](repeating: 1, count: 4096)
 
@@ -22,7 +22,7 @@ struct FaultTests {
     #expect(try bench.read(0, 4096).count == 4096)
   }
 
-  @Test("after one sync that failed no flush and no forced access succeeds, until the device is opened again")
+  @Test("after a failed sync every flush and forced access fails until the device is reopened")
   func remembers() throws {
     let file = try TemporaryFile(bytes: 1 << 20)
     do {
@@ -39,7 +39,7 @@ struct FaultTests {
     #expect(try again.execute(.flush, []).status == .success)
   }
 
-  @Test("data that a disk does not take when it is written back is missed, whoever asks first")
+  @Test("a write-back error is reported to whoever flushes first")
   func losesData() throws {
     guard let small = MountedFileSystem("tmpfs", "size=64k") else {
       return print("NOT RUN: a disk that loses data needs the privilege to mount")
@@ -62,7 +62,7 @@ struct FaultTests {
   }
 
   @Test(
-    "where no room can be given back, deallocated blocks keep their data, and zeros are written",
+    "without deallocation, deallocated blocks keep their data and zeros are written",
     arguments: [false, true])
   func cannotDeallocate(isBlockDevice: Bool) throws {
     // A file system without fallocate.
@@ -86,7 +86,7 @@ struct FaultTests {
     }
   }
 
-  @Test("every flush is a sync, and every forced write is through or followed by one")
+  @Test("every flush syncs, and every forced write goes through or is followed by a sync")
   func syncs() throws {
     let file = try TemporaryFile(bytes: 1 << 20)
     var bench = try StorageBench(path: file.path)

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Storage
 
-@Suite("What devices say of themselves")
+@Suite("Identities of devices")
 struct IdentityTests {
   /// Identify Namespace with its formats: metadata and block shift.
   private func identity(_ flbas: UInt8, formats: Int, _ format: Int, metadata: UInt16, shift: UInt8) -> [UInt8] {

@@ -81,7 +81,7 @@ extension StorageAccess {
 struct RequestTests {
   private static let range = StorageRange(offset: 8192, count: 16384)
 
-  @Test("what is read or written in part goes on where it stopped", arguments: [StorageOperation.read, .write])
+  @Test("a partial read or write continues where it stopped", arguments: [StorageOperation.read, .write])
   func goesOn(operation: StorageOperation) {
     var bench = RequestBench(operation, [RequestTests.range], .direct)
     for (done, result) in [(0, 4096), (4096, 100), (4196, 12187)] as [(UInt64, Int32)] {
@@ -113,7 +113,7 @@ struct RequestTests {
   }
 
   @Test(
-    "an operation that was interrupted, or has to be tried again, is",
+    "an interrupted operation is retried",
     arguments: [EINTR, EAGAIN],
     [StorageOperation.read, .write, .compare, .verify, .writeZeroes, .zeroAndDeallocate, .deallocate, .copy, .flush])
   func triesAgain(error: Int32, operation: StorageOperation) {
@@ -128,7 +128,7 @@ struct RequestTests {
     #expect(bench.request.status == .success)
   }
 
-  @Test("what the file system will not do directly goes through the page cache, and is made durable all the same")
+  @Test("an operation that cannot use direct I/O uses the page cache and still becomes durable")
   func avoidsDirect() {
     var bench = RequestBench(.write, [RequestTests.range], through: true, .direct)
     #expect(bench.next() == .write(offset: 8192, count: 16384, isDirect: true, isThrough: true))
@@ -146,7 +146,7 @@ struct RequestTests {
     #expect(refused.request.isDone && refused.request.status.code == Status.unrecoveredReadError.code)
   }
 
-  @Test("Force Unit Access: an aligned write is through, any other change is made durable at its end")
+  @Test("Force Unit Access: an aligned write goes to the medium, any other change is synced at its end")
   func forces() {
     var aligned = RequestBench(.write, [RequestTests.range], through: true, .direct)
     #expect(aligned.finish() == [.write(offset: 8192, count: 16384, isDirect: true, isThrough: true)])
@@ -163,7 +163,7 @@ struct RequestTests {
     #expect(read.finish().first == .sync(offset: 8192, count: 16384))
   }
 
-  @Test("a deallocation that cannot be had is done; zeros are written where nothing else makes them")
+  @Test("an unsupported deallocation succeeds without effect; zeros are written if nothing else produces them")
   func deallocates() {
     var hint = RequestBench(.deallocate, [RequestTests.range, RequestTests.range], .direct)
     for _ in 0..<2 {
@@ -190,7 +190,7 @@ struct RequestTests {
     }
   }
 
-  @Test("passed through, zeros are one command for as many blocks as it can name; data is not")
+  @Test("passthrough sends one Write Zeroes for as many blocks as it can name")
   func passesThrough() {
     let most: UInt64 = 65536 * 4096
     let all = StorageRange(offset: 0, count: most + 4096)
@@ -205,7 +205,7 @@ struct RequestTests {
     #expect(through.finish() == [.write(offset: 4096, count: 4096, isDirect: false, isThrough: true)])
   }
 
-  @Test("what a device does not know is done without it; any other status is the host's")
+  @Test("commands that a device lacks are replaced; other statuses are returned")
   func passesThroughWithout() {
     var zeros = RequestBench(.writeZeroes, [RequestTests.range], .passedThrough)
     _ = zeros.next()

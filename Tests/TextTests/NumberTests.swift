@@ -16,20 +16,20 @@ struct NumberTests {
   }
 
   /// Identities of endpoints are made of it, so it must not change from version to version.
-  @Test("a text's hash is the same for ever, and another for each purpose")
+  @Test("a text's hash never changes and differs for each purpose")
   func hash() {
     #expect(StableHash.of("serial", "/run/a") == 0xf573_c4f1_2e3b_23a2)
     #expect(StableHash.of("serial", "/run/a") != StableHash.of("controller", "/run/a"))
   }
 
-  @Test("hexadecimal has the digits that are asked for")
+  @Test("hexadecimal has the requested number of digits")
   func hexadecimal() {
     #expect(UInt64(0).hex == "0x0" && UInt64.max.hex == "0xffffffffffffffff" && 31.hex == "0x1f")
     #expect(UInt8(5).hex(digits: 2) == "0x05" && UInt16(0x1234).hex(digits: 2) == "0x1234")
     #expect(UInt64(0xab).hexDigits(4) == "00ab" && UInt64(0x12_3456).hexDigits(4) == "3456")
   }
 
-  @Test("an object stands on one line in its own order, and reads back")
+  @Test("an object is one line in its own order and reads back")
   func line() throws {
     let object: JSON = [
       "z": .integer(-1), "a": .array([.boolean(true), .number(0.5), .string("a\"\\\n\u{1b}")]), "o": [:], "l": [],
@@ -44,7 +44,7 @@ struct NumberTests {
 @Suite("Numbers")
 struct QuantityTests {
   @Test(
-    "have the unit that suits them",
+    "have a suitable unit",
     arguments: [
       (0, "0 ns"), (12.34, "12.3 ns"), (812, "812 ns"), (999.7, "1.00 µs"), (6431, "6.43 µs"), (47_516, "47.5 µs"),
       (1_200_000, "1.20 ms"), (12e9, "12.0 s"),
@@ -66,7 +66,7 @@ struct QuantityTests {
       [999.0, 1000, 53_000_000, 4_096_000_000].map { Quantity.bytes($0) } == ["999 B", "1.00 kB", "53.0 MB", "4.10 GB"])
   }
 
-  @Test("of small shares do not read as zero")
+  @Test("show small shares as more than zero")
   func percent() {
     #expect([0, 0.0001, 0.073, 1].map { Quantity.percent($0) } == ["0.0%", "<0.1%", "7.3%", "100.0%"])
   }

@@ -11,7 +11,7 @@ struct PrintableTextTests {
     ])
     .map { Unicode.Scalar($0 as UInt32)! }
 
-  @Test("Every character that a terminal obeys or hides is escaped", arguments: hostile)
+  @Test("Every character that controls a terminal or is invisible is escaped", arguments: hostile)
   func escaped(scalar: Unicode.Scalar) {
     let text = "a\(scalar)b".printable()
     #expect(!text.unicodeScalars.contains(scalar))
@@ -19,14 +19,14 @@ struct PrintableTextTests {
     #expect(text.printable() == text)
   }
 
-  @Test("Escapes say what there was")
+  @Test("Escapes name the character")
   func names() {
     #expect("\u{1b}[2J".printable() == "\\x1b[2J")
     #expect("a\nb\r\tc\u{7f}\u{9b}\u{202e}".printable() == "a\\nb\\r\\tc\\x7f\\u{9b}\\u{202e}")
     #expect("one\ntwo\u{7}".printableLines == "one\ntwo\\x07")
   }
 
-  @Test("What can be read stays as it is")
+  @Test("Printable text is unchanged")
   func plain() {
     for text in ["", "fio --name=\"a\\b\" ~", "Größe 4 KiB → 日本 ─ 🙂", "e\u{301}"] { #expect(text.printable() == text) }
   }

@@ -59,7 +59,7 @@ struct ModuleTests {
     }
   }
 
-  @Test("a module fits a head: at most 4,500 lines of it, and 500 of a file")
+  @Test("a module has at most 4,500 lines, a file at most 500")
   func isSmall() {
     for module in Package.modules {
       let files = Package.sources.filter { $0.module == module }
@@ -81,7 +81,8 @@ struct ModuleTests {
     #expect(left.isEmpty, "these import each other: \(left.sorted())")
   }
 
-  @Test("the engine and all that it stands on import nothing of the system", arguments: ["NVMe", "Target", "Endpoint"])
+  @Test(
+    "the engine and the modules below it import nothing from the system", arguments: ["NVMe", "Target", "Endpoint"])
   func engineIsPure(module: String) {
     var (seen, left): (Set, [String]) = ([module], [module])
     while let module = left.popLast() {

@@ -30,7 +30,7 @@ struct TidyTests {
     }
   }
 
-  @Test("events are read by name, by position only where they are made, stored and tested")
+  @Test("events are read by name; only code that makes, stores or tests them uses positions")
   func readsEventsByName() {
     let modules: Set = ["EventTable", "EventGenerator", "Events", "Trace"]
     // The compiler lets only those who import `Places` read them.
@@ -59,7 +59,7 @@ struct TidyTests {
   }
 
   /// A table of commands spreads its keys by itself, since each command pays for it.
-  @Test("nobody mixes numbers but the seeded generator and the stable hash")
+  @Test("only the seeded generator and the stable hash mix numbers")
   func mixesNumbersOnce() {
     let isAllowed: Set = ["Sources/Analysis/CommandPool.swift", "Tests/TidyTests/TidyTests.swift"]
     for file in Package.all where file.module != "Chance" && !isAllowed.contains(file.path) {

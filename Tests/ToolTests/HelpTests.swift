@@ -38,7 +38,7 @@ struct HelpTests {
     }
   }
 
-  @Test("options say what they do in a phrase without a final period, since the default follows")
+  @Test("help of options has no final period, since the default follows")
   func endsWithoutPeriod() {
     for command in HelpTests.commands {
       for line in HelpTests.lines(command) {

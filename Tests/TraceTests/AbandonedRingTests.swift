@@ -17,7 +17,7 @@ import Testing
     return ring
   }
 
-  @Test("Where the recorder's lock is free, what is in the ring stays and the rest is dropped")
+  @Test("If the recorder's lock is free, the ring's events are kept and later ones discarded")
   func killed() throws {
     let recording = try Recording(scratch("t.nvpt"))
     let ring = try overfill(recording) { _ in
@@ -33,7 +33,7 @@ import Testing
     #expect(numbers == Array(0..<128))
   }
 
-  @Test("Where the recorder has removed the ring, nothing waits")
+  @Test("If the recorder has removed the ring, no producer waits")
   func removed() throws {
     let recording = try Recording(scratch("t.nvpt"))
     _ = try overfill(recording) { $0.removeFile() }

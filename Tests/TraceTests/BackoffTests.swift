@@ -23,7 +23,7 @@ struct BackoffTests {
     #expect(step(backoff, after: 200_000_000) == .sleep(ns: 10_000_000))
   }
 
-  @Test("sleeps at once after a brief spin where an interrupt wakes it")
+  @Test("sleeps right after a brief spin if an interrupt wakes it")
   func interrupted() {
     #expect(step(.interrupted, after: 3_999) == .spin)
     #expect(step(.interrupted, after: 4_000) == .sleep(ns: 50_000))
@@ -36,7 +36,7 @@ struct BackoffTests {
     #expect(step(.writing, after: 1_600_000) == .sleep(ns: 100_000))
   }
 
-  @Test("begins anew with every answer")
+  @Test("restarts with every answer")
   func restart() {
     var backoff = Backoff.interrupted
     _ = backoff.step(now: Self.begin)

@@ -14,7 +14,7 @@ import Testing
     #expect(crc(Array("123456789".utf8)) == 0xe306_9283)
   }
 
-  @Test("Every length gives what one byte after the other gives, wherever the bytes begin")
+  @Test("Every length and alignment agrees with the checksum byte by byte")
   func lengths() {
     var random = SeededGenerator(seed: 3)
     let bytes = (0..<5008).map { _ in UInt8(truncatingIfNeeded: random.next()) }
@@ -30,7 +30,7 @@ import Testing
     }
   }
 
-  @Test("A checksum goes on where another ended")
+  @Test("A checksum can continue another")
   func continued() {
     var random = SeededGenerator(seed: 4)
     let bytes = (0..<4096).map { _ in UInt8(truncatingIfNeeded: random.next()) }

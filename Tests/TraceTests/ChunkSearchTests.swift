@@ -52,7 +52,7 @@ import Testing
     #expect(found == 0 && factor < 2.1)
   }
 
-  @Test("Chunks as small as can be behind a damaged one")
+  @Test("The smallest chunks after a damaged one")
   func smallChunks() throws {
     let bytes = [UInt8](repeating: 0xff, count: 88) + repeated(chunk(isWhole: true))
     let (found, factor) = try search(bytes)

@@ -47,7 +47,7 @@ import Text
     }
   }
 
-  @Test("A trace that is cut anywhere is read up to there")
+  @Test("A trace truncated anywhere is readable up to that point")
   func cut() throws {
     let (path, bytes, streams) = try smallTrace()
     for length in 0..<bytes.count {
@@ -56,7 +56,7 @@ import Text
     }
   }
 
-  @Test("No byte can change unnoticed")
+  @Test("A change of any byte is detected")
   func flip() throws {
     let (path, bytes, streams) = try smallTrace()
     var random = SeededGenerator(seed: 5)
@@ -86,7 +86,7 @@ import Text
     }
   }
 
-  @Test("A trace of a newer major version is refused in words")
+  @Test("A trace of a newer major version is refused with a message")
   func tooNew() throws {
     var (path, bytes, _) = try smallTrace()
     bytes[8] = 2
@@ -133,7 +133,7 @@ import Text
     #expect(try decodeAll(reader, stream: 0) == slots)
   }
 
-  @Test("Bodies that are wrong but have the right checksum harm nobody", arguments: 0..<12 as Range<UInt64>)
+  @Test("Invalid bodies with a valid checksum are refused", arguments: 0..<12 as Range<UInt64>)
   func forged(seed: UInt64) throws {
     let (path, bytes, _) = try smallTrace()
     let chunks = try TraceReader(path: path).chunks
@@ -164,7 +164,7 @@ import Text
     }
   }
 
-  @Test("Headers that are wrong but have the right checksum harm nobody")
+  @Test("Invalid headers with a valid checksum are refused")
   func forgedHeader() throws {
     let (path, bytes, streams) = try smallTrace()
     var random = SeededGenerator(seed: 8)
@@ -191,7 +191,7 @@ import Text
     for byte in 0..<4 { bytes[offset + 84 + byte] = UInt8(truncatingIfNeeded: header >> UInt32(8 * byte)) }
   }
 
-  @Test("A ring of nonsense is thrown away, and the recording tells how much", arguments: 0..<20 as Range<UInt64>)
+  @Test("An invalid ring is discarded, and the recording reports how much", arguments: 0..<20 as Range<UInt64>)
   func nonsenseRing(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let recording = try Recording(scratch("t.nvpt"))
@@ -214,7 +214,7 @@ import Text
     #expect(try decodeAll(reader, stream: 0).records.prefix(20) == good.inNanoseconds(.identity).records[...])
   }
 
-  @Test("A ring whose counters contradict each other is thrown away")
+  @Test("A ring with contradictory counters is discarded")
   func nonsenseCounters() throws {
     let recording = try Recording(scratch("t.nvpt"))
     let ring = try recording.ring(.host)
@@ -227,7 +227,9 @@ import Text
     _ = producer
   }
 
-  @Test("What is no trace is refused in words", arguments: ["", "NVPT", String(repeating: "x", count: 5000)])
+  @Test(
+    "A file that is not a trace is refused with a message",
+    arguments: ["", "NVPT", String(repeating: "x", count: 5000)])
   func noTrace(text: String) throws {
     try writeFile(scratch("t.nvpt"), Array(text.utf8))
     #expect {

@@ -33,7 +33,7 @@ import Testing
     return Int(status.st_blocks) * 512
   }
 
-  @Test("The newest events are kept, from a checkpoint on, in no more than the bytes asked for")
+  @Test("The newest events are kept from a checkpoint on, within the requested size")
   func keepsNewest() throws {
     let (recording, slots) = try record(events: 60_000, keepBytes: 100_000)
     let summary = recording.writer.finish()
@@ -49,14 +49,14 @@ import Testing
     #expect(kept[...] == slots.records.suffix(kept.count))
   }
 
-  @Test("While it records, the oldest take no room on the disk")
+  @Test("During the recording the oldest events use no disk space")
   func givesRoomBack() throws {
     let (recording, _) = try record(events: 60_000, keepBytes: 100_000)
     #expect(blocksUsed(recording.path) < 300_000)
     _ = recording.writer.finish()
   }
 
-  @Test("A flight recorder that was killed is read, and repaired, from behind its hole")
+  @Test("A killed flight recorder's trace is readable and repairable after its hole")
   func killed() throws {
     let (recording, slots) = try record(events: 60_000, keepBytes: 100_000)
     // A kill takes the recorder's lock away.

@@ -15,7 +15,7 @@ private func withSmallDisk<Result>(_ path: String, kilobytes: Int, _ body: () th
 @Suite(.enabled(if: geteuid() == 0, "needs root: mounts a small tmpfs")) struct FullDiskTests {
   let scratch = Scratch()
 
-  @Test("A full disk ends the recording in words; what was written is whole, and producers go on")
+  @Test("A full disk ends the recording with a message; the file is intact, and producers continue")
   func full() throws {
     var random = SeededGenerator(seed: 2)
     let ran: Void? = try withSmallDisk(scratch("disk"), kilobytes: 256) {
@@ -42,7 +42,7 @@ private func withSmallDisk<Result>(_ path: String, kilobytes: Int, _ body: () th
     #expect(ran != nil, "not run: no tmpfs could be mounted")
   }
 
-  @Test("A flight recorder without room to move its chunks together leaves the holes")
+  @Test("A flight recorder without room to compact its chunks leaves the holes")
   func flightRecorder() throws {
     var random = SeededGenerator(seed: 2)
     let ran: Void? = try withSmallDisk(scratch("disk"), kilobytes: 512) {

@@ -68,7 +68,7 @@ import Testing
     try holdCeiling(path)
   }
 
-  @Test("An index that says less of a chunk than the chunk holds is not believed")
+  @Test("An index entry that understates its chunk is damage")
   func index() throws {
     let path = scratch("t.nvpt")
     let file = try write(path, streams: [StreamID(source: .host, stream: 0)], payloads(8), saying: { $0.slots = 8 })

@@ -32,7 +32,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
 @Suite(.serialized) struct RepairTests {
   let scratch = Scratch()
 
-  @Test("A recording that is killed loses and doubles nothing, whenever that is", arguments: 0..<8 as Range<UInt64>)
+  @Test("A recording killed at any time loses and duplicates nothing", arguments: 0..<8 as Range<UInt64>)
   func killed(seed: UInt64) throws {
     var random = SeededGenerator(seed: seed)
     let path = scratch("t.nvpt")
@@ -74,7 +74,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     return (recording.path, recording)
   }
 
-  @Test("A chunk that was written but not yet freed in its ring is not doubled")
+  @Test("A chunk written but not yet released in its ring is not duplicated")
   func notDoubled() throws {
     let recording = try Recording(scratch("t.nvpt"))
     let ring = try recording.ring(.host)
@@ -127,7 +127,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(access(ring.path, F_OK) == 0)
   }
 
-  @Test("A trace is its owner's alone; repair keeps mode and links, and replaces nothing else")
+  @Test("A trace is readable only by its owner; repair keeps mode and links, and replaces nothing else")
   func modes() throws {
     func mode(_ path: String) -> mode_t {
       var status = stat()
@@ -148,7 +148,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(throws: TraceError.self) { _ = try TraceRepair.repair(path, output: scratch("folder")) }
   }
 
-  @Test("What a killed recording left is swept, but for events that its trace lacks")
+  @Test("Leftovers of a killed recording are removed, except events that its trace lacks")
   func sweep() throws {
     let recording = try Recording(scratch("t.nvpt"))
     let directory = recording.directory
@@ -178,7 +178,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     if hasLock { try writeFile("\(path)/lock.new", []) }
   }
 
-  @Test("A directory whose maker was killed before it held the lock is swept", arguments: [false, true])
+  @Test("A directory whose creator was killed before it took the lock is removed", arguments: [false, true])
   func sweepUnfinished(hasLock: Bool) throws {
     let path = "/dev/shm/nvmepf-\(TraceID.random())"
     try unfinishedDirectory(path, hasLock: hasLock)
@@ -186,7 +186,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(access(path, F_OK) != 0)
   }
 
-  @Test("A directory with a lock that its maker is just taking is left alone")
+  @Test("A directory whose creator is just taking its lock is left alone")
   func sweepBeingMade() throws {
     let path = "/dev/shm/nvmepf-\(TraceID.random())"
     try unfinishedDirectory(path, hasLock: true)
@@ -199,7 +199,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(access(path, F_OK) != 0)
   }
 
-  @Test("Starting and sweeping at the same time disturb each other in nothing")
+  @Test("Concurrent starts and sweeps do not disturb each other")
   func sweepWhileStarting() async throws {
     await withTaskGroup(of: Void.self) { group in
       group.addTask { for _ in 0..<300 { _ = RecordingDirectory.sweep() } }
@@ -215,7 +215,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     }
   }
 
-  @Test("Beside a trace, a directory that holds no event makes room for the next; one that does is named")
+  @Test("Beside a trace, a directory without events is removed; one with events is named")
   func leftoverBeside() throws {
     func start() throws {
       try RecordingDirectory(creating: .random(), tracePath: scratch("t.nvpt"), ringBytes: .max).remove()
@@ -244,7 +244,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     _ = try TraceWriter(path: path, id: .random(), scale: .identity, options: options).finish()
   }
 
-  @Test("What a killed recording left is not overwritten before it is repaired", arguments: [".part", ".old"])
+  @Test("Leftovers of a killed recording are not overwritten before their repair", arguments: [".part", ".old"])
   func unrepaired(suffix: String) throws {
     try writeFile(scratch("t.nvpt"), [])
     // Its writer's lock goes with its process; here with a copy of the file.
@@ -281,7 +281,7 @@ private func startChild(_ path: String, _ id: TraceID) throws -> pid_t {
     #expect(try readFile(part) == bytes)
   }
 
-  @Test("Chunks behind a damaged one are kept, and the gap is told")
+  @Test("Chunks after a damaged one are kept, and the gap is reported")
   func damagedChunk() throws {
     var (path, recording) = try unfinished(chunks: 6)
     _ = recording.writer.finish()

@@ -48,7 +48,7 @@ import Testing
     #expect(try decodeAll(try TraceReader(path: recording.path), stream: 0) == slots.inNanoseconds(scale))
   }
 
-  @Test("All streams together come in the order of their times")
+  @Test("Events of all streams are merged in the order of their times")
   func merged() throws {
     var random = SeededGenerator(seed: 7)
     let recording = try Recording(scratch("t.nvpt"))

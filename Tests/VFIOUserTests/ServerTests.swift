@@ -124,7 +124,7 @@ struct ServerTests {
     }
   }
 
-  @Test("refuses another major version, and anything before a version")
+  @Test("refuses another major version, and messages before the version")
   func refusesVersions() throws {
     let served = try Served()
     var bytes = version(0, json: nil)
@@ -206,7 +206,7 @@ struct ServerTests {
     #expect(throws: VFIOUserError.self) { try client.unmapMemory(address: 0x5000, size: 0x1000) }
   }
 
-  @Test("takes interrupt descriptors in pieces and none, refuses those beyond the last")
+  @Test("accepts interrupt descriptors in parts or none, and refuses those beyond the last")
   func takesInterrupts() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -230,7 +230,7 @@ struct ServerTests {
     }
   }
 
-  @Test("takes eventfds for interrupts, and nothing that could kill it or hold it up")
+  @Test("accepts eventfds for interrupts, and nothing that could end or block it")
   func refusesOthers() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -251,7 +251,7 @@ struct ServerTests {
     try client.setInterrupts(.msix, start: 0, descriptors: [event])
   }
 
-  @Test("an eventfd that is full and blocking costs its client the interrupt, and nobody an answer")
+  @Test("a full, blocking eventfd costs its client the interrupt and delays no answer")
   func outlastsFullEventfd() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -269,7 +269,7 @@ struct ServerTests {
     #expect(read(event, &count, 8) == 8 && count == 1)
   }
 
-  @Test("gives each client doorbells of its own, whose file nobody can change")
+  @Test("gives each client its own sealed doorbells")
   func separatesDoorbells() throws {
     let served = try Served()
     var inodes: Set<ino_t> = []
@@ -313,7 +313,7 @@ struct ServerTests {
     _ = try Client(path: served.path)
   }
 
-  @Test("tells once that memory is not shared, and why the controller stops for want of it")
+  @Test("reports once that memory is not shared, and why the controller therefore stops")
   func tellsOfUnsharedMemory() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -331,7 +331,7 @@ struct ServerTests {
     #expect(status & 2 != 0)
   }
 
-  @Test("refuses memory that another program or machine would have to answer for")
+  @Test("refuses memory that another program or machine provides")
   func refusesForeignMemory() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -355,7 +355,7 @@ struct ServerTests {
     try client.mapMemory(address: 0, size: 4096, descriptor: memory)
   }
 
-  @Test("serves who speaks, however many have connected before and say nothing or half of it")
+  @Test("serves a client that sends a message, however many silent ones have connected before")
   func ignoresSilence() throws {
     let served = try Served()
     let silent = try (0..<20).map { _ in try served.connect() }
@@ -364,7 +364,7 @@ struct ServerTests {
     #expect(try client.read(region: PCIRegion.bar0, offset: 8, as: UInt32.self) == 0x0002_0100)
   }
 
-  @Test("a client that speaks while another is served is not dropped for its silence, however long that takes")
+  @Test("a client that sends while another is served is not disconnected for silence")
   func waitsForItsTurn() throws {
     let clock = TestClock()
     let served = try Served(clock: clock.monotonic)
@@ -380,7 +380,7 @@ struct ServerTests {
     #expect(receive(next) != nil)
   }
 
-  @Test("a client that says nothing in its time is dropped")
+  @Test("a client that sends nothing in time is disconnected")
   func dropsSilent() throws {
     let clock = TestClock()
     let served = try Served(clock: clock.monotonic)
@@ -394,7 +394,7 @@ struct ServerTests {
     } while recv(silent, &byte, 1, Int32(MSG_DONTWAIT)) != 0
   }
 
-  @Test("a client that begins a message and does not end it in time is dropped, though it sends a byte now and then")
+  @Test("a client that does not complete a message in time is disconnected, even if it sends single bytes")
   func ignoresHalfMessages() throws {
     var ends: [Int32] = [-1, -1]
     #expect(socketpair(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0, &ends) == 0)
@@ -420,7 +420,7 @@ struct ServerTests {
     #expect(throws: VFIOUserError.self) { while try connection.receive() != nil {} }
   }
 
-  @Test("an eventfd that takes the place of one with an interrupt nobody has read gets the next, and only that")
+  @Test("an eventfd that replaces one with an unread interrupt gets only the next interrupt")
   func exchangesEventfd() throws {
     let served = try Served()
     let client = try Client(path: served.path)
@@ -440,7 +440,7 @@ struct ServerTests {
     #expect(read(after, &count, 8) == 8 && count == 1)
   }
 
-  @Test("ends when it is told to, whatever its client has half sent or not read")
+  @Test("ends when stopped, whatever its client has half sent or not read")
   func endsMidMessage() throws {
     let half = message(1, 10) { $0.put(UInt64(0)) }
     let ask = message(2, 9) {
@@ -477,7 +477,7 @@ struct ServerTests {
     #expect(try client.read(region: PCIRegion.configuration, offset: 0, as: UInt32.self) != .max)
   }
 
-  @Test("survives whatever a client sends, keeps no descriptor, and serves the next")
+  @Test("survives arbitrary messages, keeps no descriptor, and serves the next client")
   func survives() throws {
     let served = try Served()
     var random = drawnNumbers("hostile client")
@@ -530,7 +530,7 @@ struct ServerTests {
     }
   }
 
-  @Test("one line for a socket in use, a path too long, a folder that is not there; a stale socket is replaced")
+  @Test("reports a socket in use, a path that is too long and a missing directory in one line; replaces a stale socket")
   func complains() throws {
     let served = try Served()
     let inUse = #expect(throws: VFIOUserError.self) { try Server(path: served.path) }
