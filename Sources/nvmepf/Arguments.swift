@@ -23,7 +23,7 @@ struct ByteCount: ExpressibleByArgument {
   }
 }
 
-/// What a command's values must be; the message says so where they are not.
+/// Check an option's value; the message states what it must be.
 func require(_ isValid: Bool, _ message: @autoclosure () -> String) throws {
   if !isValid { throw ValidationError(message()) }
 }
