@@ -198,7 +198,7 @@ extension Conformance {
         expect(cqe.status, .abortRequested)
         let again = try rig.admin(.abort) { $0.cdw10 = 1 | UInt32(sqes[1].cid.rawValue) << 16 }
         #expect(again.dw0 & 1 == 1, "there is nothing to abort any more")
-        #expect(queue.completion.look() == nil, "the others are under way")
+        #expect(queue.completion.look() == nil, "the others are in flight")
       }
     }
 

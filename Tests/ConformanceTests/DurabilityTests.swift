@@ -88,7 +88,7 @@ extension Conformance {
           ring.ring()
           for _ in 0..<200 { expect(try rig.wait(for: ring.completion).status, .success) }
           expect(try rig.execute(.io(.flush), on: ring).status, .success)
-          // A reset waits for whatever is still under way.
+          // A reset waits for all requests in flight.
           try rig.disable()
           try rig.enable()
           ring = try rig.createPair(1, entries: 256)

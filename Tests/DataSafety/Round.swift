@@ -22,7 +22,7 @@ struct Units {
   }
 }
 
-/// A command under way.
+/// A command in flight.
 struct Sent {
   enum Kind { case write, deallocate, flush }
   var kind = Kind.flush
@@ -61,7 +61,7 @@ struct Round: ~Copyable {
   private let buffer: SharedMemory
   private var queue: QueuePair
   private var sent = [Sent](repeating: Sent(), count: Round.depth)
-  /// Units with a command under way: two at once would leave the order open.
+  /// Units with a command in flight; two commands for one unit would have no defined order.
   private var busy: Set<Int> = []
   private var makesDurable = true
 

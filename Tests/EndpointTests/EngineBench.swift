@@ -9,7 +9,7 @@ import Trace
 @testable import Simulation
 
 extension Controller {
-  /// Its state, as a checkpoint has it.
+  /// Its checkpoint.
   mutating func encoded() -> [UInt8] {
     [UInt8](unsafeUninitializedCapacity: Controller.checkpointBytesMax) { $1 = encode(into: .init($0)) }
   }
@@ -22,14 +22,14 @@ extension Controller {
   }
 }
 
-/// The engine in a simulated world, driven step by step by the test, which is the host. Its time is virtual, so the same
-/// steps leave the same records.
+/// The engine in the simulated world. The test is the host and drives it step by step, in virtual time, so equal steps
+/// give equal records.
 final class EngineBench {
   static let memoryBytes = World.memoryBytes
   static let address = World.address
   static let namespaceBlocks: UInt64 = 2048
 
-  // Where things lie in the host's memory.
+  // Offsets in host memory.
   static let identify = 0x2000
   static func submission(_ qid: UInt16) -> Int { 0x10000 * Int(qid) }
   static func completion(_ qid: UInt16) -> Int { 0x10000 * Int(qid) + 0x8000 }
@@ -50,8 +50,8 @@ final class EngineBench {
   private let keepsRecording: Bool
 
   /// - Parameters:
-  ///   - keepsPromises: the host does nothing that it must not, so the world judges what the engine does with its queues.
-  ///   - seed: fixes what the scenario leaves open.
+  ///   - keepsPromises: the host violates no rule, so the world checks what the engine does with its queues.
+  ///   - seed: determines what the scenario leaves open.
   init(
     keepsRecording: Bool = true, payload: Bool = false, keepsPromises: Bool = true, scenario: Scenario = Scenario(),
     seed: UInt64 = 0, ringSlots: UInt64 = 1 << 16, _ configure: (inout Subsystem) -> Void = { _ in }

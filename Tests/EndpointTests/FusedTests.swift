@@ -9,7 +9,7 @@ import Trace
 @testable import Endpoint
 @testable import Simulation
 
-/// Fused operations whose backend takes its time, and what can be done to them meanwhile.
+/// Fused operations with a deferring backend, and what may happen to them meanwhile.
 @Suite("Fused operations in flight")
 struct FusedTests {
   private func enabled(_ scenario: Scenario = .endless, batches: Bool = false) throws -> EngineBench {
@@ -70,7 +70,7 @@ struct FusedTests {
       let begin = try #require(work.firstIndex { $0.cid == first && $0.event == .executeBegin })
       #expect(work[begin..<begin + 4].map(\.cid) == [first, first, first + 1, first + 1])
       let under = work[..<begin].reduce(0) { $0 + ($1.event == .executeBegin ? 1 : -1) }
-      #expect(under == 0, "nothing was under way")
+      #expect(under == 0, "no request was in flight")
     }
     try expectReplays(bench)
   }
@@ -192,7 +192,7 @@ struct FusedTests {
     bench.settle()
     #expect(bench.reap(0) == nil, "not yet")
     #expect(abort(bench, 1))
-    #expect(bench.reap(0) == nil, "the command behind the pair is under way")
+    #expect(bench.reap(0) == nil, "the command after the pair is in flight")
     try expectReplays(bench)
     #expect(abort(bench, 3))
     #expect(bench.reap(0)?.status == .success, "the deletion, or the Abort that let it go on")
@@ -227,7 +227,7 @@ struct FusedTests {
     let bench = try EngineBench(scenario: .endless) { $0.arbitrationBurst = 0 }
     bench.enable()
     for qid in [1, 2] as [UInt16] { #expect(bench.createPair(qid, entries: 512) == .success) }
-    // Each queue holds its share, and the first all that is nobody's.
+    // Each queue holds its share, and the first also all unreserved slots.
     var cid: UInt16 = 0
     func fill(_ qid: UInt16, until isFull: () -> Bool) {
       while !isFull() {

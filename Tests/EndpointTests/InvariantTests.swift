@@ -7,7 +7,7 @@ import Testing
 
 @Suite("Invariants of the engine's state")
 struct InvariantTests {
-  /// A read of queue 1 is under way, whose slot is given too; queue 2 has no interrupts.
+  /// A read of queue 1 is in flight, whose slot is passed too; queue 2 has no interrupts.
   private func makeBench() throws -> (EngineBench, slot: Int) {
     let bench = try EngineBench(scenario: .endless)
     bench.enable()

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Device
 
-/// The host's memory in pieces, some side by side and some not, against a model of which bytes it has.
+/// Host memory in several mappings, some adjacent, against a model of its bytes.
 @Suite("The memory map")
 struct MemoryMapTests {
   private static let pieceBytes = 512
@@ -13,7 +13,7 @@ struct MemoryMapTests {
   private static let address: UInt64 = 1 << 32
   private static let guardByte: UInt8 = 0xa5
 
-  /// Every piece lies elsewhere in this process, with bytes around it that nobody may touch.
+  /// Every mapping lies elsewhere in this process, between bytes that must not be accessed.
   private struct Memory: ~Copyable {
     let bytes: UnsafeMutableRawPointer
     var map = MemoryMap()

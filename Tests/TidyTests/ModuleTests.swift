@@ -132,7 +132,7 @@ private struct PackageTarget {
     path = argument("path").flatMap { strings($0).first } ?? "\(kind == "testTarget" ? "Tests" : "Sources")/\(name)"
     let list = argument("dependencies").map { String($0.prefix { $0 != "]" }) } ?? ""
     let parts = list.components(separatedBy: ".product(")
-    // What stands behind a product is one of the targets again.
+    // The names after a product are targets again.
     dependencies = strings(parts[0]) + parts.dropFirst().flatMap { strings($0).dropFirst(2) }
     products = parts.dropFirst().compactMap { strings($0).first }
   }
