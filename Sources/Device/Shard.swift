@@ -214,7 +214,7 @@ final class Shard: @unchecked Sendable {
   private func restLonger<R: Recorder & ~Copyable>(
     _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
   ) {
-    if idleness.passes % Shard.passesPerStrayLook == 0, controller.pollStrayDoorbells(&port) { return }
+    if idleness.passes % Shard.passesPerStrayLook == 0, controller.findStrayDoorbells(&port) { return }
     let step = idleness.backoff.step(now: Clock.monotonicNs())
     if step == .spin { return }
     if idleness.restBegin == 0 { idleness.restBegin = Clock.ticks() }

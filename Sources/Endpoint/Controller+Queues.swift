@@ -138,20 +138,20 @@ extension Controller {
   /// check them: there are many, and the event only helps the host's developer.
   /// - Returns: whether there was one.
   @discardableResult
-  public mutating func pollStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
+  public mutating func findStrayDoorbells<P: Port & ~Copyable>(_ port: inout P) -> Bool {
     guard csts.ready, !csts.fatal else { return false }
     var found = false
     for number in 0..<Doorbell.pairs {
       let qid = QueueID(UInt16(number))
       let canExist = number < queuesMax
-      if !(canExist && submissionQueues[number].exists), pollStray(.submissionTail(qid), &port) { found = true }
-      if !(canExist && completionQueues[number].exists), pollStray(.completionHead(qid), &port) { found = true }
+      if !(canExist && submissionQueues[number].exists), findStray(.submissionTail(qid), &port) { found = true }
+      if !(canExist && completionQueues[number].exists), findStray(.completionHead(qid), &port) { found = true }
     }
     return found
   }
 
   /// Each is a separate event: a replay may find in one poll what the live engine found in two.
-  private mutating func pollStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
+  private mutating func findStray<P: Port & ~Copyable>(_ doorbell: Doorbell, _ port: inout P) -> Bool {
     guard port.doorbell(doorbell, last: 0) != 0 else { return false }
     port.clear(doorbell)
     report(.writeToInvalidDoorbell, &port)

@@ -153,7 +153,7 @@ public struct Replayer: ~Copyable {
     let before = port.cursor.events
     let isDoorbell = port.cursor.peek()?.pointee.is(.doorbell) ?? false
     controller.poll(&port)
-    if port.cursor.events == before, isDoorbell { controller.pollStrayDoorbells(&port) }
+    if port.cursor.events == before, isDoorbell { controller.findStrayDoorbells(&port) }
     // A poll that consumes nothing changes nothing, so the next one would not consume it either.
     if port.cursor.events == before { port.differAtRest() }
   }

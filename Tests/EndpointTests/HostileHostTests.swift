@@ -60,7 +60,7 @@ struct HostileHostTests {
     case 40: bench.fillLists(&random)
     case 41: bench.attach(UInt32(random.next() % 4 + 1))
     case 42: bench.controller.detach(UInt32(random.next() % 4 + 2), &bench.port)
-    case 43: bench.controller.pollStrayDoorbells(&bench.port)
+    case 43: bench.controller.findStrayDoorbells(&bench.port)
     case 44, 45: bench.wait()
     case 46: bench.drain()
     case 47: bench.world.time.advance(to: bench.world.time.ns + random.next() % (1 << (random.next() % 32)))

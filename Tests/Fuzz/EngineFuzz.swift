@@ -67,7 +67,7 @@ extension EngineBench {
     case 6:
       let nsid = UInt32(qid) + 2
       if controller.target.namespace(nsid) == nil { attach(nsid) } else { controller.detach(nsid, &port) }
-    case 7: controller.pollStrayDoorbells(&port)
+    case 7: controller.findStrayDoorbells(&port)
     case 8:
       fillLists(input.rest(256))
     case 9: while queueExists(qid), reap(qid) != nil {}
