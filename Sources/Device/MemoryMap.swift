@@ -144,13 +144,6 @@ struct MemoryMap: ~Copyable {
 }
 
 extension MemoryMap.Range {
-  /// A range with its own mapping.
-  init(address: UInt64, length: UInt64, base: UnsafeMutableRawPointer?, writable: Bool) {
-    self.init(
-      address: address, length: length, base: base, writable: writable, mapping: base,
-      mapping_length: base == nil ? 0 : length)
-  }
-
   @inline(__always)
   func translate(_ address: UInt64, _ count: Int, _ forWriting: Bool) -> UnsafeMutableRawPointer? {
     let offset = address &- self.address

@@ -40,9 +40,7 @@ public struct FioSession: Sendable {
       throw FioProblem("\(path.text): \(String(cString: strerror(errno)))")
     }
     defer { free(real) }
-    guard symlink(real, own + FioSession.realSuffix) == 0 else {
-      throw FioProblem("cannot write \(own): \(String(cString: strerror(errno)))")
-    }
+    try FioSession.link(String(cString: real), own + FioSession.realSuffix)
     guard let executable = realpath("/proc/self/exe", nil) else { throw FioProblem("/proc is not mounted") }
     defer { free(executable) }
     try FioSession.link(String(cString: executable), own)

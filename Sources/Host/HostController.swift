@@ -11,8 +11,8 @@ import VFIOUser
 /// Any thread may call it; a queue pair is used by one thread at a time.
 public final class HostController: @unchecked Sendable {
   let client: Client
-  private let doorbells: UnsafeMutableRawPointer
-  private let doorbellBytes: Int
+  let doorbells: UnsafeMutableRawPointer
+  let doorbellBytes: Int
   private var admin: QueuePair
   private var shared: [UInt64: SharedMemory] = [:]
   private let recording: HostRecording?
@@ -112,19 +112,6 @@ public final class HostController: @unchecked Sendable {
   /// Write 32 or 64 bits of BAR 0.
   public func writeRegister(_ offset: UInt64, _ value: some FixedWidthInteger & BitwiseCopyable) throws(HostError) {
     try HostError.wrap(try client.write(region: PCIRegion.bar0, offset: offset, value))
-  }
-
-  /// Write a doorbell through the mapped page, whatever the queue.
-  public func ring(_ doorbell: Doorbell, _ value: UInt32) {
-    precondition(doorbell.index < doorbellBytes / 4)
-    let array = doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)
-    array[doorbell.index].store(value, ordering: .releasing)
-  }
-
-  /// The doorbell's current value: the last one written, or 0 once its queue is deleted.
-  public func doorbell(_ doorbell: Doorbell) -> UInt32 {
-    precondition(doorbell.index < doorbellBytes / 4)
-    return doorbells.assumingMemoryBound(to: Atomic<UInt32>.self)[doorbell.index].load(ordering: .acquiring)
   }
 
   /// Read CSTS.

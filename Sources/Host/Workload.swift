@@ -65,7 +65,7 @@ public struct Workload: Sendable {
     case .seconds(let seconds): end = begin + UInt64(seconds * 1e9)
     case .commands: end = .max
     }
-    while run.completed < run.submitted || run.mayGoOn {
+    while run.result.commands < run.submitted || run.mayGoOn {
       run.fill(&queue)
       queue.ring()
       let isIdle = !run.reap(&queue)
@@ -97,9 +97,7 @@ public struct Workload: Sendable {
 
 /// The state of a running workload.
 private struct Run: ~Copyable {
-  private let pattern: Workload.Pattern
-  private let blockBytes: Int
-  private let depth: Int
+  private let workload: Workload
   private let limit: UInt64
   private let nsid: UInt32
   private let lbaStep: UInt64
@@ -112,16 +110,12 @@ private struct Run: ~Copyable {
   private var place: UInt64 = 0
   private var nextBuffer = 0
   private(set) var submitted: UInt64 = 0
-  private(set) var completed: UInt64 = 0
-  private var errors: UInt64 = 0
-  private var firstError = Status.success
+  private(set) var result = Workload.Result()
   var passes: UInt64 = 0
   var mayGoOn = true
 
   init(_ workload: Workload, _ namespace: HostController.HostNamespace, _ memory: SharedMemory) {
-    pattern = workload.pattern
-    blockBytes = workload.blockBytes
-    depth = workload.depth
+    self.workload = workload
     if case .commands(let count) = workload.length { limit = count } else { limit = .max }
     nsid = namespace.nsid
     lbaStep = UInt64(workload.blockBytes) >> namespace.blockShift
@@ -131,12 +125,10 @@ private struct Run: ~Copyable {
     random = SeededGenerator(seed: workload.seed)
   }
 
-  var result: Workload.Result { Workload.Result(commands: completed, errors: errors, firstError: firstError) }
-
   /// Submit up to the depth.
   @inline(__always)
   mutating func fill(_ queue: inout QueuePair) {
-    while mayGoOn, queue.outstanding < depth {
+    while mayGoOn, queue.outstanding < workload.depth {
       guard submitted < limit else {
         mayGoOn = false
         return
@@ -150,15 +142,15 @@ private struct Run: ~Copyable {
     var sqe = SubmissionEntry(opcode: opcode().rawValue, cid: CommandID(0), nsid: nsid)
     sqe.slba = nextPlace() * lbaStep
     sqe.cdw12 = nlb
-    let target = buffer + nextBuffer * blockBytes
-    nextBuffer = nextBuffer + 1 == depth ? 0 : nextBuffer + 1
-    precondition(queue.submit(sqe, buffer: target, length: blockBytes), "the queue is as deep as the workload")
+    let target = buffer + nextBuffer * workload.blockBytes
+    nextBuffer = nextBuffer + 1 == workload.depth ? 0 : nextBuffer + 1
+    precondition(queue.submit(sqe, buffer: target, length: workload.blockBytes), "the queue is as deep as the workload")
     submitted += 1
   }
 
   @inline(__always)
   private mutating func opcode() -> IOOpcode {
-    switch pattern {
+    switch workload.pattern {
     case .read, .randread: .read
     case .write, .randwrite: .write
     case .randrw: random.next() & 1 == 0 ? .read : .write
@@ -167,7 +159,7 @@ private struct Run: ~Copyable {
 
   @inline(__always)
   private mutating func nextPlace() -> UInt64 {
-    if pattern.isRandom { return random.next().multipliedFullWidth(by: places).high }
+    if workload.pattern.isRandom { return random.next().multipliedFullWidth(by: places).high }
     defer { place = place + 1 == places ? 0 : place + 1 }
     return place
   }
@@ -182,9 +174,9 @@ private struct Run: ~Copyable {
       if failed == 0 { status = cqe.status }
       failed += 1
     }
-    if errors == 0 { firstError = status }
-    errors += failed
-    completed += UInt64(count)
+    if result.errors == 0 { result.firstError = status }
+    result.errors += failed
+    result.commands += UInt64(count)
     return count > 0
   }
 }

@@ -16,18 +16,12 @@ public final class Signal: @unchecked Sendable {
 
   /// - Returns: false when it did not happen within that time.
   public func wait(milliseconds: Int) -> Bool {
-    var until = timespec.inMilliseconds(milliseconds)
+    // Of a clock that nobody sets.
+    let ns = Int(Clock.nanoseconds(CLOCK_MONOTONIC)) + milliseconds * 1_000_000
+    var until = timespec(tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000)
     while true {
       let error = nvmepf_wait_until(&semaphore, &until)
       if error != EINTR { return error == 0 }
     }
-  }
-}
-
-extension timespec {
-  /// A moment of CLOCK_MONOTONIC, which nobody sets.
-  public static func inMilliseconds(_ milliseconds: Int) -> timespec {
-    let ns = Int(Clock.nanoseconds(CLOCK_MONOTONIC)) + milliseconds * 1_000_000
-    return timespec(tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000)
   }
 }

@@ -13,15 +13,24 @@ public enum ProbeGroup: String, CaseIterable, Sendable {
   /// The block layer above it.
   case block
 
-  /// The module whose types its probes read, with one of these types; nil for types of the kernel itself.
-  var needs: (module: String, type: String)? {
-    switch self {
-    case .nvmet: ("nvmet", "nvmet_req")
-    case .endpoint, .window, .work: ("nvmet_pci_epf", "nvmet_pci_epf_iod")
-    case .host: ("nvme_core", "nvme_request")
-    case .block: nil
+  /// Its name for users, the origin of its probes' events (nil if they emit none), and the module whose types they read,
+  /// with one of these types (nil for types of the kernel itself).
+  private var facts: (title: String, role: Origin.Role?, needs: (module: String, type: String)?) {
+    let driver = ("nvmet_pci_epf", "nvmet_pci_epf_iod")
+    return switch self {
+    case .nvmet: ("target core (nvmet)", .target, ("nvmet", "nvmet_req"))
+    case .endpoint: ("nvmet-pci-epf", .target, driver)
+    case .window: ("PCI endpoint core", .target, driver)
+    case .work: ("work items", nil, driver)
+    case .host: ("host driver (nvme)", .host, ("nvme_core", "nvme_request"))
+    case .block: ("block layer", .host, nil)
     }
   }
+
+  /// Its name for users.
+  public var title: String { facts.title }
+  var role: Origin.Role? { facts.role }
+  var needs: (module: String, type: String)? { facts.needs }
 }
 
 /// A function's declaration, as far as its programs depend on it: they access arguments by number.

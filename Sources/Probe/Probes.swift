@@ -300,17 +300,6 @@ public final class Probes: @unchecked Sendable {
   }
 }
 
-extension ProbeGroup {
-  /// The origin of its probes' events; nil if they emit none.
-  var role: Origin.Role? {
-    switch self {
-    case .nvmet, .endpoint, .window: .target
-    case .host, .block: .host
-    case .work: nil
-    }
-  }
-}
-
 /// As printed by `uname -r`.
 public func kernelRelease() -> String {
   var name = utsname()

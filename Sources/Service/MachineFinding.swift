@@ -171,19 +171,6 @@ public struct MachineFinding {
   }
 }
 
-extension ProbeGroup {
-  var title: String {
-    switch self {
-    case .nvmet: "target core (nvmet)"
-    case .endpoint: "nvmet-pci-epf"
-    case .window: "PCI endpoint core"
-    case .work: "work items"
-    case .host: "host driver (nvme)"
-    case .block: "block layer"
-    }
-  }
-}
-
 extension Probes.Point {
   /// How the probe attaches, what it records, and why it does not attach.
   fileprivate var line: String {

@@ -120,9 +120,7 @@ extension DecodedChunk {
       events += count
       bytes += count * layout.stride
     }
-    guard events == Int(header.events), bytes <= Int(header.slots) * Record.size else {
-      throw .contradiction
-    }
+    guard events == Int(header.events), bytes <= Int(header.slots) * Record.size else { throw .contradiction }
     records.reserve(bytes)
     records.advance(bytes)
     // A column is no longer than its events, so this suffices for all planes.
@@ -253,9 +251,7 @@ extension DecodedChunk {
       let shape = try reader.read(UInt8.self)
       let wrapWidth = 1 << Int(shape >> 4)
       column.planeCount = Int(shape & 15)
-      guard wrapWidth <= width, column.planeCount > 0, column.planeCount <= wrapWidth else {
-        throw .contradiction
-      }
+      guard wrapWidth <= width, column.planeCount > 0, column.planeCount <= wrapWidth else { throw .contradiction }
       column.mask = .max >> UInt64(64 - 8 * wrapWidth)
       if column.transform == .offset { column.base = try reader.read() }
       for plane in 0..<column.planeCount { column.planes[plane] = try readPlane(&reader, count: count) }
@@ -271,9 +267,7 @@ extension DecodedChunk {
     case PlaneMode.constant: return -1 - Int32(try reader.read(UInt8.self))
     case PlaneMode.reference:
       let number = Int(try reader.read(UInt16.self))
-      guard number < planeEntries.count, planeEntries[number].count == count else {
-        throw .contradiction
-      }
+      guard number < planeEntries.count, planeEntries[number].count == count else { throw .contradiction }
       return Int32(planeEntries[number].offset)
     default:
       let offset = planes.count
@@ -315,9 +309,7 @@ extension DecodedChunk {
       for event in 0..<Int(header.events) {
         let source = sources + Int(kinds[event])
         let stride = source.pointee.stride
-        guard source.pointee.next < source.pointee.end, stride <= end - target else {
-          throw .contradiction
-        }
+        guard source.pointee.next < source.pointee.end, stride <= end - target else { throw .contradiction }
         let record = source.pointee.next
         source.pointee.next = record + stride
         time &+= record.load(as: UInt64.self)

@@ -106,20 +106,12 @@ public struct RecordingDirectory: Sendable {
     return trace
   }
 
-  /// A killed recording whose last events are only in its rings.
-  public struct Leftover: Sendable {
-    /// The directory of the rings.
-    public let path: String
-    /// Its trace.
-    public let trace: String
-  }
-
   /// Remove the remains of this user's killed recordings and servers from shared memory. Rings with events that their
   /// trace lacks stay: as long as that trace exists, and for some days if it is not found, since it may have been
   /// moved.
-  /// - Returns: those whose trace exists.
-  public static func sweep() -> [Leftover] {
-    var kept: [Leftover] = []
+  /// - Returns: the directories whose last events are only in rings, and their traces, where these exist.
+  public static func sweep() -> [(path: String, trace: String)] {
+    var kept: [(path: String, trace: String)] = []
     for name in names(in: shared) where name.hasPrefix(prefix) {
       let path = "\(shared)/\(name)"
       guard let id = TraceID(String(name.dropFirst(prefix.count))), isOwn(path), !removeUnfinished(path),
@@ -128,7 +120,7 @@ public struct RecordingDirectory: Sendable {
       let directory = RecordingDirectory(path: path, id: id, lock: lock)
       let holdsEvents = directory.holdsEvents
       if holdsEvents, let trace = directory.trace {
-        kept.append(Leftover(path: directory.path, trace: trace))
+        kept.append((directory.path, trace))
       } else if !holdsEvents || directory.ageSeconds ?? .max > RecordingDirectory.orphanSecondsMax {
         directory.remove()
       }

@@ -428,3 +428,16 @@ func expect(_ status: Status, _ wanted: Status, _ what: String = "", sourceLocat
   #expect(
     status.rawValue == raw, "\(what) status \(status.rawValue.hex)", sourceLocation: sourceLocation)
 }
+
+extension HostController {
+  private func place(of doorbell: Doorbell) -> UnsafeMutablePointer<Atomic<UInt32>> {
+    precondition(doorbell.index < doorbellBytes / 4)
+    return doorbells.assumingMemoryBound(to: Atomic<UInt32>.self) + doorbell.index
+  }
+
+  /// Write a doorbell through the mapped page, whatever the queue.
+  func ring(_ doorbell: Doorbell, _ value: UInt32) { place(of: doorbell).pointee.store(value, ordering: .releasing) }
+
+  /// The doorbell's current value: the last one written, or 0 once its queue is deleted.
+  func doorbell(_ doorbell: Doorbell) -> UInt32 { place(of: doorbell).pointee.load(ordering: .acquiring) }
+}

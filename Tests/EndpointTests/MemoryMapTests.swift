@@ -42,7 +42,9 @@ struct MemoryMapTests {
       self.isWritable[piece] = isWritable
       guard isMapped[piece] else { return map.remove(address: address, length: UInt64(count)) }
       let isAdded = map.add(
-        MemoryMap.Range(address: address, length: UInt64(count), base: place(piece), writable: isWritable))
+        MemoryMap.Range(
+          address: address, length: UInt64(count), base: place(piece), writable: isWritable, mapping: place(piece),
+          mapping_length: UInt64(count)))
       #expect(isAdded)
       place(piece).copyMemory(
         from: Array(model[(piece * count)..<((piece + 1) * count)]), byteCount: count)
