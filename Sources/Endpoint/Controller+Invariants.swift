@@ -6,29 +6,42 @@ extension Controller {
   /// - Returns: the first violated invariant, in words; nil if all hold.
   public func brokenInvariant() -> String? {
     var census = Census(queuesMax)
-    return brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited() ?? brokenQueues()
+    return brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited(census) ?? brokenQueues()
       ?? brokenWaiting(census) ?? brokenHolders() ?? brokenHeld(census) ?? brokenTimers()
   }
 
-  /// Commands by state, and slots by queue: counted once, since tests check after every pass.
+  /// What the slots hold: counted in one walk over them, since tests check after every pass.
   private struct Census {
-    var fetched = 0
-    var held = 0
-    var executing = 0
-    var finished = 0
+    var (fetched, held, executing, finished) = (0, 0, 0, 0)
+    /// Segments of requests at backends, and requests marked as awaited.
+    var segments = 0
+    var (bySetFeatures, byFusion): (UInt32, UInt32) = (0, 0)
+    /// By queue: slots, and requests at backends.
     var ofQueue: [UInt32]
+    var executingOfQueue: [UInt32]
 
-    init(_ queuesMax: Int) { ofQueue = [UInt32](repeating: 0, count: queuesMax) }
+    init(_ queuesMax: Int) {
+      ofQueue = [UInt32](repeating: 0, count: queuesMax)
+      executingOfQueue = ofQueue
+    }
 
-    mutating func count(_ command: UnsafeMutablePointer<Command>) {
-      switch command.pointee.state {
+    mutating func count(_ command: Command, _ execution: UnsafeMutablePointer<Execution>) {
+      switch command.state {
       case .free: return
       case .fetched: fetched += 1
       case .held: held += 1
-      case .executing: executing += 1
+      case .executing: count(execution)
       case .finished: finished += 1
       }
-      ofQueue[Int(command.pointee.qid.rawValue)] += 1
+      ofQueue[Int(command.qid.rawValue)] += 1
+    }
+
+    private mutating func count(_ execution: UnsafeMutablePointer<Execution>) {
+      executing += 1
+      segments += execution.pointee.segments
+      executingOfQueue[Int(execution.pointee.request.qid.rawValue)] += 1
+      if execution.pointee.awaitedBy.contains(.setFeatures) { bySetFeatures += 1 }
+      if execution.pointee.awaitedBy.contains(.fusion) { byFusion += 1 }
     }
 
     var all: Int { fetched + held + executing + finished }
@@ -49,7 +62,7 @@ extension Controller {
 
   /// The invariants that examine no command, which debug builds check after each poll: counts and positions are within
   /// their bounds, and an interrupt will follow every entry not announced.
-  func brokenBounds() -> String? {
+  package func brokenBounds() -> String? {
     guard (0...Controller.commandsMax).contains(slots.freeCount), (0...Controller.commandsMax).contains(reserved),
       (0...Controller.slots).contains(executing), (0...Controller.segmentsInFlightMax).contains(segmentsInFlight),
       (0...liveCompletion.count + 2).contains(timers)
@@ -82,19 +95,14 @@ extension Controller {
   }
 
   /// The requests that a Set Features or a fused operation waits for are as many as the requests marked as awaited.
-  private func brokenAwaited() -> String? {
+  private func brokenAwaited(_ census: Census) -> String? {
     guard csts.ready, !csts.fatal else { return nil }
-    var (bySetFeatures, byFusion): (UInt32, UInt32) = (0, 0)
-    for slot in 0..<Controller.commandsMax where state(slot) == .executing {
-      if executions[slot].awaitedBy.contains(.setFeatures) { bySetFeatures += 1 }
-      if executions[slot].awaitedBy.contains(.fusion) { byFusion += 1 }
-    }
-    guard bySetFeatures == awaitedWrites else {
-      return "a Set Features waits for \(awaitedWrites) requests, \(bySetFeatures) are awaited"
+    guard census.bySetFeatures == awaitedWrites else {
+      return "a Set Features waits for \(awaitedWrites) requests, \(census.bySetFeatures) are awaited"
     }
     let awaited = fusion.phase == .waiting ? fusion.awaited : fusion.isActive ? 1 : 0
-    guard byFusion == awaited else {
-      return "a fused operation waits for \(awaited) requests, \(byFusion) are awaited"
+    guard census.byFusion == awaited else {
+      return "a fused operation waits for \(awaited) requests, \(census.byFusion) are awaited"
     }
     return nil
   }
@@ -102,10 +110,11 @@ extension Controller {
   /// A slot is free if no command holds it, and each queue counts its own slots.
   private func brokenSlots(_ census: inout Census) -> String? {
     for slot in 0..<Controller.commandsMax {
-      if slots.isFree(Int32(slot)) != (state(slot) == .free) {
+      let isFree = state(slot) == .free
+      if slots.isFree(Int32(slot)) != isFree {
         return "slot \(slot) is \(state(slot)), but the map of free slots disagrees"
       }
-      census.count(commands + slot)
+      if !isFree { census.count(commands[slot], executions + slot) }
     }
     let free = Controller.commandsMax - census.all
     guard free == slots.freeCount else { return "\(free) slots are free, \(slots.freeCount) are counted" }
@@ -118,25 +127,18 @@ extension Controller {
 
   /// Requests at backends are counted, in total and per queue.
   private func brokenExecutions(_ census: Census) -> String? {
-    // The slot of a shutdown follows those of commands.
+    // The slot of a shutdown follows those of commands; its flush has no segments and belongs to no queue.
     let inShutdown = state(Int(Controller.shutdownSlot)) == .executing ? 1 : 0
     let executing = census.executing + inShutdown + (isSettling ? 1 : 0)
-    var ofQueue = [UInt32](repeating: 0, count: queuesMax)
-    var segments = 0
-    let range = census.executing + inShutdown > 0 ? 0..<Controller.slots : 0..<0
-    for slot in range where state(slot) == .executing {
-      segments += executions[slot].segments
-      if slot != Controller.shutdownSlot { ofQueue[Int(executions[slot].request.qid.rawValue)] += 1 }
-    }
     guard executing == self.executing else {
       return "backends have \(executing) requests, \(self.executing) are counted"
     }
-    guard segments == segmentsInFlight else {
-      return "\(segments) segments are in flight, \(segmentsInFlight) are counted"
+    guard census.segments == segmentsInFlight else {
+      return "\(census.segments) segments are in flight, \(segmentsInFlight) are counted"
     }
-    for qid in 0..<queuesMax where submissionQueues[qid].executing != ofQueue[qid] {
+    for qid in 0..<queuesMax where submissionQueues[qid].executing != census.executingOfQueue[qid] {
       return
-        "backends have \(ofQueue[qid]) requests of submission queue \(qid), \(submissionQueues[qid].executing) are counted"
+        "backends have \(census.executingOfQueue[qid]) requests of submission queue \(qid), \(submissionQueues[qid].executing) are counted"
     }
     return nil
   }

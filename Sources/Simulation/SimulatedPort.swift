@@ -201,6 +201,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   private func buffer(_ slot: Int32) -> UnsafeMutableRawPointer { buffers + Int(slot) * SimulatedPort.transferMax }
 
+  @inline(__always)
   func payload(of request: IORequest) -> UnsafeRawBufferPointer? {
     guard request.movesData else { return nil }
     return UnsafeRawBufferPointer(start: buffer(request.slot), count: Int(request.byteCount))

@@ -34,6 +34,10 @@ public struct Simulation: Sendable {
     public var resets: UInt64 = 0
     /// Virtual time in nanoseconds.
     public var ns: UInt64 = 0
+    /// Real time, in nanoseconds: to run and record the world, with its checks, until the trace is written.
+    public var simulationNs: UInt64 = 0
+    /// Real time of the replay, in nanoseconds.
+    public var replayNs: UInt64 = 0
     /// The first violation of a rule, or the divergence; nil if there was none.
     public var failure: String?
     /// The result of the replay; empty after a failure of the run.
@@ -43,9 +47,12 @@ public struct Simulation: Sendable {
   /// Run, record at `path`, and replay the recording.
   /// - Parameter goesOn: called at intervals; the first false ends the run early, which is not a failure.
   public func run(path: String, goesOn: @escaping (Progress) -> Bool = { _ in true }) throws(TraceError) -> Result {
+    let begin = Clock.monotonicNs()
     var result = try record(path: path, goesOn)
+    result.simulationNs = Clock.monotonicNs() - begin
     guard result.failure == nil else { return result }
     result.replay = try replay(path: path, goesOn)
+    result.replayNs = Clock.monotonicNs() - begin - result.simulationNs
     if let divergence = result.replay.divergence { result.failure = "the recording does not replay: \(divergence)" }
     return result
   }

@@ -53,9 +53,9 @@ extension Simulator where R: ~Copyable {
 
   /// Submit commands while there is room, with one doorbell write in all or one each.
   private mutating func submit(_ index: Int) -> Bool {
+    guard var place = freePlace(queues[index]) else { return false }
     let ringsEach = random.next() % 2 == 0
-    var count = 0
-    while let place = freePlace(queues[index]) {
+    while true {
       if scenario.fuses, random.next() % 8 == 0, let second = freePlace(queues[index], after: place, room: 2) {
         // One doorbell write announces both (Base 2.1, 3.4.2).
         for sqe in makePair(first(queues[index].qid) + place, first(queues[index].qid) + second) { put(sqe, index) }
@@ -63,11 +63,10 @@ extension Simulator where R: ~Copyable {
         put(make(first(queues[index].qid) + place), index)
       }
       if ringsEach { queues[index].ring(world) }
-      count += 1
       if untilDisturbance != .max, untilDisturbance > 0 { untilDisturbance -= 1 }
-      if random.next() % 4 == 0 { break }
+      guard random.next() % 4 != 0, let next = freePlace(queues[index]) else { break }
+      place = next
     }
-    guard count > 0 else { return false }
     queues[index].ring(world)
     queues[index].nextSubmitNs = world.time.ns + (scenario.thinkNs == 0 ? 0 : random.next() % scenario.thinkNs)
     return true
@@ -165,10 +164,37 @@ extension Simulator where R: ~Copyable {
 
   /// The content of a word of a block: different at every place, except zeros.
   @inline(__always)
-  private func value(_ tag: UInt64, _ word: Int) -> UInt64 { tag == 0 ? 0 : tag ^ UInt64(word) << 56 }
+  private func value(_ tag: UInt64, _ word: Int) -> UInt64 {
+    tag == 0 ? 0 : tag ^ UInt64(truncatingIfNeeded: word) &<< 56
+  }
 
-  private func fill(_ command: SimulatedCommand, _ block: Int, tag: UInt64) {
-    for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = value(tag, place) }
+  /// Visit the words of a block: one contiguous piece, or two if a page ends within it.
+  @inline(__always)
+  private func forEachPiece(
+    _ command: SimulatedCommand, _ block: Int, _ visit: (_ words: UnsafeMutablePointer<UInt64>, Range<Int>) -> Void
+  ) {
+    let toPageEnd = 512 - (command.offset / 8 + block * Simulator.wordsPerBlock) % 512
+    let split = min(toPageEnd, Simulator.wordsPerBlock)
+    visit(word(command, block, 0), 0..<split)
+    if split < Simulator.wordsPerBlock { visit(word(command, block, split), split..<Simulator.wordsPerBlock) }
+  }
+
+  @inline(__always)
+  private func fill(_ command: SimulatedCommand, _ block: Int, _ value: (Int) -> UInt64) {
+    forEachPiece(command, block) { words, places in
+      for place in places { words[place &- places.lowerBound] = value(place) }
+    }
+  }
+
+  /// - Returns: the first word of a block that differs from the value of this tag.
+  @inline(__always)
+  private func firstDifference(_ command: SimulatedCommand, _ block: Int, tag: UInt64) -> Int? {
+    var difference: UInt64 = 0
+    forEachPiece(command, block) { words, places in
+      for place in places { difference |= words[place &- places.lowerBound] ^ value(tag, place) }
+    }
+    guard difference != 0 else { return nil }
+    return (0..<Simulator.wordsPerBlock).first { word(command, block, $0).pointee != value(tag, $0) }
   }
 
   /// The model of a command's blocks.
@@ -183,12 +209,16 @@ extension Simulator where R: ~Copyable {
     switch command.opcode {
     case .write where command.nsid == 1:
       for block in 0..<command.blocks {
-        fill(command, block, tag: nextTag &+ UInt64(block))
+        let tag = nextTag &+ UInt64(block)
+        fill(command, block) { value(tag, $0) }
         blocks[block] = Simulator.unknown
       }
       nextTag &+= UInt64(command.blocks)
     case .compare where command.nsid == 1:
-      for block in 0..<command.blocks { fill(command, block, tag: blocks[block]) }
+      for block in 0..<command.blocks {
+        let tag = blocks[block]
+        fill(command, block) { value(tag, $0) }
+      }
       command.isChanged = random.next() % 4 == 0
       command.comparesUnknown = (0..<command.blocks).contains { blocks[$0] == Simulator.unknown }
       if command.isChanged {
@@ -198,9 +228,8 @@ extension Simulator where R: ~Copyable {
       for block in 0..<command.blocks { blocks[block] = Simulator.unknown }
     case .read:
       // Content that no block has, so that a missing or partial transfer is detected.
-      for block in 0..<command.blocks {
-        for place in 0..<Simulator.wordsPerBlock { word(command, block, place).pointee = ~nextTag &- UInt64(place) }
-      }
+      let none = ~nextTag
+      for block in 0..<command.blocks { fill(command, block) { none &- UInt64($0) } }
     default: break
     }
   }
@@ -324,12 +353,10 @@ extension Simulator where R: ~Copyable {
         // An unknown block may have the content of one write, or zeros.
         let tag = blocks[block] == Simulator.unknown ? word(command, block, 0).pointee : blocks[block]
         if tag >= nextTag { return world.fail("\(what()) reads \(tag.hex), which was never written") }
-        for place in 0..<Simulator.wordsPerBlock {
-          let read = word(command, block, place).pointee
-          guard read != value(tag, place) else { continue }
+        if let place = firstDifference(command, block, tag: tag) {
+          let (read, expected) = (word(command, block, place).pointee.hex, value(tag, place).hex)
           return world.fail(
-            "\(what()) reads \(read.hex) in word \(place) of block \(command.block + block), not \(value(tag, place).hex)"
-          )
+            "\(what()) reads \(read) in word \(place) of block \(command.block + block), not \(expected)")
         }
         blocks[block] = tag
       }

@@ -162,6 +162,8 @@ struct SimulateCommand: ParsableCommand {
     var resets: UInt64 = 0
     var ns: UInt64 = 0
     var events: UInt64 = 0
+    var simulationNs: UInt64 = 0
+    var replayNs: UInt64 = 0
 
     init(first: UInt64) { self.first = first }
 
@@ -171,23 +173,29 @@ struct SimulateCommand: ParsableCommand {
       resets += result.resets
       ns += result.ns
       events += result.replay.events
+      simulationNs += result.simulationNs
+      replayNs += result.replayNs
     }
 
     func text(_ watch: Watch) -> String {
-      let seconds = watch.seconds
       let what = watch.isInterrupted ? "interrupted without a violation" : "no violation"
       let which = runs == 1 ? "seed \(first)" : "seeds \(first) to \(first &+ runs &- 1)"
-      let speed = Quantity.decimal(Double(commands) / max(seconds, 1e-9), 0)
       return "\(which): \(what): \(Quantity.count(commands)) commands, \(Quantity.count(events)) events, "
         + "\(Quantity.count(resets)) resets, \(Quantity.decimal(Double(ns) / 1e9, 3)) s of virtual time in "
-        + "\(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
+        + "\(Quantity.decimal(watch.seconds, 2)) s; simulated and recorded at \(speed(simulationNs)), "
+        + "replayed at \(speed(replayNs))"
+    }
+
+    private func speed(_ ns: UInt64) -> String {
+      "\(Quantity.decimal(Double(commands) * 1e9 / Double(max(ns, 1)), 0)) commands/s"
     }
 
     func jsonText(_ watch: Watch) -> String {
       let object: JSON = [
         "first_seed": .integer(first), "seeds": .integer(runs), "commands": .integer(commands),
         "events": .integer(events), "resets": .integer(resets), "virtual_ns": .integer(ns),
-        "seconds": .number(watch.seconds), "interrupted": .boolean(watch.isInterrupted),
+        "seconds": .number(watch.seconds), "simulation_seconds": .number(Double(simulationNs) / 1e9),
+        "replay_seconds": .number(Double(replayNs) / 1e9), "interrupted": .boolean(watch.isInterrupted),
       ]
       return object.line
     }
