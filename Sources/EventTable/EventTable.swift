@@ -1,10 +1,24 @@
 private let qid = EventField("qid", .qid, "Queue identifier.")
 private let cid = EventField("cid", .cid, "Command identifier.")
+private let cqid = EventField("cqid", .qid, "Completion queue identifier.")
+private let opcode = EventField("opcode", .flags, .hexadecimal, "Opcode.")
+private let address = EventField("address", .a, .hexadecimal, "PCI address.")
+private let length = EventField("length", .bLow, .bytes, "Bytes.")
+private let transferSpan = EventField("span", .bHigh, .span, "Duration of the transfer.")
+private let nsid = EventField("nsid", .bHigh, "Namespace identifier.")
 private let failed = NamedValue(0x02, "failed", "host memory was not accessible", isAnswer: true)
 private let fromHost = NamedValue(0x01, "fromHost", "from the host, else to it")
 private let carriedBytes = NamedValue(0x80, "bytes", "bytes follow", isAnswer: true)
 private let work = EventField.choice(
   "work", .flags, NamedValue(0, "command", "a command's"), NamedValue(1, "completionQueue", "a completion queue's"))
+
+private let registerAccess = [
+  EventField("width", .flags, .bytes, "4 or 8."), EventField("offset", .a, .hexadecimal, "In BAR 0."),
+  EventField("value", .b, .hexadecimal, "Value."),
+]
+private let addressRange = [
+  EventField("address", .a, .hexadecimal, "First PCI address."), EventField("length", .b, .bytes, "Bytes."),
+]
 
 /// The 64 bytes of a submission queue entry that follow an event.
 private let entryFields: [EventField] = [
@@ -29,18 +43,10 @@ private let entryFields: [EventField] = [
 public let eventTable: [EventDescription] = [
   EventDescription(
     1, "register-read", "The host read a controller register and received the value.",
-    [
-      EventField("width", .flags, .bytes, "4 or 8."),
-      EventField("offset", .a, .hexadecimal, "In BAR 0."),
-      EventField("value", .b, .hexadecimal, "Value."),
-    ]),
+    registerAccess),
   EventDescription(
     2, "register-write", "The host wrote a controller register.",
-    [
-      EventField("width", .flags, .bytes, "4 or 8."),
-      EventField("offset", .a, .hexadecimal, "In BAR 0."),
-      EventField("value", .b, .hexadecimal, "Value."),
-    ]),
+    registerAccess),
   EventDescription(
     3, "doorbell", "Engine: a poll saw a changed doorbell. Host: it is about to write the doorbell.",
     [
@@ -55,8 +61,7 @@ public let eventTable: [EventDescription] = [
       .flags(
         failed, NamedValue(0x04, "joined", "it shared the transfer of the previous entry"),
         NamedValue(0x08, "window", "kernel: through a window (MMIO)")),
-      qid,
-      cid.answered,
+      qid, cid.answered,
       EventField("slot", .aLow, "Entry of the submission queue."),
       EventField("span", .bLow, .span, "Duration of the transfer."),
     ] + entryFields),
@@ -67,40 +72,28 @@ public let eventTable: [EventDescription] = [
       .flags(
         failed, NamedValue(0x08, "window", "through a window (MMIO)"),
         NamedValue(0x10, "cut", "truncated"), carriedBytes),
-      qid,
-      cid,
-      EventField("address", .a, .hexadecimal, "PCI address."),
-      EventField("length", .bLow, .bytes, "Bytes."),
-      EventField("span", .bHigh, .span, "Duration of the transfer."),
+      qid, cid,
+      address, length, transferSpan,
     ]),
   EventDescription(
     6, "write", "The engine wrote bytes of its own to host memory: Identify data, a log page.",
     carriesBytes: true,
     [
-      .flags(failed, carriedBytes),
-      qid,
-      cid,
-      EventField("address", .a, .hexadecimal, "PCI address."),
-      EventField("length", .bLow, .bytes, "Bytes."),
-      EventField("span", .bHigh, .span, "Duration of the transfer."),
+      .flags(failed, carriedBytes), qid, cid,
+      address, length, transferSpan,
     ]),
   EventDescription(
     7, "segment", "One contiguous piece of a command's data was transferred.",
     [
       .flags(fromHost, failed, NamedValue(0x08, "window", "through a window (MMIO), else by DMA")),
-      qid,
-      cid,
-      EventField("address", .a, .hexadecimal, "PCI address."),
-      EventField("length", .bLow, .bytes, "Bytes."),
-      EventField("span", .bHigh, .span, "Duration of the transfer."),
+      qid, cid,
+      address, length, transferSpan,
     ]),
   EventDescription(
     8, "completion",
     "Engine: a completion queue entry is about to become visible in host memory. Host: it saw the entry. Kernel: it wrote the entry.",
     [
-      .flags(failed),
-      EventField("cqid", .qid, "Completion queue identifier."),
-      cid,
+      .flags(failed), cqid, cid,
       EventField("dw0", .aLow, .hexadecimal, "Completion Dword 0."),
       EventField("dw1", .aHigh, .hexadecimal, "Completion Dword 1."),
       EventField("dw2", .bLow, .hexadecimal, "SQ head pointer and SQ identifier."),
@@ -111,7 +104,7 @@ public let eventTable: [EventDescription] = [
     "An interrupt was raised for the completion queue entries posted since the last one. Kernel's host: it arrived.",
     [
       .flags(NamedValue(0x02, "failed", "raising it failed", isAnswer: true)),
-      EventField("cqid", .qid, "Completion queue identifier."),
+      cqid,
       EventField("vector", .aLow, "Interrupt vector."),
       EventField("entries", .bLow, "Completion queue entries that it announces."),
       .choice(
@@ -127,16 +120,10 @@ public let eventTable: [EventDescription] = [
     ]),
   EventDescription(
     11, "dma-map", "A range of PCI addresses became accessible.",
-    [
-      EventField("address", .a, .hexadecimal, "First PCI address."),
-      EventField("length", .b, .bytes, "Bytes."),
-    ]),
+    addressRange),
   EventDescription(
     12, "dma-unmap", "A range of PCI addresses is no longer accessible.",
-    [
-      EventField("address", .a, .hexadecimal, "First PCI address."),
-      EventField("length", .b, .bytes, "Bytes."),
-    ]),
+    addressRange),
   EventDescription(
     13, "namespace", "A namespace was attached or detached while the controller ran.", carriesBytes: true,
     [
@@ -148,16 +135,13 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     20, "submit", "Host: a command is about to be written into the submission queue.",
     [
-      EventField("opcode", .flags, .hexadecimal, "Opcode."),
-      qid,
-      cid,
+      opcode, qid, cid,
       EventField("slba", .a, "Kernel's host, I/O commands: first logical block."),
     ]),
   EventDescription(
     21, "map", "The command's data pointer is parsed; its segments are known.",
     [
-      qid,
-      cid,
+      qid, cid,
       EventField("segments", .aLow, "Segments."),
       EventField("length", .aHigh, .bytes, "Bytes that the command transfers."),
       EventField("span", .bLow, .span, "Duration, including list fetches. Its beginning ends the dispatch."),
@@ -165,19 +149,16 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     22, "execute-begin", "The command was handed to the backend.",
     [
-      EventField("opcode", .flags, .hexadecimal, "Opcode."),
-      qid,
-      cid,
+      opcode, qid, cid,
       EventField("slba", .a, "First logical block."),
       EventField("blocks", .bLow, "Logical blocks."),
-      EventField("nsid", .bHigh, "Namespace identifier."),
+      nsid,
     ]),
   EventDescription(
     23, "execute-end", "The backend completed the command.",
     [
       .flags(NamedValue(0x04, "later", "deferred: the engine did other work since it submitted the request")),
-      qid,
-      cid,
+      qid, cid,
       EventField("status", .aLow, .hexadecimal, "Status field, as in CQE DW3 31:17; 0 is success.").answered,
       EventField("bytes", .aHigh, .bytes, "Kernel: length of the command's data."),
       EventField(
@@ -188,16 +169,14 @@ public let eventTable: [EventDescription] = [
     24, "payload", "Digest of the data that a command transferred and, if the recording keeps it, the data.",
     carriesBytes: true,
     [
-      .flags(fromHost, carriedBytes),
-      qid,
-      cid,
+      .flags(fromHost, carriedBytes), qid, cid,
       EventField("digest", .aLow, .hexadecimal, "CRC32C of the bytes.").answered,
       EventField("offset", .aHigh, .bytes, "Offset of the first byte in the command's data."),
-      EventField("length", .bLow, .bytes, "Bytes.").answered,
+      length.answered,
     ]),
   EventDescription(
     25, "completion-queue-full", "A completion waits until the host frees an entry of this queue.",
-    [EventField("cqid", .qid, "Completion queue identifier.")]),
+    [cqid]),
   EventDescription(
     26, "timer", "A timer of the engine expired.",
     [
@@ -230,12 +209,10 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     51, "request", "The target core accepted a command (nvmet_req_init).",
     [
-      EventField("opcode", .flags, .hexadecimal, "Opcode."),
-      qid,
-      cid,
+      opcode, qid, cid,
       EventField("slba", .a, "I/O commands: first logical block."),
       EventField("blocks", .bLow, "Logical blocks, for commands with a range of blocks."),
-      EventField("nsid", .bHigh, "Namespace identifier."),
+      nsid,
     ]),
   EventDescription(
     52, "work", "A work item of the driver starts to run.",
@@ -260,7 +237,7 @@ public let eventTable: [EventDescription] = [
     56, "interrupt-request", "The driver decides whether to raise an interrupt.",
     [
       EventField("force", .flags, "1: at the end of the completion queue's work, if any entry is unannounced."),
-      EventField("cqid", .qid, "Completion queue identifier."),
+      cqid,
     ]),
   EventDescription(
     57, "window", "Host memory was mapped into an outbound window of the endpoint, or unmapped.",
@@ -268,10 +245,9 @@ public let eventTable: [EventDescription] = [
       .flags(
         NamedValue(0x01, "unmapped", "unmapped"), failed,
         NamedValue(0x04, "completionQueue", "for the completion queue with this qid")),
-      qid,
-      cid,
+      qid, cid,
       EventField("address", .a, .hexadecimal, "PCI address; 0 if unmapped."),
-      EventField("length", .bLow, .bytes, "Bytes."),
+      length,
       EventField("span", .bHigh, .span, "Duration."),
     ]),
   EventDescription(
@@ -282,7 +258,7 @@ public let eventTable: [EventDescription] = [
         NamedValue(0x02, "deleted", "deleted")),
       qid,
       EventField("other", .cid, "Submission queue: its completion queue. Completion queue: its vector."),
-      EventField("address", .a, .hexadecimal, "PCI address."),
+      address,
       EventField("entries", .bLow, "Entries."),
       EventField("status", .bHigh, .hexadecimal, "Status field of the command."),
     ]),
@@ -301,8 +277,7 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     62, "dropped", "A command was abandoned without a completion.",
     [
-      qid,
-      cid,
+      qid, cid,
       .flags(NamedValue(0x02, "failed", "the fetch of its entry failed; the command identifier is invalid")),
     ]),
   EventDescription(
@@ -312,7 +287,7 @@ public let eventTable: [EventDescription] = [
         NamedValue(0x01, "completed", "completed"), NamedValue(0x02, "joined", "part of a merged request"),
         note: "Operation × 4: 0 read, 1 write, 2 flush, 3 discard, and so on."),
       EventField("sector", .a, "First sector of 512 bytes."),
-      EventField("length", .bLow, .bytes, "Bytes."),
+      length,
       EventField("error", .bHigh, "Completed: block layer status; 0 is success."),
       EventField("major", .qid, "Major device number; 0 if unknown."),
       EventField("minor", .cid, "Minor device number, lower 16 bits."),
@@ -320,8 +295,7 @@ public let eventTable: [EventDescription] = [
   EventDescription(
     64, "probe", "Cost of a probe during the recording, counted by the kernel.", carriesBytes: true,
     [
-      .flags(carriedBytes),
-      EventField("runs", .a, "Number of runs."),
+      .flags(carriedBytes), EventField("runs", .a, "Number of runs."),
       EventField("length", .bLow, .bytes, "Bytes: its name."),
       EventField("mean", .bHigh, "Mean nanoseconds per run."),
     ]),
@@ -333,8 +307,7 @@ public let eventTable: [EventDescription] = [
     66, "queue-state",
     "Kernel's host: positions of both sides in the submission queue when the driver found a completion.",
     [
-      qid,
-      cid,
+      qid, cid,
       EventField("head", .aLow, "SQ head pointer, as reported by the controller."),
       EventField("tail", .aHigh, "Submission queue tail of the driver."),
     ]),
@@ -342,8 +315,7 @@ public let eventTable: [EventDescription] = [
     40, "checkpoint", "Complete state of the engine between two polls. A replay can start here.",
     carriesBytes: true,
     [
-      .flags(carriedBytes),
-      EventField("length", .bLow, .bytes, "Bytes."),
+      .flags(carriedBytes), length,
     ]),
   EventDescription(
     41, "clock", "Clocks read together at the event's time.",
