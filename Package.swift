@@ -36,9 +36,9 @@ let package = Package(
       linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
     .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
-    .target(name: "NVMe", swiftSettings: settings),
     // How numbers and foreign text are written, for all: no import.
     .target(name: "Text", swiftSettings: toolSettings),
+    .target(name: "NVMe", dependencies: ["Text"], swiftSettings: settings),
     // Numbers from a seed: no import, so that the engine can use it.
     .target(name: "Chance", swiftSettings: settings),
     .target(name: "Target", dependencies: ["Chance", "NVMe", "Text"], swiftSettings: settings),
@@ -112,7 +112,7 @@ let package = Package(
     .target(
       name: "Analysis",
       dependencies: [
-        "Events", "KernelStreams", "NVMe", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
+        "Events", "KernelStreams", "NVMe", "Text", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
     .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe"], swiftSettings: settings),

@@ -1,3 +1,5 @@
+import Text
+
 /// A stage of a command's latency, in order. The raw value is the index in that order.
 public enum Stage: Int, CaseIterable, Sendable {
   /// Doorbell written → transfer of the entry begins. Waiting for its turn is part of it and also recorded separately.
@@ -25,20 +27,7 @@ public enum Stage: Int, CaseIterable, Sendable {
   public static let count = 10
 
   /// The name in every report.
-  public var name: String {
-    switch self {
-    case .detect: "detect"
-    case .fetch: "fetch"
-    case .dispatch: "dispatch"
-    case .map: "map"
-    case .dataIn: "data-in"
-    case .execute: "execute"
-    case .dataOut: "data-out"
-    case .complete: "complete"
-    case .interrupt: "interrupt"
-    case .reap: "reap"
-    }
-  }
+  public var name: String { "\(self)".hyphenated }
 }
 
 /// A time per stage, in nanoseconds.

@@ -26,10 +26,7 @@ extension StageAnalyzer {
       let begin = Event.ExecuteBegin(record)
       note(begin.qid, begin.cid) { command, now in
         command.execute.begin = min(command.execute.begin, now)
-        if !command.opcodeIsKnown {
-          command.opcode = begin.opcode
-          command.opcodeIsKnown = true
-        }
+        command.opcode = command.opcode ?? begin.opcode
       }
     case .executeEnd:
       let end = Event.ExecuteEnd(record)
@@ -64,38 +61,27 @@ extension StageAnalyzer {
 
   // MARK: Queues
 
+  /// What knowledge of a queue of this stream is valid now.
+  @inline(__always)
+  func life(of stream: Int) -> Life { Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream]) }
+
   /// The queue's index, after applying all resets and gaps since the last access.
   @inline(__always)
   mutating func submissionQueue(_ qid: UInt16, _ stream: Int) -> Int {
-    let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
-    guard let index = submissionQueues.find(qid) else {
-      return submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
-    }
-    if submissionQueues[index].life != life {
-      switch submissionQueues[index].life.change(to: life) {
-      case .reset: submissionQueues[index].restart()
-      case .gap: submissionQueues[index].forget()
-      case .none: break
-      }
-      submissionQueues[index].life = life
+    let index = submissionQueues.index(of: qid, life(of: stream))
+    switch submissionQueues[index].life.move(to: life(of: stream)) {
+    case .reset: submissionQueues[index].restart()
+    case .gap: submissionQueues[index].forget()
+    case .none: break
     }
     return index
   }
 
   @inline(__always)
   mutating func completionQueue(_ qid: UInt16, _ stream: Int) -> Int {
-    let life = Life(resets: resetEpoch, stream: stream, gaps: streamGaps[stream])
-    guard let index = completionQueues.find(qid) else {
-      return completionQueues.insert(qid, TrackedCompletionQueue(qid: qid, life: life))
-    }
-    if completionQueues[index].life != life {
-      switch completionQueues[index].life.change(to: life) {
-      case .reset: empty(completionQueue: index, isNew: true)
-      case .gap: empty(completionQueue: index, isNew: false)
-      case .none: break
-      }
-      completionQueues[index].life = life
-    }
+    let index = completionQueues.index(of: qid, life(of: stream))
+    let change = completionQueues[index].life.move(to: life(of: stream))
+    if change != .none { empty(completionQueue: index, isNew: change == .reset) }
     return index
   }
 
@@ -153,10 +139,7 @@ extension StageAnalyzer {
     command.queueEpoch = submissionQueues[queue].epoch
     command.hostEpoch = hostEpoch
     command.fetch.add(end: now, span: UInt64(fetch.span))
-    if tail.count >= 1 {
-      command.opcode = tail[0]
-      command.opcodeIsKnown = true
-    }
+    command.opcode = tail.first
     let doorbell = doorbell(for: Int32(truncatingIfNeeded: min(fetch.slot, 0xffff)), of: queue)
     if let doorbell {
       command.seen = doorbell.time
@@ -190,25 +173,20 @@ extension StageAnalyzer {
 
   /// A queue that is created or deleted is unrelated to the previous queue with its identifier.
   private mutating func ingestQueueCommand(_ command: TrackedCommand, _ sqe: UnsafeRawBufferPointer) {
-    guard command.opcodeIsKnown, let opcode = AdminOpcode(rawValue: command.opcode), sqe.count >= 44 else { return }
+    guard let opcode = command.opcode.flatMap(AdminOpcode.init), sqe.count >= 44 else { return }
     // Command Dword 10, 15:00, is the queue identifier in all four (Base 2.1, 5.2).
     let qid = UInt16(sqe[40]) | UInt16(sqe[41]) << 8
     guard qid != 0 else { return }
     let base = sqe.loadUnaligned(fromByteOffset: 24, as: UInt64.self)  // PRP1
     switch opcode {
     case .createIOSubmissionQueue, .deleteIOSubmissionQueue:
-      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
-      let index =
-        submissionQueues.find(qid) ?? submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
+      let index = submissionQueues.index(of: qid, life(of: 0))
       // The host may submit its first commands before the engine's stream mentions the queue again.
       restart(submissionQueue: index)
       submissionQueues[index].base = opcode == .createIOSubmissionQueue ? base : nil
     case .createIOCompletionQueue, .deleteIOCompletionQueue:
-      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
-      let index =
-        completionQueues.find(qid) ?? completionQueues.insert(qid, TrackedCompletionQueue(qid: qid, life: life))
-      completionQueues[index].life.resets = resetEpoch
-      completionQueues[index].life.gaps = streamGaps[completionQueues[index].life.stream]
+      let index = completionQueues.index(of: qid, life(of: 0))
+      completionQueues[index].life = life(of: completionQueues[index].life.stream)
       empty(completionQueue: index, isNew: true)
       completionQueues[index].base = opcode == .createIOCompletionQueue ? base : nil
     default: break
@@ -216,8 +194,7 @@ extension StageAnalyzer {
   }
 
   mutating func restart(submissionQueue index: Int) {
-    submissionQueues[index].life.resets = resetEpoch
-    submissionQueues[index].life.gaps = streamGaps[submissionQueues[index].life.stream]
+    submissionQueues[index].life = life(of: submissionQueues[index].life.stream)
     submissionQueues[index].restart()
   }
 

@@ -22,13 +22,7 @@ extension StageAnalyzer {
 
   /// The queue's index, without what the host said before a gap or a reset.
   private mutating func hostQueue(_ qid: UInt16) -> Int {
-    let index: Int
-    if let known = submissionQueues.find(qid) {
-      index = known
-    } else {
-      let life = Life(resets: resetEpoch, stream: 0, gaps: streamGaps[0])
-      index = submissionQueues.insert(qid, TrackedSubmissionQueue(qid: qid, life: life))
-    }
+    let index = submissionQueues.index(of: qid, life(of: 0))
     if submissionQueues[index].life.resets != resetEpoch { restart(submissionQueue: index) }
     if submissionQueues[index].hostEpoch != hostEpoch {
       submissionQueues[index].hostEpoch = hostEpoch
@@ -76,10 +70,7 @@ extension StageAnalyzer {
     command.isWhole = true
     command.begin = submit.doorbell
     command.submit = submit.time
-    if !command.opcodeIsKnown {
-      command.opcode = submit.opcode
-      command.opcodeIsKnown = true
-    }
+    command.opcode = command.opcode ?? submit.opcode
   }
 
   /// The host saw a completion queue entry; it sees them in the order of posting.

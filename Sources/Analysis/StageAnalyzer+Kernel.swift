@@ -203,7 +203,7 @@ extension StageAnalyzer {
     guard !kernel.failedFetches.ingest(fetch) else { return }
     var command = TrackedCommand(qid: fetch.qid, cid: fetch.cid)
     command.fetch.add(end: now, span: UInt64(fetch.span))
-    if let opcode = tail.first { (command.opcode, command.opcodeIsKnown) = (opcode, true) }
+    command.opcode = tail.first
     enter(&command, since: command.fetch.begin, slot: fetch.slot)
   }
 
@@ -240,14 +240,14 @@ extension StageAnalyzer {
     }
     change(request) { command, now in
       command.requested = now
-      (command.opcode, command.opcodeIsKnown) = (request.opcode, true)
+      command.opcode = request.opcode
     }
   }
 
   /// A command of a transport that records only this event and its completion.
   private mutating func enterRequest(_ request: Event.Request) {
     var command = TrackedCommand(qid: request.qid, cid: request.cid)
-    (command.opcode, command.opcodeIsKnown) = (request.opcode, true)
+    command.opcode = request.opcode
     command.isRequestOnly = true
     enter(&command, since: now)
   }
@@ -316,8 +316,11 @@ extension StageAnalyzer {
     commands[index].expectedBytes = UInt64(event.bytes)
     commands[index].hasFailed = event.status != 0
     guard commands[index].isRequestOnly else { return }
-    if commands[index].opcode & 3 == 1 { commands[index].bytesFromHost = UInt64(event.bytes) }
-    if commands[index].opcode & 3 == 2 { commands[index].bytesToHost = UInt64(event.bytes) }
+    switch (commands[index].opcode ?? 0) & 3 {
+    case 1: commands[index].bytesFromHost = UInt64(event.bytes)
+    case 2: commands[index].bytesToHost = UInt64(event.bytes)
+    default: break
+    }
     if !commands[index].isFromHost || commands[index].isSeenEarly { end(index, at: now) }
   }
 

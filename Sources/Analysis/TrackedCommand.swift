@@ -7,8 +7,8 @@ struct TrackedCommand {
 
   let qid: UInt16
   let cid: UInt16
-  var opcode: UInt8 = 0
-  var opcodeIsKnown = false
+  /// Nil if no event contains it.
+  var opcode: UInt8?
   /// The host's stream contains its beginning, and must contain its end.
   var isFromHost = false
   /// The host saw the completion before the engine posted it: the clocks disagree.
@@ -68,9 +68,7 @@ struct TrackedCommand {
   var isAdmin: Bool { qid == 0 }
 
   /// By design it waits in the controller for an event.
-  var isEventRequest: Bool {
-    isAdmin && opcodeIsKnown && opcode == AdminOpcode.asynchronousEventRequest.rawValue
-  }
+  var isEventRequest: Bool { isAdmin && opcode == AdminOpcode.asynchronousEventRequest.rawValue }
 
   /// The command's times if it ended at `end`.
   func times(end: UInt64) -> CommandTimes {
@@ -90,7 +88,7 @@ struct TrackedCommand {
     let detect = tiling.stages[.detect]
     let turn = seen == TrackedCommand.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)
     return CommandTimes(
-      qid: QueueID(qid), cid: CommandID(cid), opcode: opcodeIsKnown ? opcode : nil, begin: begin, end: end,
+      qid: QueueID(qid), cid: CommandID(cid), opcode: opcode, begin: begin, end: end,
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
       hostSubmit: submit == TrackedCommand.noTime ? nil : begin - min(submit, begin),

@@ -1,5 +1,5 @@
 /// What the trace shows of a submission queue.
-struct TrackedSubmissionQueue {
+struct TrackedSubmissionQueue: TrackedQueue {
   /// A change of the tail seen by the engine: it covers the slots from `from` up to but not including `to`.
   struct Doorbell: BitwiseCopyable {
     /// -1 if the previous value is unknown.
@@ -78,7 +78,7 @@ struct TrackedSubmissionQueue {
 }
 
 /// What the trace shows of a completion queue.
-struct TrackedCompletionQueue {
+struct TrackedCompletionQueue: TrackedQueue {
   struct Entry: BitwiseCopyable {
     /// Index in the pool; `TrackedCommand.none` if the command is unknown or finished.
     var command: UInt32
@@ -166,16 +166,23 @@ struct Life: Equatable {
     case none, reset, gap
   }
 
-  /// What happened to a queue between this state and `current`.
-  func change(to current: Life) -> Change {
+  /// - Returns: what happened to a queue between this state and `current`.
+  @inline(__always)
+  mutating func move(to current: Life) -> Change {
+    defer { self = current }
     if resets != current.resets { return .reset }
     // A queue may move to another stream; that alone loses nothing.
     return stream == current.stream && gaps != current.gaps ? .gap : .none
   }
 }
 
+/// A queue of a `QueueTable`.
+protocol TrackedQueue {
+  init(qid: UInt16, life: Life)
+}
+
 /// Queues by identifier, in order of appearance in the trace.
-struct QueueTable<Queue> {
+struct QueueTable<Queue: TrackedQueue> {
   private var queues: [Queue] = []
   /// By queue identifier: index + 1.
   private var indices: [Int32] = []
@@ -193,7 +200,11 @@ struct QueueTable<Queue> {
     return Int(indices[Int(qid)]) - 1
   }
 
-  mutating func insert(_ qid: UInt16, _ queue: Queue) -> Int {
+  /// The queue's index; a queue that is new to the trace begins in this state.
+  @inline(__always)
+  mutating func index(of qid: UInt16, _ life: Life) -> Int { find(qid) ?? insert(qid, Queue(qid: qid, life: life)) }
+
+  private mutating func insert(_ qid: UInt16, _ queue: Queue) -> Int {
     if indices.count <= Int(qid) {
       indices.append(contentsOf: repeatElement(0, count: Int(qid) + 1 - indices.count))
     }

@@ -13,8 +13,7 @@ public struct UnfinishedCommand: Equatable, Sendable {
   static let namedMax = 8
 
   init(_ command: TrackedCommand, now: UInt64) {
-    (qid, cid, ageNs) = (command.qid, command.cid, now - min(command.begin, now))
-    opcode = command.opcodeIsKnown ? command.opcode : nil
+    (qid, cid, opcode, ageNs) = (command.qid, command.cid, command.opcode, now - min(command.begin, now))
     stage =
       if command.posted != 0 {
         .reap

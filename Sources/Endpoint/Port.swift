@@ -99,3 +99,23 @@ public protocol Port: ~Copyable {
   /// A completion starts to wait for room in its queue.
   mutating func completionQueueFull(_ cqid: QueueID)
 }
+
+/// Many ports do nothing with what the engine only announces.
+extension Port where Self: ~Copyable {
+  @inline(__always)
+  public func registerWritten(offset: UInt64, width: Int, value: UInt64) {}
+  @inline(__always)
+  public func registerRead(offset: UInt64, width: Int, value: UInt64) {}
+  @inline(__always)
+  public func willReset(_ reason: ResetReason) {}
+  @inline(__always)
+  public func willChange(_ namespace: Namespace, isAttached: Bool) {}
+  @inline(__always)
+  public func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}
+  @inline(__always)
+  public func transferred(_ direction: Direction, _ request: IORequest) {}
+  @inline(__always)
+  public func release(_ request: IORequest) {}
+  @inline(__always)
+  public func completionQueueFull(_ cqid: QueueID) {}
+}

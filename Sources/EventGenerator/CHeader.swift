@@ -36,33 +36,41 @@ extension EventDescription {
   fileprivate var constant: String { identifier.uppercased() }
 
   fileprivate var cType: String {
-    let own = fields.filter { if case .tail = $0.place { false } else { true } }
     let tail = fixedTailBytes > 0 ? "#define \(constant)_TAIL_BYTES \(fixedTailBytes)\n" : ""
-    let names = own.flatMap { $0.bits + $0.values }.map {
+    let names = recordFields.flatMap { $0.bits + $0.values }.map {
       "#define \(constant)_\(upperCase($0.name)) \($0.value.hex(digits: 2))\n"
     }
     return """
       \(tail)\(names.joined())struct \(identifier)_fields {
-      \(own.map { "\tu\($0.place.location.width * 8) \($0.name);" }.joined(separator: "\n"))
+      \(recordFields.map { "\tu\($0.place.location.width * 8) \($0.name);" }.joined(separator: "\n"))
       };
 
       static __always_inline struct fields \(identifier)(struct \(identifier)_fields f)
       {
       \treturn (struct fields){
       \t\t.kind = \(constant),
-      \(places.map { "\t\t.\($0.0) = \($0.1)," }.joined(separator: "\n"))
+      \(words(pair: "pair") { "f.\($0.name)" }.map { "\t\t.\($0.name) = \($0.value)," }.joined(separator: "\n"))
       \t};
       }
 
       """
   }
 
-  private var places: [(String, String)] {
-    func own(_ place: FieldPlace) -> String? { fields.first { $0.place == place }.map { "f.\($0.name)" } }
+  /// The fields in the record; its tail is not copied.
+  var recordFields: [EventField] { fields.filter { if case .tail = $0.place { false } else { true } } }
+
+  func field(at place: FieldPlace) -> EventField? { fields.first { $0.place == place } }
+
+  /// The words of a record that its kind uses, in order, with the expressions of their values.
+  /// - Parameters:
+  ///   - pair: the function that joins two halves.
+  ///   - value: the expression of a field's value.
+  func words(pair: String, _ value: (EventField) -> String) -> [(name: String, value: String)] {
+    func own(_ place: FieldPlace) -> String? { field(at: place).map(value) }
     func word(_ whole: FieldPlace, _ low: FieldPlace, _ high: FieldPlace) -> String? {
       if let whole = own(whole) { return whole }
       guard own(low) != nil || own(high) != nil else { return nil }
-      return "pair(\(own(low) ?? "0"), \(own(high) ?? "0"))"
+      return "\(pair)(\(own(low) ?? "0"), \(own(high) ?? "0"))"
     }
     let all = [
       ("flags", own(.flags)), ("qid", own(.qid)), ("cid", own(.cid)), ("a", word(.a, .aLow, .aHigh)),

@@ -34,11 +34,6 @@ extension EventDescription {
 
   private var typeName: String { caseName.prefix(1).uppercased() + caseName.dropFirst() }
 
-  /// The fields in the record; its tail is not copied.
-  private var recordFields: [EventField] {
-    fields.filter { if case .tail = $0.place { false } else { true } }
-  }
-
   /// It names its command.
   private var isOfCommand: Bool { ["qid", "cid"].allSatisfy { name in recordFields.contains { $0.name == name } } }
 
@@ -70,22 +65,11 @@ extension EventDescription {
       @inline(__always)
       public var record: Record {
         Record(
-          time: time, kind: Self.kind, flags: \(value(at: .flags, "0")), qid: \(value(at: .qid, "0")),
-          cid: \(value(at: .cid, "0")), a: \(word(.a, .aLow, .aHigh)), b: \(word(.b, .bLow, .bHigh)))
+          time: time, kind: Self.kind\(words(pair: "Record.pair", \.toRecord).map { ", \($0.name): \($0.value)" }.joined()))
       }
     \(lines(recordFields.compactMap(\.nestedType), indent: 1) { $0 })
     }
     """
-  }
-
-  private func field(at place: FieldPlace) -> EventField? { fields.first { $0.place == place } }
-
-  private func value(at place: FieldPlace, _ none: String) -> String { field(at: place)?.toRecord ?? none }
-
-  private func word(_ whole: FieldPlace, _ low: FieldPlace, _ high: FieldPlace) -> String {
-    if let whole = field(at: whole) { return whole.toRecord }
-    guard field(at: low) != nil || field(at: high) != nil else { return "0" }
-    return "Record.pair(\(value(at: low, "0")), \(value(at: high, "0")))"
   }
 
   /// The bits that the engine decides.

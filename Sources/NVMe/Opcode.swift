@@ -1,3 +1,5 @@
+import Text
+
 /// Admin command opcodes (Base 2.1, figure "Opcodes for Admin Commands").
 public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case deleteIOSubmissionQueue = 0x00
@@ -11,6 +13,9 @@ public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case getFeatures = 0x0a
   case asynchronousEventRequest = 0x0c
   case keepAlive = 0x18
+
+  /// The name in reports and tools: `create-io-submission-queue`.
+  public var name: String { "\(self)".hyphenated }
 
   /// Whether some commands with this opcode use a namespace identifier.
   public var namesNamespace: Bool {
@@ -36,23 +41,8 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   case reservationRelease = 0x15
   case copy = 0x19
 
-  /// The name in reports and tools.
-  public var name: String {
-    switch self {
-    case .flush: "flush"
-    case .write: "write"
-    case .read: "read"
-    case .compare: "compare"
-    case .writeZeroes: "write-zeroes"
-    case .datasetManagement: "dataset-management"
-    case .verify: "verify"
-    case .reservationRegister: "reservation-register"
-    case .reservationReport: "reservation-report"
-    case .reservationAcquire: "reservation-acquire"
-    case .reservationRelease: "reservation-release"
-    case .copy: "copy"
-    }
-  }
+  /// The name in reports and tools: `write-zeroes`.
+  public var name: String { "\(self)".hyphenated }
 
   /// Whether CDW10 and CDW11 contain a logical block: the first one, or the destination of a copy.
   public var hasStartingBlock: Bool {

@@ -110,9 +110,7 @@ extension DriverCommand {
   private static let descriptorsMax = 1024
 
   var text: String {
-    let name =
-      qid == 0
-      ? AdminOpcode(rawValue: sqe.opcode).map { "\($0)" } : IOOpcode(rawValue: sqe.opcode).map(\.name)
+    let name = qid == 0 ? AdminOpcode(rawValue: sqe.opcode)?.name : IOOpcode(rawValue: sqe.opcode)?.name
     var text = "queue \(qid) command \(cid.hex) \(name ?? "opcode \(sqe.opcode.hex)")"
     if qid != 0 { text += " slba \(sqe.slba) blocks \(sqe.cdw12 & 0xffff + 1)" }
     return text

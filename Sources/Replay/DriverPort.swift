@@ -9,7 +9,7 @@ struct DriverPort: Port, ~Copyable {
   /// The engine's actions for the current command.
   struct Outcome {
     var fetched = false
-    var lists: [(address: UInt64, length: Int)] = []
+    var lists: [DriverSegment] = []
     var segments: [DriverSegment] = []
     var completion: (cqid: UInt16, entry: CompletionEntry)?
   }
@@ -38,11 +38,6 @@ struct DriverPort: Port, ~Copyable {
     command = nil
   }
 
-  mutating func registerWritten(offset: UInt64, width: Int, value: UInt64) {}
-  mutating func registerRead(offset: UInt64, width: Int, value: UInt64) {}
-  mutating func willReset(_ reason: ResetReason) {}
-  mutating func willChange(_ namespace: Namespace, isAttached: Bool) {}
-
   mutating func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 {
     let qid = doorbell.qid.rawValue
     return (doorbell.isCompletionHead ? posted[qid] : tails[qid]) ?? last
@@ -68,16 +63,13 @@ struct DriverPort: Port, ~Copyable {
     -> Bool
   {
     _ = bytes.initializeMemory(as: UInt8.self, repeating: 0)
-    if let list = command?.lists.first(where: { $0.address == address.rawValue }) {
-      outcome.lists.append((address.rawValue, bytes.count))
-      bytes.copyBytes(from: list.bytes.prefix(bytes.count))
-      return true
+    let list = command?.lists.first { $0.address == address.rawValue }
+    if list != nil || readsList(at: address.rawValue) {
+      outcome.lists.append(DriverSegment(fromHost: true, address: address.rawValue, length: UInt64(bytes.count)))
+    } else {
+      moved(fromHost: true, address, bytes.count)
     }
-    if readsList(at: address.rawValue) {
-      outcome.lists.append((address.rawValue, bytes.count))
-      return true
-    }
-    moved(fromHost: true, address, bytes.count)
+    if let list { bytes.copyBytes(from: list.bytes.prefix(bytes.count)) }
     return true
   }
 
@@ -102,8 +94,6 @@ struct DriverPort: Port, ~Copyable {
     command?.segments.contains { $0.failed && $0.contains(address.rawValue) } ?? false
   }
 
-  mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}
-
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
     if segment.isBitBucket { return true }
     moved(fromHost: direction == .fromHost, segment.address, Int(segment.length))
@@ -111,13 +101,11 @@ struct DriverPort: Port, ~Copyable {
   }
 
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool { true }
-  mutating func transferred(_ direction: Direction, _ request: IORequest) {}
 
   /// The result of the kernel's backend.
   mutating func execute(_ request: IORequest) -> Status? { command?.executed?.status ?? .success }
   mutating func completion() -> (slot: Int32, status: Status)? { nil }
   mutating func cancel(_ request: IORequest) -> Bool { false }
-  mutating func release(_ request: IORequest) {}
   mutating func abandonRequests() {}
 
   mutating func clockMs() -> UInt64 { 0 }
@@ -136,5 +124,4 @@ struct DriverPort: Port, ~Copyable {
   }
 
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {}
-  mutating func completionQueueFull(_ cqid: QueueID) {}
 }

@@ -329,13 +329,16 @@ public struct DriverReplay: ~Copyable {
     }
   }
 
-  private mutating func compareLists(_ command: DriverCommand, _ outcome: DriverPort.Outcome, _ own: Status) {
-    let driver = DriverReplay.joined(command.lists.map { ($0.address, $0.bytes.count) })
-    let engine = DriverReplay.joined(outcome.lists)
-    guard driver.count != engine.count || zip(driver, engine).contains(where: { $0 != $1 }) else { return }
+  private mutating func compareLists(_ command: DriverCommand, _ outcome: DriverPort.Outcome, _ status: Status) {
+    let read = command.lists.map {
+      DriverSegment(fromHost: true, address: $0.address, length: UInt64($0.bytes.count))
+    }
+    let (driver, engine) = (DriverReplay.joined(read), DriverReplay.joined(outcome.lists))
+    guard driver != engine else { return }
+    let (theirs, own) = (DriverReplay.text(driver, areLists: true), DriverReplay.text(engine, areLists: true))
     differ(
-      command, "the driver read lists \(DriverReplay.text(driver)), the engine \(DriverReplay.text(engine))",
-      known: trustsSegmentLength(command, own) ? DriverReplay.trustedLength : nil)
+      command, "the driver read lists \(theirs), the engine \(own)",
+      known: trustsSegmentLength(command, status) ? DriverReplay.trustedLength : nil)
   }
 
   /// - Returns: whether both completed it with the same status.
@@ -444,28 +447,12 @@ public struct DriverReplay: ~Copyable {
     return joined
   }
 
-  private static func joined(_ lists: [(UInt64, Int)]) -> [(UInt64, Int)] {
-    var joined: [(UInt64, Int)] = []
-    for list in lists where list.1 > 0 {
-      if let last = joined.last, last.0 &+ UInt64(last.1) == list.0 {
-        joined[joined.count - 1].1 += list.1
-      } else {
-        joined.append(list)
-      }
+  private static func text(_ pieces: [DriverSegment], areLists: Bool = false) -> String {
+    guard !pieces.isEmpty else { return areLists ? "none" : "nothing" }
+    let named = pieces.prefix(4).map {
+      "\($0.length) B \(areLists ? "at" : $0.fromHost ? "from" : "to") \($0.address.hex)"
     }
-    return joined
-  }
-
-  private static func text(_ segments: [DriverSegment]) -> String {
-    segments.isEmpty
-      ? "nothing"
-      : segments.prefix(4).map { "\($0.length) B \($0.fromHost ? "from" : "to") \($0.address.hex)" }.joined(
-        separator: ", ")
-        + (segments.count > 4 ? " and \(segments.count - 4) more" : "")
-  }
-
-  private static func text(_ lists: [(UInt64, Int)]) -> String {
-    lists.isEmpty ? "none" : lists.prefix(4).map { "\($0.1) B at \($0.0.hex)" }.joined(separator: ", ")
+    return named.joined(separator: ", ") + (pieces.count > 4 ? " and \(pieces.count - 4) more" : "")
   }
 }
 

@@ -251,7 +251,6 @@ struct ReplayPort: Port, ~Copyable {
     return expect(came) != nil
   }
 
-  func release(_ request: IORequest) {}
   func abandonRequests() {}
 
   // MARK: Time

@@ -138,13 +138,6 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return random.oneIn(every)
   }
 
-  // MARK: From outside
-
-  func registerWritten(offset: UInt64, width: Int, value: UInt64) {}
-  func registerRead(offset: UInt64, width: Int, value: UInt64) {}
-  func willReset(_ reason: ResetReason) {}
-  func willChange(_ namespace: Namespace, isAttached: Bool) {}
-
   // MARK: Host memory
 
   @inline(__always)
@@ -227,8 +220,6 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     expect(.dataTransferError, request.qid, request.cid)
     return false
   }
-
-  func transferred(_ direction: Direction, _ request: IORequest) {}
 
   // MARK: Backends
 
@@ -448,6 +439,4 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       line.pointee.add(world.time.ns + random.next() % 50_000)
     }
   }
-
-  func completionQueueFull(_ cqid: QueueID) {}
 }
