@@ -1,5 +1,5 @@
 extension String {
-  /// `createIOQueue` as `create-io-queue`: the name of an enumeration's case, as reports write it.
+  /// `setFeatures` as "set-features": the name of an enumeration's case, as reports write it.
   public var hyphenated: String {
     let characters = Array(self)
     return characters.indices.map { place in
