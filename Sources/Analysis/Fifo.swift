@@ -34,9 +34,17 @@ struct Fifo<Element: BitwiseCopyable> {
     return evicted
   }
 
-  mutating func removeFirst() {
-    precondition(!isEmpty)
-    start += 1
+  /// The positions of its elements from one on, up to but not including another.
+  @inline(__always)
+  func positions(from: Int = .min, upTo: Int = .max) -> Range<Int> {
+    let first = max(from, start)
+    return first..<max(first, min(upTo, end))
+  }
+
+  /// - Parameter count: elements to remove.
+  mutating func removeFirst(_ count: Int = 1) {
+    precondition(self.count >= count)
+    start += count
   }
 
   mutating func removeAll() { start = end }

@@ -9,28 +9,20 @@ extension StageAnalyzer {
       let doorbell = Event.Doorbell(record)
       if doorbell.flags.contains(.completionHead) { ingestHead(doorbell, stream) } else { ingestTail(doorbell, stream) }
     case .fetch: ingestFetch(Event.Fetch(record), stream, tail)
-    case .map:
-      let map = Event.Map(record)
-      note(map.qid, map.cid) { command, now in command.map.add(end: now, span: UInt64(map.span)) }
+    case .map: note(Event.Map(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
     case .read:
-      let read = Event.Read(record)
-      note(read.qid, read.cid) { command, now in
+      note(Event.Read(record)) { command, read, now in
         // Until the command is mapped, reads fetch its lists and belong to map.
         if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
       }
-    case .write:
-      let write = Event.Write(record)
-      note(write.qid, write.cid) { command, now in command.dataOut.add(end: now, span: UInt64(write.span)) }
-    case .segment: ingestSegment(Event.Segment(record))
+    case .write: note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
+    case .segment: note(Event.Segment(record)) { $0.add($1, at: $2) }
     case .executeBegin:
-      let begin = Event.ExecuteBegin(record)
-      note(begin.qid, begin.cid) { command, now in
+      note(Event.ExecuteBegin(record)) { command, begin, now in
         command.execute.begin = min(command.execute.begin, now)
         command.opcode = command.opcode ?? begin.opcode
       }
-    case .executeEnd:
-      let end = Event.ExecuteEnd(record)
-      note(end.qid, end.cid) { command, now in command.execute.end = now }
+    case .executeEnd: note(Event.ExecuteEnd(record)) { $0.execute.end = $2 }
     case .completionQueueFull:
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
@@ -200,26 +192,14 @@ extension StageAnalyzer {
 
   // MARK: From fetch to completion
 
-  /// Apply an event to the command with this name, if it is known.
+  /// Apply an event to its command, if that is known.
+  /// - Parameter change: receives the command, the event, and now.
   @inline(__always)
-  private mutating func note(_ qid: UInt16, _ cid: UInt16, _ change: (inout TrackedCommand, UInt64) -> Void) {
-    let index = commands.find(qid, cid)
+  mutating func note<E: CommandEvent>(_ event: E, _ change: (inout TrackedCommand, E, UInt64) -> Void) {
+    let index = commands.find(event.qid, event.cid)
     guard index != TrackedCommand.none else { return }
-    change(&commands[index], now)
-    if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: qid) }
-  }
-
-  private mutating func ingestSegment(_ segment: Event.Segment) {
-    let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
-    note(segment.qid, segment.cid) { command, now in
-      if segment.flags.contains(.fromHost) {
-        command.dataIn.add(end: now, span: UInt64(segment.span))
-        command.bytesFromHost &+= bytes
-      } else {
-        command.dataOut.add(end: now, span: UInt64(segment.span))
-        command.bytesToHost &+= bytes
-      }
-    }
+    change(&commands[index], event, now)
+    if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: event.qid) }
   }
 
   /// Total time that the completion queue of this submission queue has been full.
@@ -255,10 +235,8 @@ extension StageAnalyzer {
       submissionQueues[queue].cqid = entry.cqid
       commands[index].posted = now
       commands[index].hasFailed = !Status(rawValue: entry.status).isSuccess
-      commands[index].queueFull =
-        completionQueues[completion].fullTime(at: now)
-        - min(
-          commands[index].fullBefore, completionQueues[completion].fullTime(at: now))
+      let fullTime = completionQueues[completion].fullTime(at: now)
+      commands[index].queueFull = fullTime - min(commands[index].fullBefore, fullTime)
       if commands[index].isSeenEarly {
         posted.isSeen = true
         completionQueues[completion].seen = completionQueues[completion].entries.end + 1
@@ -273,14 +251,11 @@ extension StageAnalyzer {
 
   private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
     let queue = completionQueue(interrupt.cqid, stream)
-    let end = completionQueues[queue].entries.end
-    var position = max(completionQueues[queue].announced, completionQueues[queue].entries.start)
-    while position < end {
+    for position in completionQueues[queue].entries.positions(from: completionQueues[queue].announced) {
       let command = completionQueues[queue].entries[position].command
       if command != TrackedCommand.none { commands[command].announced = now }
-      position += 1
     }
-    completionQueues[queue].announced = end
+    completionQueues[queue].announced = completionQueues[queue].entries.end
   }
 
   /// The engine sees that the host has consumed entries. For commands with a host stream this only announces the
@@ -290,20 +265,13 @@ extension StageAnalyzer {
     completionQueues[index].becameFree(at: now)
     let (target, isCertain) = cover(Int32(truncatingIfNeeded: min(head.value, 0xffff)), of: index)
     let coveredBefore = completionQueues[index].covered
-    var position = completionQueues[index].entries.start
-    while position < target {
+    for position in completionQueues[index].entries.positions(upTo: target) {
       let command = completionQueues[index].entries[position].command
-      if command != TrackedCommand.none {
-        let isOurs = !commands[command].isFromHost
-        if isOurs && isCertain {
-          completionQueues[index].entries[position].command = TrackedCommand.none
-          finish(command)
-        } else if isOurs || position < coveredBefore {
-          completionQueues[index].entries[position].command = TrackedCommand.none
-          abandon(command)
-        }
-      }
-      position += 1
+      guard command != TrackedCommand.none else { continue }
+      let isOurs = !commands[command].isFromHost
+      guard isOurs || position < coveredBefore else { continue }
+      completionQueues[index].entries[position].command = TrackedCommand.none
+      if isOurs && isCertain { finish(command) } else { abandon(command) }
     }
     completionQueues[index].covered = target
     dropReaped(index)
@@ -330,6 +298,20 @@ extension StageAnalyzer {
       completionQueues[index].entries.first?.command == TrackedCommand.none
     {
       completionQueues[index].entries.removeFirst()
+    }
+  }
+}
+
+extension TrackedCommand {
+  /// A piece of its data was transferred.
+  mutating func add(_ segment: Event.Segment, at now: UInt64) {
+    let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
+    if segment.flags.contains(.fromHost) {
+      dataIn.add(end: now, span: UInt64(segment.span))
+      bytesFromHost &+= bytes
+    } else {
+      dataOut.add(end: now, span: UInt64(segment.span))
+      bytesToHost &+= bytes
     }
   }
 }

@@ -42,13 +42,17 @@ extension StageAnalyzer {
   /// The doorbell covers whatever was submitted before it.
   private mutating func ingestHostTail(_ qid: UInt16) {
     let queue = hostQueue(qid)
-    let end = submissionQueues[queue].submits.end
-    var position = max(submissionQueues[queue].rung, submissionQueues[queue].submits.start)
-    while position < end {
+    for position in submissionQueues[queue].submits.positions(from: submissionQueues[queue].rung) {
       submissionQueues[queue].submits[position].doorbell = now
-      position += 1
     }
-    submissionQueues[queue].rung = end
+    submissionQueues[queue].rung = submissionQueues[queue].submits.end
+  }
+
+  /// Position of what the host said of a command, among the oldest that it submitted.
+  private func findSubmit(_ queue: Int, _ cid: UInt16) -> Int? {
+    submissionQueues[queue].submits.positions().prefix(StageAnalyzer.searchMax).first {
+      submissionQueues[queue].submits[$0].cid == cid
+    }
   }
 
   /// Find what the host said of a command that the engine has just fetched. Commands are fetched in the order in which
@@ -58,14 +62,9 @@ extension StageAnalyzer {
     command.isFromHost = true
     command.isWhole = false
     command.begin = command.fetch.begin
-    guard submissionQueues[queue].hostEpoch == hostEpoch else { return }
-    let start = submissionQueues[queue].submits.start
-    let end = min(submissionQueues[queue].submits.end, start + StageAnalyzer.searchMax)
-    var position = start
-    while position < end, submissionQueues[queue].submits[position].cid != command.cid { position += 1 }
-    guard position < end else { return }
+    guard submissionQueues[queue].hostEpoch == hostEpoch, let position = findSubmit(queue, command.cid) else { return }
     let submit = submissionQueues[queue].submits[position]
-    for _ in start...position { submissionQueues[queue].submits.removeFirst() }
+    submissionQueues[queue].submits.removeFirst(position + 1 - submissionQueues[queue].submits.start)
     guard submit.doorbell != TrackedCommand.noTime else { return }
     command.isWhole = true
     command.begin = submit.doorbell
@@ -77,16 +76,13 @@ extension StageAnalyzer {
   private mutating func ingestSeen(_ seen: Event.Completion) {
     let sqid = seen.sqid
     guard let queue = completionQueues.find(seen.cqid) else { return dropUnfetched(sqid, seen.cid) }
-    var position = max(completionQueues[queue].seen, completionQueues[queue].entries.start)
-    let end = min(completionQueues[queue].entries.end, position + StageAnalyzer.searchMax)
-    while position < end {
+    let next = completionQueues[queue].entries.positions(from: completionQueues[queue].seen)
+    for position in next.prefix(StageAnalyzer.searchMax) {
       let entry = completionQueues[queue].entries[position]
-      if entry.sqid == sqid, entry.cid == seen.cid {
-        completionQueues[queue].entries[position].isSeen = true
-        completionQueues[queue].seen = position + 1
-        return
-      }
-      position += 1
+      guard entry.sqid == sqid, entry.cid == seen.cid else { continue }
+      completionQueues[queue].entries[position].isSeen = true
+      completionQueues[queue].seen = position + 1
+      return
     }
     let index = commands.find(sqid, seen.cid)
     guard index != TrackedCommand.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
@@ -96,27 +92,23 @@ extension StageAnalyzer {
 
   /// A command completed whose fetch is not in the trace: it and all commands submitted before it were fetched.
   private mutating func dropUnfetched(_ qid: UInt16, _ cid: UInt16) {
-    guard let queue = submissionQueues.find(qid) else { return }
-    let start = submissionQueues[queue].submits.start
-    let end = min(submissionQueues[queue].submits.end, start + StageAnalyzer.searchMax)
-    guard let position = (start..<end).first(where: { submissionQueues[queue].submits[$0].cid == cid }) else { return }
-    for _ in start...position { submissionQueues[queue].submits.removeFirst() }
+    guard let queue = submissionQueues.find(qid), let position = findSubmit(queue, cid) else { return }
+    let count = position + 1 - submissionQueues[queue].submits.start
+    submissionQueues[queue].submits.removeFirst(count)
     // Commands fetched before the queue's first event in the trace do not count as partial.
-    if submissionQueues[queue].hasFetches { partial &+= UInt64(position + 1 - start) }
+    if submissionQueues[queue].hasFetches { partial &+= UInt64(count) }
   }
 
   /// The host frees the entries that it has seen; their commands end here.
   private mutating func ingestHostHead(_ cqid: UInt16) {
     guard let queue = completionQueues.find(cqid) else { return }
     let end = min(completionQueues[queue].seen, completionQueues[queue].entries.end)
-    var position = max(completionQueues[queue].reaped, completionQueues[queue].entries.start)
-    while position < end {
+    for position in completionQueues[queue].entries.positions(from: completionQueues[queue].reaped, upTo: end) {
       let entry = completionQueues[queue].entries[position]
       if entry.isSeen, entry.command != TrackedCommand.none, commands[entry.command].isFromHost {
         completionQueues[queue].entries[position].command = TrackedCommand.none
         finish(entry.command)
       }
-      position += 1
     }
     completionQueues[queue].reaped = max(completionQueues[queue].reaped, end)
   }

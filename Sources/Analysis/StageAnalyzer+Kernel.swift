@@ -174,17 +174,15 @@ extension StageAnalyzer {
     case .work: ingestWork(Event.Work(record))
     case .workEnd: ingestWorkEnd(Event.WorkEnd(record))
     case .request: ingestRequest(Event.Request(record))
-    case .read:
-      let read = Event.Read(record)
-      change(read) { command, now in command.map.add(end: now, span: UInt64(read.span)) }
+    case .read: note(Event.Read(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
     case .segment: ingestKernelSegment(Event.Segment(record))
     case .executeBegin:
-      change(Event.ExecuteBegin(record)) { command, now in
+      note(Event.ExecuteBegin(record)) { command, _, now in
         command.execute.begin = min(command.execute.begin, now)
         command.mapUntil(command.dataIn.isKnown ? command.dataIn.begin : now)
       }
     case .executeEnd: ingestKernelExecuteEnd(Event.ExecuteEnd(record))
-    case .completionQueued: change(Event.CompletionQueued(record)) { command, now in command.ready = now }
+    case .completionQueued: note(Event.CompletionQueued(record)) { $0.ready = $2 }
     case .completion: ingestKernelCompletion(Event.Completion(record))
     case .interrupt:
       kernel.sawInterrupt = true
@@ -217,7 +215,7 @@ extension StageAnalyzer {
     switch work.work {
     case .command:
       if commands.find(work.qid, work.cid) == TrackedCommand.none { enterCut(work) }
-      change(work) { command, now in
+      note(work) { command, work, now in
         command.handoffs.dispatch = UInt64(work.queued)
         command.workBegin = now
       }
@@ -238,7 +236,7 @@ extension StageAnalyzer {
     if known == TrackedCommand.none || commands[known].requested != 0 {
       if kernel.isEndpoint { enterCut(request) } else { enterRequest(request) }
     }
-    change(request) { command, now in
+    note(request) { command, request, now in
       command.requested = now
       command.opcode = request.opcode
     }
@@ -280,26 +278,13 @@ extension StageAnalyzer {
     _ = begin(command)
   }
 
-  private mutating func change(_ event: some CommandEvent, _ change: (inout TrackedCommand, UInt64) -> Void) {
-    let index = commands.find(event.qid, event.cid)
-    guard index != TrackedCommand.none else { return }
-    change(&commands[index], now)
-  }
-
   private mutating func ingestKernelSegment(_ segment: Event.Segment) {
-    let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
-    change(segment) { command, now in
-      if segment.flags.contains(.fromHost) {
-        command.dataIn.add(end: now, span: UInt64(segment.span))
-        command.mapUntil(command.dataIn.begin)
-        command.bytesFromHost &+= bytes
-      } else {
-        if !command.dataOut.isKnown, command.execute.end != 0 {
-          let begin = now - min(UInt64(segment.span), now)
-          command.handoffs.wakeUp = begin - min(command.execute.end, begin)
-        }
-        command.dataOut.add(end: now, span: UInt64(segment.span))
-        command.bytesToHost &+= bytes
+    note(segment) { command, segment, now in
+      let isFirstToHost = !segment.flags.contains(.fromHost) && !command.dataOut.isKnown
+      command.add(segment, at: now)
+      if segment.flags.contains(.fromHost) { command.mapUntil(command.dataIn.begin) }
+      if isFirstToHost, command.execute.end != 0 {
+        command.handoffs.wakeUp = command.dataOut.begin - min(command.execute.end, command.dataOut.begin)
       }
     }
   }

@@ -174,11 +174,9 @@ public struct StageAnalyzer: ~Copyable {
 
   /// The completion queue's entries are gone.
   mutating func empty(completionQueue index: Int, isNew: Bool) {
-    var position = completionQueues[index].entries.start
-    while position < completionQueues[index].entries.end {
+    for position in completionQueues[index].entries.positions() {
       let command = completionQueues[index].entries[position].command
       if command != TrackedCommand.none { abandon(command) }
-      position += 1
     }
     completionQueues[index].restart(isNew: isNew, at: now)
   }
@@ -223,11 +221,9 @@ public struct StageAnalyzer: ~Copyable {
 
   /// No event of the command can have been lost since its fetch.
   private func isCurrent(_ command: TrackedCommand) -> Bool {
-    if command.isFromKernel { return command.isWhole && command.depthGeneration == depth.generation }
-    guard command.isWhole, command.depthGeneration == depth.generation, let queue = submissionQueues.find(command.qid)
-    else {
-      return false
-    }
+    guard command.isWhole, command.depthGeneration == depth.generation else { return false }
+    if command.isFromKernel { return true }
+    guard let queue = submissionQueues.find(command.qid) else { return false }
     return command.queueEpoch == submissionQueues[queue].epoch
   }
 }

@@ -105,10 +105,8 @@ extension AsynchronousEvents {
 
 extension ErrorLog {
   mutating func walk<C: StateCoder>(_ state: inout C) throws(C.Failure) {
-    let (qid, cid) = (QueueID.admin, CommandID(0))
-    let new = Entry(count: 0, qid: qid, cid: cid, opcode: 0, status: .success, location: 0, lba: 0, nsid: 0)
     try state.code("errors", &count)
-    try state.list("error log entries", "error log entry", &entries, limit: ErrorLog.entriesMax, new: new) {
+    try state.list("error log entries", "error log entry", &entries, limit: ErrorLog.entriesMax, new: Entry()) {
       (state, entry) throws(C.Failure) in
       try state.code(
         "count", &entry.count, "queue", &entry.qid.rawValue, "CID", &entry.cid.rawValue, "opcode", &entry.opcode)

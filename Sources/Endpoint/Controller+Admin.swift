@@ -129,11 +129,7 @@ extension Controller {
   ) throws(Status) {
     let qid = try newQueue(sqe)
     guard !completionQueues[Int(qid.rawValue)].exists else { throw .invalidQueueIdentifier }
-    // Without an entry size the queue has none (Base 2.1, 3.1.4.5).
-    guard cc.iocqes == 4 else { throw .invalidQueueSize }
-    let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
-    guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
+    let size = try queueSize(sqe, hasEntries: cc.iocqes == 4)
     let vector = UInt16(sqe.cdw11 >> 16)
     guard vector < target.subsystem.vectors else { throw .invalidInterruptVector }
     create(
@@ -150,10 +146,7 @@ extension Controller {
     let cqid = QueueID(UInt16(sqe.cdw11 >> 16))
     guard cqid != .admin, Int(cqid.rawValue) < queuesMax else { throw .invalidQueueIdentifier }
     guard completionQueues[Int(cqid.rawValue)].exists else { throw .completionQueueInvalid }
-    guard cc.iosqes == 6 else { throw .invalidQueueSize }
-    let size = try queueSize(sqe)
-    guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
-    guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
+    let size = try queueSize(sqe, hasEntries: cc.iosqes == 6)
     create(submission: qid, SubmissionQueue(base: sqe.prp1, size: size, cqid: cqid), &port)
   }
 
@@ -163,9 +156,13 @@ extension Controller {
     return qid
   }
 
-  private func queueSize(_ sqe: SubmissionEntry) throws(Status) -> UInt32 {
+  /// The size of a new queue, which must be contiguous and begin at a page.
+  /// - Parameter hasEntries: without an entry size the queue has no size (Base 2.1, 3.1.4.5).
+  private func queueSize(_ sqe: SubmissionEntry, hasEntries: Bool) throws(Status) -> UInt32 {
     let size = (sqe.cdw10 >> 16) + 1
-    guard size >= 2, size <= target.subsystem.queueEntriesMax else { throw .invalidQueueSize }
+    guard hasEntries, size >= 2, size <= target.subsystem.queueEntriesMax else { throw .invalidQueueSize }
+    guard sqe.cdw11 & 1 != 0 else { throw .invalidField }
+    guard sqe.prp1 & 0xfff == 0 else { throw .prpOffsetInvalid }
     return size
   }
 

@@ -103,7 +103,7 @@ extension Controller {
     stopAggregating(queue, cqid, &port)
   }
 
-  private mutating func stopAggregating<P: Port & ~Copyable>(
+  mutating func stopAggregating<P: Port & ~Copyable>(
     _ queue: UnsafeMutablePointer<CompletionQueue>, _ cqid: QueueID, _ port: inout P
   ) {
     guard queue.pointee.isAggregating else { return }

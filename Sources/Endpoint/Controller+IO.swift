@@ -225,11 +225,8 @@ extension Controller {
   ) throws(Status) {
     let isCopy = request.opcode == .copy
     let number = Int((isCopy ? sqe.cdw12 : sqe.cdw10) & 0xff) + 1
-    let bytes = try receive(number * (isCopy ? 32 : 16), sqe, request.qid, &port)
-    let count =
-      isCopy
-      ? try target.copyRanges(request, bytes, into: ranges)
-      : try target.deallocationRanges(request, bytes, into: ranges)
+    let bytes = try receive(number * Target.rangeBytes(request.opcode), sqe, request.qid, &port)
+    let count = try target.parseRanges(request, bytes, into: ranges)
     // A hint other than deallocation changes nothing.
     let counts = isCopy || sqe.cdw11 & 1 << 2 != 0
     request.ranges = UnsafeBufferPointer(start: ranges, count: counts ? count : 0)

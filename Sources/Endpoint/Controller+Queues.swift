@@ -59,22 +59,17 @@ extension Controller {
       releaseCommand(waiting)
       waiting = next
     }
-    forgetTimer(of: qid, &port)
+    stopAggregating(completionQueues + Int(qid.rawValue), qid, &port)
     completionQueues[Int(qid.rawValue)] = CompletionQueue()
     liveCompletion.remove(qid)
     port.clear(.completionHead(qid))
   }
 
-  private mutating func forgetTimer<P: Port & ~Copyable>(of qid: QueueID, _ port: inout P) {
-    guard completionQueues[Int(qid.rawValue)].isAggregating else { return }
-    timers -= 1
-    port.disarm(.aggregation(qid))
-  }
-
   mutating func deleteAllQueues<P: Port & ~Copyable>(_ port: inout P) {
     for place in 0..<liveCompletion.count {
-      forgetTimer(of: liveCompletion[place], &port)
-      port.clear(.completionHead(liveCompletion[place]))
+      let qid = liveCompletion[place]
+      stopAggregating(completionQueues + Int(qid.rawValue), qid, &port)
+      port.clear(.completionHead(qid))
     }
     for place in 0..<liveSubmission.count where !Mutant.staleDoorbell.isPlanted {
       port.clear(.submissionTail(liveSubmission[place]))

@@ -18,12 +18,7 @@ public enum AdminOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   public var name: String { "\(self)".hyphenated }
 
   /// Whether some commands with this opcode use a namespace identifier.
-  public var namesNamespace: Bool {
-    switch self {
-    case .identify, .getLogPage, .getFeatures, .setFeatures: true
-    default: false
-    }
-  }
+  public var namesNamespace: Bool { [.identify, .getLogPage, .getFeatures, .setFeatures].contains(self) }
 }
 
 /// I/O command opcodes (NVM Command Set 1.1, 3.3; Base 2.1, 7).
@@ -45,12 +40,7 @@ public enum IOOpcode: UInt8, BitwiseCopyable, CaseIterable, Sendable {
   public var name: String { "\(self)".hyphenated }
 
   /// Whether CDW10 and CDW11 contain a logical block: the first one, or the destination of a copy.
-  public var hasStartingBlock: Bool {
-    switch self {
-    case .read, .write, .compare, .writeZeroes, .verify, .copy: true
-    default: false
-    }
-  }
+  public var hasStartingBlock: Bool { [.read, .write, .compare, .writeZeroes, .verify, .copy].contains(self) }
 
   public var isReservation: Bool {
     switch self {
@@ -82,10 +72,7 @@ public enum FeatureID: UInt8, BitwiseCopyable, CaseIterable, Sendable {
 
   /// Whether each namespace has its own value.
   public var isOfNamespace: Bool {
-    switch self {
-    case .errorRecovery, .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection: true
-    default: false
-    }
+    [.errorRecovery, .reservationNotificationMask, .reservationPersistence, .namespaceWriteProtection].contains(self)
   }
 
   /// Whether the namespace identifier FFFFFFFFh sets the value of all namespaces.
@@ -107,10 +94,7 @@ public enum IdentifyCNS: UInt8, BitwiseCopyable, Sendable {
 
   /// Whether the namespace identifier selects the data.
   public var namesNamespace: Bool {
-    switch self {
-    case .controller, .commandSetController, .enduranceGroups, .commandSetCombinations: false
-    default: true
-    }
+    ![.controller, .commandSetController, .enduranceGroups, .commandSetCombinations].contains(self)
   }
 }
 

@@ -35,8 +35,6 @@ public struct ControllerCapabilities: RawRepresentable, Equatable, Sendable {
   public var queueEntriesMax: UInt32 { UInt32(rawValue & 0xffff) + 1 }
   /// CAP.TO in milliseconds.
   public var timeoutMs: UInt32 { UInt32(rawValue >> 24 & 0xff) * 500 }
-  /// Distance between doorbells, in bytes.
-  public var doorbellStride: UInt64 { 4 << (rawValue >> 32 & 0xf) }
 }
 
 /// Controller Configuration (Base 2.1, 3.1.4.5).

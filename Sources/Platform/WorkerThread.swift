@@ -12,15 +12,17 @@ public final class WorkerThread: @unchecked Sendable {
   public init(
     name: String, core: Int? = nil, handlesSignals: Bool = true, _ body: @escaping @Sendable () -> Void
   ) throws(SystemError) {
-    let start = Unmanaged.passRetained(Start(name: name, core: core, handlesSignals: handlesSignals, body: body))
+    let start = Unmanaged.passRetained(
+      Start {
+        nvmepf_name_thread(String(name.prefix(15)))
+        if let core { nvmepf_pin_thread(Int32(core)) }
+        if handlesSignals { WorkerThread.allowInterruptions() } else { WorkerThread.blockSignals() }
+        body()
+      })
     let error = pthread_create(
       &handle, nil,
       { argument in
-        let start = Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue()
-        nvmepf_name_thread(String(start.name.prefix(15)))
-        if let core = start.core { nvmepf_pin_thread(Int32(core)) }
-        if start.handlesSignals { WorkerThread.allowInterruptions() } else { WorkerThread.blockSignals() }
-        start.body()
+        Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
         return nil
       }, start.toOpaque())
     guard error == 0 else {
@@ -67,16 +69,8 @@ public final class WorkerThread: @unchecked Sendable {
   public func detach() { pthread_detach(handle) }
 
   private final class Start {
-    let name: String
-    let core: Int?
-    let handlesSignals: Bool
     let body: @Sendable () -> Void
 
-    init(name: String, core: Int?, handlesSignals: Bool, body: @escaping @Sendable () -> Void) {
-      self.name = name
-      self.core = core
-      self.handlesSignals = handlesSignals
-      self.body = body
-    }
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
   }
 }

@@ -46,14 +46,14 @@ struct Findings {
   }
 
   /// Stages and unexplained time, largest mean first.
-  private var parts: [(name: String, meanNs: Double)] {
-    let stages = Stage.allCases.map { (name: $0.name, meanNs: io[$0].meanNs) }
-    return (stages + [(name: "unexplained", meanNs: io.unexplained.meanNs)]).sorted { $0.meanNs > $1.meanNs }
+  private func parts(_ meanNs: (Stage) -> Double, unexplainedNs: Double) -> [(name: String, meanNs: Double)] {
+    let stages = Stage.allCases.map { (name: $0.name, meanNs: meanNs($0)) }
+    return (stages + [(name: "unexplained", meanNs: unexplainedNs)]).sorted { $0.meanNs > $1.meanNs }
   }
 
   private var dominant: String? {
     guard meanNs > 0 else { return "The commands took less time than the resolution of the trace's clock." }
-    let parts = parts.filter { $0.meanNs > 0 }
+    let parts = parts({ io[$0].meanNs }, unexplainedNs: io.unexplained.meanNs).filter { $0.meanNs > 0 }
     let first = parts[0]
     let verb = first.meanNs >= 0.4 * meanNs ? "dominates" : "is the largest part"
     let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
@@ -76,7 +76,10 @@ struct Findings {
       return "There is no significant tail: \(share < 0.5 ? who : "the slowest commands") take "
         + "\(Quantity.time(tail.latencyMeanNs)), the mean is \(Quantity.time(meanNs))."
     }
-    let parts = excessParts(tail)
+    // By how much slow commands exceed the mean.
+    let parts = parts(
+      { tail.stageMeansNs[$0.rawValue] - io[$0].meanNs },
+      unexplainedNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
     var text =
       "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
     text += Quantity.time(tail.latencyMeanNs)
@@ -91,13 +94,6 @@ struct Findings {
       text += ", \(Quantity.time(parts[1].meanNs)) (\(Quantity.roughly(parts[1].meanNs / excess))) \(parts[1].name)"
     }
     return text + "."
-  }
-
-  /// By how much slow commands exceed the mean in each stage, largest first.
-  private func excessParts(_ tail: Tail) -> [(name: String, meanNs: Double)] {
-    let stages = Stage.allCases.map { (name: $0.name, meanNs: tail.stageMeansNs[$0.rawValue] - io[$0].meanNs) }
-    let unexplained = (name: "unexplained", meanNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
-    return (stages + [unexplained]).sorted { $0.meanNs > $1.meanNs }
   }
 
   private var throughput: String? {

@@ -12,11 +12,6 @@ public struct AsynchronousEvents: Equatable, Sendable {
   /// A bit for each event type that was reported and not yet cleared.
   public package(set) var masked: UInt8 = 0
 
-  public init(pending: [AsynchronousEvent] = [], masked: UInt8 = 0) {
-    self.pending = pending
-    self.masked = masked
-  }
-
   /// Add an event unless it is already waiting. If there is no room it is discarded: the log page that it points to has
   /// the details.
   public mutating func add(_ event: AsynchronousEvent) {

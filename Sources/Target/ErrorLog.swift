@@ -8,31 +8,19 @@ public struct ErrorLog: Equatable, Sendable {
 
   /// An entry of the Error Information log page (Base 2.1, 5.1.12.1.2).
   public struct Entry: Equatable, Sendable {
-    public var count: UInt64
-    public var qid: QueueID
-    public var cid: CommandID
-    public var opcode: UInt8
-    public var status: Status
+    public var count: UInt64 = 0
+    public var qid = QueueID.admin
+    public var cid = CommandID(0)
+    public var opcode: UInt8 = 0
+    public var status = Status.success
     /// The field in error: byte of the command 7:0, bit 10:8; FFFFh if unknown.
-    public var location: UInt16
+    public var location: UInt16 = 0
     /// The command's first logical block; 0 if it has none.
-    public var lba: UInt64
+    public var lba: UInt64 = 0
     /// The command's namespace; 0 if it names none.
-    public var nsid: UInt32
+    public var nsid: UInt32 = 0
 
-    public init(
-      count: UInt64, qid: QueueID, cid: CommandID, opcode: UInt8, status: Status, location: UInt16, lba: UInt64,
-      nsid: UInt32
-    ) {
-      self.count = count
-      self.qid = qid
-      self.cid = cid
-      self.opcode = opcode
-      self.status = status
-      self.location = location
-      self.lba = lba
-      self.nsid = nsid
-    }
+    public init() {}
   }
 
   static let unknownLocation = UInt16.max
@@ -95,11 +83,11 @@ extension Target {
   public mutating func noteError(_ sqe: SubmissionEntry, qid: QueueID, status: Status) {
     errors.count &+= 1
     if errors.entries.count == ErrorLog.entriesMax { errors.entries.removeLast() }
-    let place = ErrorLog.place(of: sqe, qid: qid)
-    errors.entries.insert(
-      .init(
-        count: errors.count, qid: qid, cid: sqe.cid, opcode: sqe.opcode, status: status,
-        location: ErrorLog.location(status, sqe), lba: place.lba, nsid: place.nsid), at: 0)
+    var entry = ErrorLog.Entry()
+    (entry.count, entry.qid, entry.cid, entry.opcode) = (errors.count, qid, sqe.cid, sqe.opcode)
+    (entry.status, entry.location) = (status, ErrorLog.location(status, sqe))
+    (entry.nsid, entry.lba) = ErrorLog.place(of: sqe, qid: qid)
+    errors.entries.insert(entry, at: 0)
   }
 
   /// Log an error without a command: its queue and command identifiers read FFFFh.

@@ -91,25 +91,27 @@ extension Target {
   private func request(
     _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
   ) throws(Status) -> IORequest {
-    var request: IORequest
+    var request = IORequest(
+      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: sqe.slba, blocks: (sqe.cdw12 & 0xffff) + 1,
+      blockShift: namespace.blockShift)
     switch opcode {
-    case .verify: request = try blockRequest(opcode, sqe, qid, namespace)
+    case .verify: try namespace.check(request.slba, request.blocks)
     case .read, .write, .compare:
-      request = try blockRequest(opcode, sqe, qid, namespace)
+      try namespace.check(request.slba, request.blocks)
       guard request.byteCount <= UInt64(subsystem.maxTransferBytes) else { throw .invalidField }
     case .writeZeroes:
-      request = try blockRequest(opcode, sqe, qid, namespace)
+      try namespace.check(request.slba, request.blocks)
       request.deallocates = sqe.cdw12 & 1 << 25 != 0
     case .copy:
       // The source ranges name the blocks; the end of the destination is checked when they are known.
       guard sqe.slba < namespace.blocks else { throw .lbaOutOfRange }
       guard sqe.cdw12 >> 8 & 0xf == 0 else { throw .invalidField }  // Descriptor Format
       guard sqe.cdw12 & 0xff < Target.copyRangesMax else { throw .commandSizeLimitExceeded }
-      request = plainRequest(opcode, sqe, qid, namespace, slba: sqe.slba)
+      request.blocks = 0
     case .flush, .datasetManagement, .reservationRegister, .reservationReport, .reservationAcquire,
       .reservationRelease:
       guard namespace.hasReservations || !opcode.isReservation else { throw .invalidOpcode }
-      request = plainRequest(opcode, sqe, qid, namespace, slba: 0)
+      (request.slba, request.blocks) = (0, 0)
     }
     // Force Unit Access; without a volatile cache every write is durable.
     switch opcode {
@@ -130,25 +132,6 @@ extension Target {
   /// Whether written data may wait for a flush.
   public var hasWriteCache: Bool { features.volatileWriteCache & 1 != 0 }
 
-  private func blockRequest(
-    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace
-  ) throws(Status) -> IORequest {
-    let blocks = (sqe.cdw12 & 0xffff) + 1
-    let slba = sqe.slba
-    guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
-    return IORequest(
-      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: blocks,
-      blockShift: namespace.blockShift)
-  }
-
-  private func plainRequest(
-    _ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID, _ namespace: Namespace, slba: UInt64
-  ) -> IORequest {
-    IORequest(
-      opcode: opcode, nsid: sqe.nsid, qid: qid, cid: sqe.cid, slba: slba, blocks: 0,
-      blockShift: namespace.blockShift)
-  }
-
   /// A flush may apply to all namespaces (Base 2.1, 7.2).
   private func requestForAll(_ opcode: IOOpcode, _ sqe: SubmissionEntry, _ qid: QueueID) throws(Status) -> IORequest {
     guard opcode == .flush, sqe.nsid == .max else { throw missingNamespace(sqe.nsid) }
@@ -157,48 +140,42 @@ extension Target {
 
   // MARK: Ranges
 
-  /// Parse the ranges of a deallocation from the command's data (NVM Command Set 1.1, 3.3.3).
-  /// - Parameter bytes: 16 per range.
-  /// - Returns: the number of `ranges` filled in, those that are not empty.
-  public func deallocationRanges(
-    _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
-  ) throws(Status) -> Int {
-    guard let namespace = namespace(request.nsid) else { throw missingNamespace(request.nsid) }
-    var count = 0
-    for place in stride(from: 0, to: bytes.count, by: 16) {
-      let range = LogicalBlockRange(
-        slba: bytes.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self),
-        blocks: bytes.loadUnaligned(fromByteOffset: place + 4, as: UInt32.self))
-      guard range.slba <= namespace.blocks, UInt64(range.blocks) <= namespace.blocks - range.slba else {
-        throw .lbaOutOfRange
-      }
-      guard range.blocks > 0 else { continue }
-      ranges[count] = range
-      count += 1
-    }
-    return count
-  }
+  /// Bytes of a range in the data of a deallocation or a copy.
+  public static func rangeBytes(_ opcode: IOOpcode) -> Int { opcode == .copy ? 32 : 16 }
 
-  /// Parse the source ranges of a copy from the command's data (NVM Command Set 1.1, 3.3.2), and check them and the
-  /// destination.
-  /// - Parameter bytes: 32 per range.
-  public func copyRanges(
+  /// Parse the ranges of a deallocation (NVM Command Set 1.1, 3.3.3), or the source ranges of a copy (3.3.2), from the
+  /// command's data, and check them; of a copy also the destination.
+  /// - Parameter bytes: `rangeBytes` per range.
+  /// - Returns: the number of `ranges` filled in, those that are not empty.
+  public func parseRanges(
     _ request: IORequest, _ bytes: UnsafeRawBufferPointer, into ranges: UnsafeMutablePointer<LogicalBlockRange>
   ) throws(Status) -> Int {
     guard let namespace = namespace(request.nsid) else { throw missingNamespace(request.nsid) }
+    let isCopy = request.opcode == .copy
     var count = 0
     var total: UInt64 = 0
-    for place in stride(from: 0, to: bytes.count, by: 32) {
-      let blocks = UInt32(bytes.loadUnaligned(fromByteOffset: place + 16, as: UInt16.self)) + 1
+    for place in stride(from: 0, to: bytes.count, by: Target.rangeBytes(request.opcode)) {
       let slba = bytes.loadUnaligned(fromByteOffset: place + 8, as: UInt64.self)
-      guard blocks <= Target.copyRangeBlocksMax else { throw .commandSizeLimitExceeded }
-      guard slba <= namespace.blocks, UInt64(blocks) <= namespace.blocks - slba else { throw .lbaOutOfRange }
+      let blocks =
+        isCopy
+        ? UInt32(bytes.loadUnaligned(fromByteOffset: place + 16, as: UInt16.self)) + 1
+        : bytes.loadUnaligned(fromByteOffset: place + 4, as: UInt32.self)
+      guard !isCopy || blocks <= Target.copyRangeBlocksMax else { throw .commandSizeLimitExceeded }
+      try namespace.check(slba, blocks)
+      guard blocks > 0 else { continue }
       ranges[count] = LogicalBlockRange(slba: slba, blocks: blocks)
       total += UInt64(blocks)
       count += 1
     }
+    guard isCopy else { return count }
     guard total <= Target.copyBlocksMax else { throw .commandSizeLimitExceeded }
     guard total <= namespace.blocks - request.slba else { throw .lbaOutOfRange }
     return count
+  }
+}
+
+extension Namespace {
+  fileprivate func check(_ slba: UInt64, _ blocks: UInt32) throws(Status) {
+    guard slba <= self.blocks, UInt64(blocks) <= self.blocks - slba else { throw .lbaOutOfRange }
   }
 }

@@ -115,11 +115,7 @@ extension Target {
   private func commandEffects(_ layout: Layout) {
     for opcode in AdminOpcode.allCases { layout.put(UInt32(1 | 1 << 21), at: 4 * Int(opcode.rawValue)) }
     for opcode in IOOpcode.allCases {
-      let changesBlocks: Bool =
-        switch opcode {
-        case .write, .writeZeroes, .datasetManagement, .copy: true
-        default: false
-        }
+      let changesBlocks = [.write, .writeZeroes, .datasetManagement, .copy].contains(opcode)
       layout.put(1 | UInt32(changesBlocks ? 2 : 0), at: 1024 + 4 * Int(opcode.rawValue))
     }
   }

@@ -599,6 +599,7 @@ test_interrupt() {
 test_simulate() {
   local pid name
   for name in a b; do expect_status 0 "$nvmepf" simulate --seed 1 --commands 20000 -o $name.nvpt; done
+  grep -q ' simulated and recorded at [0-9,]* commands/s, replayed at [0-9,]* commands/s$' out || die "$(cat out)"
   cmp a.nvpt b.nvpt || die "the same seed gives two traces"
   expect_identical a.nvpt
   "$nvmepf" simulate --seed 3 --seeds 2 --commands 500 --json >out 2>err || die "$(cat out err)"
