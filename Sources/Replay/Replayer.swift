@@ -125,7 +125,7 @@ public struct Replayer: ~Copyable {
       }
       steps += 1
       // A check costs as much as a few commands.
-      if steps < 4096 || steps % 512 == 0 { checkInvariants() }
+      if steps < 1024 || steps % 512 == 0 { checkInvariants() }
     }
     if let error = port.cursor.error { throw error }
     if isClosed { port.differAtEnd() }
