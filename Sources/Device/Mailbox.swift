@@ -26,8 +26,8 @@ enum ShardRequest {
   /// Answers 1 where INTx is asserted.
   case readPin
   case removeInterrupts
-  /// Once it is answered, the page before is not looked at any more. The controller is in its initial state, without a
-  /// and the new page is all zeros: the engine's record of doorbells agrees with both.
+  /// Once it is answered, the engine no longer reads the previous page. The controller is in its initial state, without
+  /// queues, and the new page is all zeros: the engine's record of doorbells agrees with both.
   case setDoorbells(UnsafeMutablePointer<Atomic<UInt32>>)
   case reset(ResetReason)
   /// Answers 1, or 0 while commands of a namespace that had this identifier are in flight.

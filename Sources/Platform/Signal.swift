@@ -1,8 +1,8 @@
 import CPlatform
 import Glibc
 
-/// One thread tells another that something has happened, or, raised from the beginning, that it no longer uses what
-/// one thread at a time may use.
+/// Tells another thread that something has happened. One that is raised from the beginning is a lock whose holder changes
+/// with `wait` and `raise`, and whose `wait` can have a time limit.
 public final class Signal: @unchecked Sendable {
   private var semaphore = sem_t()
 
@@ -14,9 +14,9 @@ public final class Signal: @unchecked Sendable {
 
   public func wait() { while sem_wait(&semaphore) != 0 {} }
 
-  /// - Returns: false when it did not happen within that time.
+  /// - Returns: false if it was not raised within that time.
   public func wait(milliseconds: Int) -> Bool {
-    // Of a clock that nobody sets.
+    // CLOCK_MONOTONIC is never set.
     let ns = Int(Clock.nanoseconds(CLOCK_MONOTONIC)) + milliseconds * 1_000_000
     var until = timespec(tv_sec: ns / 1_000_000_000, tv_nsec: ns % 1_000_000_000)
     while true {
