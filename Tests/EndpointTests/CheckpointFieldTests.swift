@@ -154,7 +154,8 @@ struct CheckpointFieldTests {
       try "\(parts.1)\(table)\(parts.3)".write(toFile: Self.page, atomically: true, encoding: .utf8)
     } else {
       #expect(
-        parts.2 == table, "docs/trace-format.md is not up to date: UPDATE_DOCS=1 swift test --filter FormatPage")
+        parts.2 == table,
+        "docs/trace-format.md is not up to date: UPDATE_DOCS=1 swift test --no-parallel --filter FormatPage")
     }
   }
 

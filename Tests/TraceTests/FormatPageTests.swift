@@ -19,7 +19,7 @@ import Testing
     } else {
       #expect(
         text[tableBegin..<end] == table,
-        "docs/trace-format.md is not up to date: UPDATE_DOCS=1 swift test --filter FormatPage")
+        "docs/trace-format.md is not up to date: UPDATE_DOCS=1 swift test --no-parallel --filter FormatPage")
     }
   }
 
