@@ -12,8 +12,8 @@ public struct StreamID: Hashable, Sendable {
 /// The header of a chunk, consecutive events of one stream: its fields as they stand in the file.
 public struct ChunkHeader: BitwiseCopyable, Equatable, Sendable {
   private var magic = ChunkHeader.magic
-  private let stream: UInt16
-  private let source: UInt8
+  private var stream: UInt16
+  private var source: UInt8
   private var flags: UInt8 = 0
   /// Number of earlier chunks of this stream.
   public var sequence: UInt64
@@ -45,7 +45,10 @@ public struct ChunkHeader: BitwiseCopyable, Equatable, Sendable {
     (self.sequence, self.firstEvent, self.ringEnd) = (sequence, firstEvent, ringEnd)
   }
 
-  public var id: StreamID { StreamID(source: Source(rawValue: source)!, stream: stream) }
+  public internal(set) var id: StreamID {
+    get { StreamID(source: Source(rawValue: source)!, stream: stream) }
+    set { (source, stream) = (newValue.source.rawValue, newValue.stream) }
+  }
 
   /// The first event is a checkpoint: a replay can start here.
   public var beginsWithCheckpoint: Bool {

@@ -20,6 +20,8 @@ done
 
 build=$PWD/.build-fuzz
 echo "building the fuzzed library"
+# An archive keeps members whose sources are gone.
+rm -f "$build/release/libFuzz.a"
 # Package.swift has the flags for Swift.
 NVMEPF_FUZZ=1 swift build --scratch-path "$build" --product Fuzz -c release -Xcc -fsanitize=address 2>&1 |
   grep -E 'error|Compiling|Build' | tail -1
