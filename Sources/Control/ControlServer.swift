@@ -10,6 +10,7 @@ import Synchronization
 /// answer. Clients are untrusted.
 public final class ControlServer: @unchecked Sendable {
   private let wake: EventDescriptor
+  private let clients: ControlClients
   private var thread: WorkerThread?
 
   static let clientsMax = 16
@@ -28,7 +29,7 @@ public final class ControlServer: @unchecked Sendable {
     } catch { throw ControlError(description: error.description) }
     do throws(SystemError) {
       let (wake, clients) = (try EventDescriptor(), ControlClients(left: try EventDescriptor()))
-      self.wake = wake
+      (self.wake, self.clients) = (wake, clients)
       // Only the thread holds the listener: nobody can connect after it has ended.
       thread = try WorkerThread(name: "nvmepf-control") {
         ControlServer.serve(endpoint, listener, wake, clients, Int(timeoutMs))
@@ -42,6 +43,8 @@ public final class ControlServer: @unchecked Sendable {
   public func stop() {
     guard let thread else { return }
     wake.raise()
+    // If no thread could be started, the accepting thread itself serves a client and does not see `wake`.
+    clients.disconnect()
     thread.join()
     self.thread = nil
   }
@@ -57,10 +60,10 @@ public final class ControlServer: @unchecked Sendable {
         pollfd(fd: $0, events: Int16(POLLIN), revents: 0)
       }
       guard poll(&polled, nfds_t(polled.count), -1) > 0 else { continue }
-      if polled[0].revents != 0 { return clients.disconnect() }
+      if polled[0].revents != 0 { return }
       _ = clients.left.consume()
       guard polled[2].revents != 0, let client = try? listener.accept() else { continue }
-      clients.add(client)
+      guard clients.add(client) else { continue }
       WorkerThread.runDetached(name: "nvmepf-client") {
         var connection = ControlConnection(client, timeoutMs: timeoutMs)
         connection.serve(endpoint)
@@ -70,27 +73,38 @@ public final class ControlServer: @unchecked Sendable {
   }
 }
 
-/// The descriptors of the connected clients.
+/// The descriptors of the connected clients, until all are disconnected.
 private final class ControlClients: Sendable {
   /// Raised when a client has left.
   let left: EventDescriptor
-  private let descriptors = Mutex<Set<Int32>>([])
+  private let descriptors = Mutex<Set<Int32>?>([])
 
   init(left: EventDescriptor) { self.left = left }
 
-  var count: Int { descriptors.withLock(\.count) }
+  var count: Int { descriptors.withLock { $0?.count ?? 0 } }
 
-  func add(_ client: Int32) { descriptors.withLock { _ = $0.insert(client) } }
+  /// - Returns: false, and closes the client, if it comes too late.
+  func add(_ client: Int32) -> Bool {
+    descriptors.withLock {
+      if $0?.insert(client) == nil { close(client) }
+      return $0 != nil
+    }
+  }
 
   /// Close its descriptor; until then no other client has the same.
   func remove(_ client: Int32) {
     descriptors.withLock {
-      $0.remove(client)
+      $0?.remove(client)
       close(client)
     }
     left.raise()
   }
 
   /// End all connections; a request being performed still has its effect.
-  func disconnect() { descriptors.withLock { for client in $0 { shutdown(client, Int32(SHUT_RDWR)) } } }
+  func disconnect() {
+    descriptors.withLock {
+      for client in $0 ?? [] { shutdown(client, Int32(SHUT_RDWR)) }
+      $0 = nil
+    }
+  }
 }

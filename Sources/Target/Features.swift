@@ -324,8 +324,9 @@ extension Target {
     return temperature >= features.overTemperature || temperature <= features.underTemperature ? 1 << 1 : 0
   }
 
-  /// Host capabilities do not oblige the controller (Base 2.1, 5.1.25.1.14). Each field is 0 or 1; Copy Descriptor
-  /// Formats Enable may name only formats in CDFS beyond the first two, of which there are none.
+  /// Host capabilities do not oblige the controller (Base 2.1, 5.1.25.1.14). Each field is 0 or 1. Copy Descriptor
+  /// Formats Enable selects among the formats that CDFS reports beyond the first two; this controller reports none of
+  /// those, so the field must be 0.
   private mutating func setHostBehavior(_ data: UnsafeRawBufferPointer) throws(Status) {
     let fields = UInt32(littleEndian: data.loadUnaligned(as: UInt32.self))
     let copyFormats = data.loadUnaligned(fromByteOffset: 4, as: UInt16.self)
