@@ -23,8 +23,11 @@ public enum Stage: Int, CaseIterable, Sendable {
   case interrupt
   /// → the host's completion queue head doorbell covers it.
   case reap
+  /// The recorder's digest of the command's data, which the command would not wait for without a recording. It follows
+  /// the transfer of the data.
+  case recording
 
-  public static let count = 10
+  public static let count = 11
 
   /// The name in every report.
   public var name: String { "\(self)".hyphenated }
@@ -32,7 +35,7 @@ public enum Stage: Int, CaseIterable, Sendable {
 
 /// A time per stage, in nanoseconds.
 public struct StageTimes: Sendable {
-  private var values = InlineArray<10, UInt64>(repeating: 0)
+  private var values = InlineArray<11, UInt64>(repeating: 0)
 
   public init() {}
 

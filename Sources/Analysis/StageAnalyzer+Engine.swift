@@ -17,6 +17,7 @@ extension StageAnalyzer {
       }
     case .write: note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
     case .segment: note(Event.Segment(record)) { $0.add($1, at: $2) }
+    case .payload: note(Event.Payload(record)) { $0.add($1, at: $2) }
     case .executeBegin:
       note(Event.ExecuteBegin(record)) { command, begin, now in
         command.execute.begin = min(command.execute.begin, now)
@@ -312,6 +313,16 @@ extension TrackedCommand {
     } else {
       dataOut.add(end: now, span: UInt64(segment.span))
       bytesToHost &+= bytes
+    }
+  }
+
+  /// The recorder's digest of the data; traces of earlier versions do not tell how long it took.
+  mutating func add(_ payload: Event.Payload, at now: UInt64) {
+    guard payload.span > 0 else { return }
+    if payload.flags.contains(.fromHost) {
+      digestIn.add(end: now, span: UInt64(payload.span))
+    } else {
+      digestOut.add(end: now, span: UInt64(payload.span))
     }
   }
 }

@@ -37,6 +37,9 @@ struct TrackedCommand {
   var dataIn = Stretch()
   var execute = Stretch()
   var dataOut = Stretch()
+  /// The recorder's digests of the data from and to the host.
+  var digestIn = Stretch()
+  var digestOut = Stretch()
   var posted: UInt64 = 0
   var announced: UInt64 = 0
   /// Total time that its completion queue had been full at the command's last event, and how much of the time since it
@@ -79,8 +82,10 @@ struct TrackedCommand {
     if let started { tiling.extend(.dispatch, to: started) }
     tiling.cover(.map, map)
     tiling.cover(.dataIn, dataIn)
+    tiling.cover(.recording, digestIn)
     tiling.cover(.execute, execute)
     tiling.cover(.dataOut, dataOut)
+    tiling.cover(.recording, digestOut)
     if !isRequestOnly { tiling.extend(.complete, to: posted) }
     tiling.extend(.interrupt, to: announced)
     tiling.extend(.reap, to: end)

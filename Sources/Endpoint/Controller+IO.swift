@@ -4,6 +4,7 @@ import Target
 extension Controller {
   /// Execute a fetched command until it completes or its backend has it.
   mutating func execute<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) {
+    port.begins(qid: commands[Int(index)].qid, cid: commands[Int(index)].sqe.cid)
     if commands[Int(index)].qid == .admin {
       executeAdmin(index, &port)
     } else {

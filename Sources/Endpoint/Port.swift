@@ -61,6 +61,8 @@ public protocol Port: ~Copyable {
   /// Write bytes that the engine produced: Identify data, a log page.
   mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID) -> Bool
 
+  /// The engine turns to a fetched command.
+  mutating func begins(qid: QueueID, cid: CommandID)
   /// The command's fields are valid and its data pointer is parsed.
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32)
   /// Transfer one segment of a request's data; `offset` is its position in the data, in bytes.
@@ -110,6 +112,8 @@ extension Port where Self: ~Copyable {
   public func willReset(_ reason: ResetReason) {}
   @inline(__always)
   public func willChange(_ namespace: Namespace, isAttached: Bool) {}
+  @inline(__always)
+  public func begins(qid: QueueID, cid: CommandID) {}
   @inline(__always)
   public func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {}
   @inline(__always)

@@ -173,6 +173,7 @@ public let eventTable: [EventDescription] = [
       EventField("digest", .aLow, .hexadecimal, "CRC32C of the bytes.").answered,
       EventField("offset", .aHigh, .bytes, "Offset of the first byte in the command's data."),
       length.answered,
+      EventField("span", .bHigh, .span, "Duration of the digest, which only a recording computes."),
     ]),
   EventDescription(
     25, "completion-queue-full", "A completion waits until the host frees an entry of this queue.",

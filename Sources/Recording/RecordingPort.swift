@@ -23,8 +23,10 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public var inner: Inner
   public var recorder: R
 
-  /// The newest time stamp; each stage begins where the previous one ended.
+  /// The newest time stamp.
   private var last: UInt64 = 0
+  /// When the engine turned to its current command.
+  private var commandBegin: UInt64 = 0
   private var passBegin: UInt64 = 0
   private var previousPassBegin: UInt64 = 0
   /// By slot: the command of a request that did not complete immediately.
@@ -56,20 +58,22 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     return passBegin
   }
 
-  /// Take a time stamp. Returns the ticks since the previous one.
+  /// The time at which a stage begins.
   @inline(__always)
-  private mutating func stamp() -> UInt32 {
-    let now = recorder.time.ticks()
-    let span = now &- last
-    last = now
-    return UInt32(truncatingIfNeeded: min(span, UInt64(UInt32.max)))
+  private func now() -> UInt64 { R.isOn ? recorder.time.ticks() : 0 }
+
+  /// Take a time stamp. Returns the ticks since `begin`.
+  @inline(__always)
+  private mutating func stamp(since begin: UInt64) -> UInt32 {
+    last = recorder.time.ticks()
+    return UInt32(truncatingIfNeeded: min(last &- begin, UInt64(UInt32.max)))
   }
 
   /// Record an event without duration at the current time.
   @inline(__always)
   private mutating func note(_ event: some RecordedEvent) {
     guard R.isOn else { return }
-    _ = stamp()
+    last = recorder.time.ticks()
     append(event)
   }
 
@@ -101,7 +105,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
     inner.willChange(namespace, isAttached: isAttached)
     guard R.isOn else { return }
-    _ = stamp()
+    last = recorder.time.ticks()
     withUnsafeTemporaryAllocation(byteCount: Namespace.encodedBytesMax, alignment: 8) { bytes in
       let count = namespace.encode(into: bytes)
       let event = Event.Namespace(
@@ -154,15 +158,17 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
+    let begin = now()
     guard inner.fetch(address, qid: qid, slot: slot, count: count, into: entries) else {
       if R.isOn {
+        _ = stamp(since: begin)
         let event = Event.Fetch(time: last, flags: .failed, qid: qid.rawValue, slot: slot)
         recorder.append(event.record, entry: SubmissionEntry())
       }
       return false
     }
     guard R.isOn else { return true }
-    var span = stamp()
+    var span = stamp(since: begin)
     for place in 0..<count {
       let event = Event.Fetch(
         time: last, flags: place > 0 ? .joined : [], qid: qid.rawValue, cid: entries[place].cid.rawValue,
@@ -176,9 +182,10 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func read(
     _ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID
   ) -> Bool {
+    let begin = now()
     let isReached = inner.read(address, into: bytes, qid: qid, cid: cid)
     guard R.isOn else { return isReached }
-    let span = stamp()
+    let span = stamp(since: begin)
     let event = Event.Read(
       time: last, flags: isReached ? .bytes : .failed, qid: qid.rawValue, cid: cid.rawValue, address: address.rawValue,
       length: UInt32(bytes.count), span: span)
@@ -189,9 +196,10 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func write(_ address: PCIAddress, _ bytes: UnsafeRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
+    let begin = now()
     let isReached = inner.write(address, bytes, qid: qid, cid: cid)
     guard R.isOn else { return isReached }
-    let span = stamp()
+    let span = stamp(since: begin)
     let event = Event.Write(
       time: last, flags: isReached ? .bytes : .failed, qid: qid.rawValue, cid: cid.rawValue, address: address.rawValue,
       length: UInt32(bytes.count), span: span)
@@ -204,10 +212,16 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   }
 
   @inline(__always)
+  public mutating func begins(qid: QueueID, cid: CommandID) {
+    inner.begins(qid: qid, cid: cid)
+    commandBegin = now()
+  }
+
+  @inline(__always)
   public mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
     inner.mapped(qid: qid, cid: cid, segments: segments, length: length)
     guard R.isOn else { return }
-    let span = stamp()
+    let span = stamp(since: commandBegin)
     append(
       Event.Map(
         qid: qid.rawValue, cid: cid.rawValue, segments: UInt32(truncatingIfNeeded: segments), length: length,
@@ -220,9 +234,11 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment)
     -> Bool
   {
+    // Without data there is nothing to time.
+    let isTimed = R.isOn && inner.payload(of: request) != nil
+    let begin = isTimed ? recorder.time.ticks() : 0
     let isReached = inner.transfer(direction, request, offset: offset, segment)
-    // Without a transfer there is nothing to time.
-    if R.isOn { noteSegment(segment, direction, request, isReached, inner.payload(of: request) == nil ? 0 : stamp()) }
+    if R.isOn { noteSegment(segment, direction, request, isReached, isTimed ? stamp(since: begin) : 0) }
     return isReached
   }
 
@@ -260,11 +276,12 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     var offset = 0
     while offset < data.count {
       let bytes = UnsafeRawBufferPointer(rebasing: data[offset..<min(offset + pieceMax, data.count)])
+      let begin = now()
       let digest = nvmepf_crc32c(0, bytes.baseAddress!, bytes.count)
-      _ = stamp()
+      let span = stamp(since: begin)
       let event = Event.Payload(
         time: last, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue, digest: digest,
-        offset: UInt32(offset), length: UInt32(bytes.count))
+        offset: UInt32(offset), length: UInt32(bytes.count), span: span)
       append(event.record, bytes, recorder.keepsPayload)
       offset += bytes.count
     }
@@ -275,7 +292,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   @inline(__always)
   public mutating func execute(_ request: IORequest) -> Status? {
     guard R.isOn else { return inner.execute(request) }
-    append(
+    note(
       Event.ExecuteBegin(
         opcode: request.opcode.rawValue, qid: request.qid.rawValue, cid: request.cid.rawValue, slba: request.slba,
         blocks: request.blocks, nsid: request.nsid))

@@ -109,6 +109,8 @@ struct Way {
   var dataIn: UInt64 = 0
   var execute: UInt64 = 900
   var dataOut: UInt64 = 300
+  /// The recorder's digest of the data to the host.
+  var digest: UInt64 = 0
   var complete: UInt64 = 25
   /// Nil: none is raised.
   var interrupt: UInt64? = 15
@@ -142,6 +144,10 @@ struct Way {
     script.add(Record(time: now, kind: .executeEnd, qid: qid, cid: cid))
     now += afterExecute
     if dataOut > 0 { now = segments(at: now, dataOut, 0, &script) }
+    if digest > 0 {
+      now += digest
+      script.add(Event.Payload(time: now, qid: qid, cid: cid, length: 4096, span: UInt32(digest)).record)
+    }
     now += complete
     script.completion(at: now, qid: qid, cid: cid, phase: phase)
     if let interrupt {

@@ -21,7 +21,7 @@ struct StageTests {
     #expect(times.hostSubmit == 30)
     #expect(times.undetectedMax == nil)
     #expect(
-      Stage.allCases.map { times.stages[$0] } == [120, 60, 10, 40, 0, 900, 300, 25, 15, 200])
+      Stage.allCases.map { times.stages[$0] } == [120, 60, 10, 40, 0, 900, 300, 25, 15, 200, 0])
     #expect(times.turn == 20)
     #expect(times.unexplained == 0)
     #expect(times.bytesToHost == 4096 && times.bytesFromHost == 0)
@@ -34,7 +34,7 @@ struct StageTests {
     #expect(times.hostSubmit == nil)
     #expect(times.undetectedMax == 100)
     #expect(
-      Stage.allCases.map { times.stages[$0] } == [20, 60, 10, 40, 0, 900, 300, 25, 15, 280])
+      Stage.allCases.map { times.stages[$0] } == [20, 60, 10, 40, 0, 900, 300, 25, 15, 280, 0])
   }
 
   @Test("move a write's data in before it is executed")
@@ -76,6 +76,7 @@ struct StageTests {
     case .complete: way.complete += 5000
     case .interrupt: way.interrupt = 5015
     case .reap: way.reap += 5000
+    case .recording: way.digest += 5000
     }
     let after = try #require(stages(of: way))
     for other in Stage.allCases {

@@ -35,7 +35,7 @@ expect_exact_sums() {
   python3 - <<'P' || exit 1
 import json
 r = json.load(open("report.json"))
-names = "detect fetch dispatch map data-in execute data-out complete interrupt reap".split()
+names = "detect fetch dispatch map data-in execute data-out complete interrupt reap recording".split()
 assert [s["stage"] for s in r["stages"]] == names, r["stages"]
 total = sum(s["mean_ns"] for s in r["stages"]) + r["unexplained"]["mean_ns"]
 assert abs(total - r["latency"]["mean_ns"]) < 1e-3, (total, r["latency"])
