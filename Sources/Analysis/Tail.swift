@@ -19,7 +19,7 @@ struct TailTable {
     var count: UInt64 = 0
     var total: UInt128 = 0
     var unexplained: UInt128 = 0
-    var stages = InlineArray<10, UInt128>(repeating: 0)
+    var stages = InlineArray<11, UInt128>(repeating: 0)
 
     mutating func add(_ other: Bucket) {
       count += other.count

@@ -116,7 +116,7 @@ struct StageTests {
     script.completion(at: 310, qid: 0, cid: 1)
     script.head(at: 400, qid: 0, 1)
     let times = try #require(script.run().commands.first)
-    #expect(Stage.allCases.map { times.stages[$0] } == [30, 20, 10, 40, 30, 0, 70, 10, 0, 90])
+    #expect(Stage.allCases.map { times.stages[$0] } == [30, 20, 10, 40, 30, 0, 70, 10, 0, 90, 0])
     #expect(times.unexplained == 0)
   }
 }
