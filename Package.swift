@@ -148,7 +148,8 @@ let package = Package(
       dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace", "record-golden"],
       swiftSettings: settings),
     .testTarget(
-      name: "SimulationTests", dependencies: ["NVMe", "Recording", "Simulation", "Target", "Trace"],
+      name: "SimulationTests",
+      dependencies: ["Analysis", "Events", "NVMe", "Recording", "Simulation", "Target", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(

@@ -18,6 +18,8 @@ public struct CommandTimes: Sendable {
   public let turn: UInt64
   /// The part of complete spent waiting for room in the completion queue, in nanoseconds.
   public let queueFull: UInt64
+  /// The part of reap after the host saw the entry, in nanoseconds; nil without a host stream.
+  public let handling: UInt64?
   /// Host: from submission to the driver's queue until the doorbell, in nanoseconds; before `begin`. Nil without a host
   /// stream.
   public let hostSubmit: UInt64?

@@ -81,12 +81,14 @@ extension StageAnalyzer {
       let entry = completionQueues[queue].entries[position]
       guard entry.sqid == sqid, entry.cid == seen.cid else { continue }
       completionQueues[queue].entries[position].isSeen = true
+      if entry.command != TrackedCommand.none { commands[entry.command].seenByHost = now }
       completionQueues[queue].seen = position + 1
       return
     }
     let index = commands.find(sqid, seen.cid)
     guard index != TrackedCommand.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
     commands[index].isSeenEarly = true
+    commands[index].seenByHost = now
     inversions &+= 1
   }
 

@@ -35,6 +35,8 @@ public struct Summary: Sendable {
   /// completion queue had no room.
   public let turn: Distribution
   public let queueFull: Distribution
+  /// Of reap, the time after the host saw the entry; nil without a host stream.
+  public let handling: Distribution?
   /// Before the latency begins: from the host's submission to its doorbell. Nil without a host stream.
   public let hostSubmit: Distribution?
   /// Commands that begin when the engine saw the doorbell: the time since the previous poll, during which it was

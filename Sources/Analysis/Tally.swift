@@ -4,6 +4,7 @@ struct Tally {
   private(set) var adminCommands: UInt64 = 0
   private(set) var turn = DistributionRecorder()
   private(set) var queueFull = DistributionRecorder()
+  private(set) var handling = DistributionRecorder()
   private(set) var hostSubmit = DistributionRecorder()
   private(set) var undetected = DistributionRecorder()
   private var doorbellHandoff = DistributionRecorder()
@@ -25,6 +26,7 @@ struct Tally {
     tail.record(times)
     turn.record(times.turn)
     queueFull.record(times.queueFull)
+    if let handling = times.handling { self.handling.record(handling) }
     if let submit = times.hostSubmit { hostSubmit.record(submit) }
     if let bound = times.undetectedMax { undetected.record(bound) }
     if let handoffs = times.handoffs {

@@ -28,6 +28,8 @@ struct TrackedCommand {
   var begin: UInt64 = 0
   /// Host: submitted to the queue.
   var submit = noTime
+  /// The host saw the completion queue entry.
+  var seenByHost = noTime
   /// The engine's poll saw the doorbell.
   var seen = noTime
   var pollSpan: UInt32 = 0
@@ -96,6 +98,8 @@ struct TrackedCommand {
       qid: QueueID(qid), cid: CommandID(cid), opcode: opcode, begin: begin, end: end,
       stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
+      handling: seenByHost == TrackedCommand.noTime
+        ? nil : min(tiling.stages[.reap], end - min(seenByHost, end)),
       hostSubmit: submit == TrackedCommand.noTime ? nil : begin - min(submit, begin),
       undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,

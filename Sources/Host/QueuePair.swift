@@ -224,15 +224,14 @@ public struct QueuePair: ~Copyable {
     _ most: Int = .max, _ each: (CompletionEntry, UnsafeMutableRawPointer?) -> Void
   ) -> Int {
     var count = 0
-    var now: UInt64 = 0
     if restBegin != 0, hasCompletion { endRest() }
     while count < most, hasCompletion {
       let cqe = (completion + head * CompletionEntry.size).load(as: CompletionEntry.self)
       if let recorder {
-        now = Clock.ticksAfterLoads()
         recorder.pointee.append(
           Event.Completion(
-            time: now, cqid: qid.rawValue, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1, dw2: cqe.dw2,
+            time: Clock.ticksAfterLoads(), cqid: qid.rawValue, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1,
+            dw2: cqe.dw2,
             dw3: cqe.dw3
           ).record)
       }
@@ -249,7 +248,7 @@ public struct QueuePair: ~Copyable {
       each(cqe, commands[id].tag)
     }
     if count > 0 {
-      free(at: now)
+      free()
       backoff.restart()
     }
     return count
@@ -264,12 +263,12 @@ public struct QueuePair: ~Copyable {
     outstanding -= 1
   }
 
-  /// Write the completion queue's head doorbell; its event shares the time stamp of the last completion.
+  /// Write the completion queue's head doorbell.
   @inline(__always)
-  private func free(at now: UInt64) {
+  private func free() {
     if let recorder {
       recorder.pointee.append(
-        Event.Doorbell(time: now, flags: .completionHead, qid: qid.rawValue, value: UInt32(head)).record)
+        Event.Doorbell(time: Clock.ticks(), flags: .completionHead, qid: qid.rawValue, value: UInt32(head)).record)
     }
     headDoorbell.pointee.store(UInt32(head), ordering: .releasing)
   }

@@ -76,6 +76,7 @@ struct JSONReport {
   private func stageExtras(_ stage: Stage) -> [(String, JSON)] {
     switch stage {
     case .detect: [("turn_mean_ns", .number(summary.turn.meanNs))]
+    case .reap: summary.handling.map { [("handling_mean_ns", .number($0.meanNs))] } ?? []
     case .complete: [("cq_full_mean_ns", .number(summary.queueFull.meanNs))]
     default: []
     }

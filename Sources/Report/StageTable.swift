@@ -31,6 +31,7 @@ struct StageTable {
     }
     // Without a host stream, its turn is all that is known of detect.
     if summary.commandsFromHost > 0 { insert(after: .detect, "its turn", summary.turn, latency) }
+    if let handling = summary.handling { insert(after: .reap, "seen → doorbell", handling, latency) }
     if let submit = summary.hostSubmit {
       outside.append(Row(name: "host submit → doorbell", cells: cells(submit, share: nil)))
     }

@@ -16,6 +16,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   let world: World
   var scenario: Scenario
+  var delays = Delays()
   private var random: SeededGenerator
 
   /// The blocks of the first namespace; the others store nothing.
@@ -138,6 +139,9 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return random.oneIn(every)
   }
 
+  @inline(__always)
+  private func pass(_ point: DelayPoint) { world.time.advance(by: delays[point]) }
+
   // MARK: Host memory
 
   @inline(__always)
@@ -147,6 +151,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
+    pass(.fetch)
     let queue = world.queues + Int(qid.rawValue)
     if world.judgesQueues { judgeFetch(address, qid, slot, count) }
     guard !happens(scenario.faults?.queueUnreachable),
@@ -174,6 +179,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
+    pass(.read)
     guard let place = world.place(address.rawValue, bytes.count) else {
       expect(.dataTransferError, qid, cid)
       return false
@@ -188,7 +194,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return true
   }
 
+  func begins(qid: QueueID, cid: CommandID) { pass(.begin) }
+
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
+    pass(.map)
     if watchesFusions, segments == 0 { fusions.refused(qid, cid) }
   }
 
@@ -201,6 +210,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
+    pass(direction == .fromHost ? .transferFromHost : .transferToHost)
     guard !happens(scenario.faults?.dataUnreachable),
       let place = world.place(segment.address.rawValue, Int(segment.length))
     else {
@@ -224,6 +234,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   // MARK: Backends
 
   mutating func execute(_ request: IORequest) -> Status? {
+    pass(.execute)
     if watchesFusions, let wrong = fusions.begin(request) { world.fail(wrong) }
     guard scenario.parallelism > 0 else {
       let status = perform(request)
@@ -367,6 +378,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer? {
+    pass(.prepare)
     guard !happens(scenario.faults?.queueUnreachable), let place = world.place(address.rawValue, CompletionEntry.size)
     else {
       hasLostQueue = true
@@ -426,6 +438,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
     if world.judgesQueues { judgeInterrupt(vector, cqid, entries) }
+    pass(.interrupt)
     world.queues[Int(cqid.rawValue)].signalled = world.queues[Int(cqid.rawValue)].posted
     guard Int(vector) < World.queuesMax else { return }
     if happens(scenario.faults?.interruptLost) {

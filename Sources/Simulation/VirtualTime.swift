@@ -23,6 +23,9 @@ public struct VirtualTime: TimeSource, BitwiseCopyable, @unchecked Sendable {
   func advance(to ns: UInt64) { now.pointee = max(now.pointee, ns) }
 
   @inline(__always)
+  func advance(by ns: UInt64) { now.pointee &+= ns }
+
+  @inline(__always)
   public func ticks() -> UInt64 {
     now.pointee &+= VirtualTime.readNs
     return now.pointee

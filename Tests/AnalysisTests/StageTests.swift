@@ -19,6 +19,7 @@ struct StageTests {
     #expect(times.begin == 1000)
     #expect(times.end == 1000 + 120 + 60 + 10 + 40 + 900 + 300 + 25 + 15 + 200)
     #expect(times.hostSubmit == 30)
+    #expect(times.handling == 50)
     #expect(times.undetectedMax == nil)
     #expect(
       Stage.allCases.map { times.stages[$0] } == [120, 60, 10, 40, 0, 900, 300, 25, 15, 200, 0])
