@@ -33,6 +33,10 @@ extension StageAnalyzer {
 
   private mutating func ingestSubmit(_ event: Event.Submit) {
     let queue = hostQueue(event.qid)
+    if !submissionQueues[queue].hasHost, submissionQueues[queue].hasFetches {
+      // The ends of the commands in flight are not those that their successors wait for.
+      depth.restart(now: now)
+    }
     submissionQueues[queue].hasHost = true
     let submit = TrackedSubmissionQueue.Submit(
       cid: event.cid, opcode: event.opcode, time: now, doorbell: TrackedCommand.noTime)

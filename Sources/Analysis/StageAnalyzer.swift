@@ -56,7 +56,7 @@ public struct StageAnalyzer: ~Copyable {
   let subject: Subject
   var kernel = KernelView()
 
-  private var depth = DepthMeter()
+  var depth = DepthMeter()
   private var tally: Tally
 
   /// - Parameters:

@@ -11,7 +11,7 @@ here=$PWD/Tests/EndToEnd
 export NVMEPF=$nvmepf SWIFT_BACKTRACE=enable=no
 work=$(mktemp -d)
 trap 'cd /; umount "$work/small" 2>/dev/null; rm -rf "$work"' EXIT
-passed=0 failed=0
+passed=0 failed=()
 
 # Every check says what it expected; the first that fails ends its test.
 die() { echo "    $*"; exit 1; }
@@ -1067,7 +1067,7 @@ run() {
     passed=$((passed + 1))
     echo "passed: $1 ($((SECONDS - begin)) s)"
   else
-    failed=$((failed + 1))
+    failed+=("$1")
     echo "FAILED: $1"
   fi
   remove_rings "$work/$1"
@@ -1075,5 +1075,5 @@ run() {
 
 [ $# -gt 0 ] || mapfile -t all < <(sed -n 's/^test_\([a-z0-9_]*\)() .*/\1/p' "${BASH_SOURCE[0]}")
 for name in "${all[@]:-$@}"; do run "$name"; done
-echo "$passed passed, $failed failed"
-[ $failed = 0 ]
+echo "$passed passed, ${#failed[@]} failed${failed[*]:+: ${failed[*]}}"
+[ ${#failed[@]} = 0 ]
