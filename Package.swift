@@ -115,7 +115,8 @@ let package = Package(
         "Events", "KernelStreams", "NVMe", "Text", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
-    .target(name: "Report", dependencies: ["Text", "Analysis", "NVMe"], swiftSettings: settings),
+    .target(
+      name: "Report", dependencies: ["Text", "Analysis", "EventTable", "Events", "NVMe"], swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
       name: "Service",
@@ -135,7 +136,7 @@ let package = Package(
     .testTarget(
       name: "EndpointTests",
       dependencies: [
-        "Chance", "Events", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
+        "Analysis", "Chance", "Events", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
         "Simulation", "TestSeed", "Trace",
       ],
       swiftSettings: settings),

@@ -7,24 +7,34 @@ extension StageAnalyzer {
     switch kind {
     case .doorbell:
       let doorbell = Event.Doorbell(record)
+      host.ingest(doorbell)
       if doorbell.flags.contains(.completionHead) { ingestHead(doorbell, stream) } else { ingestTail(doorbell, stream) }
     case .fetch: ingestFetch(Event.Fetch(record), stream, tail)
     case .map: note(Event.Map(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
     case .read:
+      noteFailure(Event.Read(record))
       note(Event.Read(record)) { command, read, now in
         // Until the command is mapped, reads fetch its lists and belong to map.
         if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
       }
-    case .write: note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
-    case .segment: note(Event.Segment(record)) { $0.add($1, at: $2) }
+    case .write:
+      noteFailure(Event.Write(record))
+      note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
+    case .segment:
+      noteFailure(Event.Segment(record))
+      note(Event.Segment(record)) { $0.add($1, at: $2) }
     case .payload: note(Event.Payload(record)) { $0.add($1, at: $2) }
     case .executeBegin:
       note(Event.ExecuteBegin(record)) { command, begin, now in
         command.execute.begin = min(command.execute.begin, now)
         command.opcode = command.opcode ?? begin.opcode
       }
-    case .executeEnd: note(Event.ExecuteEnd(record)) { $0.execute.end = $2 }
+    case .executeEnd:
+      suspectFlush(Event.ExecuteEnd(record))
+      note(Event.ExecuteEnd(record)) { $0.execute.end = $2 }
+    case .timer where Event.Timer(record).timer == .keepAlive: host.suspect(.keepAlive)
     case .completionQueueFull:
+      host.becameFull(Event.CompletionQueueFull(record).cqid)
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
       queuesHaveBeenFull = true
@@ -32,6 +42,7 @@ extension StageAnalyzer {
     case .interrupt: ingestInterrupt(Event.Interrupt(record), stream)
     case .registerWrite:
       let write = Event.RegisterWrite(record)
+      host.ingest(write)
       ingestRegisterWrite(write)
       asq.ingest(write)
       acq.ingest(write)
@@ -43,7 +54,8 @@ extension StageAnalyzer {
     case .reset:
       resets &+= 1
       isEnabled = false
-      ingestReset()
+      host.clearRegisters()
+      ingestReset(Drop(Event.Reset(record).reason))
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1
@@ -91,13 +103,14 @@ extension StageAnalyzer {
     if enable == isEnabled || (isEnabled == nil && isShutdown) { return }
     if !enable { resets &+= 1 }
     isEnabled = enable
-    ingestReset()
+    ingestReset(isEnabled: enable)
   }
 
   /// The controller does nothing until it is reset.
   private mutating func stop(_ cause: Stops.Cause) {
     guard !isStopped else { return }
     isStopped = true
+    if cause == .unknown { host.stopped() }
     if stops == nil { stops = Stops(firstNs: now, firstCause: cause) } else { stops!.count += 1 }
     stops!.hasRecovered = false
   }
@@ -123,10 +136,12 @@ extension StageAnalyzer {
     let queue = submissionQueue(fetch.qid, stream)
     guard !fetch.flags.contains(.failed) else {
       let address = fetch.qid == 0 ? asq.address : submissionQueues[queue].base
+      host.failed(.failedFetch, qid: fetch.qid, at: address.map { $0 &+ UInt64(fetch.slot) * 64 }, isFatal: true)
       return stop(.submissionQueue(qid: fetch.qid, address: address))
     }
     isStopped = false
     stops?.hasRecovered = true
+    host.ingest(fetch, tail)
     submissionQueues[queue].hasFetches = true
     var command = TrackedCommand(qid: fetch.qid, cid: fetch.cid)
     command.queueEpoch = submissionQueues[queue].epoch
@@ -200,6 +215,7 @@ extension StageAnalyzer {
     let index = commands.find(event.qid, event.cid)
     guard index != TrackedCommand.none else { return }
     change(&commands[index], event, now)
+    follow(index, E.kind)
     if queuesHaveBeenFull { commands[index].fullBefore = fullTime(for: event.qid) }
   }
 
@@ -218,6 +234,7 @@ extension StageAnalyzer {
     let queue = submissionQueue(sqid, stream)
     let completion = completionQueue(entry.cqid, stream)
     var index = commands.find(sqid, entry.cid)
+    noteStatus(entry, index)
     if index != TrackedCommand.none {
       commands.unname(index)
       if commands[index].queueEpoch != submissionQueues[queue].epoch || entry.flags.contains(.failed) {
@@ -227,6 +244,7 @@ extension StageAnalyzer {
     }
     guard !entry.flags.contains(.failed) else {
       let address = entry.cqid == 0 ? acq.address : completionQueues[completion].base
+      host.failed(.failedCompletion, qid: entry.cqid, cid: entry.cid, at: address, isFatal: true)
       return stop(.completionQueue(qid: entry.cqid, address: address))
     }
 
@@ -235,6 +253,7 @@ extension StageAnalyzer {
     if index != TrackedCommand.none {
       submissionQueues[queue].cqid = entry.cqid
       commands[index].posted = now
+      follow(index, .completion)
       commands[index].hasFailed = !Status(rawValue: entry.status).isSuccess
       let fullTime = completionQueues[completion].fullTime(at: now)
       commands[index].queueFull = fullTime - min(commands[index].fullBefore, fullTime)
@@ -254,7 +273,9 @@ extension StageAnalyzer {
     let queue = completionQueue(interrupt.cqid, stream)
     for position in completionQueues[queue].entries.positions(from: completionQueues[queue].announced) {
       let command = completionQueues[queue].entries[position].command
-      if command != TrackedCommand.none { commands[command].announced = now }
+      guard command != TrackedCommand.none else { continue }
+      commands[command].announced = now
+      follow(command, .interrupt)
     }
     completionQueues[queue].announced = completionQueues[queue].entries.end
   }

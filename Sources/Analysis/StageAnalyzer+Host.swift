@@ -39,7 +39,7 @@ extension StageAnalyzer {
     }
     submissionQueues[queue].hasHost = true
     let submit = TrackedSubmissionQueue.Submit(
-      cid: event.cid, opcode: event.opcode, time: now, doorbell: TrackedCommand.noTime)
+      cid: event.cid, opcode: event.opcode, time: now, doorbell: TrackedCommand.noTime, event: events)
     _ = submissionQueues[queue].submits.append(submit, &budget)
   }
 
@@ -85,7 +85,10 @@ extension StageAnalyzer {
       let entry = completionQueues[queue].entries[position]
       guard entry.sqid == sqid, entry.cid == seen.cid else { continue }
       completionQueues[queue].entries[position].isSeen = true
-      if entry.command != TrackedCommand.none { commands[entry.command].seenByHost = now }
+      if entry.command != TrackedCommand.none {
+        commands[entry.command].seenByHost = now
+        follow(entry.command, .completion)
+      }
       completionQueues[queue].seen = position + 1
       return
     }

@@ -174,7 +174,9 @@ extension StageAnalyzer {
     case .work: ingestWork(Event.Work(record))
     case .workEnd: ingestWorkEnd(Event.WorkEnd(record))
     case .request: ingestRequest(Event.Request(record))
-    case .read: note(Event.Read(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
+    case .read:
+      noteFailure(Event.Read(record))
+      note(Event.Read(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
     case .segment: ingestKernelSegment(Event.Segment(record))
     case .executeBegin:
       note(Event.ExecuteBegin(record)) { command, _, now in
@@ -192,13 +194,15 @@ extension StageAnalyzer {
     case .registerWrite: ingestKernelRegister(Event.RegisterWrite(record))
     case .link where Event.Link(record).up == .down:
       resets &+= 1
-      ingestReset()
+      ingestReset(.linkDown)
     default: break
     }
   }
 
   private mutating func ingestKernelFetch(_ fetch: Event.Fetch, _ tail: UnsafeRawBufferPointer) {
-    guard !kernel.failedFetches.ingest(fetch) else { return }
+    guard !kernel.failedFetches.ingest(fetch) else {
+      return host.failed(.failedFetch, qid: fetch.qid, at: nil, isFatal: false)
+    }
     var command = TrackedCommand(qid: fetch.qid, cid: fetch.cid)
     command.fetch.add(end: now, span: UInt64(fetch.span))
     command.opcode = tail.first
@@ -279,6 +283,7 @@ extension StageAnalyzer {
   }
 
   private mutating func ingestKernelSegment(_ segment: Event.Segment) {
+    noteFailure(segment)
     note(segment) { command, segment, now in
       let isFirstToHost = !segment.flags.contains(.fromHost) && !command.dataOut.isKnown
       command.add(segment, at: now)
@@ -300,7 +305,9 @@ extension StageAnalyzer {
     commands[index].execute.end = now
     commands[index].expectedBytes = UInt64(event.bytes)
     commands[index].hasFailed = event.status != 0
+    follow(index, .executeEnd)
     guard commands[index].isRequestOnly else { return }
+    noteStatus(UInt16(truncatingIfNeeded: event.status), index)
     switch (commands[index].opcode ?? 0) & 3 {
     case 1: commands[index].bytesFromHost = UInt64(event.bytes)
     case 2: commands[index].bytesToHost = UInt64(event.bytes)
@@ -319,6 +326,8 @@ extension StageAnalyzer {
     commands[index].posted = max(now, 1)
     commands[index].cqid = completion.cqid
     commands[index].hasFailed = !Status(rawValue: completion.status).isSuccess
+    follow(index, .completion)
+    noteStatus(completion.status, index)
     if let began = kernel.completionWork[completion.cqid], commands[index].ready != 0 {
       commands[index].handoffs.completion = began - min(commands[index].ready, began)
     }

@@ -12,6 +12,13 @@ extension StageAnalyzer {
 }
 
 extension Summary {
+  /// The analysis of a trace up to its first damage.
+  public init(ofReadable reader: TraceReader, _ subject: Subject = .endpoint) {
+    var analyzer = StageAnalyzer(subject: subject)
+    try? analyzer.ingestAll(of: reader)
+    self = analyzer.summary()
+  }
+
   /// The analysis of a whole trace.
   public init(of reader: TraceReader, _ subject: Subject = .endpoint, by grouping: Grouping? = nil)
     throws(TraceError)
@@ -20,6 +27,7 @@ extension Summary {
     try analyzer.ingestAll(of: reader)
     self = analyzer.summary()
     let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }
+    isComplete = reader.isComplete
     hostClockBoundNs = bound.flatMap { Double($0.value) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }
   }
 }

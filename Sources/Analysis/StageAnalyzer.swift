@@ -25,10 +25,12 @@ public struct StageAnalyzer: ~Copyable {
   var gaps: UInt64 = 0
   var resets: UInt64 = 0
   var partial: UInt64 = 0
-  var interrupted: UInt64 = 0
+  var drops = DropCounts()
   var inversions: UInt64 = 0
   var ringWaits: UInt64 = 0
   var ringWaitNs: UInt64 = 0
+  /// Commands whose identifier the host used again while they were in flight.
+  var reused: UInt64 = 0
   var absences: UInt64 = 0
   var absentNs: UInt64 = 0
 
@@ -55,6 +57,11 @@ public struct StageAnalyzer: ~Copyable {
 
   let subject: Subject
   var kernel = KernelView()
+  var host = HostTracker()
+  var failures = FailureCounts()
+  /// Resets with commands before and after them; `resetsSeen` were before the latest command.
+  private var resetsBetween: UInt64 = 0
+  private var resetsSeen: UInt64?
 
   var depth = DepthMeter()
   private var tally: Tally
@@ -79,6 +86,7 @@ public struct StageAnalyzer: ~Copyable {
     let time = min(record.time, StageAnalyzer.timeMax)
     if time < now { inversions &+= 1 } else { now = time }
     guard let kind = record.event else { return }
+    host.begin(event: events, at: now)
     switch source {
     case .kernel: ingestKernel(record, kind, stream, tail)
     case .engine where subject == .endpoint:
@@ -95,10 +103,15 @@ public struct StageAnalyzer: ~Copyable {
   /// Add a command; an earlier command with the same name has lost its completion.
   mutating func begin(_ command: consuming TrackedCommand) -> UInt32 {
     let old = commands.find(command.qid, command.cid)
-    if old != TrackedCommand.none { abandon(named: old) }
+    if old != TrackedCommand.none { replace(old) }
     if commands.isFull { abandonAll() }
+    if resetsSeen != resets {
+      resetsBetween &+= resetsSeen.map { resets &- $0 } ?? 0
+      resetsSeen = resets
+    }
     command.depthGeneration = depth.generation
     (command.resetEpoch, command.gaps) = (resetEpoch, gaps)
+    (command.lastEvent, command.lastTime) = (events, now)
     if !command.isAdmin { depth.enter(begin: command.begin, now: now) }
     return commands.insert(command)
   }
@@ -117,17 +130,17 @@ public struct StageAnalyzer: ~Copyable {
   /// The command's end or beginning is lost.
   mutating func abandon(_ index: UInt32) {
     if !commands[index].isAdmin {
-      if isInterrupted(commands[index]) { interrupted &+= 1 } else { partial &+= 1 }
+      if let drop = drop(of: commands[index]) { drops.add(drop) } else { partial &+= 1 }
     }
     leave(index)
   }
 
-  /// A reset or the deletion of its queue ended it; no event of it is lost.
-  private func isInterrupted(_ command: TrackedCommand) -> Bool {
-    guard command.isWhole, command.gaps == gaps else { return false }
-    if command.resetEpoch != resetEpoch { return true }
-    guard !command.isFromKernel, let queue = submissionQueues.find(command.qid) else { return false }
-    return command.queueEpoch != submissionQueues[queue].epoch
+  /// The reset or the deletion of its queue that ended it; nil if events of it are lost.
+  private func drop(of command: TrackedCommand) -> Drop? {
+    guard command.isWhole, command.gaps == gaps else { return nil }
+    if command.resetEpoch != resetEpoch { return drops.cause(ofGeneration: command.resetEpoch) }
+    guard !command.isFromKernel, let queue = submissionQueues.find(command.qid) else { return nil }
+    return command.queueEpoch != submissionQueues[queue].epoch ? .queueDeletion : nil
   }
 
   mutating func abandon(named index: UInt32) {
@@ -135,7 +148,7 @@ public struct StageAnalyzer: ~Copyable {
     abandon(index)
   }
 
-  private mutating func leave(_ index: UInt32) {
+  mutating func leave(_ index: UInt32) {
     if !commands[index].isAdmin { depth.leave(generation: commands[index].depthGeneration, now: now) }
     commands.remove(index)
   }
@@ -155,8 +168,10 @@ public struct StageAnalyzer: ~Copyable {
   // MARK: Losing sight
 
   /// The controller is back in its initial state, without queues and commands.
-  mutating func ingestReset() {
+  mutating func ingestReset(_ cause: Drop = .disabled, isEnabled: Bool = false) {
     isStopped = false
+    drops.endGeneration(cause)
+    host.restart(isEnabled: isEnabled)
     resetEpoch &+= 1
     hostEpoch &+= 1
     depth.restart(now: now)
@@ -164,6 +179,7 @@ public struct StageAnalyzer: ~Copyable {
 
   mutating func ingestGap(_ gap: Event.Gap, source: Source, stream: Int) {
     gaps &+= 1
+    host.forget()
     lost = lost.addingReportingOverflow(gap.events).overflow ? .max : lost + gap.events
     depth.restart(now: now)
     switch source {
@@ -187,14 +203,12 @@ public struct StageAnalyzer: ~Copyable {
   public func summary() -> Summary {
     var unfinished: UInt64 = 0
     var incomplete: UInt64 = 0
-    var interrupted = interrupted
-    var oldest: [UnfinishedCommand] = []
+    var drops = drops
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && !commands[index].isAdmin {
       if isCurrent(commands[index]) {
         unfinished += 1
-        oldest.keep(UnfinishedCommand(commands[index], now: now))
-      } else if isInterrupted(commands[index]) {
-        interrupted += 1
+      } else if let drop = drop(of: commands[index]) {
+        drops.add(drop)
       } else {
         incomplete += 1
       }
@@ -208,8 +222,10 @@ public struct StageAnalyzer: ~Copyable {
     let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
-      stops: stops, partial: partial + incomplete, interrupted: interrupted, unfinished: unfinished,
-      oldestUnfinished: oldest, inversions: inversions,
+      resetsBetween: resetsBetween,
+      stops: stops, partial: partial + incomplete, drops: drops.known, reused: reused, unfinished: unfinished,
+      oldestUnfinished: oldestUnfinished, hostBehaviour: host.result, otherHostBehaviour: host.others,
+      failures: failures.kinds, otherFailures: failures.others, inversions: inversions,
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, handling: tally.handling.known, hostSubmit: tally.hostSubmit.known,
       undetected: tally.undetected.known,
@@ -221,7 +237,7 @@ public struct StageAnalyzer: ~Copyable {
   }
 
   /// No event of the command can have been lost since its fetch.
-  private func isCurrent(_ command: TrackedCommand) -> Bool {
+  func isCurrent(_ command: TrackedCommand) -> Bool {
     guard command.isWhole, command.depthGeneration == depth.generation else { return false }
     if command.isFromKernel { return true }
     guard let queue = submissionQueues.find(command.qid) else { return false }

@@ -14,15 +14,27 @@ public struct Summary: Sendable {
   public let gaps: UInt64
   /// Controller resets of any kind.
   public let resets: UInt64
+  /// Those with commands before and after them: a host also resets the controller before it begins and when it ends.
+  public let resetsBetween: UInt64
   /// Nil if the controller never stopped.
   public let stops: Stops?
-  /// I/O commands with lost events, those in flight at a controller reset or the deletion of their queue, and those in
-  /// flight when the trace ended. The statistics contain none of them.
+  /// I/O commands with lost events, those that a reset or the deletion of their queue ended, and those in flight when
+  /// the trace ended. The statistics contain none of them.
   public let partial: UInt64
-  public let interrupted: UInt64
+  public let drops: [(drop: Drop, commands: UInt64)]
+  /// I/O commands whose identifier the host used again before they completed.
+  public let reused: UInt64
   public let unfinished: UInt64
-  /// The oldest commands in flight when the trace ended, among those that the controller had seen.
+  /// The oldest commands in flight when the trace ended, admin commands among them.
   public let oldestUnfinished: [UnfinishedCommand]
+  /// What the host did that a controller cannot work with, in the order of the first occurrences, and how often beyond
+  /// the kinds and queues that are kept apart.
+  public let hostBehaviour: [HostBehaviour]
+  public let otherHostBehaviour: UInt64
+  /// Failed completions by opcode and status, in the order of the first, and those of further kinds. They include the
+  /// completions of admin commands and of commands left out of the statistics.
+  public let failures: [CommandFailure]
+  public let otherFailures: UInt64
   /// Events that their clock put before their cause; their times were moved to it.
   public let inversions: UInt64
 
@@ -68,10 +80,16 @@ public struct Summary: Sendable {
   /// Largest error of the host's times in a merged trace, in nanoseconds; set by the caller from the trace's header.
   public var hostClockBoundNs: Double?
 
+  /// I/O commands that a reset or the deletion of their queue ended.
+  public var interrupted: UInt64 { drops.reduce(0) { $0 &+ $1.commands } }
+
   /// How `groups` divides the commands; nil without groups.
   public let grouping: Grouping?
   /// The commands of each group.
   public let groups: [Group]
+
+  /// The trace was closed; set by the caller.
+  public var isComplete = true
 
   /// Number of commands whose beginning came from the host's stream.
   public var commandsFromHost: UInt64 { hostSubmit?.count ?? 0 }

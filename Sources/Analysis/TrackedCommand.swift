@@ -1,3 +1,4 @@
+import Events
 import NVMe
 
 /// A command in flight, as its events describe it so far. Times are nanoseconds since the trace began.
@@ -26,6 +27,10 @@ struct TrackedCommand {
   var gaps: UInt64 = 0
 
   var begin: UInt64 = 0
+  /// Its last event: kind, number from 1 among all events, time.
+  var last = EventKind.fetch
+  var lastEvent: UInt64 = 0
+  var lastTime: UInt64 = 0
   /// Host: submitted to the queue.
   var submit = noTime
   /// The host saw the completion queue entry.

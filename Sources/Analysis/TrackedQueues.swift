@@ -21,6 +21,8 @@ struct TrackedSubmissionQueue: TrackedQueue {
     var opcode: UInt8
     var time: UInt64
     var doorbell: UInt64
+    /// Number of its event.
+    var event: UInt64
   }
 
   let qid: UInt16

@@ -10,12 +10,15 @@ import Trace
 public struct ReplayResult: Sendable {
   public var commands: UInt64 = 0
   public var events: UInt64 = 0
+  /// Commands that the engine held when the recording ended, other than event requests.
+  public var unfinished = 0
   /// Nil if every output was identical.
   public var divergence: Divergence?
 
-  public init(commands: UInt64 = 0, events: UInt64 = 0, divergence: Divergence? = nil) {
+  public init(commands: UInt64 = 0, events: UInt64 = 0, unfinished: Int = 0, divergence: Divergence? = nil) {
     self.commands = commands
     self.events = events
+    self.unfinished = unfinished
     self.divergence = divergence
   }
 }
@@ -36,6 +39,7 @@ extension ReplayResult {
   public mutating func add(_ other: ReplayResult) {
     commands += other.commands
     events += other.events
+    unfinished += other.unfinished
     divergence = divergence ?? other.divergence
   }
 }
@@ -129,7 +133,9 @@ public struct Replayer: ~Copyable {
     }
     if let error = port.cursor.error { throw error }
     if isClosed { port.differAtEnd() }
-    return ReplayResult(commands: port.commands, events: port.cursor.events, divergence: divergence())
+    return ReplayResult(
+      commands: port.commands, events: port.cursor.events, unfinished: controller.commandsInFlight,
+      divergence: divergence())
   }
 
   private mutating func reset(_ reset: Event.Reset) {

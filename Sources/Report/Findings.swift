@@ -105,7 +105,7 @@ struct Findings {
     guard io.failed > 0 else { return nil }
     let share = Double(io.failed) / Double(max(io.commands, 1))
     return
-      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed; nvmepf dump --event completion shows their status."
+      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed, with the statuses below."
   }
 
   /// "2,000 commands in 1.20 s, 1,667 a second."
@@ -196,15 +196,17 @@ struct Findings {
     if summary.partial > 0 {
       parts.append("\(Quantity.count(summary.partial, "command")) left out because events were lost")
     }
-    if summary.interrupted > 0 {
+    parts += summary.drops.map {
+      "\(Quantity.count($0.commands, "command")) left out because \($0.drop.reason) before they completed"
+    }
+    if summary.reused > 0 {
       parts.append(
-        "\(Quantity.count(summary.interrupted, "command")) left out because the controller was reset, or their queue "
-          + "deleted, before they completed")
+        "\(Quantity.count(summary.reused, "command")) left out because the host used their identifiers again before they "
+          + "completed")
     }
     if summary.unfinished > 0 {
       parts.append(
-        "\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they complete"
-          + unfinishedNames)
+        "\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they complete")
     }
     guard parts.isEmpty else { return parts.joined(separator: "; ") + "." }
     // After a finding that explains why nothing works, this would read as if nothing were wrong.
@@ -257,19 +259,6 @@ struct Findings {
       + "the interrupt is missing."
   }
 
-  /// The commands that somebody with a hanging host looks for.
-  private var unfinishedNames: String {
-    let named = summary.oldestUnfinished.prefix(4)
-    let names = named.map { command in
-      let opcode = command.opcode.map { GroupKey.ioOpcode($0).name + ", " } ?? ""
-      return "command \(command.cid) of queue \(command.qid) (\(opcode)in \(command.stage.name), "
-        + "\(Quantity.time(command.ageNs)) old)"
-    }
-    guard !names.isEmpty else { return "" }
-    let more = summary.unfinished - UInt64(names.count)
-    return ": " + names.joined(separator: ", ") + (more > 0 ? " and \(Quantity.count(more)) more" : "")
-  }
-
   private var inversions: String? {
     guard summary.inversions > 0 else { return nil }
     return
@@ -278,12 +267,26 @@ struct Findings {
   }
 
   private var resets: String? {
-    guard summary.resets > 0 else { return nil }
-    return "The controller was reset or disabled \(Quantity.count(summary.resets, "time"))."
+    guard summary.resetsBetween > 0 else { return nil }
+    return "The controller was reset or disabled \(Quantity.count(summary.resetsBetween, "time")) between commands."
   }
 
   private var kernel: String? {
     guard summary.kernelEvents > 0, summary.subject == .endpoint else { return nil }
     return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not analysed here; see --controller."
+  }
+}
+
+extension Drop {
+  /// What happened before the commands completed.
+  fileprivate var reason: String {
+    switch self {
+    case .disabled: "the host reset the controller (CC.EN)"
+    case .deviceReset: "the device was reset"
+    case .functionReset: "the function was reset"
+    case .disconnect: "the host disconnected"
+    case .linkDown: "the link went down"
+    case .queueDeletion: "the host deleted their queue"
+    }
   }
 }

@@ -10,12 +10,14 @@ struct JSONReport {
   var object: JSON {
     var members: [(String, JSON)] = [
       ("format", .string("nvmepf-report/1")),
+      ("complete", .boolean(summary.isComplete)),
       ("commands", .integer(summary.io.commands)),
       ("admin_commands", .integer(summary.adminCommands)),
       ("events", .integer(summary.events)),
       ("lost", .integer(summary.lost)),
       ("gaps", .integer(summary.gaps)),
       ("partial", .integer(summary.partial)), ("interrupted", .integer(summary.interrupted)),
+      ("reused", .integer(summary.reused)),
       ("unfinished", .integer(summary.unfinished)),
       ("inversions", .integer(summary.inversions)),
       ("resets", .integer(summary.resets)),
@@ -30,9 +32,7 @@ struct JSONReport {
       members += [("probe_runs", .integer(probes.runs)), ("probe_ns", .integer(probes.ns))]
     }
     if let bound = summary.hostClockBoundNs { members.append(("host_clock_bound_ns", .number(bound))) }
-    if !summary.oldestUnfinished.isEmpty {
-      members.append(("oldest_unfinished", .array(summary.oldestUnfinished.map(unfinished))))
-    }
+    members += BehaviourSections(summary).members
     if summary.completedTwice > 0 { members.append(("completed_twice", .integer(summary.completedTwice))) }
     if let stops = summary.stops { members.append(("stops", self.stops(stops))) }
     members += breakdown(summary.io, stageExtras)
@@ -45,14 +45,6 @@ struct JSONReport {
       members.append(("groups", .array(summary.groups.map(group))))
     }
     return .object(members)
-  }
-
-  private func unfinished(_ command: UnfinishedCommand) -> JSON {
-    .object(
-      [("qid", .integer(UInt64(command.qid))), ("cid", .integer(UInt64(command.cid)))]
-        + (command.opcode.map { [("opcode", .integer(UInt64($0)))] } ?? []) + [
-          ("stage", .string(command.stage.name)), ("age_ns", .integer(command.ageNs)),
-        ])
   }
 
   /// A queue's address is a string: a program may read JSON's numbers as floating point.

@@ -6,6 +6,7 @@ public enum Report {
   public static func text(_ summary: Summary) -> String {
     var parts = [findings(summary).map(wrapped).joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
+    parts += BehaviourSections(summary).texts
     parts += summary.groups.map { group in
       let heading = "\(group.key.name): \(Findings.throughput(of: group.breakdown))"
       return wrapped(heading) + "\n\n" + StageTable(compact: group.breakdown).text

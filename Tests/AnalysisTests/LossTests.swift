@@ -20,6 +20,8 @@ struct LossTests {
     #expect(summary.partial == 0)
     #expect(summary.oldestUnfinished.map(\.cid) == [1] && summary.oldestUnfinished[0].opcode == 2)
     #expect(summary.oldestUnfinished[0].ageNs == 200 && summary.oldestUnfinished[0].stage == .dispatch)
+    let command = summary.oldestUnfinished[0]
+    #expect(command.owed == .dispatch && command.last == .fetch && command.lastEvent == 19 && command.lastAgoNs == 0)
   }
 
   @Test("of many unfinished commands the oldest are named, and the stage that each is in")
@@ -32,8 +34,10 @@ struct LossTests {
     for cid in [2, 3] as [UInt16] { script.add(Record(time: 2100, kind: .executeEnd, qid: 1, cid: cid)) }
     script.completion(at: 3000, cid: 3)
     let summary = script.run().summary
-    #expect(summary.unfinished == 20 && summary.oldestUnfinished.map(\.cid) == Array(0..<8))
+    #expect(summary.unfinished == 20 && summary.oldestUnfinished.map(\.cid) == Array(0..<10))
     #expect(summary.oldestUnfinished.prefix(5).map(\.stage) == [.dataIn, .execute, .complete, .reap, .dispatch])
+    #expect(summary.oldestUnfinished.prefix(5).map(\.owed) == [.data, .backend, .completion, .reap, .dispatch])
+    #expect(summary.oldestUnfinished.prefix(4).map(\.last) == [.map, .executeBegin, .executeEnd, .completion])
   }
 
   @Test("a gap makes the stream's commands in flight partial, and only those")

@@ -85,7 +85,7 @@ struct TextTests {
     analyzer.ingest(Record(time: 300, kind: .reset), source: .engine)
     #expect(
       Report.findings(analyzer.summary()).contains(
-        "1 command left out because the controller was reset, or their queue deleted, before they completed."))
+        "1 command left out because the device was reset before they completed."))
     #expect(try object(Report.json(analyzer.summary()))["interrupted"] as? Int == 1)
   }
 

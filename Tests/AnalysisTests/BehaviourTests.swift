@@ -1,0 +1,80 @@
+import Analysis
+@_spi(Places) import Events
+import NVMe
+import Testing
+import Trace
+
+@Suite("A host's behaviour, as far as the trace shows it")
+struct BehaviourTests {
+  /// A controller with admin queues of 4 entries.
+  private func enabled() -> Script {
+    var script = Script()
+    script.add(Record(time: 1, kind: .registerWrite, flags: 4, a: Register.aqa, b: 3 | 3 << 16))
+    script.add(Record(time: 2, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    return script
+  }
+
+  @Test("is not judged by a queue whose creation or events are lost, until a reset")
+  func unknownQueues() {
+    var script = Script()
+    script.tail(at: 10, qid: 0, 60_000)
+    script.tail(at: 20, qid: 5, 3)
+    #expect(script.run().summary.hostBehaviour.isEmpty, "the trace begins later than the controller")
+    script = enabled()
+    script.tail(at: 10, qid: 0, 4)
+    script.add(Record(time: 20, kind: .gap, a: 1))
+    script.tail(at: 30, qid: 0, 5)
+    script.tail(at: 40, qid: 5, 1)
+    var found = script.run().summary.hostBehaviour
+    #expect(found.map(\.kind) == [.doorbellOutsideQueue] && found[0].count == 1 && found[0].firstEvent == 3)
+    script.add(Record(time: 50, kind: .registerWrite, flags: 4, a: Register.cc, b: 0))
+    script.add(Record(time: 60, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    script.tail(at: 70, qid: 0, 6)
+    script.tail(at: 80, qid: 5, 1)
+    found = script.run().summary.hostBehaviour
+    #expect(found.map(\.kind) == [.doorbellOutsideQueue, .doorbellWithoutQueue] && found[0].count == 2)
+  }
+
+  @Test("a queue that the controller refuses to create does not exist")
+  func refusedQueue() {
+    for isRefused in [false, true] {
+      var script = enabled()
+      script.tail(at: 10, qid: 0, 1)
+      let opcode = AdminOpcode.createIOSubmissionQueue.rawValue
+      script.fetch(at: 20, qid: 0, cid: 9, slot: 0, opcode: opcode, cdw10: 1 | 7 << 16)
+      let status: UInt32 = isRefused ? 0x102 << 17 : 0
+      script.add(Record(time: 30, kind: .completion, qid: 0, cid: 9, b: Record.pair(0, 9 | 1 << 16 | status)))
+      script.tail(at: 40, qid: 1, 8)
+      let summary = script.run().summary
+      #expect(summary.hostBehaviour.map(\.kind) == [isRefused ? .doorbellWithoutQueue : .doorbellOutsideQueue])
+      #expect(summary.failures.map(\.status) == (isRefused ? [0x102] : []))
+    }
+  }
+
+  @Test("a submission that was never fetched is unfinished, and so is every command of a controller that stopped")
+  func unfetched() {
+    // Without the creation of its queues, so that doorbells are not judged.
+    var script = Script()
+    script.submit(at: 90, cid: 1)
+    script.submit(at: 91, cid: 2)
+    script.tail(at: 100, 2, .host)
+    script.submit(at: 105, cid: 3)
+    script.tail(at: 110, 2)
+    script.fetch(at: 120, cid: 1, slot: 0)
+    var found = script.run().summary.oldestUnfinished
+    #expect(found.map(\.cid) == [1, 2] && found.map(\.owed) == [.dispatch, .fetch])
+    #expect(found.map(\.last) == [.fetch, .submit] && found.map(\.lastEvent) == [6, 2])
+    script.add(Events.Event.Fetch(time: 130, flags: .failed, qid: 1, slot: 1).record)
+    let summary = script.run().summary
+    found = summary.oldestUnfinished
+    #expect(found.map(\.owed) == [.reset, .reset] && summary.hostBehaviour.map(\.kind) == [.failedFetch])
+  }
+
+  @Test("of more kinds and queues than are kept apart, the rest is counted")
+  func bounded() {
+    var script = enabled()
+    for qid in 1...100 as ClosedRange<UInt16> { script.tail(at: 10 + UInt64(qid), qid: qid, 1) }
+    let summary = script.run().summary
+    #expect(summary.hostBehaviour.count == 64 && summary.otherHostBehaviour == 36)
+  }
+}
