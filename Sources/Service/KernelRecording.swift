@@ -56,6 +56,9 @@ public final class KernelRecording: Watched {
     try trace.finish(isWorthKeeping: kernel.events > 0)
   }
 
+  /// Events in the recording so far.
+  public var events: UInt64 { kernel.events }
+
   public func consumeTrouble() -> String? { trace.consumeTrouble() }
 
   /// A line for the terminal: events so far, or in total.

@@ -210,6 +210,9 @@ public final class ServedEndpoint: Watched {
   /// Commands in the recording so far; nil where none is kept.
   public var commands: UInt64? { trace?.progress.commands }
 
+  /// Events of the kernel in the recording so far.
+  public var kernelEvents: UInt64 { kernelRecorder?.events ?? 0 }
+
   /// After the end, reports how full the rings were at most.
   public func progressLine(isEnd: Bool) -> String {
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9

@@ -41,7 +41,9 @@ struct BenchCommand: ParsableCommand {
       rows += try measure(backend, depth)
     }
     if json {
-      return print(["machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object))])
+      return print([
+        "format": "nvmepf-bench/1", "machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object)),
+      ])
     }
     print("\(BenchCommand.machine()); nvmepf \(productVersion); \(turns) turns of \(seconds) s\n")
     print(BenchRow.heading)

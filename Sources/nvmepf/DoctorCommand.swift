@@ -20,7 +20,7 @@ struct DoctorCommand: ParsableCommand {
   func run() throws {
     let findings = MachineFinding.all()
     if json {
-      print(["findings": .array(findings.map(\.object))])
+      print(["format": "nvmepf-doctor/1", "findings": .array(findings.map(\.object))])
     } else {
       for finding in findings { Swift.print(finding.text(color: isatty(STDOUT_FILENO) == 1)) }
     }

@@ -42,6 +42,7 @@ struct DumpCommand: ParsableCommand {
   func run() throws {
     let reader = try file.openTolerantly()
     try dump(reader)
+    try file.requireComplete(reader)
   }
 
   func validate() throws {

@@ -1,5 +1,7 @@
+import Analysis
 import ArgumentParser
 import Foundation
+import Report
 import Service
 import Text
 import Trace
@@ -8,9 +10,12 @@ struct InfoCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "info", abstract: "Show the contents of a trace and whether it is complete.",
     discussion: """
-      Verifies the checksum of every chunk.
+      Verifies the checksum of every chunk. Names the commands that did not
+      complete before the end of a trace of at most 4 million events; report names
+      those of any trace.
 
-      Exit status: 0 the trace can be read, complete or not; 2 it cannot.
+      Exit status: 0 the trace is complete, 2 it is not, or holds no events, or
+      cannot be read.
       """)
 
   @OptionGroup var file: TraceArgument
@@ -28,16 +33,28 @@ struct InfoCommand: ParsableCommand {
       complain("\(file.path) was not closed; run nvmepf repair \(file.path)")
     }
     let totals = reader.totals
+    let summary = totals.events <= InfoCommand.analysedMax ? Summary(ofReadable: reader) : nil
+    try show(reader, totals, summary, isComplete: isComplete)
+    if !isComplete || totals.events == 0 { throw ExitCode(2) }
+  }
+
+  /// A trace with more events takes too long for a command that is used to look quickly.
+  private static let analysedMax: UInt64 = 4_000_000
+
+  private func show(_ reader: TraceReader, _ totals: TraceReader.Totals, _ summary: Summary?, isComplete: Bool) throws {
     let perEvent = Double(reader.bytes) / Double(max(totals.events, 1))
     let perCommand = Double(reader.bytes) / Double(max(totals.commands, 1))
     let sources = totals.sources.map { "\($0)" }
     if json {
+      let unfinished = summary?.oldestUnfinished.map(UnfinishedText.object)
       return print([
+        "format": "nvmepf-info/1",
         "commands": .integer(totals.commands), "events": .integer(totals.events), "lost": .integer(totals.lost),
         "chunks": .integer(reader.chunks.count), "bytes": .integer(reader.bytes),
         "bytes_per_event": .number(perEvent), "bytes_per_command": .number(perCommand),
         "complete": .boolean(isComplete), "repaired": .boolean(isRepaired(reader)),
         "sources": .array(sources.map(JSON.string)), "id": .string("\(reader.header.id)"),
+        "unfinished_commands": unfinished.map { .array($0) } ?? .literal("null"),
       ])
     }
     for (key, value) in reader.header.metadata where !value.isEmpty {
@@ -53,6 +70,10 @@ struct InfoCommand: ParsableCommand {
     if totals.commands > 0 { size += ", \(Quantity.decimal(perCommand, 1)) B a command" }
     row("size", size)
     row("complete", isComplete ? isRepaired(reader) ? "as far as a repair could make it" : "yes" : "no")
+    if let lines = summary.flatMap(UnfinishedText.init)?.lines {
+      row("unfinished", lines[0])
+      for line in lines.dropFirst() { row("", line) }
+    }
   }
 
   /// A recorder that closes a trace has seen its end; a repair has not.

@@ -46,7 +46,8 @@ struct MergeCommand: ParsableCommand {
     let fit = merge.match.fit
     if json {
       print([
-        "commands": .integer(fit.commands), "offset_ns": .number(fit.offsetNs), "drift": .number(fit.drift),
+        "format": "nvmepf-merge/1", "commands": .integer(fit.commands),
+        "offset_ns": .number(fit.offsetNs), "drift": .number(fit.drift),
         "bound_ns": .number(fit.boundNs), "controller": .integer(merge.match.controller),
         "host_instance": .integer(merge.match.instance), "events": .integer(summary.events),
         "outliers": .integer(fit.outliers),

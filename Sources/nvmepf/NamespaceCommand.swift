@@ -98,7 +98,7 @@ struct NamespaceCommand: ParsableCommand {
 
     @OptionGroup var control: ControlOptions
 
-    @Flag(help: "Print one JSON array")
+    @Flag(help: "Print one JSON object")
     var json = false
 
     func run() throws {
@@ -110,7 +110,7 @@ struct NamespaceCommand: ParsableCommand {
             "backend": .string($0.backend), "read_only": .boolean($0.isReadOnly),
           ] as JSON
         }
-        return print(JSON.array(objects))
+        return print(["format": "nvmepf-namespaces/1", "namespaces": .array(objects)])
       }
       for namespace in namespaces {
         let rights = namespace.isReadOnly ? ", read only" : ""

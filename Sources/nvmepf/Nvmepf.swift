@@ -67,10 +67,7 @@ struct Nvmepf: ParsableCommand {
   /// Help goes to standard output; everything else is one line on standard error, with status 2 unless the error sets
   /// another.
   private static func exit(_ error: any Error) -> Never {
-    if let failure = error as? Failure {
-      for line in failure.lines { complain(line) }
-      Glibc.exit(failure.status)
-    }
+    if let failure = error as? Failure { end(failure.lines, failure.status) }
     let code = exitCode(for: error)
     if code.isSuccess || error is ExitCode {
       print(fullMessage(for: error), terminator: code.isSuccess ? "\n" : "")
@@ -78,8 +75,19 @@ struct Nvmepf: ParsableCommand {
     }
     // The parser's own errors speak through it; others are one line, whatever the names in them.
     let isParsers = String(reflecting: type(of: error)).hasPrefix("ArgumentParser.")
-    complain(isParsers ? oneLine(message(for: error), else: "\(error)") : "\(error)")
-    Glibc.exit(2)
+    end([isParsers ? oneLine(message(for: error), else: "\(error)") : "\(error)"], 2)
+  }
+
+  /// With `--json` the error is also an object on standard output, for programs that read only that.
+  private static func end(_ lines: [String], _ status: Int32) -> Never {
+    for line in lines { complain(line) }
+    if CommandLine.arguments.prefix(while: { $0 != "--" }).contains("--json"), !lines.isEmpty {
+      print([
+        "format": "nvmepf-error/1", "error": .string(lines.joined(separator: "\n")), "status": .integer(status),
+      ])
+      _ = nvmepf_flush_output()
+    }
+    Glibc.exit(status)
   }
 }
 

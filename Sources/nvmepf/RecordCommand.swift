@@ -33,7 +33,10 @@ struct RecordCommand: ParsableCommand {
 
         nvmepf record --kernel -- fio --name=a --filename=/dev/nvme0n1 --rw=randread
 
-      Ctrl-C ends the recording and keeps it. The exit status is the command's own.
+      Ctrl-C ends the recording and keeps it.
+
+      Exit status: the command's own; if that is 0: 3 nothing was recorded, 1 the
+      recording failed; 2 nothing ran.
       """)
 
   @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace", valueName: "file"))
@@ -139,7 +142,12 @@ struct RecordCommand: ParsableCommand {
           + "to the vfio-user socket in $NVMEPF_SOCKET")
     }
     if let failure { throw failure }
+    try exit(status, isEmpty: served.commands == 0 && served.kernelEvents == 0)
+  }
+
+  private func exit(_ status: Int32, isEmpty: Bool) throws {
     if status != 0 { throw ExitCode(status) }
+    if isEmpty { throw ExitCode(3) }
   }
 
   private func recordKernel() throws {
@@ -165,7 +173,7 @@ struct RecordCommand: ParsableCommand {
     }
     summarise(recording)
     if let failure { throw failure }
-    if status != 0 { throw ExitCode(status) }
+    try exit(status, isEmpty: recording.events == 0)
   }
 
   /// The command, as it was typed.

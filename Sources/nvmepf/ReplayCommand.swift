@@ -3,6 +3,7 @@ import ArgumentParser
 import Foundation
 import Platform
 import Replay
+import Report
 import Service
 import Text
 import Trace
@@ -20,7 +21,7 @@ struct ReplayCommand: ParsableCommand {
       engine are marked as known and are no findings.
 
       Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
-      replayed or compared.
+      replayed or compared, or holds no command.
       """)
 
   @OptionGroup var file: TraceArgument
@@ -52,9 +53,10 @@ struct ReplayCommand: ParsableCommand {
       total.add(try ReplayResult(replaying: reader))
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    print(json ? jsonText(total, seconds, reader) : text(total, seconds, reader))
+    let summary = total.unfinished > 0 ? Summary(ofReadable: reader) : nil
+    print(json ? jsonText(total, seconds, reader, summary) : text(total, seconds, reader, summary))
     if total.divergence != nil { throw ExitCode(1) }
-    if !reader.isComplete { throw ExitCode(2) }
+    if !reader.isComplete || total.commands == 0 { throw ExitCode(2) }
   }
 
   // MARK: The kernel's driver
@@ -72,7 +74,9 @@ struct ReplayCommand: ParsableCommand {
           "no command in \(file.path) can be replayed: record nvmet-pci-epf from before the host enables the "
           + "controller (nvme reset makes the host do so)")
     }
-    print(json ? jsonText(result, reader) : text(result, reader))
+    let summary =
+      result.interrupted > 0 ? Summary(ofReadable: reader, .controller(chosen.controller)) : nil
+    print(json ? jsonText(result, reader, summary) : text(result, reader, summary))
     switch result.verdict {
     case .identical: if !reader.isComplete { throw ExitCode(2) }
     case .diverged: throw ExitCode(1)
@@ -80,7 +84,7 @@ struct ReplayCommand: ParsableCommand {
     }
   }
 
-  private func text(_ result: DriverReplayResult, _ reader: TraceReader) -> String {
+  private func text(_ result: DriverReplayResult, _ reader: TraceReader, _ summary: Summary?) -> String {
     var lines: [String] = []
     for difference in result.differences {
       lines.append("\(difference.command), \(difference.timeNs) ns into the trace:")
@@ -107,11 +111,20 @@ struct ReplayCommand: ParsableCommand {
       result.afterEnd,
       "commands were not compared: they came after \(result.endsAtGap ? "lost events" : "the limit of a replay")")
     if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
-    return lines.joined(separator: "\n")
+    return (lines + ReplayCommand.unfinished(summary)).joined(separator: "\n")
   }
 
   private static let notClosed =
     "the trace was not closed; its missing part was not replayed (nvmepf repair)"
+
+  private static func unfinished(_ summary: Summary?) -> [String] {
+    guard let text = summary.flatMap(UnfinishedText.init) else { return [] }
+    return ["commands that did not complete before the trace ended:"] + text.lines.map { "  \($0)" }
+  }
+
+  private static func object(_ summary: Summary?) -> JSON {
+    .array(summary.map { $0.oldestUnfinished.map(UnfinishedText.object) } ?? [])
+  }
 
   private func verdict(_ result: DriverReplayResult) -> String {
     let count =
@@ -125,7 +138,7 @@ struct ReplayCommand: ParsableCommand {
     }
   }
 
-  private func jsonText(_ result: DriverReplayResult, _ reader: TraceReader) -> String {
+  private func jsonText(_ result: DriverReplayResult, _ reader: TraceReader, _ summary: Summary?) -> String {
     let differences = result.differences.map { difference -> JSON in
       var members: [(String, JSON)] = [
         ("time_ns", .integer(difference.timeNs)), ("command", .string(difference.command)),
@@ -135,6 +148,7 @@ struct ReplayCommand: ParsableCommand {
       return .object(members)
     }
     let object: JSON = [
+      "format": "nvmepf-replay/1", "subject": "kernel",
       "result": .string(result.verdict.rawValue), "complete": .boolean(reader.isComplete),
       "commands": .integer(result.commands), "compared": .integer(result.compared),
       "new_differences": .integer(result.newDifferences), "known_differences": .integer(result.knownDifferences),
@@ -142,26 +156,37 @@ struct ReplayCommand: ParsableCommand {
       "interrupted": .integer(result.interrupted), "not_replayed": .integer(result.before + result.refused),
       "not_compared": .integer(result.uncompared), "doubtful": .integer(result.doubtful),
       "ends_at_gap": .boolean(result.endsAtGap), "differences": .array(differences),
+      "unfinished_commands": ReplayCommand.object(summary),
     ]
     return object.line
   }
 
   // MARK: Our endpoint
 
-  private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
+  private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?) -> String {
     let count = "\(Quantity.count(result.commands)) commands, \(Quantity.count(result.events)) events"
     if let divergence = result.divergence { return "\(divergence)\nreplayed \(count) before it" }
     let speed = Quantity.decimal(Double(result.commands) / max(seconds, 1e-9), 0)
-    return "identical: \(count) in \(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
-      + (reader.isComplete ? "" : "\n\(ReplayCommand.notClosed)")
+    var lines = [
+      result.commands == 0
+        ? "nothing to compare: the trace holds no command; \(Quantity.count(result.events, "other event")) agree"
+        : "identical: \(count) in \(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
+    ]
+    if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
+    return (lines + ReplayCommand.unfinished(summary)).joined(separator: "\n")
   }
 
-  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader) -> String {
+  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?)
+    -> String
+  {
+    let verdict: DriverReplayResult.Verdict =
+      result.divergence != nil ? .diverged : result.commands == 0 ? .nothingToCompare : .identical
     var members: [(String, JSON)] = [
-      ("complete", .boolean(reader.isComplete)),
-      ("result", .string(result.divergence == nil ? "identical" : "diverged")),
+      ("format", "nvmepf-replay/1"), ("subject", "endpoint"),
+      ("complete", .boolean(reader.isComplete)), ("result", .string(verdict.rawValue)),
       ("commands", .integer(result.commands)), ("events", .integer(result.events)), ("seconds", .number(seconds)),
       ("commands_per_second", .number(Double(result.commands) / max(seconds, 1e-9))),
+      ("unfinished_commands", ReplayCommand.object(summary)),
     ]
     if let divergence = result.divergence { members.append(("divergence", object(divergence))) }
     return JSON.object(members).line

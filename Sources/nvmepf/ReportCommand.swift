@@ -45,6 +45,7 @@ struct ReportCommand: ParsableCommand {
     let subject = try subject(of: reader)
     let summary = try Summary(of: reader, subject, by: by)
     print(json ? Report.json(summary) : Report.text(summary))
+    try file.requireComplete(reader)
   }
 
   private func subject(of reader: TraceReader) throws -> Subject {

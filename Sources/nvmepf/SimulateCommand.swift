@@ -113,15 +113,19 @@ struct SimulateCommand: ParsableCommand {
   private func fail(_ seed: UInt64, _ failure: String, _ total: Totals) throws -> Never {
     if json {
       print([
-        "failure": .string(failure), "seed": .integer(seed), "version": .string(productVersion),
+        "format": "nvmepf-simulate/1", "failure": .string(failure), "seed": .string("\(seed)"),
+        "version": .string(productVersion),
         "repeat": .string(repetition(seed)), "trace": .string(path(seed)),
       ])
     }
-    throw Failure(
-      lines: [
-        "seed \(seed): \(failure)", "version \(productVersion), to repeat it: \(repetition(seed))",
-        "its trace: \(path(seed))",
-      ], status: 1)
+    let lines = [
+      "seed \(seed): \(failure)", "version \(productVersion), to repeat it: \(repetition(seed))",
+      "its trace: \(path(seed))",
+    ]
+    guard json else { throw Failure(lines: lines, status: 1) }
+    // The object above already contains the failure.
+    for line in lines { complain(line) }
+    throw ExitCode(1)
   }
 
   // MARK: Progress
@@ -192,7 +196,8 @@ struct SimulateCommand: ParsableCommand {
 
     func jsonText(_ watch: Watch) -> String {
       let object: JSON = [
-        "first_seed": .integer(first), "seeds": .integer(runs), "commands": .integer(commands),
+        "format": "nvmepf-simulate/1", "first_seed": .string("\(first)"),
+        "seeds": .integer(runs), "commands": .integer(commands),
         "events": .integer(events), "resets": .integer(resets), "virtual_ns": .integer(ns),
         "seconds": .number(watch.seconds), "simulation_seconds": .number(Double(simulationNs) / 1e9),
         "replay_seconds": .number(Double(replayNs) / 1e9), "interrupted": .boolean(watch.isInterrupted),

@@ -18,4 +18,11 @@ struct TraceArgument: ParsableArguments {
     }
     return reader
   }
+
+  /// End with status 2, after the output, if the trace is damaged or was not closed.
+  func requireComplete(_ reader: TraceReader) throws {
+    guard !reader.isComplete else { return }
+    if reader.damage == nil { complain("\(path) was not closed; run nvmepf repair \(path)") }
+    throw ExitCode(2)
+  }
 }

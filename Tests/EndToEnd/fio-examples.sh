@@ -49,7 +49,8 @@ for job in *.fio; do
     before=$(sha256sum "${victims[@]}")
   elif grep -q '^nvmepf: .*run this job without' out; then
     refused=$((refused + 1))
-  elif [ $status = 0 ]; then
+  # Status 3: it ran, and does no I/O.
+  elif [ $status = 0 ] || [ $status = 3 ]; then
     ran=$((ran + 1))
   elif fails_natively "$job"; then
     lacking=$((lacking + 1))

@@ -393,8 +393,8 @@ test_fio_behind_others() {
   grep -q '/dev/null is not touched' err || die "no word of the file name: $(cat err)"
   [ "$("$nvmepf" info --json | json 'd["commands"]')" = 1024 ] || die "fio did not work on the endpoint"
   mkdir -p fio
-  expect_status 0 "$nvmepf" record -- ls -d "$PWD" fio
-  expect_status 0 "$nvmepf" record -- sh -c 'true'
+  expect_status 3 "$nvmepf" record -- ls -d "$PWD" fio
+  expect_status 3 "$nvmepf" record -- sh -c 'true'
   grep -q 'the endpoint received no commands' err || die "no word of what was not recorded: $(cat err)"
 }
 
@@ -517,7 +517,7 @@ END
 test_qemu_gets_its_device() {
   printf '#!/bin/sh\necho "$@"\n' >qemu-system-test
   chmod +x qemu-system-test
-  expect_status 0 "$nvmepf" record -- ./qemu-system-test -m 1G
+  expect_status 3 "$nvmepf" record -- ./qemu-system-test -m 1G
   grep -q -- '^-m 1G -device {"driver":"vfio-user-pci","socket":{"type":"unix","path":"/dev/shm/nvmepf-' out || die "$(cat out)"
   grep -q 'memory must be shared' err || die "no word of the memory: $(cat err)"
 }
@@ -534,9 +534,94 @@ test_dump() {
   done
 }
 
+# The table of docs/scripting.md.
+test_exit_statuses() {
+  local verb
+  expect_status 3 "$nvmepf" record -o empty.nvpt -- true
+  grep -q 'the endpoint received no commands' err || die "no word of it: $(cat err)"
+  expect_status 2 "$nvmepf" replay empty.nvpt
+  grep -q '^nothing to compare: the trace holds no command' out || die "$(cat out err)"
+  expect_status 2 "$nvmepf" replay --json empty.nvpt
+  [ "$(json 'd["result"]' <out)" = "nothing to compare" ] || die "$(cat out)"
+  expect_status 0 "$nvmepf" info empty.nvpt
+  expect_status 4 "$nvmepf" record -- sh -c 'exit 4'
+  expect_status 0 "$nvmepf" record -o t.nvpt --rw randread --number 100
+  for verb in info report dump replay; do expect_status 0 "$nvmepf" $verb t.nvpt; done
+  # The index and the end are cut off: not closed.
+  head -c "$(($(stat -c %s t.nvpt) - 100))" t.nvpt >open.nvpt
+  for verb in info report dump replay; do
+    expect_status 2 "$nvmepf" $verb open.nvpt
+    [ -s out ] && [ -s err ] || die "$verb of a trace that was not closed prints too little: $(cat out err)"
+    expect_status 2 "$nvmepf" $verb missing.nvpt
+  done
+}
+
+# Commands that never completed are named, by whoever reads the trace.
+test_unfinished_commands() {
+  local verb
+  expect_status 1 timeout 60 "$nvmepf" record --backend null:1GiB,constant:1000s --rw read --iodepth 2 --timeout 0.5
+  # The host gave them up and disconnected: then they are not unfinished.
+  for verb in info report replay; do
+    expect_status 0 "$nvmepf" $verb
+    ! grep -q 'last event' out || die "$verb calls them unfinished: $(cat out)"
+  done
+  "$nvmepf" report | tr -s '\n ' ' ' | grep -q ' 2 commands left out because the host disconnected before they completed' ||
+    die "$("$nvmepf" report)"
+  # Here the trace ends first.
+  "$nvmepf" record -o k.nvpt --backend null:1GiB,constant:1000s --rw read --iodepth 2 2>/dev/null &
+  until [ "$("$nvmepf" dump --event execute-begin --qid 1 k.nvpt 2>/dev/null | wc -l)" = 2 ]; do
+    kill -0 $! 2>/dev/null || die "it has ended"
+  done
+  kill -9 $!
+  wait $! 2>/dev/null
+  expect_status 0 "$nvmepf" repair k.nvpt
+  for verb in info report replay; do
+    "$nvmepf" $verb k.nvpt >out 2>err
+    [ "$(tr -s '\n ' ' ' <out | grep -o 'command [0-9]* of queue 1 (read), [^;]* old; last event [0-9]*, execute-begin, [^;]*; the backend has not completed it' | wc -l)" = 2 ] ||
+      die "$verb does not name them: $(cat out)"
+    "$nvmepf" $verb --json k.nvpt >out 2>err
+    [ "$(json '[(c["qid"], c["opcode"], c["owed"]) for c in d["unfinished_commands"]]' <out)" = "[(1, 2, 'backend'), (1, 2, 'backend')]" ] ||
+      die "$verb --json: $(cat out)"
+  done
+}
+
+# What the pages promise of the output for programs.
+test_json() {
+  local trace verb
+  valid() { # SCHEMA [--lines]: out
+    "$here/validate.py" "$here/../../docs/schema/$1.json" "${@:2}" <out || die "$* does not hold: $(head -c 400 out)"
+  }
+  expect_status 0 "$nvmepf" record --backend memory --size 16MiB --rw randrw --number 200
+  for trace in nvmepf.nvpt "$here"/../../traces/*.nvpt; do
+    for verb in info report replay; do
+      "$nvmepf" $verb --json "$trace" >out 2>err
+      valid $verb
+    done
+    "$nvmepf" report --json --by opcode "$trace" >out 2>err
+    valid report
+  done
+  expect_status 0 "$nvmepf" simulate --seed 3 --commands 500 --json
+  valid simulate
+  "$nvmepf" doctor --json >out 2>err
+  valid doctor
+  expect_status 0 "$nvmepf" bench --turns 1 --seconds 0.1 --json
+  valid bench
+  "$nvmepf" record -- sh -c '"$NVMEPF" ns list --json --socket "$NVMEPF_SOCKET" >list.json' 2>/dev/null
+  cp list.json out
+  valid namespaces
+  # Errors too, wherever they come from.
+  for verb in "info missing.nvpt" "report nvmepf.nvpt --nonsense" "ns list --socket nowhere" "merge nvmepf.nvpt missing.nvpt"; do
+    expect_status 2 "$nvmepf" $verb --json
+    valid error
+    [ "$(json 'd["status"], d["error"] in open("err").read()' <out)" = "2 True" ] || die "$verb: $(cat out err)"
+  done
+  expect_status 2 "$nvmepf" info missing.nvpt
+  [ ! -s out ] || die "without --json: $(cat out)"
+}
+
 test_exit_status_of_the_command() {
   expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
-  expect_status 0 "$nvmepf" record -- sh -c 'test -S "$NVMEPF_SOCKET"'
+  expect_status 3 "$nvmepf" record -- sh -c 'test -S "$NVMEPF_SOCKET"'
   [ ! -e "/dev/shm/nvmepf-$("$nvmepf" info --json | json 'd["id"]')" ] || die "its rings are still there"
 }
 
@@ -551,7 +636,7 @@ test_previous_trace_is_kept() {
   # Nothing of these reaches the endpoint either, though they succeed.
   local command
   for command in true "fio --showcmd --name=t --rw=read --size=4k"; do
-    expect_status 0 "$nvmepf" record -- $command
+    expect_status 3 "$nvmepf" record -- $command
     grep -q 'nothing was recorded; nvmepf.nvpt is unchanged' err || die "no word of it: $(cat err)"
   done
   expect_refused 'bytes: choose another\|No such file' "$nvmepf" record --backend ./nowhere --rw read
@@ -628,13 +713,19 @@ test_interrupt_is_passed_on() {
 }
 
 test_damage() {
+  local verb
   expect_status 0 "$nvmepf" record -o whole.nvpt --rw randread --number 100000
   cp whole.nvpt damaged.nvpt
   printf '\xff\x00\xff' | dd of=damaged.nvpt bs=1 seek="$(($(stat -c %s whole.nvpt) / 2))" conv=notrunc status=none
   [ "$("$nvmepf" info --json whole.nvpt | json 'd["complete"]')" = True ] || die "it is whole"
-  [ "$("$nvmepf" info --json damaged.nvpt 2>err | json 'd["complete"]')" = False ] || die "damage is not seen"
+  expect_status 2 "$nvmepf" info --json damaged.nvpt
+  [ "$(json 'd["complete"], d["commands"]' <out)" = "False 100000" ] || die "damage is not seen: $(cat out)"
   grep -q 'fails its checksum.*nvmepf repair' err || die "no word of the damage: $(cat err)"
   head -c "$(($(stat -c %s whole.nvpt) / 2))" whole.nvpt >half.nvpt
+  for verb in info report "dump --limit 10"; do
+    expect_status 2 "$nvmepf" $verb half.nvpt
+    [ -s out ] && grep -q 'nvmepf repair half.nvpt' err || die "$verb prints too little: $(cat out err)"
+  done
   expect_status 2 "$nvmepf" replay half.nvpt
   grep -q '^identical' out && grep -q 'not closed' out || die "not what is to be said of a half: $(cat out)"
   expect_status 0 "$nvmepf" repair half.nvpt
@@ -647,7 +738,7 @@ test_damage() {
 }
 
 test_killed_recorder() {
-  local seed=${NVMEPF_SEED:-$RANDOM} turn pid id chunks bytes
+  local seed=${NVMEPF_SEED:-$RANDOM} turn pid id bytes
   echo "    seed $seed"
   RANDOM=$seed
   for turn in $(seq 50); do
@@ -660,12 +751,14 @@ test_killed_recorder() {
     tail --pid=$pid -c +1 -f k.nvpt 2>/dev/null | head -c $bytes >/dev/null
     kill -9 $pid || die "turn $turn: it has ended by itself"
     wait $pid 2>/dev/null
-    id=$("$nvmepf" info --json k.nvpt 2>/dev/null | json 'd["id"]') || die "turn $turn: not readable"
+    expect_status 2 "$nvmepf" info --json k.nvpt
+    id=$(json 'd["id"]' <out) || die "turn $turn: not readable"
     expect_status 0 "$nvmepf" repair k.nvpt
     [ "$("$nvmepf" info --json k.nvpt | json 'd["complete"], d["lost"]')" = "True 0" ] || die "turn $turn: $("$nvmepf" info k.nvpt)"
     [ ! -e "/dev/shm/nvmepf-$id" ] || die "turn $turn: its rings are still there"
-    chunks=$("$nvmepf" info --json k.nvpt | json 'd["events"]')
-    [ "$chunks" = 0 ] || expect_identical k.nvpt
+    # Killed before its first command, it holds nothing to compare.
+    "$nvmepf" dump --event fetch --limit 1 k.nvpt >first 2>/dev/null
+    [ ! -s first ] || expect_identical k.nvpt
   done
 }
 
@@ -766,7 +859,7 @@ test_fio_trim() {
 }
 
 test_namespaces_at_run_time() {
-  expect_status 0 "$nvmepf" record --backend memory -- sh -ec '
+  expect_status 3 "$nvmepf" record --backend memory -- sh -ec '
     truncate --size 1M image
     ns() { verb=$1; shift; "$NVMEPF" ns "$verb" --socket "$NVMEPF_SOCKET" "$@"; }
     ns add --backend ./image --block-size 4096
@@ -777,7 +870,7 @@ test_namespaces_at_run_time() {
     "$NVMEPF" link --socket "$NVMEPF_SOCKET" down
     "$NVMEPF" link --socket "$NVMEPF_SOCKET" up'
   grep -q 'in use by another endpoint' err || die "a file was attached twice: $(cat err)"
-  [ "$(json '[(n["nsid"], n["block_bytes"]) for n in d]' <list.json)" = "[(1, 512), (2, 4096)]" ] || die "$(cat list.json)"
+  [ "$(json '[(n["nsid"], n["block_bytes"]) for n in d["namespaces"]]' <list.json)" = "[(1, 512), (2, 4096)]" ] || die "$(cat list.json)"
   expect_identical
   expect_refused 'is nvmepf serving there' "$nvmepf" ns list --socket nowhere
 }
@@ -796,7 +889,7 @@ test_namespaces_under_load() {
     done
     wait $fio'
   [ "$(json 'd["jobs"][0]["error"]' <fio.json)" = 0 ] || die "fio found errors"
-  [ "$(json '[n["nsid"] for n in d]' <list.json)" = "[1, 7]" ] || die "$(cat list.json)"
+  [ "$(json '[n["nsid"] for n in d["namespaces"]]' <list.json)" = "[1, 7]" ] || die "$(cat list.json)"
   # Namespaces came and went between two commands of the load, not only before the first and after the last.
   { "$nvmepf" dump --json --event namespace; "$nvmepf" dump --json --event fetch --qid 1; } | python3 -c '
 import json, sys
@@ -918,14 +1011,14 @@ P
   printf '{"subsystems": [{"nqn": "\\u001b[2J\\u202e", "\\u009b\\u007f": 1, "namespaces": 7}]}' >c.json
   "$nvmepf" serve --socket s --config c.json >out 2>err && die "such a configuration is served"
   expect_printable configuration
-  expect_status 0 "$nvmepf" record --backend memory -- sh -ec '
+  expect_status 3 "$nvmepf" record --backend memory -- sh -ec '
     truncate --size 1M "$1"
     "$NVMEPF" ns add --socket "$NVMEPF_SOCKET" --backend "./$1"
     "$NVMEPF" ns list --socket "$NVMEPF_SOCKET" >list
     "$NVMEPF" ns list --json --socket "$NVMEPF_SOCKET" >list.json' - "$name"
   cat list list.json >out
   expect_printable "ns list"
-  [ "$(json 'd[1]["backend"].endswith("a\x1b[2J\u202e\x9b\nb")' <list.json)" = True ] || die "$(cat list.json)"
+  [ "$(json 'd["namespaces"][1]["backend"].endswith("a\x1b[2J\u202e\x9b\nb")' <list.json)" = True ] || die "$(cat list.json)"
 }
 expect_printable() { # WHAT: out and err hold nothing that a terminal obeys or hides
   python3 - "$1" <<'P' || exit 1

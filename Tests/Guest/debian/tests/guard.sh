@@ -11,7 +11,7 @@ recorded() {
     $nvmepf record -o t.nvpt -- "$@" >said 2>&1
 }
 recorded sh -c '/bin/true && sh -c "exec /bin/id -u"'
-expect "the status of a command that runs others" $? 0
+expect "the status of a command that runs others and uses no endpoint" $? 3
 holds "they ran" grep -q '^65534$' said
 # The watcher adopts the orphan.
 recorded sh -c '(sh -c "(sleep 1; /bin/id -u; echo done) & :"); until grep -q done said; do sleep 1; done'
