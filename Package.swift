@@ -106,8 +106,8 @@ let package = Package(
     .target(
       name: "Simulation",
       dependencies: [
-        "Text", "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target", "Trace",
-        .product(name: "HeapModule", package: "swift-collections"),
+        "Text", "Analysis", "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target",
+        "Trace", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
     .target(
       name: "Analysis",
@@ -150,7 +150,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "SimulationTests",
-      dependencies: ["Analysis", "Events", "NVMe", "Recording", "Simulation", "Target", "Trace"],
+      dependencies: ["Analysis", "NVMe", "Recording", "Simulation", "Target", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(

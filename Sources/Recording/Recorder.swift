@@ -1,6 +1,9 @@
+import CPlatform
+import Endpoint
 import Events
 import NVMe
 import Platform
+import Target
 import Trace
 
 /// The destination and time source of a recording port's events.
@@ -14,12 +17,21 @@ public protocol Recorder: ~Copyable {
   mutating func append(_ record: Record)
   mutating func append(_ record: Record, entry: SubmissionEntry)
   mutating func append(_ record: Record, _ bytes: UnsafeRawBufferPointer)
+  /// The digest of a request's data.
+  func digest(_ bytes: UnsafeRawBufferPointer, _ direction: Direction, _ request: IORequest) -> UInt32
   /// Whether a chunk should end here and the next one start with a checkpoint.
   func isCheckpointDue(now: UInt64) -> Bool
   /// The engine's current state: a chunk starts here.
   mutating func checkpoint(_ state: UnsafeRawBufferPointer)
   /// No more events follow.
   mutating func finish()
+}
+
+extension Recorder where Self: ~Copyable {
+  @inline(__always)
+  public func digest(_ bytes: UnsafeRawBufferPointer, _ direction: Direction, _ request: IORequest) -> UInt32 {
+    nvmepf_crc32c(0, bytes.baseAddress!, bytes.count)
+  }
 }
 
 /// Records nothing.

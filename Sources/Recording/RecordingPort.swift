@@ -1,4 +1,3 @@
-import CPlatform
 import Endpoint
 import Events
 import NVMe
@@ -277,7 +276,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     while offset < data.count {
       let bytes = UnsafeRawBufferPointer(rebasing: data[offset..<min(offset + pieceMax, data.count)])
       let begin = now()
-      let digest = nvmepf_crc32c(0, bytes.baseAddress!, bytes.count)
+      let digest = recorder.digest(bytes, direction, request)
       let span = stamp(since: begin)
       let event = Event.Payload(
         time: last, flags: flags, qid: request.qid.rawValue, cid: request.cid.rawValue, digest: digest,

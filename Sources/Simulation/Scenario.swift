@@ -12,6 +12,10 @@ struct Scenario {
   var usesInterrupts: [Bool] = []
   var fetchesBatches = false
   var burst: UInt8 = 3
+  /// Commands describe their data with SGLs, else with PRPs.
+  var usesSGLs = false
+  /// One of this many commands on average has more than one block.
+  var longEvery: UInt64 = 4
   /// Aggregation threshold (0's based) and time in 100 µs, as in Interrupt Coalescing.
   var threshold: UInt8 = 0
   var aggregation: UInt8 = 0
@@ -70,6 +74,7 @@ struct Scenario {
     fuses = one(of: 3) == 0
     aborts = one(of: 4) == 0
     keepAliveMs = one(of: 3) == 0 ? 100 : 0
+    usesSGLs = SeededGenerator.mix(seed &+ 3) % 3 == 0
     guard hasFaults else { return }
     func seldom(_ every: UInt64) -> UInt64 { one(of: 3) == 0 ? every : 0 }
     faults = Faults(

@@ -16,7 +16,6 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   let world: World
   var scenario: Scenario
-  var delays = Delays()
   private var random: SeededGenerator
 
   /// The blocks of the first namespace; the others store nothing.
@@ -140,18 +139,22 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   @inline(__always)
-  private func pass(_ point: DelayPoint) { world.time.advance(by: delays[point]) }
+  private func pass(_ point: DelayPoint, _ qid: QueueID) { world.pass(point, qid.rawValue) }
 
   // MARK: Host memory
 
   @inline(__always)
-  func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 { world.doorbells[doorbell.index] }
+  func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 {
+    let value = world.doorbells[doorbell.index]
+    if value != last, !doorbell.isCompletionHead { pass(.doorbell, doorbell.qid) }
+    return value
+  }
   func clear(_ doorbell: Doorbell) { world.doorbells[doorbell.index] = 0 }
 
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
-    pass(.fetch)
+    pass(.fetch, qid)
     let queue = world.queues + Int(qid.rawValue)
     if world.judgesQueues { judgeFetch(address, qid, slot, count) }
     guard !happens(scenario.faults?.queueUnreachable),
@@ -179,7 +182,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
-    pass(.read)
+    pass(.read, qid)
     guard let place = world.place(address.rawValue, bytes.count) else {
       expect(.dataTransferError, qid, cid)
       return false
@@ -194,10 +197,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return true
   }
 
-  func begins(qid: QueueID, cid: CommandID) { pass(.begin) }
+  func begins(qid: QueueID, cid: CommandID) { pass(.begin, qid) }
 
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
-    pass(.map)
+    pass(.map, qid)
     if watchesFusions, segments == 0 { fusions.refused(qid, cid) }
   }
 
@@ -210,7 +213,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
-    pass(direction == .fromHost ? .transferFromHost : .transferToHost)
+    pass(direction == .fromHost ? .transferFromHost : .transferToHost, request.qid)
     guard !happens(scenario.faults?.dataUnreachable),
       let place = world.place(segment.address.rawValue, Int(segment.length))
     else {
@@ -226,22 +229,27 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func reaches(_ direction: Direction, _ request: IORequest, _ segment: Segment) -> Bool {
+    pass(.reach, request.qid)
     if world.place(segment.address.rawValue, Int(segment.length)) != nil { return true }
     expect(.dataTransferError, request.qid, request.cid)
     return false
   }
 
+  func transferred(_ direction: Direction, _ request: IORequest) {
+    pass(direction == .fromHost ? .transferredFromHost : .transferredToHost, request.qid)
+  }
+
   // MARK: Backends
 
   mutating func execute(_ request: IORequest) -> Status? {
-    pass(.execute)
+    pass(.execute, request.qid)
     if watchesFusions, let wrong = fusions.begin(request) { world.fail(wrong) }
     guard scenario.parallelism > 0 else {
       let status = perform(request)
       if watchesFusions { fusions.end(request, status) }
       return status
     }
-    let (begin, end) = serve()
+    let (begin, end) = serve(request.qid)
     dues += 1
     requests[Int(request.slot)] = Pending(request: request, number: dues, beginNs: begin)
     // The slot may still have the ranges of a cancelled request.
@@ -259,9 +267,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   /// When a request that is submitted now begins and ends.
-  private mutating func serve() -> (begin: UInt64, end: UInt64) {
+  private mutating func serve(_ qid: QueueID) -> (begin: UInt64, end: UInt64) {
     let span = scenario.serviceNs.upperBound - scenario.serviceNs.lowerBound
-    let serviceNs = scenario.serviceNs.lowerBound + (span == 0 ? 0 : random.next() % span)
+    let drawn = scenario.serviceNs.lowerBound + (span == 0 ? 0 : random.next() % span)
+    let serviceNs = drawn + world.extraNs(.serve, qid.rawValue)
     guard !servers.isEmpty else { return (world.time.ns, world.time.ns + serviceNs) }
     var server = 0
     for other in servers.indices where servers[other] < servers[server] { server = other }
@@ -325,6 +334,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
       // An abandoned request takes effect and has no completion.
       if isSettling { continue }
       if watchesFusions { fusions.end(pending.request, status) }
+      pass(.learn, pending.request.qid)
       let done = (next.slot, status)
       if happens(scenario.faults?.backendRepeats) { repeated = done }
       return done
@@ -345,7 +355,10 @@ struct SimulatedPort: RecordablePort, ~Copyable {
     return true
   }
 
-  mutating func release(_ request: IORequest) { if watchesFusions { fusions.refused(request.qid, request.cid) } }
+  mutating func release(_ request: IORequest) {
+    pass(.release, request.qid)
+    if watchesFusions { fusions.refused(request.qid, request.cid) }
+  }
 
   mutating func abandonRequests() {
     isSettling = true
@@ -366,7 +379,9 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func expired() -> EngineTimer? {
     guard let index = timers.firstIndex(where: { $0.dueNs <= world.time.ns }) else { return nil }
-    return timers.remove(at: index).timer
+    let timer = timers.remove(at: index).timer
+    if case .aggregation(let cqid) = timer { pass(.timer, cqid) }
+    return timer
   }
 
   // MARK: Completion
@@ -378,7 +393,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer? {
-    pass(.prepare)
+    pass(.prepare, cqid)
     guard !happens(scenario.faults?.queueUnreachable), let place = world.place(address.rawValue, CompletionEntry.size)
     else {
       hasLostQueue = true
@@ -410,6 +425,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
   }
 
   func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer) {
+    pass(.show, cqe.sqid)
     place.storeBytes(of: cqe, as: CompletionEntry.self)
   }
 
@@ -438,7 +454,7 @@ struct SimulatedPort: RecordablePort, ~Copyable {
 
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
     if world.judgesQueues { judgeInterrupt(vector, cqid, entries) }
-    pass(.interrupt)
+    pass(.interrupt, cqid)
     world.queues[Int(cqid.rawValue)].signalled = world.queues[Int(cqid.rawValue)].posted
     guard Int(vector) < World.queuesMax else { return }
     if happens(scenario.faults?.interruptLost) {

@@ -1,5 +1,7 @@
+import Events
 import NVMe
 import Platform
+import Recording
 
 /// The host's side of a queue pair.
 struct SimulatedQueue: BitwiseCopyable {
@@ -59,6 +61,55 @@ struct SimulatedQueue: BitwiseCopyable {
     let now = queue.pointee.freed % entries
     queue.pointee.freed += (UInt64(head) + entries - now) % entries
     world.doorbells[Doorbell.completionHead(QueueID(qid)).index] = head
+  }
+}
+
+/// A host that records what it does, as `QueuePair` does it: the stamp of an observation follows the load, that of an
+/// effect precedes the store.
+extension SimulatedQueue {
+  mutating func put<R: Recorder & ~Copyable>(_ sqe: SubmissionEntry, _ world: World, _ host: inout R) {
+    world.pass(.submit, qid)
+    host.note(Event.Submit(opcode: sqe.opcode, qid: qid, cid: sqe.cid.rawValue))
+    put(sqe, world)
+  }
+
+  func ring<R: Recorder & ~Copyable>(_ world: World, _ host: inout R) {
+    if world.doorbells[Doorbell.submissionTail(QueueID(qid)).index] != tail {
+      world.pass(.announce, qid)
+      host.note(Event.Doorbell(qid: qid, value: tail))
+      world.pass(.ring, qid)
+    }
+    ring(world)
+  }
+
+  mutating func consume<R: Recorder & ~Copyable>(_ world: World, _ host: inout R) -> CompletionEntry? {
+    guard hasCompletion(world) else { return nil }
+    world.pass(.look, qid)
+    guard let cqe = consume(world) else { return nil }
+    host.note(
+      Event.Completion(
+        cqid: qid, cid: cqe.cid.rawValue, dw0: cqe.dw0, dw1: cqe.dw1, dw2: cqe.dw2, dw3: cqe.dw3))
+    world.pass(.handle, qid)
+    return cqe
+  }
+
+  func release<R: Recorder & ~Copyable>(_ world: World, _ host: inout R) {
+    if world.doorbells[Doorbell.completionHead(QueueID(qid)).index] != head {
+      host.note(Event.Doorbell(flags: .completionHead, qid: qid, value: head))
+      world.pass(.free, qid)
+    }
+    release(world)
+  }
+}
+
+extension Recorder where Self: ~Copyable {
+  /// Record an event at the current time.
+  @inline(__always)
+  mutating func note(_ event: some RecordedEvent) {
+    guard Self.isOn else { return }
+    var event = event
+    event.time = time.ticks()
+    append(event.record)
   }
 }
 

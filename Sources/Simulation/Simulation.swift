@@ -65,34 +65,40 @@ public struct Simulation: Sendable {
     let id = TraceID(high: SeededGenerator.mix(seed), low: SeededGenerator.mix(~seed))
     let directory = try RecordingDirectory.scratch()
     defer { directory.remove() }
-    let ring = try Ring(
-      creating: directory.file("engine-0.ring"), capacity: Simulation.ringSlots, source: .engine, stream: 0, traceID: id
-    )
+    let rings = try [Source.engine, .host].map { (source) throws(TraceError) in
+      try Ring(
+        creating: directory.file("\(source)-0.ring"), capacity: Simulation.ringSlots, source: source, stream: 0,
+        traceID: id)
+    }
     let time = world.time
     var options = TraceWriter.Options()
     options.clocks = { ClockSnapshot(ticks: time.ns, monotonic: time.monotonicNs(), realtime: time.realtimeNs()) }
+    options.cutsWithEngine = true
     let writer = try TraceWriter(
       path: path, id: id, scale: .identity, metadata: [("simulation", "seed \(seed), \(commands) commands")],
       options: options)
-    writer.add(ring)
+    for ring in rings { writer.add(ring) }
     let chunkIsDue: EventDescriptor
     do throws(SystemError) { chunkIsDue = try EventDescriptor() } catch {
       throw TraceError(.system(error.code), "cannot start the recorder: \(error)")
     }
     let thread = try RecorderThread(writer, wake: chunkIsDue)
     // Waiting for the writer takes no virtual time.
-    let recorder = RingRecorder(
-      RingProducer(ring, whenFull: .waitSilently), time: time, keepsPayload: keepsPayload, ticksPerSecond: 1_000_000_000
-    )
+    func recorder(_ ring: Ring) -> RingRecorder<VirtualTime> {
+      RingRecorder(
+        RingProducer(ring, whenFull: .waitSilently), time: time, keepsPayload: keepsPayload,
+        ticksPerSecond: 1_000_000_000)
+    }
     var simulator = Simulator(
-      Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder,
+      Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder(rings[0]),
+      host: recorder(rings[1]),
       goesOn: {
         chunkIsDue.raise()
         return goesOn(.simulating($0))
       })
     simulator.run(commands: commands)
     simulator.finish()
-    ring.finish()
+    for ring in rings { ring.finish() }
     let summary = thread.stop()
     if let error = summary.error { throw error }
     return Result(commands: simulator.completed, resets: simulator.resets, ns: time.ns, failure: world.violation)

@@ -1,4 +1,5 @@
 import Endpoint
+import Events
 import NVMe
 import Recording
 import Target
@@ -94,8 +95,8 @@ extension Simulator where R: ~Copyable {
 
   private mutating func submitEventRequest() {
     admin.put(
-      SubmissionEntry(opcode: AdminOpcode.asynchronousEventRequest.rawValue, cid: Simulator.eventRequest), world)
-    admin.ring(world)
+      SubmissionEntry(opcode: AdminOpcode.asynchronousEventRequest.rawValue, cid: Simulator.eventRequest), world, &host)
+    admin.ring(world, &host)
   }
 
   /// Submit an admin command and wait for its completion; the host does not touch the I/O queues.
@@ -109,16 +110,16 @@ extension Simulator where R: ~Copyable {
   private mutating func complete(_ opcode: AdminOpcode, _ edit: (inout SubmissionEntry) -> Void) -> CompletionEntry? {
     var sqe = SubmissionEntry(opcode: opcode.rawValue, cid: CommandID(1))
     edit(&sqe)
-    admin.put(sqe, world)
-    admin.ring(world)
+    admin.put(sqe, world, &host)
+    admin.ring(world, &host)
     return awaitAdmin(sqe.cid)
   }
 
   /// - Returns: nil if the controller has failed or the command never completes.
   private mutating func awaitAdmin(_ cid: CommandID) -> CompletionEntry? {
     while world.isIntact, !controller.csts.fatal {
-      while let cqe = admin.consume(world) {
-        admin.release(world)
+      while let cqe = admin.consume(world, &host) {
+        admin.release(world, &host)
         idlePasses = 0
         if cqe.cid == cid { return cqe }
         if cqe.cid == Simulator.eventRequest {
@@ -247,19 +248,27 @@ extension Simulator where R: ~Copyable {
       // Release all entries, more than can be posted before the next poll.
       let before = UInt32(facts.freed % UInt64(queue.completionEntries))
       guard facts.posted - facts.freed + UInt64(queue.outstanding) + 1 < UInt64(queue.completionEntries) else { return }
-      world.doorbells[Doorbell.completionHead(QueueID(queue.qid)).index] =
-        before == 0 ? queue.completionEntries - 1 : before - 1
+      ring(.completionHead(QueueID(queue.qid)), before == 0 ? queue.completionEntries - 1 : before - 1)
     } else {
-      world.doorbells[Doorbell.submissionTail(QueueID(queue.qid)).index] = queue.submissionEntries
+      ring(.submissionTail(QueueID(queue.qid)), queue.submissionEntries)
     }
     let isReported = awaitEvent(.invalidDoorbellWriteValue)
     if isHead {
-      world.doorbells[Doorbell.completionHead(QueueID(queue.qid)).index] =
-        UInt32(world.queues[Int(queue.qid)].freed % UInt64(queue.completionEntries))
+      ring(
+        .completionHead(QueueID(queue.qid)),
+        UInt32(world.queues[Int(queue.qid)].freed % UInt64(queue.completionEntries)))
     } else {
-      queues[index].ring(world)
+      queues[index].ring(world, &host)
     }
     if !isReported, !controller.csts.fatal { world.fail("an invalid doorbell value is not reported") }
+  }
+
+  /// Write any value to a doorbell.
+  private mutating func ring(_ doorbell: Doorbell, _ value: UInt32) {
+    host.note(
+      Event.Doorbell(
+        flags: doorbell.isCompletionHead ? .completionHead : [], qid: doorbell.qid.rawValue, value: value))
+    world.doorbells[doorbell.index] = value
   }
 
   /// Wait for this event; others may precede it.

@@ -44,9 +44,9 @@ extension Simulator where R: ~Copyable {
 
   /// A free place for a command, if the queue has room for `room` commands.
   private func freePlace(_ queue: SimulatedQueue, after place: Int = -1, room: UInt32 = 1) -> Int? {
-    guard queue.outstanding + room <= UInt32(scenario.depth), queue.outstanding + room < queue.submissionEntries else {
-      return nil
-    }
+    guard !isClosing, queue.outstanding + room <= UInt32(scenario.depth),
+      queue.outstanding + room < queue.submissionEntries
+    else { return nil }
     let first = first(queue.qid)
     return (place + 1..<Simulator.places).first { !commands[first + $0].isInFlight }
   }
@@ -62,18 +62,18 @@ extension Simulator where R: ~Copyable {
       } else {
         put(make(first(queues[index].qid) + place), index)
       }
-      if ringsEach { queues[index].ring(world) }
+      if ringsEach { queues[index].ring(world, &host) }
       if untilDisturbance != .max, untilDisturbance > 0 { untilDisturbance -= 1 }
       guard random.next() % 4 != 0, let next = freePlace(queues[index]) else { break }
       place = next
     }
-    queues[index].ring(world)
+    queues[index].ring(world, &host)
     queues[index].nextSubmitNs = world.time.ns + (scenario.thinkNs == 0 ? 0 : random.next() % scenario.thinkNs)
     return true
   }
 
   private mutating func put(_ sqe: SubmissionEntry, _ index: Int) {
-    queues[index].put(sqe, world)
+    queues[index].put(sqe, world, &host)
     queues[index].outstanding += 1
   }
 
@@ -96,7 +96,7 @@ extension Simulator where R: ~Copyable {
   }
 
   private mutating func drawBlocks(_ command: inout SimulatedCommand) {
-    command.blocks = 1 + Int(random.next() % 4 == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
+    command.blocks = 1 + Int(random.next() % scenario.longEvery == 0 ? random.next() % UInt64(Simulator.blocksMax) : 0)
     command.block = Int(random.next() % UInt64(Simulator.blocksMax - command.blocks + 1))
   }
 
@@ -136,12 +136,17 @@ extension Simulator where R: ~Copyable {
     command.firstPage = Int(drawn % 5)
     command.pageStep = 1 + Int(drawn >> 8 % 4)
     command.offset = drawn >> 16 % 4 == 0 ? Int(drawn >> 24 % 512) * 8 : 0
+    let bytes = command.blocks << Int(SimulatedPort.blockShift)
+    let pages = (command.offset + bytes + 4095) / 4096
+    let isChained = drawn >> 40 % 4 == 0
+    if scenario.usesSGLs, [.read, .write, .compare].contains(command.opcode) {
+      return describe(&sqe, command, bytes, pages, list: list, isChained: isChained)
+    }
     sqe.prp1 = World.address + UInt64(command.place(0))
-    let pages = (command.offset + command.blocks << Int(SimulatedPort.blockShift) + 4095) / 4096
     if pages == 2 { sqe.prp2 = World.address + UInt64(command.page(1)) }
     guard pages > 2 else { return }
     // The list may begin near the end of its first page; the last entry then points to the second.
-    let room = drawn >> 40 % 4 == 0 ? 1 + Int(drawn >> 48 % 3) : 512
+    let room = isChained ? 1 + Int(drawn >> 48 % 3) : 512
     var entry = list + 4096 - 8 * room
     sqe.prp2 = World.address + UInt64(entry)
     for index in 1..<pages {
@@ -152,6 +157,44 @@ extension Simulator where R: ~Copyable {
       (world.memory + entry).storeBytes(of: World.address + UInt64(command.page(index)), as: UInt64.self)
       entry += 8
     }
+  }
+
+  /// Describe the command's data with an SGL: its only Data Block in the entry, else one for each page in a segment, or
+  /// the first in a segment and the others in another (Base 2.1, 4.3.2).
+  private func describe(
+    _ sqe: inout SubmissionEntry, _ command: SimulatedCommand, _ bytes: Int, _ pages: Int, list: Int, isChained: Bool
+  ) {
+    sqe.cdw0 |= 1 << 14
+    var blocks: [SGLDescriptor] = []
+    var done = 0
+    for page in 0..<pages {
+      let length = min(bytes - done, 4096 - (page == 0 ? command.offset : 0))
+      let address = World.address + UInt64(command.place(done))
+      blocks.append(SGLDescriptor(.dataBlock, address: address, length: UInt32(length)))
+      done += length
+    }
+    if pages == 1 {
+      sqe.sgl1 = blocks[0]
+    } else if isChained {
+      let rest = store(blocks[1...], at: list + 4096)
+      sqe.sgl1 = segment(.segment, store([blocks[0], segment(.lastSegment, rest)], at: list))
+    } else {
+      sqe.sgl1 = segment(.lastSegment, store(blocks[...], at: list))
+    }
+  }
+
+  /// Write descriptors to an offset in host memory.
+  private func store(_ descriptors: ArraySlice<SGLDescriptor>, at offset: Int) -> Range<Int> {
+    var end = offset
+    for descriptor in descriptors {
+      (world.memory + end).storeBytes(of: descriptor, as: SGLDescriptor.self)
+      end += SGLDescriptor.size
+    }
+    return offset..<end
+  }
+
+  private func segment(_ kind: SGLDescriptor.Kind, _ place: Range<Int>) -> SGLDescriptor {
+    SGLDescriptor(kind, address: World.address + UInt64(place.lowerBound), length: UInt32(place.count))
   }
 
   private static var wordsPerBlock: Int { 1 << Int(SimulatedPort.blockShift) / 8 }
@@ -239,18 +282,18 @@ extension Simulator where R: ~Copyable {
   /// Consume all completions.
   mutating func reap(_ index: Int) -> Bool {
     var count = 0
-    while let cqe = queues[index].consume(world) {
+    while let cqe = queues[index].consume(world, &host) {
       check(cqe, index)
       queues[index].outstanding -= min(1, queues[index].outstanding)
       noteCompleted()
       count += 1
       // A host may release entries in groups or all together.
-      if count % 4 == 0 { queues[index].release(world) }
+      if count % 4 == 0 { queues[index].release(world, &host) }
       if !world.isIntact { return true }
     }
     queues[index].nextReapNs = world.time.ns + (scenario.reapNs == 0 ? 0 : random.next() % scenario.reapNs)
     guard count > 0 else { return false }
-    queues[index].release(world)
+    queues[index].release(world, &host)
     world.queues[Int(queues[index].qid)].interruptsLost = 0
     return true
   }

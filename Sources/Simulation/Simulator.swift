@@ -10,6 +10,8 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   let scenario: Scenario
   var port: RecordingPort<SimulatedPort, R>
   var controller: Controller
+  /// Records the host's own events.
+  var host: R
   var random: SeededGenerator
 
   var admin = SimulatedQueue(qid: 0, submissionEntries: 32, completionEntries: 32, vector: nil)
@@ -39,12 +41,21 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
   /// Called at every checkpoint with the number of completed commands; false ends the run.
   private let goesOn: (UInt64) -> Bool
   private var isStopped = false
+  /// The host submits no more commands.
+  private(set) var isClosing = false
 
   static var places: Int { 32 }
   static var blocksMax: Int { 24 }
   static var unknown: UInt64 { .max }
 
-  init(_ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, goesOn: @escaping (UInt64) -> Bool) {
+  /// - Parameters:
+  ///   - recorder: records the engine.
+  ///   - host: records the host.
+  init(
+    _ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, host: consuming R,
+    goesOn: @escaping (UInt64) -> Bool
+  ) {
+    self.host = host
     self.scenario = scenario
     self.world = world
     self.goesOn = goesOn
@@ -84,6 +95,15 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
       if !pass(), !acted, !wait() { atRest() }
     }
     if R.isOn { checkpoint() }
+  }
+
+  /// Submit no more commands, and complete those in flight.
+  mutating func complete() {
+    isClosing = true
+    while queues.contains(where: { $0.outstanding > 0 }), world.isIntact {
+      let acted = act()
+      if !pass(), !acted, !wait() { return world.fail("commands never complete") }
+    }
   }
 
   /// One pass of the engine.

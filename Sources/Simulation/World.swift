@@ -22,6 +22,7 @@ struct World: BitwiseCopyable {
   private struct State {
     var hole: Range<UInt64>?
     var violation: String?
+    var delay: Delay?
   }
 
   /// A queue pair as the host and the port see it.
@@ -98,6 +99,24 @@ struct World: BitwiseCopyable {
   var hole: Range<UInt64>? {
     get { state.pointee.hole }
     nonmutating set { state.pointee.hole = newValue }
+  }
+
+  /// Extra time at one point.
+  var delay: Delay? {
+    get { state.pointee.delay }
+    nonmutating set { state.pointee.delay = newValue }
+  }
+
+  /// Let the extra time of this point pass.
+  @inline(__always)
+  func pass(_ point: DelayPoint, _ qid: UInt16) {
+    if state.pointee.delay?.point == point { time.advance(by: state.pointee.delay!.pass(qid)) }
+  }
+
+  /// The extra time of a point of the backend, where nobody waits for it to pass.
+  @inline(__always)
+  func extraNs(_ point: DelayPoint, _ qid: UInt16) -> UInt64 {
+    state.pointee.delay?.point == point ? state.pointee.delay!.pass(qid) : 0
   }
 
   /// The first violation of a rule.

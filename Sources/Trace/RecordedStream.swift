@@ -87,6 +87,26 @@ final class RecordedStream {
     return closed || builder.slots >= min(slotsMax, Int(ring.capacity / 2)) ? .last : .notYet
   }
 
+  /// The time of the first event after the builder's; nil if there is none yet.
+  var nextTicks: UInt64? {
+    guard let available = try? consumer.available(), available.count > slotsHeld else { return nil }
+    return available[slotsHeld].time
+  }
+
+  /// Read the events before a time, all of which are in the ring. The builder is empty.
+  func cut(before ticks: UInt64) {
+    guard damage == nil, let available = try? consumer.available() else { return }
+    var count = 0
+    while count < available.count, available[count].time < ticks { count += 1 + Int(available[count].tail) }
+    let events = UnsafeBufferPointer(rebasing: available.prefix(count))
+    do throws(Malformed) {
+      _ = try builder.append(events, slotsMax: count, stopAtCheckpoint: false)
+    } catch {
+      damage = TraceError(.damaged, "the ring \(ring.path) is damaged: \(error.what)")
+    }
+    slotsHeld = builder.slots
+  }
+
   /// The builder's events are in the trace or lost for good: return their slots to the producer.
   func free() {
     consumer.free(slotsHeld)

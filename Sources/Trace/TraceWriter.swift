@@ -11,6 +11,9 @@ public final class TraceWriter {
     public var slotsPerChunk = 1 << 15
     /// The same for the engine, whose chunks end at its checkpoints.
     public var engineSlotsPerChunk = 1 << 18
+    /// Cut the other streams where the engine's chunks end, so that the chunks depend on the events alone and not on
+    /// when they are read. Until then the events stay in their ring, which must be large enough.
+    public var cutsWithEngine = false
     /// Flight recorder: keep the newest chunks that fit in this many bytes.
     public var keepBytes: UInt64?
     /// Keep an existing trace until a command is recorded, and afterwards as `.old`.
@@ -82,7 +85,7 @@ public final class TraceWriter {
     var fullest: UInt64 = 0
     for stream in streams {
       fullest = max(fullest, stream.fillPermille)
-      drain(stream, now)
+      if stream.ring.source == .engine || !options.cutsWithEngine { drain(stream, now) }
     }
     retireExhausted()
     progress.state.withLock {
@@ -208,6 +211,7 @@ extension TraceWriter {
   }
 
   private func write(_ stream: RecordedStream) {
+    let cutTicks = options.cutsWithEngine && stream.ring.source == .engine ? stream.nextTicks : nil
     let events = UInt64(stream.builder.events)
     var header = stream.chunkHeader
     stream.sequence += 1
@@ -215,6 +219,14 @@ extension TraceWriter {
     if error == nil { append(stream.builder, &header) }
     if error != nil { progress.state.withLock { $0.lost &+= events } }
     stream.free()
+    if let cutTicks { writeOthers(before: cutTicks) }
+  }
+
+  private func writeOthers(before ticks: UInt64) {
+    for other in streams where other.ring.source != .engine {
+      other.cut(before: ticks)
+      if !other.builder.isEmpty { write(other) }
+    }
   }
 
   private func append(_ builder: ChunkBuilder, _ header: inout ChunkHeader) {

@@ -23,6 +23,11 @@ struct SimulateCommand: ParsableCommand {
         nvmepf simulate --seed 7 --commands 100000 -o seven.nvpt
         nvmepf simulate --seed 1 --seeds 1000 --commands 1000
 
+      With --truth, add 1 µs and 1 ms at each of many points of host, engine and
+      backend, in commands of every shape, and check that the report shows exactly
+      this time in exactly one place. One line per point: runs in which it did, and
+      all runs.
+
       Exit status: 0 no violation, 1 a violation or divergence, 2 the simulation
       could not run, 130 interrupted without a violation.
       """)
@@ -43,6 +48,9 @@ struct SimulateCommand: ParsableCommand {
     name: [.customShort("o"), .long], help: ArgumentHelp("Keep the recording of a single run", valueName: "file"))
   var output: String?
 
+  @Flag(help: "Check the report against time added at known points")
+  var truth = false
+
   @Flag(help: "Print one JSON object")
   var json = false
 
@@ -61,6 +69,9 @@ struct SimulateCommand: ParsableCommand {
   func validate() throws {
     try require((1...1 << 40).contains(commands), "--commands must be between 1 and 2^40")
     try require(seeds >= 1, "--seeds must be at least 1")
+    try require(
+      !truth || seed == nil && commands == 10_000 && seeds == 1 && faults && output == nil && !json,
+      "--truth runs a fixed table: it takes no other option")
     try require(output == nil || seeds == 1, "-o and --seeds exclude each other: -o keeps a single run")
   }
 
@@ -69,6 +80,7 @@ struct SimulateCommand: ParsableCommand {
     #if MUTANTS
       Mutant.planted = mutant
     #endif
+    if truth { return try runTruth() }
     var total = Totals(first: seed ?? .random(in: 0...0xffff_ffff))
     let watch = Watch()
     for number in 0..<seeds where !watch.isInterrupted {
@@ -96,6 +108,18 @@ struct SimulateCommand: ParsableCommand {
     let result = try simulation.run(path: path) { watch.goesOn("seed \(seed)", $0, before) }
     if output == nil, result.failure == nil { unlink(path) }
     return result
+  }
+
+  // MARK: Truth
+
+  private func runTruth() throws {
+    var table = TruthTable()
+    let rows = table.rows { OwnProcess.nextArrival(withinMs: 0)?.isEnding != true }
+    print(TruthTable.Row.heading)
+    for row in rows { print(row.text) }
+    let failures = rows.flatMap { row in row.failures.map { "\(row.point): \($0)" } }
+    guard failures.isEmpty else { throw Failure(lines: Array(failures.prefix(20)), status: 1) }
+    guard rows.count == TruthTable.points else { throw ExitCode(128 + SIGINT) }
   }
 
   // MARK: Failures
@@ -204,5 +228,23 @@ struct SimulateCommand: ParsableCommand {
       ]
       return object.line
     }
+  }
+}
+
+extension TruthTable.Row {
+  fileprivate static var heading: String {
+    line("time added at", "shown as", TruthTable.depths.map { "QD \($0)" })
+  }
+
+  fileprivate var text: String {
+    let cells = TruthTable.depths.map { depth in
+      runs.first { $0.depth == depth }.map { "\($0.right)/\($0.all)" } ?? "-"
+    }
+    return TruthTable.Row.line(point, place, cells)
+  }
+
+  private static func line(_ point: String, _ place: String, _ cells: [String]) -> String {
+    let words = [(point, 24), (place, 24)] + cells.map { ($0, 8) }
+    return words.map { $0.padding(toLength: $1, withPad: " ", startingAt: 0) }.joined()
   }
 }

@@ -1,3 +1,4 @@
+import Analysis
 import Foundation
 import NVMe
 import Recording
@@ -44,6 +45,19 @@ struct SimulationTests {
     }
   }
 
+  @Test("the host records its side, and the report joins it with the engine's", arguments: [1, 2, 3] as [UInt64])
+  func recordsHost(seed: UInt64) throws {
+    var simulation = Simulation(seed: seed, commands: 20_000)
+    simulation.hasFaults = false
+    let path = path("host-\(seed)")
+    defer { unlink(path) }
+    _ = try simulation.run(path: path)
+    let summary = try Summary(of: TraceReader(path: path))
+    #expect(summary.io.commands >= 20_000 && summary.commandsFromHost == summary.io.commands)
+    #expect(summary.partial == 0 && summary.inversions == 0)
+    #expect(summary.handling?.count == summary.io.commands)
+  }
+
   @Test("a run that is stopped early keeps its recording, which replays")
   func stops() throws {
     func stopped() throws -> (result: Simulation.Result, trace: Data) {
@@ -65,7 +79,9 @@ struct SimulationTests {
     let path = path("halves")
     defer { unlink(path) }
     let result = try Simulation(seed: 2, commands: 20_000).run(path: path)
-    #expect(result.replay.events == (try TraceReader(path: path)).totals.events)
+    let reader = try TraceReader(path: path)
+    let engine = reader.chunks.filter { $0.header.id.source == .engine }
+    #expect(result.replay.events == engine.reduce(0) { $0 + UInt64($1.header.events) })
     let stopped = try Simulation(seed: 2, commands: 20_000).run(path: path) {
       if case .replaying = $0 { false } else { true }
     }
@@ -134,7 +150,8 @@ struct SimulationTests {
     let world = World()
     defer { world.deallocate() }
     var simulator = Simulator(
-      Scenario(seed: seed, hasFaults: true), seed: seed, world: world, recorder: NoRecorder(), goesOn: { _ in true })
+      Scenario(seed: seed, hasFaults: true), seed: seed, world: world, recorder: NoRecorder(), host: NoRecorder(),
+      goesOn: { _ in true })
     simulator.run(commands: 0)
     simulator.write(Register.cc, 0)
     var unsupported = ControllerConfiguration.enabled.rawValue
