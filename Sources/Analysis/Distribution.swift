@@ -8,10 +8,22 @@ public struct Distribution: Sendable {
   public let sumNs: UInt128
   /// Nearest rank, to three significant digits; for groups, to two.
   public let p50Ns: UInt64
+  public let p90Ns: UInt64
   public let p99Ns: UInt64
   public let p999Ns: UInt64
   /// Exact.
   public let maxNs: UInt64
+  /// How precise mean and quantiles are; nil for groups, and with too few commands to tell.
+  public let estimates: Estimates?
+
+  /// The same statistics with their intervals.
+  public struct Estimates: Sendable {
+    public let mean: Estimate
+    /// In the order of `Quantile`; nil where fewer than ten commands lie beyond, or the interval has no upper end.
+    let quantiles: [Estimate?]
+
+    public subscript(quantile: Quantile) -> Estimate? { quantiles[quantile.rawValue] }
+  }
 
   /// 0 if there are no commands.
   public var meanNs: Double { count == 0 ? 0 : Double(sumNs) / Double(count) }
@@ -26,20 +38,58 @@ public struct Distribution: Sendable {
 struct DistributionRecorder {
   private var sum: UInt128 = 0
   private var histogram: Histogram<UInt64>
+  private var batches: BatchRecorder?
 
-  /// - Parameter isCoarse: two significant digits in an eighth of the memory, for large numbers of distributions.
-  init(isCoarse: Bool = false) { histogram = Histogram(numberOfSignificantValueDigits: isCoarse ? .two : .three) }
+  /// - Parameter isCoarse: two significant digits and no intervals, in an eighth of the memory, for large numbers of
+  ///   distributions.
+  init(isCoarse: Bool = false) {
+    histogram = Histogram(numberOfSignificantValueDigits: isCoarse ? .two : .three)
+    batches = isCoarse ? nil : BatchRecorder()
+  }
 
   /// - Parameter time: nanoseconds, at most `StageAnalyzer.timeMax`.
   @inline(__always)
   mutating func record(_ time: UInt64) {
     sum += UInt128(time)
     histogram.record(time)
+    batches?.record(time)
   }
 
   var distribution: Distribution {
     Distribution(
       count: histogram.totalCount, sumNs: sum, p50Ns: histogram.valueAtPercentile(50),
-      p99Ns: histogram.valueAtPercentile(99), p999Ns: histogram.valueAtPercentile(99.9), maxNs: histogram.maxRecorded)
+      p90Ns: histogram.valueAtPercentile(90), p99Ns: histogram.valueAtPercentile(99),
+      p999Ns: histogram.valueAtPercentile(99.9), maxNs: histogram.maxRecorded, estimates: estimates)
+  }
+
+  private var estimates: Distribution.Estimates? {
+    guard let batches = batches?.batches else { return nil }
+    let quantiles = Quantile.allCases.map { quantile in
+      quantile.isSupported(by: histogram.totalCount)
+        ? batches.quantile(quantile.probability) { histogram.valueAtPercentile($0 * 100) } : nil
+    }
+    return Distribution.Estimates(
+      mean: batches.mean(Double(sum) / Double(histogram.totalCount)), quantiles: quantiles)
+  }
+}
+
+/// The quantiles that can be compared.
+public enum Quantile: Int, CaseIterable, Sendable {
+  case p50, p90, p99, p999
+
+  /// As in options and tables.
+  public var name: String { self == .p999 ? "p99.9" : "\(self)" }
+
+  var probability: Double { [0.5, 0.9, 0.99, 0.999][rawValue] }
+
+  /// At least ten commands lie beyond it.
+  public func isSupported(by count: UInt64) -> Bool { Double(count) * (1 - probability) >= 10 - 1e-6 }
+}
+
+extension Distribution {
+  /// Nil if too few commands support it.
+  public subscript(quantile: Quantile) -> UInt64? {
+    guard quantile.isSupported(by: count) else { return nil }
+    return [p50Ns, p90Ns, p99Ns, p999Ns][quantile.rawValue]
   }
 }

@@ -9,15 +9,19 @@ struct Statistics {
   private var latency: DistributionRecorder
   private var stages: [DistributionRecorder]
   private var unexplained: DistributionRecorder
+  /// Times from one end of a command to the next, for the interval of their rate.
+  private var spacing: BatchRecorder?
 
   /// - Parameter isCoarse: percentiles to two significant digits.
   init(isCoarse: Bool = false) {
     latency = DistributionRecorder(isCoarse: isCoarse)
     stages = [DistributionRecorder](repeating: latency, count: Stage.count)
     unexplained = latency
+    spacing = isCoarse ? nil : BatchRecorder()
   }
 
   mutating func record(_ times: borrowing CommandTimes) {
+    spacing?.record(commands == 0 ? times.total : times.end - min(lastEnd, times.end))
     commands += 1
     firstBegin = min(firstBegin, times.begin)
     lastEnd = max(lastEnd, times.end)
@@ -29,13 +33,19 @@ struct Statistics {
     unexplained.record(times.unexplained)
   }
 
+  private var iops: Estimate? {
+    guard let batches = spacing?.batches, durationNs > 0 else { return nil }
+    return batches.mean(Double(durationNs) / Double(commands)).inverse(of: 1e9)
+  }
+
   var durationNs: UInt64 { commands == 0 ? 0 : lastEnd - firstBegin }
 
   var breakdown: Breakdown {
     Breakdown(
       commands: commands, failed: failed, durationNs: durationNs, bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
-      latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution)
+      latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution,
+      iopsEstimate: iops)
   }
 }
 

@@ -112,6 +112,8 @@ public struct Breakdown: Sendable {
   public let stages: [Distribution]
   /// Latency outside all stages.
   public let unexplained: Distribution
+  /// `iops` with its interval; nil for groups, and with too few commands to tell.
+  public let iopsEstimate: Estimate?
 
   public subscript(stage: Stage) -> Distribution { stages[stage.rawValue] }
 

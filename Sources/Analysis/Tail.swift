@@ -33,7 +33,8 @@ struct TailTable {
   private static let bits = 7
   private var buckets: [Bucket] = []
 
-  private static func index(of time: UInt64) -> Int {
+  /// The bucket of a time.
+  static func index(of time: UInt64) -> Int {
     let magnitude = max(0, 63 - time.leadingZeroBitCount - bits)
     return magnitude << bits + Int(time >> UInt64(magnitude))
   }

@@ -4,7 +4,7 @@ import Analysis
 public enum Report {
   /// Sentences, then the tables. For a terminal of 80 columns or more; ends with a line feed.
   public static func text(_ summary: Summary) -> String {
-    var parts = [findings(summary).map(wrapped).joined(separator: "\n")]
+    var parts = [findings(summary).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
     parts += BehaviourSections(summary).texts
     parts += summary.groups.map { group in
@@ -21,10 +21,10 @@ public enum Report {
   public static func json(_ summary: Summary) -> String { JSONReport(summary).object.text + "\n" }
 }
 
-/// Break text into lines of at most 88 columns and indent all but the first. A number stays with its unit.
-func wrapped(_ text: String) -> String {
+/// Break text into lines of at most so many columns and indent all but the first. A number stays with its unit.
+func wrapped(_ text: String, columns: Int = 88) -> String {
   var pieces: [String] = []
-  for word in text.split(separator: " ") {
+  for word in text.split(separator: " ").flatMap({ $0.pieces(of: columns - 2) }) {
     if let last = pieces.last?.last, last.isNumber {
       pieces[pieces.count - 1] += " " + word
     } else {
@@ -34,7 +34,7 @@ func wrapped(_ text: String) -> String {
   var lines: [String] = []
   var line = ""
   for piece in pieces {
-    if !line.isEmpty, line.count + 1 + piece.count > 88 {
+    if !line.isEmpty, line.count + 1 + piece.count > columns {
       lines.append(line)
       line = "  " + piece
     } else {
@@ -43,4 +43,12 @@ func wrapped(_ text: String) -> String {
   }
   lines.append(line)
   return lines.joined(separator: "\n")
+}
+
+extension Substring {
+  /// A word that fits no line is broken.
+  fileprivate func pieces(of length: Int) -> [Substring] {
+    guard count > length else { return [self] }
+    return [prefix(length)] + dropFirst(length).pieces(of: length)
+  }
 }

@@ -18,7 +18,7 @@ struct Nvmepf: ParsableCommand {
     version: productVersion,
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
-      ReportCommand.self, DumpCommand.self, SimulateCommand.self,
+      ReportCommand.self, DiffCommand.self, DumpCommand.self, SimulateCommand.self,
       InfoCommand.self, RepairCommand.self, DoctorCommand.self, MergeCommand.self, BenchCommand.self,
       BenchHostCommand.self,
     ])

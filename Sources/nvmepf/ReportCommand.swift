@@ -42,24 +42,28 @@ struct ReportCommand: ParsableCommand {
 
   func run() throws {
     let reader = try file.openTolerantly()
-    let subject = try subject(of: reader)
+    let subject = try Subject(of: reader, controller: controller, isQuiet: json)
     let summary = try Summary(of: reader, subject, by: by)
     print(json ? Report.json(summary) : Report.text(summary))
     try file.requireComplete(reader)
   }
+}
 
-  private func subject(of reader: TraceReader) throws -> Subject {
+extension Subject {
+  /// The commands to analyse: those of the given controller of the kernel's target, else of our endpoint, else of the
+  /// busiest controller, which is reported if there are others.
+  init(of reader: TraceReader, controller: UInt16?, isQuiet: Bool) throws {
+    self = .endpoint
     let engines = reader.chunks.contains { $0.header.id.source == .engine }
-    if controller == nil, engines { return .endpoint }
+    if controller == nil, engines { return }
     let (chosen, others) = try KernelController.choose(controller, in: reader)
-    guard let chosen else { return .endpoint }
+    guard let chosen else { return }
+    self = .controller(chosen.controller)
     // Streams without a controller have no name.
     let named = others.filter { !$0.nqn.isEmpty }
-    if controller == nil, !json, !named.isEmpty {
-      let others = named.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")
-      let nqn = chosen.nqn.printable()
-      tell("nvmepf: this is about controller \(chosen.controller) (\(nqn)); --controller for \(others)")
-    }
-    return .controller(chosen.controller)
+    guard controller == nil, !isQuiet, !named.isEmpty else { return }
+    let list = named.map { "\($0.controller) (\($0.nqn.printable()))" }.joined(separator: ", ")
+    tell(
+      "nvmepf: this is about controller \(chosen.controller) (\(chosen.nqn.printable())); --controller for \(list)")
   }
 }

@@ -1143,6 +1143,39 @@ test_no_thread_left() {
   done
 }
 
+# Statuses, refusals and columns of a comparison; what was measured may be anything.
+test_diff() {
+  local run
+  for run in 1 2 3; do
+    expect_status 0 "$nvmepf" record -o a$run.nvpt --backend null:1GiB --rw randread --bs 4k --number 2000
+    expect_status 0 "$nvmepf" record -o b$run.nvpt --backend null:1GiB,constant:50ms --iodepth 32 --rw randread --bs 4k --number 1200
+  done
+  expect_status 0 "$nvmepf" diff a1.nvpt a2.nvpt
+  grep -q '^command, A: .* -o a1.nvpt' out || die "not what was compared: $(cat out)"
+  awk 'length > 72' out | grep -q . && die "a line of more than 72 columns: $(cat out)"
+  # Every command executes for 50 ms in one of them.
+  expect_status 1 "$nvmepf" diff a1.nvpt b1.nvpt --fail-if 'execute > +100%'
+  grep -q "'execute > +100%': yes" out || die "$(cat out)"
+  expect_status 0 "$nvmepf" diff b1.nvpt a1.nvpt --fail-if 'execute > +100%' --fail-if 'execute.p50>0%'
+  # Two of 2,000 commands lie beyond.
+  expect_status 3 "$nvmepf" diff a1.nvpt a2.nvpt --fail-if 'p99.9 > 5%'
+  expect_status 1 "$nvmepf" diff --json --a a1.nvpt a2.nvpt a3.nvpt --b b1.nvpt b2.nvpt b3.nvpt --fail-if 'execute > 100%' --fail-if 'p99.9 > 5%'
+  [ "$(json 'd["format"], d["spread"], len(d["a"]), d["limits"][0]["verdict"], d["limits"][1]["verdict"]' <out)" = \
+    "nvmepf-diff/1 runs 3 exceeded unknown" ] || die "$(cat out)"
+  "$here/validate.py" "$here/../../docs/schema/diff.json" <out || die "the object is not as documented: $(head -c 400 out)"
+  expect_refused 'two recordings' "$nvmepf" diff a1.nvpt
+  expect_refused 'belong together' "$nvmepf" diff --a a1.nvpt
+  expect_refused 'at least two of each' "$nvmepf" diff --a a1.nvpt --b b1.nvpt b2.nvpt
+  expect_refused "fail-if" "$nvmepf" diff a1.nvpt b1.nvpt --fail-if 'p98 > 5%'
+  expect_refused 'no such file' "$nvmepf" diff a1.nvpt missing.nvpt
+  echo text >text.nvpt
+  expect_refused 'not a trace' "$nvmepf" diff a1.nvpt text.nvpt
+  expect_refused 'no complete I/O command' "$nvmepf" diff a1.nvpt "$here/../../traces/namespaces.nvpt"
+  head -c $(($(stat -c %s a1.nvpt) - 100)) a1.nvpt >cut.nvpt
+  expect_status 2 "$nvmepf" diff a1.nvpt cut.nvpt
+  grep -q 'cut.nvpt' err && grep -q '^execute' out || die "$(cat out err)"
+}
+
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }
 
 # A test that kills a recording leaves rings of a trace that no other test may be told of.
