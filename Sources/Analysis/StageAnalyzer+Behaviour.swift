@@ -56,10 +56,10 @@ extension StageAnalyzer {
         firstCID: cid))
   }
 
-  /// The flush of a shutdown stops the controller if it fails.
+  /// The flush of a shutdown, which no host named, stops the controller if it fails.
   @inline(__always)
   mutating func suspectFlush(_ end: Event.ExecuteEnd) {
-    if end.status != 0, end.flags.contains(.later), end.slot == 1024 { host.suspect(.flush) }
+    if end.status != 0, end.qid == 0, end.cid == .max { host.suspect(.flush) }
   }
 
   // MARK: Unfinished commands

@@ -70,6 +70,30 @@ struct BehaviourTests {
     #expect(found.map(\.owed) == [.reset, .reset] && summary.hostBehaviour.map(\.kind) == [.failedFetch])
   }
 
+  @Test("is no cause of a stop after which the controller fetched: the latest event that can be one is")
+  func causes() {
+    func stopped(_ events: (inout Script) -> Void) -> HostBehaviour? {
+      var script = enabled()
+      events(&script)
+      script.add(Record(time: 900, kind: .registerRead, flags: 4, a: Register.csts, b: 3))
+      return script.run().summary.hostBehaviour.first { $0.kind == .fatal }
+    }
+    let keepAlive = Events.Event.Timer(time: 100, timer: .keepAlive).record
+    let flush = Events.Event.ExecuteEnd(time: 200, cid: .max, status: 0x280).record
+    #expect(stopped { _ in }?.cause == .unknown && stopped { $0.add(keepAlive) }?.cause == .keepAlive)
+    #expect(stopped { $0.add(keepAlive) }?.firstEvent == 3 && stopped { $0.add(keepAlive) }?.firstNs == 100)
+    let last = stopped {
+      $0.add(keepAlive)
+      $0.add(flush)
+    }
+    #expect(last?.cause == .flush && last?.section == "3.6.1" && last?.firstEvent == 4)
+    let served = stopped {
+      $0.add(keepAlive)
+      $0.fetch(at: 300, qid: 0, cid: 1, slot: 0)
+    }
+    #expect(served?.cause == .unknown && served?.section == "9.5" && served?.firstEvent == 5)
+  }
+
   @Test("of more kinds and queues than are kept apart, the rest is counted")
   func bounded() {
     var script = enabled()

@@ -361,7 +361,8 @@ test_second_signal() {
   while kill -TERM $recorder 2>/dev/null; do sleep 0.2; done
   wait $recorder || status=$?
   [ $status -gt 128 ] || die "exit status $status"
-  expect_status 0 "$nvmepf" replay
+  # It holds no command to replay, but it was closed.
+  expect_status 0 "$nvmepf" info
 }
 
 test_file_size_limit() {
@@ -871,7 +872,8 @@ test_namespaces_at_run_time() {
     "$NVMEPF" link --socket "$NVMEPF_SOCKET" up'
   grep -q 'in use by another endpoint' err || die "a file was attached twice: $(cat err)"
   [ "$(json '[(n["nsid"], n["block_bytes"]) for n in d["namespaces"]]' <list.json)" = "[(1, 512), (2, 4096)]" ] || die "$(cat list.json)"
-  expect_identical
+  expect_status 2 "$nvmepf" replay
+  grep -q '^nothing to compare: the trace holds no command; [0-9]* other events agree' out || die "$(cat out err)"
   expect_refused 'is nvmepf serving there' "$nvmepf" ns list --socket nowhere
 }
 

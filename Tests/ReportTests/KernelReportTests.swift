@@ -105,6 +105,17 @@ struct KernelReportTests {
       ])
   }
 
+  @Test("lists a fetch that the driver could not make, which stops nothing")
+  func failedFetch() throws {
+    let summary = try summary {
+      $0.add(.fetch, flags: Event.Fetch.Flags.failed.rawValue, qid: 1, bytes: [UInt8](repeating: 0, count: 64))
+      $0.add(.dropped, flags: Event.Fetch.Flags.failed.rawValue, qid: 1)
+      $0.read(7, slot: 0)
+    }
+    #expect(summary.hostBehaviour.map(\.kind) == [.failedFetch] && summary.hostBehaviour[0].section == "4.1.1")
+    #expect(!summary.hostBehaviour[0].isFatal && summary.stops == nil && summary.partial == 0)
+  }
+
   @Test("says how many events were lost, and how many commands that costs")
   func missing() throws {
     let sentences = try findings {
