@@ -601,6 +601,8 @@ test_json() {
     "$nvmepf" report --json --by opcode "$trace" >out 2>err
     valid report
   done
+  "$nvmepf" diff --json nvmepf.nvpt nvmepf.nvpt >out 2>err
+  valid diff
   expect_status 0 "$nvmepf" simulate --seed 3 --commands 500 --json
   valid simulate
   "$nvmepf" doctor --json >out 2>err
