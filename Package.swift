@@ -146,7 +146,10 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ServiceTests",
-      dependencies: ["Analysis", "Backends", "Device", "Host", "Replay", "Service", "Trace", "record-golden"],
+      dependencies: [
+        "Analysis", "Backends", "Configuration", "Device", "Host", "NVMe", "Replay", "Service", "Trace",
+        "record-golden",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "SimulationTests",

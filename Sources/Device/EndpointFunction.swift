@@ -85,7 +85,8 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
           subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
           storage: try? storage.get(),
           core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-          recording: recording), doorbells: doorbells.doorbells, alarm: alarmEvent, tell: tell)
+          recording: recording, injections: configuration.injections), doorbells: doorbells.doorbells,
+        alarm: alarmEvent, tell: tell)
     } catch { throw EndpointError(description: "cannot start the engine's thread: \(error)") }
   }
 

@@ -165,3 +165,15 @@ struct LivePort<Time: TimeSource>: RecordablePort, ~Copyable {
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) { interrupts.raise(vector) }
   func completionQueueFull(_ cqid: QueueID) {}
 }
+
+/// The port to a real host, or one that wraps it.
+protocol LivePortHolder: RecordablePort, ~Copyable {
+  var live: LivePort<MachineTime> { get set }
+}
+
+extension LivePort: LivePortHolder where Time == MachineTime {
+  var live: LivePort<MachineTime> {
+    @inline(__always) _read { yield self }
+    @inline(__always) _modify { yield &self }
+  }
+}

@@ -9,9 +9,6 @@ import Synchronization
 import Target
 import Trace
 
-/// The port to a real host, recorded or not.
-typealias LiveRecordingPort<R: Recorder & ~Copyable> = RecordingPort<LivePort<MachineTime>, R>
-
 /// A polling thread and the engine that it drives against a real host.
 ///
 /// Other threads send requests to it, which it handles between two polls.
@@ -26,6 +23,7 @@ final class Shard: @unchecked Sendable {
     var idleMs: UInt32
     var napMs: UInt32
     var recording: EndpointRecording?
+    var injections: [Injection] = []
   }
 
   /// Idle passes between two reads of the clock, some microseconds.
@@ -101,9 +99,16 @@ final class Shard: @unchecked Sendable {
     let live = LivePort(
       time: MachineTime(), doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
       storage: configuration.storage)
-    var port = RecordingPort(live, recorder)
-    port.inner.memory.guardThread()
-    for (namespace, backend) in configuration.namespaces { port.inner.backends.set(namespace.nsid, backend) }
+    if configuration.injections.isEmpty {
+      run(RecordingPort(live, recorder))
+    } else {
+      run(RecordingPort(InjectingPort(live, configuration.injections), recorder))
+    }
+  }
+
+  private func run<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(_ port: consuming RecordingPort<P, R>) {
+    port.inner.live.memory.guardThread()
+    for (namespace, backend) in configuration.namespaces { port.inner.live.backends.set(namespace.nsid, backend) }
     var controller = Controller(configuration.subsystem, namespaces: configuration.namespaces.map(\.0))
     let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     defer { state.deallocate() }
@@ -123,8 +128,8 @@ final class Shard: @unchecked Sendable {
       } else {
         rest(&controller, &port, &idleness)
       }
-      port.inner.backends.endPass()
-      if port.inner.memory.isLost != hasToldLoss {
+      port.inner.live.backends.endPass()
+      if port.inner.live.memory.isLost != hasToldLoss {
         hasToldLoss.toggle()
         if hasToldLoss { raiseAlarm() }
       }
@@ -155,25 +160,25 @@ final class Shard: @unchecked Sendable {
   }
 
   @inline(never)
-  private func tellChanges<R: Recorder & ~Copyable>(
-    _ controller: borrowing Controller, _ port: inout LiveRecordingPort<R>, _ told: inout Told
+  private func tellChanges<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: borrowing Controller, _ port: inout RecordingPort<P, R>, _ told: inout Told
   ) {
     let now = Told(controller)
     if now.isReady != told.isReady { tell(now.isReady ? .enabled : .disabled) }
     if now.isFatal, !told.isFatal {
-      let reason = port.inner.unreached?.reason(isGone: port.inner.memory.isLost)
+      let reason = port.inner.live.unreached?.reason(isGone: port.inner.live.memory.isLost)
       tell(.fatal(reason: reason ?? "the host enabled it with unsupported values"))
     }
     if now.queues != told.queues { tell(.queues(count: now.queues)) }
-    if !now.isFatal { port.inner.unreached = nil }
+    if !now.isFatal { port.inner.live.unreached = nil }
     told = now
   }
 
   @inline(never)
   private func raiseAlarm() { alarm.raise() }
 
-  private func checkpoint<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ state: UnsafeMutableRawBufferPointer
+  private func checkpoint<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>, _ state: UnsafeMutableRawBufferPointer
   ) {
     controller.checkInvariants()
     let count = controller.encode(into: state)
@@ -199,8 +204,8 @@ final class Shard: @unchecked Sendable {
 
   /// Nothing to do: follow `Backoff` while the host may ring a doorbell, sleep while it cannot.
   @inline(__always)
-  private func rest<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
+  private func rest<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>, _ idleness: inout Idleness
   ) {
     // Requests abandoned by a reset are waited for like those in flight.
     guard controller.csts.ready || controller.executing > 0, !controller.csts.fatal else {
@@ -211,8 +216,8 @@ final class Shard: @unchecked Sendable {
   }
 
   @inline(never)
-  private func restLonger<R: Recorder & ~Copyable>(
-    _ controller: inout Controller, _ port: inout LiveRecordingPort<R>, _ idleness: inout Idleness
+  private func restLonger<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>, _ idleness: inout Idleness
   ) {
     if idleness.passes % Shard.passesPerStrayLook == 0, controller.findStrayDoorbells(&port) { return }
     let step = idleness.backoff.step(now: Clock.monotonicNs())
@@ -230,7 +235,9 @@ final class Shard: @unchecked Sendable {
 
   /// There is work again.
   @inline(__always)
-  private func endIdleness<R: Recorder & ~Copyable>(_ idleness: inout Idleness, _ port: inout LiveRecordingPort<R>) {
+  private func endIdleness<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ idleness: inout Idleness, _ port: inout RecordingPort<P, R>
+  ) {
     if idleness.passes == 0 { return }
     if idleness.restBegin != 0 { port.didRest(since: idleness.restBegin, slept: idleness.hasSlept) }
     idleness.end()
@@ -238,7 +245,9 @@ final class Shard: @unchecked Sendable {
 
   /// - Returns: false if the thread must end.
   @inline(never)
-  private func answer<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)
+  private func answer<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>
+  )
     -> Bool
   {
     var answer: UInt64 = 0
@@ -249,37 +258,37 @@ final class Shard: @unchecked Sendable {
     case .writeRegister(let offset, let width, let value):
       controller.writeRegister(offset: offset, width: width, value: value, &port)
     case .map(let range):
-      answer = port.inner.memory.add(range) ? 1 : 0
+      answer = port.inner.live.memory.add(range) ? 1 : 0
       if answer == 1 { port.didMap(address: range.address, length: range.length) }
     case .unmap(let address, let length):
-      port.inner.memory.remove(address: address, length: length)
+      port.inner.live.memory.remove(address: address, length: length)
       port.didUnmap(address: address, length: length)
-    case .setDoorbells(let doorbells): port.inner.doorbells = doorbells
+    case .setDoorbells(let doorbells): port.inner.live.doorbells = doorbells
     case .setInterrupt(let line, let signal, let descriptor):
       let error = signal?.attach(descriptor) ?? 0
       let isSignalled = descriptor >= 0 && error == 0
-      port.inner.interrupts.set(line, isSignalled ? signal : nil)
+      port.inner.live.interrupts.set(line, isSignalled ? signal : nil)
       if case .pin = line, isSignalled { settlePin(&controller, &port) }
       answer = UInt64(UInt32(bitPattern: error))
-    case .triggerInterrupt(let line): port.inner.interrupts.trigger(line)
-    case .maskPin: port.inner.interrupts.maskPin()
+    case .triggerInterrupt(let line): port.inner.live.interrupts.trigger(line)
+    case .maskPin: port.inner.live.interrupts.maskPin()
     case .unmaskPin:
-      port.inner.interrupts.unmaskPin()
+      port.inner.live.interrupts.unmaskPin()
       settlePin(&controller, &port)
     case .disablePin(let isDisabled):
-      port.inner.interrupts.pinIsDisabled = isDisabled
+      port.inner.live.interrupts.pinIsDisabled = isDisabled
       settlePin(&controller, &port)
     case .readPin: answer = settlePin(&controller, &port) ? 1 : 0
-    case .removeInterrupts: port.inner.interrupts.removeAll()
+    case .removeInterrupts: port.inner.live.interrupts.removeAll()
     case .reset(let reason): controller.reset(reason, &port)
     case .attach(let namespace, let backend):
-      guard !port.inner.backends.isBusy(namespace.nsid) else { break }
-      port.inner.backends.set(namespace.nsid, backend)
+      guard !port.inner.live.backends.isBusy(namespace.nsid) else { break }
+      port.inner.live.backends.set(namespace.nsid, backend)
       controller.attach(namespace, &port)
       answer = 1
     case .detach(let nsid):
       controller.detach(nsid, &port)
-      port.inner.backends.remove(nsid)
+      port.inner.live.backends.remove(nsid)
     case .stop: goesOn = false
     }
     mailbox.reply(answer)
@@ -289,14 +298,16 @@ final class Shard: @unchecked Sendable {
   /// Signal INTx if it is asserted and not yet signalled: entries that the host has freed meanwhile do not assert it.
   /// - Returns: whether it is asserted.
   @discardableResult
-  private func settlePin<R: Recorder & ~Copyable>(_ controller: inout Controller, _ port: inout LiveRecordingPort<R>)
+  private func settlePin<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>
+  )
     -> Bool
   {
     _ = port.beginPass()
     controller.poll(&port)
-    port.inner.backends.endPass()
+    port.inner.live.backends.endPass()
     let isAsserted = controller.assertsPin
-    if isAsserted { port.inner.interrupts.raisePin() }
+    if isAsserted { port.inner.live.interrupts.raisePin() }
     return isAsserted
   }
 }

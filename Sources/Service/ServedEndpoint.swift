@@ -96,6 +96,7 @@ public final class ServedEndpoint: Watched {
         let notes =
           [("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial)]
           + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
+          + configuration.injections.map { ("injected", "\($0)") }
         trace = try RecordedTrace(
           path, id: id, scale: scale, directory: directory!, command: command, notes: notes, options: writing)
       } else {

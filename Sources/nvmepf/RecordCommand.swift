@@ -103,7 +103,8 @@ struct RecordCommand: ParsableCommand {
   private func validateKernel() throws {
     let given = [
       ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
-      ("--rw", rw != nil), ("--number", number != nil), ("-v, -q or --log-level", log.isGiven),
+      ("--inject", !endpoint.inject.isEmpty), ("--rw", rw != nil), ("--number", number != nil),
+      ("-v, -q or --log-level", log.isGiven),
     ]
     if let (name, _) = given.first(where: \.1) {
       throw ValidationError("\(name) needs an endpoint, which record --kernel has only with --engine")

@@ -523,6 +523,21 @@ test_qemu_gets_its_device() {
   grep -q 'memory must be shared' err || die "no word of the memory: $(cat err)"
 }
 
+test_inject() {
+  expect_status 0 "$nvmepf" record --backend memory:64MiB --rw randread --number 20 --inject execute=20ms \
+    --inject data-out=1us,every=2,queue=1
+  "$nvmepf" info >out 2>err || die "$(cat err)"
+  [ "$(grep '^injected ' out)" = $'injected   execute=20000000ns,spin\ninjected   data-out=1000ns,every=2,queue=1,spin' ] ||
+    die "info does not show what was injected: $(cat out)"
+  expect_identical
+  expect_exact_sums nvmepf.nvpt
+  [ "$(json '[s["p50_ns"] > 19e6 for s in d["stages"] if s["stage"] == "execute"]' <report.json)" = "[True]" ] ||
+    die "20 ms are not in execute: $("$nvmepf" report)"
+  expect_refused 'not a stage of the engine' "$nvmepf" record --inject reap=1us --rw read
+  expect_refused 'at most once for each stage' "$nvmepf" record --inject map=1us --inject map=2us --rw read
+  expect_refused '--inject needs an endpoint' "$nvmepf" record --kernel --inject map=1us
+}
+
 test_dump() {
   "$nvmepf" record --rw randread --number 100 2>/dev/null
   [ "$("$nvmepf" dump --event fetch --qid 1 | wc -l)" = 100 ] || die "not 100 fetches"
@@ -689,6 +704,7 @@ test_simulate() {
   for name in a b; do expect_status 0 "$nvmepf" simulate --seed 1 --commands 20000 -o $name.nvpt; done
   grep -q ' simulated and recorded at [0-9,]* commands/s, replayed at [0-9,]* commands/s$' out || die "$(cat out)"
   cmp a.nvpt b.nvpt || die "the same seed gives two traces"
+  [ "$("$nvmepf" info --json a.nvpt | json 'd["sources"]')" = "['engine', 'host']" ] || die "the host's events are missing"
   expect_identical a.nvpt
   "$nvmepf" simulate --seed 3 --seeds 2 --commands 500 --json >out 2>err || die "$(cat out err)"
   [ "$(json 'd["first_seed"], d["seeds"], d["commands"] >= 1000, d["interrupted"]' <out)" = "3 2 True False" ] || die "$(cat out)"
