@@ -35,6 +35,7 @@ let package = Package(
       name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
       linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+    .plugin(name: "EmbedCommit", capability: .buildTool()),
     .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
     // How numbers and foreign text are written, for all: no import.
     .target(name: "Text", swiftSettings: toolSettings),
@@ -124,7 +125,7 @@ let package = Package(
         "Text", "Analysis", "Backends", "CPlatform", "Control", "Device", "FioGuard", "Host", "NVMe", "Platform",
         "Probe",
         "Trace", "VFIOUser", .product(name: "Logging", package: "swift-log"),
-      ], swiftSettings: settings),
+      ], swiftSettings: settings, plugins: ["EmbedCommit"]),
     .executableTarget(
       name: "nvmepf",
       dependencies: [

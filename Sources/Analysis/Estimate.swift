@@ -62,7 +62,7 @@ public struct Difference: Sendable {
   private let b: Estimate
 
   /// From `a` to `b`.
-  init(from a: Estimate, to b: Estimate) { (self.a, self.b) = (a, b) }
+  public init(from a: Estimate, to b: Estimate) { (self.a, self.b) = (a, b) }
 
   public var value: Double { b.value - a.value }
 

@@ -10,7 +10,7 @@ struct Findings {
   init(_ summary: Summary) { self.summary = summary }
 
   var sentences: [String] {
-    let what = io.commands == 0 ? [nothing] : [dominant, slowest, throughput, failures, data]
+    let what = io.commands == 0 ? [nothing] : [dominant, slowest, Precision.sentence(io), throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, handoffs, unexplained, undetected, hiddenStages, hostSubmit]
     return
       ([stopped] + what + parts + [

@@ -98,7 +98,7 @@ struct JSONReport {
       ("p99_ns", .integer(times.p99Ns)),
       ("p999_ns", .integer(times.p999Ns)),
       ("max_ns", .integer(times.maxNs)),
-    ]
+    ] + times.intervals
   }
 
   private func tail(_ tail: Tail) -> JSON {

@@ -14,18 +14,21 @@ public final class KernelRecording: Watched {
 
   /// - Parameters:
   ///   - subsystem: NQN of the only one to record; nil for all.
+  ///   - options: nvmepf's own command line, if `command` is another.
   ///   - notes: additional metadata of the trace.
   public convenience init(
-    _ options: Probes.Options, subsystem: String?, output: String, command: [String], notes: [(String, String)] = []
+    _ options: Probes.Options, subsystem: String?, output: String, command: [String], options words: [String] = [],
+    notes: [(String, String)] = []
   ) throws {
     Journal.start()
     let probes = try Probes(options)
-    try self.init(probes, subsystem: subsystem, output: output, command: command, notes: notes)
+    try self.init(probes, subsystem: subsystem, output: output, command: command, options: words, notes: notes)
   }
 
   /// - Parameter probes: attached.
   init(
-    _ probes: Probes, subsystem: String? = nil, output: String, command: [String], notes: [(String, String)] = []
+    _ probes: Probes, subsystem: String? = nil, output: String, command: [String], options words: [String] = [],
+    notes: [(String, String)] = []
   ) throws {
     let id = TraceID.random()
     let directory = try RecordingDirectory(creating: id, tracePath: output, ringBytes: KernelRecorder.Budget().bytes)
@@ -39,7 +42,7 @@ public final class KernelRecording: Watched {
       var writing = TraceWriter.Options()
       writing.clocks = { .now(.monotonic) }
       trace = try RecordedTrace(
-        output, id: id, scale: .monotonicFromNow(), directory: directory, command: command,
+        output, id: id, scale: .monotonicFromNow(), directory: directory, command: command, options: words,
         notes: notes + probes.metadata, options: writing)
       probes.countCosts()
       kernel = try KernelRecorder(
@@ -92,7 +95,7 @@ extension Probes {
       if case .none(let why) = point.attachment { "\(point.name): \(why)" } else { nil }
     }
     return [
-      ("kernel", kernelRelease()), ("probes fentry", names(.fentry)), ("probes kprobe", names(.kprobe)),
+      ("probes fentry", names(.fentry)), ("probes kprobe", names(.kprobe)),
       ("probes tracepoint", names(.tracepoint)), ("probes missing", missing.joined(separator: "; ")),
     ]
   }

@@ -11,14 +11,15 @@ final class RecordedTrace {
 
   /// - Parameters:
   ///   - command: what is recorded, in words.
+  ///   - options: nvmepf's own command line, if `command` is another.
   ///   - notes: additional metadata of the trace.
   init(
     _ path: String, id: TraceID, scale: TickScale, directory: RecordingDirectory, command: [String],
-    notes: [(String, String)], options: TraceWriter.Options
+    options words: [String], notes: [(String, String)], options: TraceWriter.Options
   ) throws {
     var options = options
     options.keepsPrevious = true
-    let metadata = [("version", productVersion), ("command", command.joined(separator: " "))] + notes
+    let metadata = RecordingOrigin.notes(command: command, options: words) + notes
     thread = try RecorderThread(
       TraceWriter(path: path, id: id, scale: scale, metadata: metadata, directory: directory, options: options))
   }

@@ -54,9 +54,12 @@ public final class ServedEndpoint: Watched {
 
   /// - Parameters:
   ///   - socketPath: nil for a private one.
+  ///   - command: what is recorded, for the trace.
+  ///   - options: nvmepf's own command line, if `command` is another.
   public init(
     _ configuration: EndpointConfiguration, keeping: Keeping = Keeping(), socketPath: String? = nil,
-    output: Output = .none, command: [String] = [], logLevel: Logger.Level = .notice
+    output: Output = .none, command: [String] = [], options words: [String] = [],
+    logLevel: Logger.Level = .notice
   ) throws {
     let logger = Journal.logger(logLevel)
     self.logger = logger
@@ -98,7 +101,8 @@ public final class ServedEndpoint: Watched {
           + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
           + configuration.injections.map { ("injected", "\($0)") }
         trace = try RecordedTrace(
-          path, id: id, scale: scale, directory: directory!, command: command, notes: notes, options: writing)
+          path, id: id, scale: scale, directory: directory!, command: command, options: words, notes: notes,
+          options: writing)
       } else {
         trace = nil
         discarder = try ServedEndpoint.thread("nvmepf-discard") { RingConsumer.discard(ring) }

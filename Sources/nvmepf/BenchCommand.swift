@@ -113,9 +113,7 @@ struct BenchCommand: ParsableCommand {
   }
 
   private static func machine() -> String {
-    let text = readText("/proc/cpuinfo") ?? ""
-    let line = text.split(separator: "\n").first { $0.hasPrefix("model name") } ?? "model name: unknown processor"
-    let model = line.split(separator: ":").last.map { $0.trimmingCharacters(in: .whitespaces) } ?? ""
+    let model = processorModel() ?? "unknown processor"
     return "\(model), \(sysconf(Int32(_SC_NPROCESSORS_ONLN))) cores"
   }
 }

@@ -54,12 +54,15 @@ struct InfoCommand: ParsableCommand {
         "bytes_per_event": .number(perEvent), "bytes_per_command": .number(perCommand),
         "complete": .boolean(isComplete), "repaired": .boolean(isRepaired(reader)),
         "sources": .array(sources.map(JSON.string)), "id": .string("\(reader.header.id)"),
+        "date": .string(date(reader)),
+        "metadata": .object(reader.header.metadata.map { ($0.key, .string($0.value)) }),
         "unfinished_commands": unfinished.map { .array($0) } ?? .literal("null"),
       ])
     }
     for (key, value) in reader.header.metadata where !value.isEmpty {
       row(key.printable(limit: 100), value.printable())
     }
+    row("date", date(reader))
     row("sources", sources.isEmpty ? "none" : sources.joined(separator: ", "))
     row("commands", Quantity.count(totals.commands))
     row("events", "\(Quantity.count(totals.events)), \(totals.lost == 0 ? "none" : Quantity.count(totals.lost)) lost")
@@ -74,6 +77,11 @@ struct InfoCommand: ParsableCommand {
       row("unfinished", lines[0])
       for line in lines.dropFirst() { row("", line) }
     }
+  }
+
+  /// When the recording began, in UTC.
+  private func date(_ reader: TraceReader) -> String {
+    Date(timeIntervalSince1970: Double(reader.header.startRealtime) / 1e9).formatted(.iso8601)
   }
 
   /// A recorder that closes a trace has seen its end; a repair has not.

@@ -129,7 +129,7 @@ struct RecordCommand: ParsableCommand {
     sweepLeftovers()
     let served = try ServedEndpoint(
       configuration, keeping: endpoint.keeping, output: .trace(output),
-      command: command.isEmpty ? CommandLine.arguments : command, logLevel: log.level)
+      command: command.isEmpty ? CommandLine.arguments : command, options: ownOptions, logLevel: log.level)
     try served.start()
     let (status, failure) = served.record { watch in
       if let probes { try served.record(probes, subsystem: endpoint.subsystem) }
@@ -165,7 +165,7 @@ struct RecordCommand: ParsableCommand {
     }
     let recording = try KernelRecording(
       kernel.probes, subsystem: endpoint.subsystem, output: output,
-      command: command.isEmpty ? CommandLine.arguments : command, notes: notes)
+      command: command.isEmpty ? CommandLine.arguments : command, options: ownOptions, notes: notes)
     let (status, failure) = recording.record { watch in
       if !command.isEmpty { return try Child(recorded.words).wait(watch) }
       tell("nvmepf: recording the kernel\(runtime == nil ? ", Ctrl-C ends it" : "")")
@@ -175,6 +175,11 @@ struct RecordCommand: ParsableCommand {
     summarise(recording)
     if let failure { throw failure }
     try exit(status, isEmpty: recording.events == 0)
+  }
+
+  /// The command line without the command; empty without one.
+  private var ownOptions: [String] {
+    command.isEmpty ? [] : Array(CommandLine.arguments.dropLast(command.count + 1))
   }
 
   /// The command, as it was typed.

@@ -1172,7 +1172,7 @@ test_diff() {
   done
   expect_status 0 "$nvmepf" diff a1.nvpt a2.nvpt
   grep -q '^command, A: .* -o a1.nvpt' out || die "not what was compared: $(cat out)"
-  awk 'length > 72' out | grep -q . && die "a line of more than 72 columns: $(cat out)"
+  python3 -c 'assert all(len(line) <= 72 for line in open("out", encoding="utf-8").read().splitlines())' || die "more than 72 columns: $(cat out)"
   # Every command executes for 50 ms in one of them.
   expect_status 1 "$nvmepf" diff a1.nvpt b1.nvpt --fail-if 'execute > +100%'
   grep -q "'execute > +100%': yes" out || die "$(cat out)"
@@ -1194,6 +1194,38 @@ test_diff() {
   head -c $(($(stat -c %s a1.nvpt) - 100)) a1.nvpt >cut.nvpt
   expect_status 2 "$nvmepf" diff a1.nvpt cut.nvpt
   grep -q 'cut.nvpt' err && grep -q '^execute' out || die "$(cat out err)"
+}
+
+# Where a recording was made is in it, and which build made it; a build knows its commit with and without git.
+test_metadata() {
+  local commit tool
+  expect_status 0 "$nvmepf" record --size 1GiB -- fio --name=t --rw=read --number_ios=10
+  expect_status 0 "$nvmepf" info
+  grep -qx "host *$(uname -n)" out && grep -qx "kernel *$(uname -r)" out || die "$(cat out)"
+  grep -qx "command *fio --name=t --rw=read --number_ios=10" out && grep -qx "options *$nvmepf record --size 1GiB" out ||
+    die "$(cat out)"
+  grep -q "^date *20[0-9-]*T[0-9:]*Z$" out || die "$(cat out)"
+  expect_status 0 "$nvmepf" info --json
+  [ "$(json 'd["metadata"]["host"], d["metadata"]["command"][:3]' <out)" = "$(uname -n) fio" ] || die "$(cat out)"
+  expect_status 0 "$nvmepf" record --rw read --number 10
+  expect_status 0 "$nvmepf" info
+  grep -q "^command .*--rw read --number 10$" out && ! grep -q '^options' out || die "$(cat out)"
+  # A clone whose branch has a file of its own, or only a line in packed-refs, or none; and an archive.
+  commit=0123456789abcdef0123456789abcdef01234567
+  mkdir -p tools clone/.git/refs/heads archive
+  for tool in cat cut sed tr; do ln -s "$(command -v $tool)" tools/; done
+  embed() { PATH=$PWD/tools /bin/sh "$here/../../scripts/commit.sh" $1 Commit.swift; grep -o '"[0-9a-f]*"\|= nil' Commit.swift; }
+  echo 'ref: refs/heads/main' >clone/.git/HEAD
+  echo $commit >clone/.git/refs/heads/main
+  [ "$(embed clone)" = '"0123456789ab"' ] || die "$(cat Commit.swift)"
+  mv clone/.git/refs/heads/main file
+  printf '# pack-refs\n%s refs/heads/main\n' $commit >clone/.git/packed-refs
+  [ "$(embed clone)" = '"0123456789ab"' ] || die "$(cat Commit.swift)"
+  rm clone/.git/packed-refs
+  [ "$(embed clone)" = '= nil' ] || die "$(cat Commit.swift)"
+  echo $commit >clone/.git/HEAD
+  [ "$(embed clone)" = '"0123456789ab"' ] || die "$(cat Commit.swift)"
+  [ "$(embed archive)" = '= nil' ] || die "$(cat Commit.swift)"
 }
 
 test_hot_functions() { "$here/hot-functions.sh" "$nvmepf" || exit 1; }

@@ -71,6 +71,19 @@ struct TextTests {
     #expect(findings.contains("No event was lost, and no command is left out."))
   }
 
+  @Test("tells how precise mean and median are, unless there are too few commands")
+  func precision() throws {
+    let findings = Report.findings(summary(commands: 1000, hasHost: true))
+    let sentence = try #require(findings.first { $0.hasPrefix("With 95% confidence the mean latency is ") })
+    #expect(sentence.contains(" ± ") && sentence.contains("the median lies between "))
+    let json = try object(Report.json(summary(commands: 1000, hasHost: true)))
+    let latency = try #require(json["latency"] as? [String: Any])
+    func time(_ key: String) throws -> Double { try #require(latency[key] as? Double) }
+    let (low, mean, high) = (try time("mean_low_ns"), try time("mean_ns"), try time("mean_high_ns"))
+    #expect(low < mean && mean < high)
+    #expect(!Report.findings(summary(commands: 999, hasHost: true)).contains { $0.contains("confidence") })
+  }
+
   @Test("a stage that grows by more than the whole command has no share above 100%")
   func shrinkingStages() {
     let finding = Report.findings(summary(commands: 1000, hasHost: true, slowOutNs: 100))[1]

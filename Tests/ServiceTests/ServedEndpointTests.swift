@@ -90,12 +90,17 @@ struct ServedEndpointTests {
   @Test("the trace contains its origin")
   func metadata() throws {
     let endpoint = try ServedEndpoint(
-      Self.configuration, output: .trace(trace), command: ["fio", "--name=a"], logLevel: .critical)
+      Self.configuration, output: .trace(trace), command: ["fio", "--name=a"], options: ["nvmepf", "record"],
+      logLevel: .critical)
     try endpoint.finish()
     let metadata = try TraceReader(path: trace).header.metadata
     func value(_ key: String) -> String? { metadata.first { $0.key == key }?.value }
     #expect(value("version") == productVersion && value("command") == "fio --name=a")
     #expect(value("namespace 1") == "memory:1048576")
+    #expect(value("options") == "nvmepf record" && value("commit") == productCommit)
+    for key in ["host", "kernel"] { #expect(value(key)?.isEmpty == false, "\(key)") }
+    #expect(value("cpu") == processorModel())
+    #expect(Set(metadata.map(\.key)).count == metadata.count, "\(metadata)")
   }
 
   // MARK: The built-in workload
