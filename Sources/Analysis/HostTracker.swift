@@ -106,6 +106,7 @@ struct HostTracker {
   mutating func ingest(_ write: Event.RegisterWrite) {
     switch write.offset {
     case Register.aqa: adminEntries = UInt32(truncatingIfNeeded: write.value)
+    case Register.aqa - 4 where write.width == 8: adminEntries = UInt32(truncatingIfNeeded: write.value >> 32)
     case Register.cc where write.value & 1 != 0:
       let cc = ControllerConfiguration(rawValue: UInt32(truncatingIfNeeded: write.value))
       let hasEntries = adminEntries.map { $0 & 0xfff > 0 && $0 >> 16 & 0xfff > 0 } ?? true

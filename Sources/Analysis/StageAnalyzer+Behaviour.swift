@@ -6,11 +6,7 @@ import Trace
 extension StageAnalyzer {
   /// The current event is the command's last so far.
   @inline(__always)
-  mutating func follow(_ index: UInt32, _ kind: EventKind) {
-    commands[index].last = kind
-    commands[index].lastEvent = events
-    commands[index].lastTime = now
-  }
+  mutating func follow(_ index: UInt32, _ kind: EventKind) { commands[index].follow(kind, events, now) }
 
   /// A new command has the identifier of this one, which is in flight unless events of it are lost.
   mutating func replace(_ old: UInt32) {

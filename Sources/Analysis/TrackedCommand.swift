@@ -77,6 +77,12 @@ struct TrackedCommand {
 
   var isAdmin: Bool { qid == 0 }
 
+  /// Its last event so far.
+  @inline(__always)
+  mutating func follow(_ kind: EventKind, _ number: UInt64, _ now: UInt64) {
+    (last, lastEvent, lastTime) = (kind, number, now)
+  }
+
   /// By design it waits in the controller for an event.
   var isEventRequest: Bool { isAdmin && opcode == AdminOpcode.asynchronousEventRequest.rawValue }
 

@@ -35,6 +35,19 @@ struct BehaviourTests {
     #expect(found.map(\.kind) == [.doorbellOutsideQueue, .doorbellWithoutQueue] && found[0].count == 2)
   }
 
+  @Test("of the admin queue needs its size, in whatever width the host writes AQA", arguments: [4, 8] as [UInt8])
+  func adminQueue(width: UInt8) {
+    var script = Script()
+    let offset = width == 4 ? Register.aqa : Register.aqa - 4
+    let value: UInt64 = 3 | 7 << 16
+    script.add(Record(time: 1, kind: .registerWrite, flags: width, a: offset, b: width == 4 ? value : value << 32))
+    script.add(Record(time: 2, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    script.tail(at: 3, qid: 0, 4)
+    script.head(at: 4, qid: 0, 8)
+    let found = script.run().summary.hostBehaviour
+    #expect(found.map(\.kind) == [.doorbellOutsideQueue] && found[0].count == 2 && found[0].entries == 4)
+  }
+
   @Test("a queue that the controller refuses to create does not exist")
   func refusedQueue() {
     for isRefused in [false, true] {
