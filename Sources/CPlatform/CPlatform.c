@@ -237,6 +237,8 @@ int nvmepf_allowed_cores(void) {
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
+bool nvmepf_write_output(const void *bytes, size_t count) { return fwrite(bytes, 1, count, stdout) == count; }
+
 bool nvmepf_flush_output(void) { return fflush(stdout) == 0 && !ferror(stdout); }
 
 int nvmepf_eventfd(void) {

@@ -9,10 +9,11 @@ extension Record {
     return withUnsafeBytes(of: self) { $0.baseAddress!.number(at: offset, width: width) }
   }
 
-  /// What one of these fields says; nil where the record has none of them.
-  public func value(of names: Set<String>) -> UInt64? {
-    event?.description.fields.first { names.contains($0.name) }.flatMap { value(of: $0) }
-  }
+  /// The queue in its field `qid` or `cqid`; nil if its kind has neither.
+  public var queue: UInt16? { hasQueue[Int(kind)] ? qid : nil }
+
+  /// The command identifier in its field `cid`; nil if its kind has none.
+  public var command: UInt16? { hasCommand[Int(kind)] ? cid : nil }
 
   /// The event in one line, without its time and its tail: `doorbell flags=0x0 qid=1 value=17 poll=35`.
   public func text() -> String {
@@ -52,4 +53,15 @@ extension UnsafeRawPointer {
     default: UInt64(littleEndian: loadUnaligned(fromByteOffset: offset, as: UInt64.self))
     }
   }
+}
+
+/// By kind.
+private let hasQueue = kinds { $0.place == .qid && ["qid", "cqid"].contains($0.name) }
+private let hasCommand = kinds { $0.place == .cid && $0.name == "cid" }
+
+/// The kinds with such a field.
+private func kinds(_ isMeant: (EventField) -> Bool) -> [Bool] {
+  var table = [Bool](repeating: false, count: 256)
+  for event in eventTable where event.fields.contains(where: isMeant) { table[Int(event.kind)] = true }
+  return table
 }

@@ -51,3 +51,8 @@ public struct SubmissionEntry: BitwiseCopyable, Equatable, Sendable {
     }
   }
 }
+
+extension SubmissionEntry {
+  /// Number of logical blocks of a read, write, compare, write zeroes or verify, from NLB (NVM Command Set 1.1, 3.3).
+  public var blocks: UInt32 { cdw12 & 0xffff + 1 }
+}

@@ -76,6 +76,7 @@ final class ChunkEncoder {
     header.lastTime = builder.lastTime
     header.commands = commands(builder)
     header.lost = lost(builder)
+    header.queues = queues(builder)
     header.bodyLength = UInt32(output.count - ChunkHeader.size)
     header.bodyCRC = nvmepf_crc32c(0, body, output.count - ChunkHeader.size)
     header.store(to: output.base)
@@ -90,6 +91,20 @@ final class ChunkEncoder {
       count += qid == 0 ? 0 : 1
     }
     return count
+  }
+
+  /// The queues of its events, as bits.
+  private func queues(_ builder: ChunkBuilder) -> UInt64 {
+    var queues: UInt64 = 0
+    for layout in builder.schema.kinds where layout.queueOffset != nil {
+      let records = builder.records(of: layout.kind)
+      guard let start = records.start, let offset = layout.queueOffset else { continue }
+      for index in 0..<records.count {
+        let qid = start.load(fromByteOffset: index * records.stride + offset, as: UInt16.self)
+        queues |= 1 << UInt64(qid & 63)
+      }
+    }
+    return queues
   }
 
   private func lost(_ builder: ChunkBuilder) -> UInt64 {

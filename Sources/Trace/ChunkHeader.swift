@@ -32,8 +32,8 @@ public struct ChunkHeader: BitwiseCopyable, Equatable, Sendable {
   public var lost: UInt64 = 0
   /// Number of its `fetch` events of I/O queues.
   public var commands: UInt32 = 0
-  private var reservedLow: UInt32 = 0
-  private var reservedHigh: UInt32 = 0
+  private var queuesLow: UInt32 = 0
+  private var queuesHigh: UInt32 = 0
   var bodyLength: UInt32 = 0
   var bodyCRC: UInt32 = 0
   /// Of all fields above, where they stand in the file.
@@ -54,6 +54,12 @@ public struct ChunkHeader: BitwiseCopyable, Equatable, Sendable {
   public var beginsWithCheckpoint: Bool {
     get { flags & 1 != 0 }
     set { flags = newValue ? 1 : 0 }
+  }
+
+  /// Bit N mod 64 is set if an event has a `qid` or `cqid` of N; 0 if none has, or an earlier version wrote the chunk.
+  public internal(set) var queues: UInt64 {
+    get { UInt64(queuesLow) | UInt64(queuesHigh) << 32 }
+    set { (queuesLow, queuesHigh) = (UInt32(truncatingIfNeeded: newValue), UInt32(newValue >> 32)) }
   }
 
   /// Number of the stream's events up to the end of this chunk.

@@ -21,16 +21,20 @@ public struct MergedEvents: ~Copyable {
   private var end: UnsafePointer<Record>?
   private var until: UInt64 = 0
 
+  /// - Parameter selection: decode only the chunks that may contain these events.
   /// - Throws: if the largest chunks of all streams need more than 384 MiB together.
-  public init(_ reader: TraceReader) throws(TraceError) {
+  public init(_ reader: TraceReader, _ selection: ChunkSelection = .init()) throws(TraceError) {
     let streams = reader.streams
     let bytes = try Self.bytesMax(reader, streams)
     let decoder = try ChunkDecoder()
     bytesMax = bytes
-    chunks = streams.map { StreamChunks(reader, $0.chunks, decoder) }
+    chunks = streams.map { StreamChunks(reader, $0.chunks, decoder, selection) }
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
-    waiting = Heap(chunks.enumerated().map { Waiting(time: $1.nextTime ?? 0, stream: $0) })
+    waiting = Heap(
+      chunks.enumerated().compactMap { index, chunks in
+        chunks.nextTime.map { Waiting(time: $0, stream: index) }
+      })
   }
 
   deinit { cursors.deallocate() }

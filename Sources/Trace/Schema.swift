@@ -26,6 +26,9 @@ public struct KindLayout: Equatable, Sendable {
   /// `bLow` bytes follow the record if bit 0x80 of `flags` is set.
   public let carriesBytes: Bool
 
+  /// Offset of the 16-bit queue identifier, if its events have one.
+  var queueOffset: Int? { fields.first { ($0.name == "qid" || $0.name == "cqid") && $0.width == 2 }?.offset }
+
   /// Bytes of a record and its fixed tail.
   var stride: Int { Record.size * (1 + fixedTailSlots) }
 }

@@ -11,17 +11,27 @@ final class StreamChunks {
   let id: StreamID
   private let reader: TraceReader
   private let chunks: [Int]
-  private var position = 0
+  private let selection: ChunkSelection
+  /// The next chunk of the selection.
+  private var position = -1
   private let decoder: ChunkDecoder
   private var events = ByteBuffer(capacity: 0)
   /// An event for a gap between chunks.
   private let gap = UnsafeMutablePointer<Record>.allocate(capacity: 1)
   private var hasReturnedGap = false
 
-  /// - Parameter chunks: indices of chunks, at least one.
-  init(_ reader: TraceReader, _ chunks: [Int], _ decoder: ChunkDecoder) {
-    (self.reader, self.chunks, self.decoder) = (reader, chunks, decoder)
+  /// - Parameters:
+  ///   - chunks: indices of chunks, at least one.
+  ///   - selection: which of them to decode.
+  init(_ reader: TraceReader, _ chunks: [Int], _ decoder: ChunkDecoder, _ selection: ChunkSelection = .init()) {
+    (self.reader, self.chunks, self.decoder, self.selection) = (reader, chunks, decoder, selection)
     id = reader.chunks[chunks[0]].header.id
+    moveToNext()
+  }
+
+  private func moveToNext() {
+    repeat { position += 1 } while position < chunks.count
+      && !selection.mayContain(reader.chunks[chunks[position]].header)
   }
 
   deinit { gap.deallocate() }
@@ -40,7 +50,7 @@ final class StreamChunks {
       return UnsafeBufferPointer(start: gap, count: 1)
     }
     hasReturnedGap = false
-    position += 1
+    moveToNext()
     // All streams share the decoder; each has its own events.
     decoder.decoded.exchangeEvents(&events)
     defer { decoder.decoded.exchangeEvents(&events) }

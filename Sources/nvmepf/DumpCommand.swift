@@ -1,7 +1,8 @@
 import ArgumentParser
+import CPlatform
 import EventTable
 import Events
-import Foundation
+import Report
 import Service
 import Text
 import Trace
@@ -50,62 +51,38 @@ struct DumpCommand: ParsableCommand {
   }
 
   private func dump(_ reader: TraceReader) throws(TraceError) {
-    var events = try MergedEvents(reader)
+    var events = try MergedEvents(reader, selection)
+    var text = EventText(json ? .json : .line)
     var left = limit ?? .max
     while left > 0, let (record, id) = try events.next() {
       guard isWanted(record.pointee) else { continue }
       left -= 1
-      print(json ? object(record, id) : line(record, id))
+      text.append(record, source: id.source, stream: id.stream)
+      if text.buffer.count >= 1 << 16, !write(&text.buffer) { return }
     }
+    _ = write(&text.buffer)
+  }
+
+  private var selection: ChunkSelection {
+    var selection = ChunkSelection()
+    (selection.from, selection.to, selection.qid) = (from?.ns ?? 0, to?.ns ?? .max, qid)
+    return selection
   }
 
   private func isWanted(_ record: Record) -> Bool {
-    if let qid, record.value(of: ["qid", "cqid"]) != UInt64(qid) { return false }
-    if let cid, record.value(of: ["cid"]) != UInt64(cid) { return false }
-    if !kinds.isEmpty, !kinds.contains(where: { record.event == $0 }) { return false }
     if let from, record.time < from.ns { return false }
     if let to, record.time >= to.ns { return false }
-    return true
+    if let qid, record.queue != qid { return false }
+    if let cid, record.command != cid { return false }
+    return kinds.isEmpty || kinds.contains { record.is($0) }
   }
+}
 
-  private func values(_ record: UnsafePointer<Record>, _ source: Source) -> [(
-    name: String, text: String, value: UInt64
-  )] {
-    var values: [(name: String, text: String, value: UInt64)] = []
-    for field in record.pointee.event?.description.fields ?? [] {
-      guard let value = record.value(of: field) else { continue }
-      if field.name != "slba" {
-        values.append((field.name, field.text(value), value))
-      } else if record.pointee.value(of: ["qid"]) == 0 {
-        // Admin commands have no blocks; they use these fields of the entry for other purposes.
-        guard case .tail = field.place else { continue }
-        for (name, part) in [("cdw10", value & 0xffff_ffff), ("cdw11", value >> 32)] {
-          values.append((name, part.hex, part))
-        }
-      } else if source != .host {
-        // Our own host does not record the blocks that it requests.
-        values.append((field.name, field.text(value), value))
-      }
-    }
-    return values
-  }
-
-  private func line(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
-    let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
-    let fields = values(record, id.source).map { "\($0.name)=\($0.text)" }
-    let time = String(record.pointee.time)
-    let padding = String(repeating: " ", count: max(0, 13 - time.count))
-    return "\(padding)\(time) \(id.source)/\(id.stream) \(([name] + fields).joined(separator: " "))"
-  }
-
-  private func object(_ record: UnsafePointer<Record>, _ id: StreamID) -> String {
-    let name = record.pointee.event?.description.name ?? "unknown-\(record.pointee.kind)"
-    let members: [(String, JSON)] = [
-      ("time_ns", .integer(record.pointee.time)), ("source", .string("\(id.source)")), ("stream", .integer(id.stream)),
-      ("event", .string(name)),
-    ]
-    return JSON.object(members + values(record, id.source).map { ($0.name, .integer($0.value)) }).line
-  }
+/// Print text without anything that needs an escape, and forget it.
+/// - Returns: false if it cannot be written.
+private func write(_ text: inout TextBuffer) -> Bool {
+  defer { text.removeAll() }
+  return nvmepf_write_output(text.bytes.baseAddress, text.count)
 }
 
 /// A point in a trace: nanoseconds, or a number with ns, us, ms or s.

@@ -87,6 +87,9 @@ int64_t nvmepf_next_data(int fd, uint64_t offset);
 // Create an event counter, nonblocking, close-on-exec. Returns a descriptor or -errno.
 int nvmepf_eventfd(void);
 
+// Write bytes to standard output. Returns false if they do not fit there.
+bool nvmepf_write_output(const void *bytes, size_t count);
+
 // Whether everything written to standard output has arrived.
 bool nvmepf_flush_output(void);
 
