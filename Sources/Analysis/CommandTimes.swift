@@ -29,11 +29,13 @@ public struct CommandTimes: Sendable {
   public let bytesFromHost: UInt64
   /// Bytes transferred to the host.
   public let bytesToHost: UInt64
-  /// The status of its completion is an error.
-  public let hasFailed: Bool
+  /// What it asked for, its status, and which of the trace's events are its own.
+  public let facts: CommandFacts
   /// Only for commands of the kernel's PCI endpoint driver.
   public let handoffs: Handoffs?
 
+  /// The status of its completion is an error.
+  public var hasFailed: Bool { facts.hasFailed }
   /// Latency in nanoseconds.
   public var total: UInt64 { end - begin }
 }

@@ -17,6 +17,7 @@ extension StageAnalyzer {
     host.reused(qid: command.qid, cid: command.cid)
     commands.unname(old)
     if !command.isAdmin { reused &+= 1 }
+    onLoss?(command.facts(last: events))
     leave(old)
   }
 

@@ -128,7 +128,8 @@ extension StageAnalyzer {
       absences &+= 1
       absentNs &+= UInt64(tail.poll)
     }
-    let doorbell = TrackedSubmissionQueue.Doorbell(from: from, to: to, time: now, pollSpan: tail.poll)
+    let doorbell = TrackedSubmissionQueue.Doorbell(
+      from: from, to: to, time: now, pollSpan: tail.poll, event: events)
     _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
   }
 
@@ -148,10 +149,15 @@ extension StageAnalyzer {
     command.hostEpoch = hostEpoch
     command.fetch.add(end: now, span: UInt64(fetch.span))
     command.opcode = tail.first
+    command.events.first = events
+    if tail.count >= SubmissionEntry.size {
+      command.request = CommandRequest(tail.loadUnaligned(as: SubmissionEntry.self), isAdmin: command.isAdmin)
+    }
     let doorbell = doorbell(for: Int32(truncatingIfNeeded: min(fetch.slot, 0xffff)), of: queue)
     if let doorbell {
       command.seen = doorbell.time
       command.pollSpan = doorbell.pollSpan
+      command.events.seen = doorbell.event
     }
     joinHost(&command, queue)
     if command.isFromHost {
@@ -254,7 +260,7 @@ extension StageAnalyzer {
       submissionQueues[queue].cqid = entry.cqid
       commands[index].posted = now
       follow(index, .completion)
-      commands[index].hasFailed = !Status(rawValue: entry.status).isSuccess
+      commands[index].status = Status(rawValue: entry.status)
       let fullTime = completionQueues[completion].fullTime(at: now)
       commands[index].queueFull = fullTime - min(commands[index].fullBefore, fullTime)
       if commands[index].isSeenEarly {
@@ -276,6 +282,7 @@ extension StageAnalyzer {
       guard command != TrackedCommand.none else { continue }
       commands[command].announced = now
       follow(command, .interrupt)
+      commands[command].events.interrupt = events
     }
     completionQueues[queue].announced = completionQueues[queue].entries.end
   }

@@ -48,6 +48,7 @@ extension StageAnalyzer {
     let queue = hostQueue(qid)
     for position in submissionQueues[queue].submits.positions(from: submissionQueues[queue].rung) {
       submissionQueues[queue].submits[position].doorbell = now
+      submissionQueues[queue].submits[position].doorbellEvent = events
     }
     submissionQueues[queue].rung = submissionQueues[queue].submits.end
   }
@@ -73,6 +74,8 @@ extension StageAnalyzer {
     command.isWhole = true
     command.begin = submit.doorbell
     command.submit = submit.time
+    command.events.first = submit.event
+    command.events.rung = submit.doorbellEvent
     command.opcode = command.opcode ?? submit.opcode
   }
 

@@ -21,7 +21,7 @@ struct KernelView {
   /// The controller belongs to nvmet-pci-epf, whose commands show all stages.
   var isEndpoint = false
   /// Commands submitted by the host's driver and not yet fetched by the target, by queue and command identifier.
-  var submits: [CommandKey: UInt64] = [:]
+  var submits: [CommandKey: (time: UInt64, event: UInt64)] = [:]
   /// Doorbells written by the host, by submission queue.
   var doorbells: [UInt16: HostDoorbells] = [:]
   /// Commands with a posted but unannounced completion, by completion queue, and their total number.
@@ -129,7 +129,7 @@ extension StageAnalyzer {
       let submit = Event.Submit(record)
       if ingestLateSubmit(submit) { return }
       if kernel.submits.count >= KernelView.submitsMax { kernel.submits = [:] }
-      kernel.submits[submit.key] = now
+      kernel.submits[submit.key] = (now, events)
     case .doorbell:
       let doorbell = Event.Doorbell(record)
       guard !doorbell.flags.contains(.completionHead) else { return }
@@ -206,6 +206,9 @@ extension StageAnalyzer {
     var command = TrackedCommand(qid: fetch.qid, cid: fetch.cid)
     command.fetch.add(end: now, span: UInt64(fetch.span))
     command.opcode = tail.first
+    if tail.count >= SubmissionEntry.size {
+      command.request = CommandRequest(tail.loadUnaligned(as: SubmissionEntry.self), isAdmin: command.isAdmin)
+    }
     enter(&command, since: command.fetch.begin, slot: fetch.slot)
   }
 
@@ -243,6 +246,7 @@ extension StageAnalyzer {
     note(request) { command, request, now in
       command.requested = now
       command.opcode = request.opcode
+      if command.request.nsid == nil { command.request = CommandRequest(request) }
     }
   }
 
@@ -266,10 +270,12 @@ extension StageAnalyzer {
     command.begin = time
     command.isFromKernel = true
     command.hostEpoch = hostEpoch
-    if let submit = kernel.submits.removeValue(forKey: CommandKey(qid: command.qid, cid: command.cid)) {
+    command.events.first = events
+    if let (submit, event) = kernel.submits.removeValue(forKey: CommandKey(qid: command.qid, cid: command.cid)) {
       command.isFromHost = true
       if submit > time { inversions &+= 1 }
       command.begin = min(submit, time)
+      command.events.first = event
       if let slot, !kernel.doorbells.isEmpty {
         // The host's event may have a late time stamp, but it wrote the doorbell before the fetch began.
         let rung = kernel.doorbells[command.qid]?.first(since: submit, covering: slot) ?? time
@@ -304,7 +310,7 @@ extension StageAnalyzer {
     }
     commands[index].execute.end = now
     commands[index].expectedBytes = UInt64(event.bytes)
-    commands[index].hasFailed = event.status != 0
+    commands[index].status = Status(rawValue: UInt16(truncatingIfNeeded: event.status))
     follow(index, .executeEnd)
     guard commands[index].isRequestOnly else { return }
     noteStatus(UInt16(truncatingIfNeeded: event.status), index)
@@ -325,7 +331,7 @@ extension StageAnalyzer {
     }
     commands[index].posted = max(now, 1)
     commands[index].cqid = completion.cqid
-    commands[index].hasFailed = !Status(rawValue: completion.status).isSuccess
+    commands[index].status = Status(rawValue: completion.status)
     follow(index, .completion)
     noteStatus(completion.status, index)
     if let began = kernel.completionWork[completion.cqid], commands[index].ready != 0 {
@@ -342,7 +348,12 @@ extension StageAnalyzer {
     guard let indices = kernel.posted.removeValue(forKey: cqid) else { return }
     kernel.postedCount -= indices.count
     for index in indices where commands.isLive(index) && commands[index].posted != 0 && commands[index].cqid == cqid {
-      if byInterrupt { commands[index].announced = now } else { kernel.unannounced &+= 1 }
+      if byInterrupt {
+        commands[index].announced = now
+        commands[index].events.interrupt = events
+      } else {
+        kernel.unannounced &+= 1
+      }
       if !commands[index].isFromHost { end(index, at: byInterrupt ? now : commands[index].posted) }
     }
   }

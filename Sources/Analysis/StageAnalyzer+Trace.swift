@@ -20,10 +20,17 @@ extension Summary {
   }
 
   /// The analysis of a whole trace.
-  public init(of reader: TraceReader, _ subject: Subject = .endpoint, by grouping: Grouping? = nil)
-    throws(TraceError)
-  {
-    var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
+  ///
+  /// - Parameters:
+  ///   - filter: the statistics contain only commands that it selects; nil for all.
+  ///   - windowNs: length of the windows of time; nil for none.
+  ///   - onCommand: called with every command that the statistics contain, and with admin commands.
+  public init(
+    of reader: TraceReader, _ subject: Subject = .endpoint, by grouping: Grouping? = nil,
+    filter: CommandFilter? = nil, windowNs: UInt64? = nil, onCommand: ((borrowing CommandTimes) -> Void)? = nil
+  ) throws(TraceError) {
+    var analyzer = StageAnalyzer(grouping: grouping, subject: subject, filter: filter, windowNs: windowNs)
+    analyzer.onCommand = onCommand
     try analyzer.ingestAll(of: reader)
     self = analyzer.summary()
     let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }

@@ -15,8 +15,10 @@ public struct StageAnalyzer: ~Copyable {
   /// Streams beyond this number share a gap count.
   static let streamsMax = 256
 
-  /// Called with every finished command, including admin commands.
+  /// Called with every finished command that the filter selects, including admin commands.
   public var onCommand: ((borrowing CommandTimes) -> Void)?
+  /// Called with every command that the analysis leaves out because its beginning or end is lost, whatever the filter.
+  public var onLoss: ((CommandFacts) -> Void)?
 
   var now: UInt64 = 0
   var events: UInt64 = 0
@@ -65,13 +67,21 @@ public struct StageAnalyzer: ~Copyable {
 
   var depth = DepthMeter()
   private var tally: Tally
+  private let filter: CommandFilter?
+  /// Finished I/O commands that the filter does not select.
+  private var unselected: UInt64 = 0
 
   /// - Parameters:
   ///   - grouping: how to group the summary; nil for no groups.
   ///   - subject: the commands to analyse; events of others are only counted.
-  public init(grouping: Grouping? = nil, subject: Subject = .endpoint) {
-    tally = Tally(grouping)
+  ///   - filter: the statistics contain only commands that it selects; nil for all.
+  ///   - windowNs: length of the windows of time that the summary contains; nil for none.
+  public init(
+    grouping: Grouping? = nil, subject: Subject = .endpoint, filter: CommandFilter? = nil, windowNs: UInt64? = nil
+  ) {
+    tally = Tally(grouping, windowNs: windowNs)
     self.subject = subject
+    self.filter = filter
   }
 
   /// Process the next event. Events of all streams must come in order of time.
@@ -120,9 +130,13 @@ public struct StageAnalyzer: ~Copyable {
   mutating func finish(_ index: UInt32, at time: UInt64? = nil) {
     let command = commands[index]
     guard command.isWhole, !command.isFromHost || command.hostEpoch == hostEpoch else { return abandon(index) }
-    let times = command.times(end: time ?? now)
+    let times = command.times(end: time ?? now, lastEvent: events)
     leave(index)
     guard !command.isEventRequest else { return }
+    guard filter?.selects(times) ?? true else {
+      if !command.isAdmin { unselected += 1 }
+      return
+    }
     tally.record(times)
     onCommand?(times)
   }
@@ -132,6 +146,7 @@ public struct StageAnalyzer: ~Copyable {
     if !commands[index].isAdmin {
       if let drop = drop(of: commands[index]) { drops.add(drop) } else { partial &+= 1 }
     }
+    onLoss?(commands[index].facts(last: events))
     leave(index)
   }
 
@@ -162,7 +177,7 @@ public struct StageAnalyzer: ~Copyable {
   /// The commands counted so far were fragments.
   mutating func disownFinished() {
     partial &+= tally.io.commands
-    tally = Tally(tally.groups?.grouping)
+    tally = Tally(tally.groups?.grouping, windowNs: tally.windows?.lengthNs)
   }
 
   // MARK: Losing sight
@@ -233,7 +248,14 @@ public struct StageAnalyzer: ~Copyable {
       absences: absences, absentNs: absentNs,
       kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs, completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
-      probes: kernel.probes, grouping: tally.groups?.grouping, groups: tally.groups?.values ?? [])
+      probes: kernel.probes, windows: tally.windows,
+      among: filter == nil ? nil : statistics.commands + unselected, grouping: tally.groups?.grouping,
+      groups: tally.groups?.values ?? [])
+  }
+
+  /// The commands in flight, which have no end in the trace so far.
+  public func forEachUnfinished(_ body: (CommandFacts) -> Void) {
+    for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) { body(commands[index].facts(last: .max)) }
   }
 
   /// No event of the command can have been lost since its fetch.

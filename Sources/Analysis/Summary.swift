@@ -80,6 +80,10 @@ public struct Summary: Sendable {
   /// Largest error of the host's times in a merged trace, in nanoseconds; set by the caller from the trace's header.
   public var hostClockBoundNs: Double?
 
+  /// The commands by window of time; nil unless asked for.
+  public let windows: TimeWindows?
+  /// Among how many complete I/O commands the filter selected those of `io`; nil without a filter.
+  public let among: UInt64?
   /// I/O commands that a reset or the deletion of their queue ended.
   public var interrupted: UInt64 { drops.reduce(0) { $0 &+ $1.commands } }
 

@@ -13,8 +13,12 @@ struct Tally {
   private var completionHandoff = DistributionRecorder()
   private(set) var tail = TailTable()
   private(set) var groups: Groups?
+  private(set) var windows: TimeWindows?
 
-  init(_ grouping: Grouping?) { groups = grouping.map(Groups.init) }
+  init(_ grouping: Grouping?, windowNs: UInt64? = nil) {
+    groups = grouping.map(Groups.init)
+    windows = windowNs.map { TimeWindows(lengthNs: $0) }
+  }
 
   mutating func record(_ times: borrowing CommandTimes) {
     groups?.record(times)
@@ -23,6 +27,7 @@ struct Tally {
       return
     }
     io.record(times)
+    windows?.record(times)
     tail.record(times)
     turn.record(times.turn)
     queueFull.record(times.queueFull)

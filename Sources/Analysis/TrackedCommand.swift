@@ -55,8 +55,11 @@ struct TrackedCommand {
   var queueFull: UInt64 = 0
   var bytesFromHost: UInt64 = 0
   var bytesToHost: UInt64 = 0
-  /// The status of its completion is an error.
-  var hasFailed = false
+  /// What its entry asks for.
+  var request = CommandRequest()
+  /// Status field of its completion; nil before it.
+  var status: Status?
+  var events = CommandEvents()
 
   // For commands of the kernel's target.
   var isFromKernel = false
@@ -76,6 +79,14 @@ struct TrackedCommand {
   }
 
   var isAdmin: Bool { qid == 0 }
+  var hasFailed: Bool { status.map { !$0.isSuccess } ?? false }
+
+  /// - Parameter last: number of the event that ended it.
+  func facts(last: UInt64) -> CommandFacts {
+    var events = events
+    events.last = last
+    return CommandFacts(qid: qid, cid: cid, opcode: opcode, request: request, status: status, events: events)
+  }
 
   /// Its last event so far.
   @inline(__always)
@@ -86,8 +97,8 @@ struct TrackedCommand {
   /// By design it waits in the controller for an event.
   var isEventRequest: Bool { isAdmin && opcode == AdminOpcode.asynchronousEventRequest.rawValue }
 
-  /// The command's times if it ended at `end`.
-  func times(end: UInt64) -> CommandTimes {
+  /// The command's times if it ended at `end`, by the event with this number.
+  func times(end: UInt64, lastEvent: UInt64) -> CommandTimes {
     let begin = min(begin, end)
     var tiling = Tiling(begin: begin, end: end)
     tiling.extend(.detect, to: isRequestOnly ? requested : fetch.begin)
@@ -114,7 +125,7 @@ struct TrackedCommand {
       hostSubmit: submit == TrackedCommand.noTime ? nil : begin - min(submit, begin),
       undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
-      hasFailed: hasFailed, handoffs: isFromKernel && !isRequestOnly ? handoffs : nil)
+      facts: facts(last: lastEvent), handoffs: isFromKernel && !isRequestOnly ? handoffs : nil)
   }
 
   /// When a worker started it: the first known action of a worker.

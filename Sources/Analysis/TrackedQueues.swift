@@ -7,6 +7,8 @@ struct TrackedSubmissionQueue: TrackedQueue {
     var to: Int32
     var time: UInt64
     var pollSpan: UInt32
+    /// Number of the event.
+    var event: UInt64 = 0
 
     /// Whether it covers that slot; needs no queue size.
     func covers(_ slot: Int32) -> Bool {
@@ -21,8 +23,9 @@ struct TrackedSubmissionQueue: TrackedQueue {
     var opcode: UInt8
     var time: UInt64
     var doorbell: UInt64
-    /// Number of its event.
+    /// Numbers of the event and of the doorbell's.
     var event: UInt64
+    var doorbellEvent: UInt64 = 0
   }
 
   let qid: UInt16

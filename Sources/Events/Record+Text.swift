@@ -10,10 +10,10 @@ extension Record {
   }
 
   /// The queue in its field `qid` or `cqid`; nil if its kind has neither.
-  public var queue: UInt16? { hasQueue[Int(kind)] ? qid : nil }
+  public var queue: UInt16? { kindsWithQueue[Int(kind)] ? qid : nil }
 
   /// The command identifier in its field `cid`; nil if its kind has none.
-  public var command: UInt16? { hasCommand[Int(kind)] ? cid : nil }
+  public var command: UInt16? { kindsWithCommand[Int(kind)] ? cid : nil }
 
   /// The event in one line, without its time and its tail: `doorbell flags=0x0 qid=1 value=17 poll=35`.
   public func text() -> String {
@@ -24,6 +24,12 @@ extension Record {
     }
     return words.joined(separator: " ")
   }
+}
+
+extension EventKind {
+  /// Whether its events have a field `qid` or `cqid`, and a field `cid`.
+  public var hasQueue: Bool { kindsWithQueue[Int(rawValue)] }
+  public var hasCommand: Bool { kindsWithCommand[Int(rawValue)] }
 }
 
 extension EventField {
@@ -56,8 +62,8 @@ extension UnsafeRawPointer {
 }
 
 /// By kind.
-private let hasQueue = kinds { $0.place == .qid && ["qid", "cqid"].contains($0.name) }
-private let hasCommand = kinds { $0.place == .cid && $0.name == "cid" }
+private let kindsWithQueue = kinds { $0.place == .qid && ["qid", "cqid"].contains($0.name) }
+private let kindsWithCommand = kinds { $0.place == .cid && $0.name == "cid" }
 
 /// The kinds with such a field.
 private func kinds(_ isMeant: (EventField) -> Bool) -> [Bool] {

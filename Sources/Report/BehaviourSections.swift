@@ -27,7 +27,7 @@ struct BehaviourSections {
         + "\(Quantity.time(failure.firstNs)) into the trace)"
     }
     if summary.otherFailures > 0 { lines.append("\(Quantity.count(summary.otherFailures)) of other kinds") }
-    return section("Failures", lines)
+    return section(summary.among == nil ? "Failures" : "Failures in the whole trace", lines)
   }
 
   // MARK: Host
@@ -113,7 +113,7 @@ private func commandName(_ opcode: UInt8?, isAdmin: Bool) -> String {
 }
 
 extension Status {
-  fileprivate var text: String { "status \(code.hex(digits: 3))" }
+  fileprivate var text: String { "status \(code.hex(digits: 3))" + (name.map { " (\($0))" } ?? "") }
 }
 
 extension HostBehaviour {

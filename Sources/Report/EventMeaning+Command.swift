@@ -20,13 +20,13 @@ extension EventMeaning {
   private mutating func describe(_ sqe: SubmissionEntry, _ opcode: IOOpcode) {
     switch opcode {
     case .read, .write, .compare, .writeZeroes, .verify:
-      add("slba", sqe.slba)
+      add("slba", .wide(sqe.slba))
       add("blocks", sqe.blocks)
       if sqe.cdw12 >> 30 & 1 != 0 { add("force-unit-access", .flag) }
       if sqe.cdw12 >> 31 != 0 { add("limited-retry", .flag) }
       if opcode == .writeZeroes, sqe.cdw12 >> 25 & 1 != 0 { add("deallocate", .flag) }
     case .copy:
-      add("slba", sqe.slba)
+      add("slba", .wide(sqe.slba))
       add("ranges", sqe.cdw12 & 0xff + 1)
     case .datasetManagement:
       add("ranges", sqe.cdw10 & 0xff + 1)
@@ -57,7 +57,7 @@ extension EventMeaning {
       let dwords = UInt64(sqe.cdw10 >> 16) | UInt64(sqe.cdw11 & 0xffff) << 16
       add("bytes", (dwords + 1) * 4)
       let offset = UInt64(sqe.cdw12) | UInt64(sqe.cdw13) << 32
-      if offset != 0 { add("offset", offset) }
+      if offset != 0 { add("offset", .wide(offset)) }
       if sqe.cdw10 & 0x8000 != 0 { add("retain-event", .flag) }
     case .identify:
       let cns = UInt8(truncatingIfNeeded: sqe.cdw10)

@@ -12,6 +12,8 @@ public struct EventMeaning {
     case name(String)
     case number(UInt64)
     case hexadecimal(UInt64)
+    /// A number of 64 bits, which JSON contains as a string.
+    case wide(UInt64)
     /// The word says all.
     case flag
   }

@@ -74,7 +74,7 @@ public struct EventText: ~Copyable {
       guard field.offset + field.width <= length else { continue }
       let value = bytes.number(at: field.offset, width: field.width)
       if !field.isStartingBlock {
-        append(isJSON ? field.member : field.label, value, isHexadecimal: field.isHexadecimal && !isJSON)
+        append(field, value)
       } else if record.pointee.qid == 0 {
         // Admin commands have no blocks; they use these fields of the entry for other purposes.
         guard field.isInTail else { continue }
@@ -82,9 +82,15 @@ public struct EventText: ~Copyable {
         append(isJSON ? ",\"cdw11\":" : " cdw11=", value >> 32, isHexadecimal: !isJSON)
       } else if source != .host {
         // Our own host does not record the blocks that it requests.
-        append(isJSON ? field.member : field.label, value, isHexadecimal: false)
+        append(field, value)
       }
     }
+  }
+
+  private mutating func append(_ field: Field, _ value: UInt64) {
+    guard form == .json else { return append(field.label, value, isHexadecimal: field.isHexadecimal) }
+    append(field.member, value, isHexadecimal: false)
+    if field.isWide { buffer.append("\"") }
   }
 
   private mutating func append(_ label: String, _ value: UInt64, isHexadecimal: Bool) {
@@ -102,7 +108,7 @@ public struct EventText: ~Copyable {
       case .name(let text):
         buffer.append(" ")
         buffer.append(text)
-      case .number(let number):
+      case .number(let number), .wide(let number):
         buffer.append(" ")
         buffer.append(number)
       case .hexadecimal(let number):
@@ -127,6 +133,10 @@ public struct EventText: ~Copyable {
         buffer.append(text)
         buffer.append("\"")
       case .number(let number), .hexadecimal(let number): buffer.append(number)
+      case .wide(let number):
+        buffer.append("\"")
+        buffer.append(number)
+        buffer.append("\"")
       }
       before = ",\""
     }
@@ -138,8 +148,10 @@ public struct EventText: ~Copyable {
   private struct Field: Sendable {
     /// ` qid=`
     let label: String
-    /// `,"qid":`
+    /// `,"qid":`, and the quotation mark before a string.
     let member: String
+    /// A number of 64 bits, which JSON contains as a string.
+    let isWide: Bool
     let offset: Int
     let width: Int
     let isHexadecimal: Bool
@@ -148,8 +160,9 @@ public struct EventText: ~Copyable {
 
     init(_ field: EventField) {
       label = " \(field.name)="
-      member = ",\"\(field.name)\":"
       (offset, width) = field.place.location
+      isWide = width == 8
+      member = ",\"\(field.name)\":" + (isWide ? "\"" : "")
       isHexadecimal = field.unit == .hexadecimal
       isStartingBlock = field.name == "slba"
     }

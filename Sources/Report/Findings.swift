@@ -13,7 +13,7 @@ struct Findings {
     let what = io.commands == 0 ? [nothing] : [dominant, slowest, Precision.sentence(io), throughput, failures, data]
     let parts = io.commands == 0 ? [] : [turn, queueFull, handoffs, unexplained, undetected, hiddenStages, hostSubmit]
     return
-      ([stopped] + what + parts + [
+      ([stopped, Findings.selection(summary)] + what + parts + [
         completeness, recorder, absences, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
@@ -41,7 +41,8 @@ struct Findings {
   }
 
   private var nothing: String? {
-    "The trace contains no complete I/O command"
+    if summary.among ?? 0 > 0 { return nil }
+    return "The trace contains no complete I/O command"
       + (summary.adminCommands > 0 ? ", only \(Quantity.count(summary.adminCommands, "admin command"))." : ".")
   }
 
@@ -97,7 +98,9 @@ struct Findings {
   }
 
   private var throughput: String? {
-    Findings.throughput(of: io) + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
+    guard summary.among == nil else { return Findings.throughput(of: io) }
+    return Findings.throughput(of: io)
+      + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
       + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; the maximum is \(Quantity.count(summary.queueDepthMax))."
   }
 

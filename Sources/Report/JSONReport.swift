@@ -3,9 +3,10 @@ import Text
 
 /// The report for programs. Times are nanoseconds, shares are fractions of 1.
 struct JSONReport {
-  private let summary: Summary
+  let summary: Summary
+  private let lives: [CommandLife]
 
-  init(_ summary: Summary) { self.summary = summary }
+  init(_ summary: Summary, _ lives: [CommandLife] = []) { (self.summary, self.lives) = (summary, lives) }
 
   var object: JSON {
     var members: [(String, JSON)] = [
@@ -39,6 +40,7 @@ struct JSONReport {
     if let submit = summary.hostSubmit { members.append(("host_submit", .object(distribution(submit)))) }
     if let undetected = summary.undetected { members.append(("undetected", .object(distribution(undetected)))) }
     if let tail = summary.tail { members.append(("tail", self.tail(tail))) }
+    members += evidence(lives)
     members.append(("findings", .array(Report.findings(summary).map(JSON.string))))
     if let grouping = summary.grouping {
       members.append(("grouping", .string(grouping.rawValue)))

@@ -1,9 +1,12 @@
 import Analysis
+import Text
 
 /// Formats an analysis for people and programs.
 public enum Report {
   /// Sentences, then the tables. For a terminal of 80 columns or more; ends with a line feed.
-  public static func text(_ summary: Summary) -> String {
+  ///
+  /// - Parameter lives: the slowest commands.
+  public static func text(_ summary: Summary, _ lives: [CommandLife] = []) -> String {
     var parts = [findings(summary).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
     parts += BehaviourSections(summary).texts
@@ -11,14 +14,30 @@ public enum Report {
       let heading = "\(group.key.name): \(Findings.throughput(of: group.breakdown))"
       return wrapped(heading) + "\n\n" + StageTable(compact: group.breakdown).text
     }
+    if let windows = summary.windows, let values = windows.values, !values.isEmpty {
+      parts.append(WindowTable(values, lengthNs: windows.lengthNs).text)
+    }
+    parts += lives.map { text($0) }
     return parts.joined(separator: "\n\n") + "\n"
   }
 
   /// The findings, one string each, most important first.
   public static func findings(_ summary: Summary) -> [String] { Findings(summary).sentences }
 
+  /// A command's life; ends without a line feed.
+  public static func text(_ life: CommandLife) -> String { CommandLifeText(life).text }
+
+  /// The same as one JSON object, format "nvmepf-command/1".
+  public static func object(_ life: CommandLife) -> JSON {
+    .object([("format", .string("nvmepf-command/1")), ("command", CommandLifeText(life).object)])
+  }
+
   /// One JSON object, format "nvmepf-report/1"; ends with a line feed.
-  public static func json(_ summary: Summary) -> String { JSONReport(summary).object.text + "\n" }
+  ///
+  /// - Parameter lives: the slowest commands.
+  public static func json(_ summary: Summary, _ lives: [CommandLife] = []) -> String {
+    JSONReport(summary, lives).object.text + "\n"
+  }
 }
 
 /// Break text into lines of at most so many columns and indent all but the first. A number stays with its unit.

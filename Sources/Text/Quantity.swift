@@ -64,5 +64,18 @@ public enum Quantity {
     share > 0 && share < 0.0095 ? percent(share) : "\(decimal(share * 100, 0))%"
   }
 
+  /// A time as users write it: `100us`, `1.5ms`, or nanoseconds without a unit.
+  /// - Returns: nil unless it is such a time and fits.
+  public static func nanoseconds(_ text: String) -> UInt64? {
+    for (suffix, factor) in [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("", 1.0)] where text.hasSuffix(suffix)
+    {
+      guard let first = text.first, first.isNumber || first == ".", let number = Double(text.dropLast(suffix.count)),
+        number >= 0, number * factor < 1.8e19
+      else { return nil }
+      return UInt64((number * factor).rounded())
+    }
+    return nil
+  }
+
   private static func trimmed(_ text: String) -> String { text.hasSuffix(".0") ? String(text.dropLast(2)) : text }
 }

@@ -30,7 +30,9 @@ final class StreamChunks {
   }
 
   private func moveToNext() {
-    repeat { position += 1 } while position < chunks.count
+    repeat {
+      position += 1
+    } while position < chunks.count
       && !selection.mayContain(reader.chunks[chunks[position]].header)
   }
 

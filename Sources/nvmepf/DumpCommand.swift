@@ -1,3 +1,4 @@
+import Analysis
 import ArgumentParser
 import CPlatform
 import EventTable
@@ -16,6 +17,8 @@ struct DumpCommand: ParsableCommand {
       "Times are nanoseconds since the trace began; --from and --to also accept us, ms\nand s, as in --from 1.5ms.")
 
   @OptionGroup var file: TraceArgument
+
+  @OptionGroup(title: "Events of commands") var commands: CommandOptions
 
   @Option(help: "Print only events of this queue")
   var qid: UInt16?
@@ -40,27 +43,76 @@ struct DumpCommand: ParsableCommand {
   @Flag(help: "Print one JSON object per event")
   var json = false
 
+  func validate() throws {
+    if let from, let to { try require(from.ns < to.ns, "--from must be before --to") }
+    try require(limit ?? 0 >= 0, "--limit must not be negative")
+    for (option, isGiven, has) in [("--qid", qid != nil, \EventKind.hasQueue), ("--cid", cid != nil, \.hasCommand)] {
+      try require(
+        !isGiven || kinds.isEmpty || kinds.contains { $0[keyPath: has] },
+        "\(option) selects none of these events: they have no such field")
+    }
+  }
+
   func run() throws {
     let reader = try file.openTolerantly()
-    try dump(reader)
+    let filter = commands.filter
+    if filter.isEmpty { try dump(reader, selection) { _, _ in true } } else { try dump(reader, filter) }
     try file.requireComplete(reader)
   }
 
-  func validate() throws {
-    if let from, let to, from.ns >= to.ns { throw ValidationError("--from must be before --to") }
+  private func dump(_ reader: TraceReader, _ filter: CommandFilter) throws {
+    let subject = try Subject(of: reader, controller: commands.controller, isQuiet: json)
+    var finder = CommandEventFinder(try wanted(filter, reader, subject), subject)
+    // The finder counts the events, so no chunk may be left out.
+    try dump(reader, ChunkSelection()) { record, id in
+      var isFound = false
+      finder.ingest(record, id) { _ in isFound = true }
+      return isFound
+    }
   }
 
-  private func dump(_ reader: TraceReader) throws(TraceError) {
+  /// The commands that the filter selects, unfinished ones included, with events in the wanted time.
+  private func wanted(_ filter: CommandFilter, _ reader: TraceReader, _ subject: Subject) throws
+    -> [CommandEventFinder.Wanted]
+  {
+    let found = Collected((commands: [CommandEventFinder.Wanted](), isTooMuch: false))
+    func add(_ facts: CommandFacts) {
+      if found.value.commands.count < CommandEventFinder.commandsMax {
+        found.value.commands.append(CommandEventFinder.Wanted(facts))
+      } else {
+        found.value.isTooMuch = true
+      }
+    }
+    var analyzer = StageAnalyzer(subject: subject, filter: filter)
+    analyzer.onCommand = { [from, to] in
+      if $0.end >= from?.ns ?? 0, $0.begin - ($0.hostSubmit ?? 0) < to?.ns ?? .max { add($0.facts) }
+    }
+    analyzer.onLoss = { if filter.selectsUnfinished($0) { add($0) } }
+    try analyzer.ingestAll(of: reader)
+    analyzer.forEachUnfinished { if filter.selectsUnfinished($0) { add($0) } }
+    guard !found.value.isTooMuch else {
+      throw Failure(
+        description: "\(file.path): the filter selects more than "
+          + "\(Quantity.count(CommandEventFinder.commandsMax)) commands; give a narrower one, or --from and --to")
+    }
+    return found.value.commands
+  }
+
+  private func dump(
+    _ reader: TraceReader, _ selection: ChunkSelection,
+    _ isSelected: (UnsafePointer<Record>, StreamID) -> Bool
+  ) throws(TraceError) {
     var events = try MergedEvents(reader, selection)
     var text = EventText(json ? .json : .line)
+    // Also before the error of a damaged chunk.
+    defer { _ = write(&text.buffer) }
     var left = limit ?? .max
     while left > 0, let (record, id) = try events.next() {
-      guard isWanted(record.pointee) else { continue }
+      guard isSelected(record, id), isWanted(record.pointee) else { continue }
       left -= 1
       text.append(record, source: id.source, stream: id.stream)
       if text.buffer.count >= 1 << 16, !write(&text.buffer) { return }
     }
-    _ = write(&text.buffer)
   }
 
   private var selection: ChunkSelection {
@@ -83,23 +135,6 @@ struct DumpCommand: ParsableCommand {
 private func write(_ text: inout TextBuffer) -> Bool {
   defer { text.removeAll() }
   return nvmepf_write_output(text.bytes.baseAddress, text.count)
-}
-
-/// A point in a trace: nanoseconds, or a number with ns, us, ms or s.
-struct TraceTime: ExpressibleByArgument {
-  let ns: UInt64
-
-  init?(argument: String) {
-    for (suffix, factor) in [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("", 1.0)]
-    where argument.hasSuffix(suffix) {
-      guard let number = Double(argument.dropLast(suffix.count)), number >= 0, number * factor < 1.8e19 else {
-        return nil
-      }
-      ns = UInt64(number * factor)
-      return
-    }
-    return nil
-  }
 }
 
 extension EventKind: ExpressibleByArgument {

@@ -543,7 +543,19 @@ test_dump() {
   [ "$("$nvmepf" dump --event fetch --qid 1 | wc -l)" = 100 ] || die "not 100 fetches"
   "$nvmepf" dump --json --limit 200 | python3 -c 'import json,sys; [json.loads(l) for l in sys.stdin]' || die "not JSON"
   [ "$("$nvmepf" dump --event fetch --event completion --qid 1 | grep -c ' engine/0 ')" = 200 ] || die "not both kinds"
-  local command
+  "$nvmepf" dump --event fetch --qid 1 | grep -q '# opcode read, nsid 1, slba [0-9]*, blocks 8, data prp$' || die "no names"
+  local command all slow fast
+  all=$("$nvmepf" dump --stage 'total>=0' --event fetch | wc -l)
+  slow=$("$nvmepf" dump --slower-than 20us --event fetch | wc -l)
+  fast=$("$nvmepf" dump --stage 'total<=20us' --event fetch | wc -l)
+  [ $((slow + fast)) = "$all" ] || die "$slow slow and $fast fast commands, of $all"
+  [ "$("$nvmepf" dump --opcode read --event fetch | wc -l)" = 100 ] || die "not 100 reads"
+  "$nvmepf" dump --failed >out
+  [ ! -s out ] || die "failed commands: $(cat out)"
+  "$nvmepf" report --json --window 10s --slowest 2 >out
+  [ "$(json 'sum(w["commands"] for w in d["windows"])' <out)" = 100 ] || die "windows without commands"
+  [ "$(json 'len(d["slowest"])' <out)" = 2 ] || die "not two commands"
+  "$nvmepf" report --opcode write | grep -q 'selects 0 of 100 complete' || die "$("$nvmepf" report --opcode write)"
   for command in info report dump "report --json"; do
     "$nvmepf" $command >/dev/full 2>err && die "$command says that all is well on a full disk"
     grep -q 'No space left' err || die "$command: $(cat err)"
@@ -613,8 +625,18 @@ test_json() {
       "$nvmepf" $verb --json "$trace" >out 2>err
       valid $verb
     done
-    "$nvmepf" report --json --by opcode "$trace" >out 2>err
+    "$nvmepf" report --json --by opcode --window 1s --slowest 2 --stage 'total>=0' "$trace" >out 2>err
     valid report
+    [ "$(json 'sum(w["commands"] for w in d["windows"]) == d["commands"] == d["selected_among"]' <out)" = True ] ||
+      die "parts that are not the whole: $trace"
+    if [ "$(json 'd["commands"] > 0' <out)" = True ]; then
+      "$nvmepf" report --json --command "$(json '"{qid}:{cid}@{begin_ns}".format(**d["slowest"][0])' <out)" "$trace" >one
+      json "d['command'] == $(json 'd["slowest"][0]' <out)" <one | grep -q True || die "not the same command: $(cat one)"
+      cp one out
+      valid command
+    fi
+    "$nvmepf" dump --json "$trace" >out 2>err
+    valid dump --lines
   done
   "$nvmepf" diff --json nvmepf.nvpt nvmepf.nvpt >out 2>err
   valid diff
@@ -813,6 +835,15 @@ test_refusals() {
   expect_refused 'not a file' "$nvmepf" info /
   expect_refused 'dma-map, dma-unmap' "$nvmepf" dump --event nonsense
   expect_refused 'must be before' "$nvmepf" dump --from 2ms --to 1ms
+  expect_refused 'must be before' "$nvmepf" report --from 2ms --to 1ms
+  expect_refused 'the names are total, detect' "$nvmepf" dump --stage 'sleep>5us'
+  expect_refused 'a name such as lba-out-of-range' "$nvmepf" report --status fine
+  expect_refused 'a name such as read' "$nvmepf" report --opcode reed
+  expect_refused 'the first and the last' "$nvmepf" dump --lba 8-7
+  expect_refused 'has not failed' "$nvmepf" dump --failed --status success
+  expect_refused 'no such field' "$nvmepf" dump --event reset --qid 1
+  expect_refused 'between 1 and 1000' "$nvmepf" report --slowest 0
+  expect_refused 'excludes --slowest' "$nvmepf" report --command 1:2@3us --slowest 2
   expect_refused 'exclude each other' "$nvmepf" record --config c.json --queues 4 --rw read
   "$nvmepf" record -o n.nvpt --rw randread --number 10 2>/dev/null
   cp n.nvpt before.nvpt
