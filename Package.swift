@@ -116,6 +116,8 @@ let package = Package(
         "Events", "KernelStreams", "NVMe", "Text", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
+    // One trace from a host's and a target's.
+    .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
     .target(
       name: "Report", dependencies: ["Text", "Analysis", "EventTable", "Events", "NVMe"], swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
@@ -130,7 +132,7 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
-        "Trace", "Replay", "Analysis", "Report", "Probe", "FioGuard", "Simulation", "Endpoint", "Service",
+        "Trace", "Replay", "Analysis", "Merge", "Report", "Probe", "FioGuard", "Simulation", "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -217,8 +219,8 @@ let package = Package(
     .testTarget(
       name: "ProbeTests",
       dependencies: [
-        "Text", "Chance", "EventTable", "Events", "Analysis", "KernelStreams", "NVMe", "Probe", "Replay", "Trace",
-        "event-generator",
+        "Text", "Chance", "EventTable", "Events", "Analysis", "KernelStreams", "Merge", "NVMe", "Probe", "Replay",
+        "Trace", "event-generator",
       ],
       swiftSettings: settings),
     .testTarget(
@@ -237,7 +239,7 @@ if isFuzzed {
       name: "Fuzz",
       dependencies: [
         "Chance", "EventTable", "Events", "Recording",
-        "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "NVMe", "Replay", "Simulation",
-        "Target", "Trace", "VFIOUser",
+        "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "Merge", "NVMe", "Replay", "Report",
+        "Simulation", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))
 }

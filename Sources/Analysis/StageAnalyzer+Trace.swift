@@ -33,7 +33,7 @@ extension Summary {
     analyzer.onCommand = onCommand
     try analyzer.ingestAll(of: reader)
     self = analyzer.summary()
-    let bound = reader.header.metadata.first { $0.key == TraceMerge.Key.bound }
+    let bound = reader.header.metadata.first { $0.key == TraceHeader.MergeKey.bound }
     isComplete = reader.isComplete
     hostClockBoundNs = bound.flatMap { Double($0.value) }.flatMap { $0.isFinite && $0 >= 0 ? $0 : nil }
   }

@@ -112,3 +112,12 @@ extension TraceHeader {
     schema = try TraceSchema(&reader)
   }
 }
+
+extension TraceHeader {
+  /// Metadata keys that a merged trace has in addition to its target's.
+  public enum MergeKey {
+    public static let offset = "host offset ns"
+    public static let drift = "host drift"
+    public static let bound = "host bound ns"
+  }
+}

@@ -1,6 +1,6 @@
-import Analysis
 import ArgumentParser
 import Foundation
+import Merge
 import Service
 import Text
 import Trace

@@ -1,6 +1,7 @@
 import Analysis
 @_spi(Places) import Events
 import Glibc
+import Merge
 import Replay
 import Trace
 

@@ -2,7 +2,9 @@ import Analysis
 import EventTable
 import Events
 import Glibc
+import Merge
 import Replay
+import Report
 import Trace
 
 /// A trace of any bytes is read, checked, replayed, analysed, printed, repaired and merged as far as it goes, or refused.
@@ -47,16 +49,21 @@ private func replay(_ reader: TraceReader) {
 }
 
 private func analyse(_ reader: TraceReader, _ subject: Subject, _ grouping: Grouping) {
-  var analyzer = StageAnalyzer(grouping: grouping, subject: subject)
+  var analyzer = StageAnalyzer(grouping: grouping, subject: subject, filter: CommandFilter(), windowNs: 1 << 20)
+  var slowest = SlowestCommands(4)
+  analyzer.onCommand = { slowest.add($0) }
   try? analyzer.ingestAll(of: reader)
-  _ = analyzer.summary()
+  let lives = (try? CommandLife.read(slowest.commands, of: reader, subject)) ?? []
+  _ = Report.text(analyzer.summary(), lives)
 }
 
 private func dump(_ reader: TraceReader) {
   guard var events = try? MergedEvents(reader) else { return }
+  var text = EventText(.line)
   var left = 2000
-  while left > 0, let (record, _) = try? events.next() {
+  while left > 0, let (record, id) = try? events.next() {
     left -= 1
+    text.append(record, source: id.source, stream: id.stream)
     for field in record.pointee.event?.description.fields ?? [] {
       if let value = record.value(of: field) { _ = field.text(value) }
     }

@@ -1,3 +1,4 @@
+import Analysis
 import Chance
 @_spi(Places) import Events
 import Foundation
@@ -5,7 +6,7 @@ import NVMe
 import Testing
 import Trace
 
-@testable import Analysis
+@testable import Merge
 
 @Suite("A host's and a target's trace") struct MergeTests {
   /// What nvmet-pci-epf and the nvme driver did in one kernel, taken apart: the host's clock is set off.

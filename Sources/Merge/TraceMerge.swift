@@ -9,13 +9,6 @@ public struct TraceMerge {
   private let host: TraceReader
   private let target: TraceReader
 
-  /// Metadata keys that a merged trace has in addition to its target's.
-  public enum Key {
-    public static let offset = "host offset ns"
-    public static let drift = "host drift"
-    public static let bound = "host bound ns"
-  }
-
   /// - Returns: nil if the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
     guard let match = try HostMatch(host: host, target: target) else { return nil }
@@ -33,7 +26,8 @@ public struct TraceMerge {
     streams.directory = directory.path
     let metadata =
       target.header.metadata + [
-        (Key.offset, "\(match.fit.offsetNs)"), (Key.drift, "\(match.fit.drift)"), (Key.bound, "\(match.fit.boundNs)"),
+        (TraceHeader.MergeKey.offset, "\(match.fit.offsetNs)"), (TraceHeader.MergeKey.drift, "\(match.fit.drift)"),
+        (TraceHeader.MergeKey.bound, "\(match.fit.boundNs)"),
       ]
     let recorder = try RecorderThread(
       TraceWriter(path: path, id: id, scale: .identity, metadata: metadata, directory: directory))
