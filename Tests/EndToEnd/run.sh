@@ -543,7 +543,8 @@ test_dump() {
   [ "$("$nvmepf" dump --event fetch --qid 1 | wc -l)" = 100 ] || die "not 100 fetches"
   "$nvmepf" dump --json --limit 200 | python3 -c 'import json,sys; [json.loads(l) for l in sys.stdin]' || die "not JSON"
   [ "$("$nvmepf" dump --event fetch --event completion --qid 1 | grep -c ' engine/0 ')" = 200 ] || die "not both kinds"
-  "$nvmepf" dump --event fetch --qid 1 | grep -q '# opcode read, nsid 1, slba [0-9]*, blocks 8, data prp$' || die "no names"
+  "$nvmepf" dump --event fetch --qid 1 >out
+  grep -q '# opcode read, nsid 1, slba [0-9]*, blocks 8, data prp$' out || die "no names: $(head -1 out)"
   local command all slow fast
   all=$("$nvmepf" dump --stage 'total>=0' --event fetch | wc -l)
   slow=$("$nvmepf" dump --slower-than 20us --event fetch | wc -l)
@@ -555,7 +556,8 @@ test_dump() {
   "$nvmepf" report --json --window 10s --slowest 2 >out
   [ "$(json 'sum(w["commands"] for w in d["windows"])' <out)" = 100 ] || die "windows without commands"
   [ "$(json 'len(d["slowest"])' <out)" = 2 ] || die "not two commands"
-  "$nvmepf" report --opcode write | grep -q 'selects 0 of 100 complete' || die "$("$nvmepf" report --opcode write)"
+  "$nvmepf" report --opcode write >out
+  grep -q 'selects 0 of 100 complete' out || die "$(cat out)"
   for command in info report dump "report --json"; do
     "$nvmepf" $command >/dev/full 2>err && die "$command says that all is well on a full disk"
     grep -q 'No space left' err || die "$command: $(cat err)"
