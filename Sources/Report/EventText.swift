@@ -40,7 +40,7 @@ public struct EventText: ~Copyable {
       appendFields(record, source)
       appendMeaning()
     case .json:
-      buffer.append("{\"time_ns\":")
+      buffer.append("{\"format\":\"nvmepf-dump/1\",\"time_ns\":")
       buffer.append(record.pointee.time)
       appendStream(",\"source\":\"", source, "\",\"stream\":", stream)
       buffer.append(",\"event\":\"")
