@@ -10,7 +10,7 @@ struct DiffFindings {
   init(_ report: DiffReport) { self.report = report }
 
   var sentences: [String] {
-    ([whole, explanation] + worse + [workload, losses] + limits + [confidence, next]).compactMap { $0 }
+    ([whole, explanation] + worse + [beginnings, workload, losses] + limits + [confidence, next]).compactMap { $0 }
   }
 
   private func time(_ ns: Double) -> String {
@@ -63,6 +63,15 @@ struct DiffFindings {
   }
 
   // MARK: What limits the comparison
+
+  /// Latencies that do not begin at the same event.
+  private var beginnings: String? {
+    let known = (report.a + report.b).map { $0.summary.commandsFromHost > 0 }
+    guard known.contains(true), known.contains(false) else { return nil }
+    return
+      "Not comparable: some recordings contain the host, and their latencies begin at its doorbell; those of the others "
+      + "begin when the controller saw it."
+  }
 
   /// Sides that do not do the same work.
   private var workload: String? {

@@ -53,15 +53,19 @@ public struct DiffReport {
   /// Notes that differ between recordings of one side say nothing about the sides.
   private static let ownNotes: Set = ["date"]
 
+  /// A trace may hold a hundred thousand.
+  private static let notesMax = 64
+
   /// Notes of both sides: once where they agree.
   private var notes: [(key: String, value: String)] {
     var keys: [String] = []
     for recording in a + b {
-      for (key, _) in recording.notes where !keys.contains(key) && !DiffReport.ownNotes.contains(key) {
+      for (key, _) in recording.notes.prefix(DiffReport.notesMax)
+      where !keys.contains(key) && !DiffReport.ownNotes.contains(key) {
         keys.append(key)
       }
     }
-    return keys.prefix(64).flatMap { key -> [(key: String, value: String)] in
+    return keys.prefix(DiffReport.notesMax).flatMap { key -> [(key: String, value: String)] in
       let name = key.printable(limit: 100)
       let (ofA, ofB) = (values(of: key, in: a), values(of: key, in: b))
       if ofA == ofB { return ofA.isEmpty ? [] : [(name, ofA)] }
@@ -72,7 +76,7 @@ public struct DiffReport {
   private func values(of key: String, in recordings: [Recording]) -> String {
     var all: [String] = []
     for recording in recordings {
-      let value = recording.notes.first { $0.key == key }?.value ?? ""
+      let value = recording.notes.prefix(DiffReport.notesMax).first { $0.key == key }?.value ?? ""
       if !value.isEmpty, !all.contains(value) { all.append(value) }
     }
     guard let first = all.first else { return "" }

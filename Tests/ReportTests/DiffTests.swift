@@ -13,7 +13,7 @@ struct DiffTests {
   /// Reads at queue depth 1, whose execution and data transfer take about so long.
   private func recording(
     _ name: String, seed: UInt64 = 1, executeNs: UInt64 = 10_000, outNs: UInt64 = 500, commands: UInt32 = 1500,
-    notes: [(String, String)] = []
+    hasHost: Bool = false, notes: [(String, String)] = []
   ) -> DiffReport.Recording {
     var random = SeededGenerator(seed: seed)
     var analyzer = StageAnalyzer()
@@ -24,6 +24,8 @@ struct DiffTests {
       let cid = UInt16(truncatingIfNeeded: number)
       let executed = now + 300 + UInt64.random(in: executeNs * 9 / 10...executeNs * 11 / 10, using: &random)
       let out = UInt64.random(in: outNs * 9 / 10...outNs * 11 / 10, using: &random)
+      if hasHost { analyzer.ingest(Record(time: now - 40, kind: .submit, flags: 2, qid: 1, cid: cid), source: .host) }
+      if hasHost { analyzer.ingest(Record(time: now, kind: .doorbell, qid: 1, a: UInt64(number + 1)), source: .host) }
       ingest(Record(time: now, kind: .doorbell, qid: 1, a: UInt64(number + 1), b: 90))
       ingest(Record(time: now + 200, kind: .fetch, qid: 1, cid: cid, a: UInt64(number), b: 75))
       ingest(Record(time: now + 260, kind: .map, qid: 1, cid: cid, b: 45))
@@ -31,7 +33,14 @@ struct DiffTests {
       ingest(Record(time: executed, kind: .executeEnd, qid: 1, cid: cid))
       ingest(Record(time: executed + out, kind: .segment, qid: 1, cid: cid, b: Record.pair(4096, UInt32(out))))
       now = executed + out + 30
-      ingest(Record(time: now, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, UInt32(cid) | 1 << 16)))
+      let completion = Record.pair(1 << 16, UInt32(cid) | 1 << 16)
+      ingest(Record(time: now, kind: .completion, qid: 1, cid: cid, b: completion))
+      if hasHost {
+        let seen = Record(time: now + 50, kind: .completion, qid: 1, cid: cid, b: completion)
+        analyzer.ingest(seen, source: .host)
+        let freed = Record(time: now + 80, kind: .doorbell, flags: 1, qid: 1, a: UInt64(number + 1))
+        analyzer.ingest(freed, source: .host)
+      }
       ingest(Record(time: now + 100, kind: .doorbell, flags: 1, qid: 1, a: UInt64(number + 1)))
       now += 1000
     }
@@ -59,6 +68,15 @@ struct DiffTests {
     #expect(same.findings[0].contains("cannot be separated from noise"), "\(same.findings)")
     let few = DiffReport([a], [recording("b.nvpt", seed: 2, commands: 200)])
     #expect(few.findings[0].contains("whether that is noise is unknown"), "\(few.findings)")
+  }
+
+  @Test("says so when latencies do not begin at the same event")
+  func beginnings() {
+    let a = recording("a.nvpt", seed: 1)
+    func isSaid(_ other: DiffReport.Recording) -> Bool {
+      DiffReport([a], [other]).findings.contains { $0.hasPrefix("Not comparable: ") }
+    }
+    #expect(isSaid(recording("b.nvpt", seed: 2, hasHost: true)) && !isSaid(recording("b.nvpt", seed: 2)))
   }
 
   @Test("with several recordings of each side, their spread decides")
