@@ -45,7 +45,7 @@ struct BatchRecorder {
 /// Times of some commands: their sum, and how many fell into which bucket.
 struct Batch {
   fileprivate(set) var sum: UInt128 = 0
-  /// By `TailTable.index`, from `first`.
+  /// By `BandTable.index`, from `first`.
   private var counts: [UInt32] = []
   private(set) var first = 0
   /// The buckets of `counts` in use.
@@ -55,7 +55,7 @@ struct Batch {
   @inline(__always)
   fileprivate mutating func add(_ time: UInt64) {
     sum += UInt128(time)
-    let index = TailTable.index(of: time)
+    let index = BandTable.index(of: time)
     if index >= counts.count { counts.append(contentsOf: repeatElement(0, count: index + 1 - counts.count)) }
     counts[index] &+= 1
     lowest = min(lowest, index)

@@ -12,8 +12,13 @@ public struct CommandTimes: Sendable {
   public let end: UInt64
   /// Nanoseconds.
   public let stages: StageTimes
-  /// Time in no stage, nanoseconds.
+  /// Time between stages, nanoseconds: the engine's work for no command in particular.
   public let unexplained: UInt64
+  /// The part of each stage in which nobody worked on the command, nanoseconds.
+  public let waiting: StageTimes
+  /// What the engine's thread did while the command waited; adds up to the sum of `waiting`, if the command has not been
+  /// in flight for tens of thousands of activities.
+  public let behind: ActivityTimes
   /// The part of detect after the engine saw the doorbell, in nanoseconds.
   public let turn: UInt64
   /// The part of complete spent waiting for room in the completion queue, in nanoseconds.

@@ -2,7 +2,9 @@
 struct DepthMeter {
   private(set) var depthMax: UInt64 = 0
   /// Commands × nanoseconds.
-  private(set) var area: UInt128 = 0
+  private var area: UInt128 = 0
+  /// The area when the latest command ended that was in the trace from beginning to end.
+  private(set) var areaAtEnd: UInt128 = 0
   /// Every loss of commands in flight starts a new generation; commands of older generations no longer count.
   private(set) var generation: UInt32 = 0
   private var depth: UInt64 = 0
@@ -32,6 +34,6 @@ struct DepthMeter {
     generation &+= 1
   }
 
-  /// Commands × nanoseconds until `now`.
-  func area(until now: UInt64) -> UInt128 { area + UInt128(depth) * UInt128(now - time) }
+  /// A whole command has left.
+  mutating func markEnd() { areaAtEnd = area }
 }

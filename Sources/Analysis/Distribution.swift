@@ -2,8 +2,10 @@ import Histogram
 
 /// Distribution of a time over commands, in nanoseconds.
 public struct Distribution: Sendable {
-  /// Number of values.
+  /// Number of commands.
   public let count: UInt64
+  /// Number of those that have this time: it is not 0. The percentiles are over these.
+  public let having: UInt64
   /// Exact.
   public let sumNs: UInt128
   /// Nearest rank, to three significant digits; for groups, to two.
@@ -19,13 +21,14 @@ public struct Distribution: Sendable {
   /// The same statistics with their intervals.
   public struct Estimates: Sendable {
     public let mean: Estimate
-    /// In the order of `Quantile`; nil where fewer than ten commands lie beyond, or the interval has no upper end.
+    /// In the order of `Quantile`; nil where fewer than ten commands lie beyond, the interval has no upper end, or some
+    /// commands lack this time.
     let quantiles: [Estimate?]
 
     public subscript(quantile: Quantile) -> Estimate? { quantiles[quantile.rawValue] }
   }
 
-  /// 0 if there are no commands.
+  /// Over all commands; 0 if there are none.
   public var meanNs: Double { count == 0 ? 0 : Double(sumNs) / Double(count) }
 
   /// This time as a share of `whole`, 0...1.
@@ -37,6 +40,7 @@ public struct Distribution: Sendable {
 /// Collects times in memory that depends on their magnitude, not their number.
 struct DistributionRecorder {
   private var sum: UInt128 = 0
+  private var zeros: UInt64 = 0
   private var histogram: Histogram<UInt64>
   private var batches: BatchRecorder?
 
@@ -51,13 +55,14 @@ struct DistributionRecorder {
   @inline(__always)
   mutating func record(_ time: UInt64) {
     sum += UInt128(time)
-    histogram.record(time)
+    if time == 0 { zeros += 1 } else { histogram.record(time) }
     batches?.record(time)
   }
 
   var distribution: Distribution {
     Distribution(
-      count: histogram.totalCount, sumNs: sum, p50Ns: histogram.valueAtPercentile(50),
+      count: histogram.totalCount + zeros, having: histogram.totalCount, sumNs: sum,
+      p50Ns: histogram.valueAtPercentile(50),
       p90Ns: histogram.valueAtPercentile(90), p99Ns: histogram.valueAtPercentile(99),
       p999Ns: histogram.valueAtPercentile(99.9), maxNs: histogram.maxRecorded, estimates: estimates)
   }
@@ -65,11 +70,11 @@ struct DistributionRecorder {
   private var estimates: Distribution.Estimates? {
     guard let batches = batches?.batches else { return nil }
     let quantiles = Quantile.allCases.map { quantile in
-      quantile.isSupported(by: histogram.totalCount)
+      zeros == 0 && quantile.isSupported(by: histogram.totalCount)
         ? batches.quantile(quantile.probability) { histogram.valueAtPercentile($0 * 100) } : nil
     }
     return Distribution.Estimates(
-      mean: batches.mean(Double(sum) / Double(histogram.totalCount)), quantiles: quantiles)
+      mean: batches.mean(Double(sum) / Double(histogram.totalCount + zeros)), quantiles: quantiles)
   }
 }
 
@@ -89,7 +94,7 @@ public enum Quantile: Int, CaseIterable, Sendable {
 extension Distribution {
   /// Nil if too few commands support it.
   public subscript(quantile: Quantile) -> UInt64? {
-    guard quantile.isSupported(by: count) else { return nil }
+    guard quantile.isSupported(by: having) else { return nil }
     return [p50Ns, p90Ns, p99Ns, p999Ns][quantile.rawValue]
   }
 }

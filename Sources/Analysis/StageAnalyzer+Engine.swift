@@ -3,16 +3,20 @@ import NVMe
 import Trace
 
 extension StageAnalyzer {
-  mutating func ingestEngine(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
+  /// - Parameter before: the newest moment of the timeline before this event.
+  mutating func ingestEngine(
+    _ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer, after before: UInt64
+  ) {
     switch kind {
     case .doorbell:
       let doorbell = Event.Doorbell(record)
       host.ingest(doorbell)
       if doorbell.flags.contains(.completionHead) { ingestHead(doorbell, stream) } else { ingestTail(doorbell, stream) }
     case .fetch: ingestFetch(Event.Fetch(record), stream, tail)
-    case .map: note(Event.Map(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
+    case .map: ingestMap(Event.Map(record))
     case .read:
       noteFailure(Event.Read(record))
+      if Event.Read(record).qid != 0, !isMapped(Event.Read(record)) { counts.listReads &+= 1 }
       note(Event.Read(record)) { command, read, now in
         // Until the command is mapped, reads fetch its lists and belong to map.
         if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
@@ -22,24 +26,21 @@ extension StageAnalyzer {
       note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
     case .segment:
       noteFailure(Event.Segment(record))
+      if Event.Segment(record).qid != 0 { counts.segments &+= 1 }
       note(Event.Segment(record)) { $0.add($1, at: $2) }
     case .payload: note(Event.Payload(record)) { $0.add($1, at: $2) }
-    case .executeBegin:
-      note(Event.ExecuteBegin(record)) { command, begin, now in
-        command.execute.begin = min(command.execute.begin, now)
-        command.opcode = command.opcode ?? begin.opcode
-      }
+    case .executeBegin: ingestExecuteBegin(Event.ExecuteBegin(record))
     case .executeEnd:
       suspectFlush(Event.ExecuteEnd(record))
-      note(Event.ExecuteEnd(record)) { $0.execute.end = $2 }
+      ingestExecuteEnd(Event.ExecuteEnd(record))
     case .timer where Event.Timer(record).timer == .keepAlive: host.suspect(.keepAlive)
     case .completionQueueFull:
       host.becameFull(Event.CompletionQueueFull(record).cqid)
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
       queuesHaveBeenFull = true
-    case .completion: ingestCompletion(Event.Completion(record), stream)
-    case .interrupt: ingestInterrupt(Event.Interrupt(record), stream)
+    case .completion: ingestCompletion(Event.Completion(record), stream, after: before)
+    case .interrupt: ingestInterrupt(Event.Interrupt(record), stream, after: before)
     case .registerWrite:
       let write = Event.RegisterWrite(record)
       host.ingest(write)
@@ -58,8 +59,10 @@ extension StageAnalyzer {
       ingestReset(Drop(Event.Reset(record).reason))
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
+      let span = min(Event.RingWait(record).span, StageAnalyzer.timeMax)
       ringWaits &+= 1
-      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
+      ringWaitNs &+= span
+      if stream == 0 { timeline.waitedForRing(until: min(record.time, StageAnalyzer.timeMax), span: span) }
     default: break
     }
   }
@@ -123,11 +126,7 @@ extension StageAnalyzer {
     let from = submissionQueues[queue].tail
     submissionQueues[queue].tail = to
     guard from != to else { return }
-    // A poll normally takes nanoseconds plus the work that it finds.
-    if tail.poll >= StageAnalyzer.absenceMin, now - streamTimes[stream] >= UInt64(tail.poll) * 9 / 10 {
-      absences &+= 1
-      absentNs &+= UInt64(tail.poll)
-    }
+    if tail.qid != 0 { counts.doorbells &+= 1 }
     let doorbell = TrackedSubmissionQueue.Doorbell(
       from: from, to: to, time: now, pollSpan: tail.poll, event: events)
     _ = submissionQueues[queue].doorbells.append(doorbell, &budget)
@@ -158,6 +157,10 @@ extension StageAnalyzer {
       command.seen = doorbell.time
       command.pollSpan = doorbell.pollSpan
       command.events.seen = doorbell.event
+    }
+    if fetch.qid != 0 {
+      counts.entries &+= 1
+      if !fetch.flags.contains(.joined) { counts.fetches &+= 1 }
     }
     joinHost(&command, queue)
     if command.isFromHost {
@@ -214,6 +217,37 @@ extension StageAnalyzer {
 
   // MARK: From fetch to completion
 
+  private mutating func ingestMap(_ event: Event.Map) {
+    let index = commands.find(event.qid, event.cid)
+    guard index != TrackedCommand.none else { return }
+    let begin = now - min(UInt64(event.span), now)
+    if !commands[index].map.isKnown { wait(index, .dispatch, from: commands[index].fetch.end, to: begin) }
+    note(event) { $0.map.add(end: $2, span: UInt64($1.span)) }
+  }
+
+  private mutating func ingestExecuteBegin(_ event: Event.ExecuteBegin) {
+    let index = commands.find(event.qid, event.cid)
+    guard index != TrackedCommand.none else { return }
+    if !commands[index].map.isKnown, commands[index].execute.begin == .max {
+      wait(index, .dispatch, from: commands[index].fetch.end, to: now)
+    }
+    note(event) { command, begin, now in
+      command.execute.begin = min(command.execute.begin, now)
+      command.opcode = command.opcode ?? begin.opcode
+    }
+  }
+
+  private mutating func ingestExecuteEnd(_ event: Event.ExecuteEnd) {
+    let index = commands.find(event.qid, event.cid)
+    guard index != TrackedCommand.none else { return }
+    if event.flags.contains(.later) {
+      counts.later &+= 1
+    } else {
+      commands[index].ringWaits.execute = timeline.ringWait(from: commands[index].execute.begin, to: now)
+    }
+    note(event) { $0.execute.end = $2 }
+  }
+
   /// Apply an event to its command, if that is known.
   /// - Parameter change: receives the command, the event, and now.
   @inline(__always)
@@ -235,7 +269,7 @@ extension StageAnalyzer {
 
   // MARK: From completion to reap
 
-  private mutating func ingestCompletion(_ entry: Event.Completion, _ stream: Int) {
+  private mutating func ingestCompletion(_ entry: Event.Completion, _ stream: Int, after before: UInt64) {
     let sqid = entry.sqid
     let queue = submissionQueue(sqid, stream)
     let completion = completionQueue(entry.cqid, stream)
@@ -258,6 +292,8 @@ extension StageAnalyzer {
     var posted = TrackedCompletionQueue.Entry(command: index, sqid: sqid, cid: entry.cid, slot: slot)
     if index != TrackedCommand.none {
       submissionQueues[queue].cqid = entry.cqid
+      wait(index, .complete, from: commands[index].served, to: before)
+      commands[index].ringWaits.complete = timeline.ringWait(from: max(before, commands[index].served), to: now)
       commands[index].posted = now
       follow(index, .completion)
       commands[index].status = Status(rawValue: entry.status)
@@ -275,11 +311,14 @@ extension StageAnalyzer {
     }
   }
 
-  private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
+  private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int, after before: UInt64) {
+    if interrupt.cqid != 0 { counts.interrupts &+= 1 }
     let queue = completionQueue(interrupt.cqid, stream)
     for position in completionQueues[queue].entries.positions(from: completionQueues[queue].announced) {
       let command = completionQueues[queue].entries[position].command
       guard command != TrackedCommand.none else { continue }
+      wait(command, .interrupt, from: commands[command].posted, to: before)
+      commands[command].ringWaits.interrupt = timeline.ringWait(from: max(before, commands[command].posted), to: now)
       commands[command].announced = now
       follow(command, .interrupt)
       commands[command].events.interrupt = events

@@ -5,19 +5,36 @@ extension StageAnalyzer {
   /// How many entries a host event is looked for among: as many as may be missing in a row before they are given up.
   private static var searchMax: Int { 64 }
 
-  mutating func ingestHost(_ record: Record, _ kind: EventKind) {
+  mutating func ingestHost(_ record: Record, _ kind: EventKind, _ stream: Int) {
+    let thread = hostThread(stream)
     switch kind {
-    case .submit: ingestSubmit(Event.Submit(record))
+    case .submit:
+      let submit = Event.Submit(record)
+      if submit.qid != 0 { hosts[thread].acted(at: now) }
+      ingestSubmit(submit)
     case .doorbell:
       let doorbell = Event.Doorbell(record)
+      if doorbell.qid != 0 { hosts[thread].acted(at: now) }
       if doorbell.flags.contains(.completionHead) { ingestHostHead(doorbell.qid) } else { ingestHostTail(doorbell.qid) }
-    case .completion: ingestSeen(Event.Completion(record))
-    case .gap: ingestGap(Event.Gap(record), source: .host, stream: 0)
+    case .completion:
+      let seen = Event.Completion(record)
+      let posted = ingestSeen(seen)
+      if seen.cqid != 0 { hosts[thread].saw(at: now, posted: posted) }
+    case .gap:
+      hosts[thread].forget()
+      ingestGap(Event.Gap(record), source: .host, stream: 0)
     case .ringWait:
       ringWaits &+= 1
       ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
     default: break
     }
+  }
+
+  /// The index of a host's stream; beyond their limit, streams share one.
+  private mutating func hostThread(_ stream: Int) -> Int {
+    let thread = min(max(stream, 0), StageAnalyzer.streamsMax - 1)
+    while hosts.count <= thread { hosts.append(HostActivity()) }
+    return thread
   }
 
   /// The queue's index, without what the host said before a gap or a reset.
@@ -80,26 +97,33 @@ extension StageAnalyzer {
   }
 
   /// The host saw a completion queue entry; it sees them in the order of posting.
-  private mutating func ingestSeen(_ seen: Event.Completion) {
+  /// - Returns: when it was posted; nil if that is unknown.
+  private mutating func ingestSeen(_ seen: Event.Completion) -> UInt64? {
     let sqid = seen.sqid
-    guard let queue = completionQueues.find(seen.cqid) else { return dropUnfetched(sqid, seen.cid) }
+    guard let queue = completionQueues.find(seen.cqid) else {
+      dropUnfetched(sqid, seen.cid)
+      return nil
+    }
     let next = completionQueues[queue].entries.positions(from: completionQueues[queue].seen)
     for position in next.prefix(StageAnalyzer.searchMax) {
       let entry = completionQueues[queue].entries[position]
       guard entry.sqid == sqid, entry.cid == seen.cid else { continue }
       completionQueues[queue].entries[position].isSeen = true
-      if entry.command != TrackedCommand.none {
-        commands[entry.command].seenByHost = now
-        follow(entry.command, .completion)
-      }
       completionQueues[queue].seen = position + 1
-      return
+      guard entry.command != TrackedCommand.none else { return nil }
+      commands[entry.command].seenByHost = now
+      follow(entry.command, .completion)
+      return commands[entry.command].posted
     }
     let index = commands.find(sqid, seen.cid)
-    guard index != TrackedCommand.none, commands[index].isFromHost else { return dropUnfetched(sqid, seen.cid) }
+    guard index != TrackedCommand.none, commands[index].isFromHost else {
+      dropUnfetched(sqid, seen.cid)
+      return nil
+    }
     commands[index].isSeenEarly = true
     commands[index].seenByHost = now
     inversions &+= 1
+    return now
   }
 
   /// A command completed whose fetch is not in the trace: it and all commands submitted before it were fetched.

@@ -10,8 +10,6 @@ import Trace
 public struct StageAnalyzer: ~Copyable {
   /// Times are clamped to this many nanoseconds, 146 years.
   public static let timeMax: UInt64 = 1 << 62
-  /// A poll interval of at least this many nanoseconds without work means that the polling thread was not running.
-  static let absenceMin: UInt32 = 100_000
   /// Streams beyond this number share a gap count.
   static let streamsMax = 256
 
@@ -33,8 +31,6 @@ public struct StageAnalyzer: ~Copyable {
   var ringWaitNs: UInt64 = 0
   /// Commands whose identifier the host used again while they were in flight.
   var reused: UInt64 = 0
-  var absences: UInt64 = 0
-  var absentNs: UInt64 = 0
 
   var stops: Stops?
   /// The controller has stopped and has not been reset since.
@@ -51,8 +47,13 @@ public struct StageAnalyzer: ~Copyable {
   /// Number of times that the controller returned to its initial state.
   var resetEpoch: UInt32 = 0
   var streamGaps = [UInt32](repeating: 0, count: streamsMax)
-  /// Time of the last event of each engine stream.
-  var streamTimes = [UInt64](repeating: 0, count: streamsMax)
+  /// What the engine's thread does.
+  var timeline = ServerTimeline()
+  /// The totals when the first I/O command began.
+  var timelineBegin: (time: UInt64, totals: ActivityTimes)?
+  /// By stream, what the host's threads do.
+  var hosts: [HostActivity] = []
+  var counts = EngineCounts()
   var hostEpoch: UInt32 = 0
   var isEnabled: Bool?
   var queuesHaveBeenFull = false
@@ -94,16 +95,19 @@ public struct StageAnalyzer: ~Copyable {
   ) {
     events &+= 1
     let time = min(record.time, StageAnalyzer.timeMax)
-    if time < now { inversions &+= 1 } else { now = time }
     guard let kind = record.event else { return }
+    // A wait for the ring ends after the time of the event that waited, which comes next.
+    if kind != .ringWait {
+      if time < now { inversions &+= 1 } else { now = time }
+    }
     host.begin(event: events, at: now)
     switch source {
     case .kernel: ingestKernel(record, kind, stream, tail)
     case .engine where subject == .endpoint:
-      let stream = Int(UInt8(truncatingIfNeeded: stream))
-      ingestEngine(record, kind, stream, tail)
-      streamTimes[stream] = now
-    case .host where subject == .endpoint: ingestHost(record, kind)
+      let before = timeline.cursor
+      if stream == 0 { extendTimeline(record, kind) }
+      ingestEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail, after: before)
+    case .host where subject == .endpoint: ingestHost(record, kind, stream)
     case .engine, .host: break
     }
   }
@@ -123,7 +127,18 @@ public struct StageAnalyzer: ~Copyable {
     (command.resetEpoch, command.gaps) = (resetEpoch, gaps)
     (command.lastEvent, command.lastTime) = (events, now)
     if !command.isAdmin { depth.enter(begin: command.begin, now: now) }
-    return commands.insert(command)
+    let index = commands.insert(command)
+    if subject == .endpoint { beginWait(index) }
+    return index
+  }
+
+  /// Until its fetch the command waited.
+  private mutating func beginWait(_ index: UInt32) {
+    let (begin, fetched) = (commands[index].begin, commands[index].fetch.begin)
+    if timelineBegin == nil, !commands[index].isAdmin, let totals = timeline.times(at: begin) {
+      timelineBegin = (begin, totals)
+    }
+    wait(index, .detect, from: begin, to: fetched)
   }
 
   /// The command ends now, or ended at `time`.
@@ -138,6 +153,7 @@ public struct StageAnalyzer: ~Copyable {
       return
     }
     tally.record(times)
+    if !command.isAdmin { depth.markEnd() }
     onCommand?(times)
   }
 
@@ -233,8 +249,8 @@ public struct StageAnalyzer: ~Copyable {
       if queue.qid != 0, queue.hostEpoch == hostEpoch { unfinished += UInt64(queue.waiting) }
     }
     let statistics = tally.io.breakdown
-    let begin = tally.io.firstBegin
-    let weighted = statistics.commands == 0 || now <= begin ? 0 : Double(depth.area(until: now)) / Double(now - begin)
+    let duration = statistics.durationNs
+    let weighted = duration == 0 ? 0 : Double(depth.areaAtEnd) / Double(duration)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
       resetsBetween: resetsBetween,
@@ -244,8 +260,8 @@ public struct StageAnalyzer: ~Copyable {
       queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, handling: tally.handling.known, hostSubmit: tally.hostSubmit.known,
       undetected: tally.undetected.known,
-      tail: tally.tail.slowest(of: statistics.commands), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
-      absences: absences, absentNs: absentNs,
+      bands: tally.bands.bands(median: statistics.latency.p50Ns), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
+      server: serverUse, hosts: hostUse, counts: counts,
       kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs, completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, windows: tally.windows,
@@ -256,6 +272,23 @@ public struct StageAnalyzer: ~Copyable {
   /// The commands in flight, which have no end in the trace so far.
   public func forEachUnfinished(_ body: (CommandFacts) -> Void) {
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) { body(commands[index].facts(last: .max)) }
+  }
+
+  /// Nil without commands of the endpoint, and if the statistics are those of some commands only.
+  private var serverUse: ServerUse? {
+    guard filter == nil, let begin = timelineBegin, tally.io.commands > 0,
+      let end = timeline.times(at: tally.io.lastEnd)
+    else {
+      return nil
+    }
+    var times = ActivityTimes()
+    times.add(from: begin.totals, to: end)
+    return ServerUse(times: times, stalls: timeline.stalls)
+  }
+
+  private var hostUse: HostUse? {
+    let active = hosts.filter(\.isKnown)
+    return active.isEmpty || filter != nil ? nil : HostUse(active)
   }
 
   /// No event of the command can have been lost since its fetch.

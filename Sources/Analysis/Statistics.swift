@@ -11,6 +11,9 @@ struct Statistics {
   private var unexplained: DistributionRecorder
   /// Times from one end of a command to the next, for the interval of their rate.
   private var spacing: BatchRecorder?
+  private var waiting: DistributionRecorder
+  private var waitingSums = [UInt128](repeating: 0, count: Stage.count)
+  private var behindSums = [UInt128](repeating: 0, count: Activity.count)
 
   /// - Parameter isCoarse: percentiles to two significant digits.
   init(isCoarse: Bool = false) {
@@ -18,6 +21,7 @@ struct Statistics {
     stages = [DistributionRecorder](repeating: latency, count: Stage.count)
     unexplained = latency
     spacing = isCoarse ? nil : BatchRecorder()
+    waiting = latency
   }
 
   mutating func record(_ times: borrowing CommandTimes) {
@@ -31,6 +35,11 @@ struct Statistics {
     latency.record(times.total)
     for stage in 0..<Stage.count { stages[stage].record(times.stages[stage]) }
     unexplained.record(times.unexplained)
+    let waits = times.waiting.sum
+    waiting.record(waits)
+    guard waits > 0 else { return }
+    for stage in 0..<Stage.count { waitingSums[stage] += UInt128(times.waiting[stage]) }
+    for activity in Activity.allCases { behindSums[activity.rawValue] += UInt128(times.behind[activity]) }
   }
 
   private var iops: Estimate? {
@@ -45,8 +54,11 @@ struct Statistics {
       commands: commands, failed: failed, durationNs: durationNs, bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
       latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution,
-      iopsEstimate: iops)
+      iopsEstimate: iops, waiting: waiting.distribution, waitingMeansNs: waitingSums.map(mean),
+      behindMeansNs: behindSums.map(mean))
   }
+
+  private func mean(_ sum: UInt128) -> Double { commands == 0 ? 0 : Double(sum) / Double(commands) }
 }
 
 /// How to group commands.

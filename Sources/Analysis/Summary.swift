@@ -56,15 +56,16 @@ public struct Summary: Sendable {
   public let undetected: Distribution?
 
   /// Nil without commands.
-  public let tail: Tail?
+  public let bands: Bands?
   /// How often a recorded thread waited for room in its ring.
   public let ringWaits: UInt64
   /// Total duration of these waits.
   public let ringWaitNs: UInt64
-  /// Periods in which the engine did not poll though it had nothing else to do: it had no core, or it slept.
-  public let absences: UInt64
-  /// Total time in which the engine did not poll.
-  public let absentNs: UInt64
+  /// What the engine's thread and the host's threads did; nil if the trace does not show it.
+  public let server: ServerUse?
+  public let hosts: HostUse?
+  /// How often the engine did what.
+  public let counts: EngineCounts
   /// Events of kernel probes; only counted if our endpoint is the subject.
   public let kernelEvents: UInt64
   /// What the report describes.
@@ -114,10 +115,16 @@ public struct Breakdown: Sendable {
   public let latency: Distribution
   /// In the order of `Stage`.
   public let stages: [Distribution]
-  /// Latency outside all stages.
+  /// Latency between stages.
   public let unexplained: Distribution
   /// `iops` with its interval; nil for groups, and with too few commands to tell.
   public let iopsEstimate: Estimate?
+  /// The part of a command's latency in which nobody worked on it.
+  public let waiting: Distribution
+  /// Mean waiting in each stage, in nanoseconds, in the order of `Stage`.
+  public let waitingMeansNs: [Double]
+  /// What the engine's thread did while commands waited: mean per command, in nanoseconds, in the order of `Activity`.
+  public let behindMeansNs: [Double]
 
   public subscript(stage: Stage) -> Distribution { stages[stage.rawValue] }
 

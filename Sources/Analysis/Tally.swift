@@ -11,7 +11,7 @@ struct Tally {
   private var dispatchHandoff = DistributionRecorder()
   private var wakeUpHandoff = DistributionRecorder()
   private var completionHandoff = DistributionRecorder()
-  private(set) var tail = TailTable()
+  private(set) var bands = BandTable()
   private(set) var groups: Groups?
   private(set) var windows: TimeWindows?
 
@@ -28,7 +28,7 @@ struct Tally {
     }
     io.record(times)
     windows?.record(times)
-    tail.record(times)
+    bands.record(times)
     turn.record(times.turn)
     queueFull.record(times.queueFull)
     if let handling = times.handling { self.handling.record(handling) }

@@ -19,6 +19,13 @@ struct Tiling {
     cursor = time
   }
 
+  /// That much of a stage belongs to another.
+  mutating func move(_ time: UInt64, from stage: Stage, to other: Stage) {
+    let time = min(time, stages[stage])
+    stages[stage] -= time
+    stages[other] += time
+  }
+
   /// The stage covers `stretch`; time between it and the previous stage is unexplained.
   mutating func cover(_ stage: Stage, _ stretch: Stretch) {
     guard stretch.isKnown else { return }

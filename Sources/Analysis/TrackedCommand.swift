@@ -47,6 +47,9 @@ struct TrackedCommand {
   /// The recorder's digests of the data from and to the host.
   var digestIn = Stretch()
   var digestOut = Stretch()
+  /// Waits for room in the ring that fell into these stages.
+  var ringWaits: (execute: UInt64, complete: UInt64, interrupt: UInt64) = (0, 0, 0)
+  var waits = Waits()
   var posted: UInt64 = 0
   var announced: UInt64 = 0
   /// Total time that its completion queue had been full at the command's last event, and how much of the time since it
@@ -113,12 +116,16 @@ struct TrackedCommand {
     if !isRequestOnly { tiling.extend(.complete, to: posted) }
     tiling.extend(.interrupt, to: announced)
     tiling.extend(.reap, to: end)
+    tiling.move(ringWaits.execute, from: .execute, to: .recording)
+    tiling.move(ringWaits.complete, from: .complete, to: .recording)
+    tiling.move(ringWaits.interrupt, from: .interrupt, to: .recording)
 
     let detect = tiling.stages[.detect]
     let turn = seen == TrackedCommand.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)
     return CommandTimes(
       qid: QueueID(qid), cid: CommandID(cid), opcode: opcode, begin: begin, end: end,
-      stages: tiling.stages, unexplained: tiling.unexplained, turn: turn,
+      stages: tiling.stages, unexplained: tiling.unexplained, waiting: waiting(in: tiling.stages), behind: waits.behind,
+      turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
       handling: seenByHost == TrackedCommand.noTime
         ? nil : min(tiling.stages[.reap], end - min(seenByHost, end)),
@@ -126,6 +133,25 @@ struct TrackedCommand {
       undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
       facts: facts(last: lastEvent), handoffs: isFromKernel && !isRequestOnly ? handoffs : nil)
+  }
+
+  /// The end of its last known stage before its completion.
+  var served: UInt64 {
+    max(fetch.end, map.end, dataIn.end, execute.end, max(dataOut.end, digestIn.end, digestOut.end))
+  }
+
+  /// Which part of each stage it waited for the engine's thread, or for a thread of the kernel's driver.
+  private func waiting(in stages: StageTimes) -> StageTimes {
+    var waiting = StageTimes()
+    if isFromKernel {
+      waiting[.dispatch] = min(handoffs.dispatch, stages[.dispatch])
+      waiting[.complete] = min(handoffs.completion, stages[.complete])
+    } else {
+      for stage in [Stage.detect, .dispatch, .complete, .interrupt] {
+        waiting[stage] = min(waits.stages[stage], stages[stage])
+      }
+    }
+    return waiting
   }
 
   /// When a worker started it: the first known action of a worker.

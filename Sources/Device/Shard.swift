@@ -180,9 +180,10 @@ final class Shard: @unchecked Sendable {
   private func checkpoint<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
     _ controller: inout Controller, _ port: inout RecordingPort<P, R>, _ state: UnsafeMutableRawBufferPointer
   ) {
+    let begin = port.recorder.time.ticks()
     controller.checkInvariants()
     let count = controller.encode(into: state)
-    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
+    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]), since: begin)
   }
 
   /// State of the thread while there is no work.

@@ -22,7 +22,8 @@ public protocol Recorder: ~Copyable {
   /// Whether a chunk should end here and the next one start with a checkpoint.
   func isCheckpointDue(now: UInt64) -> Bool
   /// The engine's current state: a chunk starts here.
-  mutating func checkpoint(_ state: UnsafeRawBufferPointer)
+  /// - Parameter begin: the tick at which the engine paused for it.
+  mutating func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64)
   /// No more events follow.
   mutating func finish()
 }
@@ -43,7 +44,7 @@ public struct NoRecorder: Recorder, ~Copyable {
   public func append(_ record: Record, entry: SubmissionEntry) {}
   public func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {}
   public func isCheckpointDue(now: UInt64) -> Bool { false }
-  public func checkpoint(_ state: UnsafeRawBufferPointer) {}
+  public func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64) {}
   public func finish() {}
   public var time: MachineTime { MachineTime() }
 }
@@ -83,11 +84,11 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
     return slots >= slotsPerChunk || (now &- chunkTime >= ticksPerSecond && slots > 0) || producer.isLosingEvents
   }
 
-  public mutating func checkpoint(_ state: UnsafeRawBufferPointer) {
+  public mutating func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64) {
     let now = time.ticks()
-    let record = Event.Checkpoint(time: now, flags: .bytes, length: UInt32(state.count)).record
+    let record = Event.Checkpoint(time: begin, flags: .bytes, length: UInt32(state.count)).record
     if producer.isLosingEvents {
-      producer.resume(time: now, checkpoint: record, state)
+      producer.resume(time: begin, checkpoint: record, state)
       if producer.isLosingEvents { return }
     } else {
       producer.append(record, state)

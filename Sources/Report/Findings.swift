@@ -3,18 +3,22 @@ import Text
 
 /// The findings of a summary as sentences, most important first.
 struct Findings {
-  private let summary: Summary
-  private var io: Breakdown { summary.io }
+  let summary: Summary
+  var io: Breakdown { summary.io }
   private var meanNs: Double { summary.io.latency.meanNs }
 
   init(_ summary: Summary) { self.summary = summary }
 
   var sentences: [String] {
-    let what = io.commands == 0 ? [nothing] : [dominant, slowest, Precision.sentence(io), throughput, failures, data]
-    let parts = io.commands == 0 ? [] : [turn, queueFull, handoffs, unexplained, undetected, hiddenStages, hostSubmit]
+    let what =
+      io.commands == 0
+      ? [nothing] : [dominant, handoffs, waiting, slowest, bound, Precision.sentence(io), throughput, failures, data]
+    let parts =
+      io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]
     return
       ([stopped, Findings.selection(summary)] + what + parts + [
-        completeness, recorder, absences, probes, hostClock, inversions, resets, completedTwice, unannounced, kernel,
+        completeness, recorder, engineIsAway ? nil : engineStalls, hostStalls, probes, hostClock, inversions, resets,
+        completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
   }
@@ -46,41 +50,96 @@ struct Findings {
       + (summary.adminCommands > 0 ? ", only \(Quantity.count(summary.adminCommands, "admin command"))." : ".")
   }
 
-  /// Stages and unexplained time, largest mean first.
+  /// Stages and time between them, largest mean first.
   private func parts(_ meanNs: (Stage) -> Double, unexplainedNs: Double) -> [(name: String, meanNs: Double)] {
-    let stages = Stage.allCases.map { (name: $0.name, meanNs: meanNs($0)) }
-    return (stages + [(name: "unexplained", meanNs: unexplainedNs)]).sorted { $0.meanNs > $1.meanNs }
+    let stages = Stage.allCases.map { (name: name(of: $0), meanNs: meanNs($0)) }
+    return (stages + [(name: "time between stages", meanNs: unexplainedNs)]).sorted { $0.meanNs > $1.meanNs }
   }
 
+  /// What the stage is for most of these commands.
+  private func name(of stage: Stage) -> String {
+    let isWaiting = io.waitingMeansNs[stage.rawValue] >= 0.8 * io[stage].meanNs
+    return summary.subject != .endpoint && stage == .dispatch && isWaiting
+      ? "waiting for a worker (dispatch)" : stage.name
+  }
+
+  /// Where a command around the median spends its time.
   private var dominant: String? {
-    guard meanNs > 0 else { return "The commands took less time than the resolution of the trace's clock." }
-    let parts = parts({ io[$0].meanNs }, unexplainedNs: io.unexplained.meanNs).filter { $0.meanNs > 0 }
+    guard meanNs > 0, let typical = summary.bands?.typical else {
+      return "The commands took less time than the resolution of the trace's clock."
+    }
+    let total = typical.latencyMeanNs
+    let parts = parts(typical.meanNs, unexplainedNs: typical.unexplainedMeanNs).filter { $0.meanNs > 0 }
     let first = parts[0]
-    let verb = first.meanNs >= 0.4 * meanNs ? "dominates" : "is the largest part"
+    let verb = first.meanNs >= 0.4 * total ? "dominates" : "is the largest part"
     let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
-    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the mean latency of \(Quantity.time(meanNs)) "
-    text += "(\(Quantity.roughly(first.meanNs / meanNs)))"
-    let others = parts.dropFirst().prefix(2).filter { $0.meanNs >= 0.05 * meanNs }
+    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(total)) of a typical command "
+    text += "(\(Quantity.roughly(first.meanNs / total)))"
+    let others = parts.dropFirst().prefix(2).filter { $0.meanNs >= 0.05 * total }
     if !others.isEmpty {
-      let list = others.map { "\($0.name) with \(Quantity.time($0.meanNs)) (\(Quantity.roughly($0.meanNs / meanNs)))" }
+      let list = others.map { "\($0.name) with \(Quantity.time($0.meanNs)) (\(Quantity.roughly($0.meanNs / total)))" }
       text += ", then " + list.joined(separator: " and ")
     }
-    return text + "."
+    return text + ". " + typicalAndMean
+  }
+
+  /// How far the mean may be believed.
+  private var typicalAndMean: String {
+    let median = Double(io.latency.p50Ns)
+    guard let bands = summary.bands, meanNs >= 1.25 * median, io.commands >= 20 else {
+      return
+        "The median is \(Quantity.time(median)), the mean \(Quantity.time(meanNs))."
+    }
+    let slow =
+      bands.slowShare == 0
+      ? ""
+      : ": \(Quantity.percent(bands.slowShare)) of the commands take more than ten times the median and hold "
+        + "\(Quantity.percent(bands.slowTimeShare)) of the time"
+    return
+      "Half of the commands take \(Quantity.time(median)) or less; the mean, \(Quantity.time(meanNs)), says little\(slow)."
+  }
+
+  /// Why commands waited.
+  private var waiting: String? {
+    guard summary.subject == .endpoint, io.waiting.meanNs >= 0.05 * meanNs else { return nil }
+    let reasons = Activity.allCases.map { (name: Findings.reason($0), ns: io.behindMeansNs[$0.rawValue]) }
+    let named = reasons.sorted { $0.ns > $1.ns }.prefix(3).filter { $0.ns >= 0.05 * io.waiting.meanNs }
+    var text =
+      "Of the mean, \(Quantity.time(io.waiting.meanNs)) (\(Quantity.roughly(io.waiting.share(of: io.latency)))) "
+    text += "is waiting for the engine's thread"
+    guard !named.isEmpty else { return text + "." }
+    return text + ", which meanwhile " + named.map { "\($0.name) (\(Quantity.time($0.ns)))" }.joined(separator: ", ")
+      + "."
+  }
+
+  private static func reason(_ activity: Activity) -> String {
+    switch activity {
+    case .fetch: "fetched commands"
+    case .map: "mapped others"
+    case .dataIn: "moved data from the host for others"
+    case .execute: "executed others"
+    case .dataOut: "moved data to the host for others"
+    case .complete: "completed others"
+    case .interrupt: "raised interrupts"
+    case .engine: "did work between commands"
+    case .recording: "recorded"
+    case .poll: "polled"
+    case .absent: "did not run"
+    }
   }
 
   private var slowest: String? {
-    guard let tail = summary.tail, meanNs > 0 else { return nil }
+    guard let tail = summary.bands?.tail, meanNs > 0 else { return nil }
     let share = Double(tail.commands) / Double(io.commands)
     let excess = tail.latencyMeanNs - meanNs
     let who = "the slowest \(Quantity.percent(share)) of the commands"
-    guard share < 0.5, excess > 0.05 * meanNs else {
-      return "There is no significant tail: \(share < 0.5 ? who : "the slowest commands") take "
-        + "\(Quantity.time(tail.latencyMeanNs)), the mean is \(Quantity.time(meanNs))."
+    guard excess > 0.05 * meanNs else {
+      return "There is no significant tail: \(who) take \(Quantity.time(tail.latencyMeanNs)), the mean is "
+        + "\(Quantity.time(meanNs))."
     }
     // By how much slow commands exceed the mean.
     let parts = parts(
-      { tail.stageMeansNs[$0.rawValue] - io[$0].meanNs },
-      unexplainedNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
+      { tail.meanNs($0) - io[$0].meanNs }, unexplainedNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
     var text =
       "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
     text += Quantity.time(tail.latencyMeanNs)
@@ -147,10 +206,12 @@ struct Findings {
 
   private var unexplained: String? {
     let time = io.unexplained
-    guard time.maxNs > 0 else { return "The stages explain every nanosecond of every command." }
+    guard time.meanNs >= 0.02 * meanNs else { return nil }
     return
-      "\(Quantity.time(time.meanNs)) of the mean (\(Quantity.percent(time.share(of: io.latency)))) is outside all stages, "
-      + "at most \(Quantity.time(time.maxNs))."
+      "\(Quantity.time(time.meanNs)) of the mean (\(Quantity.percent(time.share(of: io.latency)))) is between the stages: "
+      + (summary.subject == .endpoint
+        ? "the engine's work for no command in particular, and the recording of events."
+        : "the driver's work that no probe bounds.")
   }
 
   private var undetected: String? {
@@ -223,15 +284,6 @@ struct Findings {
     return
       "The recording delayed the recorded threads: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
       + "\(Quantity.time(summary.ringWaitNs)) in total\(share), are part of the times below."
-  }
-
-  private var absences: String? {
-    let share = io.durationNs > 0 ? Double(summary.absentNs) / Double(io.durationNs) : 0
-    guard share >= 0.001 else { return nil }
-    return
-      "The polling thread did not run for \(Quantity.time(summary.absentNs)) in total (\(Quantity.percent(share)) of the time), "
-      + "in \(Quantity.count(summary.absences, "period")), which count as detect: another thread had its core, or it slept. "
-      + "Give engine and host a core each."
   }
 
   private var probes: String? {

@@ -24,8 +24,8 @@ struct JSONReport {
       ("resets", .integer(summary.resets)),
       ("ring_waits", .integer(summary.ringWaits)),
       ("ring_wait_ns", .integer(summary.ringWaitNs)),
-      ("absences", .integer(summary.absences)),
-      ("absent_ns", .integer(summary.absentNs)),
+      ("absences", .integer(summary.server?.stalls.count ?? 0)),
+      ("absent_ns", .integer(summary.server?.times[.absent] ?? 0)),
       ("queue_depth_counted", .number(summary.queueDepthTimeWeighted)),
       ("queue_depth_max", .integer(summary.queueDepthMax)),
     ]
@@ -39,7 +39,9 @@ struct JSONReport {
     members += breakdown(summary.io, stageExtras)
     if let submit = summary.hostSubmit { members.append(("host_submit", .object(distribution(submit)))) }
     if let undetected = summary.undetected { members.append(("undetected", .object(distribution(undetected)))) }
-    if let tail = summary.tail { members.append(("tail", self.tail(tail))) }
+    if let bands = summary.bands { members += self.bands(bands) }
+    if let server = summary.server { members.append(("server", self.server(server))) }
+    if let hosts = summary.hosts { members.append(("hosts", self.hosts(hosts))) }
     members += evidence(lives)
     members.append(("findings", .array(Report.findings(summary).map(JSON.string))))
     if let grouping = summary.grouping {
@@ -79,7 +81,8 @@ struct JSONReport {
   private func breakdown(_ breakdown: Breakdown, _ extras: (Stage) -> [(String, JSON)]) -> [(String, JSON)] {
     let stages = Stage.allCases.map { stage in
       JSON.object(
-        [("stage", .string(stage.name))] + distribution(breakdown[stage], of: breakdown.latency) + extras(stage))
+        [("stage", .string(stage.name))] + distribution(breakdown[stage], of: breakdown.latency)
+          + [("waiting_mean_ns", .number(breakdown.waitingMeansNs[stage.rawValue]))] + extras(stage))
     }
     return [
       ("failed", .integer(breakdown.failed)),
@@ -91,30 +94,68 @@ struct JSONReport {
       ("latency", .object(distribution(breakdown.latency))),
       ("stages", .array(stages)),
       ("unexplained", .object(distribution(breakdown.unexplained, of: breakdown.latency))),
+      ("waiting", .object(distribution(breakdown.waiting, of: breakdown.latency))),
+      (
+        "waiting_behind_ns",
+        .object(Activity.allCases.map { ($0.name, .number(breakdown.behindMeansNs[$0.rawValue])) })
+      ),
     ]
   }
 
+  /// Null: fewer than ten commands are beyond the percentile.
   private func distribution(_ times: Distribution, of whole: Distribution? = nil) -> [(String, JSON)] {
-    [("mean_ns", .number(times.meanNs))] + (whole.map { [("share", .number(times.share(of: $0)))] } ?? []) + [
-      ("p50_ns", .integer(times.p50Ns)),
-      ("p99_ns", .integer(times.p99Ns)),
-      ("p999_ns", .integer(times.p999Ns)),
+    func percentile(_ quantile: Quantile) -> JSON { times[quantile].map(JSON.integer) ?? .literal("null") }
+    return [("mean_ns", .number(times.meanNs))] + (whole.map { [("share", .number(times.share(of: $0)))] } ?? []) + [
+      ("having", .integer(times.having)),
+      ("p50_ns", percentile(.p50)), ("p99_ns", percentile(.p99)), ("p999_ns", percentile(.p999)),
       ("max_ns", .integer(times.maxNs)),
     ] + times.intervals
   }
 
-  private func tail(_ tail: Tail) -> JSON {
-    let stages = Stage.allCases.map { stage in
-      let mean = tail.stageMeansNs[stage.rawValue]
-      return JSON.object([
-        ("stage", .string(stage.name)), ("mean_ns", .number(mean)),
-        ("above_mean_ns", .number(mean - summary.io[stage].meanNs)),
-      ])
-    }
-    return .object([
-      ("commands", .integer(tail.commands)), ("from_ns", .integer(tail.fromNs)),
-      ("mean_ns", .number(tail.latencyMeanNs)), ("stages", .array(stages)),
-      ("unexplained_mean_ns", .number(tail.unexplainedMeanNs)),
+  // MARK: Bands
+
+  private func bands(_ bands: Bands) -> [(String, JSON)] {
+    [("typical", band(bands.typical)), ("bands", .array(bands.all.map(band)))]
+      + (bands.tail.map { [("tail", band($0))] } ?? [])
+      + [("slow", .object([("share", .number(bands.slowShare)), ("time_share", .number(bands.slowTimeShare))]))]
+  }
+
+  private func band(_ band: Band) -> JSON {
+    .object([
+      ("from", .number(band.from)), ("up_to", .number(band.upTo)), ("commands", .number(band.commands)),
+      ("from_ns", .integer(band.fromNs)), ("mean_ns", .number(band.latencyMeanNs)),
+      ("waiting_mean_ns", .number(band.waitingMeanNs)),
+      ("stage_means_ns", .object(Stage.allCases.map { ($0.name, .number(band.meanNs($0))) })),
+      ("unexplained_mean_ns", .number(band.unexplainedMeanNs)),
+    ])
+  }
+
+  // MARK: Both sides
+
+  private func server(_ server: ServerUse) -> JSON {
+    .object([
+      ("total_ns", .integer(server.totalNs)), ("busy_ns", .integer(server.busyNs)),
+      ("activities_ns", .object(Activity.allCases.map { ($0.name, .integer(server.times[$0])) })),
+      ("stalls", stalls(server.stalls)),
+      ("doorbells", .integer(summary.counts.doorbells)), ("fetches", .integer(summary.counts.fetches)),
+      ("entries", .integer(summary.counts.entries)), ("segments", .integer(summary.counts.segments)),
+      ("list_reads", .integer(summary.counts.listReads)), ("interrupts", .integer(summary.counts.interrupts)),
+      ("completed_later", .integer(summary.counts.later)),
+    ])
+  }
+
+  private func hosts(_ hosts: HostUse) -> JSON {
+    .object([
+      ("threads", .integer(hosts.threads)), ("work_ns", .integer(hosts.workNs)),
+      ("reaction_ns", .integer(hosts.reactionNs)), ("wait_ns", .integer(hosts.waitNs)),
+      ("stalls", stalls(hosts.stalls)),
+    ])
+  }
+
+  private func stalls(_ stalls: Stalls) -> JSON {
+    .object([
+      ("count", .integer(stalls.count)), ("total_ns", .integer(stalls.totalNs)),
+      ("longest_ns", .integer(stalls.longestNs)), ("longest_at_ns", .integer(stalls.longestAtNs)),
     ])
   }
 

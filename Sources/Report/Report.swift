@@ -9,6 +9,7 @@ public enum Report {
   public static func text(_ summary: Summary, _ lives: [CommandLife] = []) -> String {
     var parts = [findings(summary).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
+    if let bands = summary.bands.flatMap({ BandColumns($0).text }) { parts.append(bands) }
     parts += BehaviourSections(summary).texts
     parts += summary.groups.map { group in
       let heading = "\(group.key.name): \(Findings.throughput(of: group.breakdown))"

@@ -20,6 +20,9 @@ struct StageTable {
     self.init(summary.io)
     let latency = summary.io.latency
     insert(after: .complete, "no room in CQ", summary.queueFull, latency)
+    if summary.subject == .endpoint {
+      for stage in [Stage.complete, .interrupt] { insertWaiting(in: stage, summary.io) }
+    }
     if let handoffs = summary.handoffs {
       insert(after: .detect, "submit → doorbell", handoffs.doorbell, latency)
       insert(after: .dispatch, "queued → runs", handoffs.dispatch, latency)
@@ -47,14 +50,18 @@ struct StageTable {
   }
 
   private init(_ breakdown: Breakdown) {
-    unit = Unit(for: breakdown.latency)
+    unit = Unit(for: breakdown.latency.meanNs)
     for stage in Stage.allCases {
       let share = breakdown[stage].share(of: breakdown.latency)
       rows.append(Row(name: stage.name, cells: cells(breakdown[stage], share: share), bar: bar(share)))
     }
     let share = breakdown.unexplained.share(of: breakdown.latency)
-    rows.append(Row(name: "unexplained", cells: cells(breakdown.unexplained, share: share), bar: bar(share)))
+    rows.append(Row(name: "between stages", cells: cells(breakdown.unexplained, share: share), bar: bar(share)))
     total.append(Row(name: "total", cells: cells(breakdown.latency, share: 1)))
+    if breakdown.waiting.maxNs > 0 {
+      let share = breakdown.waiting.share(of: breakdown.latency)
+      total.append(Row(name: "  of it waiting", cells: cells(breakdown.waiting, share: share)))
+    }
   }
 
   /// Aligned, without a line feed at the end.
@@ -82,11 +89,22 @@ struct StageTable {
     rows.insert(Row(name: "  \(name)", cells: cells(part, share: part.share(of: whole))), at: index + 1)
   }
 
+  /// Insert which part of a stage was waiting, if any.
+  private mutating func insertWaiting(in stage: Stage, _ io: Breakdown) {
+    let ns = io.waitingMeansNs[stage.rawValue]
+    guard ns >= 0.01 * io[stage].meanNs, ns > 0, let index = rows.firstIndex(where: { $0.name == stage.name }) else {
+      return
+    }
+    let share = Quantity.percent(ns / io.latency.meanNs)
+    rows.insert(Row(name: "  waiting", cells: [unit.mean(ns), share, "", "", "", ""]), at: index + 1)
+  }
+
+  /// A percentile that fewer than ten commands support is left out.
   /// - Parameter share: nil if it is not a part of the total.
-  private func cells(_ distribution: Distribution, share: Double?) -> [String] {
-    guard distribution.maxNs > 0 else { return Array(repeating: "-", count: 6) }
-    return [unit.mean(distribution.meanNs), share.map(Quantity.percent) ?? ""]
-      + [distribution.p50Ns, distribution.p99Ns, distribution.p999Ns, distribution.maxNs].map(unit.value)
+  private func cells(_ times: Distribution, share: Double?) -> [String] {
+    guard times.maxNs > 0 else { return Array(repeating: "-", count: 6) }
+    return [unit.mean(times.meanNs), share.map(Quantity.percent) ?? ""]
+      + [.p50, .p99, .p999].map { times[$0].map(unit.value) ?? "" } + [unit.value(times.maxNs)]
   }
 
   /// Twelve columns represent the total.
@@ -100,14 +118,15 @@ struct StageTable {
 }
 
 /// One unit for a whole table, chosen by its total.
-private struct Unit {
+struct Unit {
   let name: String
   private let ns: Double
   private let places: Int
 
-  init(for latency: Distribution) {
+  /// - Parameter meanNs: the mean of the total.
+  init(for meanNs: Double) {
     (name, ns, places) =
-      switch latency.meanNs {
+      switch meanNs {
       case ..<20_000: ("ns", 1, 0)
       case ..<20_000_000: ("µs", 1e3, 2)
       default: ("ms", 1e6, 3)

@@ -47,6 +47,6 @@ struct AnalysingRecorder: Recorder, ~Copyable {
   }
 
   func isCheckpointDue(now: UInt64) -> Bool { false }
-  func checkpoint(_ state: UnsafeRawBufferPointer) {}
+  func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64) {}
   func finish() {}
 }

@@ -130,8 +130,9 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
 
   mutating func checkpoint() {
     guard R.isOn else { return }
+    let begin = port.recorder.time.ticks()
     let count = controller.encode(into: state)
-    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
+    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]), since: begin)
     if !goesOn(completed) { isStopped = true }
   }
 

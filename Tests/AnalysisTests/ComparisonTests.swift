@@ -44,7 +44,9 @@ private struct Series {
     return Breakdown(
       commands: UInt64(Series.count), failed: 0, durationNs: durationNs, bytesFromHost: 0, bytesToHost: 0, latency: all,
       stages: stages, unexplained: Times.zero,
-      iopsEstimate: spacing.batches?.mean(Double(durationNs) / Double(Series.count)).inverse(of: 1e9))
+      iopsEstimate: spacing.batches?.mean(Double(durationNs) / Double(Series.count)).inverse(of: 1e9),
+      waiting: Times.zero, waitingMeansNs: [Double](repeating: 0, count: Stage.count),
+      behindMeansNs: [Double](repeating: 0, count: Activity.count))
   }
 }
 
@@ -72,7 +74,8 @@ private struct Times {
     }
     let all = batches.batches!
     return Distribution(
-      count: UInt64(values.count), sumNs: UInt128(sum), p50Ns: at(0.5), p90Ns: at(0.9), p99Ns: at(0.99),
+      count: UInt64(values.count), having: UInt64(values.count), sumNs: UInt128(sum), p50Ns: at(0.5), p90Ns: at(0.9),
+      p99Ns: at(0.99),
       p999Ns: at(0.999), maxNs: sorted.last!,
       estimates: Distribution.Estimates(
         mean: all.mean(Double(sum) / Double(values.count)),

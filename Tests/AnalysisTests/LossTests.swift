@@ -158,22 +158,6 @@ struct LossTests {
     #expect(summary.io.latency.maxNs == 2200)
   }
 
-  @Test("an engine without a core is distinguished from a busy one and from one that waits for its ring")
-  func absent() {
-    var script = Script.enabled()
-    script.tail(at: 1000, 1)
-    script.fetch(at: 1100, cid: 1, slot: 0)
-    script.tail(at: 901_100, 2, poll: 900_000)
-    script.fetch(at: 901_200, cid: 2, slot: 1)
-    // It was at work for long, or it waited.
-    script.completion(at: 1_700_000, cid: 1)
-    script.tail(at: 1_800_000, 3, poll: 850_000)
-    script.add(Record(time: 2_700_000, kind: .ringWait, a: 890_000))
-    script.tail(at: 2_700_100, 4, poll: 900_000)
-    let summary = script.run().summary
-    #expect(summary.absences == 1 && summary.absentNs == 900_000)
-  }
-
   @Test("commands in flight at a reset are interrupted, not partial", arguments: [EventKind.reset, .registerWrite])
   func reset(kind: EventKind) {
     var script = Script.enabled()

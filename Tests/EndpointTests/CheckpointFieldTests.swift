@@ -78,7 +78,7 @@ struct CheckpointFieldTests {
     #expect(bench.execute(1, EngineBench.io(.read, slba: 0, blocks: 1))?.status == .success)
     var bytes = bench.controller.encoded()
     edit(&bytes)
-    bytes.withUnsafeBytes { bench.port.recorder.checkpoint($0) }
+    bytes.withUnsafeBytes { bench.port.recorder.checkpoint($0, since: bench.port.recorder.time.ticks()) }
     bench.settle()
     return try replay(bench.recorded).divergence
   }

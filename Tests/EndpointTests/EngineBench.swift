@@ -88,8 +88,9 @@ final class EngineBench {
   // MARK: Steps
 
   func checkpoint() {
+    let begin = port.recorder.time.ticks()
     let count = controller.encode(into: state)
-    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]))
+    port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]), since: begin)
     collect()
   }
 

@@ -65,9 +65,9 @@ struct TextTests {
   @Test("begins with the stage that dominates, then the one that makes the tail")
   func sentences() {
     let findings = Report.findings(summary(commands: 1000, hasHost: true))
-    #expect(findings[0].hasPrefix("Execute dominates"))
-    #expect(findings[1].contains("execute makes commands slow: the slowest 1.0% of the commands"))
-    #expect(findings.contains("The stages explain every nanosecond of every command."))
+    #expect(findings[0].hasPrefix("Execute dominates: 700 ns of the 1.54 µs of a typical command (45%), then data-out"))
+    #expect(findings.contains { $0.contains("execute makes commands slow: the slowest 1.0% of the commands") })
+    #expect(findings.contains { $0.hasPrefix("Nothing is saturated. The engine's thread is busy ") })
     #expect(findings.contains("No event was lost, and no command is left out."))
   }
 
@@ -86,8 +86,11 @@ struct TextTests {
 
   @Test("a stage that grows by more than the whole command has no share above 100%")
   func shrinkingStages() {
-    let finding = Report.findings(summary(commands: 1000, hasHost: true, slowOutNs: 100))[1]
-    #expect(finding.hasSuffix("8.71 µs above the mean: execute takes 8.91 µs longer, everything else 198 ns less."))
+    let findings = Report.findings(summary(commands: 1000, hasHost: true, slowOutNs: 100))
+    #expect(
+      findings.contains {
+        $0.hasSuffix("8.71 µs above the mean: execute takes 8.91 µs longer, everything else 198 ns less.")
+      })
   }
 
   @Test("does not count events as lost if a reset ended the commands")
@@ -147,7 +150,7 @@ struct TextTests {
     let text = StageTable(summary(commands: 1000, hasHost: true)).text
     let lines = text.split(separator: "\n")
     let names = lines.map { String($0.prefix { $0 != " " }) }
-    let wanted = Stage.allCases.map(\.name) + ["unexplained"]
+    let wanted = Stage.allCases.map(\.name) + ["between"]
     #expect(names.filter(wanted.contains) == wanted)
     #expect(lines.allSatisfy { $0.count <= 80 && $0.last != " " })
   }
@@ -181,7 +184,9 @@ struct JSONTests {
     let stages = try #require(report["stages"] as? [[String: Any]])
     #expect(stages.map { $0["stage"] as? String } == Stage.allCases.map(\.name))
     for stage in stages {
-      for key in ["mean_ns", "share", "p50_ns", "p99_ns", "p999_ns", "max_ns"] { #expect(stage[key] is NSNumber) }
+      for key in ["mean_ns", "share", "max_ns", "waiting_mean_ns"] { #expect(stage[key] is NSNumber) }
+      // 1000 commands support the 99th percentile, not the 99.9th; the null device moves no data from the host.
+      #expect(stage["p99_ns"] is NSNull == (stage["having"] as? Int != 1000) && stage["p999_ns"] is NSNull)
     }
     #expect(stages[0]["turn_mean_ns"] is NSNumber)
     #expect(stages[7]["cq_full_mean_ns"] is NSNumber)

@@ -1,0 +1,159 @@
+/// What the engine's thread did at every nanosecond, from its events: without a gap, and without an overlap.
+///
+/// It holds the total of each activity until now, and the newest pieces, so that the totals at a moment in the recent
+/// past are known too. The difference of two totals is what the thread did between them: for a command that waited, the
+/// reason.
+struct ServerTimeline {
+  private struct Piece {
+    var begin: UInt64 = 0
+    var activity = Activity.poll
+    /// Totals at its begin.
+    var before = ActivityTimes()
+  }
+
+  private static let piecesMax = 1 << 15
+
+  /// A ring, by position modulo its size.
+  private var pieces: [Piece] = []
+  /// Positions of the oldest piece and after the newest, counted from the first ever.
+  private var oldest = 0
+  private var end = 0
+  private var hasBegun = false
+
+  /// Until when it is known what the thread did, and the totals at that time.
+  private(set) var cursor: UInt64 = 0
+  private(set) var total = ActivityTimes()
+  /// The latest wait for room in the ring; everything else waited for the recording meanwhile.
+  private var ringWait: Range<UInt64> = 0..<0
+  /// Periods in which the thread did not poll.
+  private(set) var stalls = Stalls()
+
+  /// Since the newest known moment, the thread did this.
+  @inline(__always)
+  mutating func advance(to time: UInt64, _ activity: Activity) {
+    if !hasBegun { (hasBegun, cursor) = (true, time) }
+    guard time > cursor else { return }
+    if ringWait.upperBound > cursor, ringWait.lowerBound < time {
+      append(activity, until: ringWait.lowerBound)
+      append(.recording, until: min(ringWait.upperBound, time))
+    }
+    append(activity, until: time)
+  }
+
+  /// It did this for the last `span` before `time`, and work of its own before that.
+  @inline(__always)
+  mutating func cover(_ activity: Activity, until time: UInt64, span: UInt32) {
+    advance(to: time - min(UInt64(span), time), .engine)
+    advance(to: time, activity)
+  }
+
+  /// A poll found something. The poll before had begun `interval` before `time`.
+  mutating func found(at time: UInt64, since interval: UInt64) {
+    let silence = min(interval, hasBegun && time > cursor ? time - cursor : 0)
+    guard silence >= Stalls.silenceMin, !ringWait.overlaps(cursor..<time) else { return advance(to: time, .poll) }
+    advance(to: time - silence, .poll)
+    advance(to: time, .absent)
+    stalls.add(silence, at: time - silence)
+  }
+
+  /// It waited for room in the ring. The event that it then appended comes next, with its time before the wait.
+  mutating func waitedForRing(until time: UInt64, span: UInt64) { ringWait = time - min(span, time)..<time }
+
+  /// How much of this time was the latest wait for room in the ring.
+  @inline(__always)
+  func ringWait(from begin: UInt64, to end: UInt64) -> UInt64 {
+    let (from, to) = (max(begin, ringWait.lowerBound), min(end, ringWait.upperBound))
+    return to > from ? to - from : 0
+  }
+
+  /// What counts as work of its own since `begin` was this activity.
+  mutating func rename(since begin: UInt64, to activity: Activity) {
+    guard begin < cursor, let position = position(at: begin), let start = times(at: begin) else { return }
+    let pieces = (position..<end).map { (activity: piece($0).activity, until: self.until($0)) }
+    end = piece(position).begin < begin ? position + 1 : position
+    (cursor, total) = (begin, start)
+    for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
+  }
+
+  /// Events were lost: it is unknown what the thread did until the next event.
+  mutating func restart() {
+    oldest = end
+    hasBegun = false
+  }
+
+  /// The totals at `time`.
+  /// - Returns: nil if that is before the first piece that is still known.
+  @inline(__always)
+  func times(at time: UInt64) -> ActivityTimes? {
+    if time >= cursor { return total }
+    guard let position = position(at: time) else { return nil }
+    var times = piece(position).before
+    times[piece(position).activity] += min(time, until(position)) - piece(position).begin
+    return times
+  }
+
+  // MARK: Pieces
+
+  private func piece(_ position: Int) -> Piece { pieces[position & (ServerTimeline.piecesMax - 1)] }
+
+  private func until(_ position: Int) -> UInt64 { position + 1 < end ? piece(position + 1).begin : cursor }
+
+  private mutating func append(_ activity: Activity, until time: UInt64) {
+    guard time > cursor else { return }
+    if end == oldest || piece(end - 1).activity != activity {
+      let new = Piece(begin: cursor, activity: activity, before: total)
+      if pieces.count < ServerTimeline.piecesMax, end == pieces.count {
+        pieces.append(new)
+      } else {
+        pieces[end & (ServerTimeline.piecesMax - 1)] = new
+      }
+      end += 1
+      oldest = max(oldest, end - ServerTimeline.piecesMax)
+    }
+    total[activity] += time - cursor
+    cursor = time
+  }
+
+  /// The newest piece that begins at `time` or before. Most callers ask for one of the last few.
+  private func position(at time: UInt64) -> Int? {
+    var (low, high, step) = (end, end, 1)
+    repeat {
+      guard low > oldest else { return nil }
+      high = low
+      low = max(oldest, low - step)
+      step *= 2
+    } while piece(low).begin > time
+    // The piece at `low` begins in time, and that at `high`, if there is one, too late.
+    while high - low > 1 {
+      let middle = (low + high) / 2
+      if piece(middle).begin > time { high = middle } else { low = middle }
+    }
+    return low
+  }
+}
+
+/// Periods in which a side did nothing although it is expected to look for work all the time.
+public struct Stalls: Sendable {
+  /// A shorter silence is none, in nanoseconds.
+  public static let silenceMin: UInt64 = 100_000
+
+  public private(set) var count: UInt64 = 0
+  /// Nanoseconds.
+  public private(set) var totalNs: UInt64 = 0
+  public private(set) var longestNs: UInt64 = 0
+  /// When the longest began, in nanoseconds since the trace began.
+  public private(set) var longestAtNs: UInt64 = 0
+
+  mutating func add(_ ns: UInt64, at time: UInt64) {
+    count += 1
+    totalNs = totalNs.addingReportingOverflow(ns).overflow ? .max : totalNs + ns
+    if ns > longestNs { (longestNs, longestAtNs) = (ns, time) }
+  }
+
+  mutating func add(_ other: Stalls) {
+    let longest = other.longestNs > longestNs ? other : self
+    (longestNs, longestAtNs) = (longest.longestNs, longest.longestAtNs)
+    count += other.count
+    totalNs = totalNs.addingReportingOverflow(other.totalNs).overflow ? .max : totalNs + other.totalNs
+  }
+}

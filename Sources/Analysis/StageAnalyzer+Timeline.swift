@@ -1,0 +1,58 @@
+import Events
+
+extension StageAnalyzer {
+  /// Continue the timeline of the engine's thread until this event.
+  mutating func extendTimeline(_ record: Record, _ kind: EventKind) {
+    switch kind {
+    case .doorbell: timeline.found(at: now, since: UInt64(Event.Doorbell(record).poll))
+    case .fetch: timeline.cover(.fetch, until: now, span: Event.Fetch(record).span)
+    case .map:
+      let map = Event.Map(record)
+      timeline.rename(since: now - min(UInt64(map.span), now), to: .map)
+      timeline.cover(.map, until: now, span: map.span)
+    case .read:
+      let read = Event.Read(record)
+      timeline.cover(isMapped(read) ? .dataIn : .map, until: now, span: read.span)
+    case .write: timeline.cover(.dataOut, until: now, span: Event.Write(record).span)
+    case .segment:
+      let segment = Event.Segment(record)
+      timeline.cover(segment.flags.contains(.fromHost) ? .dataIn : .dataOut, until: now, span: segment.span)
+    case .payload: timeline.cover(.recording, until: now, span: Event.Payload(record).span)
+    // It begins when the thread stops polling for it, and ends with this event.
+    case .clock: timeline.advance(to: now, .recording)
+    case .executeBegin, .completionQueueFull, .rest: timeline.advance(to: now, .engine)
+    // The backend did its work meanwhile, the thread polled.
+    case .executeEnd: timeline.advance(to: now, Event.ExecuteEnd(record).flags.contains(.later) ? .poll : .execute)
+    case .completion: timeline.advance(to: now, .complete)
+    case .interrupt: timeline.advance(to: now, .interrupt)
+    case .gap: timeline.restart()
+    default: timeline.advance(to: now, .poll)
+    }
+  }
+
+  /// What is read before a command is mapped are its lists.
+  func isMapped(_ read: Event.Read) -> Bool {
+    let index = commands.find(read.qid, read.cid)
+    return index != TrackedCommand.none && commands[index].map.isKnown
+  }
+
+  /// The command waited for the engine's thread in this stage.
+  @inline(__always)
+  mutating func wait(_ index: UInt32, _ stage: Stage, from begin: UInt64, to end: UInt64) {
+    if end > begin { commands[index].waits.add(stage, end - begin, timeline.times(at: begin), timeline.times(at: end)) }
+  }
+}
+
+/// How long a command waited, and what the engine's thread did meanwhile.
+struct Waits {
+  private(set) var stages = StageTimes()
+  private(set) var behind = ActivityTimes()
+
+  /// - Parameters:
+  ///   - earlier: totals of the timeline when the wait began; nil if they are no longer known.
+  ///   - later: when it ended.
+  mutating func add(_ stage: Stage, _ ns: UInt64, _ earlier: ActivityTimes?, _ later: ActivityTimes?) {
+    stages[stage] &+= ns
+    if let earlier, let later { behind.add(from: earlier, to: later) }
+  }
+}

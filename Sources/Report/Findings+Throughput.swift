@@ -1,0 +1,150 @@
+import Analysis
+import Text
+
+/// What bounds throughput, and how busy each side is.
+extension Findings {
+  /// A resource that is busy for this share of the time bounds throughput.
+  private static let saturated = 0.9
+
+  /// One thread or device, how much of the time it is busy, and how many commands a second it could do if it always were.
+  private struct Resource {
+    let name: String
+    let busy: Double
+    let ceiling: Double
+  }
+
+  var bound: String? {
+    guard let server = summary.server, server.totalNs > 0, io.commands > 0 else { return nil }
+    if engineIsAway { return engineStalls }
+    let engine = engine(server)
+    let host = summary.hosts.flatMap(host)
+    if let backend = backend { return backend + " " + busy([engine, host]) }
+    if engine.busy >= Findings.saturated { return engineBound(server, engine, host) }
+    if let host, host.busy >= Findings.saturated {
+      return "The host bounds throughput: it is busy \(Quantity.roughly(host.busy)) of the time, at most "
+        + "\(rate(host.ceiling)). \(busy([engine])) The engine could do \(rate(engine.ceiling))."
+    }
+    let next = [engine, host].compactMap { $0 }.min { $0.ceiling < $1.ceiling }!
+    return
+      "Nothing is saturated. \(busy([engine, host])) Latency bounds throughput: more commands in flight than the mean "
+      + "of \(Quantity.significant(io.queueDepth)) raise it, up to the \(rate(next.ceiling)) that \(next.name) can do."
+  }
+
+  /// How often the engine did something, in commands.
+  var batches: String? {
+    let counts = summary.counts
+    guard summary.subject == .endpoint, counts.fetches > 0, counts.doorbells > 0 else { return nil }
+    let entries = Double(counts.entries)
+    var parts = [
+      "\(Quantity.significant(entries / Double(counts.doorbells))) commands per doorbell that the engine sees",
+      "\(Quantity.significant(entries / Double(counts.fetches))) per fetch",
+    ]
+    if counts.interrupts > 0 {
+      parts.append("\(Quantity.significant(entries / Double(counts.interrupts))) per interrupt")
+    }
+    parts.append("\(Quantity.significant(Double(counts.segments) / entries)) segments each")
+    guard entries > 1.05 * Double(counts.fetches) || Double(counts.segments) > 1.05 * entries || counts.listReads > 0
+    else {
+      return nil
+    }
+    if counts.listReads > 0 {
+      parts.append("\(Quantity.significant(Double(counts.listReads) / entries)) reads of lists each")
+    }
+    return parts.joined(separator: ", ") + "."
+  }
+
+  /// Nothing else is worth knowing before this is mended.
+  var engineIsAway: Bool { summary.server.map { $0.share(of: $0.times[.absent]) >= 0.1 } ?? false }
+
+  var engineStalls: String? {
+    guard let server = summary.server, server.stalls.count > 0 else { return nil }
+    let share = server.share(of: server.times[.absent])
+    guard share >= 0.001 else { return nil }
+    return "The engine's thread did not poll for \(Quantity.percent(share)) of the time, in "
+      + "\(periods(server.stalls)): another thread had its core, or it slept. Give engine and host a core each."
+  }
+
+  var hostStalls: String? {
+    guard let hosts = summary.hosts, hosts.totalNs > 0 else { return nil }
+    let share = Double(hosts.stalls.totalNs) / Double(hosts.totalNs)
+    guard share >= 0.001 else { return nil }
+    return "The host did nothing for \(Quantity.percent(share)) of the time although it was its turn, in "
+      + "\(periods(hosts.stalls)): it had no core, it slept, or it had nothing to submit."
+  }
+
+  /// "3 periods, the longest of 1.20 ms 30.0 ms into the trace"
+  private func periods(_ stalls: Stalls) -> String {
+    Quantity.count(stalls.count, "period")
+      + ", the longest of \(Quantity.time(stalls.longestNs)), \(Quantity.time(stalls.longestAtNs)) into the trace"
+  }
+
+  // MARK: Resources
+
+  /// Its time without a core is not its own.
+  private func engine(_ server: ServerUse) -> Resource {
+    let ran = server.totalNs - server.times[.absent]
+    return Resource(
+      name: "the engine's thread", busy: ran == 0 ? 0 : Double(server.busyNs) / Double(ran),
+      ceiling: ceiling(server.busyNs))
+  }
+
+  private func host(_ hosts: HostUse) -> Resource? {
+    guard hosts.busyNs > 0 else { return nil }
+    let name = hosts.threads == 1 ? "the host's thread" : "the host's \(hosts.threads) threads"
+    return Resource(name: name, busy: hosts.busyShare, ceiling: ceiling(hosts.busyNs / hosts.threads))
+  }
+
+  /// The backend works on its own, and holds most commands.
+  private var backend: String? {
+    guard summary.counts.later > io.commands / 2, io.durationNs > 0 else { return nil }
+    let held = Double(io[.execute].sumNs) / Double(io.durationNs)
+    guard held >= 0.5 * io.queueDepth else { return nil }
+    return
+      "The backend bounds throughput: it holds \(Quantity.significant(held)) of \(Quantity.significant(io.queueDepth)) "
+      + "commands at any time, \(Quantity.time(io[.execute].meanNs)) each."
+  }
+
+  private func engineBound(_ server: ServerUse, _ engine: Resource, _ host: Resource?) -> String {
+    let largest = server.largest
+    let part = Double(server.times[largest]) / Double(max(server.busyNs, 1))
+    let without = Resource(
+      name: "the engine's thread", busy: 0, ceiling: ceiling(server.busyNs - server.times[largest]))
+    let next = [without, host].compactMap { $0 }.min { $0.ceiling < $1.ceiling }!
+    return
+      "The engine's thread bounds throughput: it is busy \(Quantity.roughly(engine.busy)) of the time that it runs, "
+      + "\(Quantity.roughly(part)) of that with \(what(largest)), and can do \(rate(engine.ceiling)). Without that, the next "
+      + "bound is \(next.name) at \(rate(next.ceiling))."
+  }
+
+  private func what(_ activity: Activity) -> String {
+    switch activity {
+    case .engine: "work between commands"
+    case .recording: "the recording"
+    default: activity.name
+    }
+  }
+
+  /// "The engine's thread is busy 40% of the time, the host's thread 55%."
+  private func busy(_ resources: [Resource?]) -> String {
+    let known = resources.compactMap { $0 }
+    let texts = known.enumerated().map { place, resource in
+      let name = place == 0 ? resource.name.prefix(1).uppercased() + resource.name.dropFirst() : resource.name
+      let verb = place > 0 ? "" : " is busy"
+      return "\(name)\(verb) \(Quantity.roughly(resource.busy))\(place == 0 ? " of the time" : "")"
+    }
+    return texts.joined(separator: ", ") + "."
+  }
+
+  private func ceiling(_ busyNs: UInt64) -> Double {
+    busyNs == 0 ? .infinity : Double(io.commands) * 1e9 / Double(busyNs)
+  }
+
+  private func rate(_ perSecond: Double) -> String {
+    switch perSecond {
+    case .infinity: "any number of commands a second"
+    case 1e6...: "\(Quantity.significant(perSecond / 1e6)) M commands a second"
+    case 1e4...: "\(Quantity.significant(perSecond / 1e3)) k commands a second"
+    default: "\(Quantity.significant(perSecond)) commands a second"
+    }
+  }
+}

@@ -1,0 +1,161 @@
+@_spi(Places) import Events
+import NVMe
+import Testing
+import Trace
+
+@testable import Analysis
+
+@Suite("What the engine's thread did")
+struct TimelineTests {
+  @Test("every nanosecond belongs to one activity, and the totals at any moment in it are known")
+  func totals() throws {
+    var timeline = ServerTimeline()
+    timeline.found(at: 1000, since: 50)
+    timeline.cover(.fetch, until: 1100, span: 60)
+    timeline.cover(.map, until: 1150, span: 50)
+    timeline.advance(to: 1500, .execute)
+    timeline.found(at: 1700, since: 90)
+    #expect(timeline.total.sum == 700 && timeline.cursor == 1700)
+    #expect(timeline.total[.engine] == 40 && timeline.total[.fetch] == 60 && timeline.total[.map] == 50)
+    #expect(timeline.total[.execute] == 350 && timeline.total[.poll] == 200)
+    for time in stride(from: 1000, through: 1700, by: 7) as StrideThrough<UInt64> {
+      #expect(try #require(timeline.times(at: time)).sum == time - 1000)
+    }
+    #expect(try #require(timeline.times(at: 1200))[.execute] == 50)
+    #expect(timeline.times(at: 999) == nil)
+  }
+
+  @Test("totals of the recent past are known however long the timeline is, and no older ones")
+  func ring() throws {
+    var timeline = ServerTimeline()
+    for number in 0..<100_000 as Range<UInt64> { timeline.advance(to: number * 10, number % 2 == 0 ? .map : .execute) }
+    #expect(try #require(timeline.times(at: 900_005)).sum == 900_005)
+    #expect(timeline.times(at: 500_000) == nil)
+  }
+
+  @Test("work between stages can turn out to have been a stage")
+  func rename() {
+    var timeline = ServerTimeline()
+    timeline.advance(to: 100, .poll)
+    timeline.cover(.fetch, until: 200, span: 100)
+    timeline.cover(.map, until: 300, span: 20)
+    timeline.rename(since: 240, to: .map)
+    #expect(timeline.total[.engine] == 40 && timeline.total[.map] == 60 && timeline.total.sum == 200)
+    #expect(timeline.times(at: 260)?[.map] == 20 && timeline.times(at: 240)?[.engine] == 40)
+  }
+
+  @Test("a wait for room in the ring is the recording's, whatever the thread was about to do")
+  func ringWait() {
+    var timeline = ServerTimeline()
+    timeline.advance(to: 100, .poll)
+    timeline.waitedForRing(until: 900, span: 600)
+    timeline.advance(to: 250, .execute)
+    timeline.advance(to: 1000, .complete)
+    #expect(timeline.total[.recording] == 600 && timeline.total[.execute] == 150 && timeline.total[.complete] == 150)
+  }
+
+  @Test("a silence of 100 µs or longer is a stall, if the poll before says so, also when work began the pass before")
+  func stalls() {
+    var timeline = ServerTimeline()
+    timeline.advance(to: 1000, .poll)
+    timeline.advance(to: 51_000, .execute)
+    timeline.found(at: 251_000, since: 250_000)
+    timeline.found(at: 500_000, since: 60)
+    #expect(timeline.stalls.count == 1 && timeline.stalls.totalNs == 200_000 && timeline.stalls.longestAtNs == 51_000)
+    #expect(timeline.total[.absent] == 200_000 && timeline.total[.poll] == 249_000)
+  }
+}
+
+@Suite("Waiting and service")
+struct WaitingTests {
+  /// Two commands in one batch: the second waits until the first is done.
+  @Test("a command that waits for another knows what the thread did for that one")
+  func batch() throws {
+    var script = Script.enabled()
+    for cid in 0..<2 as Range<UInt16> { script.submit(at: 990, cid: cid) }
+    script.tail(at: 1000, 2, .host)
+    script.tail(at: 1100, 2, poll: 80)
+    script.fetch(at: 1200, span: 80, cid: 0, slot: 0)
+    script.add(
+      Event.Fetch(time: 1200, flags: .joined, qid: 1, cid: 1, slot: 1).record, tail: [UInt8](repeating: 2, count: 64))
+    for cid in 0..<2 as Range<UInt16> {
+      let begin: UInt64 = 1200 + UInt64(cid) * 500
+      script.add(Record(time: begin + 50, kind: .map, qid: 1, cid: cid, b: 40))
+      script.add(Record(time: begin + 50, kind: .executeBegin, flags: 2, qid: 1, cid: cid))
+      script.add(Record(time: begin + 450, kind: .executeEnd, qid: 1, cid: cid))
+      script.completion(at: begin + 500, cid: cid)
+    }
+    script.interrupt(at: 2220, entries: 2)
+    for cid in 0..<2 as Range<UInt16> { script.completion(at: 2400 + UInt64(cid) * 10, cid: cid, .host) }
+    script.head(at: 2450, 2, .host)
+    script.head(at: 2500, 2)
+    let (summary, commands) = script.run()
+    #expect(commands.count == 2)
+    let (first, second) = (commands[0], commands[1])
+    // Doorbell to fetch, and the turn to it.
+    #expect(first.stages[.detect] == 120 && first.waiting[.detect] == 120 && first.waiting[.dispatch] == 10)
+    // After its completion the thread did everything for the second before it raised the interrupt of both.
+    #expect(first.stages[.interrupt] == 520 && first.waiting[.interrupt] == 500)
+    #expect(first.behind[.map] == 40 && first.behind[.execute] == 400 && first.behind[.complete] == 50)
+    // The second waits for the transfer of the batch, and for the first.
+    #expect(second.waiting[.detect] == 200 && second.behind[.fetch] == 80)
+    #expect(second.waiting[.dispatch] == 510 && second.behind[.execute] == 400 && second.behind[.map] == 40)
+    #expect(second.waiting[.interrupt] == 0 && second.stages[.interrupt] == 20)
+    for command in commands { #expect(command.behind.sum == command.waiting.sum) }
+    // Together the two were served as long as the thread was busy with any command.
+    let server = try #require(summary.server)
+    #expect(server.totalNs == 1450 && server.times[.execute] == 800 && server.times[.fetch] == 80)
+    #expect(summary.io.behindMeansNs[Activity.execute.rawValue] == 400)
+    #expect(summary.counts.fetches == 1 && summary.counts.entries == 2 && summary.counts.interrupts == 1)
+    let host = try #require(summary.hosts)
+    #expect(host.threads == 1 && host.workNs == 10 + 10 + 40 && host.waitNs == 700 && host.reactionNs == 700)
+  }
+
+  @Test("what the recorder's ring costs a command is recording, not the stage that it fell into")
+  func ringWait() {
+    var script = Script.enabled()
+    let way = Way(execute: 900, dataOut: 0)
+    way.play(at: 10_000, into: &script)
+    // The thread waits for room after it stamped the begin of the execution.
+    let begin: UInt64 = 10_000 + way.unseen + way.turn + way.fetch + way.dispatch + way.map
+    script.add(Event.RingWait(time: begin + 500, span: 450).record)
+    let times = script.run().commands[0]
+    #expect(times.stages[.execute] == 450 && times.stages[.recording] == 450)
+    #expect(times.stages.sum + times.unexplained == times.total)
+  }
+}
+
+@Suite("Bands of percentiles")
+struct BandTests {
+  private func summary(_ executes: [UInt64]) -> Summary {
+    var script = Script.enabled()
+    var now: UInt64 = 10_000
+    for (number, execute) in executes.enumerated() {
+      let number = UInt32(number)
+      now =
+        Way(cid: UInt16(truncatingIfNeeded: number), slot: number, execute: execute).play(at: now, into: &script) + 1000
+    }
+    return script.run().summary
+  }
+
+  @Test("the typical command is the one around the median, whatever a few slow ones do to the mean")
+  func typical() throws {
+    let summary = summary((0..<1000).map { $0 % 10 == 9 ? 90_000 : 900 })
+    let bands = try #require(summary.bands)
+    #expect(bands.typical.commands == 100 && bands.typical.meanNs(.execute) == 900)
+    #expect(summary.io.latency.meanNs > 5 * bands.typical.latencyMeanNs)
+    #expect(bands.slowShare == 0.1 && bands.slowTimeShare > 0.85)
+    #expect(bands.all.map(\.upTo) == [0.5, 0.9, 0.99, 1] && bands.tail.map { $0.commands.rounded() } == 10)
+    // Their parts add up to the whole.
+    #expect(abs(bands.all.reduce(0) { $0 + $1.commands } - 1000) < 1e-6)
+    #expect(abs(bands.all.last!.meanNs(.execute) - 90_000) < 1)
+  }
+
+  @Test("no tail of a few commands, and no percentile that fewer than ten support")
+  func few() throws {
+    let summary = summary([UInt64](repeating: 900, count: 50))
+    #expect(summary.bands?.tail == nil)
+    #expect(summary.io.latency[.p50] != nil && summary.io.latency[.p99] == nil)
+    #expect(summary.io[.dataIn].having == 0 && summary.io[.dataIn].count == 50)
+  }
+}
