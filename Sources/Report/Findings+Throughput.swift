@@ -4,7 +4,7 @@ import Text
 /// What bounds throughput, and how busy each side is.
 extension Findings {
   /// A resource that is busy for this share of the time bounds throughput.
-  private static let saturated = 0.9
+  private static let saturated = 0.8
 
   /// One thread or device, how much of the time it is busy, and how many commands a second it could do if it always were.
   private struct Resource {

@@ -19,6 +19,8 @@ struct AnalysingRecorder: Recorder, ~Copyable {
       }
     }
 
+    /// Out of line: the functions that record are the engine's hottest, and access no object.
+    @inline(never)
     func ingest(_ record: Record, _ source: Source, _ tail: UnsafeRawBufferPointer) {
       analyzer.ingest(record, source: source, tail: tail)
     }
