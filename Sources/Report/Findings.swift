@@ -70,7 +70,10 @@ struct Findings {
     }
     let total = typical.latencyMeanNs
     let parts = parts(typical.meanNs, unexplainedNs: typical.unexplainedMeanNs).filter { $0.meanNs > 0 }
-    let first = parts[0]
+    guard let first = parts.first else {
+      return
+        "A typical command took less time than the resolution of the trace's clock; the mean is \(Quantity.time(meanNs))."
+    }
     let verb = first.meanNs >= 0.4 * total ? "dominates" : "is the largest part"
     let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
     var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(total)) of a typical command "

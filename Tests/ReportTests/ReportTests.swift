@@ -84,6 +84,24 @@ struct TextTests {
     #expect(!Report.findings(summary(commands: 999, hasHost: true)).contains { $0.contains("confidence") })
   }
 
+  @Test("says that a typical command took no time, though a few took some")
+  func noTypicalTime() {
+    var analyzer = StageAnalyzer()
+    for number in 0..<40 as Range<UInt32> {
+      let (cid, time) = (UInt16(number), UInt64(number) * 1000)
+      analyzer.ingest(Record(time: time, kind: .doorbell, qid: 1, a: UInt64(number + 1)), source: .engine)
+      analyzer.ingest(Record(time: time, kind: .fetch, qid: 1, cid: cid, a: UInt64(number)), source: .engine)
+      let dw3 = UInt32(cid) | 1 << 16
+      analyzer.ingest(
+        Record(time: time, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, dw3)), source: .engine)
+      let end = time + (number == 39 ? 500 : 0)
+      analyzer.ingest(
+        Record(time: end, kind: .doorbell, flags: 1, qid: 1, a: UInt64(number + 1)), source: .engine)
+    }
+    let findings = Report.findings(analyzer.summary())
+    #expect(findings[0].hasPrefix("A typical command took less time than the resolution of the trace's clock"))
+  }
+
   @Test("a stage that grows by more than the whole command has no share above 100%")
   func shrinkingStages() {
     let findings = Report.findings(summary(commands: 1000, hasHost: true, slowOutNs: 100))
