@@ -110,16 +110,20 @@ let package = Package(
         "Text", "Analysis", "Chance", "Endpoint", "Events", "NVMe", "Platform", "Recording", "Replay", "Target",
         "Trace", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
+    // How precise a statistic is.
+    .target(name: "Intervals", swiftSettings: settings),
     .target(
       name: "Analysis",
       dependencies: [
-        "Events", "KernelStreams", "NVMe", "Text", "Trace", .product(name: "Histogram", package: "hdrhistogram-swift"),
+        "Events", "Intervals", "KernelStreams", "NVMe", "Text", "Trace",
+        .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
     // One trace from a host's and a target's.
     .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
     .target(
-      name: "Report", dependencies: ["Text", "Analysis", "EventTable", "Events", "NVMe"], swiftSettings: settings),
+      name: "Report", dependencies: ["Text", "Analysis", "EventTable", "Events", "Intervals", "NVMe"],
+      swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
       name: "Service",
@@ -214,7 +218,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "AnalysisTests", dependencies: ["Chance", "Events", "Analysis", "NVMe", "Trace"],
+      name: "AnalysisTests", dependencies: ["Chance", "Events", "Analysis", "Intervals", "NVMe", "Trace"],
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",

@@ -1,3 +1,5 @@
+import Intervals
+
 /// The commands between two percentiles of their latency, and how they spent it.
 public struct Band: Sendable {
   /// Fractions of the commands, 0...1, from the fastest.
@@ -46,22 +48,11 @@ struct BandTable {
     var stages = InlineArray<11, UInt128>(repeating: 0)
   }
 
-  /// 128 buckets per octave.
-  private static let bits = 7
+  /// By `TimeBuckets.index`.
   private var buckets: [Bucket] = []
 
-  static func index(of time: UInt64) -> Int {
-    let magnitude = max(0, 63 - time.leadingZeroBitCount - bits)
-    return magnitude << bits + Int(time >> UInt64(magnitude))
-  }
-
-  private static func lowerBound(_ index: Int) -> UInt64 {
-    let magnitude = max(0, index >> bits - 1)
-    return UInt64(index - magnitude << bits) << UInt64(magnitude)
-  }
-
   mutating func record(_ times: borrowing CommandTimes) {
-    let index = BandTable.index(of: times.total)
+    let index = TimeBuckets.index(of: times.total)
     if index >= buckets.count {
       buckets.append(contentsOf: repeatElement(Bucket(), count: index + 1 - buckets.count))
     }
@@ -91,7 +82,7 @@ struct BandTable {
   /// Commands that take longer, as far as whole buckets tell, and their total time.
   private func sums(above time: UInt64) -> (count: Double, total: Double) {
     var (count, total) = (0.0, 0.0)
-    for index in buckets.indices where time == 0 || BandTable.lowerBound(index) > time {
+    for index in buckets.indices where time == 0 || TimeBuckets.lowerBound(index) > time {
       count += Double(buckets[index].count)
       total += Double(buckets[index].total)
     }
@@ -117,7 +108,7 @@ struct BandTable {
       unexplained += Double(bucket.unexplained) * share
       waiting += Double(bucket.waiting) * share
       for stage in 0..<Stage.count { stages[stage] += Double(bucket.stages[stage]) * share }
-      fromNs = fromNs ?? BandTable.lowerBound(index)
+      fromNs = fromNs ?? TimeBuckets.lowerBound(index)
     }
     guard commands > 0, let fromNs else { return nil }
     return Band(

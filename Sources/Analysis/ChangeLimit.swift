@@ -1,3 +1,5 @@
+import Intervals
+
 /// A change that must not happen, such as `p99 > +5%`.
 public struct ChangeLimit: Sendable {
   /// Whether the change happened.

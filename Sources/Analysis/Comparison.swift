@@ -1,3 +1,5 @@
+import Intervals
+
 /// Compares recordings of two sides, A and B. With one recording of each, the spread between its batches of commands
 /// says how precise a statistic is; with several of each, only the spread between recordings counts.
 public struct Comparison: Sendable {

@@ -1,4 +1,5 @@
 import Histogram
+import Intervals
 
 /// Distribution of a time over commands, in nanoseconds.
 public struct Distribution: Sendable {

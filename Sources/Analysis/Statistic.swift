@@ -1,3 +1,5 @@
+import Intervals
+
 /// A number that recordings can be compared by.
 public struct Statistic: Hashable, Sendable {
   /// What it is about.

@@ -1,3 +1,5 @@
+import Intervals
+
 /// Sums over finished commands.
 struct Statistics {
   private(set) var commands: UInt64 = 0

@@ -1,3 +1,4 @@
+import Intervals
 import NVMe
 
 /// The result of an analysis: how the commands' time was spent.

@@ -1,4 +1,5 @@
 import Analysis
+import Intervals
 import Text
 
 extension DiffReport {

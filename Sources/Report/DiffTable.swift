@@ -1,4 +1,5 @@
 import Analysis
+import Intervals
 import Text
 
 /// A comparison in columns, 72 wide at most.

@@ -1,4 +1,5 @@
 import Analysis
+import Intervals
 import Text
 
 /// How precisely a recording shows its own statistics.

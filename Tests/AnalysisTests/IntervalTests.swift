@@ -1,6 +1,7 @@
 import Testing
 
 @testable import Analysis
+@testable import Intervals
 
 /// The commands named in comments print the expected numbers, with numpy and scipy.
 @Suite("Intervals")

@@ -2,7 +2,7 @@
 /// number alone does not tell how precise a statistic is; batches that are long enough are nearly independent.
 ///
 /// Memory depends on the magnitude of the times, not on their number.
-struct BatchRecorder {
+public struct BatchRecorder: Sendable {
   /// With fewer commands there is no interval: batches would be too short.
   static let commandsMin: UInt64 = 1000
   /// When so many are full, each two become one.
@@ -14,8 +14,11 @@ struct BatchRecorder {
   private var filled: UInt64 = 0
   private var count: UInt64 = 0
 
+  public init() {}
+
+  /// - Parameter time: of the next command.
   @inline(__always)
-  mutating func record(_ time: UInt64) {
+  public mutating func record(_ time: UInt64) {
     current.add(time)
     filled += 1
     count += 1
@@ -32,7 +35,7 @@ struct BatchRecorder {
   }
 
   /// 20 to 29 equal batches; nil with too few commands. The last commands, less than a batch, are in none.
-  var batches: Batches? {
+  public var batches: Batches? {
     guard count >= BatchRecorder.commandsMin else { return nil }
     let group = full.count >= 60 ? 3 : 2
     let joined = (0..<full.count / group).map { batch in
@@ -43,9 +46,9 @@ struct BatchRecorder {
 }
 
 /// Times of some commands: their sum, and how many fell into which bucket.
-struct Batch {
+struct Batch: Sendable {
   fileprivate(set) var sum: UInt128 = 0
-  /// By `BandTable.index`, from `first`.
+  /// By `TimeBuckets.index`, from `first`.
   private var counts: [UInt32] = []
   private(set) var first = 0
   /// The buckets of `counts` in use.
@@ -55,7 +58,7 @@ struct Batch {
   @inline(__always)
   fileprivate mutating func add(_ time: UInt64) {
     sum += UInt128(time)
-    let index = BandTable.index(of: time)
+    let index = TimeBuckets.index(of: time)
     if index >= counts.count { counts.append(contentsOf: repeatElement(0, count: index + 1 - counts.count)) }
     counts[index] &+= 1
     lowest = min(lowest, index)
@@ -104,19 +107,20 @@ struct Batch {
 }
 
 /// Equal batches of consecutive commands.
-struct Batches {
+public struct Batches: Sendable {
   fileprivate let all: [Batch]
   /// Commands in each.
   fileprivate let size: Double
 
   fileprivate init(all: [Batch], size: Double) { (self.all, self.size) = (all, size) }
 
-  var count: Int { all.count }
+  /// Their number.
+  public var count: Int { all.count }
 
   private var degrees: Double { Double(count - 1) }
 
   /// - Parameter value: the mean of all commands.
-  func mean(_ value: Double) -> Estimate {
+  public func mean(_ value: Double) -> Estimate {
     Estimate(value: value, error: Batches.error(all.map { Double($0.sum) / size }), degrees: degrees)
   }
 
@@ -126,7 +130,7 @@ struct Batches {
   ///   - probability: the quantile's.
   ///   - quantile: the quantiles of all commands.
   /// - Returns: nil if the interval has no upper end among the commands.
-  func quantile(_ probability: Double, of quantile: (Double) -> UInt64) -> Estimate? {
+  public func quantile(_ probability: Double, of quantile: (Double) -> UInt64) -> Estimate? {
     let count = size * Double(all.count)
     // Independent commands vary that much; a bucket may hide even this.
     let independent = (probability * (1 - probability) / count).squareRoot()

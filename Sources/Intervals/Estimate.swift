@@ -17,7 +17,7 @@ public struct Estimate: Sendable {
   }
 
   /// The mean of independent runs, at least two.
-  init(runs: [Double]) {
+  public init(runs: [Double]) {
     precondition(runs.count >= 2)
     let count = Double(runs.count)
     let mean = runs.reduce(0, +) / count
@@ -42,7 +42,7 @@ public struct Estimate: Sendable {
   }
 
   /// A rate, from an interval of time; nil if that may be 0.
-  func inverse(of numerator: Double) -> Estimate? {
+  public func inverse(of numerator: Double) -> Estimate? {
     let range = interval()
     guard range.lowerBound > 0, (numerator / range.lowerBound).isFinite else { return nil }
     return Estimate(
@@ -50,7 +50,8 @@ public struct Estimate: Sendable {
       degrees: degrees)
   }
 
-  func scaled(by factor: Double) -> Estimate {
+  /// The same statistic in another unit, or a share of it.
+  public func scaled(by factor: Double) -> Estimate {
     Estimate(value: value * factor, below: below * factor, above: above * factor, degrees: degrees)
   }
 }
