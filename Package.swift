@@ -119,10 +119,12 @@ let package = Package(
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
+    // Recordings compared.
+    .target(name: "Diff", dependencies: ["Analysis", "Intervals"], swiftSettings: settings),
     // One trace from a host's and a target's.
     .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
     .target(
-      name: "Report", dependencies: ["Text", "Analysis", "EventTable", "Events", "Intervals", "NVMe"],
+      name: "Report", dependencies: ["Text", "Analysis", "Diff", "EventTable", "Events", "Intervals", "NVMe"],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
@@ -136,7 +138,8 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
-        "Trace", "Replay", "Analysis", "Merge", "Report", "Probe", "FioGuard", "Simulation", "Endpoint", "Service",
+        "Trace", "Replay", "Analysis", "Diff", "Merge", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
+        "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -160,7 +163,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "SimulationTests",
-      dependencies: ["Analysis", "NVMe", "Recording", "Simulation", "Target", "Trace"],
+      dependencies: ["Analysis", "Diff", "NVMe", "Recording", "Simulation", "Target", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
@@ -218,7 +221,7 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "AnalysisTests", dependencies: ["Chance", "Events", "Analysis", "Intervals", "NVMe", "Trace"],
+      name: "AnalysisTests", dependencies: ["Chance", "Diff", "Events", "Analysis", "Intervals", "NVMe", "Trace"],
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",
@@ -229,7 +232,7 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ReportTests",
-      dependencies: ["Text", "Chance", "EventTable", "Events", "NVMe", "Report", "Analysis", "Trace"],
+      dependencies: ["Text", "Chance", "Diff", "EventTable", "Events", "NVMe", "Report", "Analysis", "Trace"],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]

@@ -75,6 +75,9 @@ struct ServerTimeline {
     for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
   }
 
+  /// Count stalls from now on.
+  mutating func restartStalls() { stalls = Stalls() }
+
   /// Events were lost: it is unknown what the thread did until the next event.
   mutating func restart() {
     oldest = end

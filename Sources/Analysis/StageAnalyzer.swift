@@ -51,6 +51,8 @@ public struct StageAnalyzer: ~Copyable {
   var timeline = ServerTimeline()
   /// The totals when the first I/O command began.
   var timelineBegin: (time: UInt64, totals: ActivityTimes)?
+  /// The stalls when the latest I/O command ended.
+  private var stallsAtEnd = Stalls()
   /// By stream, what the host's threads do.
   var hosts: [HostActivity] = []
   var counts = EngineCounts()
@@ -137,6 +139,7 @@ public struct StageAnalyzer: ~Copyable {
     let (begin, fetched) = (commands[index].begin, commands[index].fetch.begin)
     if timelineBegin == nil, !commands[index].isAdmin, let totals = timeline.times(at: begin) {
       timelineBegin = (begin, totals)
+      timeline.restartStalls()
     }
     wait(index, .detect, from: begin, to: fetched)
   }
@@ -153,7 +156,10 @@ public struct StageAnalyzer: ~Copyable {
       return
     }
     tally.record(times)
-    if !command.isAdmin { depth.markEnd() }
+    if !command.isAdmin {
+      depth.markEnd()
+      stallsAtEnd = timeline.stalls
+    }
     onCommand?(times)
   }
 
@@ -283,7 +289,7 @@ public struct StageAnalyzer: ~Copyable {
     }
     var times = ActivityTimes()
     times.add(from: begin.totals, to: end)
-    return ServerUse(times: times, stalls: timeline.stalls)
+    return ServerUse(times: times, stalls: stallsAtEnd)
   }
 
   private var hostUse: HostUse? {

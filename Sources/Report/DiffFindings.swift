@@ -1,4 +1,5 @@
 import Analysis
+import Diff
 import Text
 
 /// What a comparison says, in sentences.

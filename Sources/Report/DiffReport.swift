@@ -1,4 +1,5 @@
 import Analysis
+import Diff
 import Text
 
 /// A comparison of recordings, for people and programs.

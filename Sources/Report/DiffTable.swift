@@ -1,4 +1,5 @@
 import Analysis
+import Diff
 import Intervals
 import Text
 

@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import Diff
 import Report
 import Service
 import Text

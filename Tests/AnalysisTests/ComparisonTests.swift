@@ -3,6 +3,7 @@ import Foundation
 import Testing
 
 @testable import Analysis
+@testable import Diff
 @testable import Intervals
 
 /// Commands whose times resemble those of their neighbours, as on a busy machine: execution wanders, and now and then a

@@ -114,6 +114,25 @@ struct JoinTests {
     #expect(run.summary.groups.map(\.key) == [.ioQueue(1), .ioQueue(2)])
   }
 
+  @Test("commands count as in flight from their doorbell on, also while others are fetched and completed")
+  func depthBeforeFetch() {
+    var script = Script.enabled()
+    for cid in 0..<4 as Range<UInt16> { script.submit(at: 900 + UInt64(cid), cid: cid) }
+    script.tail(at: 1000, 4, .host)
+    script.tail(at: 1010, 4, poll: 10)
+    for cid in 0..<4 as Range<UInt16> {
+      let begin: UInt64 = 1100 + UInt64(cid) * 1000
+      script.fetch(at: begin, span: 10, cid: cid, slot: UInt32(cid))
+      script.completion(at: begin + 100, cid: cid)
+      script.completion(at: begin + 200, cid: cid, .host)
+      script.head(at: begin + 250, UInt32(cid) + 1, .host)
+      script.head(at: begin + 300, UInt32(cid) + 1)
+    }
+    let summary = script.run().summary
+    #expect(summary.io.commands == 4 && summary.queueDepthMax == 4)
+    #expect(abs(summary.io.queueDepth - summary.queueDepthTimeWeighted) < 1e-9)
+  }
+
   @Test("Little's law and counting give the same queue depth")
   func depth() {
     var script = Script.enabled()

@@ -1,5 +1,6 @@
 import Analysis
 import Chance
+import Diff
 @_spi(Places) import Events
 import Foundation
 import NVMe

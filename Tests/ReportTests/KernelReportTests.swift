@@ -32,7 +32,7 @@ struct KernelReportTests {
         "Waiting for a thread to run takes 2.66 ms of the mean (68%): 2.27 ms until a worker starts the command, 7.71 µs "
           + "from its execution to its data, 385 µs until its completion queue's work runs.",
         "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.80 by counting; the "
-          + "maximum is 27.",
+          + "maximum is 32.",
         "1 command (0.1%) failed, with the statuses below.",
         "Data moved: 26.7 MB (7.42 MB/s) to the host, 16.6 MB (4.59 MB/s) from the host.",
         "1 command left out because events were lost.",

@@ -1,4 +1,5 @@
 import Analysis
+import Diff
 import Testing
 
 @testable import Simulation

@@ -1,3 +1,4 @@
+import Analysis
 import Intervals
 
 /// A number that recordings can be compared by.

@@ -1,3 +1,4 @@
+import Analysis
 import Intervals
 
 /// Compares recordings of two sides, A and B. With one recording of each, the spread between its batches of commands

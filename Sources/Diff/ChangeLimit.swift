@@ -1,3 +1,4 @@
+import Analysis
 import Intervals
 
 /// A change that must not happen, such as `p99 > +5%`.
