@@ -239,7 +239,8 @@ extension StageAnalyzer {
 
   private mutating func ingestExecuteEnd(_ event: Event.ExecuteEnd) {
     let index = commands.find(event.qid, event.cid)
-    guard index != TrackedCommand.none else { return }
+    // The first one counts, if a backend completes a request twice.
+    guard index != TrackedCommand.none, commands[index].execute.end == 0 else { return }
     if event.flags.contains(.later) {
       counts.later &+= 1
     } else {

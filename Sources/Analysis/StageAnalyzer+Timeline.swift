@@ -26,6 +26,8 @@ extension StageAnalyzer {
     case .completion: timeline.advance(to: now, .complete)
     case .interrupt: timeline.advance(to: now, .interrupt)
     case .gap: timeline.restart()
+    // Not yet: the event that waited comes next, with an earlier time.
+    case .ringWait: break
     default: timeline.advance(to: now, .poll)
     }
   }

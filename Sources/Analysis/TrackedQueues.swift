@@ -72,6 +72,7 @@ struct TrackedSubmissionQueue: TrackedQueue {
     submits.removeAll()
     rung = submits.end
     hasHost = false
+    hasFetches = false
   }
 
   /// Events of the queue may be lost.

@@ -143,6 +143,7 @@ extension Controller {
   /// - Returns: whether its backend has it; otherwise it is done.
   private mutating func begin<P: Port & ~Copyable>(_ index: Int32, _ port: inout P) -> Bool {
     let command = commands[Int(index)]
+    port.begins(qid: command.qid, cid: command.sqe.cid)
     do throws(Status) {
       var request = try target.request(command.sqe, qid: command.qid)
       request.slot = index
