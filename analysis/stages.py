@@ -756,7 +756,7 @@ class Report:
             self.put(f"server.activities_ns.{name}", value)
         self.put("server.total_ns", sum(totals.values()))
         self.put("server.busy_ns", sum(totals.values()) - totals["poll"] - totals["absent"])
-        self.stalls("server.stalls", a.engine.timeline.stalls)
+        self.stalls("server.stalls", [s for s in a.engine.timeline.stalls if begin < s[1] <= end])
         for name in ("doorbells", "fetches", "entries", "segments", "list_reads", "interrupts", "completed_later"):
             self.put(f"server.{name}", a.engine.counts[name])
         host = HostTime(a.hosts.values())

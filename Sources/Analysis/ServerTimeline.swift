@@ -27,6 +27,7 @@ struct ServerTimeline {
   private var ringWait: Range<UInt64> = 0..<0
   /// Periods in which the thread did not poll.
   private(set) var stalls = Stalls()
+  private var latestStall: Range<UInt64> = 0..<0
 
   /// Since the newest known moment, the thread did this.
   @inline(__always)
@@ -53,6 +54,7 @@ struct ServerTimeline {
     guard silence >= Stalls.silenceMin, !ringWait.overlaps(cursor..<time) else { return advance(to: time, .poll) }
     advance(to: time - silence, .poll)
     advance(to: time, .absent)
+    latestStall = time - silence..<time
     stalls.add(silence, at: time - silence)
   }
 
@@ -75,8 +77,13 @@ struct ServerTimeline {
     for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
   }
 
-  /// Count stalls from now on.
-  mutating func restartStalls() { stalls = Stalls() }
+  /// Count stalls anew, with the latest if it ended after `begin`.
+  mutating func restartStalls(since begin: UInt64) {
+    stalls = Stalls()
+    if latestStall.upperBound > begin {
+      stalls.add(latestStall.upperBound - latestStall.lowerBound, at: latestStall.lowerBound)
+    }
+  }
 
   /// Events were lost: it is unknown what the thread did until the next event.
   mutating func restart() {

@@ -139,7 +139,7 @@ public struct StageAnalyzer: ~Copyable {
     let (begin, fetched) = (commands[index].begin, commands[index].fetch.begin)
     if timelineBegin == nil, !commands[index].isAdmin, let totals = timeline.times(at: begin) {
       timelineBegin = (begin, totals)
-      timeline.restartStalls()
+      timeline.restartStalls(since: begin)
     }
     wait(index, .detect, from: begin, to: fetched)
   }
