@@ -124,7 +124,7 @@ struct HostTracker {
     suspect = nil
     let place = place(fetch.qid)
     let entries = queues[place].submissionEntries
-    if entries != 0 { queues[place].head = fetch.slot &+ 1 >= entries ? 0 : fetch.slot + 1 }
+    if entries != 0 { queues[place].head = fetch.slot >= entries - 1 ? 0 : fetch.slot + 1 }
     if fetch.qid == 0 { ingestSetup(fetch, sqe) }
   }
 
@@ -193,14 +193,14 @@ struct HostTracker {
     let waiting = HostTracker.distance(queues[place].head, queues[place].tail, entries)
     let added = HostTracker.distance(queues[place].tail, doorbell.value, entries)
     // One entry of a full queue is empty.
-    if waiting + added >= entries { note(.tailPassesHead, doorbell, entries) }
+    if waiting &+ added >= entries { note(.tailPassesHead, doorbell, entries) }
     queues[place].tail = doorbell.value
   }
 
   /// From one entry of a queue forward to another.
   @inline(__always)
   private static func distance(_ from: UInt32, _ to: UInt32, _ entries: UInt32) -> UInt32 {
-    to >= from ? to - from : to + entries - from
+    to >= from ? to - from : to &+ entries &- from
   }
 
   private mutating func note(_ kind: HostBehaviour.Kind, _ doorbell: Event.Doorbell, _ entries: UInt32) {

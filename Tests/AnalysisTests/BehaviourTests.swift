@@ -48,6 +48,15 @@ struct BehaviourTests {
     #expect(found.map(\.kind) == [.doorbellOutsideQueue] && found[0].count == 2 && found[0].entries == 4)
   }
 
+  @Test("a damaged trace may fetch from any slot")
+  func farSlot() {
+    var script = enabled()
+    script.tail(at: 10, qid: 0, 1)
+    script.fetch(at: 20, qid: 0, cid: 9, slot: .max)
+    script.tail(at: 30, qid: 0, 2)
+    #expect(script.run().summary.hostBehaviour.isEmpty)
+  }
+
   @Test("a queue that the controller refuses to create does not exist")
   func refusedQueue() {
     for isRefused in [false, true] {
