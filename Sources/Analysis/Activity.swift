@@ -23,7 +23,7 @@ public enum Activity: Int, CaseIterable, Sendable {
 }
 
 /// A time per activity, in nanoseconds.
-public struct ActivityTimes: Sendable, Equatable {
+public struct ActivityTimes: Sendable {
   private var values = InlineArray<11, UInt64>(repeating: 0)
 
   public init() {}
@@ -34,10 +34,6 @@ public struct ActivityTimes: Sendable, Equatable {
   }
 
   public var sum: UInt64 { Activity.allCases.reduce(0) { $0 &+ self[$1] } }
-
-  public static func == (left: ActivityTimes, right: ActivityTimes) -> Bool {
-    Activity.allCases.allSatisfy { left[$0] == right[$0] }
-  }
 
   /// Add what passed between two states of a timeline, of which `earlier` is the earlier.
   @inline(__always)

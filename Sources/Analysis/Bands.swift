@@ -31,10 +31,6 @@ public struct Bands: Sendable {
   /// Commands that took more than ten times the median, as a share of all, and their share of the time.
   public let slowShare: Double
   public let slowTimeShare: Double
-
-  /// A percentile says little that is supported by fewer commands beyond it.
-  public static let commandsMin = 10.0
-  static let limits = [0.5, 0.9, 0.99, 0.999]
 }
 
 /// Sums of stage times by total time. They separate the commands between two percentiles from the others afterwards, in
@@ -67,32 +63,22 @@ struct BandTable {
   /// - Returns: nil without commands.
   func bands(median: UInt64) -> Bands? {
     guard let typical = band(from: 0.45, upTo: 0.55) else { return nil }
-    let commands = buckets.reduce(0) { $0 + Double($1.count) }
-    let limits = [0] + Bands.limits.filter { commands * (1 - $0) >= Bands.commandsMin } + [1]
-    let all = zip(limits, limits.dropFirst()).compactMap(band)
-    let tail = band(from: 0.99, upTo: 1)
-    let (count, total) = sums(above: 0)
-    let slow = sums(above: min(median, .max / 10) * 10)
+    let limits = [0] + Quantile.allCases.filter { $0.isSupported(by: count) }.map(\.probability) + [1]
+    // Slow are those beyond ten times the median, as far as whole buckets tell.
+    let slow = buckets.indices.filter { TimeBuckets.lowerBound($0) > min(median, .max / 10) * 10 }.map { buckets[$0] }
+    let total = Double(buckets.reduce(0) { $0 + $1.total })
     return Bands(
-      typical: typical, all: all,
-      tail: tail.flatMap { $0.commands >= Bands.commandsMin ? $0 : nil },
-      slowShare: count > 0 ? slow.count / count : 0, slowTimeShare: total > 0 ? slow.total / total : 0)
+      typical: typical, all: zip(limits, limits.dropFirst()).compactMap(band),
+      tail: Quantile.p99.isSupported(by: count) ? band(from: Quantile.p99.probability, upTo: 1) : nil,
+      slowShare: Double(slow.reduce(0) { $0 + $1.count }) / Double(count),
+      slowTimeShare: total == 0 ? 0 : Double(slow.reduce(0) { $0 + $1.total }) / total)
   }
 
-  /// Commands that take longer, as far as whole buckets tell, and their total time.
-  private func sums(above time: UInt64) -> (count: Double, total: Double) {
-    var (count, total) = (0.0, 0.0)
-    for index in buckets.indices where time == 0 || TimeBuckets.lowerBound(index) > time {
-      count += Double(buckets[index].count)
-      total += Double(buckets[index].total)
-    }
-    return (count, total)
-  }
+  private var count: UInt64 { buckets.reduce(0) { $0 + $1.count } }
 
   /// Of a bucket that a limit divides, each side gets its share of the commands, at the bucket's mean.
   private func band(from: Double, upTo: Double) -> Band? {
-    let count = buckets.reduce(0) { $0 + Double($1.count) }
-    let (first, last) = (from * count, upTo * count)
+    let (first, last) = (from * Double(count), upTo * Double(count))
     var (rank, commands, total, unexplained, waiting) = (0.0, 0.0, 0.0, 0.0, 0.0)
     var stages = [Double](repeating: 0, count: Stage.count)
     var fromNs: UInt64?

@@ -10,18 +10,18 @@ extension StageAnalyzer {
     switch kind {
     case .submit:
       let submit = Event.Submit(record)
-      if submit.qid != 0 { hosts[thread].acted(at: now) }
+      if submit.qid != 0 { hostThreads[thread].acted(at: now) }
       ingestSubmit(submit)
     case .doorbell:
       let doorbell = Event.Doorbell(record)
-      if doorbell.qid != 0 { hosts[thread].acted(at: now) }
+      if doorbell.qid != 0 { hostThreads[thread].acted(at: now) }
       if doorbell.flags.contains(.completionHead) { ingestHostHead(doorbell.qid) } else { ingestHostTail(doorbell.qid) }
     case .completion:
       let seen = Event.Completion(record)
       let posted = ingestSeen(seen)
-      if seen.cqid != 0 { hosts[thread].saw(at: now, posted: posted) }
+      if seen.cqid != 0 { hostThreads[thread].saw(at: now, posted: posted) }
     case .gap:
-      hosts[thread].forget()
+      hostThreads[thread].forget()
       ingestGap(Event.Gap(record), source: .host, stream: 0)
     case .ringWait:
       ringWaits &+= 1
@@ -33,7 +33,7 @@ extension StageAnalyzer {
   /// The index of a host's stream; beyond their limit, streams share one.
   private mutating func hostThread(_ stream: Int) -> Int {
     let thread = min(max(stream, 0), StageAnalyzer.streamsMax - 1)
-    while hosts.count <= thread { hosts.append(HostActivity()) }
+    while hostThreads.count <= thread { hostThreads.append(HostActivity()) }
     return thread
   }
 

@@ -50,11 +50,11 @@ public struct StageAnalyzer: ~Copyable {
   /// What the engine's thread does.
   var timeline = ServerTimeline()
   /// The totals when the first I/O command began.
-  var timelineBegin: (time: UInt64, totals: ActivityTimes)?
+  private var timelineBegin: ActivityTimes?
   /// The stalls when the latest I/O command ended.
   private var stallsAtEnd = Stalls()
   /// By stream, what the host's threads do.
-  var hosts: [HostActivity] = []
+  var hostThreads: [HostActivity] = []
   var counts = EngineCounts()
   var hostEpoch: UInt32 = 0
   var isEnabled: Bool?
@@ -138,7 +138,7 @@ public struct StageAnalyzer: ~Copyable {
   private mutating func beginWait(_ index: UInt32) {
     let (begin, fetched) = (commands[index].begin, commands[index].fetch.begin)
     if timelineBegin == nil, !commands[index].isAdmin, let totals = timeline.times(at: begin) {
-      timelineBegin = (begin, totals)
+      timelineBegin = totals
       timeline.restartStalls(since: begin)
     }
     wait(index, .detect, from: begin, to: fetched)
@@ -288,12 +288,12 @@ public struct StageAnalyzer: ~Copyable {
       return nil
     }
     var times = ActivityTimes()
-    times.add(from: begin.totals, to: end)
+    times.add(from: begin, to: end)
     return ServerUse(times: times, stalls: stallsAtEnd)
   }
 
   private var hostUse: HostUse? {
-    let active = hosts.filter(\.isKnown)
+    let active = hostThreads.filter(\.isKnown)
     return active.isEmpty || filter != nil ? nil : HostUse(active)
   }
 
