@@ -115,7 +115,6 @@ extension Conformance {
       try withEndpoint { rig in
         let bench = try Bench(rig)
         bench.queue.submit(bench.compare)
-        // The engine has seen the first alone when this is through.
         try rig.drain()
         bench.queue.submit(bench.write)
         let seen = try bench.reap(2)

@@ -211,8 +211,11 @@ final class Rig {
     return try execute(sqe, on: admin)
   }
 
-  /// Admin commands come one after the other: when this one is done, all before it are.
-  func drain() throws { try admin(.keepAlive) }
+  /// Wait until the engine has seen every doorbell. It takes admin commands in turn and looks at the admin queue once a
+  /// pass, first: a pass that takes the first of two may have begun before the host's last write, the next one not.
+  func drain() throws {
+    for _ in 0..<2 { try admin(.keepAlive) }
+  }
 
   // MARK: Queues
 
