@@ -36,7 +36,6 @@ test: setup lint ## run all checks: style, setup, unit tests, golden traces, end
 	swift test
 	$(MAKE) build golden
 	$(nvmepf) simulate --seed 1 --seeds 1000 --commands 1000
-	$(nvmepf) simulate --truth
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 

@@ -27,6 +27,7 @@ public struct TruthTable: Sendable {
 
   private let shapes: [Shape]
   private let amounts: [UInt64]
+  private var done = 0
   /// The runs without added time.
   private var plain: [Shape: Outcome] = [:]
 
@@ -38,12 +39,12 @@ public struct TruthTable: Sendable {
     amounts = isWhole ? TruthTable.amounts : [TruthTable.amounts[0]]
   }
 
-  /// Every point in every shape.
-  /// - Parameter goesOn: called before each row; the first false ends the table.
-  public mutating func rows(goesOn: () -> Bool = { true }) -> [Row] {
-    var rows: [Row] = []
-    for point in DelayPoint.allCases where goesOn() { rows.append(row(point)) }
-    return rows
+  /// The next point, in every shape.
+  /// - Returns: nil after the last.
+  public mutating func nextRow() -> Row? {
+    guard done < TruthTable.points else { return nil }
+    done += 1
+    return row(DelayPoint.allCases[done - 1])
   }
 
   mutating func row(_ point: DelayPoint) -> Row {
@@ -67,7 +68,7 @@ public struct TruthTable: Sendable {
     let plain = plain[shape] ?? TruthTable.run(shape, nil)
     self.plain[shape] = plain
     let delayed = TruthTable.run(shape, shape.delay(point, ns))
-    return delayed.difference(from: plain, point.place, isAlone: shape.isAlone).map { "\(ns) ns, \(shape): \($0)" }
+    return delayed.difference(from: plain, point, ns, shape).map { "\(ns) ns, \(shape): \($0)" }
   }
 
   private static func run(_ shape: Shape, _ delay: Delay?) -> Outcome {
@@ -141,6 +142,26 @@ extension DelayPoint {
     }
   }
 
+  /// What the engine's thread does while the time passes.
+  fileprivate var activities: Set<Activity> {
+    switch self {
+    case .submit, .announce, .ring, .doorbell, .look, .handle, .free, .timer, .serve, .learn: [.poll, .absent]
+    case .fetch: [.fetch]
+    case .begin, .reach, .transferredFromHost, .transferredToHost: [.engine]
+    // The engine posts completions when it is done with the commands that it fetched together.
+    case .release: [.complete, .engine]
+    case .read, .map: [.map]
+    case .transferFromHost: [.dataIn]
+    case .transferToHost: [.dataOut]
+    case .digestFromHost, .digestToHost: [.recording]
+    case .execute: [.execute]
+    case .prepare: [.complete]
+    // With coalescing no interrupt may follow.
+    case .show: [.interrupt, .complete, .poll, .absent]
+    case .interrupt: [.interrupt]
+    }
+  }
+
   /// Needs a backend that completes requests later.
   fileprivate var isOfBackend: Bool { self == .serve || self == .learn }
 }
@@ -171,6 +192,17 @@ private struct Shape: Hashable, CustomStringConvertible {
     return point != .timer || pattern == .coalescing && depth == 1
   }
 
+  /// Only the command itself can extend this stage, apart from its waiting, and not by time added at this point.
+  func isOwn(_ stage: Stage, _ point: DelayPoint) -> Bool {
+    switch stage {
+    // The host handles several commands between two head doorbells.
+    case .reap: isAlone
+    // Making an entry visible is part of what follows: the interrupt or, with coalescing, the next completion.
+    case .complete: point != .show || pattern != .coalescing
+    default: true
+    }
+  }
+
   /// One command is in flight at a time.
   var isAlone: Bool { depth == 1 && pattern != .oneQueue }
 
@@ -186,7 +218,7 @@ private struct Shape: Hashable, CustomStringConvertible {
       switch pattern {
       case .every50th: 50
       // No timer may expire while commands are delayed.
-      case .coalescing where depth > 4: 10
+      case .coalescing where depth > 1: 10
       default: 1
       }
     return Delay(point, ns: ns, every: every, qid: pattern == .oneQueue ? 1 : nil)
@@ -203,7 +235,7 @@ private struct Shape: Hashable, CustomStringConvertible {
     scenario.longEvery = 1
     scenario.usesSGLs = usesSGLs
     scenario.fetchesBatches = pattern == .batchFetch
-    if pattern == .coalescing { (scenario.threshold, scenario.aggregation) = (UInt8(max(depth - 1, 7)), 255) }
+    if pattern == .coalescing { (scenario.threshold, scenario.aggregation) = (UInt8(depth == 1 ? 7 : depth - 1), 255) }
     if isDeferred { (scenario.parallelism, scenario.serviceNs) = (.max, 5000...5000) }
     return scenario
   }
@@ -216,29 +248,49 @@ private struct Outcome {
   let addedNs: UInt64
   let violation: String?
 
-  /// The stages that only the command itself can extend, however many others there are. Each of the others contains the
-  /// time in which the engine or the host works for another command, which is told apart nowhere yet.
-  private static let service: [Stage] = [.fetch, .map, .dataIn, .execute, .dataOut, .recording]
-
-  /// - Parameter isAlone: one command is in flight at a time.
+  /// Whether a command's own time moves in no stage but the one that has the added time, and waiting, in every command, by
+  /// whole multiples of it that are told as what the engine's thread did.
   /// - Returns: how the added time is shown in the wrong place; nil if it is not.
-  func difference(from plain: Outcome, _ place: Place, isAlone: Bool) -> String? {
+  func difference(from plain: Outcome, _ point: DelayPoint, _ ns: UInt64, _ shape: Shape) -> String? {
     if let violation = violation ?? plain.violation { return violation }
     guard addedNs > 0 else { return "no command passes this point" }
     guard commands.count == plain.commands.count, commands.count >= 400, summary.partial == 0,
       zip(commands, plain.commands).allSatisfy({ $0.opcode == $1.opcode && $0.cid == $1.cid && $0.qid == $1.qid })
     else { return "the commands are not those of the run without added time" }
-    for stage in isAlone ? Stage.allCases : Outcome.service where stage != place.stage {
-      if let wrong = firstChange(plain, stage.name, { $0.stages[stage] }) { return wrong }
+    let (place, isAlone) = (point.place, shape.isAlone)
+    for stage in Stage.allCases where stage != place.stage && shape.isOwn(stage, point) {
+      let own = { (times: CommandTimes) in times.stages[stage] - (isAlone ? 0 : times.waiting[stage]) }
+      if let wrong = firstChange(plain, stage.name, own) { return wrong }
     }
     if !place.isUnexplained, let wrong = firstChange(plain, "unexplained", \.unexplained) { return wrong }
-    return differenceInside(plain, place, isAlone: isAlone)
+    return differenceInWaiting(plain, point, ns) ?? differenceInside(plain, place, isAlone: isAlone)
   }
 
   /// A command that changed where it must not.
   private func firstChange(_ plain: Outcome, _ what: String, _ value: (CommandTimes) -> UInt64) -> String? {
     for (number, (one, other)) in zip(commands, plain.commands).enumerated() where value(one) != value(other) {
       return "\(what) of command \(number) changes from \(value(other)) to \(value(one)) ns"
+    }
+    return nil
+  }
+
+  /// Other commands wait for the one that is delayed, behind what the thread does for it.
+  private func differenceInWaiting(_ plain: Outcome, _ point: DelayPoint, _ ns: UInt64) -> String? {
+    for (number, (one, other)) in zip(commands, plain.commands).enumerated() {
+      let waits = Stage.allCases.map { Int64(one.waiting[$0]) - Int64(other.waiting[$0]) }
+      guard waits.allSatisfy({ $0 >= 0 && $0 % Int64(ns) == 0 }) else {
+        return "the waiting of command \(number) grows by \(waits) ns"
+      }
+      for activity in Activity.allCases where !point.activities.contains(activity) {
+        guard one.behind[activity] == other.behind[activity] else {
+          return
+            "command \(number) waits behind \(activity.name) for \(other.behind[activity]), then \(one.behind[activity]) ns"
+        }
+      }
+      guard one.behind.sum - other.behind.sum == waits.reduce(0, +) else {
+        return
+          "command \(number) waits \(waits.reduce(0, +)) ns longer, of which \(one.behind.sum - other.behind.sum) are told"
+      }
     }
     return nil
   }
@@ -256,7 +308,7 @@ private struct Outcome {
     }
     let isExact =
       switch place {
-      case .stage(let stage): isAlone || Outcome.service.contains(stage)
+      case .stage(let stage): isAlone || [.fetch, .map, .dataIn, .execute, .dataOut, .recording].contains(stage)
       case .unexplained: true
       case .handling, .hostSubmit, .nowhere: isAlone
       }

@@ -70,8 +70,8 @@ struct SimulateCommand: ParsableCommand {
     try require((1...1 << 40).contains(commands), "--commands must be between 1 and 2^40")
     try require(seeds >= 1, "--seeds must be at least 1")
     try require(
-      !truth || seed == nil && commands == 10_000 && seeds == 1 && faults && output == nil && !json,
-      "--truth runs a fixed table: it takes no other option")
+      !truth || seed == nil && commands == 10_000 && seeds == 1 && faults && output == nil,
+      "--truth runs a fixed table: it takes no other option than --json")
     try require(output == nil || seeds == 1, "-o and --seeds exclude each other: -o keeps a single run")
   }
 
@@ -113,13 +113,23 @@ struct SimulateCommand: ParsableCommand {
   // MARK: Truth
 
   private func runTruth() throws {
+    if !json { print(TruthTable.Row.heading) }
+    var rows: [TruthTable.Row] = []
     var table = TruthTable()
-    let rows = table.rows { OwnProcess.nextArrival(withinMs: 0)?.isEnding != true }
-    print(TruthTable.Row.heading)
-    for row in rows { print(row.text) }
+    while let row = table.nextRow(), OwnProcess.nextArrival(withinMs: 0)?.isEnding != true {
+      rows.append(row)
+      if !json { print(row.text) }
+    }
+    let isWhole = rows.count == TruthTable.points
     let failures = rows.flatMap { row in row.failures.map { "\(row.point): \($0)" } }
+    if json {
+      print(
+        JSON.object([
+          ("format", "nvmepf-truth/1"), ("points", .array(rows.map(\.json))), ("interrupted", .boolean(!isWhole)),
+        ]).line)
+    }
     guard failures.isEmpty else { throw Failure(lines: Array(failures.prefix(20)), status: 1) }
-    guard rows.count == TruthTable.points else { throw ExitCode(128 + SIGINT) }
+    guard isWhole else { throw ExitCode(128 + SIGINT) }
   }
 
   // MARK: Failures
@@ -241,6 +251,16 @@ extension TruthTable.Row {
       runs.first { $0.depth == depth }.map { "\($0.right)/\($0.all)" } ?? "-"
     }
     return TruthTable.Row.line(point, place, cells)
+  }
+
+  fileprivate var json: JSON {
+    let runs = runs.map {
+      JSON.object([("depth", .integer($0.depth)), ("right", .integer($0.right)), ("all", .integer($0.all))])
+    }
+    return .object([
+      ("point", .string(point)), ("shown_as", .string(place)), ("runs", .array(runs)),
+      ("failures", .array(failures.map(JSON.string))),
+    ])
   }
 
   private static func line(_ point: String, _ place: String, _ cells: [String]) -> String {

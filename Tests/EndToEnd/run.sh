@@ -615,12 +615,12 @@ test_unfinished_commands() {
   done
 }
 
+# SCHEMA [--lines]: `out` is as docs/schema says.
+valid() { "$here/validate.py" "$here/../../docs/schema/$1.json" "${@:2}" <out || die "$* does not hold: $(head -c 400 out)"; }
+
 # What the pages promise of the output for programs.
 test_json() {
   local trace verb
-  valid() { # SCHEMA [--lines]: out
-    "$here/validate.py" "$here/../../docs/schema/$1.json" "${@:2}" <out || die "$* does not hold: $(head -c 400 out)"
-  }
   expect_status 0 "$nvmepf" record --backend memory --size 16MiB --rw randrw --number 200
   for trace in nvmepf.nvpt "$here"/../../traces/*.nvpt; do
     for verb in info report replay; do
@@ -721,6 +721,13 @@ test_interrupt() {
   wait $pid || die "exit status $?: $(cat err)"
   [ "$("$nvmepf" info --json | json 'd["complete"]')" = True ] || die "not complete"
   expect_identical
+}
+
+# Time added at each known point is shown in exactly one place.
+test_truth() {
+  expect_status 0 "$nvmepf" simulate --truth --json
+  valid truth
+  [ "$(json 'sum(p["failures"] == [] for p in d["points"])' <out)" = 26 ] || die "$(head -c 400 out)"
 }
 
 test_simulate() {
