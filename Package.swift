@@ -63,6 +63,8 @@ let package = Package(
       swiftSettings: settings),
     // Whose events the kernel's streams have.
     .target(name: "KernelStreams", dependencies: ["Events"], swiftSettings: settings),
+    // What the CPUs did for the kernel's PCI endpoint driver.
+    .target(name: "KernelTimeline", dependencies: ["Events", "KernelStreams"], swiftSettings: settings),
     .target(name: "LocalSocket", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(name: "VFIOUser", dependencies: ["CPlatform", "LocalSocket", "Platform"], swiftSettings: settings),
     .target(name: "Storage", dependencies: ["CPlatform", "CUring", "NVMe", "Platform"], swiftSettings: settings),
@@ -115,7 +117,7 @@ let package = Package(
     .target(
       name: "Analysis",
       dependencies: [
-        "Events", "Intervals", "KernelStreams", "NVMe", "Text", "Trace",
+        "Events", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Text", "Trace",
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
@@ -124,7 +126,8 @@ let package = Package(
     // One trace from a host's and a target's.
     .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
     .target(
-      name: "Report", dependencies: ["Text", "Analysis", "Diff", "EventTable", "Events", "Intervals", "NVMe"],
+      name: "Report",
+      dependencies: ["Text", "Analysis", "Diff", "EventTable", "Events", "Intervals", "KernelTimeline", "NVMe"],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
@@ -221,7 +224,10 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "AnalysisTests", dependencies: ["Chance", "Diff", "Events", "Analysis", "Intervals", "NVMe", "Trace"],
+      name: "AnalysisTests",
+      dependencies: [
+        "Chance", "Diff", "Events", "Analysis", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "ProbeTests",

@@ -1,5 +1,6 @@
 import Events
 import KernelStreams
+import KernelTimeline
 import NVMe
 import Trace
 
@@ -27,8 +28,10 @@ struct KernelView {
   /// Commands with a posted but unannounced completion, by completion queue, and their total number.
   var posted: [UInt16: [UInt32]] = [:]
   var postedCount = 0
-  /// When the current run of each completion queue's work item began.
-  var completionWork: [UInt16: UInt64] = [:]
+  /// When the current run of each completion queue's work item began, and on which CPU.
+  var completionWork: [UInt16: (began: UInt64, cpu: UInt16)] = [:]
+  var driver = DriverTimeline()
+  var waits = DriverWaitTable()
   var failedFetches = FailedFetches()
 
   var completedTwice: UInt64 = 0
@@ -69,13 +72,15 @@ extension StageAnalyzer {
     case .owner(let owner): ingestOwner(owner, controller)
     case .gap(let gap):
       ingestGap(gap, source: .kernel, stream: stream)
+      kernel.driver.restart()
       loseCommands()
     case .event(let kind, let owner):
+      kernel.driver.ingest(record, kind, owner, at: now)
       if owner.drives(controller, of: kernel.nqn) {
         ingestKernelHost(record, kind)
       } else if owner.isTarget(controller) {
         if kind.isOfEndpoint { becomeEndpoint() }
-        ingestKernelTarget(record, kind, tail)
+        ingestKernelTarget(record, kind, tail, on: owner.cpu)
       }
     case nil: break
     }
@@ -168,10 +173,12 @@ extension StageAnalyzer {
 
   // MARK: The target
 
-  private mutating func ingestKernelTarget(_ record: Record, _ kind: EventKind, _ tail: UnsafeRawBufferPointer) {
+  private mutating func ingestKernelTarget(
+    _ record: Record, _ kind: EventKind, _ tail: UnsafeRawBufferPointer, on cpu: UInt16
+  ) {
     switch kind {
     case .fetch: ingestKernelFetch(Event.Fetch(record), tail)
-    case .work: ingestWork(Event.Work(record))
+    case .work: ingestWork(Event.Work(record), on: cpu)
     case .workEnd: ingestWorkEnd(Event.WorkEnd(record))
     case .request: ingestRequest(Event.Request(record))
     case .read:
@@ -218,17 +225,26 @@ extension StageAnalyzer {
     if index != TrackedCommand.none { abandon(named: index) }
   }
 
-  private mutating func ingestWork(_ work: Event.Work) {
+  private mutating func ingestWork(_ work: Event.Work, on cpu: UInt16) {
     switch work.work {
     case .command:
       if commands.find(work.qid, work.cid) == TrackedCommand.none { enterCut(work) }
       note(work) { command, work, now in
-        command.handoffs.dispatch = UInt64(work.queued)
+        command.handoffs.dispatch = min(UInt64(work.queued), now - min(command.fetch.end, now))
         command.workBegin = now
       }
-    case .completionQueue: kernel.completionWork[work.qid] = now
+      waitForWorker(commands.find(work.qid, work.cid), on: cpu)
+    case .completionQueue: kernel.completionWork[work.qid] = (now, cpu)
     default: break
     }
+  }
+
+  /// A worker started the command now, on this CPU.
+  private mutating func waitForWorker(_ index: UInt32, on cpu: UInt16) {
+    let queued = now - commands[index].handoffs.dispatch
+    kernel.waits[index].dispatch = kernel.driver.times(of: cpu, from: queued, to: now)
+    // Without itself.
+    kernel.waits[index].started = max(kernel.driver.starts(on: cpu, from: queued, to: now), 1) - 1
   }
 
   private mutating func ingestWorkEnd(_ work: Event.WorkEnd) {
@@ -285,7 +301,7 @@ extension StageAnalyzer {
       // A latency that starts here would not be comparable with the others.
       command.isWhole = false
     }
-    _ = begin(command)
+    kernel.waits[begin(command)] = DriverWaits()
   }
 
   private mutating func ingestKernelSegment(_ segment: Event.Segment) {
@@ -334,8 +350,10 @@ extension StageAnalyzer {
     commands[index].status = Status(rawValue: completion.status)
     follow(index, .completion)
     noteStatus(completion.status, index)
-    if let began = kernel.completionWork[completion.cqid], commands[index].ready != 0 {
-      commands[index].handoffs.completion = began - min(commands[index].ready, began)
+    if let (began, cpu) = kernel.completionWork[completion.cqid], commands[index].ready != 0 {
+      let ready = min(commands[index].ready, began)
+      commands[index].handoffs.completion = began - ready
+      kernel.waits[index].completion = kernel.driver.times(of: cpu, from: ready, to: began)
     }
     // Commands abandoned since then stay in this list until the queue's next interrupt.
     if kernel.postedCount >= KernelView.postedMax { forgetPosted() }

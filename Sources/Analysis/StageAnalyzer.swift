@@ -1,4 +1,5 @@
 import Events
+import KernelTimeline
 import NVMe
 import Trace
 
@@ -157,6 +158,7 @@ public struct StageAnalyzer: ~Copyable {
     }
     tally.record(times)
     if !command.isAdmin {
+      if subject != .endpoint { kernel.waits.finish(index) }
       depth.markEnd()
       stallsAtEnd = timeline.stalls
     }
@@ -200,6 +202,7 @@ public struct StageAnalyzer: ~Copyable {
   mutating func disownFinished() {
     partial &+= tally.io.commands
     tally = Tally(tally.groups?.grouping, windowNs: tally.windows?.lengthNs)
+    kernel.waits = DriverWaitTable()
   }
 
   // MARK: Losing sight
@@ -268,7 +271,9 @@ public struct StageAnalyzer: ~Copyable {
       undetected: tally.undetected.known,
       bands: tally.bands.bands(median: statistics.latency.p50Ns), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
       server: serverUse, hosts: hostUse, counts: counts,
-      kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs, completedTwice: kernel.completedTwice,
+      kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs,
+      driver: tally.handoffs == nil ? nil : DriverUse(waits: kernel.waits.finished),
+      completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, windows: tally.windows,
       among: filter == nil ? nil : statistics.commands + unselected, grouping: tally.groups?.grouping,

@@ -1,4 +1,5 @@
 import Intervals
+import KernelTimeline
 import NVMe
 
 /// The result of an analysis: how the commands' time was spent.
@@ -73,6 +74,8 @@ public struct Summary: Sendable {
   public let subject: Subject
   /// Commands of the kernel's PCI endpoint driver: how long they waited for the next thread or actor.
   public let handoffs: HandoffDistributions?
+  /// What that driver did; nil without its commands.
+  public let driver: DriverUse?
   /// Commands for which the kernel's PCI endpoint driver posted a second completion.
   public let completedTwice: UInt64
   /// Commands of that driver completed without a following interrupt, though others had one.

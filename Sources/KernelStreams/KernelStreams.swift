@@ -44,6 +44,8 @@ public struct StreamOwner: Hashable, Sendable {
   public let role: Role
   /// A target's controller identifier, or the nvme instance of a host's driver.
   public let number: UInt16
+  /// The CPU whose events the stream has.
+  public let cpu: UInt16
   /// Host: identifier of the controller that it drives.
   public let cntlid: UInt16
   /// NQN of the subsystem; empty if unknown.
@@ -57,6 +59,7 @@ public struct StreamOwner: Hashable, Sendable {
   init(_ origin: Event.Origin, _ tail: UnsafeRawBufferPointer) {
     role = origin.flags.contains(.host) ? .host : .target
     number = origin.controller
+    cpu = origin.cpu
     cntlid = UInt16(truncatingIfNeeded: origin.cntlid)
     let length = origin.flags.contains(.bytes) ? min(Int(origin.length), tail.count, StreamOwner.nqnMax) : 0
     nqn = String(decoding: tail.prefix(length), as: UTF8.self)

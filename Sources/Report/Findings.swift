@@ -5,14 +5,17 @@ import Text
 struct Findings {
   let summary: Summary
   var io: Breakdown { summary.io }
-  private var meanNs: Double { summary.io.latency.meanNs }
+  var meanNs: Double { summary.io.latency.meanNs }
 
   init(_ summary: Summary) { self.summary = summary }
 
   var sentences: [String] {
     let what =
       io.commands == 0
-      ? [nothing] : [dominant, handoffs, waiting, slowest, bound, Precision.sentence(io), throughput, failures, data]
+      ? [nothing]
+      : [dominant, handoffs] + driverWaits + [
+        waiting, slowest, bound, Precision.sentence(io), throughput, failures, data,
+      ]
     let parts =
       io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]
     return
@@ -225,17 +228,6 @@ struct Findings {
     return
       "Detect is only bounded: without a host stream, the time\(whose) begins when the engine saw the doorbell, at most "
       + "\(Quantity.time(bound.meanNs)) after the write on average and \(Quantity.time(bound.maxNs)) in the worst case."
-  }
-
-  /// Handoffs between threads of the kernel's driver.
-  private var handoffs: String? {
-    guard let handoffs = summary.handoffs else { return nil }
-    let all = [handoffs.dispatch, handoffs.wakeUp, handoffs.completion].reduce(0) { $0 + $1.meanNs }
-    guard all > 0 else { return nil }
-    return
-      "Waiting for a thread to run takes \(Quantity.time(all)) of the mean (\(Quantity.roughly(all / meanNs))): "
-      + "\(Quantity.time(handoffs.dispatch.meanNs)) until a worker starts the command, \(Quantity.time(handoffs.wakeUp.meanNs)) from "
-      + "its execution to its data, \(Quantity.time(handoffs.completion.meanNs)) until its completion queue's work runs."
   }
 
   private var hiddenStages: String? {

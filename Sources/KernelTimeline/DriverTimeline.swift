@@ -1,0 +1,155 @@
+import Events
+import KernelStreams
+
+/// What each CPU did for nvmet-pci-epf, from the events of its target, and so what a command waited behind.
+///
+/// A work item runs on a CPU from its first event there until its end, until another one's event there, or until it goes
+/// on elsewhere. Memory is bounded, whatever the events are.
+public struct DriverTimeline: Sendable {
+  private static let cpusMax = 64
+  private static let controllersMax = 1024
+
+  private var cpus: [CPUTimeline] = []
+  /// By CPU, index in `cpus`.
+  private var indices: [UInt16: Int] = [:]
+  /// Index of the CPU of each open work item.
+  private var places: [WorkItem: Int] = [:]
+  /// By controller, index of the CPU that fetches.
+  private var pollers: [UInt16: Int] = [:]
+
+  public init() {}
+
+  /// Process the next event of any controller of the target; events of all CPUs must come in order of time.
+  public mutating func ingest(_ record: Record, _ kind: EventKind, _ owner: StreamOwner, at now: UInt64) {
+    guard owner.role == .target, let cpu = index(of: owner.cpu) else { return }
+    let controller = owner.number
+    switch kind {
+    case .fetch:
+      let fetch = Event.Fetch(record)
+      cpus[cpu].cover(.fetch, command(fetch, controller), until: now, span: fetch.span)
+      poll(controller, on: cpu, at: now)
+    case .work:
+      let work = Event.Work(record)
+      let item = item(work.work == .completionQueue, work, controller)
+      cpus[cpu].advance(to: now)
+      close(item, at: now)
+      if item.isCommand { cpus[cpu].countStart() }
+      run(item, item.isCommand ? .map : .completionWork, on: cpu, at: now)
+    case .workEnd:
+      let work = Event.WorkEnd(record)
+      cpus[cpu].advance(to: now)
+      close(item(work.work == .completionQueue, work, controller), at: now)
+    case .request: resume(command(Event.Request(record), controller), .map, on: cpu, at: now)
+    case .read:
+      let read = Event.Read(record)
+      resume(command(read, controller), .map, on: cpu, at: now, span: read.span)
+    case .segment:
+      let segment = Event.Segment(record)
+      let activity: DriverActivity = segment.flags.contains(.fromHost) ? .dataIn : .dataOut
+      resume(command(segment, controller), activity, on: cpu, at: now, span: segment.span)
+    case .executeBegin: resume(command(Event.ExecuteBegin(record), controller), .execute, on: cpu, at: now)
+    // These two may come from an interrupt of the backend, on any CPU.
+    case .executeEnd: set(command(Event.ExecuteEnd(record), controller), .wakeUp, on: cpu, at: now)
+    case .completionQueued: set(command(Event.CompletionQueued(record), controller), .complete, on: cpu, at: now)
+    case .completion:
+      let completion = Event.Completion(record)
+      resume(.completionQueue(controller, completion.cqid), .completionWork, on: cpu, at: now)
+      close(.command(controller, qid: completion.sqid, cid: completion.cid), at: now)
+    case .interruptRequest:
+      let cqid = Event.InterruptRequest(record).cqid
+      resume(.completionQueue(controller, cqid), .completionWork, on: cpu, at: now)
+    case .interrupt:
+      resume(.completionQueue(controller, Event.Interrupt(record).cqid), .completionWork, on: cpu, at: now)
+    case .dropped:
+      cpus[cpu].advance(to: now)
+      close(command(Event.Dropped(record), controller), at: now)
+    default: cpus[cpu].advance(to: now)
+    }
+  }
+
+  /// Events were lost: nothing before now is known.
+  public mutating func restart() {
+    for cpu in cpus.indices { cpus[cpu].restart() }
+    places = [:]
+    pollers = [:]
+  }
+
+  // MARK: What they did
+
+  /// What a CPU did between two moments, of which `end` is the later; adds up to the time between them.
+  public func times(of cpu: UInt16, from begin: UInt64, to end: UInt64) -> DriverTimes {
+    guard let index = indices[cpu] else {
+      var times = DriverTimes()
+      times[.unknown] = end - min(begin, end)
+      return times
+    }
+    return cpus[index].times(from: begin, to: end)
+  }
+
+  /// How many commands a worker started on a CPU.
+  public func starts(on cpu: UInt16, from begin: UInt64, to end: UInt64) -> UInt64 {
+    indices[cpu].map { cpus[$0].starts(from: begin, to: end) } ?? 0
+  }
+
+  // MARK: Work items
+
+  private func command(_ event: some CommandEvent, _ controller: UInt16) -> WorkItem {
+    .command(controller, qid: event.qid, cid: event.cid)
+  }
+
+  private func item(_ isCompletionQueue: Bool, _ work: some CommandEvent, _ controller: UInt16) -> WorkItem {
+    isCompletionQueue ? .completionQueue(controller, work.qid) : command(work, controller)
+  }
+
+  /// Nil beyond the limit of CPUs.
+  private mutating func index(of cpu: UInt16) -> Int? {
+    if let index = indices[cpu] { return index }
+    guard cpus.count < DriverTimeline.cpusMax else { return nil }
+    cpus.append(CPUTimeline(cpu: cpu))
+    indices[cpu] = cpus.count - 1
+    return cpus.count - 1
+  }
+
+  /// The thread that polls the controller's submission queues is on this CPU.
+  private mutating func poll(_ controller: UInt16, on cpu: Int, at now: UInt64) {
+    let before = pollers[controller]
+    guard before != cpu, before != nil || pollers.count < DriverTimeline.controllersMax else { return }
+    if let before {
+      cpus[before].advance(to: now)
+      cpus[before].pollers -= 1
+    }
+    cpus[cpu].pollers += 1
+    pollers[controller] = cpu
+  }
+
+  /// An event shows that the work item runs on this CPU, for the last `span` at least, and is in this activity.
+  private mutating func resume(
+    _ item: WorkItem, _ activity: DriverActivity, on cpu: Int, at now: UInt64, span: UInt32 = 0
+  ) {
+    cpus[cpu].cover(activity, item, until: now, span: span)
+    if cpus[cpu].running != item {
+      // Without its beginning, its end may be lost too.
+      guard let place = places[item] else { return }
+      if place != cpu { close(item, at: now) }
+    }
+    run(item, activity, on: cpu, at: now)
+  }
+
+  private mutating func run(_ item: WorkItem, _ activity: DriverActivity, on cpu: Int, at now: UInt64) {
+    if cpus[cpu].running != item { places[item] = cpu }
+    if let forgotten = cpus[cpu].run(item, activity) { places[forgotten] = nil }
+  }
+
+  private mutating func set(_ item: WorkItem, _ activity: DriverActivity, on cpu: Int, at now: UInt64) {
+    cpus[cpu].advance(to: now)
+    guard let place = places[item] else { return }
+    cpus[place].advance(to: now)
+    cpus[place].set(item, activity)
+  }
+
+  private mutating func close(_ item: WorkItem, at now: UInt64) {
+    guard let place = places.removeValue(forKey: item) else { return }
+    cpus[place].advance(to: now)
+    cpus[place].close(item)
+  }
+}

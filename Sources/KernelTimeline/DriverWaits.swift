@@ -1,0 +1,42 @@
+/// What the CPU that then served a command did while the command waited, for one command or for several together.
+public struct DriverWaits: Sendable {
+  /// Until a worker started it: what that CPU did, and how many commands workers started there meanwhile.
+  public var dispatch = DriverTimes()
+  public var started: UInt64 = 0
+  /// Until its completion queue's work item ran.
+  public var completion = DriverTimes()
+
+  public init() {}
+
+  public static func += (waits: inout DriverWaits, more: DriverWaits) {
+    waits.dispatch += more.dispatch
+    waits.started &+= more.started
+    waits.completion += more.completion
+  }
+}
+
+/// The waits of the commands in flight, by index, and of the finished ones together.
+public struct DriverWaitTable: Sendable {
+  private var inFlight: [DriverWaits] = []
+  public private(set) var finished = DriverWaits()
+
+  public init() {}
+
+  public subscript(index: UInt32) -> DriverWaits {
+    get { index < inFlight.count ? inFlight[Int(index)] : DriverWaits() }
+    set {
+      while inFlight.count <= index { inFlight.append(DriverWaits()) }
+      inFlight[Int(index)] = newValue
+    }
+  }
+
+  public mutating func finish(_ index: UInt32) { finished += self[index] }
+}
+
+/// What the driver did while commands waited.
+public struct DriverUse: Sendable {
+  /// Of all finished I/O commands together.
+  public let waits: DriverWaits
+
+  public init(waits: DriverWaits) { self.waits = waits }
+}
