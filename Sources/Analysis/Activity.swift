@@ -35,6 +35,15 @@ public struct ActivityTimes: Sendable {
 
   public var sum: UInt64 { Activity.allCases.reduce(0) { $0 &+ self[$1] } }
 
+  /// Become what `earlier` was, and `ns` more of one activity. Every value is written once: copying all of them and then
+  /// changing one would make the processor wait, if the next copy follows soon.
+  @inline(__always)
+  mutating func become(_ earlier: borrowing ActivityTimes, plus ns: UInt64, of activity: Activity) {
+    for index in 0..<Activity.count {
+      values[index] = earlier.values[index] &+ (index == activity.rawValue ? ns : 0)
+    }
+  }
+
   /// Add what passed between two states of a timeline, of which `earlier` is the earlier.
   @inline(__always)
   mutating func add(from earlier: ActivityTimes, to later: ActivityTimes) {

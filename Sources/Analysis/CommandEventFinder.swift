@@ -4,7 +4,7 @@ import Trace
 
 /// Finds the events of chosen commands when a trace is read a second time: those that name a command, and the doorbells
 /// and interrupt that it shares with others.
-public struct CommandEventFinder {
+public struct CommandEventFinder: ~Copyable {
   /// At most this many commands, of some 60 bytes each.
   public static let commandsMax = 1 << 22
 

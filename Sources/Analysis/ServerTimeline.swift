@@ -1,33 +1,40 @@
 /// What the engine's thread did at every nanosecond, from its events: without a gap, and without an overlap.
 ///
-/// It holds the total of each activity until now, and the newest pieces, so that the totals at a moment in the recent
-/// past are known too. The difference of two totals is what the thread did between them: for a command that waited, the
+/// It holds the newest pieces with the total of each activity before them, so that the totals at a moment in the recent
+/// past are known. The difference of two totals is what the thread did between them: for a command that waited, the
 /// reason.
-struct ServerTimeline {
+struct ServerTimeline: ~Copyable {
+  /// Holds no reference, so that nothing must be done to forget one.
   private struct Piece {
-    var begin: UInt64 = 0
-    var activity = Activity.poll
     /// Totals at its begin.
-    var before = ActivityTimes()
+    var before: ActivityTimes
+    var begin: UInt64
+    var activity: Activity
   }
 
   private static let piecesMax = 1 << 15
 
-  /// A ring, by position modulo its size.
-  private var pieces: [Piece] = []
+  /// A ring, by position modulo its size. It takes memory only as it fills.
+  private let pieces = UnsafeMutablePointer<Piece>.allocate(capacity: piecesMax)
   /// Positions of the oldest piece and after the newest, counted from the first ever.
   private var oldest = 0
   private var end = 0
   private var hasBegun = false
 
-  /// Until when it is known what the thread did, and the totals at that time.
+  /// Until when it is known what the thread did.
   private(set) var cursor: UInt64 = 0
-  private(set) var total = ActivityTimes()
+  /// The totals at that time if there is no piece.
+  private var base = ActivityTimes()
   /// The latest wait for room in the ring; everything else waited for the recording meanwhile.
   private var ringWait: Range<UInt64> = 0..<0
   /// Periods in which the thread did not poll.
   private(set) var stalls = Stalls()
   private var latestStall: Range<UInt64> = 0..<0
+
+  deinit { pieces.deallocate() }
+
+  /// The totals at `cursor`.
+  var total: ActivityTimes { end == oldest ? base : times(in: end - 1, at: cursor) }
 
   /// Since the newest known moment, the thread did this.
   @inline(__always)
@@ -70,10 +77,13 @@ struct ServerTimeline {
 
   /// What counts as work of its own since `begin` was this activity.
   mutating func rename(since begin: UInt64, to activity: Activity) {
-    guard begin < cursor, let position = position(at: begin), let start = times(at: begin) else { return }
-    let pieces = (position..<end).map { (activity: piece($0).activity, until: self.until($0)) }
-    end = piece(position).begin < begin ? position + 1 : position
-    (cursor, total) = (begin, start)
+    guard begin < cursor, let position = position(at: begin) else { return }
+    // Most often it is the newest piece, or none of its own work.
+    guard (position..<end).contains(where: { place($0).pointee.activity == .engine }) else { return }
+    let pieces = (position..<end).map { (activity: place($0).pointee.activity, until: self.until($0)) }
+    let start = times(in: position, at: begin)
+    end = place(position).pointee.begin < begin ? position + 1 : position
+    (cursor, base) = (begin, start)
     for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
   }
 
@@ -87,6 +97,7 @@ struct ServerTimeline {
 
   /// Events were lost: it is unknown what the thread did until the next event.
   mutating func restart() {
+    base = total
     oldest = end
     hasBegun = false
   }
@@ -97,31 +108,58 @@ struct ServerTimeline {
   func times(at time: UInt64) -> ActivityTimes? {
     if time >= cursor { return total }
     guard let position = position(at: time) else { return nil }
-    var times = piece(position).before
-    times[piece(position).activity] += min(time, until(position)) - piece(position).begin
-    return times
+    return times(in: position, at: min(time, until(position)))
+  }
+
+  /// Add to `times` what the thread did between two moments, if that is known.
+  @inline(__always)
+  func add(from begin: UInt64, to later: UInt64, into times: inout ActivityTimes) {
+    guard end > oldest, let first = position(at: min(begin, cursor)), let last = position(at: min(later, cursor)) else {
+      return
+    }
+    if first != last { times.add(from: place(first).pointee.before, to: place(last).pointee.before) }
+    times[place(last).pointee.activity] &+= min(later, until(last)) &- place(last).pointee.begin
+    times[place(first).pointee.activity] &-= min(begin, until(first)) &- place(first).pointee.begin
   }
 
   // MARK: Pieces
 
-  private func piece(_ position: Int) -> Piece { pieces[position & (ServerTimeline.piecesMax - 1)] }
+  /// Read through a pointer, so that no piece is copied for one of its fields.
+  @inline(__always)
+  private func place(_ position: Int) -> UnsafeMutablePointer<Piece> {
+    pieces + position & (ServerTimeline.piecesMax - 1)
+  }
 
-  private func until(_ position: Int) -> UInt64 { position + 1 < end ? piece(position + 1).begin : cursor }
+  private func until(_ position: Int) -> UInt64 { position + 1 < end ? place(position + 1).pointee.begin : cursor }
 
+  /// The totals at a moment within a piece.
+  private func times(in position: Int, at time: UInt64) -> ActivityTimes {
+    var times = place(position).pointee.before
+    times[place(position).pointee.activity] &+= time - place(position).pointee.begin
+    return times
+  }
+
+  @inline(__always)
   private mutating func append(_ activity: Activity, until time: UInt64) {
     guard time > cursor else { return }
-    if end == oldest || piece(end - 1).activity != activity {
-      let new = Piece(begin: cursor, activity: activity, before: total)
-      if pieces.count < ServerTimeline.piecesMax, end == pieces.count {
-        pieces.append(new)
-      } else {
-        pieces[end & (ServerTimeline.piecesMax - 1)] = new
-      }
-      end += 1
-      oldest = max(oldest, end - ServerTimeline.piecesMax)
-    }
-    total[activity] += time - cursor
+    if end == oldest || place(end - 1).pointee.activity != activity { begin(activity) }
     cursor = time
+  }
+
+  /// Begin a piece at `cursor`.
+  private mutating func begin(_ activity: Activity) {
+    let new = place(end)
+    if end == oldest {
+      new.pointee.before = base
+    } else {
+      let last = place(end - 1)
+      new.pointee.before.become(
+        last.pointee.before, plus: cursor - last.pointee.begin, of: last.pointee.activity)
+    }
+    new.pointee.begin = cursor
+    new.pointee.activity = activity
+    end += 1
+    oldest = max(oldest, end - ServerTimeline.piecesMax)
   }
 
   /// The newest piece that begins at `time` or before. Most callers ask for one of the last few.
@@ -132,11 +170,11 @@ struct ServerTimeline {
       high = low
       low = max(oldest, low - step)
       step *= 2
-    } while piece(low).begin > time
+    } while place(low).pointee.begin > time
     // The piece at `low` begins in time, and that at `high`, if there is one, too late.
     while high - low > 1 {
       let middle = (low + high) / 2
-      if piece(middle).begin > time { high = middle } else { low = middle }
+      if place(middle).pointee.begin > time { high = middle } else { low = middle }
     }
     return low
   }

@@ -162,8 +162,8 @@ extension StageAnalyzer {
       counts.entries &+= 1
       if !fetch.flags.contains(.joined) { counts.fetches &+= 1 }
     }
-    joinHost(&command, queue)
-    if command.isFromHost {
+    if submissionQueues[queue].hasHost {
+      command.join(takeSubmit(fetch.cid, queue))
       if command.begin > min(command.seen, command.fetch.begin) { inversions &+= 1 }
     } else if let doorbell {
       command.begin = doorbell.time
@@ -372,6 +372,19 @@ extension StageAnalyzer {
 }
 
 extension TrackedCommand {
+  /// Its beginning is the host's, if that is known.
+  @inline(__always)
+  mutating func join(_ submit: TrackedSubmissionQueue.Submit?) {
+    isFromHost = true
+    isWhole = submit != nil
+    begin = submit?.doorbell ?? fetch.begin
+    guard let submit else { return }
+    self.submit = submit.time
+    events.first = submit.event
+    events.rung = submit.doorbellEvent
+    opcode = opcode ?? submit.opcode
+  }
+
   /// A piece of its data was transferred.
   mutating func add(_ segment: Event.Segment, at now: UInt64) {
     let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)

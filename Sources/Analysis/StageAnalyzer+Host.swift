@@ -79,21 +79,12 @@ extension StageAnalyzer {
 
   /// Find what the host said of a command that the engine has just fetched. Commands are fetched in the order in which
   /// they were submitted, so whatever was submitted before it and not fetched never will be.
-  mutating func joinHost(_ command: inout TrackedCommand, _ queue: Int) {
-    guard submissionQueues[queue].hasHost else { return }
-    command.isFromHost = true
-    command.isWhole = false
-    command.begin = command.fetch.begin
-    guard submissionQueues[queue].hostEpoch == hostEpoch, let position = findSubmit(queue, command.cid) else { return }
+  /// - Returns: nil if the host's stream lacks its submission or doorbell.
+  mutating func takeSubmit(_ cid: UInt16, _ queue: Int) -> TrackedSubmissionQueue.Submit? {
+    guard submissionQueues[queue].hostEpoch == hostEpoch, let position = findSubmit(queue, cid) else { return nil }
     let submit = submissionQueues[queue].submits[position]
     submissionQueues[queue].submits.removeFirst(position + 1 - submissionQueues[queue].submits.start)
-    guard submit.doorbell != TrackedCommand.noTime else { return }
-    command.isWhole = true
-    command.begin = submit.doorbell
-    command.submit = submit.time
-    command.events.first = submit.event
-    command.events.rung = submit.doorbellEvent
-    command.opcode = command.opcode ?? submit.opcode
+    return submit.doorbell == TrackedCommand.noTime ? nil : submit
   }
 
   /// The host saw a completion queue entry; it sees them in the order of posting.

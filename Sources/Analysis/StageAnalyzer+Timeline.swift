@@ -41,20 +41,14 @@ extension StageAnalyzer {
   /// The command waited for the engine's thread in this stage.
   @inline(__always)
   mutating func wait(_ index: UInt32, _ stage: Stage, from begin: UInt64, to end: UInt64) {
-    if end > begin { commands[index].waits.add(stage, end - begin, timeline.times(at: begin), timeline.times(at: end)) }
+    guard end > begin else { return }
+    commands[index].waits.stages[stage] &+= end - begin
+    timeline.add(from: begin, to: end, into: &commands[index].waits.behind)
   }
 }
 
-/// How long a command waited, and what the engine's thread did meanwhile.
+/// How long a command waited, and what the engine's thread did meanwhile, as far as the timeline still knows.
 struct Waits {
-  private(set) var stages = StageTimes()
-  private(set) var behind = ActivityTimes()
-
-  /// - Parameters:
-  ///   - earlier: totals of the timeline when the wait began; nil if they are no longer known.
-  ///   - later: when it ended.
-  mutating func add(_ stage: Stage, _ ns: UInt64, _ earlier: ActivityTimes?, _ later: ActivityTimes?) {
-    stages[stage] &+= ns
-    if let earlier, let later { behind.add(from: earlier, to: later) }
-  }
+  var stages = StageTimes()
+  var behind = ActivityTimes()
 }

@@ -147,17 +147,18 @@ public struct StageAnalyzer: ~Copyable {
 
   /// The command ends now, or ended at `time`.
   mutating func finish(_ index: UInt32, at time: UInt64? = nil) {
-    let command = commands[index]
-    guard command.isWhole, !command.isFromHost || command.hostEpoch == hostEpoch else { return abandon(index) }
-    let times = command.times(end: time ?? now, lastEvent: events)
+    let isCounted = commands[index].isWhole && (!commands[index].isFromHost || commands[index].hostEpoch == hostEpoch)
+    guard isCounted else { return abandon(index) }
+    let times = commands[index].times(end: time ?? now, lastEvent: events)
+    let (isAdmin, isEventRequest) = (commands[index].isAdmin, commands[index].isEventRequest)
     leave(index)
-    guard !command.isEventRequest else { return }
+    guard !isEventRequest else { return }
     guard filter?.selects(times) ?? true else {
-      if !command.isAdmin { unselected += 1 }
+      if !isAdmin { unselected += 1 }
       return
     }
     tally.record(times)
-    if !command.isAdmin {
+    if !isAdmin {
       if subject != .endpoint { kernel.waits.finish(index) }
       depth.markEnd()
       stallsAtEnd = timeline.stalls

@@ -12,6 +12,8 @@ public struct BatchRecorder: Sendable {
   private var full: [Batch] = []
   private var current = Batch()
   private var filled: UInt64 = 0
+  /// Of those in the current batch, the commands without this time: many stages have few others.
+  private var zeros: UInt32 = 0
   private var count: UInt64 = 0
 
   public init() {}
@@ -19,16 +21,17 @@ public struct BatchRecorder: Sendable {
   /// - Parameter time: of the next command.
   @inline(__always)
   public mutating func record(_ time: UInt64) {
-    current.add(time)
+    if time == 0 { zeros &+= 1 } else { current.add(time, count: 1) }
     filled += 1
     count += 1
     if filled == size { finish() }
   }
 
   private mutating func finish() {
+    if zeros > 0 { current.add(0, count: zeros) }
     full.append(current.trimmed)
     current.clear()
-    filled = 0
+    (filled, zeros) = (0, 0)
     guard full.count == BatchRecorder.batchesMax else { return }
     full = stride(from: 0, to: full.count, by: 2).map { full[$0].joined(with: full[$0 + 1]) }
     size *= 2
@@ -56,11 +59,11 @@ struct Batch: Sendable {
   private var highest = -1
 
   @inline(__always)
-  fileprivate mutating func add(_ time: UInt64) {
-    sum += UInt128(time)
+  fileprivate mutating func add(_ time: UInt64, count: UInt32) {
+    sum += UInt128(time) * UInt128(count)
     let index = TimeBuckets.index(of: time)
     if index >= counts.count { counts.append(contentsOf: repeatElement(0, count: index + 1 - counts.count)) }
-    counts[index] &+= 1
+    counts[index] &+= count
     lowest = min(lowest, index)
     highest = max(highest, index)
   }

@@ -26,9 +26,10 @@ public struct MergedEvents: ~Copyable {
   public init(_ reader: TraceReader, _ selection: ChunkSelection = .init()) throws(TraceError) {
     let streams = reader.streams
     let bytes = try Self.bytesMax(reader, streams)
-    let decoder = try ChunkDecoder()
+    let walks = streams.map { ChunkWalk(reader, $0.chunks, selection) }
+    let supply = try ChunkSupply(reader, walks)
     bytesMax = bytes
-    chunks = streams.map { StreamChunks(reader, $0.chunks, decoder, selection) }
+    chunks = walks.enumerated().map { StreamChunks($0, $1, supply) }
     cursors = .allocate(capacity: chunks.count)
     _ = cursors.initialize(fromContentsOf: chunks.map { StreamCursor($0) })
     waiting = Heap(
@@ -84,14 +85,6 @@ public struct MergedEvents: ~Copyable {
     (slot, end) = (cursors[current].slot, cursors[current].end)
     until = waiting.min?.time ?? .max
     return true
-  }
-
-  /// Of two streams with events at one time, the one whose first chunk comes first goes first.
-  private struct Waiting: Comparable {
-    let time: UInt64
-    let stream: Int
-
-    static func < (a: Waiting, b: Waiting) -> Bool { (a.time, a.stream) < (b.time, b.stream) }
   }
 }
 

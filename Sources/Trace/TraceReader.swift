@@ -83,8 +83,9 @@ public final class TraceReader: Sendable {
   public func source(of chunks: [Int]) throws(TraceError)
     -> () throws(TraceError) -> UnsafeBufferPointer<Record>?
   {
-    let chunks = StreamChunks(self, chunks, try ChunkDecoder())
-    return { () throws(TraceError) in try chunks.next() }
+    let walk = ChunkWalk(self, chunks, ChunkSelection())
+    let stream = StreamChunks(0, walk, try ChunkSupply(self, [walk]))
+    return { () throws(TraceError) in try stream.next() }
   }
 
   /// Events lost before a chunk; `last` is the previous chunk of its stream, nil for the first.
