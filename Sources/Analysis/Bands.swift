@@ -14,8 +14,13 @@ public struct Band: Sendable {
   /// Mean stage times, in nanoseconds, in the order of `Stage`, and the time between stages.
   public let stageMeansNs: [Double]
   public let unexplainedMeanNs: Double
+  /// Mean waiting in each stage, in nanoseconds, in the order of `Stage`.
+  public let waitingMeansNs: [Double]
+  /// What the engine's thread did meanwhile: means in nanoseconds, in the order of `Activity`.
+  public let behindMeansNs: [Double]
+
   /// Mean time in which nobody worked on the command, in nanoseconds.
-  public let waitingMeanNs: Double
+  public var waitingMeanNs: Double { waitingMeansNs.reduce(0, +) }
 
   public func meanNs(_ stage: Stage) -> Double { stageMeansNs[stage.rawValue] }
 }
@@ -40,8 +45,9 @@ struct BandTable {
     var count: UInt64 = 0
     var total: UInt128 = 0
     var unexplained: UInt128 = 0
-    var waiting: UInt128 = 0
     var stages = InlineArray<11, UInt128>(repeating: 0)
+    var waiting = InlineArray<11, UInt128>(repeating: 0)
+    var behind = InlineArray<11, UInt128>(repeating: 0)
   }
 
   /// By `TimeBuckets.index`.
@@ -55,8 +61,11 @@ struct BandTable {
     buckets[index].count += 1
     buckets[index].total += UInt128(times.total)
     buckets[index].unexplained += UInt128(times.unexplained)
-    buckets[index].waiting += UInt128(times.waiting.sum)
-    for stage in 0..<Stage.count { buckets[index].stages[stage] += UInt128(times.stages[stage]) }
+    for stage in Stage.allCases {
+      buckets[index].stages[stage.rawValue] += UInt128(times.stages[stage])
+      buckets[index].waiting[stage.rawValue] += UInt128(times.waiting[stage])
+    }
+    for activity in Activity.allCases { buckets[index].behind[activity.rawValue] += UInt128(times.behind[activity]) }
   }
 
   /// - Parameter median: of all latencies, in nanoseconds.
@@ -79,8 +88,8 @@ struct BandTable {
   /// Of a bucket that a limit divides, each side gets its share of the commands, at the bucket's mean.
   private func band(from: Double, upTo: Double) -> Band? {
     let (first, last) = (from * Double(count), upTo * Double(count))
-    var (rank, commands, total, unexplained, waiting) = (0.0, 0.0, 0.0, 0.0, 0.0)
-    var stages = [Double](repeating: 0, count: Stage.count)
+    var (rank, commands, total, unexplained) = (0.0, 0.0, 0.0, 0.0)
+    var (stages, waiting, behind) = (MeanTimes(), MeanTimes(), MeanTimes())
     var fromNs: UInt64?
     for index in buckets.indices where buckets[index].count > 0 {
       let bucket = buckets[index]
@@ -92,14 +101,26 @@ struct BandTable {
       commands += inside
       total += Double(bucket.total) * share
       unexplained += Double(bucket.unexplained) * share
-      waiting += Double(bucket.waiting) * share
-      for stage in 0..<Stage.count { stages[stage] += Double(bucket.stages[stage]) * share }
+      stages.add(bucket.stages, share)
+      waiting.add(bucket.waiting, share)
+      behind.add(bucket.behind, share)
       fromNs = fromNs ?? TimeBuckets.lowerBound(index)
     }
     guard commands > 0, let fromNs else { return nil }
     return Band(
       from: from, upTo: upTo, commands: commands, fromNs: fromNs, latencyMeanNs: total / commands,
-      stageMeansNs: stages.map { $0 / commands }, unexplainedMeanNs: unexplained / commands,
-      waitingMeanNs: waiting / commands)
+      stageMeansNs: stages.over(commands), unexplainedMeanNs: unexplained / commands,
+      waitingMeansNs: waiting.over(commands), behindMeansNs: behind.over(commands))
   }
+}
+
+/// Sums of the times of commands, one per stage or activity.
+private struct MeanTimes {
+  private var sums = [Double](repeating: 0, count: Stage.count)
+
+  mutating func add(_ times: InlineArray<11, UInt128>, _ share: Double) {
+    for index in sums.indices { sums[index] += Double(times[index]) * share }
+  }
+
+  func over(_ commands: Double) -> [Double] { sums.map { $0 / commands } }
 }

@@ -39,7 +39,8 @@ public struct HostUse: Sendable {
 
   public var busyNs: UInt64 { workNs &+ reactionNs }
   public var totalNs: UInt64 { busyNs &+ waitNs &+ stalls.totalNs }
-  public var busyShare: Double { totalNs == 0 ? 0 : Double(busyNs) / Double(totalNs) }
+  /// Of the time without stalls, 0...1.
+  public var busyShare: Double { busyNs &+ waitNs == 0 ? 0 : Double(busyNs) / Double(busyNs &+ waitNs) }
 }
 
 /// What one thread of the host did between its events.

@@ -5,6 +5,8 @@ import Text
 extension Findings {
   /// A resource that is busy for this share of the time bounds throughput.
   private static let saturated = 0.8
+  /// With fewer commands nothing is said of throughput.
+  private static let boundMin = 20
 
   /// One thread or device, how much of the time it is busy, and how many commands a second it could do if it always were.
   private struct Resource {
@@ -14,8 +16,15 @@ extension Findings {
   }
 
   var bound: String? {
-    guard let server = summary.server, server.totalNs > 0, io.commands > 0 else { return nil }
-    if engineIsAway { return engineStalls }
+    guard let server = summary.server, server.totalNs > 0 else { return nil }
+    guard engineIsAway else { return saturation(server) }
+    return [engineStalls, saturation(server).map { "While it runs: " + $0.lowercasedFirst }].compactMap { $0 }
+      .joined(separator: " ")
+  }
+
+  /// Which resource is busy all the time that it runs.
+  private func saturation(_ server: ServerUse) -> String? {
+    guard io.commands >= Findings.boundMin else { return nil }
     let engine = engine(server)
     let host = summary.hosts.flatMap(host)
     if let backend = backend { return backend + " " + busy([engine, host]) }
@@ -53,7 +62,7 @@ extension Findings {
     return parts.joined(separator: ", ") + "."
   }
 
-  /// Nothing else is worth knowing before this is mended.
+  /// This is to be mended before anything else.
   var engineIsAway: Bool { summary.server.map { $0.share(of: $0.times[.absent]) >= 0.1 } ?? false }
 
   var engineStalls: String? {
@@ -128,7 +137,7 @@ extension Findings {
   private func busy(_ resources: [Resource?]) -> String {
     let known = resources.compactMap { $0 }
     let texts = known.enumerated().map { place, resource in
-      let name = place == 0 ? resource.name.prefix(1).uppercased() + resource.name.dropFirst() : resource.name
+      let name = place == 0 ? resource.name.capitalizedFirst : resource.name
       let verb = place > 0 ? "" : " is busy"
       return "\(name)\(verb) \(Quantity.roughly(resource.busy))\(place == 0 ? " of the time" : "")"
     }

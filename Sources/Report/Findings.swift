@@ -13,14 +13,15 @@ struct Findings {
     let what =
       io.commands == 0
       ? [nothing]
-      : [dominant, handoffs] + driverWaits + [
-        waiting, slowest, bound, Precision.sentence(io), throughput, failures, data,
+      : [typical, handoffs] + driverWaits + [
+        waiting, bound, tail, Precision.sentence(io), throughput, failures, data,
       ]
     let parts =
       io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]
     return
-      ([stopped, Findings.selection(summary)] + what + parts + [
-        completeness, recorder, engineIsAway ? nil : engineStalls, hostStalls, probes, hostClock, inversions, resets,
+      ([stopped, Findings.selection(summary), leavesOutMany ? completeness : nil] + what + parts + [
+        leavesOutMany ? nil : completeness, recorder, engineIsAway ? nil : engineStalls, hostStalls, probes, hostClock,
+        inversions, resets,
         completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
@@ -51,115 +52,6 @@ struct Findings {
     if summary.among ?? 0 > 0 { return nil }
     return "The trace contains no complete I/O command"
       + (summary.adminCommands > 0 ? ", only \(Quantity.count(summary.adminCommands, "admin command"))." : ".")
-  }
-
-  /// Stages and time between them, largest mean first.
-  private func parts(_ meanNs: (Stage) -> Double, unexplainedNs: Double) -> [(name: String, meanNs: Double)] {
-    let stages = Stage.allCases.map { (name: name(of: $0), meanNs: meanNs($0)) }
-    return (stages + [(name: "time between stages", meanNs: unexplainedNs)]).sorted { $0.meanNs > $1.meanNs }
-  }
-
-  /// What the stage is for most of these commands.
-  private func name(of stage: Stage) -> String {
-    let isWaiting = io.waitingMeansNs[stage.rawValue] >= 0.8 * io[stage].meanNs
-    return summary.subject != .endpoint && stage == .dispatch && isWaiting
-      ? "waiting for a worker (dispatch)" : stage.name
-  }
-
-  /// Where a command around the median spends its time.
-  private var dominant: String? {
-    guard meanNs > 0, let typical = summary.bands?.typical else {
-      return "The commands took less time than the resolution of the trace's clock."
-    }
-    let total = typical.latencyMeanNs
-    let parts = parts(typical.meanNs, unexplainedNs: typical.unexplainedMeanNs).filter { $0.meanNs > 0 }
-    guard let first = parts.first else {
-      return
-        "A typical command took less time than the resolution of the trace's clock; the mean is \(Quantity.time(meanNs))."
-    }
-    let verb = first.meanNs >= 0.4 * total ? "dominates" : "is the largest part"
-    let name = first.name.prefix(1).uppercased() + first.name.dropFirst()
-    var text = "\(name) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(total)) of a typical command "
-    text += "(\(Quantity.roughly(first.meanNs / total)))"
-    let others = parts.dropFirst().prefix(2).filter { $0.meanNs >= 0.05 * total }
-    if !others.isEmpty {
-      let list = others.map { "\($0.name) with \(Quantity.time($0.meanNs)) (\(Quantity.roughly($0.meanNs / total)))" }
-      text += ", then " + list.joined(separator: " and ")
-    }
-    return text + ". " + typicalAndMean
-  }
-
-  /// How far the mean may be believed.
-  private var typicalAndMean: String {
-    let median = Double(io.latency.p50Ns)
-    guard let bands = summary.bands, meanNs >= 1.25 * median, io.commands >= 20 else {
-      return
-        "The median is \(Quantity.time(median)), the mean \(Quantity.time(meanNs))."
-    }
-    let slow =
-      bands.slowShare == 0
-      ? ""
-      : ": \(Quantity.percent(bands.slowShare)) of the commands take more than ten times the median and hold "
-        + "\(Quantity.percent(bands.slowTimeShare)) of the time"
-    return
-      "Half of the commands take \(Quantity.time(median)) or less; the mean, \(Quantity.time(meanNs)), says little\(slow)."
-  }
-
-  /// Why commands waited.
-  private var waiting: String? {
-    guard summary.subject == .endpoint, io.waiting.meanNs >= 0.05 * meanNs else { return nil }
-    let reasons = Activity.allCases.map { (name: Findings.reason($0), ns: io.behindMeansNs[$0.rawValue]) }
-    let named = reasons.sorted { $0.ns > $1.ns }.prefix(3).filter { $0.ns >= 0.05 * io.waiting.meanNs }
-    var text =
-      "Of the mean, \(Quantity.time(io.waiting.meanNs)) (\(Quantity.roughly(io.waiting.share(of: io.latency)))) "
-    text += "is waiting for the engine's thread"
-    guard !named.isEmpty else { return text + "." }
-    return text + ", which meanwhile " + named.map { "\($0.name) (\(Quantity.time($0.ns)))" }.joined(separator: ", ")
-      + "."
-  }
-
-  private static func reason(_ activity: Activity) -> String {
-    switch activity {
-    case .fetch: "fetched commands"
-    case .map: "mapped others"
-    case .dataIn: "moved data from the host for others"
-    case .execute: "executed others"
-    case .dataOut: "moved data to the host for others"
-    case .complete: "completed others"
-    case .interrupt: "raised interrupts"
-    case .engine: "did work between commands"
-    case .recording: "recorded"
-    case .poll: "polled"
-    case .absent: "did not run"
-    }
-  }
-
-  private var slowest: String? {
-    guard let tail = summary.bands?.tail, meanNs > 0 else { return nil }
-    let share = Double(tail.commands) / Double(io.commands)
-    let excess = tail.latencyMeanNs - meanNs
-    let who = "the slowest \(Quantity.percent(share)) of the commands"
-    guard excess > 0.05 * meanNs else {
-      return "There is no significant tail: \(who) take \(Quantity.time(tail.latencyMeanNs)), the mean is "
-        + "\(Quantity.time(meanNs))."
-    }
-    // By how much slow commands exceed the mean.
-    let parts = parts(
-      { tail.meanNs($0) - io[$0].meanNs }, unexplainedNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
-    var text =
-      "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
-    text += Quantity.time(tail.latencyMeanNs)
-    guard parts[0].meanNs <= excess else {
-      return text + ", \(Quantity.time(excess)) above the mean: \(parts[0].name) takes "
-        + "\(Quantity.time(parts[0].meanNs)) longer, everything else \(Quantity.time(parts[0].meanNs - excess)) less."
-    }
-    text += ", and \(Quantity.time(parts[0].meanNs)) of the "
-    text +=
-      "\(Quantity.time(excess)) above the mean (\(Quantity.roughly(parts[0].meanNs / excess))) is \(parts[0].name)"
-    if parts[1].meanNs >= 0.1 * excess {
-      text += ", \(Quantity.time(parts[1].meanNs)) (\(Quantity.roughly(parts[1].meanNs / excess))) \(parts[1].name)"
-    }
-    return text + "."
   }
 
   private var throughput: String? {
@@ -244,6 +136,11 @@ struct Findings {
   }
 
   // MARK: Data quality
+
+  /// What follows is about few of the commands.
+  private var leavesOutMany: Bool {
+    summary.partial + summary.interrupted + summary.reused + summary.unfinished >= max(io.commands / 10, 1)
+  }
 
   private var completeness: String? {
     var parts: [String] = []

@@ -95,11 +95,12 @@ struct JSONReport {
       ("stages", .array(stages)),
       ("unexplained", .object(distribution(breakdown.unexplained, of: breakdown.latency))),
       ("waiting", .object(distribution(breakdown.waiting, of: breakdown.latency))),
-      (
-        "waiting_behind_ns",
-        .object(Activity.allCases.map { ($0.name, .number(breakdown.behindMeansNs[$0.rawValue])) })
-      ),
+      ("waiting_behind_ns", behind(breakdown.behindMeansNs)),
     ]
+  }
+
+  private func behind(_ meansNs: [Double]) -> JSON {
+    .object(Activity.allCases.map { ($0.name, .number(meansNs[$0.rawValue])) })
   }
 
   /// Null: fewer than ten commands are beyond the percentile.
@@ -124,7 +125,7 @@ struct JSONReport {
     .object([
       ("from", .number(band.from)), ("up_to", .number(band.upTo)), ("commands", .number(band.commands)),
       ("from_ns", .integer(band.fromNs)), ("mean_ns", .number(band.latencyMeanNs)),
-      ("waiting_mean_ns", .number(band.waitingMeanNs)),
+      ("waiting_mean_ns", .number(band.waitingMeanNs)), ("waiting_behind_ns", behind(band.behindMeansNs)),
       ("stage_means_ns", .object(Stage.allCases.map { ($0.name, .number(band.meanNs($0))) })),
       ("unexplained_mean_ns", .number(band.unexplainedMeanNs)),
     ])

@@ -5,9 +5,12 @@ import Text
 public enum Report {
   /// Sentences, then the tables. For a terminal of 80 columns or more; ends with a line feed.
   ///
-  /// - Parameter lives: the slowest commands.
-  public static func text(_ summary: Summary, _ lives: [CommandLife] = []) -> String {
-    var parts = [findings(summary).map { wrapped($0) }.joined(separator: "\n")]
+  /// - Parameters:
+  ///   - lives: the slowest commands.
+  ///   - path: the trace, for the command to run next.
+  public static func text(_ summary: Summary, _ lives: [CommandLife] = [], path: String? = nil) -> String {
+    let next = lives.isEmpty ? path.map { [NextStep.sentence(summary, $0)] } ?? [] : []
+    var parts = [(findings(summary) + next).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
     if let bands = summary.bands.flatMap({ BandColumns($0).text }) { parts.append(bands) }
     parts += BehaviourSections(summary).texts

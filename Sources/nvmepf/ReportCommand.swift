@@ -87,7 +87,7 @@ struct ReportCommand: ParsableCommand {
       onCommand: slowest == nil ? nil : keep)
     try checkWindows(summary)
     let lives = try CommandLife.read(slow.value.commands, of: reader, subject)
-    print(json ? Report.json(summary, lives) : Report.text(summary, lives))
+    print(json ? Report.json(summary, lives) : Report.text(summary, lives, path: file.path))
   }
 
   private var filter: CommandFilter {
