@@ -31,6 +31,8 @@ struct KernelView {
   /// When the current run of each completion queue's work item began, and on which CPU.
   var completionWork: [UInt16: (began: UInt64, cpu: UInt16)] = [:]
   var driver = DriverTimeline()
+  /// How long the transfer of the current event waited for its channel.
+  var channelWait: UInt64 = 0
   var waits = DriverWaitTable()
   var failedFetches = FailedFetches()
 
@@ -75,7 +77,7 @@ extension StageAnalyzer {
       kernel.driver.restart()
       loseCommands()
     case .event(let kind, let owner):
-      kernel.driver.ingest(record, kind, owner, at: now)
+      kernel.channelWait = kernel.driver.ingest(record, kind, owner, at: now)
       if owner.drives(controller, of: kernel.nqn) {
         ingestKernelHost(record, kind)
       } else if owner.isTarget(controller) {
@@ -184,6 +186,7 @@ extension StageAnalyzer {
     case .read:
       noteFailure(Event.Read(record))
       note(Event.Read(record)) { $0.map.add(end: $2, span: UInt64($1.span)) }
+      waitForChannel(commands.find(record.qid, record.cid), .map)
     case .segment: ingestKernelSegment(Event.Segment(record))
     case .executeBegin:
       note(Event.ExecuteBegin(record)) { command, _, now in
@@ -217,6 +220,8 @@ extension StageAnalyzer {
       command.request = CommandRequest(tail.loadUnaligned(as: SubmissionEntry.self), isAdmin: command.isAdmin)
     }
     enter(&command, since: command.fetch.begin, slot: fetch.slot)
+    waitForChannel(commands.find(fetch.qid, fetch.cid), .fetch)
+    if !command.isAdmin { kernel.driver.count(since: command.begin, at: now) }
   }
 
   private mutating func ingestDropped(_ dropped: Event.Dropped) {
@@ -239,8 +244,16 @@ extension StageAnalyzer {
     }
   }
 
+  /// The command's transfer, which ends now, waited for its channel.
+  private mutating func waitForChannel(_ index: UInt32, _ stage: Stage) {
+    guard kernel.channelWait > 0, index != TrackedCommand.none else { return }
+    kernel.waits[index].channel &+= kernel.channelWait
+    commands[index].waits.stages[stage] &+= kernel.channelWait
+  }
+
   /// A worker started the command now, on this CPU.
   private mutating func waitForWorker(_ index: UInt32, on cpu: UInt16) {
+    guard index != TrackedCommand.none else { return }
     let queued = now - commands[index].handoffs.dispatch
     kernel.waits[index].dispatch = kernel.driver.times(of: cpu, from: queued, to: now)
     // Without itself.
@@ -314,6 +327,8 @@ extension StageAnalyzer {
         command.handoffs.wakeUp = command.dataOut.begin - min(command.execute.end, command.dataOut.begin)
       }
     }
+    let stage: Stage = segment.flags.contains(.fromHost) ? .dataIn : .dataOut
+    waitForChannel(commands.find(segment.qid, segment.cid), stage)
   }
 
   private mutating func ingestKernelExecuteEnd(_ event: Event.ExecuteEnd) {

@@ -85,6 +85,7 @@ public struct StageAnalyzer: ~Copyable {
   ) {
     tally = Tally(grouping, windowNs: windowNs)
     self.subject = subject
+    if case .controller(let controller) = subject { kernel.driver = DriverTimeline(of: controller) }
     self.filter = filter
   }
 
@@ -273,7 +274,7 @@ public struct StageAnalyzer: ~Copyable {
       bands: tally.bands.bands(median: statistics.latency.p50Ns), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
       server: serverUse, hosts: hostUse, counts: counts,
       kernelEvents: kernelEvents, subject: subject, handoffs: tally.handoffs,
-      driver: tally.handoffs == nil ? nil : DriverUse(waits: kernel.waits.finished),
+      driver: driverUse,
       completedTwice: kernel.completedTwice,
       unannounced: kernel.sawInterrupt ? kernel.unannounced : 0,
       probes: kernel.probes, windows: tally.windows,
@@ -296,6 +297,10 @@ public struct StageAnalyzer: ~Copyable {
     var times = ActivityTimes()
     times.add(from: begin, to: end)
     return ServerUse(times: times, stalls: stallsAtEnd)
+  }
+
+  private var driverUse: DriverUse? {
+    tally.handoffs == nil ? nil : kernel.driver.use(until: tally.io.lastEnd, kernel.waits.finished)
   }
 
   private var hostUse: HostUse? {

@@ -37,6 +37,8 @@ struct CPUTimeline: Sendable {
   private var open: [Open] = []
   /// Of how many controllers the thread that polls runs here.
   var pollers = 0
+  /// Its use counts since these totals.
+  private var counted = DriverTimes()
 
   init(cpu: UInt16) { self.cpu = cpu }
 
@@ -93,6 +95,11 @@ struct CPUTimeline: Sendable {
   }
 
   // MARK: What it did
+
+  /// Its use counts from this time on.
+  mutating func count(since time: UInt64) { counted = totals(at: time) }
+
+  func use(until time: UInt64) -> CPUUse { CPUUse(cpu: cpu, times: totals(at: time) - counted) }
 
   /// What it did between two moments; adds up to the time between them.
   func times(from begin: UInt64, to end: UInt64) -> DriverTimes {

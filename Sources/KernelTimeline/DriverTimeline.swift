@@ -17,12 +17,45 @@ public struct DriverTimeline: Sendable {
   /// By controller, index of the CPU that fetches.
   private var pollers: [UInt16: Int] = [:]
 
-  public init() {}
+  /// Whose channels and workers are counted.
+  private let subject: UInt16
+  private var channels = InlineArray<3, ChannelUse>(repeating: ChannelUse())
+  private var workers = OpenWorkers()
+  private var countedSince: UInt64?
+
+  /// - Parameter subject: the controller whose channels and workers are counted.
+  public init(of subject: UInt16 = StreamOwner.noController) { self.subject = subject }
 
   /// Process the next event of any controller of the target; events of all CPUs must come in order of time.
-  public mutating func ingest(_ record: Record, _ kind: EventKind, _ owner: StreamOwner, at now: UInt64) {
-    guard owner.role == .target, let cpu = index(of: owner.cpu) else { return }
-    let controller = owner.number
+  /// - Returns: how much of a transfer's span the subject waited for the channel.
+  @discardableResult
+  public mutating func ingest(_ record: Record, _ kind: EventKind, _ owner: StreamOwner, at now: UInt64) -> UInt64 {
+    guard owner.role == .target, let cpu = index(of: owner.cpu) else { return 0 }
+    follow(record, kind, owner.number, on: cpu, at: now)
+    guard owner.number == subject else { return 0 }
+    switch kind {
+    case .fetch:
+      let fetch = Event.Fetch(record)
+      return transfer(fetch.flags.contains(.window) ? .window : .fromHost, until: now, fetch.span)
+    case .read:
+      let read = Event.Read(record)
+      return transfer(read.flags.contains(.window) ? .window : .fromHost, until: now, read.span)
+    case .segment:
+      let segment = Event.Segment(record)
+      let channel: Channel = segment.flags.contains(.fromHost) ? .fromHost : .toHost
+      return transfer(segment.flags.contains(.window) ? .window : channel, until: now, segment.span)
+    default: return 0
+    }
+  }
+
+  private mutating func transfer(_ channel: Channel, until now: UInt64, _ span: UInt32) -> UInt64 {
+    channels[channel.rawValue].add(until: now, span: span)
+  }
+
+  /// What the event says of work items.
+  private mutating func follow(
+    _ record: Record, _ kind: EventKind, _ controller: UInt16, on cpu: Int, at now: UInt64
+  ) {
     switch kind {
     case .fetch:
       let fetch = Event.Fetch(record)
@@ -72,9 +105,30 @@ public struct DriverTimeline: Sendable {
     for cpu in cpus.indices { cpus[cpu].restart() }
     places = [:]
     pollers = [:]
+    workers.forget()
+    for channel in channels.indices { channels[channel].forget() }
+  }
+
+  /// The subject's first I/O command began at this time, now or before: count what is used from here on, once.
+  public mutating func count(since time: UInt64, at now: UInt64) {
+    guard countedSince == nil else { return }
+    countedSince = time
+    for cpu in cpus.indices { cpus[cpu].count(since: time) }
+    for channel in channels.indices { channels[channel].restart() }
+    workers.restart(at: now)
   }
 
   // MARK: What they did
+
+  /// Nil before anything was counted.
+  public func use(until end: UInt64, _ waits: DriverWaits) -> DriverUse? {
+    guard let begin = countedSince, end > begin else { return nil }
+    return DriverUse(
+      waits: waits, cpus: cpus.map { $0.use(until: end) }.sorted { $0.cpu < $1.cpu },
+      channels: Channel.allCases.map { channels[$0.rawValue] },
+      workersMean: min(Double(workers.countMax), Double(workers.area) / Double(end - begin)),
+      workersMax: workers.countMax, durationNs: end - begin)
+  }
 
   /// What a CPU did between two moments, of which `end` is the later; adds up to the time between them.
   public func times(of cpu: UInt16, from begin: UInt64, to end: UInt64) -> DriverTimes {
@@ -136,8 +190,14 @@ public struct DriverTimeline: Sendable {
   }
 
   private mutating func run(_ item: WorkItem, _ activity: DriverActivity, on cpu: Int, at now: UInt64) {
-    if cpus[cpu].running != item { places[item] = cpu }
-    if let forgotten = cpus[cpu].run(item, activity) { places[forgotten] = nil }
+    if cpus[cpu].running != item, places.updateValue(cpu, forKey: item) == nil { count(item, 1, at: now) }
+    if let forgotten = cpus[cpu].run(item, activity), places.removeValue(forKey: forgotten) != nil {
+      count(forgotten, -1, at: now)
+    }
+  }
+
+  private mutating func count(_ item: WorkItem, _ change: Int, at now: UInt64) {
+    if item.isCommand, item.controller == subject { workers.change(by: change, at: now) }
   }
 
   private mutating func set(_ item: WorkItem, _ activity: DriverActivity, on cpu: Int, at now: UInt64) {
@@ -149,7 +209,28 @@ public struct DriverTimeline: Sendable {
 
   private mutating func close(_ item: WorkItem, at now: UInt64) {
     guard let place = places.removeValue(forKey: item) else { return }
+    count(item, -1, at: now)
     cpus[place].advance(to: now)
     cpus[place].close(item)
   }
+}
+
+/// How many workers have an open work item.
+private struct OpenWorkers {
+  private var count: UInt64 = 0
+  private(set) var countMax: UInt64 = 0
+  /// Their number, summed over nanoseconds.
+  private(set) var area: UInt64 = 0
+  private var last: UInt64 = 0
+
+  mutating func change(by difference: Int, at now: UInt64) {
+    area &+= count &* (now - min(last, now))
+    (last, count) = (now, UInt64(max(0, Int(count) + difference)))
+    countMax = max(countMax, count)
+  }
+
+  mutating func restart(at now: UInt64) { (area, countMax, last) = (0, count, now) }
+
+  /// Events were lost.
+  mutating func forget() { count = 0 }
 }

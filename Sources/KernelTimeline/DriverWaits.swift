@@ -5,6 +5,8 @@ public struct DriverWaits: Sendable {
   public var started: UInt64 = 0
   /// Until its completion queue's work item ran.
   public var completion = DriverTimes()
+  /// In its transfers, for the channel.
+  public var channel: UInt64 = 0
 
   public init() {}
 
@@ -12,6 +14,7 @@ public struct DriverWaits: Sendable {
     waits.dispatch += more.dispatch
     waits.started &+= more.started
     waits.completion += more.completion
+    waits.channel &+= more.channel
   }
 }
 
@@ -31,12 +34,4 @@ public struct DriverWaitTable: Sendable {
   }
 
   public mutating func finish(_ index: UInt32) { finished += self[index] }
-}
-
-/// What the driver did while commands waited.
-public struct DriverUse: Sendable {
-  /// Of all finished I/O commands together.
-  public let waits: DriverWaits
-
-  public init(waits: DriverWaits) { self.waits = waits }
 }

@@ -15,6 +15,65 @@ extension Findings {
       + "its execution to its data, \(Quantity.time(handoffs.completion.meanNs)) until its completion queue's work runs."
   }
 
+  /// Waiting for the lock of a channel, within other stages.
+  var channelWaits: String? {
+    guard let driver = summary.driver else { return nil }
+    let ns = Double(driver.waits.channel) / Double(io.commands)
+    guard ns >= 0.01 * meanNs, ns > 0 else { return nil }
+    let occupied = Channel.allCases.filter { driver.channels[$0.rawValue].waits > 0 }
+    let channels = occupied.enumerated().map { place, channel in
+      let use = driver.channels[channel.rawValue]
+      return channel.phrase + (place == 0 ? " was occupied" : "") + " for \(Quantity.count(use.waits)) of "
+        + "\(Quantity.count(use.transfers))" + (place == 0 ? " transfers" : "")
+    }
+    return
+      "Commands waited \(Quantity.time(ns)) of the mean (\(Quantity.roughly(ns / meanNs))) for other commands' transfers: "
+      + channels.joined(separator: ", ") + "."
+  }
+
+  /// What bounds throughput.
+  var driverBound: String? {
+    guard let driver = summary.driver, summary.among == nil, io.commands >= Findings.boundMin else { return nil }
+    let resources = resources(of: driver)
+    guard let first = resources.first else { return nil }
+    let held = driver.durationNs == 0 ? 0 : Double(io[.execute].sumNs) / Double(driver.durationNs)
+    if first.busy >= Findings.saturated {
+      let next = resources.dropFirst().min { $0.ceiling < $1.ceiling }
+      return "\(first.name.capitalizedFirst) bounds throughput: it is busy \(Quantity.roughly(first.busy)) of the time"
+        + "\(largest(of: first, driver)), and can do \(rate(first.ceiling))."
+        + (next.map { " The next bound is \($0.name) at \(rate($0.ceiling))." } ?? "")
+    }
+    if held >= 0.5 * io.queueDepth, held >= 1 {
+      return
+        "The backend bounds throughput: it holds \(Quantity.significant(held)) of \(Quantity.significant(io.queueDepth)) "
+        + "commands at any time, \(Quantity.time(io[.execute].meanNs)) each. \(busy(Array(resources.prefix(3))))"
+    }
+    let next = resources.min { $0.ceiling < $1.ceiling }!
+    return
+      "Nothing of the driver is saturated. \(busy(Array(resources.prefix(3)))) Latency bounds throughput: more commands in "
+      + "flight than the mean of \(Quantity.significant(io.queueDepth)) raise it, at most to the \(rate(next.ceiling)) "
+      + "that \(next.name) can do."
+  }
+
+  /// Busiest first.
+  func resources(of driver: DriverUse) -> [Resource] {
+    let cpus = driver.cpus.filter { $0.busyNs > 0 }.map { cpu in
+      Resource(name: "CPU \(cpu.cpu)", busy: driver.share(of: cpu.busyNs), ceiling: ceiling(cpu.busyNs))
+    }
+    let channels = Channel.allCases.filter { driver.channels[$0.rawValue].busyNs > 0 }.map { channel in
+      let ns = driver.channels[channel.rawValue].busyNs
+      return Resource(name: channel.phrase, busy: driver.share(of: ns), ceiling: ceiling(ns))
+    }
+    return (cpus + channels).sorted { $0.busy > $1.busy }
+  }
+
+  /// ", 61% of that with data-out"
+  private func largest(of resource: Resource, _ driver: DriverUse) -> String {
+    guard let cpu = driver.cpus.first(where: { "CPU \($0.cpu)" == resource.name }) else { return "" }
+    let share = Double(cpu.times[cpu.largest]) / Double(max(cpu.busyNs, 1))
+    return ", \(Quantity.roughly(share)) of that with \(cpu.largest.phrase)"
+  }
+
   /// What the CPU did meanwhile that then ran the worker, or the completion queue's work.
   var driverWaits: [String] {
     guard let driver = summary.driver, let handoffs = summary.handoffs else { return [] }
@@ -55,6 +114,16 @@ extension Findings {
       "\($0.phrase) \(Quantity.time(Double(sums[$0]) / Double(io.commands)))"
     }
     return named.isEmpty ? "" : " (\(named.joined(separator: ", ")))"
+  }
+}
+
+extension Channel {
+  var phrase: String {
+    switch self {
+    case .fromHost: "the DMA channel from the host"
+    case .toHost: "the DMA channel to the host"
+    case .window: "the window into host memory"
+    }
   }
 }
 

@@ -4,12 +4,12 @@ import Text
 /// What bounds throughput, and how busy each side is.
 extension Findings {
   /// A resource that is busy for this share of the time bounds throughput.
-  private static let saturated = 0.8
+  static let saturated = 0.8
   /// With fewer commands nothing is said of throughput.
-  private static let boundMin = 20
+  static let boundMin = 20
 
   /// One thread or device, how much of the time it is busy, and how many commands a second it could do if it always were.
-  private struct Resource {
+  struct Resource {
     let name: String
     let busy: Double
     let ceiling: Double
@@ -134,7 +134,7 @@ extension Findings {
   }
 
   /// "The engine's thread is busy 40% of the time, the host's thread 55%."
-  private func busy(_ resources: [Resource?]) -> String {
+  func busy(_ resources: [Resource?]) -> String {
     let known = resources.compactMap { $0 }
     let texts = known.enumerated().map { place, resource in
       let name = place == 0 ? resource.name.capitalizedFirst : resource.name
@@ -144,11 +144,11 @@ extension Findings {
     return texts.joined(separator: ", ") + "."
   }
 
-  private func ceiling(_ busyNs: UInt64) -> Double {
+  func ceiling(_ busyNs: UInt64) -> Double {
     busyNs == 0 ? .infinity : Double(io.commands) * 1e9 / Double(busyNs)
   }
 
-  private func rate(_ perSecond: Double) -> String {
+  func rate(_ perSecond: Double) -> String {
     switch perSecond {
     case .infinity: "any number of commands a second"
     case 1e6...: "\(Quantity.significant(perSecond / 1e6)) M commands a second"

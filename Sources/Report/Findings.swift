@@ -14,7 +14,7 @@ struct Findings {
       io.commands == 0
       ? [nothing]
       : [typical, handoffs] + driverWaits + [
-        waiting, bound, tail, Precision.sentence(io), throughput, failures, data,
+        channelWaits, waiting, bound, driverBound, tail, Precision.sentence(io), throughput, failures, data,
       ]
     let parts =
       io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]

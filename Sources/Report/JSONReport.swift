@@ -41,6 +41,7 @@ struct JSONReport {
     if let undetected = summary.undetected { members.append(("undetected", .object(distribution(undetected)))) }
     if let bands = summary.bands { members += self.bands(bands) }
     if let server = summary.server { members.append(("server", self.server(server))) }
+    if let driver = summary.driver { members.append(("driver", self.driver(driver))) }
     if let hosts = summary.hosts { members.append(("hosts", self.hosts(hosts))) }
     members += evidence(lives)
     members.append(("findings", .array(Report.findings(summary).map(JSON.string))))

@@ -13,6 +13,7 @@ public enum Report {
     var parts = [(findings(summary) + next).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
     if let bands = summary.bands.flatMap({ BandColumns($0).text }) { parts.append(bands) }
+    if let driver = DriverTables(summary) { parts += driver.texts }
     parts += BehaviourSections(summary).texts
     parts += summary.groups.map { group in
       let heading = "\(group.key.name): \(Findings.throughput(of: group.breakdown))"

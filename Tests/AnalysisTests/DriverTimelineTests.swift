@@ -6,16 +6,19 @@ import Testing
 
 /// What the CPUs of a target did, from hand-made events.
 private struct Driver {
-  var timeline = DriverTimeline()
+  var timeline: DriverTimeline
   private var streams = KernelStreams()
 
-  mutating func add(_ event: some RecordedEvent, at time: UInt64, cpu: UInt16 = 0, controller: UInt16 = 1) {
+  init(of controller: UInt16 = StreamOwner.noController) { timeline = DriverTimeline(of: controller) }
+
+  @discardableResult
+  mutating func add(_ event: some RecordedEvent, at time: UInt64, cpu: UInt16 = 0, controller: UInt16 = 1) -> UInt64 {
     let stream = controller << 8 | cpu
     _ = streams.ingest(
       Event.Origin(cpu: cpu, controller: controller).record, tail: .init(start: nil, count: 0), stream: stream)
     var record = event.record
     record.time = time
-    timeline.ingest(record, record.event!, streams.owners[stream]!, at: time)
+    return timeline.ingest(record, record.event!, streams.owners[stream]!, at: time)
   }
 
   /// What a CPU did, without what it did not.
@@ -148,5 +151,47 @@ struct DriverTimelineTests {
         #expect(driver.timeline.times(of: cpu, from: from, to: to).sum == to - from)
       }
     }
+  }
+}
+
+@Suite("What the kernel's driver is busy with")
+struct DriverUseTests {
+  @Test("a transfer has its channel when the one before ends, and waits until then")
+  func channels() throws {
+    var driver = Driver(of: 1)
+    driver.timeline.count(since: 0, at: 0)
+    #expect(driver.add(Event.Segment(qid: 1, cid: 7, span: 100), at: 1000) == 0)
+    #expect(driver.add(Event.Segment(qid: 1, cid: 8, span: 120), at: 1040, cpu: 1) == 80)
+    #expect(driver.add(Event.Segment(qid: 1, cid: 9, span: 20), at: 1050, cpu: 2) == 10)
+    #expect(driver.add(Event.Segment(flags: .fromHost, qid: 1, cid: 9, span: 60), at: 1050) == 0)
+    #expect(driver.add(Event.Read(qid: 1, cid: 9, span: 50), at: 1060) == 40)
+    #expect(driver.add(Event.Fetch(qid: 1, cid: 9, span: 5), at: 1064) == 1)
+    #expect(driver.add(Event.Segment(flags: .window, qid: 1, cid: 9, span: 90), at: 1070) == 0)
+    #expect(driver.add(Event.Segment(flags: [.window, .fromHost], qid: 1, cid: 9, span: 90), at: 1080) == 80)
+    #expect(driver.add(Event.Segment(qid: 1, cid: 7, span: 90), at: 1090, controller: 2) == 0, "it has its own")
+    let channels = try #require(driver.timeline.use(until: 2000, DriverWaits())).channels
+    #expect(channels.map(\.transfers) == [3, 3, 2])
+    #expect(channels.map(\.busyNs) == [74, 150, 100])
+    #expect(channels.map(\.waits) == [2, 2, 1] && channels.map(\.waitNs) == [41, 90, 80])
+  }
+
+  @Test("counts CPUs and workers from the first I/O command to the end of the last")
+  func use() throws {
+    var driver = Driver(of: 1)
+    driver.read(7, from: 1000)
+    driver.timeline.count(since: 1300, at: 1320)
+    driver.add(Event.Work(work: .command, qid: 1, cid: 9), at: 1900, cpu: 1)
+    driver.add(Event.Work(work: .command, qid: 1, cid: 10), at: 1950, cpu: 1, controller: 2)
+    driver.read(8, from: 2000)
+    driver.add(Event.Dropped(qid: 1, cid: 9), at: 2330)
+    let use = try #require(driver.timeline.use(until: 2400, DriverWaits()))
+    #expect(use.durationNs == 1100 && use.workersMax == 2)
+    #expect(use.workersMean == Double(220 + 430) / 1100)
+    #expect(use.cpus.map(\.cpu) == [0, 1])
+    // The first command's end, and all of the second but execute and wake-up.
+    #expect(use.cpus[0].busyNs == 110 && use.cpus[0].times.sum == 1100)
+    #expect(use.cpus[0].largest == .dataOut)
+    #expect(use.cpus[1].times[.map] == 500)
+    #expect(driver.timeline.use(until: 1300, DriverWaits()) == nil)
   }
 }

@@ -43,6 +43,11 @@ struct KernelReportTests {
         "Of the 385 µs until the completion queue's work runs, its CPU served commands for 361 µs (data-out 148 µs, execute "
           + "98.7 µs, data-in 45.1 µs, map 43.9 µs), and ran no traced work for 24.3 µs: the work waited to be scheduled, "
           + "on the CPU that polls the submission queues.",
+        "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: the DMA channel from the host was occupied "
+          + "for 44 of 4,207 transfers, the DMA channel to the host for 28 of 5,051.",
+        "Nothing of the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
+          + "from the host 1%. Latency bounds throughput: more commands in flight than the mean of 0.80 raise it, at most to "
+          + "the 3,400 commands a second that CPU 0 can do.",
         "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.80 by counting; the "
           + "maximum is 32.",
         "1 command (0.1%) failed, with the statuses below.",
@@ -82,6 +87,57 @@ struct KernelReportTests {
         "Detect and reap are missing: a target does not see when the host writes a doorbell. Merge it with a trace of the host.",
         "No event was lost, and no command is left out.",
       ])
+  }
+
+  /// Two reads, of which the second waits while a worker serves the first; then its completion queue's work runs late.
+  private func twoReads() throws -> Summary {
+    try summary {
+      $0.fetch(7, slot: 0)
+      $0.fetch(8, slot: 1)
+      for cid in [7, 8] as [UInt16] {
+        // Queued for 50 ns, and for 50 + 300 + 20 ns.
+        $0.add(.work, qid: 1, cid: cid, b: cid == 7 ? 50 : 370, after: cid == 7 ? 50 : 20)
+        $0.add(.request, flags: 2, qid: 1, cid: cid, after: 10)
+        $0.add(.executeBegin, flags: 2, qid: 1, cid: cid, after: 10)
+        $0.add(.executeEnd, qid: 1, cid: cid, a: 4096 << 32, after: 200)
+        $0.add(.segment, qid: 1, cid: cid, a: 0x80000, b: 4096 | 40 << 32, after: 60)
+        $0.add(.completionQueued, qid: 1, cid: cid, after: 10)
+        $0.add(.workEnd, qid: 1, cid: cid, after: 10)
+      }
+      $0.add(.work, flags: 1, qid: 1, after: 30)
+      for cid in [7, 8] as [UInt16] {
+        $0.add(.completion, qid: 1, cid: cid, b: UInt64(cid - 6) | 1 << 16 | UInt64(cid) << 32 | 1 << 48)
+      }
+      $0.add(.interrupt, qid: 1, b: 1)
+      $0.add(.workEnd, flags: 1, qid: 1)
+    }
+  }
+
+  @Test("splits waits by what the CPU did, in sentences, tables and JSON")
+  func behind() throws {
+    let summary = try twoReads()
+    let driver = try #require(summary.driver)
+    let (dispatch, completion) = (driver.waits.dispatch, driver.waits.completion)
+    #expect(dispatch[.polling] == 50 + 50 + 20 && dispatch[.map] == 20 && dispatch[.execute] == 200)
+    #expect(dispatch[.wakeUp] == 20 && dispatch[.dataOut] == 50 && dispatch[.complete] == 10)
+    #expect(dispatch.sum == 420 && driver.waits.started == 1)
+    // The first command waited while a worker served the second.
+    #expect(completion[.map] == 20 && completion[.execute] == 200 && completion[.complete] == 30)
+    #expect(completion.sum == 400)
+    let sentences = Report.findings(summary)
+    #expect(
+      sentences.contains(
+        "Of the 210 ns until a worker starts, its CPU served other commands for 150 ns (execute 100 ns, data-out 25 ns, map "
+          + "10 ns, executed → data-out 10 ns), 0.50 of which started meanwhile, and ran no traced work for 60 ns: the worker "
+          + "waited to be scheduled, on the CPU that polls the submission queues."))
+    let text = Report.text(summary)
+    #expect(text.contains("\nns                    worker  completion work\n"))
+    #expect(text.contains("\ntotal                  210.0            200.0\n"))
+    let json = try #require(
+      JSONSerialization.jsonObject(with: Data(Report.json(summary).utf8)) as? [String: Any])
+    let object = try #require(json["driver"] as? [String: Any])
+    #expect((object["dispatch_behind_ns"] as? [String: Double])?["execute"] == 100)
+    #expect(object["started_meanwhile"] as? Double == 0.5)
   }
 
   @Test("names faults of the driver, in one sentence each")
