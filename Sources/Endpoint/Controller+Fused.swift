@@ -81,6 +81,7 @@ extension Controller {
   /// Complete a command without executing it.
   mutating func refuse<P: Port & ~Copyable>(_ index: Int32, _ status: Status, _ port: inout P) {
     let command = commands[Int(index)]
+    port.begins(qid: command.qid, cid: command.sqe.cid)
     port.mapped(qid: command.qid, cid: command.sqe.cid, segments: 0, length: 0)
     finish(index, status)
   }
