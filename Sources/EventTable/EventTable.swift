@@ -339,6 +339,7 @@ public let eventTable: [EventDescription] = [
       EventField("since", .bLow, .span, "Period in which they were lost; 0: immediately before this event."),
     ]),
   EventDescription(
-    43, "ring-wait", "The recorded thread waited for room in its ring; the engine did not spend this time.",
+    43, "ring-wait",
+    "The recorded thread waited for room in its ring for the event before this one, whose time is that before the wait.",
     [EventField("span", .a, .span, "Duration.")]),
 ]

@@ -24,6 +24,8 @@ public struct RingProducer: ~Copyable {
   private var limit: UInt64
   private let whenFull: FullRing
   private var lost: UInt64 = 0
+  /// The latest wait for room, until its event is written: after the event that waited, so that times never go back.
+  private var wait: Event.RingWait?
   /// The recorder has ended: nothing is written any more.
   private var isAbandoned = false
 
@@ -36,7 +38,13 @@ public struct RingProducer: ~Copyable {
     limit = ring.tail.pointee.load(ordering: .acquiring) &+ ring.capacity
   }
 
-  deinit { ring.finish() }
+  deinit {
+    if let wait, !isAbandoned {
+      slots[Int(head & mask)] = wait.record
+      ring.head.pointee.store(head &+ 1, ordering: .releasing)
+    }
+    ring.finish()
+  }
 
   /// Slots written so far.
   public var position: UInt64 { head }
@@ -143,6 +151,7 @@ public struct RingProducer: ~Copyable {
   @inline(never)
   private mutating func reserveSlowly(_ count: UInt64) -> Bool {
     if isAbandoned { return false }
+    noteWait()
     if whenFull == .drop {
       if lost == 0 && freeSlots() >= count { return true }
       lost += 1
@@ -154,9 +163,18 @@ public struct RingProducer: ~Copyable {
     let begin = Clock.ticks()
     guard awaitRoom(count &+ 1) else { return false }
     let end = Clock.ticks()
-    slots[Int(head & mask)] = Event.RingWait(time: end, span: end &- begin).record
-    publish(1)
+    wait = Event.RingWait(time: end, span: end &- begin)
+    // The next event comes here again, and finds the slot that is reserved now.
+    limit = head &+ count
     return true
+  }
+
+  /// Write the event of the latest wait.
+  private mutating func noteWait() {
+    guard let wait else { return }
+    self.wait = nil
+    slots[Int(head & mask)] = wait.record
+    publish(1)
   }
 }
 
