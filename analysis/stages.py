@@ -36,15 +36,10 @@ class Timeline:
         self.times, self.activities, self.totals, self.last = [], [], [], None
         self.stalls = []
         self.kind = None
-        self.ring_waits = []
 
     def add(self, time, kind, span, mapped, later):
         """An event: `mapped` if its command's map was before, `later` if an execute-end ends a deferred request."""
         after_checkpoint, self.kind = self.kind == "checkpoint", kind
-        if kind == "ring-wait":
-            # The event that waited for room comes next, with its time before the wait.
-            self.ring_waits.append((time - span, time))
-            return
         if self.last is None:
             self.last = time
         begin = max(self.last, time - span)
@@ -59,8 +54,7 @@ class Timeline:
         self._spend(time, own)
 
     def _poll(self, begin, time):
-        waited = any(low < time and high > self.last for low, high in self.ring_waits)
-        if time - begin < SILENCE or waited:
+        if time - begin < SILENCE:
             self._spend(time, "poll")
             return
         self._spend(begin, "poll")
@@ -68,15 +62,7 @@ class Timeline:
         self.stalls.append((begin, time))
 
     def _spend(self, until, name):
-        """The thread did this until then, and waited for room in the ring meanwhile."""
-        for low, high in self.ring_waits:
-            if max(self.last, low) < min(until, high):
-                self._append(low, name)
-                self._append(min(until, high), "recording")
-        self._append(until, name)
-        self.ring_waits = [wait for wait in self.ring_waits if wait[1] > until]
-
-    def _append(self, until, name):
+        """The thread did this until then."""
         if until <= self.last:
             return
         index = INDEX[name]
@@ -97,10 +83,10 @@ class Timeline:
         del self.times[index:], self.activities[index:], self.totals[index:]
         for until, was in pieces:
             if was == INDEX["engine"]:
-                self._append(min(until, begin), "engine")
-                self._append(until, "map")
+                self._spend(min(until, begin), "engine")
+                self._spend(until, "map")
             else:
-                self._append(until, ACTIVITIES[was])
+                self._spend(until, ACTIVITIES[was])
 
     def at(self, time):
         """The totals of all activities, in nanoseconds, from the first event to `time`."""
@@ -124,7 +110,7 @@ def activity(kind, mapped, later, after_checkpoint):
         return ("data-in" if mapped or kind == "segment-in" else "map"), True
     if kind == "segment-out" or kind == "write":
         return ("data-out" if mapped or kind == "segment-out" else "map"), True
-    if kind == "payload":
+    if kind in ("payload", "ring-wait"):
         return "recording", True
     if kind == "execute-end":
         return ("poll" if later else "execute"), False
@@ -144,21 +130,29 @@ class Positions:
         self.size, self.counts, self.times = size, [], []
 
     def ring_head(self, time, value, posted):
-        """A head doorbell, when `posted` entries were in the completion queue; one that frees more is ignored."""
+        """A head doorbell, when `posted` entries were in the completion queue; one that frees more is ignored.
+
+        Returns whether it is valid."""
         last = self.counts[-1] if self.counts else 0
         moved = (value - last) % self.size
-        if value < self.size and 0 < moved <= posted - last:
+        if value >= self.size or moved > posted - last:
+            return False
+        if moved:
             self._append(time, last + moved)
+        return True
 
     def ring_tail(self, time, value, fetched):
-        """A tail doorbell, when `fetched` entries were fetched; one that passes the head takes entries back."""
+        """A tail doorbell, when `fetched` entries were fetched; one that passes the head takes entries back.
+
+        Returns whether it is valid."""
         if value >= self.size:
-            return
+            return False
         tail = fetched + (value - fetched) % self.size
         while self.counts and self.counts[-1] > tail:
             self.counts.pop(), self.times.pop()
         if not self.counts or tail > self.counts[-1]:
             self._append(time, tail)
+        return True
 
     def _append(self, time, count):
         self.counts.append(count)
@@ -204,7 +198,7 @@ class Queue:
 
     def ring(self, side, time, value):
         used = bisect.bisect_right(self.used, time)
-        (side.ring_head if self.is_cq else side.ring_tail)(time, value, used)
+        return (side.ring_head if self.is_cq else side.ring_tail)(time, value, used)
 
 
 class Command:
@@ -240,7 +234,6 @@ class Engine:
         self.ring_waits = Intervals()
         self.previous = None
         self.aqa = 0
-        self.tails = {}
         self.counts = defaultdict(int)
 
     def read(self, event):
@@ -259,7 +252,8 @@ class Engine:
         handler = getattr(self, "on_" + kind.replace("-", "_"), None)
         if handler:
             handler(event, fields, command)
-        self.previous = self.timeline.last
+        if kind != "ring-wait":
+            self.previous = self.timeline.last
 
     def on_gap(self, event, fields, command):
         raise nvpt.Damaged("events were lost: this program needs all of them")
@@ -297,13 +291,13 @@ class Engine:
         is_cq = bool(fields["flags"] & HEAD)
         queue = self.queues.get((is_cq, fields["qid"]))
         if queue:
-            queue.ring(queue.engine, event.time, fields["value"])
+            announced = queue.engine.counts[-1:]
+            is_valid = queue.ring(queue.engine, event.time, fields["value"])
             queue.polls[event.time] = fields["poll"]
-        if is_cq and fields["qid"] in self.full:
-            self.blocked[queue].add(self.full.pop(fields["qid"]), event.time)
-        if not is_cq and fields["qid"] and self.tails.get(queue) != fields["value"]:
-            self.counts["doorbells"] += 1
-            self.tails[queue] = fields["value"]
+            if is_cq and is_valid and fields["qid"] in self.full:
+                self.blocked[queue].add(self.full.pop(fields["qid"]), event.time)
+            if not is_cq and fields["qid"] and queue.engine.counts[-1:] != announced:
+                self.counts["doorbells"] += 1
 
     def on_fetch(self, event, fields, command):
         qid = fields["qid"]
@@ -520,14 +514,15 @@ class Analysis:
         for name in ("complete", "interrupt", "reap"):
             if name in spans:
                 c.stages[name] = spans[name][1] - spans[name][0]
-        since = {"complete": c.before_completion, "interrupt": c.before_interrupt}
+        # What the thread did for the recording while it served the command.
+        since = {"complete": c.before_completion, "interrupt": c.before_interrupt, "map": 0, "data-in": 0, "data-out": 0}
         if not c.later:
             since["execute"] = 0
         for name, before in since.items():
-            if name in spans:
-                waited = self.engine.ring_waits.within(max(before, spans[name][0]), spans[name][1])
-                c.stages[name] -= waited
-                c.stages["recording"] += waited
+            if name in spans and spans[name][1] > max(before, spans[name][0]):
+                served = self.engine.timeline.between(max(before, spans[name][0]), spans[name][1])
+                c.stages[name] -= served[INDEX["recording"]]
+                c.stages["recording"] += served[INDEX["recording"]]
         c.total = c.end - c.begin
         assert c.total == c.unexplained + sum(c.stages.values())
         c.parts = {

@@ -1,47 +1,87 @@
-/// Commands in flight over time, counted from their begin to their end.
+/// Commands in flight, counted from their begin to their end: their mean over the time from the first beginning of a
+/// finished command to the last end of one, and the largest number at once.
 ///
-/// A command shows at its fetch, when it has been in flight for a while: it also counts at the moments in between at
-/// which others ended.
+/// A command that leaves without an end may do so before that time is known. A command shows at its fetch, when it has
+/// been in flight for a while: it also counts at the moments in between at which others ended.
 struct DepthMeter {
-  /// Commands × nanoseconds.
+  private static let earlyMax = 4096
+  private static let generationsMax = 1 << 16
+
+  private var first = UInt64.max
+  private var last: UInt64 = 0
+  /// Commands × nanoseconds of those that have left.
   private var area: UInt128 = 0
-  /// The area when the latest command ended that was in the trace from beginning to end.
-  private(set) var areaAtEnd: UInt128 = 0
+  /// Of those that left since the latest end: up to that, and until they left, which counts if another end follows.
+  private var areaToLast: UInt128 = 0
+  private var areaToNow: UInt128 = 0
+  /// Those that left without an end and began before `first`.
+  private var early: [Range<UInt64>] = []
   /// Every loss of commands in flight starts a new generation; commands of older generations no longer count.
   private(set) var generation: UInt32 = 0
+  private var generationEnds: [UInt64] = []
   private var depth: UInt64 = 0
-  private var time: UInt64 = 0
   private var peaks = Peaks()
 
-  private mutating func advance(to now: UInt64) {
-    area += UInt128(depth) * UInt128(now - time)
-    time = now
-  }
-
-  /// A command that first appears at `now` and has been in flight since `begin`.
-  mutating func enter(begin: UInt64, now: UInt64) {
-    advance(to: now)
-    area += UInt128(now - min(begin, now))
+  /// A new command has been in flight since `begin`.
+  mutating func enter(begin: UInt64) {
     depth += 1
     peaks.add(depth, since: begin)
   }
 
-  mutating func leave(generation: UInt32, now: UInt64) {
-    advance(to: now)
-    guard generation == self.generation, depth > 0 else { return }
+  /// A command of the present generation is no longer in flight.
+  mutating func leave(now: UInt64) {
+    guard depth > 0 else { return }
     peaks.end(at: now, depth)
     depth -= 1
   }
 
+  mutating func finish(begin: UInt64, end: UInt64) {
+    (first, last) = (min(first, begin), max(last, end))
+    area += UInt128(end - begin) + areaToNow
+    (areaToLast, areaToNow) = (0, 0)
+  }
+
+  /// A command left without an end.
+  mutating func drop(begin: UInt64, end: UInt64) {
+    guard end > begin else { return }
+    if begin < first {
+      if early.count < DepthMeter.earlyMax { early.append(begin..<end) }
+    } else {
+      areaToLast += part(begin, end)
+      areaToNow += UInt128(end - begin)
+    }
+  }
+
   mutating func restart(now: UInt64) {
-    advance(to: now)
+    if generationEnds.count < DepthMeter.generationsMax { generationEnds.append(now) }
     depth = 0
     generation &+= 1
     peaks.forget()
   }
 
-  /// A whole command has left.
-  mutating func markEnd() { areaAtEnd = area }
+  /// What has left so far does not count.
+  mutating func forget() {
+    (first, last, area, areaToLast, areaToNow) = (.max, 0, 0, 0, 0)
+    early.removeAll()
+  }
+
+  /// Nil for the present generation, and for one that is too old.
+  func end(ofGeneration generation: UInt32) -> UInt64? {
+    generation < generationEnds.count ? generationEnds[Int(generation)] : nil
+  }
+
+  /// How long a command was in flight during the time that counts.
+  func part(_ begin: UInt64, _ end: UInt64) -> UInt128 {
+    let (from, to) = (max(begin, first), min(end, last))
+    return to > from ? UInt128(to - from) : 0
+  }
+
+  /// - Parameter inFlight: the parts of the commands that have not left.
+  func mean(with inFlight: UInt128) -> Double {
+    guard last > first else { return 0 }
+    let all = early.reduce(area + areaToLast + inFlight) { $0 + part($1.lowerBound, $1.upperBound) }
+    return Double(all) / Double(last - first)
+  }
 
   /// The largest number of commands in flight at once. Exact, if no command waits for its fetch while thousands of others
   /// end.

@@ -2,8 +2,9 @@ import Events
 import NVMe
 import Trace
 
-/// Compares what a host does with the queues that it created, as the engine's stream shows both. Without a queue's
-/// creation in the trace, or after lost events, it judges nothing that depends on them.
+/// Compares what a host does with the queues that it created, as the engine's stream shows both, and decides which
+/// doorbells are valid. Without a queue's creation in the trace, or after lost events, it judges nothing that depends on
+/// them.
 struct HostTracker {
   /// Kinds and queues that are kept apart; more are only counted.
   static let behaviourMax = 64
@@ -38,7 +39,7 @@ struct HostTracker {
   /// AQA, if the trace contains its value.
   private var adminEntries: UInt32?
   /// Create and Delete commands in flight, by command identifier.
-  private var setups: [UInt16: (opcode: AdminOpcode, cdw10: UInt32)] = [:]
+  private var setups: [UInt16: QueueSetup] = [:]
   /// What stopped the controller if it turns out to have stopped.
   private var suspect: (cause: HostBehaviour.StopCause, event: UInt64, time: UInt64)?
 
@@ -129,43 +130,48 @@ struct HostTracker {
   }
 
   private mutating func ingestSetup(_ fetch: Event.Fetch, _ sqe: UnsafeRawBufferPointer) {
+    setups[fetch.cid] = nil
     guard sqe.count >= 44, let opcode = AdminOpcode(rawValue: sqe[0]) else { return }
     switch opcode {
     case .createIOSubmissionQueue, .createIOCompletionQueue, .deleteIOSubmissionQueue, .deleteIOCompletionQueue:
-      setups[fetch.cid] = (opcode, UInt32(littleEndian: sqe.loadUnaligned(fromByteOffset: 40, as: UInt32.self)))
+      let cdw10 = UInt32(littleEndian: sqe.loadUnaligned(fromByteOffset: 40, as: UInt32.self))
+      let prp1 = UInt64(littleEndian: sqe.loadUnaligned(fromByteOffset: 24, as: UInt64.self))
+      setups[fetch.cid] = QueueSetup(opcode: opcode, cdw10: cdw10, base: prp1)
     default: break
     }
   }
 
+  /// - Returns: how the queues change with this completion.
   @inline(__always)
-  mutating func ingest(_ completion: Event.Completion) {
+  mutating func ingest(_ completion: Event.Completion) -> QueueSetup? {
     let place = place(completion.cqid)
     if queues[place].posted < queues[place].completionEntries { queues[place].posted += 1 }
-    if completion.sqid == 0, !setups.isEmpty { ingestSetup(completion) }
+    return completion.sqid == 0 && !setups.isEmpty ? ingestSetup(completion) : nil
   }
 
-  /// The controller has created or deleted the queue (Base 2.1, 5.2: CDW10 has its identifier and its size).
-  private mutating func ingestSetup(_ completion: Event.Completion) {
-    guard let (opcode, cdw10) = setups.removeValue(forKey: completion.cid),
+  /// The controller has created or deleted the queue.
+  private mutating func ingestSetup(_ completion: Event.Completion) -> QueueSetup? {
+    guard let setup = setups.removeValue(forKey: completion.cid), setup.qid != 0,
       Status(rawValue: completion.status).isSuccess
-    else { return }
-    let queue = place(UInt16(truncatingIfNeeded: cdw10))
-    let entries = cdw10 >> 16 + 1
-    switch opcode {
+    else { return nil }
+    let queue = place(setup.qid)
+    switch setup.opcode {
     case .createIOSubmissionQueue:
-      (queues[queue].submissionEntries, queues[queue].head, queues[queue].tail) = (entries, 0, 0)
+      (queues[queue].submissionEntries, queues[queue].head, queues[queue].tail) = (setup.entries, 0, 0)
     case .createIOCompletionQueue:
-      (queues[queue].completionEntries, queues[queue].reaped, queues[queue].posted) = (entries, 0, 0)
+      (queues[queue].completionEntries, queues[queue].reaped, queues[queue].posted) = (setup.entries, 0, 0)
       queues[queue].isFull = false
     case .deleteIOSubmissionQueue: queues[queue].submissionEntries = 0
     default: (queues[queue].completionEntries, queues[queue].isFull) = (0, false)
     }
+    return setup
   }
 
   // MARK: Doorbells
 
+  /// - Returns: false if the controller ignores it.
   @inline(__always)
-  mutating func ingest(_ doorbell: Event.Doorbell) {
+  mutating func accepts(_ doorbell: Event.Doorbell) -> Bool {
     let place = place(doorbell.qid)
     let isHead = doorbell.flags.contains(.completionHead)
     let entries = isHead ? queues[place].completionEntries : queues[place].submissionEntries
@@ -173,19 +179,28 @@ struct HostTracker {
       // Admin queues exist without a command that creates them.
       if isHead { queues[place].isFull = false }
       if knowsQueues, doorbell.qid != 0 { note(.doorbellWithoutQueue, doorbell, entries) }
-      return
+      return true
     }
-    guard doorbell.value < entries else { return note(.doorbellOutsideQueue, doorbell, entries) }
-    if isHead { ingestHead(doorbell, place, entries) } else { ingestTail(doorbell, place, entries) }
+    guard doorbell.value < entries else {
+      note(.doorbellOutsideQueue, doorbell, entries)
+      return false
+    }
+    if isHead { return acceptsHead(doorbell, place, entries) }
+    ingestTail(doorbell, place, entries)
+    return true
   }
 
   @inline(__always)
-  private mutating func ingestHead(_ doorbell: Event.Doorbell, _ place: Int, _ entries: UInt32) {
+  private mutating func acceptsHead(_ doorbell: Event.Doorbell, _ place: Int, _ entries: UInt32) -> Bool {
     let freed = HostTracker.distance(queues[place].reaped, doorbell.value, entries)
-    guard freed <= queues[place].posted else { return note(.headPassesTail, doorbell, entries) }
+    guard freed <= queues[place].posted else {
+      note(.headPassesTail, doorbell, entries)
+      return false
+    }
     queues[place].posted -= freed
     queues[place].reaped = doorbell.value
     if freed > 0 { queues[place].isFull = false }
+    return true
   }
 
   @inline(__always)
@@ -243,4 +258,15 @@ struct HostTracker {
     if let suspect { (new.firstEvent, new.firstNs) = (suspect.event, suspect.time) }
     note(new)
   }
+}
+
+/// A Create or Delete command of an I/O queue (Base 2.1, 5.2).
+struct QueueSetup {
+  let opcode: AdminOpcode
+  let cdw10: UInt32
+  /// PRP1: where a new queue lies.
+  let base: UInt64
+
+  var qid: UInt16 { UInt16(truncatingIfNeeded: cdw10) }
+  var entries: UInt32 { cdw10 >> 16 + 1 }
 }

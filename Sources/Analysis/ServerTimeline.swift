@@ -23,13 +23,13 @@ struct ServerTimeline: ~Copyable {
 
   /// Until when it is known what the thread did.
   private(set) var cursor: UInt64 = 0
-  /// The totals at that time if there is no piece.
+  /// The total of the recording until then.
+  private(set) var recorded: UInt64 = 0
+  /// The totals at `cursor` if there is no piece.
   private var base = ActivityTimes()
-  /// The latest wait for room in the ring; everything else waited for the recording meanwhile.
-  private var ringWait: Range<UInt64> = 0..<0
-  /// Periods in which the thread did not poll.
-  private(set) var stalls = Stalls()
-  private var latestStall: Range<UInt64> = 0..<0
+  /// The latest periods in which the thread did not poll.
+  private var latestStalls: [Range<UInt64>] = []
+  private static let latestStallsMax = 16
 
   deinit { pieces.deallocate() }
 
@@ -40,39 +40,29 @@ struct ServerTimeline: ~Copyable {
   @inline(__always)
   mutating func advance(to time: UInt64, _ activity: Activity) {
     if !hasBegun { (hasBegun, cursor) = (true, time) }
-    guard time > cursor else { return }
-    if ringWait.upperBound > cursor, ringWait.lowerBound < time {
-      append(activity, until: ringWait.lowerBound)
-      append(.recording, until: min(ringWait.upperBound, time))
-    }
     append(activity, until: time)
   }
 
   /// It did this for the last `span` before `time`, and work of its own before that.
   @inline(__always)
-  mutating func cover(_ activity: Activity, until time: UInt64, span: UInt32) {
-    advance(to: time - min(UInt64(span), time), .engine)
+  mutating func cover(_ activity: Activity, until time: UInt64, span: UInt64) {
+    advance(to: time - min(span, time), .engine)
     advance(to: time, activity)
   }
 
   /// A poll found something. The poll before had begun `interval` before `time`.
-  mutating func found(at time: UInt64, since interval: UInt64) {
+  /// - Returns: the period in which it did not poll, if it was one.
+  mutating func found(at time: UInt64, since interval: UInt64) -> Range<UInt64>? {
     let silence = min(interval, hasBegun && time > cursor ? time - cursor : 0)
-    guard silence >= Stalls.silenceMin, !ringWait.overlaps(cursor..<time) else { return advance(to: time, .poll) }
+    guard silence >= Stalls.silenceMin else {
+      advance(to: time, .poll)
+      return nil
+    }
     advance(to: time - silence, .poll)
     advance(to: time, .absent)
-    latestStall = time - silence..<time
-    stalls.add(silence, at: time - silence)
-  }
-
-  /// It waited for room in the ring. The event that it then appended comes next, with its time before the wait.
-  mutating func waitedForRing(until time: UInt64, span: UInt64) { ringWait = time - min(span, time)..<time }
-
-  /// How much of this time was the latest wait for room in the ring.
-  @inline(__always)
-  func ringWait(from begin: UInt64, to end: UInt64) -> UInt64 {
-    let (from, to) = (max(begin, ringWait.lowerBound), min(end, ringWait.upperBound))
-    return to > from ? to - from : 0
+    if latestStalls.count == ServerTimeline.latestStallsMax { latestStalls.removeFirst() }
+    latestStalls.append(time - silence..<time)
+    return latestStalls.last
   }
 
   /// What counts as work of its own since `begin` was this activity.
@@ -83,16 +73,15 @@ struct ServerTimeline: ~Copyable {
     let pieces = (position..<end).map { (activity: place($0).pointee.activity, until: self.until($0)) }
     let start = times(in: position, at: begin)
     end = place(position).pointee.begin < begin ? position + 1 : position
+    let recorded = recorded
     (cursor, base) = (begin, start)
     for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
+    self.recorded = recorded
   }
 
-  /// Count stalls anew, with the latest if it ended after `begin`.
-  mutating func restartStalls(since begin: UInt64) {
-    stalls = Stalls()
-    if latestStall.upperBound > begin {
-      stalls.add(latestStall.upperBound - latestStall.lowerBound, at: latestStall.lowerBound)
-    }
+  /// The latest stalls, as far as they ended after `begin`.
+  func stalls(since begin: UInt64) -> Stalls {
+    latestStalls.reduce(into: Stalls()) { if $1.upperBound > begin { $0.add($1) } }
   }
 
   /// Events were lost: it is unknown what the thread did until the next event.
@@ -143,6 +132,7 @@ struct ServerTimeline: ~Copyable {
   private mutating func append(_ activity: Activity, until time: UInt64) {
     guard time > cursor else { return }
     if end == oldest || place(end - 1).pointee.activity != activity { begin(activity) }
+    if activity == .recording { recorded &+= time &- cursor }
     cursor = time
   }
 
@@ -191,6 +181,8 @@ public struct Stalls: Sendable {
   public private(set) var longestNs: UInt64 = 0
   /// When the longest began, in nanoseconds since the trace began.
   public private(set) var longestAtNs: UInt64 = 0
+
+  mutating func add(_ stall: Range<UInt64>) { add(stall.upperBound - stall.lowerBound, at: stall.lowerBound) }
 
   mutating func add(_ ns: UInt64, at time: UInt64) {
     count += 1

@@ -33,8 +33,6 @@ extension StageAnalyzer {
   /// The status of a completion that the engine posts; the command is `TrackedCommand.none` if it is unknown.
   @inline(__always)
   mutating func noteStatus(_ entry: Event.Completion, _ index: UInt32) {
-    guard !entry.flags.contains(.failed) else { return }
-    host.ingest(entry)
     guard !Status(rawValue: entry.status).isSuccess else { return }
     let opcode = index == TrackedCommand.none ? nil : commands[index].opcode
     addFailure(qid: entry.sqid, cid: entry.cid, opcode, entry.status)

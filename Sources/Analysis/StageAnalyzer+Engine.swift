@@ -3,14 +3,14 @@ import NVMe
 import Trace
 
 extension StageAnalyzer {
-  /// - Parameter before: the newest moment of the timeline before this event.
   mutating func ingestEngine(
-    _ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer, after before: UInt64
+    _ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer
   ) {
+    let recorded = timeline.recorded
     switch kind {
     case .doorbell:
       let doorbell = Event.Doorbell(record)
-      host.ingest(doorbell)
+      guard host.accepts(doorbell) else { break }
       if doorbell.flags.contains(.completionHead) { ingestHead(doorbell, stream) } else { ingestTail(doorbell, stream) }
     case .fetch: ingestFetch(Event.Fetch(record), stream, tail)
     case .map: ingestMap(Event.Map(record))
@@ -19,15 +19,15 @@ extension StageAnalyzer {
       if Event.Read(record).qid != 0, !isMapped(Event.Read(record)) { counts.listReads &+= 1 }
       note(Event.Read(record)) { command, read, now in
         // Until the command is mapped, reads fetch its lists and belong to map.
-        if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span)) }
+        if command.map.isKnown { command.dataIn.add(end: now, span: UInt64(read.span), recorded: recorded) }
       }
     case .write:
       noteFailure(Event.Write(record))
-      note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span)) }
+      note(Event.Write(record)) { $0.dataOut.add(end: $2, span: UInt64($1.span), recorded: recorded) }
     case .segment:
       noteFailure(Event.Segment(record))
       if Event.Segment(record).qid != 0 { counts.segments &+= 1 }
-      note(Event.Segment(record)) { $0.add($1, at: $2) }
+      note(Event.Segment(record)) { $0.add($1, at: $2, recorded: recorded) }
     case .payload: note(Event.Payload(record)) { $0.add($1, at: $2) }
     case .executeBegin: ingestExecuteBegin(Event.ExecuteBegin(record))
     case .executeEnd:
@@ -39,8 +39,8 @@ extension StageAnalyzer {
       let queue = completionQueue(Event.CompletionQueueFull(record).cqid, stream)
       completionQueues[queue].becameFull(at: now)
       queuesHaveBeenFull = true
-    case .completion: ingestCompletion(Event.Completion(record), stream, after: before)
-    case .interrupt: ingestInterrupt(Event.Interrupt(record), stream, after: before)
+    case .completion: ingestCompletion(Event.Completion(record), stream)
+    case .interrupt: ingestInterrupt(Event.Interrupt(record), stream)
     case .registerWrite:
       let write = Event.RegisterWrite(record)
       host.ingest(write)
@@ -59,10 +59,8 @@ extension StageAnalyzer {
       ingestReset(Drop(Event.Reset(record).reason))
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
-      let span = min(Event.RingWait(record).span, StageAnalyzer.timeMax)
       ringWaits &+= 1
-      ringWaitNs &+= span
-      if stream == 0 { timeline.waitedForRing(until: min(record.time, StageAnalyzer.timeMax), span: span) }
+      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
     default: break
     }
   }
@@ -78,8 +76,8 @@ extension StageAnalyzer {
   mutating func submissionQueue(_ qid: UInt16, _ stream: Int) -> Int {
     let index = submissionQueues.index(of: qid, life(of: stream))
     switch submissionQueues[index].life.move(to: life(of: stream)) {
-    case .reset: submissionQueues[index].restart()
-    case .gap: submissionQueues[index].forget()
+    case .reset: submissionQueues[index].restart(at: now)
+    case .gap: submissionQueues[index].forget(at: now)
     case .none: break
     }
     return index
@@ -172,7 +170,7 @@ extension StageAnalyzer {
       command.isWhole = false
     }
     if queuesHaveBeenFull { command.fullBefore = fullTime(for: command.qid) }
-    if command.isAdmin { ingestQueueCommand(command, tail) }
+    if !command.isAdmin { submissionQueues[queue].executing &+= 1 }
     _ = begin(command)
   }
 
@@ -188,31 +186,27 @@ extension StageAnalyzer {
     return nil
   }
 
-  /// A queue that is created or deleted is unrelated to the previous queue with its identifier.
-  private mutating func ingestQueueCommand(_ command: TrackedCommand, _ sqe: UnsafeRawBufferPointer) {
-    guard let opcode = command.opcode.flatMap(AdminOpcode.init), sqe.count >= 44 else { return }
-    // Command Dword 10, 15:00, is the queue identifier in all four (Base 2.1, 5.2).
-    let qid = UInt16(sqe[40]) | UInt16(sqe[41]) << 8
-    guard qid != 0 else { return }
-    let base = sqe.loadUnaligned(fromByteOffset: 24, as: UInt64.self)  // PRP1
-    switch opcode {
+  /// A queue that was created or deleted is unrelated to the previous queue with its identifier. The host may submit its
+  /// first commands before the engine's stream mentions the queue again.
+  private mutating func apply(_ setup: QueueSetup) {
+    switch setup.opcode {
     case .createIOSubmissionQueue, .deleteIOSubmissionQueue:
-      let index = submissionQueues.index(of: qid, life(of: 0))
-      // The host may submit its first commands before the engine's stream mentions the queue again.
+      let index = submissionQueues.index(of: setup.qid, life(of: 0))
+      _ = submissionQueue(setup.qid, submissionQueues[index].life.stream)
+      for _ in 0..<submissionQueues[index].executing { depth.leave(now: now) }
       restart(submissionQueue: index)
-      submissionQueues[index].base = opcode == .createIOSubmissionQueue ? base : nil
-    case .createIOCompletionQueue, .deleteIOCompletionQueue:
-      let index = completionQueues.index(of: qid, life(of: 0))
+      submissionQueues[index].base = setup.opcode == .createIOSubmissionQueue ? setup.base : nil
+    default:
+      let index = completionQueues.index(of: setup.qid, life(of: 0))
       completionQueues[index].life = life(of: completionQueues[index].life.stream)
       empty(completionQueue: index, isNew: true)
-      completionQueues[index].base = opcode == .createIOCompletionQueue ? base : nil
-    default: break
+      completionQueues[index].base = setup.opcode == .createIOCompletionQueue ? setup.base : nil
     }
   }
 
   mutating func restart(submissionQueue index: Int) {
     submissionQueues[index].life = life(of: submissionQueues[index].life.stream)
-    submissionQueues[index].restart()
+    submissionQueues[index].restart(at: now)
   }
 
   // MARK: From fetch to completion
@@ -221,8 +215,14 @@ extension StageAnalyzer {
     let index = commands.find(event.qid, event.cid)
     guard index != TrackedCommand.none else { return }
     let begin = now - min(UInt64(event.span), now)
-    if !commands[index].map.isKnown { wait(index, .dispatch, from: commands[index].fetch.end, to: begin) }
-    note(event) { $0.map.add(end: $2, span: UInt64($1.span)) }
+    if !commands[index].map.isKnown {
+      wait(index, .dispatch, from: commands[index].fetch.end, to: begin)
+      // The event that its lists were read may have waited for the ring.
+      let recorded = ringWaits == 0 ? nil : timeline.times(at: begin)?[.recording]
+      commands[index].map.open(at: begin, recorded: recorded ?? timeline.recorded)
+    }
+    let recorded = timeline.recorded
+    note(event) { $0.map.add(end: $2, span: UInt64($1.span), recorded: recorded) }
   }
 
   private mutating func ingestExecuteBegin(_ event: Event.ExecuteBegin) {
@@ -231,8 +231,9 @@ extension StageAnalyzer {
     if !commands[index].map.isKnown, commands[index].execute.begin == .max {
       wait(index, .dispatch, from: commands[index].fetch.end, to: now)
     }
+    let recorded = timeline.recorded
     note(event) { command, begin, now in
-      command.execute.begin = min(command.execute.begin, now)
+      command.execute.open(at: now, recorded: recorded)
       command.opcode = command.opcode ?? begin.opcode
     }
   }
@@ -241,12 +242,11 @@ extension StageAnalyzer {
     let index = commands.find(event.qid, event.cid)
     // The first one counts, if a backend completes a request twice.
     guard index != TrackedCommand.none, commands[index].execute.end == 0 else { return }
-    if event.flags.contains(.later) {
-      counts.later &+= 1
-    } else {
-      commands[index].ringWaits.execute = timeline.ringWait(from: commands[index].execute.begin, to: now)
-    }
-    note(event) { $0.execute.end = $2 }
+    let isLater = event.flags.contains(.later)
+    if isLater { counts.later &+= 1 }
+    // The recording delays no request that is at the backend.
+    let recorded = isLater ? 0 : timeline.recorded
+    note(event) { $0.execute.close(at: $2, recorded: recorded) }
   }
 
   /// Apply an event to its command, if that is known.
@@ -270,31 +270,34 @@ extension StageAnalyzer {
 
   // MARK: From completion to reap
 
-  private mutating func ingestCompletion(_ entry: Event.Completion, _ stream: Int, after before: UInt64) {
+  private mutating func ingestCompletion(_ entry: Event.Completion, _ stream: Int) {
     let sqid = entry.sqid
     let queue = submissionQueue(sqid, stream)
     let completion = completionQueue(entry.cqid, stream)
-    var index = commands.find(sqid, entry.cid)
-    noteStatus(entry, index)
-    if index != TrackedCommand.none {
-      commands.unname(index)
-      if commands[index].queueEpoch != submissionQueues[queue].epoch || entry.flags.contains(.failed) {
-        abandon(index)
-        index = TrackedCommand.none
-      }
-    }
     guard !entry.flags.contains(.failed) else {
+      // The command stays in flight until the reset that follows.
       let address = entry.cqid == 0 ? acq.address : completionQueues[completion].base
       host.failed(.failedCompletion, qid: entry.cqid, cid: entry.cid, at: address, isFatal: true)
       return stop(.completionQueue(qid: entry.cqid, address: address))
+    }
+    var index = commands.find(sqid, entry.cid)
+    noteStatus(entry, index)
+    if let setup = host.ingest(entry) { apply(setup) }
+    if index != TrackedCommand.none {
+      commands.unname(index)
+      if commands[index].queueEpoch != submissionQueues[queue].epoch {
+        abandon(index)
+        index = TrackedCommand.none
+      }
     }
 
     let slot = completionQueues[completion].post(phase: entry.phase)
     var posted = TrackedCompletionQueue.Entry(command: index, sqid: sqid, cid: entry.cid, slot: slot)
     if index != TrackedCommand.none {
       submissionQueues[queue].cqid = entry.cqid
-      wait(index, .complete, from: commands[index].served, to: before)
-      commands[index].ringWaits.complete = timeline.ringWait(from: max(before, commands[index].served), to: now)
+      wait(index, .complete, from: commands[index].served, to: previous.time)
+      commands[index].recorded.complete = timeline.recorded - previous.recorded
+      if sqid != 0 { submissionQueues[queue].executing &-= 1 }
       commands[index].posted = now
       follow(index, .completion)
       commands[index].status = Status(rawValue: entry.status)
@@ -312,14 +315,14 @@ extension StageAnalyzer {
     }
   }
 
-  private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int, after before: UInt64) {
+  private mutating func ingestInterrupt(_ interrupt: Event.Interrupt, _ stream: Int) {
     if interrupt.cqid != 0 { counts.interrupts &+= 1 }
     let queue = completionQueue(interrupt.cqid, stream)
     for position in completionQueues[queue].entries.positions(from: completionQueues[queue].announced) {
       let command = completionQueues[queue].entries[position].command
       guard command != TrackedCommand.none else { continue }
-      wait(command, .interrupt, from: commands[command].posted, to: before)
-      commands[command].ringWaits.interrupt = timeline.ringWait(from: max(before, commands[command].posted), to: now)
+      wait(command, .interrupt, from: commands[command].posted, to: previous.time)
+      commands[command].recorded.interrupt = timeline.recorded - previous.recorded
       commands[command].announced = now
       follow(command, .interrupt)
       commands[command].events.interrupt = events
@@ -386,13 +389,13 @@ extension TrackedCommand {
   }
 
   /// A piece of its data was transferred.
-  mutating func add(_ segment: Event.Segment, at now: UInt64) {
+  mutating func add(_ segment: Event.Segment, at now: UInt64, recorded: UInt64 = 0) {
     let bytes = segment.flags.contains(.failed) ? 0 : UInt64(segment.length)
     if segment.flags.contains(.fromHost) {
-      dataIn.add(end: now, span: UInt64(segment.span))
+      dataIn.add(end: now, span: UInt64(segment.span), recorded: recorded)
       bytesFromHost &+= bytes
     } else {
-      dataOut.add(end: now, span: UInt64(segment.span))
+      dataOut.add(end: now, span: UInt64(segment.span), recorded: recorded)
       bytesToHost &+= bytes
     }
   }

@@ -4,20 +4,22 @@ extension StageAnalyzer {
   /// Continue the timeline of the engine's thread until this event.
   mutating func extendTimeline(_ record: Record, _ kind: EventKind) {
     switch kind {
-    case .doorbell: timeline.found(at: now, since: UInt64(Event.Doorbell(record).poll))
-    case .fetch: timeline.cover(.fetch, until: now, span: Event.Fetch(record).span)
+    case .doorbell:
+      if let stall = timeline.found(at: now, since: UInt64(Event.Doorbell(record).poll)) { window.stalled(stall) }
+    case .fetch: timeline.cover(.fetch, until: now, span: UInt64(Event.Fetch(record).span))
     case .map:
       let map = Event.Map(record)
       timeline.rename(since: now - min(UInt64(map.span), now), to: .map)
-      timeline.cover(.map, until: now, span: map.span)
+      timeline.cover(.map, until: now, span: UInt64(map.span))
     case .read:
       let read = Event.Read(record)
-      timeline.cover(isMapped(read) ? .dataIn : .map, until: now, span: read.span)
-    case .write: timeline.cover(.dataOut, until: now, span: Event.Write(record).span)
+      timeline.cover(isMapped(read) ? .dataIn : .map, until: now, span: UInt64(read.span))
+    case .write: timeline.cover(.dataOut, until: now, span: UInt64(Event.Write(record).span))
     case .segment:
       let segment = Event.Segment(record)
-      timeline.cover(segment.flags.contains(.fromHost) ? .dataIn : .dataOut, until: now, span: segment.span)
-    case .payload: timeline.cover(.recording, until: now, span: Event.Payload(record).span)
+      timeline.cover(segment.flags.contains(.fromHost) ? .dataIn : .dataOut, until: now, span: UInt64(segment.span))
+    case .payload: timeline.cover(.recording, until: now, span: UInt64(Event.Payload(record).span))
+    case .ringWait: timeline.cover(.recording, until: now, span: Event.RingWait(record).span)
     // It begins when the thread stops polling for it, and ends with this event.
     case .clock: timeline.advance(to: now, .recording)
     case .executeBegin, .completionQueueFull, .rest: timeline.advance(to: now, .engine)
@@ -26,8 +28,6 @@ extension StageAnalyzer {
     case .completion: timeline.advance(to: now, .complete)
     case .interrupt: timeline.advance(to: now, .interrupt)
     case .gap: timeline.restart()
-    // Not yet: the event that waited comes next, with an earlier time.
-    case .ringWait: break
     default: timeline.advance(to: now, .poll)
     }
   }

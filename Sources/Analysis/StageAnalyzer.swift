@@ -50,10 +50,10 @@ public struct StageAnalyzer: ~Copyable {
   var streamGaps = [UInt32](repeating: 0, count: streamsMax)
   /// What the engine's thread does.
   var timeline = ServerTimeline()
-  /// The totals when the first I/O command began.
-  private var timelineBegin: ActivityTimes?
-  /// The stalls when the latest I/O command ended.
-  private var stallsAtEnd = Stalls()
+  var window = ServerWindow()
+  /// The latest event of its stream but waits for the ring: until when the timeline reached with it, and the total for
+  /// the recording then.
+  var previous: (time: UInt64, recorded: UInt64) = (0, 0)
   /// By stream, what the host's threads do.
   var hostThreads: [HostActivity] = []
   var counts = EngineCounts()
@@ -100,17 +100,14 @@ public struct StageAnalyzer: ~Copyable {
     events &+= 1
     let time = min(record.time, StageAnalyzer.timeMax)
     guard let kind = record.event else { return }
-    // A wait for the ring ends after the time of the event that waited, which comes next.
-    if kind != .ringWait {
-      if time < now { inversions &+= 1 } else { now = time }
-    }
+    if time < now { inversions &+= 1 } else { now = time }
     host.begin(event: events, at: now)
     switch source {
     case .kernel: ingestKernel(record, kind, stream, tail)
     case .engine where subject == .endpoint:
-      let before = timeline.cursor
       if stream == 0 { extendTimeline(record, kind) }
-      ingestEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail, after: before)
+      ingestEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail)
+      if kind != .ringWait { previous = (timeline.cursor, timeline.recorded) }
     case .host where subject == .endpoint: ingestHost(record, kind, stream)
     case .engine, .host: break
     }
@@ -130,20 +127,14 @@ public struct StageAnalyzer: ~Copyable {
     command.depthGeneration = depth.generation
     (command.resetEpoch, command.gaps) = (resetEpoch, gaps)
     (command.lastEvent, command.lastTime) = (events, now)
-    if !command.isAdmin { depth.enter(begin: command.begin, now: now) }
+    if !command.isAdmin { depth.enter(begin: command.begin) }
     let index = commands.insert(command)
-    if subject == .endpoint { beginWait(index) }
-    return index
-  }
-
-  /// Until its fetch the command waited.
-  private mutating func beginWait(_ index: UInt32) {
-    let (begin, fetched) = (commands[index].begin, commands[index].fetch.begin)
-    if timelineBegin == nil, !commands[index].isAdmin, let totals = timeline.times(at: begin) {
-      timelineBegin = totals
-      timeline.restartStalls(since: begin)
+    if subject == .endpoint {
+      if !command.isAdmin { window.begin(index, at: command.begin, timeline) }
+      // Until its fetch the command waited.
+      wait(index, .detect, from: command.begin, to: command.fetch.begin)
     }
-    wait(index, .detect, from: begin, to: fetched)
+    return index
   }
 
   /// The command ends now, or ended at `time`.
@@ -152,18 +143,14 @@ public struct StageAnalyzer: ~Copyable {
     guard isCounted else { return abandon(index) }
     let times = commands[index].times(end: time ?? now, lastEvent: events)
     let (isAdmin, isEventRequest) = (commands[index].isAdmin, commands[index].isEventRequest)
-    leave(index)
+    leave(index, finished: times.begin..<times.end)
     guard !isEventRequest else { return }
     guard filter?.selects(times) ?? true else {
       if !isAdmin { unselected += 1 }
       return
     }
     tally.record(times)
-    if !isAdmin {
-      if subject != .endpoint { kernel.waits.finish(index) }
-      depth.markEnd()
-      stallsAtEnd = timeline.stalls
-    }
+    if !isAdmin, subject != .endpoint { kernel.waits.finish(index) }
     onCommand?(times)
   }
 
@@ -189,9 +176,37 @@ public struct StageAnalyzer: ~Copyable {
     abandon(index)
   }
 
-  mutating func leave(_ index: UInt32) {
-    if !commands[index].isAdmin { depth.leave(generation: commands[index].depthGeneration, now: now) }
+  /// - Parameter finished: from its beginning to its end; nil without an end.
+  mutating func leave(_ index: UInt32, finished: Range<UInt64>? = nil) {
+    if !commands[index].isAdmin {
+      let lost = lostTime(of: index)
+      if lost == nil {
+        depth.leave(now: now)
+        if let queue = executingQueue(of: index) { submissionQueues[queue].executing -= 1 }
+      }
+      window.end(index, isFinished: finished != nil)
+      if let finished {
+        depth.finish(begin: finished.lowerBound, end: finished.upperBound)
+      } else {
+        depth.drop(begin: commands[index].begin, end: lost ?? now)
+      }
+    }
     commands.remove(index)
+  }
+
+  /// When a reset, the deletion of its queue or a loss of events ended the command; nil if it is in flight.
+  private func lostTime(of index: UInt32) -> UInt64? {
+    let generation = commands[index].depthGeneration
+    if generation != depth.generation { return depth.end(ofGeneration: generation) ?? now }
+    guard commands[index].isExecuting, let queue = submissionQueues.find(commands[index].qid),
+      commands[index].queueEpoch != submissionQueues[queue].epoch
+    else { return nil }
+    return submissionQueues[queue].epochBegin
+  }
+
+  /// The queue that counts this command, which is in flight, among those without a completion.
+  private func executingQueue(of index: UInt32) -> Int? {
+    commands[index].isExecuting ? submissionQueues.find(commands[index].qid) : nil
   }
 
   /// More commands are in flight than possible: most of them have ended.
@@ -203,6 +218,7 @@ public struct StageAnalyzer: ~Copyable {
   /// The commands counted so far were fragments.
   mutating func disownFinished() {
     partial &+= tally.io.commands
+    depth.forget()
     tally = Tally(tally.groups?.grouping, windowNs: tally.windows?.lengthNs)
     kernel.waits = DriverWaitTable()
   }
@@ -246,7 +262,9 @@ public struct StageAnalyzer: ~Copyable {
     var unfinished: UInt64 = 0
     var incomplete: UInt64 = 0
     var drops = drops
+    var inFlight: UInt128 = 0
     for index in 0..<UInt32(commands.indexEnd) where commands.isLive(index) && !commands[index].isAdmin {
+      inFlight += depth.part(commands[index].begin, lostTime(of: index) ?? .max)
       if isCurrent(commands[index]) {
         unfinished += 1
       } else if let drop = drop(of: commands[index]) {
@@ -260,15 +278,14 @@ public struct StageAnalyzer: ~Copyable {
       if queue.qid != 0, queue.hostEpoch == hostEpoch { unfinished += UInt64(queue.waiting) }
     }
     let statistics = tally.io.breakdown
-    let duration = statistics.durationNs
-    let weighted = duration == 0 ? 0 : Double(depth.areaAtEnd) / Double(duration)
     return Summary(
       io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
       resetsBetween: resetsBetween,
       stops: stops, partial: partial + incomplete, drops: drops.known, reused: reused, unfinished: unfinished,
       oldestUnfinished: oldestUnfinished, hostBehaviour: host.result, otherHostBehaviour: host.others,
       failures: failures.kinds, otherFailures: failures.others, inversions: inversions,
-      queueDepthTimeWeighted: weighted, queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
+      queueDepthTimeWeighted: filter == nil ? depth.mean(with: inFlight) : statistics.queueDepth,
+      queueDepthMax: depth.depthMax, turn: tally.turn.distribution,
       queueFull: tally.queueFull.distribution, handling: tally.handling.known, hostSubmit: tally.hostSubmit.known,
       undetected: tally.undetected.known,
       bands: tally.bands.bands(median: statistics.latency.p50Ns), ringWaits: ringWaits, ringWaitNs: ringWaitNs,
@@ -289,14 +306,14 @@ public struct StageAnalyzer: ~Copyable {
 
   /// Nil without commands of the endpoint, and if the statistics are those of some commands only.
   private var serverUse: ServerUse? {
-    guard filter == nil, let begin = timelineBegin, tally.io.commands > 0,
+    guard filter == nil, let begin = window.totals, tally.io.commands > 0,
       let end = timeline.times(at: tally.io.lastEnd)
     else {
       return nil
     }
     var times = ActivityTimes()
     times.add(from: begin, to: end)
-    return ServerUse(times: times, stalls: stallsAtEnd)
+    return ServerUse(times: times, stalls: window.stalls)
   }
 
   private var driverUse: DriverUse? {

@@ -35,6 +35,7 @@ struct Tiling {
       cursor = begin
     }
     extend(stage, to: stretch.end)
+    move(stretch.recorded, from: stage, to: .recording)
   }
 }
 
@@ -42,13 +43,33 @@ struct Tiling {
 struct Stretch {
   var begin = UInt64.max
   var end: UInt64 = 0
+  /// How much of it the engine's thread spent on the recording.
+  private(set) var recorded: UInt64 = 0
+  /// The thread's total for that when it began.
+  private var recordedBefore: UInt64 = 0
 
   var isKnown: Bool { begin != .max && end >= begin }
 
   /// Extend it to cover an event that ended at `end` and lasted `span`.
+  /// - Parameter recorded: the thread's total for the recording; 0 if none of the stretch can be that.
   @inline(__always)
-  mutating func add(end: UInt64, span: UInt64) {
+  mutating func add(end: UInt64, span: UInt64, recorded: UInt64 = 0) {
+    if begin == .max { recordedBefore = recorded }
     begin = min(begin, end - min(span, end))
     self.end = max(self.end, end)
+    self.recorded = recorded - min(recordedBefore, recorded)
+  }
+
+  /// It begins here, unless it has begun before.
+  @inline(__always)
+  mutating func open(at time: UInt64, recorded: UInt64) {
+    if begin == .max { recordedBefore = recorded }
+    begin = min(begin, time)
+  }
+
+  @inline(__always)
+  mutating func close(at time: UInt64, recorded: UInt64) {
+    end = time
+    self.recorded = recorded - min(recordedBefore, recorded)
   }
 }

@@ -47,8 +47,8 @@ struct TrackedCommand {
   /// The recorder's digests of the data from and to the host.
   var digestIn = Stretch()
   var digestOut = Stretch()
-  /// Waits for room in the ring that fell into these stages.
-  var ringWaits: (execute: UInt64, complete: UInt64, interrupt: UInt64) = (0, 0, 0)
+  /// How much of these stages the engine's thread spent on the recording, while it was the command's turn.
+  var recorded: (complete: UInt64, interrupt: UInt64) = (0, 0)
   var waits = Waits()
   var posted: UInt64 = 0
   var announced: UInt64 = 0
@@ -82,6 +82,8 @@ struct TrackedCommand {
   }
 
   var isAdmin: Bool { qid == 0 }
+  /// Our engine has fetched it and posted no completion.
+  var isExecuting: Bool { status == nil && !isFromKernel }
   var hasFailed: Bool { status.map { !$0.isSuccess } ?? false }
 
   /// - Parameter last: number of the event that ended it.
@@ -116,9 +118,8 @@ struct TrackedCommand {
     if !isRequestOnly { tiling.extend(.complete, to: posted) }
     tiling.extend(.interrupt, to: announced)
     tiling.extend(.reap, to: end)
-    tiling.move(ringWaits.execute, from: .execute, to: .recording)
-    tiling.move(ringWaits.complete, from: .complete, to: .recording)
-    tiling.move(ringWaits.interrupt, from: .interrupt, to: .recording)
+    tiling.move(recorded.complete, from: .complete, to: .recording)
+    tiling.move(recorded.interrupt, from: .interrupt, to: .recording)
 
     let detect = tiling.stages[.detect]
     let turn = seen == TrackedCommand.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)

@@ -31,8 +31,11 @@ struct TrackedSubmissionQueue: TrackedQueue {
   let qid: UInt16
   /// PCI address, if the trace shows the creation of an I/O queue.
   var base: UInt64?
-  /// Incremented when its commands in flight become incomplete.
+  /// Incremented when its commands in flight become incomplete; when that was the last time.
   var epoch: UInt32 = 0
+  var epochBegin: UInt64 = 0
+  /// Its I/O commands that were fetched in this epoch and have no completion.
+  var executing: UInt64 = 0
   /// The completion queue of its latest completion.
   var cqid: UInt16
   /// The tail that the engine saw last; -1 if unknown.
@@ -65,8 +68,8 @@ struct TrackedSubmissionQueue: TrackedQueue {
   var waiting: Int { max(0, min(rung, submits.end) - submits.start) }
 
   /// The queue is new: previous knowledge of it no longer applies.
-  mutating func restart() {
-    epoch &+= 1
+  mutating func restart(at now: UInt64) {
+    beginEpoch(at: now)
     tail = 0
     doorbells.removeAll()
     submits.removeAll()
@@ -76,10 +79,15 @@ struct TrackedSubmissionQueue: TrackedQueue {
   }
 
   /// Events of the queue may be lost.
-  mutating func forget() {
-    epoch &+= 1
+  mutating func forget(at now: UInt64) {
+    beginEpoch(at: now)
     tail = -1
     doorbells.removeAll()
+  }
+
+  private mutating func beginEpoch(at now: UInt64) {
+    epoch &+= 1
+    (epochBegin, executing) = (now, 0)
   }
 }
 

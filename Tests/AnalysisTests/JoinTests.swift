@@ -133,6 +133,113 @@ struct JoinTests {
     #expect(abs(summary.io.queueDepth - summary.queueDepthTimeWeighted) < 1e-9)
   }
 
+  @Test("a doorbell with an invalid value announces nothing and frees nothing")
+  func invalidDoorbells() {
+    var script = Script.created(entries: 8)
+    script.tail(at: 1000, 9)
+    script.tail(at: 1100, 2)
+    for slot in 0..<2 as Range<UInt32> {
+      script.fetch(at: 1200, cid: UInt16(slot), slot: slot)
+      script.completion(at: 1300, cid: UInt16(slot))
+    }
+    script.head(at: 1400, 8)
+    script.head(at: 1500, 5)
+    script.head(at: 1600, 2)
+    let run = script.run()
+    #expect(run.commands.filter { $0.qid != .admin }.map(\.begin) == [1100, 1100])
+    #expect(run.commands.filter { $0.qid != .admin }.map(\.end) == [1600, 1600])
+    #expect(run.summary.counts.doorbells == 1 && run.summary.partial == 0)
+    #expect(run.summary.hostBehaviour.map(\.kind) == [.doorbellOutsideQueue, .headPassesTail])
+  }
+
+  @Test("a full completion queue stays full until a valid head doorbell")
+  func fullQueue() {
+    var script = Script.created(entries: 2)
+    script.tail(at: 1000, 1)
+    script.fetch(at: 1100, cid: 7, slot: 0)
+    script.add(Events.Event.CompletionQueueFull(time: 1200, cqid: 1).record)
+    script.head(at: 1300, 2)
+    script.head(at: 1500, 0)
+    script.completion(at: 1600, cid: 7)
+    script.head(at: 1700, 1)
+    #expect(script.run().commands.last?.queueFull == 300)
+  }
+
+  @Test("a queue changes when its Create or Delete succeeds, not when the command is fetched")
+  func queueSetup() {
+    for isRefused in [false, true] {
+      var script = Script.created(entries: 8)
+      script.tail(at: 1000, 1)
+      script.fetch(at: 1010, cid: 7, slot: 0)
+      script.setUp(.deleteIOSubmissionQueue, at: 1100, slot: 2, status: isRefused ? 0x101 : 0)
+      script.completion(at: 1500, cid: 7)
+      script.head(at: 1600, 1)
+      let run = script.run()
+      let ends = run.commands.filter { $0.qid != .admin }.map(\.end)
+      #expect(ends == (isRefused ? [1600] : []) && run.summary.interrupted == (isRefused ? 0 : 1))
+    }
+    // It completes between the fetch of the Delete and its success.
+    var script = Script.created(entries: 8)
+    script.tail(at: 1000, 1)
+    script.fetch(at: 1010, cid: 7, slot: 0)
+    script.completion(at: 1150, cid: 7)
+    script.setUp(.deleteIOSubmissionQueue, at: 1100, slot: 2)
+    script.head(at: 1600, 1)
+    #expect(script.run().commands.last?.end == 1600)
+  }
+
+  @Test("a command that never finishes is in flight until its queue is deleted or the controller reset, or to the end")
+  func depthOfUnfinished() {
+    func depth(_ change: (inout Script) -> Void) -> Double {
+      var script = Script.created(entries: 8)
+      script.tail(at: 1000, 3)
+      for slot in 0..<3 as Range<UInt32> { script.fetch(at: 1100, cid: UInt16(slot), slot: slot) }
+      change(&script)
+      for (slot, time) in [(UInt32(0), UInt64(1500)), (1, 2000)] {
+        script.completion(at: time - 10, cid: UInt16(slot))
+        script.head(at: time, slot + 1)
+      }
+      return script.run().summary.queueDepthTimeWeighted
+    }
+    #expect(depth { _ in } == 2.5)
+    // One begins before and one after the first that finishes.
+    #expect(
+      depth {
+        $0.tail(at: 1550, 5)
+        $0.fetch(at: 1600, cid: 3, slot: 3)
+        $0.fetch(at: 2050, cid: 4, slot: 4)
+      } == 2.5 + 0.45 * 2)
+    var script = Script.created(entries: 8)
+    script.tail(at: 800, 2)
+    for slot in 0..<2 as Range<UInt32> { script.fetch(at: 810, cid: UInt16(slot), slot: slot) }
+    script.tail(at: 1000, 3)
+    script.fetch(at: 1100, cid: 2, slot: 2)
+    // Those that began first never finish.
+    script.completion(at: 1100, cid: 2)
+    script.head(at: 2000, 1)
+    script.add(Record(time: 3000, kind: .reset))
+    #expect(script.run().summary.queueDepthTimeWeighted == 3)
+  }
+
+  @Test("the engine's time begins with the first command that finishes, and its stalls are those since")
+  func serverWindow() throws {
+    var script = Script.created(entries: 8)
+    script.tail(at: 100_000, 1)
+    script.fetch(at: 100_100, cid: 0, slot: 0)
+    for (slot, time) in [(UInt32(1), UInt64(300_000)), (2, 600_000), (3, 700_000)] {
+      script.tail(at: time, slot + 1, poll: 150_000)
+      script.fetch(at: time + 100, cid: UInt16(slot), slot: slot)
+    }
+    // The second finishes last, the first never.
+    for (place, slot) in [2, 3, 1].enumerated() {
+      script.completion(at: 800_000 + UInt64(place) * 1000, cid: UInt16(slot))
+      script.head(at: 800_500 + UInt64(place) * 1000, UInt32(place) + 1)
+    }
+    let server = try #require(script.run().summary.server)
+    #expect(server.totalNs == 802_500 - 300_000 && server.totalNs == script.run().summary.io.durationNs)
+    #expect(server.stalls.count == 1 && server.stalls.totalNs == 150_000)
+  }
+
   @Test("Little's law and counting give the same queue depth")
   func depth() {
     var script = Script.enabled()

@@ -190,14 +190,15 @@ struct LossTests {
     var script = Script.enabled()
     script.tail(at: 100, 2)
     script.fetch(at: 200, cid: 1, slot: 0)
-    script.tail(at: 300, qid: 0, 1)
-    script.fetch(at: 310, qid: 0, cid: 1, slot: 0, opcode: AdminOpcode.deleteIOSubmissionQueue.rawValue, cdw10: 1)
-    script.fetch(at: 320, qid: 0, cid: 2, slot: 1, opcode: AdminOpcode.deleteIOCompletionQueue.rawValue, cdw10: 1)
-    script.fetch(at: 330, qid: 0, cid: 3, slot: 2, opcode: AdminOpcode.createIOCompletionQueue.rawValue, cdw10: 1)
-    script.fetch(at: 340, qid: 0, cid: 4, slot: 3, opcode: AdminOpcode.createIOSubmissionQueue.rawValue, cdw10: 1)
-    Way(cid: 1, hasHost: false).play(at: 1000, into: &script)
+    let opcodes: [AdminOpcode] = [
+      .deleteIOSubmissionQueue, .deleteIOCompletionQueue, .createIOCompletionQueue, .createIOSubmissionQueue,
+    ]
+    for (slot, opcode) in opcodes.enumerated() {
+      script.setUp(opcode, at: 300 + UInt64(slot) * 200, slot: UInt32(slot), entries: 8)
+    }
+    Way(cid: 1, hasHost: false).play(at: 2000, into: &script)
     let run = script.run()
-    #expect(run.commands.count == 1)
+    #expect(run.summary.io.commands == 1)
     #expect(run.summary.partial == 0 && run.summary.interrupted == 1)
   }
 

@@ -21,6 +21,27 @@ struct Script {
     return script
   }
 
+  /// A script in which the host creates I/O queue 1 with this many entries; all is done at 900.
+  static func created(entries: UInt32) -> Script {
+    var script = Script()
+    script.add(Record(time: 1, kind: .registerWrite, flags: 4, a: Register.aqa, b: 31 | 31 << 16))
+    script.add(Record(time: 2, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    script.setUp(.createIOCompletionQueue, at: 100, slot: 0, entries: entries)
+    script.setUp(.createIOSubmissionQueue, at: 500, slot: 1, entries: entries)
+    return script
+  }
+
+  /// An admin command about queue 1: fetched after 20 ns, completed after 100 with this status, freed after 200.
+  mutating func setUp(
+    _ opcode: AdminOpcode, at time: UInt64, slot: UInt32, entries: UInt32 = 1, status: UInt32 = 0
+  ) {
+    tail(at: time, qid: 0, slot + 1)
+    fetch(at: time + 20, qid: 0, cid: UInt16(slot), slot: slot, opcode: opcode.rawValue, cdw10: 1 | (entries - 1) << 16)
+    let dw3 = slot | 1 << 16 | status << 17
+    add(Record(time: time + 100, kind: .completion, qid: 0, cid: UInt16(slot), b: Record.pair(0, dw3)))
+    head(at: time + 200, qid: 0, slot + 1)
+  }
+
   mutating func add(_ record: Record, _ source: Source = .engine, stream: Int = 0, tail: [UInt8] = []) {
     events.append(Event(record: record, source: source, stream: stream, tail: tail))
   }

@@ -26,10 +26,24 @@ struct StopTests {
     sqe[27] = 0x12
     sqe[40] = 3
     script.add(Record(time: 50, kind: .fetch, tail: 2), tail: sqe)
+    script.add(Event.Completion(time: 60, dw3: 1 << 16).record)
     script.add(Event.Completion(time: 100, flags: .failed, cqid: 3).record)
     #expect(
       script.run().summary.stops
         == Stops(firstNs: 100, firstCause: .completionQueue(qid: 3, address: 0x1200_0000)))
+  }
+
+  @Test("with a command whose completion it could not write: the reset that follows drops it")
+  func dropped() {
+    var script = Script.created(entries: 8)
+    script.tail(at: 1000, 1)
+    script.fetch(at: 1100, cid: 7, slot: 0)
+    script.add(Event.Completion(time: 1200, flags: .failed, cqid: 1, cid: 7, dw2: 1 << 16, dw3: 7).record)
+    var summary = script.run().summary
+    #expect(summary.unfinished == 1 && summary.partial == 0 && summary.oldestUnfinished.map(\.owed) == [.reset])
+    script.add(Record(time: 1300, kind: .registerWrite, flags: 4, a: Register.cc, b: 0))
+    summary = script.run().summary
+    #expect(summary.drops.map(\.drop) == [.disabled] && summary.partial == 0 && summary.unfinished == 0)
   }
 
   @Test("for an unknown reason: the host's read of CSTS shows it, unless the controller is disabled")
