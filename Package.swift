@@ -121,13 +121,18 @@ let package = Package(
         .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
+    // From a command to its events.
+    .target(
+      name: "Evidence", dependencies: ["Analysis", "Events", "KernelStreams", "Trace"], swiftSettings: settings),
     // Recordings compared.
     .target(name: "Diff", dependencies: ["Analysis", "Intervals"], swiftSettings: settings),
     // One trace from a host's and a target's.
     .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
     .target(
       name: "Report",
-      dependencies: ["Text", "Analysis", "Diff", "EventTable", "Events", "Intervals", "KernelTimeline", "NVMe"],
+      dependencies: [
+        "Text", "Analysis", "Diff", "EventTable", "Events", "Evidence", "Intervals", "KernelTimeline", "NVMe",
+      ],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
@@ -141,8 +146,8 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
-        "Trace", "Replay", "Analysis", "Diff", "Merge", "Report", "Probe", "FioGuard", "Simulation", "Endpoint",
-        "Service",
+        "Trace", "Replay", "Analysis", "Diff", "Evidence", "Merge", "Report", "Probe", "FioGuard", "Simulation",
+        "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -226,7 +231,8 @@ let package = Package(
     .testTarget(
       name: "AnalysisTests",
       dependencies: [
-        "Chance", "Diff", "Events", "Analysis", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Trace",
+        "Chance", "Diff", "Events", "Evidence", "Analysis", "Intervals", "KernelStreams", "KernelTimeline", "NVMe",
+        "Trace",
       ],
       swiftSettings: settings),
     .testTarget(
@@ -238,7 +244,9 @@ let package = Package(
       swiftSettings: settings),
     .testTarget(
       name: "ReportTests",
-      dependencies: ["Text", "Chance", "Diff", "EventTable", "Events", "NVMe", "Report", "Analysis", "Trace"],
+      dependencies: [
+        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "NVMe", "Report", "Analysis", "Trace",
+      ],
       swiftSettings: settings),
   ],
   swiftLanguageModes: [.v6]
@@ -251,7 +259,7 @@ if isFuzzed {
     .target(
       name: "Fuzz",
       dependencies: [
-        "Chance", "EventTable", "Events", "Recording",
+        "Chance", "EventTable", "Events", "Evidence", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "Merge", "NVMe", "Replay", "Report",
         "Simulation", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))

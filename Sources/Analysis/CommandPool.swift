@@ -87,12 +87,14 @@ extension CommandPool {
 }
 
 /// A hash table from 32-bit keys to 32-bit indices: open addressing, linear probing, at most half full.
-struct CommandTable: ~Copyable {
+public struct CommandTable: ~Copyable {
   /// Key in the upper half, index + 1 in the lower; 0 is an empty place. Their number is a power of two.
   private var places = CommandTable.emptyPlaces(1024)
   private var mask = 1023
   private var count = 0
   private var shift: UInt64 = 54
+
+  public init() {}
 
   deinit { places.deallocate() }
 
@@ -108,8 +110,9 @@ struct CommandTable: ~Copyable {
     Int(truncatingIfNeeded: (UInt64(key) &* 0x9e37_79b9_7f4a_7c15) >> shift)
   }
 
+  /// - Returns: its index; the largest number if the key is not in the table.
   @inline(__always)
-  func find(_ key: UInt32) -> UInt32 {
+  public func find(_ key: UInt32) -> UInt32 {
     var place = home(key)
     while places[place] != 0 {
       if places[place] >> 32 == UInt64(key) { return UInt32(truncatingIfNeeded: places[place]) &- 1 }
@@ -119,13 +122,14 @@ struct CommandTable: ~Copyable {
   }
 
   /// - Precondition: the key is not in the table.
-  mutating func insert(_ key: UInt32, _ index: UInt32) {
+  public mutating func insert(_ key: UInt32, _ index: UInt32) {
     if count * 2 > mask { grow() }
     place(UInt64(key) << 32 | UInt64(index + 1))
     count += 1
   }
 
-  mutating func remove(_ key: UInt32) {
+  /// Does nothing without the key.
+  public mutating func remove(_ key: UInt32) {
     var hole = home(key)
     while places[hole] >> 32 != UInt64(key) || places[hole] == 0 {
       if places[hole] == 0 { return }

@@ -1,5 +1,6 @@
 import Analysis
 import Events
+import Evidence
 import Text
 
 /// The life of one command: what it asked for, its stages, and each event with the time since its beginning.

@@ -1,4 +1,5 @@
 import Analysis
+import Evidence
 import NVMe
 import Text
 

@@ -1,4 +1,5 @@
 import Analysis
+import Evidence
 import Text
 
 /// The report for programs. Times are nanoseconds, shares are fractions of 1.

@@ -1,4 +1,5 @@
 import Analysis
+import Evidence
 import Text
 
 /// Formats an analysis for people and programs.

@@ -3,6 +3,7 @@ import ArgumentParser
 import CPlatform
 import EventTable
 import Events
+import Evidence
 import Report
 import Service
 import Text

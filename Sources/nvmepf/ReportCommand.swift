@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import Evidence
 import Report
 import Service
 import Text

@@ -1,4 +1,5 @@
 import Events
+import Evidence
 import NVMe
 import Testing
 import Trace

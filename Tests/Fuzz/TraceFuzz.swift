@@ -1,6 +1,7 @@
 import Analysis
 import EventTable
 import Events
+import Evidence
 import Glibc
 import Merge
 import Replay

@@ -1,3 +1,4 @@
+import Analysis
 import Events
 import KernelStreams
 import Trace
@@ -7,6 +8,8 @@ import Trace
 public struct CommandEventFinder: ~Copyable {
   /// At most this many commands, of some 60 bytes each.
   public static let commandsMax = 1 << 22
+
+  private static let none = UInt32.max
 
   /// The commands, in the order of their first events.
   private var commands: [Command] = []
@@ -86,9 +89,9 @@ public struct CommandEventFinder: ~Copyable {
       next += 1
     }
     let isOfSubject = isOfSubject(record, id)
-    var named = TrackedCommand.none
+    var named = CommandEventFinder.none
     if isOfSubject, let qid = queue(of: record.pointee), let cid = record.pointee.command { named = owner(qid, cid) }
-    if named != TrackedCommand.none { found(Int(named)) }
+    if named != CommandEventFinder.none { found(Int(named)) }
     while nextShared < shared.count, shared[nextShared].event <= number {
       if shared[nextShared].event == number, shared[nextShared].index != named { found(Int(shared[nextShared].index)) }
       nextShared += 1
@@ -104,10 +107,10 @@ public struct CommandEventFinder: ~Copyable {
   private mutating func owner(_ qid: UInt16, _ cid: UInt16) -> UInt32 {
     let name = UInt32(qid) << 16 | UInt32(cid)
     let place = current.find(name)
-    guard place != TrackedCommand.none else { return TrackedCommand.none }
+    guard place != CommandEventFinder.none else { return CommandEventFinder.none }
     guard number <= commands[Int(place)].last else {
       current.remove(name)
-      return TrackedCommand.none
+      return CommandEventFinder.none
     }
     return commands[Int(place)].index
   }
