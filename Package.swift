@@ -245,7 +245,8 @@ let package = Package(
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "NVMe", "Report", "Analysis", "Trace",
+        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "KernelTimeline", "NVMe", "Report", "Analysis",
+        "Trace",
       ],
       swiftSettings: settings),
   ],

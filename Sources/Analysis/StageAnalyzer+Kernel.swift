@@ -179,7 +179,7 @@ extension StageAnalyzer {
     _ record: Record, _ kind: EventKind, _ tail: UnsafeRawBufferPointer, on cpu: UInt16
   ) {
     switch kind {
-    case .fetch: ingestKernelFetch(Event.Fetch(record), tail)
+    case .fetch: ingestKernelFetch(Event.Fetch(record), tail, on: cpu)
     case .work: ingestWork(Event.Work(record), on: cpu)
     case .workEnd: ingestWorkEnd(Event.WorkEnd(record))
     case .request: ingestRequest(Event.Request(record))
@@ -209,7 +209,7 @@ extension StageAnalyzer {
     }
   }
 
-  private mutating func ingestKernelFetch(_ fetch: Event.Fetch, _ tail: UnsafeRawBufferPointer) {
+  private mutating func ingestKernelFetch(_ fetch: Event.Fetch, _ tail: UnsafeRawBufferPointer, on cpu: UInt16) {
     guard !kernel.failedFetches.ingest(fetch) else {
       return host.failed(.failedFetch, qid: fetch.qid, at: nil, isFatal: false)
     }
@@ -220,6 +220,7 @@ extension StageAnalyzer {
       command.request = CommandRequest(tail.loadUnaligned(as: SubmissionEntry.self), isAdmin: command.isAdmin)
     }
     enter(&command, since: command.fetch.begin, slot: fetch.slot)
+    waitForFetch(commands.find(fetch.qid, fetch.cid), on: cpu)
     waitForChannel(commands.find(fetch.qid, fetch.cid), .fetch)
     if !command.isAdmin { kernel.driver.count(since: command.begin, at: now) }
   }
@@ -249,6 +250,15 @@ extension StageAnalyzer {
     guard kernel.channelWait > 0, index != TrackedCommand.none else { return }
     kernel.waits[index].channel &+= kernel.channelWait
     commands[index].waits.stages[stage] &+= kernel.channelWait
+  }
+
+  /// The command was fetched on this CPU, some time after the host's doorbell.
+  private mutating func waitForFetch(_ index: UInt32, on cpu: UInt16) {
+    guard index != TrackedCommand.none, commands[index].isFromHost else { return }
+    let (begin, end) = (commands[index].begin + commands[index].handoffs.doorbell, commands[index].fetch.begin)
+    guard begin < end else { return }
+    commands[index].waits.stages[.detect] = end - begin
+    kernel.waits[index].detect = kernel.driver.times(of: cpu, from: begin, to: end)
   }
 
   /// A worker started the command now, on this CPU.

@@ -147,7 +147,9 @@ struct TrackedCommand {
     if isFromKernel {
       waiting[.dispatch] = min(handoffs.dispatch, stages[.dispatch])
       waiting[.complete] = min(handoffs.completion, stages[.complete])
-      for stage in [Stage.fetch, .map, .dataIn, .dataOut] { waiting[stage] = min(waits.stages[stage], stages[stage]) }
+      for stage in [Stage.detect, .fetch, .map, .dataIn, .dataOut] {
+        waiting[stage] = min(waits.stages[stage], stages[stage])
+      }
     } else {
       for stage in [Stage.detect, .dispatch, .complete, .interrupt] {
         waiting[stage] = min(waits.stages[stage], stages[stage])

@@ -1,5 +1,6 @@
 import Analysis
 import Events
+import KernelTimeline
 import Trace
 
 /// One command with its events, from the host's submission to the end of its last stage.
@@ -10,8 +11,12 @@ public struct CommandLife: Sendable {
   /// Number of events that were left out.
   public internal(set) var eventsLeft = 0
 
+  /// What a command of the kernel's PCI endpoint driver waited behind.
+  public internal(set) var waits: [WaitReasons] = []
+
   /// A command of the largest transfer has a few hundred.
   static let eventsMax = 1000
+  private static let waitsMax = 3
   /// Limits the memory for the events of all commands together.
   public static let commandsMax = 1000
 
@@ -23,14 +28,23 @@ public struct CommandLife: Sendable {
     var lives = commands.map { CommandLife(times: $0) }
     var finder = CommandEventFinder(commands.map { CommandEventFinder.Wanted($0.facts) }, subject)
     var events = try MergedEvents(reader)
+    var waits: WaitFinder?
+    if case .controller(let controller) = subject { waits = WaitFinder(of: controller) }
     while !finder.isDone, let (record, id) = try events.next() {
-      finder.ingest(record, id) { lives[$0].add(record, id) }
+      if id.source == .kernel { waits?.ingest(record.pointee, tail: record.tail, stream: id.stream) }
+      finder.ingest(record, id) { lives[$0].add(record, id, waits) }
     }
     for index in lives.indices { lives[index].keepLastOfEachStage() }
     return lives
   }
 
-  private mutating func add(_ record: UnsafePointer<Record>, _ id: StreamID) {
+  private mutating func add(_ record: UnsafePointer<Record>, _ id: StreamID, _ finder: WaitFinder?) {
+    if let handoffs = times.handoffs, id.source == .kernel, waits.count < CommandLife.waitsMax,
+      let reasons = finder?.reasons(
+        record.pointee, stream: id.stream, (times.waiting[.detect], handoffs.dispatch, handoffs.completion))
+    {
+      waits.append(reasons)
+    }
     guard events.count < CommandLife.eventsMax else {
       eventsLeft += 1
       return

@@ -63,7 +63,7 @@ public struct DriverTimes: Sendable {
 }
 
 /// A work item of the driver: a command's, or a completion queue's.
-public struct WorkItem: Hashable, Sendable {
+public struct WorkItem: Hashable, Comparable, Sendable {
   private let rawValue: UInt64
 
   private init(_ controller: UInt16, _ qid: UInt16, _ low: UInt32) {
@@ -75,6 +75,8 @@ public struct WorkItem: Hashable, Sendable {
   }
 
   static func completionQueue(_ controller: UInt16, _ cqid: UInt16) -> WorkItem { WorkItem(controller, cqid, 1 << 16) }
+
+  public static func < (first: WorkItem, second: WorkItem) -> Bool { first.rawValue < second.rawValue }
 
   /// No work item.
   static let none = WorkItem(0, 0, 1 << 17)

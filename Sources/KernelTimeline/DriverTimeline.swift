@@ -140,6 +140,9 @@ public struct DriverTimeline: Sendable {
     return cpus[index].times(from: begin, to: end)
   }
 
+  /// Nil if none of its events was seen.
+  func timeline(of cpu: UInt16) -> CPUTimeline? { indices[cpu].map { cpus[$0] } }
+
   /// How many commands a worker started on a CPU.
   public func starts(on cpu: UInt16, from begin: UInt64, to end: UInt64) -> UInt64 {
     indices[cpu].map { cpus[$0].starts(from: begin, to: end) } ?? 0

@@ -1,5 +1,7 @@
 /// What the CPU that then served a command did while the command waited, for one command or for several together.
 public struct DriverWaits: Sendable {
+  /// From the host's doorbell, or its submission, until its fetch began; nothing without the host's events.
+  public var detect = DriverTimes()
   /// Until a worker started it: what that CPU did, and how many commands workers started there meanwhile.
   public var dispatch = DriverTimes()
   public var started: UInt64 = 0
@@ -11,6 +13,7 @@ public struct DriverWaits: Sendable {
   public init() {}
 
   public static func += (waits: inout DriverWaits, more: DriverWaits) {
+    waits.detect += more.detect
     waits.dispatch += more.dispatch
     waits.started &+= more.started
     waits.completion += more.completion
@@ -20,6 +23,9 @@ public struct DriverWaits: Sendable {
 
 /// The waits of the commands in flight, by index, and of the finished ones together.
 public struct DriverWaitTable: Sendable {
+  /// More than a driver's queues hold.
+  private static let countMax = 1 << 17
+
   private var inFlight: [DriverWaits] = []
   public private(set) var finished = DriverWaits()
 
@@ -28,6 +34,7 @@ public struct DriverWaitTable: Sendable {
   public subscript(index: UInt32) -> DriverWaits {
     get { index < inFlight.count ? inFlight[Int(index)] : DriverWaits() }
     set {
+      guard index < DriverWaitTable.countMax else { return }
       while inFlight.count <= index { inFlight.append(DriverWaits()) }
       inFlight[Int(index)] = newValue
     }

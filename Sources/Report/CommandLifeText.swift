@@ -5,7 +5,7 @@ import Text
 
 /// The life of one command: what it asked for, its stages, and each event with the time since its beginning.
 struct CommandLifeText {
-  private let life: CommandLife
+  let life: CommandLife
   private var times: CommandTimes { life.times }
   private var facts: CommandFacts { life.times.facts }
 
@@ -29,6 +29,7 @@ struct CommandLifeText {
     var lines = [wrapped(heading), wrapped("  " + stageTimes), "", row("ns", "ends", "from", "event")]
     lines += rows.map { row($0.offset, $0.stage, $0.source, $0.event) }
     if life.eventsLeft > 0 { lines.append("  \(Quantity.count(life.eventsLeft, "more event"))") }
+    lines += waitLines
     return lines.joined(separator: "\n")
   }
 
@@ -102,7 +103,7 @@ struct CommandLifeText {
         ("begin_ns", .integer(times.begin)), ("total_ns", .integer(times.total)), ("stages_ns", .object(stages)),
         ("unexplained_ns", .integer(times.unexplained)), ("events", .array(life.events.map(object))),
         ("events_left_out", .integer(life.eventsLeft)),
-      ])
+      ] + (life.waits.isEmpty ? [] : [("waits", waits)]))
   }
 
   private func object(_ event: LifeEvent) -> JSON {

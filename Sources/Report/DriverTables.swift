@@ -19,7 +19,7 @@ struct DriverTables {
 
   /// A row per activity, a column per wait.
   private var waits: String? {
-    let sums = [driver.waits.dispatch, driver.waits.completion]
+    let sums = [driver.waits.detect, driver.waits.dispatch, driver.waits.completion]
     guard sums.contains(where: { $0.sum > 0 }) else { return nil }
     let unit = Unit(for: Double(sums.map(\.sum).max()!) / commands)
     func row(_ name: String, _ ns: (DriverTimes) -> UInt64) -> [String] {
@@ -27,7 +27,7 @@ struct DriverTables {
     }
     let body = DriverActivity.allCases.filter { activity in sums.contains { $0[activity] > 0 } }
     return table(
-      "what its CPU did until it ran, mean per command", [unit.name, "worker", "completion work"],
+      "what its CPU did until it ran, mean per command", [unit.name, "fetch", "worker", "completion work"],
       body.map { activity in row(activity.phrase) { $0[activity] } }, [row("total", \.sum)])
   }
 
@@ -67,6 +67,7 @@ extension JSONReport {
       .object(DriverActivity.allCases.map { ($0.name, .number(Double(sums[$0]) / commands)) })
     }
     let waits: [(String, JSON)] = [
+      ("detect_behind_ns", means(driver.waits.detect)),
       ("dispatch_behind_ns", means(driver.waits.dispatch)),
       ("started_meanwhile", .number(Double(driver.waits.started) / commands)),
       ("completion_behind_ns", means(driver.waits.completion)),

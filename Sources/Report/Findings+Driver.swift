@@ -74,31 +74,38 @@ extension Findings {
     return ", \(Quantity.roughly(share)) of that with \(cpu.largest.phrase)"
   }
 
-  /// What the CPU did meanwhile that then ran the worker, or the completion queue's work.
+  /// What the CPU did meanwhile that then fetched, or ran the worker or the completion queue's work.
   var driverWaits: [String] {
     guard let driver = summary.driver, let handoffs = summary.handoffs else { return [] }
     let started = Double(driver.waits.started) / Double(io.commands)
     let others = started >= 0.05 ? ", \(Quantity.significant(started)) of which started meanwhile" : ""
+    let detect = Double(driver.waits.detect.sum) / Double(io.commands)
     return [
-      wait(
-        handoffs.dispatch.meanNs, "a worker starts", "other commands", others, "the worker", driver.waits.dispatch),
-      wait(
-        handoffs.completion.meanNs, "the completion queue's work runs", "commands", "", "the work",
-        driver.waits.completion),
+      wait(handoffs.dispatch.meanNs, "a worker starts", "other commands", driver.waits.dispatch, others) {
+        "the worker waited to be scheduled\($0)"
+      },
+      wait(handoffs.completion.meanNs, "the completion queue's work runs", "commands", driver.waits.completion) {
+        "the work waited to be scheduled\($0)"
+      },
+      wait(detect, "the fetch begins", "other commands", driver.waits.detect) { _ in
+        "the thread that polls the submission queues had not looked yet, or waited to be scheduled"
+      },
     ].compactMap { $0 }
   }
 
+  /// - Parameter idle: why no traced work ran, from the place where it did not.
   private func wait(
-    _ ns: Double, _ event: String, _ whom: String, _ others: String, _ waiter: String, _ sums: DriverTimes
+    _ ns: Double, _ event: String, _ whom: String, _ sums: DriverTimes, _ others: String = "",
+    idle: (_ place: String) -> String
   ) -> String? {
     guard ns >= 0.05 * meanNs else { return nil }
     func mean(_ sum: UInt64) -> Double { Double(sum) / Double(io.commands) }
-    let idle = mean(sums[.polling] &+ sums[.untraced])
+    let idleNs = mean(sums[.polling] &+ sums[.untraced])
     var parts: [String] = []
     if sums.work > 0 { parts.append("served \(whom) for \(Quantity.time(mean(sums.work)))\(stages(sums))\(others)") }
-    if idle >= 0.01 * ns {
-      let polls = sums[.polling] > sums[.untraced] ? ", on the CPU that polls the submission queues" : ""
-      parts.append("ran no traced work for \(Quantity.time(idle)): \(waiter) waited to be scheduled\(polls)")
+    if idleNs >= 0.01 * ns {
+      let place = sums[.polling] > sums[.untraced] ? ", on the CPU that polls the submission queues" : ""
+      parts.append("ran no traced work for \(Quantity.time(idleNs)): \(idle(place))")
     }
     if mean(sums[.unknown]) >= 0.01 * ns {
       parts.append("did what the trace does not tell for \(Quantity.time(mean(sums[.unknown])))")

@@ -1,6 +1,7 @@
 import Analysis
 @_spi(Places) import Events
 import Foundation
+import KernelTimeline
 import Testing
 import Trace
 
@@ -18,11 +19,17 @@ struct KernelReportTests {
 
   private func findings(_ build: (KernelTrace) -> Void) throws -> [String] { Report.findings(try summary(build)) }
 
-  private var golden: Summary {
+  private var goldenReader: TraceReader {
     get throws {
       let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
         .deletingLastPathComponent().path
-      let reader = try TraceReader(path: root + "/traces/nvmet-pci-epf.nvpt")
+      return try TraceReader(path: root + "/traces/nvmet-pci-epf.nvpt")
+    }
+  }
+
+  private var golden: Summary {
+    get throws {
+      let reader = try goldenReader
       let busiest = try #require(try KernelController.all(in: reader).first)
       return try Summary(of: reader, .controller(busiest.controller))
     }
@@ -43,6 +50,9 @@ struct KernelReportTests {
         "Of the 385 µs until the completion queue's work runs, its CPU served commands for 361 µs (data-out 148 µs, execute "
           + "98.7 µs, data-in 45.1 µs, map 43.9 µs), and ran no traced work for 24.3 µs: the work waited to be scheduled, "
           + "on the CPU that polls the submission queues.",
+        "Of the 614 µs until the fetch begins, its CPU served other commands for 531 µs (execute 280 µs, data-out 96.6 µs, "
+          + "map 78.2 µs, data-in 31.0 µs), and ran no traced work for 82.4 µs: the thread that polls the submission queues "
+          + "had not looked yet, or waited to be scheduled.",
         "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: the DMA channel from the host was occupied "
           + "for 44 of 4,207 transfers, the DMA channel to the host for 28 of 5,051.",
         "Nothing of the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
@@ -65,6 +75,8 @@ struct KernelReportTests {
     let handoffs = try #require(try golden.handoffs)
     #expect(driver.waits.dispatch.sum == handoffs.dispatch.sumNs && handoffs.dispatch.sumNs > 0)
     #expect(driver.waits.completion.sum == handoffs.completion.sumNs && handoffs.completion.sumNs > 0)
+    let io = try golden.io
+    #expect(abs(Double(driver.waits.detect.sum) - io.waitingMeansNs[Stage.detect.rawValue] * Double(io.commands)) < 1)
   }
 
   @Test("of one read: every sentence")
@@ -131,13 +143,56 @@ struct KernelReportTests {
           + "10 ns, executed → data-out 10 ns), 0.50 of which started meanwhile, and ran no traced work for 60 ns: the worker "
           + "waited to be scheduled, on the CPU that polls the submission queues."))
     let text = Report.text(summary)
-    #expect(text.contains("\nns                    worker  completion work\n"))
-    #expect(text.contains("\ntotal                  210.0            200.0\n"))
+    #expect(text.contains("\nns                    fetch  worker  completion work\n"))
+    #expect(text.contains("\ntotal                     -   210.0            200.0\n"))
     let json = try #require(
       JSONSerialization.jsonObject(with: Data(Report.json(summary).utf8)) as? [String: Any])
     let object = try #require(json["driver"] as? [String: Any])
     #expect((object["dispatch_behind_ns"] as? [String: Double])?["execute"] == 100)
     #expect(object["started_meanwhile"] as? Double == 0.5)
+  }
+
+  @Test("names the commands that each of the slowest waited behind; they add up to its waits")
+  func waitedBehind() throws {
+    let reader = try goldenReader
+    let subject = Subject.controller(try #require(try KernelController.all(in: reader).first).controller)
+    let slowest = Kept(SlowestCommands(20))
+    _ = try Summary(of: reader, subject) { if $0.qid != .admin { slowest.value.add($0) } }
+    let lives = try CommandLife.read(slowest.value.commands, of: reader, subject)
+    #expect(lives.count == 20)
+    for life in lives {
+      let handoffs = try #require(life.times.handoffs)
+      let expected = [life.times.waiting[.detect], handoffs.dispatch, handoffs.completion].filter { $0 > 0 }
+      #expect(life.waits.map(\.totalNs) == expected)
+      for wait in life.waits {
+        let times = wait.reasons.map(\.times.sum)
+        #expect(times == times.sorted(by: >) && times.count <= WaitReasons.reasonsMax)
+        #expect(wait.othersNs > 0 ? wait.others > 0 && times.count == WaitReasons.reasonsMax : wait.others == 0)
+      }
+    }
+    let text = Report.text(try #require(lives.first { $0.times.cid.rawValue == 8792 }))
+    #expect(
+      text.hasSuffix(
+        """
+        It waited 25.9 µs until its completion queue's work ran, on CPU 0, behind
+          13.4 µs  command 25152 of queue 1: data-out 13.4 µs
+          12.5 µs  its own worker: end of work 12.5 µs
+        """))
+    #expect(
+      text.contains(
+        """
+
+        It waited 6.65 ms until its fetch, on CPU 0, behind
+          4.94 ms  command 16963 of queue 1: execute 4.94 ms
+           551 µs  command 582 of queue 1: data-out 439 µs, execute 69.7 µs, map 31.7 µs
+
+        """))
+    #expect(text.contains("\n   840 µs  16 more work items\n"))
+  }
+
+  private final class Kept<Value> {
+    var value: Value
+    init(_ value: Value) { self.value = value }
   }
 
   @Test("names faults of the driver, in one sentence each")
