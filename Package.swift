@@ -123,7 +123,8 @@ let package = Package(
       swiftSettings: settings),
     // From a command to its events.
     .target(
-      name: "Evidence", dependencies: ["Analysis", "Events", "KernelStreams", "Trace"], swiftSettings: settings),
+      name: "Evidence", dependencies: ["Analysis", "Events", "KernelStreams", "KernelTimeline", "Trace"],
+      swiftSettings: settings),
     // Recordings compared.
     .target(name: "Diff", dependencies: ["Analysis", "Intervals"], swiftSettings: settings),
     // One trace from a host's and a target's.

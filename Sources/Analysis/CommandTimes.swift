@@ -1,3 +1,4 @@
+import KernelTimeline
 import NVMe
 
 /// How the time of one finished command was spent. `stages` and `unexplained` add up to `total`, to the nanosecond.

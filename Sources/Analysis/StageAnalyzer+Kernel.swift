@@ -68,7 +68,7 @@ struct HostDoorbells {
 extension StageAnalyzer {
   mutating func ingestKernel(_ record: Record, _ kind: EventKind, _ stream: Int, _ tail: UnsafeRawBufferPointer) {
     kernelEvents &+= 1
-    if kind == .probe { ingestProbe(Event.Probe(record), tail) }
+    if kind == .probe { kernel.probes = (kernel.probes ?? ProbeCosts()).adding(Event.Probe(record), tail) }
     guard case .controller(let controller) = subject else { return }
     switch kernel.streams.ingest(record, tail: tail, stream: UInt16(truncatingIfNeeded: stream)) {
     case .owner(let owner): ingestOwner(owner, controller)
@@ -86,12 +86,6 @@ extension StageAnalyzer {
       }
     case nil: break
     }
-  }
-
-  private mutating func ingestProbe(_ probe: Event.Probe, _ tail: UnsafeRawBufferPointer) {
-    let name = String(decoding: tail.prefix(min(Int(probe.length), 128)), as: UTF8.self)
-    kernel.probes = kernel.probes ?? ProbeCosts()
-    kernel.probes?.add(name, runs: probe.runs, meanNs: probe.mean)
   }
 
   private mutating func ingestOwner(_ owner: StreamOwner, _ controller: UInt16) {
@@ -417,18 +411,6 @@ extension StageAnalyzer {
     }
     isEnabled = enable
   }
-}
-
-/// How long a command of the kernel's target waited for the next thread or actor.
-public struct Handoffs: Sendable {
-  /// From queueing its work item until it runs.
-  public var dispatch: UInt64 = 0
-  /// From the host's submission until its doorbell; 0 if unknown.
-  public var doorbell: UInt64 = 0
-  /// From the end of its execution until its data transfer begins.
-  public var wakeUp: UInt64 = 0
-  /// From ready until the completion queue's work item runs.
-  public var completion: UInt64 = 0
 }
 
 extension EventKind {

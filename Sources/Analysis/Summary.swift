@@ -1,4 +1,5 @@
 import Intervals
+import KernelStreams
 import KernelTimeline
 import NVMe
 
@@ -151,22 +152,4 @@ public struct HandoffDistributions: Sendable {
   public let dispatch: Distribution
   public let wakeUp: Distribution
   public let completion: Distribution
-}
-
-/// Cost of probes during the recording, counted by the kernel.
-public struct ProbeCosts: Sendable {
-  public internal(set) var runs: UInt64 = 0
-  /// Total, in nanoseconds.
-  public internal(set) var ns: UInt64 = 0
-  /// The probe with the largest total cost.
-  public internal(set) var dearest = ""
-  public internal(set) var dearestNs: UInt64 = 0
-
-  mutating func add(_ name: String, runs: UInt64, meanNs: UInt32) {
-    let cost = runs.multipliedReportingOverflow(by: UInt64(meanNs))
-    let ns = cost.overflow ? .max : cost.partialValue
-    self.runs = self.runs.addingReportingOverflow(runs).overflow ? .max : self.runs + runs
-    self.ns = self.ns.addingReportingOverflow(ns).overflow ? .max : self.ns + ns
-    if ns > dearestNs { (dearest, dearestNs) = (name, ns) }
-  }
 }

@@ -1,4 +1,5 @@
 import Events
+import KernelTimeline
 import NVMe
 
 /// A command in flight, as its events describe it so far. Times are nanoseconds since the trace began.

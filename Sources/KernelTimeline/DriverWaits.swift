@@ -1,3 +1,17 @@
+/// How long a command of the kernel's target waited for the next thread or actor, in nanoseconds.
+public struct Handoffs: Sendable {
+  /// From queueing its work item until it runs.
+  public var dispatch: UInt64 = 0
+  /// From the host's submission until its doorbell; 0 if unknown.
+  public var doorbell: UInt64 = 0
+  /// From the end of its execution until its data transfer begins.
+  public var wakeUp: UInt64 = 0
+  /// From ready until the completion queue's work item runs.
+  public var completion: UInt64 = 0
+
+  public init() {}
+}
+
 /// What the CPU that then served a command did while the command waited, for one command or for several together.
 public struct DriverWaits: Sendable {
   /// From the host's doorbell, or its submission, until its fetch began; nothing without the host's events.

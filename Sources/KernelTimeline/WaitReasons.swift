@@ -3,8 +3,9 @@ import KernelStreams
 
 /// What one command of the driver waited behind, the longest first.
 public struct WaitReasons: Sendable {
+  /// What a command waits for.
   public enum Wait: Sendable {
-    /// For its fetch, for a worker, for its completion queue's work item.
+    /// Its fetch, a worker, its completion queue's work item.
     case detect, dispatch, completion
   }
 

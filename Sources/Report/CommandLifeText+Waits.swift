@@ -1,4 +1,4 @@
-import Analysis
+import Evidence
 import KernelTimeline
 import Text
 

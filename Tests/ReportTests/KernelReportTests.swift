@@ -1,5 +1,6 @@
 import Analysis
 @_spi(Places) import Events
+import Evidence
 import Foundation
 import KernelTimeline
 import Testing
