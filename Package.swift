@@ -113,12 +113,13 @@ let package = Package(
         "Trace", .product(name: "HeapModule", package: "swift-collections"),
       ], swiftSettings: settings),
     // How precise a statistic is.
-    .target(name: "Intervals", swiftSettings: settings),
+    .target(
+      name: "Intervals", dependencies: [.product(name: "Histogram", package: "hdrhistogram-swift")],
+      swiftSettings: settings),
     .target(
       name: "Analysis",
       dependencies: [
         "Events", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Text", "Trace",
-        .product(name: "Histogram", package: "hdrhistogram-swift"),
       ],
       swiftSettings: settings),
     // From a command to its events.

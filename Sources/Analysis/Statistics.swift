@@ -14,11 +14,14 @@ struct Statistics {
   /// Times from one end of a command to the next, for the interval of their rate.
   private var spacing: BatchRecorder?
   private var waiting: DistributionRecorder
-  private var waitingSums = [UInt128](repeating: 0, count: Stage.count)
+  /// Of each stage; nil until a command waits in it.
+  private var waitingIn = [DistributionRecorder?](repeating: nil, count: Stage.count)
+  private let isCoarse: Bool
   private var behindSums = [UInt128](repeating: 0, count: Activity.count)
 
   /// - Parameter isCoarse: percentiles to two significant digits.
   init(isCoarse: Bool = false) {
+    self.isCoarse = isCoarse
     latency = DistributionRecorder(isCoarse: isCoarse)
     stages = [DistributionRecorder](repeating: latency, count: Stage.count)
     unexplained = latency
@@ -39,9 +42,28 @@ struct Statistics {
     unexplained.record(times.unexplained)
     let waits = times.waiting.sum
     waiting.record(waits)
+    for stage in 0..<Stage.count { recordWait(times.waiting[stage], stage) }
     guard waits > 0 else { return }
-    for stage in 0..<Stage.count { waitingSums[stage] += UInt128(times.waiting[stage]) }
     for activity in Activity.allCases { behindSums[activity.rawValue] += UInt128(times.behind[activity]) }
+  }
+
+  @inline(__always)
+  private mutating func recordWait(_ ns: UInt64, _ stage: Int) {
+    if waitingIn[stage] == nil {
+      guard ns > 0 else { return }
+      var recorder = DistributionRecorder(isCoarse: isCoarse)
+      recorder.record(zeros: commands - 1)
+      waitingIn[stage] = recorder
+    }
+    waitingIn[stage]?.record(ns)
+  }
+
+  /// - Precondition: a command waited in this stage.
+  private func split(_ stage: Int, _ waiting: DistributionRecorder) -> Split {
+    let distribution = waiting.distribution
+    return Split(
+      waiting: distribution, serviceMeanNs: stages[stage].distribution.meanNs - distribution.meanNs,
+      service: stages[stage].mean(without: waiting))
   }
 
   private var iops: Estimate? {
@@ -56,7 +78,8 @@ struct Statistics {
       commands: commands, failed: failed, durationNs: durationNs, bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
       latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution,
-      iopsEstimate: iops, waiting: waiting.distribution, waitingMeansNs: waitingSums.map(mean),
+      iopsEstimate: iops, waiting: waiting.distribution,
+      splits: waitingIn.enumerated().map { stage, waiting in waiting.map { split(stage, $0) } },
       behindMeansNs: behindSums.map(mean))
   }
 

@@ -126,18 +126,34 @@ public struct Breakdown: Sendable {
   public let iopsEstimate: Estimate?
   /// The part of a command's latency in which nobody worked on it.
   public let waiting: Distribution
-  /// Mean waiting in each stage, in nanoseconds, in the order of `Stage`.
-  public let waitingMeansNs: [Double]
+  /// In the order of `Stage`; nil for those in which no command waited.
+  public let splits: [Split?]
   /// What the engine's thread did while commands waited: mean per command, in nanoseconds, in the order of `Activity`.
   public let behindMeansNs: [Double]
 
   public subscript(stage: Stage) -> Distribution { stages[stage.rawValue] }
+
+  /// Waiting in a stage.
+  public func waiting(in stage: Stage) -> Distribution { splits[stage.rawValue]?.waiting ?? .zero(commands) }
+
+  /// Means, in nanoseconds.
+  public func waitingMeanNs(_ stage: Stage) -> Double { splits[stage.rawValue]?.waiting.meanNs ?? 0 }
+  public func serviceMeanNs(_ stage: Stage) -> Double { splits[stage.rawValue]?.serviceMeanNs ?? self[stage].meanNs }
 
   /// Commands per second; 0 where no time passed.
   public var iops: Double { durationNs == 0 ? 0 : Double(commands) * 1e9 / Double(durationNs) }
 
   /// Mean number of commands in flight, by Little's law: the sum of their times divided by the elapsed time.
   public var queueDepth: Double { durationNs == 0 ? 0 : Double(latency.sumNs) / Double(durationNs) }
+}
+
+/// How much of a stage was waiting, and the rest.
+public struct Split: Sendable {
+  public let waiting: Distribution
+  /// Nanoseconds.
+  public let serviceMeanNs: Double
+  /// The same with its precision, where that is known.
+  public let service: Estimate?
 }
 
 /// The commands of one queue or opcode.

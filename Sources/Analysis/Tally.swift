@@ -1,3 +1,5 @@
+import Intervals
+
 /// Statistics of the finished commands.
 struct Tally {
   private(set) var io = Statistics()

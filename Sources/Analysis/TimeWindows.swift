@@ -1,3 +1,5 @@
+import Intervals
+
 /// The I/O commands that ended in one window of time. Windows begin at multiples of their length, from the beginning of
 /// the trace on.
 public struct TimeWindow: Sendable {

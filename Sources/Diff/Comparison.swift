@@ -39,10 +39,18 @@ public struct Comparison: Sendable {
 
   private let a: [Breakdown]
   private let b: [Breakdown]
-  /// The rate, the latency and its quantiles; then the mean of each stage that takes time. Their intervals hold
-  /// together.
+  /// The rate, the latency and its quantiles; then the mean of each stage that takes time, followed by those of its service
+  /// and its waiting if commands waited in it. Their intervals hold together.
   public private(set) var totals: [Change] = []
   public private(set) var parts: [Change] = []
+
+  /// Those of `parts` that add up to the latency: no stage beside its service and waiting.
+  public var summands: [Change] {
+    let split = Set(parts.compactMap { if case .service(let stage) = $0.statistic.subject { stage } else { nil } })
+    return parts.filter { part in
+      if case .stage(let stage) = part.statistic.subject { !split.contains(stage) } else { true }
+    }
+  }
 
   /// - Parameters:
   ///   - a: recordings of the first side.
@@ -51,8 +59,14 @@ public struct Comparison: Sendable {
     precondition(!a.isEmpty && !b.isEmpty && (a.count > 1) == (b.count > 1))
     (self.a, self.b) = (a, b)
     let totals = [Statistic(.iops), Statistic(.latency)] + Quantile.allCases.map { Statistic(.latency, $0) }
-    let parts = (Stage.allCases.map { .stage($0) } + [.unexplained]).map { Statistic($0) }.filter { part in
-      (a + b).contains { part.value(in: $0) != 0 }
+    let candidates = Stage.allCases.flatMap { stage in
+      let waits = (a + b).contains { $0.waitingMeanNs(stage) > 0 }
+      return (waits ? [.stage(stage), .service(stage), .waiting(in: stage)] : [.stage(stage)]).map { Statistic($0) }
+    }
+    let parts = (candidates + [Statistic(.unexplained)]).filter { part in
+      // All of a stage may be waiting.
+      if case .service = part.subject { return true }
+      return (a + b).contains { part.value(in: $0) != 0 }
     }
     let compared = (totals + parts).filter { change(of: $0).difference != nil }.count
     let confidence = 1 - (1 - Estimate.confidence) / Double(max(1, compared))

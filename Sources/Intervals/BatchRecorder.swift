@@ -27,6 +27,17 @@ public struct BatchRecorder: Sendable {
     if filled == size { finish() }
   }
 
+  /// So many commands without this time are next.
+  public mutating func record(zeros: UInt64) {
+    var left = zeros
+    while left > 0 {
+      let part = min(left, size - filled)
+      self.zeros &+= UInt32(truncatingIfNeeded: part)
+      (left, filled, count) = (left - part, filled + part, count + part)
+      if filled == size { finish() }
+    }
+  }
+
   private mutating func finish() {
     if zeros > 0 { current.add(0, count: zeros) }
     full.append(current.trimmed)
@@ -125,6 +136,14 @@ public struct Batches: Sendable {
   /// - Parameter value: the mean of all commands.
   public func mean(_ value: Double) -> Estimate {
     Estimate(value: value, error: Batches.error(all.map { Double($0.sum) / size }), degrees: degrees)
+  }
+
+  /// The mean of a time without a part of it, which was recorded for the same commands.
+  /// - Parameter value: the mean of all commands.
+  public func mean(_ value: Double, without part: Batches) -> Estimate? {
+    guard part.all.count == all.count, part.size == size else { return nil }
+    let means = zip(all, part.all).map { (Double($0.sum) - Double($1.sum)) / size }
+    return Estimate(value: value, error: Batches.error(means), degrees: degrees)
   }
 
   /// An interval of a quantile: how much the share of commands at or below it varies between batches says which

@@ -10,9 +10,13 @@ struct DiffFindings {
 
   init(_ report: DiffReport) { self.report = report }
 
+  /// About this comparison.
   var sentences: [String] {
-    ([whole, explanation] + worse + [beginnings, workload, losses] + limits + [confidence, next]).compactMap { $0 }
+    ([whole, explanation] + worse + [beginnings, workload, losses] + limits).compactMap { $0 }
   }
+
+  /// About all comparisons with A.
+  var closing: [String] { [confidence, next].compactMap { $0 } }
 
   private func time(_ ns: Double) -> String {
     let text = Quantity.time(ns.magnitude)
@@ -39,24 +43,24 @@ struct DiffFindings {
   /// Stages whose change is not only noise and goes the whole's way, largest first.
   private var explanation: String? {
     guard mean.isSeparated, let a = mean.a, let b = mean.b else { return nil }
-    let all = comparison.parts.filter { part in
+    let all = comparison.summands.filter { part in
       guard part.isSeparated, let partA = part.a, let partB = part.b else { return false }
       return (partB - partA).sign == (b - a).sign && (partB - partA).magnitude >= 0.01 * (b - a).magnitude
     }
     let sorted = all.sorted { ($0.b! - $0.a!).magnitude > ($1.b! - $1.a!).magnitude }
     guard let first = sorted.first else { return "No single stage explains it: no stage's change is beyond noise." }
-    let others = sorted.dropFirst().prefix(3).map { "\($0.statistic.name) \(time($0.b! - $0.a!))" }
-    return "\(first.statistic.name.capitalizedFirst) explains \(time(first.b! - first.a!)) of \(time(b - a))"
+    let others = sorted.dropFirst().prefix(3).map { "\($0.statistic.phrase) \(time($0.b! - $0.a!))" }
+    return "\(first.statistic.phrase.capitalizedFirst) explains \(time(first.b! - first.a!)) of \(time(b - a))"
       + (others.isEmpty ? "" : ", " + others.joined(separator: ", ")) + "."
   }
 
   /// What got worse while the whole did not.
   private var worse: [String] {
     guard !mean.isWorse else { return [] }
-    let all = (comparison.totals + comparison.parts).filter { $0.isWorse && $0.statistic != mean.statistic }
+    let all = (comparison.totals + comparison.summands).filter { $0.isWorse && $0.statistic != mean.statistic }
     guard !all.isEmpty else { return [] }
     let list = all.map { change in
-      let name = change.statistic.title
+      let name = change.statistic.phrase
       return change.statistic.subject == .iops
         ? "\(name)\(percent(change))" : "\(name) \(time(change.b! - change.a!))\(percent(change))"
     }
@@ -90,11 +94,12 @@ struct DiffFindings {
     var parts: [String] = []
     let (bytesA, bytesB) = (perCommand(report.a), perCommand(report.b))
     if differ(bytesA, bytesB, 0.02) {
-      parts.append("\(Quantity.bytes(bytesA)) a command in A, \(Quantity.bytes(bytesB)) in B")
+      parts.append("\(Quantity.bytes(bytesA)) a command in A, \(Quantity.bytes(bytesB)) in \(report.name)")
     }
     let (depthA, depthB) = (depth(report.a), depth(report.b))
     if differ(depthA, depthB, 0.2) {
-      parts.append("a queue depth of \(Quantity.significant(depthA)) in A, \(Quantity.significant(depthB)) in B")
+      parts.append(
+        "a queue depth of \(Quantity.significant(depthA)) in A, \(Quantity.significant(depthB)) in \(report.name)")
     }
     return parts.isEmpty ? nil : "The workloads differ: \(parts.joined(separator: "; "))."
   }

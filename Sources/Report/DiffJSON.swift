@@ -5,8 +5,10 @@ import Text
 
 extension DiffReport {
   /// One JSON object, format "nvmepf-diff/1" (docs/schema/diff.json); ends with a line feed. Times are nanoseconds.
-  public var json: String {
-    let members: [(String, JSON)] = [
+  public var json: String { JSON.object(members).text + "\n" }
+
+  var members: [(String, JSON)] {
+    [
       ("format", .string("nvmepf-diff/1")),
       ("a", .array(a.map(recording))), ("b", .array(b.map(recording))),
       ("spread", .string(comparison.hasRuns ? "runs" : "batches")),
@@ -20,7 +22,6 @@ extension DiffReport {
       ),
       ("findings", .array(findings.map(JSON.string))),
     ]
-    return JSON.object(members).text + "\n"
   }
 
   private func recording(_ recording: Recording) -> JSON {

@@ -15,10 +15,17 @@ public struct DiffReport {
     public init(name: String, notes: [(key: String, value: String)], summary: Summary) {
       (self.name, self.notes, self.summary) = (name, notes, summary)
     }
+
+    /// - Parameter letter: what it is called.
+    func line(_ letter: String) -> String {
+      "\(letter): \(name.printable(limit: 512)): \(Findings.throughput(of: summary.io))"
+    }
   }
 
   let a: [Recording]
   let b: [Recording]
+  /// Of the second side, a letter.
+  let name: String
   public let comparison: Comparison
   /// In their order, with what is known of them.
   public let limits: [(limit: ChangeLimit, verdict: ChangeLimit.Verdict)]
@@ -26,29 +33,40 @@ public struct DiffReport {
   /// - Parameters:
   ///   - a: the first side's.
   ///   - b: the second side's; one of each, or at least two of each.
-  public init(_ a: [Recording], _ b: [Recording], limits: [ChangeLimit] = []) {
-    (self.a, self.b) = (a, b)
+  ///   - name: what the second side is called.
+  ///   - amongst: how many comparisons with these limits are judged together.
+  public init(
+    _ a: [Recording], _ b: [Recording], name: String = "B", limits: [ChangeLimit] = [], amongst comparisons: Int = 1
+  ) {
+    (self.a, self.b, self.name) = (a, b, name)
     let comparison = Comparison(a.map(\.summary.io), b.map(\.summary.io))
     self.comparison = comparison
-    self.limits = limits.map { ($0, $0.verdict(comparison, amongst: limits.count)) }
+    self.limits = limits.map { ($0, $0.verdict(comparison, amongst: limits.count * comparisons)) }
   }
 
   /// At most 72 columns, as mailing lists want; ends with a line feed.
   public var text: String {
-    let sentences = DiffFindings(self).sentences.map { wrapped($0, columns: 72) }
-    return [heading, DiffTable(comparison).text, sentences.joined(separator: "\n")].joined(separator: "\n\n") + "\n"
+    [DiffReport.lines(heading), DiffTable(comparison, name).text, DiffReport.lines(findings)]
+      .joined(separator: "\n\n") + "\n"
   }
 
+  /// The same for one of several comparisons with A, which share a heading and their last sentences.
+  var section: String {
+    let heading = ["\(name) compared with A"] + differingNotes.map { "\($0.key): \($0.value)" }
+    let sentences = DiffFindings(self).sentences
+    return [DiffReport.lines(heading), DiffTable(comparison, name).text, DiffReport.lines(sentences)]
+      .joined(separator: "\n\n")
+  }
+
+  static func lines(_ lines: [String]) -> String { lines.map { wrapped($0, columns: 72) }.joined(separator: "\n") }
+
   /// The sentences below the table.
-  public var findings: [String] { DiffFindings(self).sentences }
+  public var findings: [String] { DiffFindings(self).sentences + DiffFindings(self).closing }
 
   // MARK: What was compared
 
-  private var heading: String {
-    let lines = [("A", a), ("B", b)].flatMap { side, recordings in
-      recordings.map { "\(side): \($0.name.printable(limit: 512)): \(Findings.throughput(of: $0.summary.io))" }
-    }
-    return (lines + notes.map { "\($0.key): \($0.value)" }).map { wrapped($0, columns: 72) }.joined(separator: "\n")
+  private var heading: [String] {
+    a.map { $0.line("A") } + b.map { $0.line(name) } + notes.map { "\($0.key): \($0.value)" }
   }
 
   /// Notes that differ between recordings of one side say nothing about the sides.
@@ -59,6 +77,27 @@ public struct DiffReport {
 
   /// Notes of both sides: once where they agree.
   private var notes: [(key: String, value: String)] {
+    noteKeys.flatMap { key -> [(key: String, value: String)] in
+      let (ofA, ofB) = (values(of: key, in: a), values(of: key, in: b))
+      if ofA == ofB { return ofA.isEmpty ? [] : [(key.printable(limit: 100), ofA)] }
+      return differing(key, ofA, ofB)
+    }
+  }
+
+  /// Notes on which the sides disagree.
+  private var differingNotes: [(key: String, value: String)] {
+    noteKeys.flatMap { key -> [(key: String, value: String)] in
+      let (ofA, ofB) = (values(of: key, in: a), values(of: key, in: b))
+      return ofA == ofB ? [] : differing(key, ofA, ofB)
+    }
+  }
+
+  private func differing(_ key: String, _ ofA: String, _ ofB: String) -> [(key: String, value: String)] {
+    let key = key.printable(limit: 100)
+    return [("\(key), A", ofA.isEmpty ? "unknown" : ofA), ("\(key), \(name)", ofB.isEmpty ? "unknown" : ofB)]
+  }
+
+  private var noteKeys: [String] {
     var keys: [String] = []
     for recording in a + b {
       for (key, _) in recording.notes.prefix(DiffReport.notesMax)
@@ -66,12 +105,7 @@ public struct DiffReport {
         keys.append(key)
       }
     }
-    return keys.prefix(DiffReport.notesMax).flatMap { key -> [(key: String, value: String)] in
-      let name = key.printable(limit: 100)
-      let (ofA, ofB) = (values(of: key, in: a), values(of: key, in: b))
-      if ofA == ofB { return ofA.isEmpty ? [] : [(name, ofA)] }
-      return [("\(name), A", ofA.isEmpty ? "unknown" : ofA), ("\(name), B", ofB.isEmpty ? "unknown" : ofB)]
-    }
+    return Array(keys.prefix(DiffReport.notesMax))
   }
 
   private func values(of key: String, in recordings: [Recording]) -> String {

@@ -8,13 +8,19 @@ struct DiffTable {
   static let columns = 72
   private static let widths = [11, 3, 14, 14, 8, 14, 8]
   private let comparison: Comparison
+  /// Of the second side.
+  private let name: String
 
-  init(_ comparison: Comparison) { self.comparison = comparison }
+  init(_ comparison: Comparison, _ name: String) { (self.comparison, self.name) = (comparison, name) }
 
   var text: String {
     let rule = String(repeating: "─", count: DiffTable.columns)
-    let heading = line(["", "", "A", "B", "B − A", "interval", ""])
-    return ([heading, rule] + comparison.totals.map(row) + [rule] + comparison.parts.map(row)).joined(separator: "\n")
+    let heading = line(["", "", "A", name, "\(name) − A", "interval", ""])
+    // A stage that is all waiting needs no row to say so.
+    let parts = comparison.parts.filter { part in
+      if case .service = part.statistic.subject { part.a != 0 || part.b != 0 } else { true }
+    }
+    return ([heading, rule] + comparison.totals.map(row) + [rule] + parts.map(row)).joined(separator: "\n")
   }
 
   private func row(_ change: Comparison.Change) -> String {
@@ -59,8 +65,25 @@ struct DiffTable {
 }
 
 extension Statistic {
-  /// In a table's first column.
-  var title: String { subject == .iops ? "IOPS" : name }
+  /// In a table's first column: service and waiting stand below their stage.
+  var title: String {
+    switch subject {
+    case .iops: "IOPS"
+    case .service: "  service"
+    case .waiting(in: _): "  waiting"
+    default: name
+    }
+  }
+
+  /// In a sentence.
+  var phrase: String {
+    switch subject {
+    case .iops: "IOPS"
+    case .service(let stage): "the service of \(stage.name)"
+    case .waiting(let stage): "waiting in \(stage.name)"
+    default: name
+    }
+  }
 }
 
 /// The unit of a row.

@@ -11,7 +11,7 @@ extension Findings {
 
   /// What the stage is for most of these commands.
   private func name(of stage: Stage) -> String {
-    let isWaiting = io.waitingMeansNs[stage.rawValue] >= 0.8 * io[stage].meanNs
+    let isWaiting = io.waitingMeanNs(stage) >= 0.8 * io[stage].meanNs
     return summary.subject != .endpoint && stage == .dispatch && isWaiting
       ? "waiting for a worker (dispatch)" : stage.name
   }

@@ -1,5 +1,6 @@
 import Analysis
 import Evidence
+import Intervals
 import Text
 
 /// The report for programs. Times are nanoseconds, shares are fractions of 1.
@@ -84,7 +85,7 @@ struct JSONReport {
     let stages = Stage.allCases.map { stage in
       JSON.object(
         [("stage", .string(stage.name))] + distribution(breakdown[stage], of: breakdown.latency)
-          + [("waiting_mean_ns", .number(breakdown.waitingMeansNs[stage.rawValue]))] + extras(stage))
+          + [("waiting_mean_ns", .number(breakdown.waitingMeanNs(stage)))] + extras(stage))
     }
     return [
       ("failed", .integer(breakdown.failed)),

@@ -1,4 +1,5 @@
 import Analysis
+import Intervals
 import Text
 
 /// The stages of a set of commands, in columns.
@@ -91,7 +92,7 @@ struct StageTable {
 
   /// Insert which part of a stage was waiting, if any.
   private mutating func insertWaiting(in stage: Stage, _ io: Breakdown) {
-    let ns = io.waitingMeansNs[stage.rawValue]
+    let ns = io.waitingMeanNs(stage)
     guard ns >= 0.01 * io[stage].meanNs, ns > 0, let index = rows.firstIndex(where: { $0.name == stage.name }) else {
       return
     }

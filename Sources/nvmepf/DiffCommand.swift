@@ -11,7 +11,7 @@ struct DiffCommand: ParsableCommand {
     commandName: "diff",
     abstract: "Compare recordings: what changed, what explains it, and what is noise.",
     usage: """
-      nvmepf diff <file> <file> [<options>]
+      nvmepf diff <file> <file> ... [<options>]
       nvmepf diff --a <file> ... --b <file> ... [<options>]
       """,
     discussion: """
@@ -21,9 +21,13 @@ struct DiffCommand: ParsableCommand {
         nvmepf diff before.nvpt after.nvpt
         nvmepf diff --a a1.nvpt a2.nvpt a3.nvpt --b b1.nvpt b2.nvpt b3.nvpt
 
+      More than two files are each compared with the first one.
+
       With --fail-if, the exit status says whether a statistic changed too much.
       STATISTIC is iops, mean, p50, p90, p99 or p99.9 (of the latency), a stage as
-      in report (its mean), or a stage's quantile such as execute.p99:
+      in report (its mean), a stage's quantile such as execute.p99, the part of a
+      stage in which the command waited, such as detect.waiting, or the rest of it,
+      detect.service:
 
         nvmepf diff old.nvpt new.nvpt --fail-if 'p99 > +5%' --fail-if 'iops < -3%'
 
@@ -31,7 +35,7 @@ struct DiffCommand: ParsableCommand {
       recordings cannot be compared; 3 the recordings cannot tell.
       """)
 
-  @Argument(help: ArgumentHelp("The two recordings to compare", valueName: "file"))
+  @Argument(help: ArgumentHelp("The recordings to compare, at most 26", valueName: "file"))
   var files: [String] = []
 
   @Option(
@@ -59,10 +63,11 @@ struct DiffCommand: ParsableCommand {
 
   func validate() throws {
     if a.isEmpty && b.isEmpty {
-      try require(files.count == 2, "give two recordings to compare, or several with --a and --b")
+      try require(files.count >= 2, "give two recordings to compare, or several with --a and --b")
+      try require(files.count <= DiffSeries.recordingsMax, "give at most \(DiffSeries.recordingsMax) recordings")
     } else {
       try require(!a.isEmpty && !b.isEmpty, "--a and --b belong together")
-      try require(files.isEmpty, "give either two files, or --a and --b")
+      try require(files.isEmpty, "give either files, or --a and --b")
       try require(
         (a.count > 1) == (b.count > 1),
         "give one recording of each side, or at least two of each: one does not show the spread between runs")
@@ -70,12 +75,19 @@ struct DiffCommand: ParsableCommand {
   }
 
   func run() throws {
-    let sides = a.isEmpty ? ([files[0]], [files[1]]) : (a, b)
-    let traces = (try sides.0.map(trace), try sides.1.map(trace))
-    let report = DiffReport(try traces.0.map(recording), try traces.1.map(recording), limits: failIf)
-    print(json ? report.json : report.text, terminator: "")
-    for (file, reader) in traces.0 + traces.1 { try file.requireComplete(reader) }
-    let verdicts = report.limits.map(\.verdict)
+    let traces = try (a.isEmpty ? files : a + b).map(trace)
+    let recordings = try traces.map(recording)
+    let verdicts: [ChangeLimit.Verdict]
+    if a.isEmpty {
+      let series = DiffSeries(recordings[0], Array(recordings.dropFirst()), limits: failIf)
+      print(json ? series.json : series.text, terminator: "")
+      verdicts = series.comparisons.flatMap { $0.limits.map(\.verdict) }
+    } else {
+      let report = DiffReport(Array(recordings.prefix(a.count)), Array(recordings.dropFirst(a.count)), limits: failIf)
+      print(json ? report.json : report.text, terminator: "")
+      verdicts = report.limits.map(\.verdict)
+    }
+    for (file, reader) in traces { try file.requireComplete(reader) }
     if verdicts.contains(.exceeded) { throw ExitCode(1) }
     if verdicts.contains(.unknown) { throw ExitCode(3) }
   }

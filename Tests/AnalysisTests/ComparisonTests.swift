@@ -47,7 +47,7 @@ private struct Series {
       commands: UInt64(Series.count), failed: 0, durationNs: durationNs, bytesFromHost: 0, bytesToHost: 0, latency: all,
       stages: stages, unexplained: Times.zero,
       iopsEstimate: spacing.batches?.mean(Double(durationNs) / Double(Series.count)).inverse(of: 1e9),
-      waiting: Times.zero, waitingMeansNs: [Double](repeating: 0, count: Stage.count),
+      waiting: Times.zero, splits: [Split?](repeating: nil, count: Stage.count),
       behindMeansNs: [Double](repeating: 0, count: Activity.count))
   }
 }
@@ -154,10 +154,14 @@ struct ComparisonTests {
   func names() {
     let all =
       [Statistic(.iops), Statistic(.latency), Statistic(.latency, .p999), Statistic(.unexplained, .p50)]
-      + Stage.allCases.flatMap { [Statistic(.stage($0)), Statistic(.stage($0), .p99)] }
+      + [Statistic(.totalWaiting), Statistic(.totalWaiting, .p50)]
+      + Stage.allCases.flatMap { [Statistic(.stage($0)), Statistic(.stage($0), .p99), Statistic(.service($0))] }
+      + Stage.allCases.flatMap { [Statistic(.waiting(in: $0)), Statistic(.waiting(in: $0), .p99)] }
     for statistic in all { #expect(Statistic(statistic.name) == statistic) }
     #expect(Statistic("data-in.p99.9") == Statistic(.stage(.dataIn), .p999))
-    for name in ["", "p", "p98", "iops.p99", "execute.", ".p99", "execute.max", "Execute"] {
+    for name in [
+      "", "p", "p98", "iops.p99", "execute.", ".p99", "execute.max", "Execute", "execute.service.p99", "service",
+    ] {
       #expect(Statistic(name) == nil, "\(name)")
     }
   }

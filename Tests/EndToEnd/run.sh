@@ -1224,6 +1224,19 @@ test_diff() {
   [ "$(json 'd["format"], d["spread"], len(d["a"]), d["limits"][0]["verdict"], d["limits"][1]["verdict"]' <out)" = \
     "nvmepf-diff/1 runs 3 exceeded unknown" ] || die "$(cat out)"
   "$here/validate.py" "$here/../../docs/schema/diff.json" <out || die "the object is not as documented: $(head -c 400 out)"
+  # More than two: each is compared with the first.
+  expect_status 1 "$nvmepf" diff a1.nvpt a2.nvpt b1.nvpt --fail-if 'execute > +100%'
+  python3 -c 'assert all(len(line) <= 72 for line in open("out", encoding="utf-8").read().splitlines())' || die "more than 72 columns: $(cat out)"
+  grep -q '^B compared with A$' out && grep -q '^C compared with A$' out || die "$(cat out)"
+  [ "$(grep -c "'execute > +100%': " out)" = 2 ] || die "$(cat out)"
+  expect_status 1 "$nvmepf" diff --json a1.nvpt a2.nvpt b1.nvpt --fail-if 'execute > +100%'
+  [ "$(json 'd["b"][0]["file"], len(d["more"]), d["more"][0]["b"][0]["file"], d["more"][0]["limits"][0]["verdict"]' <out)" = \
+    "a2.nvpt 1 b1.nvpt exceeded" ] || die "$(cat out)"
+  "$here/validate.py" "$here/../../docs/schema/diff.json" <out || die "the object is not as documented: $(head -c 400 out)"
+  # A stage in which commands waited is followed by its service and its waiting.
+  [ "$(json 'all(s["statistic"] + ".waiting" in {o["statistic"] for o in d["statistics"]} for s in [{"statistic": o["statistic"][:-8]} for o in d["statistics"] if o["statistic"].endswith(".service")])' <out)" = True ] ||
+    die "$(cat out)"
+  expect_refused 'at most 26' "$nvmepf" diff $(printf 'a1.nvpt %.0s' {1..27})
   expect_refused 'two recordings' "$nvmepf" diff a1.nvpt
   expect_refused 'belong together' "$nvmepf" diff --a a1.nvpt
   expect_refused 'at least two of each' "$nvmepf" diff --a a1.nvpt --b b1.nvpt b2.nvpt

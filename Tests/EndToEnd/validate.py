@@ -28,7 +28,8 @@ def errors(value, schema, root, place="$"):
         if key in ANNOTATIONS:
             continue
         if key == "$ref":
-            yield from errors(value, root["$defs"][rule.removeprefix("#/$defs/")], root, place)
+            target = root if rule == "#" else root["$defs"][rule.removeprefix("#/$defs/")]
+            yield from errors(value, target, root, place)
         elif key == "type":
             names = rule if isinstance(rule, list) else [rule]
             if not any(TYPES[name](value) for name in names):

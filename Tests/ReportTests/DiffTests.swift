@@ -107,6 +107,93 @@ struct DiffTests {
     }
   }
 
+  /// Two commands in one batch: the second waits in dispatch for the first, whose execution takes so long.
+  private func batches(_ name: String, seed: UInt64, executeNs: UInt64, notes: [(String, String)] = [])
+    -> DiffReport.Recording
+  {
+    var random = SeededGenerator(seed: seed)
+    var analyzer = StageAnalyzer()
+    func ingest(_ record: Record) { analyzer.ingest(record, source: .engine) }
+    ingest(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    var now: UInt64 = 1000
+    for batch in 0..<750 as Range<UInt32> {
+      let tail = UInt64(2 * batch + 2)
+      ingest(Record(time: now, kind: .doorbell, qid: 1, a: tail, b: 90))
+      for cid in 0..<2 as Range<UInt16> {
+        ingest(Record(time: now + 100, kind: .fetch, qid: 1, cid: cid, a: UInt64(2 * batch) + UInt64(cid), b: 50))
+      }
+      now += 100
+      for cid in 0..<2 as Range<UInt16> {
+        ingest(Record(time: now + 40, kind: .map, qid: 1, cid: cid, b: 40))
+        ingest(Record(time: now + 40, kind: .executeBegin, flags: 2, qid: 1, cid: cid))
+        now += 40 + UInt64.random(in: executeNs * 9 / 10...executeNs * 11 / 10, using: &random)
+        ingest(Record(time: now, kind: .executeEnd, qid: 1, cid: cid))
+        now += 30
+        ingest(Record(time: now, kind: .completion, qid: 1, cid: cid, b: Record.pair(1 << 16, UInt32(cid) | 1 << 16)))
+      }
+      ingest(Record(time: now + 100, kind: .doorbell, flags: 1, qid: 1, a: tail))
+      now += 1000
+    }
+    return DiffReport.Recording(name: name, notes: notes, summary: analyzer.summary())
+  }
+
+  @Test("tells a stage's service and its waiting apart: they add up to the stage, and each has its interval")
+  func waiting() throws {
+    let (a, b) = (batches("a", seed: 1, executeNs: 5000), batches("b", seed: 2, executeNs: 8000))
+    let report = DiffReport(
+      [a], [b], limits: [try limit("dispatch.waiting > 20%"), try limit("dispatch.service > 20%")])
+    #expect(report.limits.map(\.verdict) == [.exceeded, .notExceeded])
+    func change(_ name: String) throws -> Comparison.Change {
+      try #require(report.comparison.parts.first { $0.statistic.name == name })
+    }
+    let (dispatch, service, waiting) = (
+      try change("dispatch"), try change("dispatch.service"), try change("dispatch.waiting")
+    )
+    for side in [\Comparison.Change.a, \.b] {
+      let (sum, all) = (service[keyPath: side]! + waiting[keyPath: side]!, try #require(dispatch[keyPath: side]))
+      #expect((sum - all).magnitude <= 1e-6 * all)
+    }
+    #expect(waiting.isSeparated && waiting.b! - waiting.a! > 1000 && service.interval != nil)
+    // Execute has no waiting; the sentence names what waited.
+    #expect(!report.comparison.parts.contains { $0.statistic.name == "execute.waiting" })
+    #expect(report.findings.contains { $0.contains("waiting in dispatch") }, "\(report.findings)")
+    let lines = report.text.split(separator: "\n").map { $0.split(separator: " ").first ?? "" }
+    let stage = try #require(lines.firstIndex(of: "dispatch"))
+    // All of it is waiting.
+    #expect(service.a == 0 && service.b == 0 && lines[stage + 1] == "waiting")
+  }
+
+  @Test("several recordings are each compared with the first: an overview, then each by itself")
+  func series() throws {
+    let names = ["a", "b", "c"]
+    let all = names.enumerated().map { index, name in
+      recording(
+        name, seed: UInt64(index), executeNs: index == 2 ? 15_000 : 10_000,
+        notes: [("kernel", "6.12"), ("cpu", name)])
+    }
+    let series = DiffSeries(all[0], Array(all[1...]), limits: [try limit("execute > 10%")])
+    #expect(series.comparisons.map { $0.limits.map(\.verdict) } == [[.notExceeded], [.exceeded]])
+    let lines = series.text.split(separator: "\n")
+    #expect(lines.allSatisfy { $0.count <= 72 })
+    for (letter, name) in zip(["A", "B", "C"], names) {
+      #expect(lines.contains { $0.hasPrefix("\(letter): \(name): ") })
+    }
+    // The overview: A's values, and how the others differ.
+    let rows = lines.filter { $0.hasPrefix("A  ") || $0.hasPrefix("B  ") || $0.hasPrefix("C  ") }
+    #expect(rows.count == 3 && rows[0].contains("µs") && rows[1].contains("~"))
+    #expect(rows[2].contains("%") && !rows[2].contains("~"), "\(rows)")
+    #expect(lines.contains("B compared with A") && lines.contains("C compared with A"))
+    #expect(lines.contains("cpu, C: c") && !lines.contains { $0.hasPrefix("kernel") })
+    #expect(lines.count { $0.contains("All intervals of differences") } == 1)
+
+    let object = try #require(try JSONSerialization.jsonObject(with: Data(series.json.utf8)) as? [String: Any])
+    let more = try #require(object["more"] as? [[String: Any]])
+    #expect(more.count == 1 && (more[0]["b"] as? [[String: Any]])?.first?["file"] as? String == "c")
+    #expect((object["b"] as? [[String: Any]])?.first?["file"] as? String == "b")
+    let two = DiffSeries(all[0], [all[1]])
+    #expect(two.text == DiffReport([all[0]], [all[1]]).text && two.json == DiffReport([all[0]], [all[1]]).json)
+  }
+
   @Test("notes of the recordings stand once where both sides agree, else for each side")
   func notes() {
     let a = recording("a", notes: [("kernel", "6.12"), ("cpu", "Xeon"), ("date", "today")])

@@ -1,5 +1,4 @@
 import Histogram
-import Intervals
 
 /// Distribution of a time over commands, in nanoseconds.
 public struct Distribution: Sendable {
@@ -38,8 +37,19 @@ public struct Distribution: Sendable {
   }
 }
 
+extension Distribution {
+  /// No command has this time.
+  public static func zero(_ commands: UInt64) -> Distribution {
+    let mean = Estimate(value: 0, error: 0, degrees: 1)
+    let estimates = Estimates(mean: mean, quantiles: [Estimate?](repeating: nil, count: Quantile.allCases.count))
+    return Distribution(
+      count: commands, having: 0, sumNs: 0, p50Ns: 0, p90Ns: 0, p99Ns: 0, p999Ns: 0, maxNs: 0,
+      estimates: commands < BatchRecorder.commandsMin ? nil : estimates)
+  }
+}
+
 /// Collects times in memory that depends on their magnitude, not their number.
-struct DistributionRecorder {
+public struct DistributionRecorder: Sendable {
   private var sum: UInt128 = 0
   private var zeros: UInt64 = 0
   private var histogram: Histogram<UInt64>
@@ -47,20 +57,32 @@ struct DistributionRecorder {
 
   /// - Parameter isCoarse: two significant digits and no intervals, in an eighth of the memory, for large numbers of
   ///   distributions.
-  init(isCoarse: Bool = false) {
+  public init(isCoarse: Bool = false) {
     histogram = Histogram(numberOfSignificantValueDigits: isCoarse ? .two : .three)
     batches = isCoarse ? nil : BatchRecorder()
   }
 
-  /// - Parameter time: nanoseconds, at most `StageAnalyzer.timeMax`.
+  /// - Parameter time: nanoseconds, at most 2^62.
   @inline(__always)
-  mutating func record(_ time: UInt64) {
+  public mutating func record(_ time: UInt64) {
     sum += UInt128(time)
     if time == 0 { zeros += 1 } else { histogram.record(time) }
     batches?.record(time)
   }
 
-  var distribution: Distribution {
+  /// So many commands without this time.
+  public mutating func record(zeros count: UInt64) {
+    zeros += count
+    batches?.record(zeros: count)
+  }
+
+  /// The mean of this time without a part of it, of the same commands; nil with too few to tell.
+  public func mean(without part: DistributionRecorder) -> Estimate? {
+    guard let all = batches?.batches, let parts = part.batches?.batches else { return nil }
+    return all.mean((Double(sum) - Double(part.sum)) / Double(histogram.totalCount + zeros), without: parts)
+  }
+
+  public var distribution: Distribution {
     Distribution(
       count: histogram.totalCount + zeros, having: histogram.totalCount, sumNs: sum,
       p50Ns: histogram.valueAtPercentile(50),
@@ -86,7 +108,7 @@ public enum Quantile: Int, CaseIterable, Sendable {
   /// As in options and tables.
   public var name: String { self == .p999 ? "p99.9" : "\(self)" }
 
-  var probability: Double { [0.5, 0.9, 0.99, 0.999][rawValue] }
+  public var probability: Double { [0.5, 0.9, 0.99, 0.999][rawValue] }
 
   /// At least ten commands lie beyond it.
   public func isSupported(by count: UInt64) -> Bool { Double(count) * (1 - probability) >= 10 - 1e-6 }
