@@ -8,6 +8,9 @@ public struct HostMatch {
   /// The target's controller, and the host's instance that drives it.
   public let controller: UInt16
   public let instance: UInt16
+  /// The target's time at which the comparison of the commands ended, because there are more than it takes; the line
+  /// continues behind it. Nil if it took all.
+  public let comparedUntilNs: UInt64?
   /// The streams of the host's trace that belong to that instance.
   let hostStreams: Set<UInt16>
 
@@ -20,9 +23,9 @@ public struct HostMatch {
   private static let lookupCost = 32
 
   /// - Returns: nil if the two have no commands in common.
-  public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
-    let hosts = try Observations(host, of: .host)
-    let targets = try Observations(target, of: .target)
+  init?(host: TraceReader, target: TraceReader, commandsMax: Int) throws(TraceError) {
+    let hosts = try Observations(host, of: .host, commandsMax: commandsMax)
+    let targets = try Observations(target, of: .target, commandsMax: commandsMax)
     var best: (fit: ClockFit, controller: UInt16, instance: UInt16)?
     var budget = HostMatch.comparisonsMax
     for (instance, driven) in hosts.busiest {
@@ -40,6 +43,7 @@ public struct HostMatch {
     }
     guard let best else { return nil }
     (fit, controller, instance) = best
+    comparedUntilNs = [hosts.end.map(best.fit.targetTime), targets.end].compactMap { $0 }.min()
     hostStreams = Set(hosts.streams.owners.filter { $0.value.isHost(best.instance) }.keys)
   }
 

@@ -51,13 +51,18 @@ struct Observations {
   /// When the latest run of the completion queue's work item began.
   private var completionWork: [OwnedQueue: UInt64] = [:]
 
-  private static let commandsMax = 1 << 21
+  /// Commands that a comparison of two clocks needs at most; later ones are left out.
+  static let commandsMax = 1 << 21
+  private let commandsMax: Int
+  /// The time of the first command that was left out; nil if none was.
+  private(set) var end: UInt64?
   private static let ownersMax = 64
   /// Limit for all owners together: a driver creates one queue per CPU.
   private static let queuesMax = 1 << 14
 
-  init(_ reader: TraceReader, of role: StreamOwner.Role) throws(TraceError) {
-    self.role = role
+  init(_ reader: TraceReader, of role: StreamOwner.Role, commandsMax: Int = Observations.commandsMax) throws(TraceError)
+  {
+    (self.role, self.commandsMax) = (role, commandsMax)
     var events = try MergedEvents(reader)
     while let (record, id) = try events.next() {
       if id.source == .kernel { ingest(record, id.stream) }
@@ -99,8 +104,9 @@ struct Observations {
 
   private mutating func ingestHost(_ record: Record, _ kind: EventKind, _ owner: UInt16) {
     switch kind {
-    case .submit where hasRoom:
+    case .submit:
       let submit = Event.Submit(record)
+      guard hasRoom(at: submit.time) else { return }
       let name = Observation.Name(cid: submit.cid, opcode: submit.opcode, slba: submit.slba)
       commands.append(Observation(begin: submit.time, name: name), owner, submit.qid)
     case .completion:
@@ -112,14 +118,17 @@ struct Observations {
 
   private mutating func ingestTarget(_ record: UnsafePointer<Record>, _ kind: EventKind, _ owner: UInt16) {
     switch kind {
-    case .fetch where hasRoom:
+    case .fetch:
       let fetch = Event.Fetch(record.pointee)
-      guard !fetch.flags.contains(.failed), let sqe = record.fixedTail(as: SubmissionEntry.self) else { return }
+      guard hasRoom(at: fetch.time), !fetch.flags.contains(.failed),
+        let sqe = record.fixedTail(as: SubmissionEntry.self)
+      else { return }
       let name = Observation.Name(cid: fetch.cid, opcode: sqe.opcode, slba: fetch.qid == 0 ? 0 : sqe.slba)
       let begin = fetch.time - min(UInt64(fetch.span), fetch.time)
       commands.append(Observation(begin: begin, name: name), owner, fetch.qid)
-    case .request where hasRoom:
+    case .request:
       let request = Event.Request(record.pointee)
+      guard hasRoom(at: request.time) else { return }
       let name = Observation.Name(cid: request.cid, opcode: request.opcode, slba: request.slba)
       requests.append(Observation(begin: request.time, name: name), owner, request.qid)
     case .executeEnd:
@@ -143,7 +152,11 @@ struct Observations {
     }
   }
 
-  private var hasRoom: Bool { commands.entries.count + requests.entries.count < Observations.commandsMax }
+  private mutating func hasRoom(at time: UInt64) -> Bool {
+    if commands.entries.count + requests.entries.count < commandsMax { return true }
+    end = end ?? time
+    return false
+  }
 }
 
 private struct OwnedQueue: Hashable {

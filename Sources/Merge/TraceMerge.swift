@@ -11,37 +11,69 @@ public struct TraceMerge {
 
   /// - Returns: nil if the two have no commands in common.
   public init?(host: TraceReader, target: TraceReader) throws(TraceError) {
-    guard let match = try HostMatch(host: host, target: target) else { return nil }
+    try self.init(host: host, target: target, commandsMax: Observations.commandsMax)
+  }
+
+  /// - Parameter commandsMax: how many commands of each side to compare.
+  init?(host: TraceReader, target: TraceReader, commandsMax: Int) throws(TraceError) {
+    guard let match = try HostMatch(host: host, target: target, commandsMax: commandsMax) else { return nil }
     (self.host, self.target, self.match) = (host, target, match)
   }
 
   /// Write the merged trace to `path`.
-  /// - Throws: if the two have more streams than a trace supports.
-  public func write(to path: String) throws(TraceError) -> RecordingSummary {
+  /// - Parameter isInterrupted: asked now and then; true ends the merge and removes what it wrote.
+  /// - Throws: if the two have more streams than a trace supports, or it was interrupted.
+  public func write(to path: String, isInterrupted: () -> Bool = { false }) throws(TraceError) -> RecordingSummary {
     let numbers = try hostStreamNumbers()
     let id = TraceID.random()
     var streams = MergedStreams(count: target.streams.count + numbers.count, id: id)
     let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: streams.bytes)
     defer { directory.remove() }
     streams.directory = directory.path
-    let metadata =
-      target.header.metadata + [
-        (TraceHeader.MergeKey.offset, "\(match.fit.offsetNs)"), (TraceHeader.MergeKey.drift, "\(match.fit.drift)"),
-        (TraceHeader.MergeKey.bound, "\(match.fit.boundNs)"),
-      ]
     let recorder = try RecorderThread(
       TraceWriter(path: path, id: id, scale: .identity, metadata: metadata, directory: directory))
     do throws(TraceError) {
-      let nqn = try copyTarget(into: &streams)
-      try copyHost(into: &streams, numbers, nqn)
+      let nqn = try copyTarget(into: &streams, isInterrupted)
+      try copyHost(into: &streams, numbers, nqn, isInterrupted)
     } catch {
       streams.finish()
-      _ = recorder.stop()
-      unlink(path)
+      let written = recorder.stop()
+      // Before its first command the previous trace of that name is still in place.
+      if !written.isDiscarded { unlink(written.path) }
       throw error
     }
     streams.finish()
     return recorder.stop()
+  }
+
+  /// The notes of both sides: the target's own, then the host's by a name of their own, then how the clocks relate.
+  private var metadata: [(key: String, value: String)] {
+    var notes = target.header.metadata
+    let known = Set([TraceHeader.MergeKey.offset, TraceHeader.MergeKey.drift, TraceHeader.MergeKey.bound])
+    var room = TraceMerge.notesMax - notes.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count }
+    for (key, value) in host.header.metadata where !known.contains(key) {
+      room -= key.utf8.count + value.utf8.count + 16
+      guard room > 0 else { break }
+      notes.append((TraceHeader.MergeKey.hostPrefix + key, value))
+    }
+    notes += [
+      (TraceHeader.MergeKey.offset, "\(match.fit.offsetNs)"), (TraceHeader.MergeKey.drift, "\(match.fit.drift)"),
+      (TraceHeader.MergeKey.bound, "\(match.fit.boundNs)"),
+    ]
+    if let end = match.comparedUntilNs { notes.append((TraceHeader.MergeKey.comparedUntil, "\(end)")) }
+    return notes
+  }
+
+  /// Bytes of notes beyond which the host's are left out: a header holds twice as much.
+  private static let notesMax = 1 << 19
+
+  /// Events between two questions whether to go on.
+  private static let stride: UInt64 = 1 << 14
+
+  private static func goOn(_ count: inout UInt64, _ isInterrupted: () -> Bool) throws(TraceError) {
+    count += 1
+    guard count % stride == 0, isInterrupted() else { return }
+    throw TraceError(.system(EINTR), "interrupted; nothing was written")
   }
 
   /// Stream numbers of the host in the merged trace: after the target's; streams of its other controllers are left out.
@@ -59,11 +91,13 @@ public struct TraceMerge {
   }
 
   /// - Returns: the NQN of the controller that the host drives; empty if the target's trace does not contain it.
-  private func copyTarget(into streams: inout MergedStreams) throws(TraceError) -> String {
+  private func copyTarget(into streams: inout MergedStreams, _ isInterrupted: () -> Bool) throws(TraceError) -> String {
     var nqn = ""
+    var count: UInt64 = 0
     var kernel = KernelStreams()
     var events = try MergedEvents(target)
     while let (record, id) = try events.next() {
+      try TraceMerge.goOn(&count, isInterrupted)
       if nqn.isEmpty, id.source == .kernel,
         case .owner(let owner)? = kernel.ingest(record.pointee, tail: record.tail, stream: id.stream),
         owner.isTarget(match.controller)
@@ -75,15 +109,17 @@ public struct TraceMerge {
     return nqn
   }
 
-  private func copyHost(into streams: inout MergedStreams, _ numbers: [UInt16: UInt16], _ nqn: String)
-    throws(TraceError)
-  {
+  private func copyHost(
+    into streams: inout MergedStreams, _ numbers: [UInt16: UInt16], _ nqn: String, _ isInterrupted: () -> Bool
+  ) throws(TraceError) {
+    var count: UInt64 = 0
     var kernel = KernelStreams()
     var named: Set<UInt16> = []
     // The owner of streams that are not copied.
     var gap: Event.Gap?
     var events = try MergedEvents(host)
     while let (record, id) = try events.next() {
+      try TraceMerge.goOn(&count, isInterrupted)
       guard id.source == .kernel else { continue }
       var event = record.pointee
       event.time = match.fit.targetTime(event.time)

@@ -117,6 +117,10 @@ extension TraceHeader {
   /// Metadata keys that a merged trace has in addition to its target's.
   public enum MergeKey {
     public static let offset = "host offset ns"
+    /// Where the comparison of the clocks ended before the traces did; absent if it did not.
+    public static let comparedUntil = "host compared until ns"
+    /// Before the keys of the host's own notes.
+    public static let hostPrefix = "host's "
     public static let drift = "host drift"
     public static let bound = "host bound ns"
   }

@@ -22,7 +22,10 @@ import Trace
       let id = TraceID.random()
       let directory = try RecordingDirectory(creating: id, tracePath: path, ringBytes: 1 << 20)
       defer { directory.remove() }
-      let recorder = try RecorderThread(TraceWriter(path: path, id: id, scale: .identity, directory: directory))
+      let recorder = try RecorderThread(
+        TraceWriter(
+          path: path, id: id, scale: .identity,
+          metadata: [("side", isHost ? "host" : "target"), ("kernel", isHost ? "6.1" : "6.2")], directory: directory))
       var producers: [UInt16: Producer] = [:]
       var kept: Set<UInt16> = []
       var events = try MergedEvents(reader)
@@ -53,6 +56,54 @@ import Trace
     func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {
       if bytes.isEmpty { producer.append(record) } else { producer.append(record, bytes) }
     }
+  }
+
+  @Test("Where there are more commands than are compared, the match tells until when they were, and the trace keeps it")
+  func compared() throws {
+    let (host, target, paths) = try split(offset: -5e9, drift: 0)
+    defer { for path in paths { unlink(path) } }
+    #expect(try #require(try TraceMerge(host: host, target: target)).match.comparedUntilNs == nil)
+    let merge = try #require(try TraceMerge(host: host, target: target, commandsMax: 200))
+    let end = try #require(merge.match.comparedUntilNs)
+    let times = target.chunks.map(\.header)
+    #expect(merge.match.fit.commands <= 200)
+    #expect(end > times.map(\.firstTime).min()! && end < times.map(\.lastTime).max()!)
+    let path = paths[0] + ".merged"
+    defer { unlink(path) }
+    _ = try merge.write(to: path)
+    let notes = try TraceReader(path: path).header.metadata
+    #expect(notes.first { $0.key == TraceHeader.MergeKey.comparedUntil }?.value == "\(end)")
+  }
+
+  @Test("The merged trace has the notes of both sides")
+  func notes() throws {
+    let (host, target, paths) = try split(offset: -5e9, drift: 0)
+    defer { for path in paths { unlink(path) } }
+    let path = paths[0] + ".merged"
+    defer { unlink(path) }
+    _ = try #require(try TraceMerge(host: host, target: target)).write(to: path)
+    let notes = try TraceReader(path: path).header.metadata
+    for (key, side) in [("side", "target"), ("host's side", "host"), ("host's kernel", "6.1")] {
+      #expect(notes.first { $0.key == key }?.value == side, "\(notes)")
+    }
+    #expect(Array(notes.map(\.key).prefix(1)) == ["side"])
+  }
+
+  @Test("An interrupted merge leaves no file, and a previous one as it was")
+  func interrupted() throws {
+    let (host, target, paths) = try split(offset: -5e9, drift: 0)
+    defer { for path in paths { unlink(path) } }
+    let merge = try #require(try TraceMerge(host: host, target: target))
+    let path = paths[0] + ".merged"
+    defer { for name in [path, path + ".old"] { unlink(name) } }
+    var asked = 0
+    func interrupt() -> Bool {
+      asked += 1
+      return true
+    }
+    #expect { _ = try merge.write(to: path, isInterrupted: interrupt) } throws: { "\($0)".contains("interrupted") }
+    #expect(asked == 1)
+    for suffix in ["", ".part", ".old"] { #expect(!FileManager.default.fileExists(atPath: path + suffix)) }
   }
 
   @Test(
