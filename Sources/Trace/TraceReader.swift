@@ -1,6 +1,7 @@
 import CPlatform
 import Events
 import Glibc
+import Synchronization
 
 /// A trace file, open for reading: its header, the positions of its chunks, and their events. It trusts none of the
 /// content, and keeps no more than one chunk of it in memory. Several threads may decode at once, each into its own
@@ -21,6 +22,9 @@ public final class TraceReader: Sendable {
   /// Its recorder closed it when every producer had ended, and no repair did.
   public var isClosed: Bool { isComplete && end != nil }
   private let scan: TraceScan
+  private let decoded = Atomic<UInt64>(0)
+  /// Bytes of chunks that have been decoded so far, each as often as it was.
+  public var bytesDecoded: UInt64 { decoded.load(ordering: .relaxed) }
 
   /// Open a trace. A damaged or unfinished trace is readable up to the damage: see `damage`.
   public init(path: String) throws(TraceError) {
@@ -111,6 +115,7 @@ public final class TraceReader: Sendable {
   /// Decode one of `chunks`.
   public func decode(_ index: Int, into decoded: inout DecodedChunk) throws(TraceError) {
     let place = chunks[index]
+    defer { self.decoded.add(place.header.length, ordering: .relaxed) }
     let length = Int(place.header.length)
     let isWhole = try readFully(scan.descriptor, decoded.room(for: length), length, at: place.offset, path: path)
     do throws(Malformed) {

@@ -76,7 +76,7 @@ struct DiffCommand: ParsableCommand {
 
   func run() throws {
     let traces = try (a.isEmpty ? files : a + b).map(trace)
-    let recordings = try traces.map(recording)
+    let recordings = try ReadingProgress.show(traces.map(\.reader)) { try traces.map(recording) }
     let verdicts: [ChangeLimit.Verdict]
     if a.isEmpty {
       let series = DiffSeries(recordings[0], Array(recordings.dropFirst()), limits: failIf)

@@ -4,6 +4,7 @@ import CPlatform
 import EventTable
 import Events
 import Evidence
+import Glibc
 import Report
 import Service
 import Text
@@ -57,7 +58,11 @@ struct DumpCommand: ParsableCommand {
   func run() throws {
     let reader = try file.openTolerantly()
     let filter = commands.filter
-    if filter.isEmpty { try dump(reader, selection) { _, _ in true } } else { try dump(reader, filter) }
+    // Events on a terminal show by themselves that there is progress.
+    let isShown = isatty(STDERR_FILENO) == 1 && isatty(STDOUT_FILENO) != 1
+    try ReadingProgress.show([reader], isShown: isShown) {
+      if filter.isEmpty { try dump(reader, selection) { _, _ in true } } else { try dump(reader, filter) }
+    }
     try file.requireComplete(reader)
   }
 

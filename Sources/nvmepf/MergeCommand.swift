@@ -14,6 +14,8 @@ struct MergeCommand: ParsableCommand {
       agree: the commands that both recorded show their offset, which is printed
       with its accuracy and kept in the trace. In a report of the merged trace,
       every command begins with the host's submission and ends with its completion.
+      It has the notes of both recordings. The clocks are compared by the first two
+      million commands of each side; if there are more, merge says where that ends.
 
         nvmepf merge host.nvpt board.nvpt -o both.nvpt
       """)
@@ -31,27 +33,33 @@ struct MergeCommand: ParsableCommand {
   var json = false
 
   func run() throws {
+    OwnProcess.prepare()
     let readers = (try TraceReader(path: host), try TraceReader(path: target))
     for reader in [readers.0, readers.1] where !reader.streams.contains(where: { $0.id.source == .kernel }) {
       throw Failure(
         description: "\(reader.path) is not a recording of a kernel (record --kernel): merge takes two of those")
     }
-    guard let merge = try TraceMerge(host: readers.0, target: readers.1) else {
+    let merge = try ReadingProgress.show([readers.0, readers.1]) { try TraceMerge(host: readers.0, target: readers.1) }
+    guard let merge else {
       throw Failure(
         description: "\(host) and \(target) have no commands in common: record both sides while the same commands run")
     }
-    let summary = try merge.write(to: output)
+    let summary = try ReadingProgress.show([readers.0, readers.1]) {
+      try merge.write(to: output) { OwnProcess.nextArrival(withinMs: 0)?.isEnding ?? false }
+    }
     for problem in summary.problems { complain(problem.description) }
     if let error = summary.error { throw Failure(description: error.description, status: 1) }
     let fit = merge.match.fit
     if json {
-      print([
-        "format": "nvmepf-merge/1", "commands": .integer(fit.commands),
-        "offset_ns": .number(fit.offsetNs), "drift": .number(fit.drift),
-        "bound_ns": .number(fit.boundNs), "controller": .integer(merge.match.controller),
-        "host_instance": .integer(merge.match.instance), "events": .integer(summary.events),
-        "outliers": .integer(fit.outliers),
-      ])
+      var members: [(String, JSON)] = [
+        ("format", "nvmepf-merge/1"), ("commands", .integer(fit.commands)),
+        ("offset_ns", .number(fit.offsetNs)), ("drift", .number(fit.drift)),
+        ("bound_ns", .number(fit.boundNs)), ("controller", .integer(merge.match.controller)),
+        ("host_instance", .integer(merge.match.instance)), ("events", .integer(summary.events)),
+        ("outliers", .integer(fit.outliers)),
+      ]
+      if let end = merge.match.comparedUntilNs { members.append(("compared_until_ns", .integer(end))) }
+      print(JSON.object(members))
     } else {
       print(
         "\(Quantity.count(fit.commands)) commands in both traces: the host's clock is \(Quantity.decimal(fit.offsetNs, 0)) ns "
@@ -60,6 +68,11 @@ struct MergeCommand: ParsableCommand {
       if fit.outliers > 0 {
         print(
           "\(Quantity.count(fit.outliers, "pair")) of commands contradicted all others and were left out as mismatched")
+      }
+      if let end = merge.match.comparedUntilNs {
+        print(
+          "the clocks were compared until \(Quantity.time(end)) into the target's trace, by as many commands as merge takes; "
+            + "behind that the same line continues, and the accuracy above is not assured")
       }
       print("wrote \(output); now: nvmepf report \(output)")
     }

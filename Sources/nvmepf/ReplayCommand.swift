@@ -49,8 +49,8 @@ struct ReplayCommand: ParsableCommand {
     }
     var total = ReplayResult()
     let begin = Clock.monotonicNs()
-    for _ in 0..<`repeat` where total.divergence == nil {
-      total.add(try ReplayResult(replaying: reader))
+    try ReadingProgress.show([reader]) {
+      for _ in 0..<`repeat` where total.divergence == nil { total.add(try ReplayResult(replaying: reader)) }
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let summary = total.unfinished > 0 ? Summary(ofReadable: reader) : nil
@@ -67,7 +67,9 @@ struct ReplayCommand: ParsableCommand {
         description:
           "\(file.path) holds no engine's events, nor those of a kernel's controller: there is nothing to replay")
     }
-    let result = try DriverReplay(reader, controller: chosen.controller).run()
+    let result = try ReadingProgress.show([reader]) {
+      try DriverReplay(reader, controller: chosen.controller).run()
+    }
     if result.verdict == .nothingToCompare, result.commands == 0 {
       throw Failure(
         description:

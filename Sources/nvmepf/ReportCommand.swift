@@ -83,11 +83,13 @@ struct ReportCommand: ParsableCommand {
       if command.qid != .admin { slow.value.add(command) }
     }
     let windowNs = window.map { min($0.ns, StageAnalyzer.timeMax) }
-    let summary = try Summary(
-      of: reader, subject, by: by, filter: filter.isEmpty ? nil : filter, windowNs: windowNs,
-      onCommand: slowest == nil ? nil : keep)
-    try checkWindows(summary)
-    let lives = try CommandLife.read(slow.value.commands, of: reader, subject)
+    let (summary, lives) = try ReadingProgress.show([reader]) {
+      let summary = try Summary(
+        of: reader, subject, by: by, filter: filter.isEmpty ? nil : filter, windowNs: windowNs,
+        onCommand: slowest == nil ? nil : keep)
+      try checkWindows(summary)
+      return (summary, try CommandLife.read(slow.value.commands, of: reader, subject))
+    }
     print(json ? Report.json(summary, lives) : Report.text(summary, lives, path: file.path))
   }
 

@@ -77,7 +77,7 @@ struct KernelReportTests {
     #expect(driver.waits.dispatch.sum == handoffs.dispatch.sumNs && handoffs.dispatch.sumNs > 0)
     #expect(driver.waits.completion.sum == handoffs.completion.sumNs && handoffs.completion.sumNs > 0)
     let io = try golden.io
-    #expect(abs(Double(driver.waits.detect.sum) - io.waitingMeansNs[Stage.detect.rawValue] * Double(io.commands)) < 1)
+    #expect(abs(Double(driver.waits.detect.sum) - io.waitingMeanNs(Stage.detect) * Double(io.commands)) < 1)
   }
 
   @Test("of one read: every sentence")
