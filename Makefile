@@ -36,6 +36,7 @@ test: setup lint ## run all checks: style, setup, unit tests, golden traces, end
 	swift test
 	$(MAKE) build golden
 	$(nvmepf) simulate --seed 1 --seeds 1000 --commands 1000
+	analysis/stages.py --against $(nvmepf) --simulated 50 $(filter-out traces/nvmet-pci-epf.nvpt, $(wildcard traces/*.nvpt))
 	Tests/EndToEnd/run.sh
 	Tests/Fuzz/run.sh --seconds 10
 

@@ -3,17 +3,23 @@
 
     stages.py TRACE                              print the statistics as JSON
     stages.py --against NVMEPF TRACE...          compare them with those of `NVMEPF report --json TRACE`
+    stages.py --against NVMEPF --simulated N     the same with N traces of `NVMEPF simulate`, of different sizes
 
-A comparison prints a line for each statistic that differs, and exits with 1; 0 if all agree. Unlike nvmepf, which reads a
-trace in one pass, this program first collects what each side wrote, and matches hosts and engine by counting queue entries.
-It needs all events: it refuses traces with losses, of a flight recorder that discarded events, and without an endpoint.
+A comparison prints a line for each statistic that differs, and what was compared; it exits with 1 if any differs. Unlike
+nvmepf, which reads a trace in one pass, this program first collects what each side wrote, and matches hosts and engine by
+counting queue entries. It needs all events: it refuses traces with losses, of a flight recorder that discarded events, and
+without an endpoint.
 """
+import argparse
 import bisect
 import functools
 import json
 import math
+import multiprocessing
+import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter, defaultdict
 
 import nvpt
@@ -21,6 +27,7 @@ import nvpt
 ENGINE, HOST = 1, 2
 FROM_HOST, HEAD, FAILED, LATER, JOINED = 1, 1, 2, 4, 4
 SILENCE = 100_000
+SIZES = [30, 100, 300, 1000]  # commands of simulated traces
 EVENT_REQUEST = 0x0C
 STAGES = ["detect", "fetch", "dispatch", "map", "data-in", "execute", "data-out", "complete", "interrupt", "reap", "recording"]
 ACTIVITIES = [
@@ -881,31 +888,55 @@ def compare(nvmepf, path):
     return report, agreed, differences
 
 
-def main(arguments):
-    if not arguments or arguments[0].startswith("-") and (arguments[0] != "--against" or len(arguments) < 3):
-        sys.exit(__doc__)
-    if arguments[0] != "--against":
-        print(json.dumps({name: value for name, (value, _) in Report(Analysis(arguments[0])).values.items()}, indent=2))
+def compare_trace(job):
+    """Of one trace, or of the one that a seed and a number of commands give: commands, statistics, what differs."""
+    nvmepf, path, simulated = job
+    try:
+        with tempfile.TemporaryDirectory() as directory:
+            name = path
+            if simulated:
+                seed, commands = simulated
+                path, name = f"{directory}/trace.nvpt", f"nvmepf simulate --seed {seed} --commands {commands}"
+                arguments = [nvmepf, "simulate", "--seed", str(seed), "--commands", str(commands), "-o", path]
+                run = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                if run.returncode:
+                    return 0, 0, [f"{name}: {run.stdout.decode(errors='replace').strip()}"]
+            report, agreed, differences = compare(nvmepf, path)
+            return len(report.commands), agreed, [f"{name}: {difference}" for difference in differences]
+    except (nvpt.Damaged, OSError) as error:
+        return 0, 0, [f"{name}: {error}"]
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("traces", nargs="*")
+    parser.add_argument("--against")
+    parser.add_argument("--simulated", type=int, default=0)
+    options = parser.parse_args()
+    if not options.against:
+        if len(options.traces) != 1:
+            parser.error("exactly one trace, or --against")
+        values = Report(Analysis(options.traces[0])).values
+        print(json.dumps({name: value for name, (value, _) in values.items()}, indent=2))
         return 0
-    status = 0
-    for path in arguments[2:]:
-        try:
-            report, agreed, differences = compare(arguments[1], path)
-        except (nvpt.Damaged, OSError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
-            status = 1
-            continue
-        for difference in differences:
-            print(f"{path}: {difference}")
-        if differences:
-            status = 1
-        else:
-            print(f"{path}: {len(report.commands):,} commands, {agreed:,} statistics agree")
-    return status
+    jobs = [(options.against, path, None) for path in options.traces]
+    jobs += [(options.against, None, (seed, SIZES[seed % len(SIZES)])) for seed in range(1, options.simulated + 1)]
+    commands = agreed = 0
+    differences = []
+    with multiprocessing.Pool() as pool:
+        for result in pool.imap(compare_trace, jobs):
+            commands, agreed, differences = commands + result[0], agreed + result[1], differences + result[2]
+            for difference in result[2]:
+                print(difference, flush=True)
+    print(
+        f"report: {len(options.traces)} recorded and {options.simulated} simulated traces, {commands:,} I/O commands: "
+        f"{agreed:,} statistics agree with {os.path.basename(__file__)}, {len(differences):,} differ"
+    )
+    return 1 if differences or not agreed else 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(main())
     except (nvpt.Damaged, OSError) as error:
         sys.exit(f"{sys.argv[-1]}: {error}")

@@ -75,6 +75,19 @@ struct FusedTests {
     try expectReplays(bench)
   }
 
+  @Test("a refused command begins when the engine turns to it, not with the command before")
+  func refusedBegin() throws {
+    let bench = try enabled()
+    bench.submit(1, EngineBench.io(.read, cid: 1, slba: 8, blocks: 8))
+    bench.settle()
+    bench.submit(1, pair(1)[1])
+    bench.settle()
+    let events = bench.events { $0 == .fetch || $0 == .map }.filter { $0.qid == 1 && $0.cid == 2 }
+    #expect(events.map(\.event) == [.fetch, .map])
+    let map = Event.Map(events[1])
+    #expect(map.time - UInt64(map.span) >= events[0].time)
+  }
+
   /// A pair from its fetch to its end, with a checkpoint in every phase. What a backend has ends when the test wants it
   /// to: by an Abort, or because its time is over at once.
   private func recordPhases() throws -> [Record] {
