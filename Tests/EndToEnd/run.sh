@@ -661,6 +661,12 @@ test_json() {
   [ ! -s out ] || die "without --json: $(cat out)"
 }
 
+# A second analysis agrees on what commands of the kernel's driver waited behind.
+test_driver_waits() {
+  "$here/../../analysis/driver.py" --against "$nvmepf" "$here/../../traces/nvmet-pci-epf.nvpt" >out || die "$(cat out)"
+  grep -q "734 commands waited .* all of it agrees" out || die "$(cat out)"
+}
+
 test_exit_status_of_the_command() {
   expect_status 7 "$nvmepf" record -- sh -c 'exit 7'
   expect_status 3 "$nvmepf" record -- sh -c 'test -S "$NVMEPF_SOCKET"'

@@ -1,4 +1,5 @@
 import Analysis
+import Chance
 @_spi(Places) import Events
 import Evidence
 import Foundation
@@ -189,6 +190,25 @@ struct KernelReportTests {
 
         """))
     #expect(text.contains("\n   840 µs  16 more work items\n"))
+  }
+
+  @Test("adds up, whatever the events are", arguments: 0..<20 as Range<UInt64>)
+  func hostile(seed: UInt64) throws {
+    var random = SeededGenerator(seed: seed)
+    let trace = try KernelTrace()
+    trace.bringUp()
+    for number in 0..<20 as Range<UInt16> {
+      trace.read(number, slot: 0)
+      for _ in 0..<50 { trace.addAny(&random) }
+    }
+    let reader = try trace.finish()
+    let slowest = Kept(SlowestCommands(10))
+    let summary = try Summary(of: reader, .controller(1)) { slowest.value.add($0) }
+    let lives = try CommandLife.read(slowest.value.commands, of: reader, .controller(1))
+    #expect(!Report.text(summary, lives).isEmpty && !Report.json(summary, lives).isEmpty)
+    guard let driver = summary.driver, let handoffs = summary.handoffs else { return }
+    #expect(driver.waits.dispatch.sum == handoffs.dispatch.sumNs)
+    #expect(driver.waits.completion.sum == handoffs.completion.sumNs)
   }
 
   private final class Kept<Value> {
