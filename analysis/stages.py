@@ -26,7 +26,7 @@ import nvpt
 
 ENGINE, HOST = 1, 2
 FROM_HOST, HEAD, FAILED, LATER, JOINED = 1, 1, 2, 4, 4
-SILENCE = 100_000
+SILENCE, ABSENCE = 100_000, 4_000
 SIZES = [30, 100, 300, 1000]  # commands of simulated traces
 EVENT_REQUEST = 0x0C
 STAGES = ["detect", "fetch", "dispatch", "map", "data-in", "execute", "data-out", "complete", "interrupt", "reap", "recording"]
@@ -61,12 +61,13 @@ class Timeline:
         self._spend(time, own)
 
     def _poll(self, begin, time):
-        if time - begin < SILENCE:
+        if time - begin < ABSENCE:
             self._spend(time, "poll")
             return
         self._spend(begin, "poll")
         self._spend(time, "absent")
-        self.stalls.append((begin, time))
+        if time - begin >= SILENCE:
+            self.stalls.append((begin, time))
 
     def _spend(self, until, name):
         """The thread did this until then."""
@@ -194,7 +195,7 @@ class Queue:
         self.qid, self.size, self.created, self.is_cq = qid, size, created, is_cq
         self.ended = self.reason = None
         self.engine, self.host = Positions(size), Positions(size)
-        self.seen, self.submits = [], []
+        self.seen, self.sights, self.submits = [], [], []
         self.has_host = False
         self.used = []  # times of its fetches, or of its completions
         self.polls = {}
@@ -420,8 +421,16 @@ class Host:
             self.events.append((event.time, kind, fields["qid"], fields["flags"] & HEAD, fields["value"]))
         elif kind == "completion":
             self.events.append((event.time, kind, fields["cqid"], 0, fields["dw2"] >> 16 << 16 | fields["cid"]))
+        elif kind == "rest":
+            self.events.append((event.time, kind, fields["qid"], 0, fields["span"]))
         else:
             self.events.append((event.time, kind, fields.get("qid", 0), 0, fields.get("cid", 0)))
+
+
+def overlap(one, other):
+    """The time in both of two spans."""
+    begin = max(one[0], other[0])
+    return begin, max(begin, min(one[1], other[1]))
 
 
 def life(lives, time):
@@ -457,7 +466,13 @@ class Analysis:
         for queue in self.engine.lives:
             lives[queue.is_cq, queue.qid].append(queue)
         for host in self.hosts.values():
+            last, idle, rest, sight = None, (0, 0), (0, 0), None
             for time, kind, qid, head, value in host.events:
+                if kind == "rest":
+                    rest = time - value, time
+                    continue
+                if sight:
+                    sight["next"], sight = time, None
                 if kind == "doorbell":
                     queue = life(lives[bool(head), qid], time)
                     if queue:
@@ -470,8 +485,17 @@ class Analysis:
                 elif kind == "completion":
                     queue = life(lives[True, qid], time)
                     if queue:
-                        host.posted[time, qid, value] = queue.used[len(queue.seen)] if len(queue.seen) < queue.count else None
+                        posted = queue.used[len(queue.seen)] if len(queue.seen) < queue.count else None
+                        host.posted[time, qid, value] = posted
+                        if qid and last is None:
+                            idle = 0, time
+                        elif qid and posted is not None and posted > last:
+                            idle = last, time
+                        sight = {"idle": idle, "rest": rest, "next": None}
                         queue.seen.append(time)
+                        queue.sights.append(sight)
+                if qid and kind in ("submit", "doorbell", "completion"):
+                    last = time
 
     def _finish(self, c):
         """The stages of a command that was completed and reaped; false of any other."""
@@ -532,6 +556,7 @@ class Analysis:
                 c.stages["recording"] += served[INDEX["recording"]]
         c.total = c.end - c.begin
         assert c.total == c.unexplained + sum(c.stages.values())
+        c.reap = spans["reap"]
         c.parts = {
             "turn": max(0, c.fetch_begin - max(c.begin, c.noticed)) if c.noticed is not None else 0,
             "handling": max(0, c.end - max(c.seen, spans["reap"][0])) if c.seen is not None else 0,
@@ -551,7 +576,26 @@ class Analysis:
             if end > begin:
                 c.waits[name] = end - begin
                 c.behind = [x + y for x, y in zip(c.behind, self.engine.timeline.between(begin, end))]
+        c.behind_host = self._host_waits(c)
+        if sum(c.behind_host.values()):
+            c.waits["reap"] = sum(c.behind_host.values())
         c.waiting = sum(c.waits.values())
+
+    def _host_waits(self, c):
+        """What the host's thread did while the entry waited to be seen and, handled, to be freed."""
+        waits = {"busy": 0, "rested": 0, "polled": 0}
+        if c.seen is None:
+            return waits
+        (begin, end), sight = c.reap, c.cq.sights[c.cq_position]
+        seen = min(c.seen, end)
+        idle = overlap((begin, seen), sight["idle"])
+        rested = overlap(idle, sight["rest"])
+        waits["rested"] = rested[1] - rested[0]
+        waits["polled"] = idle[1] - idle[0] - waits["rested"]
+        waits["busy"] = max(0, seen - begin) - (idle[1] - idle[0])
+        if sight["next"] is not None:
+            waits["busy"] += max(0, end - max(sight["next"], seen, begin))
+        return waits
 
 
 class HostTime:
@@ -703,6 +747,8 @@ class Report:
         self.distribution("waiting", [c.waiting for c in commands], total)
         for index, name in enumerate(ACTIVITIES):
             self.put(f"waiting_behind_ns.{name}", mean(c.behind[index] for c in commands), "mean")
+        for name in ("busy", "rested", "polled"):
+            self.put(f"waiting_behind_host_ns.{name}", mean(c.behind_host[name] for c in commands), "mean")
         submits = [c.begin - c.submitted for c in commands if c.submitted is not None]
         if submits:
             self.distribution("host_submit", submits)

@@ -8,9 +8,9 @@ public enum Activity: Int, CaseIterable, Sendable {
   case engine
   /// Digests data, waits for room in its ring, or writes a checkpoint: it would not do that without a recording.
   case recording
-  /// Polls and finds nothing, or yields its core between two polls.
+  /// Polls and finds nothing.
   case poll
-  /// Has not polled for 100 µs or longer: it had no core, or it slept.
+  /// Has not polled for 4 µs or longer: it had no core, or it had yielded it, or it slept.
   case absent
 
   public static let count = 11

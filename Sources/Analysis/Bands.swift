@@ -19,6 +19,9 @@ public struct Band: Sendable {
   /// What the engine's thread did meanwhile: means in nanoseconds, in the order of `Activity`.
   public let behindMeansNs: [Double]
 
+  /// What the host's thread did while they waited for it: means in nanoseconds, in the order of `HostState`.
+  public let behindHostMeansNs: [Double]
+
   /// Mean time in which nobody worked on the command, in nanoseconds.
   public var waitingMeanNs: Double { waitingMeansNs.reduce(0, +) }
 
@@ -48,6 +51,7 @@ struct BandTable {
     var stages = InlineArray<11, UInt128>(repeating: 0)
     var waiting = InlineArray<11, UInt128>(repeating: 0)
     var behind = InlineArray<11, UInt128>(repeating: 0)
+    var behindHost = InlineArray<3, UInt128>(repeating: 0)
   }
 
   /// By `TimeBuckets.index`.
@@ -66,6 +70,7 @@ struct BandTable {
       buckets[index].waiting[stage.rawValue] += UInt128(times.waiting[stage])
     }
     for activity in Activity.allCases { buckets[index].behind[activity.rawValue] += UInt128(times.behind[activity]) }
+    for state in HostState.allCases { buckets[index].behindHost[state.rawValue] += UInt128(times.behindHost[state]) }
   }
 
   /// - Parameter median: of all latencies, in nanoseconds.
@@ -89,7 +94,7 @@ struct BandTable {
   private func band(from: Double, upTo: Double) -> Band? {
     let (first, last) = (from * Double(count), upTo * Double(count))
     var (rank, commands, total, unexplained) = (0.0, 0.0, 0.0, 0.0)
-    var (stages, waiting, behind) = (MeanTimes(), MeanTimes(), MeanTimes())
+    var (stages, waiting, behind, behindHost) = (MeanTimes(), MeanTimes(), MeanTimes(), MeanTimes())
     var fromNs: UInt64?
     for index in buckets.indices where buckets[index].count > 0 {
       let bucket = buckets[index]
@@ -104,21 +109,24 @@ struct BandTable {
       stages.add(bucket.stages, share)
       waiting.add(bucket.waiting, share)
       behind.add(bucket.behind, share)
+      behindHost.add(bucket.behindHost, share)
       fromNs = fromNs ?? TimeBuckets.lowerBound(index)
     }
     guard commands > 0, let fromNs else { return nil }
     return Band(
       from: from, upTo: upTo, commands: commands, fromNs: fromNs, latencyMeanNs: total / commands,
       stageMeansNs: stages.over(commands), unexplainedMeanNs: unexplained / commands,
-      waitingMeansNs: waiting.over(commands), behindMeansNs: behind.over(commands))
+      waitingMeansNs: waiting.over(commands), behindMeansNs: behind.over(commands),
+      behindHostMeansNs: behindHost.over(commands))
   }
 }
 
-/// Sums of the times of commands, one per stage or activity.
+/// Sums of the times of commands, one per stage, activity or state.
 private struct MeanTimes {
-  private var sums = [Double](repeating: 0, count: Stage.count)
+  private var sums: [Double] = []
 
-  mutating func add(_ times: InlineArray<11, UInt128>, _ share: Double) {
+  mutating func add<let count: Int>(_ times: borrowing InlineArray<count, UInt128>, _ share: Double) {
+    if sums.isEmpty { sums = [Double](repeating: 0, count: count) }
     for index in sums.indices { sums[index] += Double(times[index]) * share }
   }
 

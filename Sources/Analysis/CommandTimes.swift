@@ -17,9 +17,11 @@ public struct CommandTimes: Sendable {
   public let unexplained: UInt64
   /// The part of each stage in which nobody worked on the command, nanoseconds.
   public let waiting: StageTimes
-  /// What the engine's thread did while the command waited; adds up to the sum of `waiting`, if the command has not been
-  /// in flight for tens of thousands of activities.
+  /// What the engine's thread did while the command waited for it; adds up to the sum of `waiting` without reap, if the
+  /// command has not been in flight for tens of thousands of activities.
   public let behind: ActivityTimes
+  /// What the host's thread did while the command waited for it; adds up to `waiting` in reap.
+  public let behindHost: HostWaits
   /// The part of detect after the engine saw the doorbell, in nanoseconds.
   public let turn: UInt64
   /// The part of complete spent waiting for room in the completion queue, in nanoseconds.

@@ -13,6 +13,8 @@ struct ServerTimeline: ~Copyable {
   }
 
   private static let piecesMax = 1 << 15
+  /// A poll of all doorbells is shorter than this, in nanoseconds: a longer silence is none.
+  private static let absenceMin: UInt64 = 4000
 
   /// A ring, by position modulo its size. It takes memory only as it fills.
   private let pieces = UnsafeMutablePointer<Piece>.allocate(capacity: piecesMax)
@@ -51,15 +53,16 @@ struct ServerTimeline: ~Copyable {
   }
 
   /// A poll found something. The poll before had begun `interval` before `time`.
-  /// - Returns: the period in which it did not poll, if it was one.
+  /// - Returns: the period in which it did not poll, if that was a stall.
   mutating func found(at time: UInt64, since interval: UInt64) -> Range<UInt64>? {
     let silence = min(interval, hasBegun && time > cursor ? time - cursor : 0)
-    guard silence >= Stalls.silenceMin else {
+    guard silence >= ServerTimeline.absenceMin else {
       advance(to: time, .poll)
       return nil
     }
     advance(to: time - silence, .poll)
     advance(to: time, .absent)
+    guard silence >= Stalls.silenceMin else { return nil }
     if latestStalls.count == ServerTimeline.latestStallsMax { latestStalls.removeFirst() }
     latestStalls.append(time - silence..<time)
     return latestStalls.last

@@ -7,6 +7,7 @@ extension StageAnalyzer {
 
   mutating func ingestHost(_ record: Record, _ kind: EventKind, _ stream: Int) {
     let thread = hostThread(stream)
+    endHandling(thread, kind)
     switch kind {
     case .submit:
       let submit = Event.Submit(record)
@@ -18,8 +19,10 @@ extension StageAnalyzer {
       if doorbell.flags.contains(.completionHead) { ingestHostHead(doorbell.qid) } else { ingestHostTail(doorbell.qid) }
     case .completion:
       let seen = Event.Completion(record)
-      let posted = ingestSeen(seen)
+      let (index, posted) = ingestSeen(seen)
       if seen.cqid != 0 { hostThreads[thread].saw(at: now, posted: posted) }
+      if index != TrackedCommand.none { see(index, thread) }
+    case .rest: hostThreads[thread].rested(until: now, span: Event.Rest(record).span)
     case .gap:
       hostThreads[thread].forget()
       ingestGap(Event.Gap(record), source: .host, stream: 0)
@@ -28,6 +31,22 @@ extension StageAnalyzer {
       ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
     default: break
     }
+  }
+
+  /// Its first event after it saw an entry shows that it is done with that.
+  @inline(__always)
+  private mutating func endHandling(_ thread: Int, _ kind: EventKind) {
+    let index = hostThreads[thread].latest
+    guard index != TrackedCommand.none, kind != .rest else { return }
+    hostThreads[thread].latest = TrackedCommand.none
+    // Another command may have its place by now.
+    if index < commands.indexEnd, commands[index].sight?.next == nil { commands[index].sight?.next = now }
+  }
+
+  /// The host sees the completion queue entry of a command.
+  private mutating func see(_ index: UInt32, _ thread: Int) {
+    commands[index].sight = HostSight(time: now, idle: hostThreads[thread].idle, rest: hostThreads[thread].rest)
+    hostThreads[thread].latest = index
   }
 
   /// The index of a host's stream; beyond their limit, streams share one.
@@ -88,12 +107,12 @@ extension StageAnalyzer {
   }
 
   /// The host saw a completion queue entry; it sees them in the order of posting.
-  /// - Returns: when it was posted; nil if that is unknown.
-  private mutating func ingestSeen(_ seen: Event.Completion) -> UInt64? {
+  /// - Returns: its command, or none; and when it was posted, nil if that is unknown.
+  private mutating func ingestSeen(_ seen: Event.Completion) -> (command: UInt32, posted: UInt64?) {
     let sqid = seen.sqid
     guard let queue = completionQueues.find(seen.cqid) else {
       dropUnfetched(sqid, seen.cid)
-      return nil
+      return (TrackedCommand.none, nil)
     }
     let next = completionQueues[queue].entries.positions(from: completionQueues[queue].seen)
     for position in next.prefix(StageAnalyzer.searchMax) {
@@ -101,20 +120,18 @@ extension StageAnalyzer {
       guard entry.sqid == sqid, entry.cid == seen.cid else { continue }
       completionQueues[queue].entries[position].isSeen = true
       completionQueues[queue].seen = position + 1
-      guard entry.command != TrackedCommand.none else { return nil }
-      commands[entry.command].seenByHost = now
+      guard entry.command != TrackedCommand.none else { return (TrackedCommand.none, nil) }
       follow(entry.command, .completion)
-      return commands[entry.command].posted
+      return (entry.command, commands[entry.command].posted)
     }
     let index = commands.find(sqid, seen.cid)
     guard index != TrackedCommand.none, commands[index].isFromHost else {
       dropUnfetched(sqid, seen.cid)
-      return nil
+      return (TrackedCommand.none, nil)
     }
     commands[index].isSeenEarly = true
-    commands[index].seenByHost = now
     inversions &+= 1
-    return now
+    return (index, now)
   }
 
   /// A command completed whose fetch is not in the trace: it and all commands submitted before it were fetched.

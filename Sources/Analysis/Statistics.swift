@@ -18,6 +18,7 @@ struct Statistics {
   private var waitingIn = [DistributionRecorder?](repeating: nil, count: Stage.count)
   private let isCoarse: Bool
   private var behindSums = [UInt128](repeating: 0, count: Activity.count)
+  private var behindHostSums = [UInt128](repeating: 0, count: HostState.allCases.count)
 
   /// - Parameter isCoarse: percentiles to two significant digits.
   init(isCoarse: Bool = false) {
@@ -45,6 +46,7 @@ struct Statistics {
     for stage in 0..<Stage.count { recordWait(times.waiting[stage], stage) }
     guard waits > 0 else { return }
     for activity in Activity.allCases { behindSums[activity.rawValue] += UInt128(times.behind[activity]) }
+    for state in HostState.allCases { behindHostSums[state.rawValue] += UInt128(times.behindHost[state]) }
   }
 
   @inline(__always)
@@ -80,7 +82,7 @@ struct Statistics {
       latency: latency.distribution, stages: stages.map(\.distribution), unexplained: unexplained.distribution,
       iopsEstimate: iops, waiting: waiting.distribution,
       splits: waitingIn.enumerated().map { stage, waiting in waiting.map { split(stage, $0) } },
-      behindMeansNs: behindSums.map(mean))
+      behindMeansNs: behindSums.map(mean), behindHostMeansNs: behindHostSums.map(mean))
   }
 
   private func mean(_ sum: UInt128) -> Double { commands == 0 ? 0 : Double(sum) / Double(commands) }

@@ -130,6 +130,8 @@ public struct Breakdown: Sendable {
   public let splits: [Split?]
   /// What the engine's thread did while commands waited: mean per command, in nanoseconds, in the order of `Activity`.
   public let behindMeansNs: [Double]
+  /// What the host's thread did while commands waited for it: means in nanoseconds, in the order of `HostState`.
+  public let behindHostMeansNs: [Double]
 
   public subscript(stage: Stage) -> Distribution { stages[stage.rawValue] }
 

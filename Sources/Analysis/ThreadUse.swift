@@ -51,13 +51,23 @@ struct HostActivity {
   private(set) var reactionNs: UInt64 = 0
   private(set) var waitNs: UInt64 = 0
   private(set) var stalls = Stalls()
+  /// Its latest rest, and the latest time in which it waited for an entry until it saw one.
+  private(set) var rest: Range<UInt64> = 0..<0
+  private(set) var idle: Range<UInt64> = 0..<0
+  /// The command whose entry it saw last, until its next event.
+  var latest = TrackedCommand.none
+
+  /// It yielded its core, or slept.
+  mutating func rested(until now: UInt64, span: UInt64) { rest = now - min(span, now)..<now }
 
   /// The thread submitted, rang a doorbell, or did anything else.
   mutating func acted(at now: UInt64) { spend(on: \.workNs, from: last, until: now) }
 
   /// It saw an entry that had been visible since `posted`; nil if that is unknown.
   mutating func saw(at now: UInt64, posted: UInt64?) {
+    if !isKnown { idle = 0..<now }
     guard isKnown, let posted, posted > last else { return acted(at: now) }
+    idle = last..<now
     waitNs &+= min(posted, now) - last
     spend(on: \.reactionNs, from: min(posted, now), until: now)
   }

@@ -35,7 +35,7 @@ struct TrackedCommand {
   /// Host: submitted to the queue.
   var submit = noTime
   /// The host saw the completion queue entry.
-  var seenByHost = noTime
+  var sight: HostSight?
   /// The engine's poll saw the doorbell.
   var seen = noTime
   var pollSpan: UInt32 = 0
@@ -122,15 +122,18 @@ struct TrackedCommand {
     tiling.move(recorded.complete, from: .complete, to: .recording)
     tiling.move(recorded.interrupt, from: .interrupt, to: .recording)
 
+    let reap = tiling.stages[.reap]
+    let host = isFromKernel ? nil : sight?.waits(from: end - reap, to: end)
     let detect = tiling.stages[.detect]
     let turn = seen == TrackedCommand.noTime || seen >= fetch.begin ? 0 : min(detect, fetch.begin - seen)
     return CommandTimes(
       qid: QueueID(qid), cid: CommandID(cid), opcode: opcode, begin: begin, end: end,
-      stages: tiling.stages, unexplained: tiling.unexplained, waiting: waiting(in: tiling.stages), behind: waits.behind,
+      stages: tiling.stages, unexplained: tiling.unexplained, waiting: waiting(in: tiling.stages, host),
+      behind: waits.behind,
+      behindHost: host ?? HostWaits(),
       turn: turn,
       queueFull: min(queueFull, tiling.stages[.complete]),
-      handling: seenByHost == TrackedCommand.noTime
-        ? nil : min(tiling.stages[.reap], end - min(seenByHost, end)),
+      handling: sight.map { min(reap, end - min($0.time, end)) },
       hostSubmit: submit == TrackedCommand.noTime ? nil : begin - min(submit, begin),
       undetectedMax: isFromHost || isFromKernel ? nil : UInt64(pollSpan), bytesFromHost: bytesFromHost,
       bytesToHost: bytesToHost,
@@ -142,8 +145,8 @@ struct TrackedCommand {
     max(fetch.end, map.end, dataIn.end, execute.end, max(dataOut.end, digestIn.end, digestOut.end))
   }
 
-  /// Which part of each stage it waited for the engine's thread, or for a thread of the kernel's driver.
-  private func waiting(in stages: StageTimes) -> StageTimes {
+  /// Which part of each stage it waited for a thread of the engine, of the host, or of the kernel's driver.
+  private func waiting(in stages: StageTimes, _ host: HostWaits?) -> StageTimes {
     var waiting = StageTimes()
     if isFromKernel {
       waiting[.dispatch] = min(handoffs.dispatch, stages[.dispatch])
@@ -155,6 +158,7 @@ struct TrackedCommand {
       for stage in [Stage.detect, .dispatch, .complete, .interrupt] {
         waiting[stage] = min(waits.stages[stage], stages[stage])
       }
+      waiting[.reap] = host?.sum ?? 0
     }
     return waiting
   }

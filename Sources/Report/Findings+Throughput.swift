@@ -66,11 +66,15 @@ extension Findings {
   var engineIsAway: Bool { summary.server.map { $0.share(of: $0.times[.absent]) >= 0.1 } ?? false }
 
   var engineStalls: String? {
-    guard let server = summary.server, server.stalls.count > 0 else { return nil }
+    guard let server = summary.server else { return nil }
     let share = server.share(of: server.times[.absent])
     guard share >= 0.001 else { return nil }
-    return "The engine's thread did not poll for \(Quantity.percent(share)) of the time, in "
-      + "\(periods(server.stalls)): another thread had its core, or it slept. Give engine and host a core each."
+    let stalls =
+      server.stalls.count == 0
+      ? "" : "; \(Quantity.count(server.stalls.count, "time")) for 100 µs or longer, \(longest(server.stalls))"
+    return
+      "The engine's thread did not poll for \(Quantity.percent(share)) of the time\(stalls): another thread had its "
+      + "core, or it slept. Give engine and host a core each."
   }
 
   var hostStalls: String? {
@@ -78,13 +82,12 @@ extension Findings {
     let share = Double(hosts.stalls.totalNs) / Double(hosts.totalNs)
     guard share >= 0.001 else { return nil }
     return "The host did nothing for \(Quantity.percent(share)) of the time although it was its turn, in "
-      + "\(periods(hosts.stalls)): it had no core, it slept, or it had nothing to submit."
+      + "\(Quantity.count(hosts.stalls.count, "period")), \(longest(hosts.stalls)): it had no core, it slept, or it had nothing to submit."
   }
 
-  /// "3 periods, the longest of 1.20 ms 30.0 ms into the trace"
-  private func periods(_ stalls: Stalls) -> String {
-    Quantity.count(stalls.count, "period")
-      + ", the longest of \(Quantity.time(stalls.longestNs)), \(Quantity.time(stalls.longestAtNs)) into the trace"
+  /// "the longest of 1.20 ms, 30.0 ms into the trace"
+  private func longest(_ stalls: Stalls) -> String {
+    "the longest of \(Quantity.time(stalls.longestNs)), \(Quantity.time(stalls.longestAtNs)) into the trace"
   }
 
   // MARK: Resources

@@ -52,25 +52,43 @@ extension Findings {
     summary.subject == .endpoint && io.queueDepth >= 1.5 && band.waitingMeanNs >= 0.5 * band.latencyMeanNs
   }
 
-  /// "Waiting for other commands dominates: 33.1 µs of the 39.5 µs of a typical command (84%), while the engine's thread
-  /// moved data to the host for others (19.0 µs). Its own service takes 6.40 µs, most of it in reap (2.10 µs)."
+  /// "Waiting dominates: 33.1 µs of the 39.5 µs of a typical command (84%), while the engine's thread moved data to the
+  /// host for others (19.0 µs), and the host's was busy with others (8.00 µs). Its own service takes 6.40 µs, most of it
+  /// in data-out (2.10 µs)."
   private func queueing(_ typical: Band) -> String {
     let (total, waiting) = (typical.latencyMeanNs, typical.waitingMeanNs)
     let service = parts(
       { typical.meanNs($0) - typical.waitingMeansNs[$0.rawValue] }, unexplainedNs: typical.unexplainedMeanNs)[0]
     return
-      "Waiting for other commands dominates: \(Quantity.time(waiting)) of the \(Quantity.time(total)) of a typical "
-      + "command (\(Quantity.roughly(waiting / total)))" + meanwhile(typical.behindMeansNs, of: waiting) + ". Its own "
+      "Waiting dominates: \(Quantity.time(waiting)) of the \(Quantity.time(total)) of a typical "
+      + "command (\(Quantity.roughly(waiting / total)))" + meanwhile(typical) + ". Its own "
       + "service takes \(Quantity.time(total - waiting)), most of it in \(service.name) "
       + "(\(Quantity.time(service.meanNs)))."
   }
 
-  /// ", while the engine's thread polled (20.0 µs), executed others (10.0 µs)"
-  private func meanwhile(_ behindNs: [Double], of waiting: Double) -> String {
-    let reasons = Activity.allCases.map { (name: Findings.reason($0), ns: behindNs[$0.rawValue]) }
-    let named = reasons.sorted { $0.ns > $1.ns }.prefix(3).filter { $0.ns >= 0.1 * waiting && $0.ns > 0 }
-    guard !named.isEmpty else { return "" }
-    return ", while the engine's thread " + named.map { "\($0.name) (\(Quantity.time($0.ns)))" }.joined(separator: ", ")
+  /// ", while the engine's thread polled (20.0 µs), executed others (10.0 µs), and the host's had yielded its core (15.0 µs)"
+  private func meanwhile(_ band: Band) -> String {
+    let least = 0.1 * band.waitingMeanNs
+    func list(_ reasons: [(name: String, ns: Double)]) -> String? {
+      let named = reasons.sorted { $0.ns > $1.ns }.prefix(3).filter { $0.ns >= least && $0.ns > 0 }
+      return named.isEmpty ? nil : named.map { "\($0.name) (\(Quantity.time($0.ns)))" }.joined(separator: ", ")
+    }
+    let engine = list(Activity.allCases.map { (Findings.reason($0), band.behindMeansNs[$0.rawValue]) })
+    let host = list(HostState.allCases.map { (Findings.reason($0), band.behindHostMeansNs[$0.rawValue]) })
+    switch (engine, host) {
+    case (let engine?, let host?): return ", while the engine's thread \(engine), and the host's \(host)"
+    case (let engine?, nil): return ", while the engine's thread \(engine)"
+    case (nil, let host?): return ", while the host's thread \(host)"
+    case (nil, nil): return ""
+    }
+  }
+
+  private static func reason(_ state: HostState) -> String {
+    switch state {
+    case .busy: "was busy with others"
+    case .rested: "had yielded its core"
+    case .polled: "polled or had no core"
+    }
   }
 
   /// How far the mean may be believed.
@@ -96,7 +114,7 @@ extension Findings {
     else { return nil }
     let waiting = typical.waitingMeanNs
     return "\(Quantity.time(waiting)) of it (\(Quantity.roughly(waiting / typical.latencyMeanNs))) is waiting"
-      + meanwhile(typical.behindMeansNs, of: waiting) + "."
+      + meanwhile(typical) + "."
   }
 
   private static func reason(_ activity: Activity) -> String {
@@ -147,7 +165,7 @@ extension Findings {
   private func tailWaiting(_ tail: Band) -> String {
     guard summary.subject == .endpoint, tail.waitingMeanNs - io.waiting.meanNs >= 0.25 * (tail.latencyMeanNs - meanNs)
     else { return "" }
-    let meanwhile = meanwhile(tail.behindMeansNs, of: tail.waitingMeanNs)
+    let meanwhile = meanwhile(tail)
     return meanwhile.isEmpty ? "" : " They wait for \(Quantity.time(tail.waitingMeanNs))\(meanwhile)."
   }
 }

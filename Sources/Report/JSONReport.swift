@@ -99,7 +99,12 @@ struct JSONReport {
       ("unexplained", .object(distribution(breakdown.unexplained, of: breakdown.latency))),
       ("waiting", .object(distribution(breakdown.waiting, of: breakdown.latency))),
       ("waiting_behind_ns", behind(breakdown.behindMeansNs)),
+      ("waiting_behind_host_ns", behindHost(breakdown.behindHostMeansNs)),
     ]
+  }
+
+  private func behindHost(_ meansNs: [Double]) -> JSON {
+    .object(HostState.allCases.map { ($0.name, .number(meansNs[$0.rawValue])) })
   }
 
   private func behind(_ meansNs: [Double]) -> JSON {
@@ -129,6 +134,7 @@ struct JSONReport {
       ("from", .number(band.from)), ("up_to", .number(band.upTo)), ("commands", .number(band.commands)),
       ("from_ns", .integer(band.fromNs)), ("mean_ns", .number(band.latencyMeanNs)),
       ("waiting_mean_ns", .number(band.waitingMeanNs)), ("waiting_behind_ns", behind(band.behindMeansNs)),
+      ("waiting_behind_host_ns", behindHost(band.behindHostMeansNs)),
       ("stage_means_ns", .object(Stage.allCases.map { ($0.name, .number(band.meanNs($0))) })),
       ("unexplained_mean_ns", .number(band.unexplainedMeanNs)),
     ])

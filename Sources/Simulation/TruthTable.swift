@@ -195,8 +195,6 @@ private struct Shape: Hashable, CustomStringConvertible {
   /// Only the command itself can extend this stage, apart from its waiting, and not by time added at this point.
   func isOwn(_ stage: Stage, _ point: DelayPoint) -> Bool {
     switch stage {
-    // The host handles several commands between two head doorbells.
-    case .reap: isAlone
     // Making an entry visible is part of what follows: the interrupt or, with coalescing, the next completion.
     case .complete: point != .show || pattern != .coalescing
     default: true
@@ -276,6 +274,7 @@ private struct Outcome {
 
   /// Other commands wait for the one that is delayed, behind what the thread does for it.
   private func differenceInWaiting(_ plain: Outcome, _ point: DelayPoint, _ ns: UInt64) -> String? {
+    func told(_ times: CommandTimes) -> Int64 { Int64(times.behind.sum + times.behindHost.sum) }
     for (number, (one, other)) in zip(commands, plain.commands).enumerated() {
       let waits = Stage.allCases.map { Int64(one.waiting[$0]) - Int64(other.waiting[$0]) }
       guard waits.allSatisfy({ $0 >= 0 && $0 % Int64(ns) == 0 }) else {
@@ -287,9 +286,9 @@ private struct Outcome {
             "command \(number) waits behind \(activity.name) for \(other.behind[activity]), then \(one.behind[activity]) ns"
         }
       }
-      guard one.behind.sum - other.behind.sum == waits.reduce(0, +) else {
+      guard told(one) - told(other) == waits.reduce(0, +) else {
         return
-          "command \(number) waits \(waits.reduce(0, +)) ns longer, of which \(one.behind.sum - other.behind.sum) are told"
+          "command \(number) waits \(waits.reduce(0, +)) ns longer, of which \(told(one) - told(other)) are told"
       }
     }
     return nil

@@ -48,7 +48,7 @@ private struct Series {
       stages: stages, unexplained: Times.zero,
       iopsEstimate: spacing.batches?.mean(Double(durationNs) / Double(Series.count)).inverse(of: 1e9),
       waiting: Times.zero, splits: [Split?](repeating: nil, count: Stage.count),
-      behindMeansNs: [Double](repeating: 0, count: Activity.count))
+      behindMeansNs: [Double](repeating: 0, count: Activity.count), behindHostMeansNs: [0, 0, 0])
   }
 }
 
