@@ -153,6 +153,7 @@ extension Controller {
   mutating func endSettling<P: Port & ~Copyable>(_ port: inout P) {
     isSettling = false
     executing -= 1
+    if csts.shutdown == 1, commands[Int(Controller.shutdownSlot)].state == .free { csts.shutdown = 2 }
     // A host that requested a shutdown in the meantime no longer wants the controller.
     if cc.enable, !cc.isShutdown { enable(&port) }
   }
@@ -168,8 +169,8 @@ extension Controller {
     intms = 0
   }
 
-  /// CC.SHN requests a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when cached data is on the medium,
-  /// whether the controller is enabled or not.
+  /// CC.SHN requests a normal or an abrupt shutdown (Base 2.1, 3.6.1): complete when cached data is on the medium and no
+  /// earlier write can reach it, whether the controller is enabled or not.
   private mutating func shutDown<P: Port & ~Copyable>(_ port: inout P) {
     csts.shutdown = Mutant.shutdownWithoutFlush.isPlanted ? 2 : 1
     if Mutant.shutdownWithoutFlush.isPlanted { return }
@@ -188,7 +189,7 @@ extension Controller {
   /// Cached data is on the medium, or never will be; the host must learn of that, and has no other way.
   mutating func endShutdown<P: Port & ~Copyable>(_ flush: IORequest, _ status: Status, _ port: inout P) {
     port.release(flush)
-    if csts.shutdown == 1 { csts.shutdown = 2 }
+    if csts.shutdown == 1, !isSettling { csts.shutdown = 2 }
     guard !status.isSuccess else { return }
     target.health.count(flush, status)
     target.noteError(status)

@@ -123,6 +123,24 @@ struct WaitingTests {
     #expect(host.threads == 1 && host.workNs == 10 + 10 + 40 && host.waitNs == 700 && host.reactionNs == 700)
   }
 
+  @Test("a host that has yielded its core rests until it sees the entry, and is busy with it until its next event")
+  func rest() {
+    var script = Script.enabled()
+    script.submit(at: 990, cid: 0)
+    script.tail(at: 1000, 1, .host)
+    script.tail(at: 1100, 1)
+    script.fetch(at: 1200, cid: 0, slot: 0)
+    script.add(Record(time: 1300, kind: .map, qid: 1, cid: 0))
+    script.completion(at: 2000, cid: 0)
+    script.add(Event.Rest(time: 9000, qid: 1, span: 6500).record, .host)
+    script.completion(at: 9000, cid: 0, .host)
+    script.submit(at: 9300, cid: 1)
+    script.head(at: 9400, 1, .host)
+    let command = script.run().commands[0]
+    #expect(command.behindHost[.polled] == 500 && command.behindHost[.rested] == 6500)
+    #expect(command.behindHost[.busy] == 100 && command.waiting[.reap] == 7100 && command.stages[.reap] == 7400)
+  }
+
   /// Waits of 250 ns.
   @Test("what the recorder's ring costs a command is recording, whatever stage it fell into")
   func ringWaits() {
