@@ -12,7 +12,7 @@ struct ServerTimeline: ~Copyable {
     var activity: Activity
   }
 
-  private static let piecesMax = 1 << 15
+  static let piecesMax = 1 << 15
   /// A poll of all doorbells is shorter than this, in nanoseconds: a longer silence is none.
   private static let absenceMin: UInt64 = 4000
 
@@ -32,6 +32,8 @@ struct ServerTimeline: ~Copyable {
   /// The latest periods in which the thread did not poll.
   private var latestStalls: [Range<UInt64>] = []
   private static let latestStallsMax = 16
+  /// More pieces than the reads of one command's lists make.
+  private static let renameMax = 4096
 
   deinit { pieces.deallocate() }
 
@@ -68,11 +70,14 @@ struct ServerTimeline: ~Copyable {
     return latestStalls.last
   }
 
-  /// What counts as work of its own since `begin` was this activity.
-  mutating func rename(since begin: UInt64, to activity: Activity) {
-    guard begin < cursor, let position = position(at: begin) else { return }
+  /// What counts as work of its own since `begin` was this activity, as far back as one command's reads can reach.
+  /// - Returns: whether totals since `begin` have changed.
+  mutating func rename(since begin: UInt64, to activity: Activity) -> Bool {
+    guard begin < cursor, let first = position(at: begin) else { return false }
+    let position = max(first, end - ServerTimeline.renameMax)
+    let begin = max(begin, place(position).pointee.begin)
     // Most often it is the newest piece, or none of its own work.
-    guard (position..<end).contains(where: { place($0).pointee.activity == .engine }) else { return }
+    guard (position..<end).contains(where: { place($0).pointee.activity == .engine }) else { return false }
     let pieces = (position..<end).map { (activity: place($0).pointee.activity, until: self.until($0)) }
     let start = times(in: position, at: begin)
     end = place(position).pointee.begin < begin ? position + 1 : position
@@ -80,6 +85,7 @@ struct ServerTimeline: ~Copyable {
     (cursor, base) = (begin, start)
     for piece in pieces { append(piece.activity == .engine ? activity : piece.activity, until: piece.until) }
     self.recorded = recorded
+    return true
   }
 
   /// The latest stalls, as far as they ended after `begin`.
@@ -93,6 +99,9 @@ struct ServerTimeline: ~Copyable {
     oldest = end
     hasBegun = false
   }
+
+  /// Number of pieces so far.
+  var pieceCount: Int { end }
 
   /// The totals at `time`.
   /// - Returns: nil if that is before the first piece that is still known.

@@ -60,7 +60,7 @@ extension StageAnalyzer {
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1
-      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
+      ringWaitNs = min(ringWaitNs + min(Event.RingWait(record).span, StageAnalyzer.timeMax), StageAnalyzer.timeMax)
     default: break
     }
   }

@@ -28,7 +28,7 @@ extension StageAnalyzer {
       ingestGap(Event.Gap(record), source: .host, stream: 0)
     case .ringWait:
       ringWaits &+= 1
-      ringWaitNs &+= min(Event.RingWait(record).span, StageAnalyzer.timeMax)
+      ringWaitNs = min(ringWaitNs + min(Event.RingWait(record).span, StageAnalyzer.timeMax), StageAnalyzer.timeMax)
     default: break
     }
   }

@@ -9,7 +9,8 @@ extension StageAnalyzer {
     case .fetch: timeline.cover(.fetch, until: now, span: UInt64(Event.Fetch(record).span))
     case .map:
       let map = Event.Map(record)
-      timeline.rename(since: now - min(UInt64(map.span), now), to: .map)
+      let begin = now - min(UInt64(map.span), now)
+      if timeline.rename(since: begin, to: .map) { window.correct(since: begin, timeline) }
       timeline.cover(.map, until: now, span: UInt64(map.span))
     case .read:
       let read = Event.Read(record)

@@ -105,7 +105,10 @@ public struct StageAnalyzer: ~Copyable {
     switch source {
     case .kernel: ingestKernel(record, kind, stream, tail)
     case .engine where subject == .endpoint:
-      if stream == 0 { extendTimeline(record, kind) }
+      if stream == 0 {
+        extendTimeline(record, kind)
+        window.keepEnd(timeline)
+      }
       ingestEngine(record, kind, Int(UInt8(truncatingIfNeeded: stream)), tail)
       if kind != .ringWait { previous = (timeline.cursor, timeline.recorded) }
     case .host where subject == .endpoint: ingestHost(record, kind, stream)
@@ -184,7 +187,7 @@ public struct StageAnalyzer: ~Copyable {
         depth.leave(now: now)
         if let queue = executingQueue(of: index) { submissionQueues[queue].executing -= 1 }
       }
-      window.end(index, isFinished: finished != nil)
+      window.end(index, finished: finished?.upperBound, timeline)
       if let finished {
         depth.finish(begin: finished.lowerBound, end: finished.upperBound)
       } else {
@@ -306,14 +309,7 @@ public struct StageAnalyzer: ~Copyable {
 
   /// Nil without commands of the endpoint, and if the statistics are those of some commands only.
   private var serverUse: ServerUse? {
-    guard filter == nil, let begin = window.totals, tally.io.commands > 0,
-      let end = timeline.times(at: tally.io.lastEnd)
-    else {
-      return nil
-    }
-    var times = ActivityTimes()
-    times.add(from: begin, to: end)
-    return ServerUse(times: times, stalls: window.stalls)
+    filter == nil && tally.io.commands > 0 ? window.use(timeline) : nil
   }
 
   private var driverUse: DriverUse? {

@@ -81,14 +81,17 @@ public struct UnfinishedText {
 }
 
 extension UnfinishedCommand {
+  /// "command 17 of queue 1 (read)"
+  var name: String { "command \(cid) of queue \(qid) (\(commandName(opcode, isAdmin: qid == 0)))" }
+
   fileprivate var sentence: String {
     let ago = lastAgoNs == 0 ? "at the end" : "\(Quantity.time(lastAgoNs)) before the end"
-    let name = commandName(opcode, isAdmin: qid == 0)
-    return "command \(cid) of queue \(qid) (\(name)), \(Quantity.time(ageNs)) old; last event "
+    return "\(name), \(Quantity.time(ageNs)) old; last event "
       + "\(Quantity.count(lastEvent)), \(last.description.name), \(ago); \(next)"
   }
 
-  private var next: String {
+  /// What has not happened to it.
+  var next: String {
     switch owed {
     case .fetch: "the controller has not fetched it"
     case .dispatch: "fetched, not executed"

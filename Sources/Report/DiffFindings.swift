@@ -146,5 +146,4 @@ struct DiffFindings {
 
 extension String {
   var capitalizedFirst: String { prefix(1).uppercased() + dropFirst() }
-  var lowercasedFirst: String { prefix(1).lowercased() + dropFirst() }
 }

@@ -7,12 +7,15 @@ extension Findings {
   /// Handoffs between threads of the driver.
   var handoffs: String? {
     guard let handoffs = summary.handoffs else { return nil }
-    let all = [handoffs.dispatch, handoffs.wakeUp, handoffs.completion].reduce(0) { $0 + $1.meanNs }
+    let all = io.waiting.meanNs
     guard all > 0 else { return nil }
-    return
-      "Waiting for a thread to run takes \(Quantity.time(all)) of the mean (\(Quantity.roughly(all / meanNs))): "
-      + "\(Quantity.time(handoffs.dispatch.meanNs)) until a worker starts the command, \(Quantity.time(handoffs.wakeUp.meanNs)) from "
-      + "its execution to its data, \(Quantity.time(handoffs.completion.meanNs)) until its completion queue's work runs."
+    let parts = [
+      (io.waitingMeanNs(.detect), "until the fetch begins"),
+      (handoffs.dispatch.meanNs, "until a worker starts the command"),
+      (handoffs.completion.meanNs, "until the work of its completion queue runs"),
+    ]
+    return "Waiting takes \(Quantity.time(all)) of the mean (\(Quantity.roughly(all / meanNs))): "
+      + parts.filter { $0.0 > 0 }.map { "\(Quantity.time($0.0)) \($0.1)" }.joined(separator: ", ") + "."
   }
 
   /// Waiting for the lock of a channel, within other stages.
@@ -23,8 +26,8 @@ extension Findings {
     let occupied = Channel.allCases.filter { driver.channels[$0.rawValue].waits > 0 }
     let channels = occupied.enumerated().map { place, channel in
       let use = driver.channels[channel.rawValue]
-      return channel.phrase + (place == 0 ? " was occupied" : "") + " for \(Quantity.count(use.waits)) of "
-        + "\(Quantity.count(use.transfers))" + (place == 0 ? " transfers" : "")
+      return "\(Quantity.count(use.waits)) of \(Quantity.count(use.transfers))"
+        + (place == 0 ? " transfers found \(channel.phrase) occupied" : " found \(channel.phrase) occupied")
     }
     return
       "Commands waited \(Quantity.time(ns)) of the mean (\(Quantity.roughly(ns / meanNs))) for other commands' transfers: "
@@ -50,9 +53,8 @@ extension Findings {
     }
     let next = resources.min { $0.ceiling < $1.ceiling }!
     return
-      "Nothing of the driver is saturated. \(busy(Array(resources.prefix(3)))) Latency bounds throughput: more commands in "
-      + "flight than the mean of \(Quantity.significant(io.queueDepth)) raise it, at most to the \(rate(next.ceiling)) "
-      + "that \(next.name) can do."
+      "Nothing in the driver is saturated. \(busy(Array(resources.prefix(3)))) Latency bounds throughput: raise the queue "
+      + "depth (now \(Quantity.significant(io.queueDepth))), at most to the \(rate(next.ceiling)) that \(next.name) can do."
   }
 
   /// Busiest first.
@@ -78,7 +80,7 @@ extension Findings {
   var driverWaits: [String] {
     guard let driver = summary.driver, let handoffs = summary.handoffs else { return [] }
     let started = Double(driver.waits.started) / Double(io.commands)
-    let others = started >= 0.05 ? ", \(Quantity.significant(started)) of which started meanwhile" : ""
+    let others = started >= 0.05 ? ", \(Quantity.significant(started)) of which started during the wait" : ""
     let detect = Double(driver.waits.detect.sum) / Double(io.commands)
     return [
       wait(handoffs.dispatch.meanNs, "a worker starts", "other commands", driver.waits.dispatch, others) {

@@ -17,9 +17,8 @@ extension Findings {
 
   var bound: String? {
     guard let server = summary.server, server.totalNs > 0 else { return nil }
-    guard engineIsAway else { return saturation(server) }
-    return [engineStalls, saturation(server).map { "While it runs: " + $0.lowercasedFirst }].compactMap { $0 }
-      .joined(separator: " ")
+    // Work that was interrupted counts as long as it took: the ceilings would be too low.
+    return engineIsAway ? engineStalls : saturation(server)
   }
 
   /// Which resource is busy all the time that it runs.
@@ -35,8 +34,10 @@ extension Findings {
     }
     let next = [engine, host].compactMap { $0 }.min { $0.ceiling < $1.ceiling }!
     return
-      "Nothing is saturated. \(busy([engine, host])) Latency bounds throughput: more commands in flight than the mean "
-      + "of \(Quantity.significant(io.queueDepth)) raise it, up to the \(rate(next.ceiling)) that \(next.name) can do."
+      "Nothing is saturated. \(busy([engine, host])) Latency bounds throughput: raise the queue depth (now "
+      + "\(Quantity.significant(io.queueDepth))), "
+      + (summary.counts.later > io.commands / 2
+        ? "as far as the backend goes." : "up to the \(rate(next.ceiling)) that \(next.name) can do.")
   }
 
   /// How often the engine did something, in commands.
@@ -45,19 +46,19 @@ extension Findings {
     guard summary.subject == .endpoint, counts.fetches > 0, counts.doorbells > 0 else { return nil }
     let entries = Double(counts.entries)
     var parts = [
-      "\(Quantity.significant(entries / Double(counts.doorbells))) commands per doorbell that the engine sees",
-      "\(Quantity.significant(entries / Double(counts.fetches))) per fetch",
+      "The engine sees \(Quantity.significant(entries / Double(counts.doorbells))) new commands per doorbell",
+      "fetches \(Quantity.significant(entries / Double(counts.fetches))) at a time",
     ]
     if counts.interrupts > 0 {
-      parts.append("\(Quantity.significant(entries / Double(counts.interrupts))) per interrupt")
+      parts.append("raises an interrupt for \(Quantity.significant(entries / Double(counts.interrupts)))")
     }
-    parts.append("\(Quantity.significant(Double(counts.segments) / entries)) segments each")
+    parts.append("moves \(Quantity.significant(Double(counts.segments) / entries)) segments per command")
     guard entries > 1.05 * Double(counts.fetches) || Double(counts.segments) > 1.05 * entries || counts.listReads > 0
     else {
       return nil
     }
     if counts.listReads > 0 {
-      parts.append("\(Quantity.significant(Double(counts.listReads) / entries)) reads of lists each")
+      parts.append("reads \(Quantity.significant(Double(counts.listReads) / entries)) lists per command")
     }
     return parts.joined(separator: ", ") + "."
   }
@@ -73,8 +74,8 @@ extension Findings {
       server.stalls.count == 0
       ? "" : "; \(Quantity.count(server.stalls.count, "time")) for 100 µs or longer, \(longest(server.stalls))"
     return
-      "The engine's thread did not poll for \(Quantity.percent(share)) of the time\(stalls): another thread had its "
-      + "core, or it slept. Give engine and host a core each."
+      "The engine's thread did not run for \(Quantity.percent(share)) of the time\(stalls): another thread had its "
+      + "core, or it slept." + (engineIsAway ? " Give the engine and the host a core each." : "")
   }
 
   var hostStalls: String? {
@@ -83,6 +84,17 @@ extension Findings {
     guard share >= 0.001 else { return nil }
     return "The host did nothing for \(Quantity.percent(share)) of the time although it was its turn, in "
       + "\(Quantity.count(hosts.stalls.count, "period")), \(longest(hosts.stalls)): it had no core, it slept, or it had nothing to submit."
+      + (stoppedTogether(hosts.stalls)
+        ? " Its longest is the engine's longest: one core for both, a CPU quota, or a virtual "
+          + "machine that stood still." : "")
+  }
+
+  /// The longest stalls of both sides overlap by most of their length.
+  private func stoppedTogether(_ host: Stalls) -> Bool {
+    guard let engine = summary.server?.stalls, engine.count > 0, host.count > 0 else { return false }
+    let begin = max(engine.longestAtNs, host.longestAtNs)
+    let end = min(engine.longestAtNs + engine.longestNs, host.longestAtNs + host.longestNs)
+    return end > begin && 2 * (end - begin) > max(engine.longestNs, host.longestNs)
   }
 
   /// "the longest of 1.20 ms, 30.0 ms into the trace"
@@ -120,7 +132,7 @@ extension Findings {
     let largest = server.largest
     let part = Double(server.times[largest]) / Double(max(server.busyNs, 1))
     let without = Resource(
-      name: "the engine's thread", busy: 0, ceiling: ceiling(server.busyNs - server.times[largest]))
+      name: "the engine's thread", busy: 0, ceiling: ceiling(server.busyNs &- server.times[largest]))
     let next = [without, host].compactMap { $0 }.min { $0.ceiling < $1.ceiling }!
     return
       "The engine's thread bounds throughput: it is busy \(Quantity.roughly(engine.busy)) of the time that it runs, "
@@ -130,9 +142,16 @@ extension Findings {
 
   private func what(_ activity: Activity) -> String {
     switch activity {
-    case .engine: "work between commands"
+    case .fetch: "fetching"
+    case .map: "mapping"
+    case .dataIn: "moving data from the host"
+    case .execute: "executing"
+    case .dataOut: "moving data to the host"
+    case .complete: "posting completions"
+    case .interrupt: "raising interrupts"
+    case .engine: "work between stages"
     case .recording: "the recording"
-    default: activity.name
+    case .poll, .absent: activity.name
     }
   }
 

@@ -34,7 +34,7 @@ extension Findings {
     let total = typical.latencyMeanNs
     let parts = parts(typical.meanNs, unexplainedNs: typical.unexplainedMeanNs)
     let first = parts[0]
-    let verb = first.meanNs >= 0.4 * total ? "dominates" : "is the largest part"
+    let verb = first.meanNs >= 0.5 * total ? "dominates" : "is the largest part"
     return
       "\(first.name.capitalizedFirst) \(verb): \(Quantity.time(first.meanNs)) of the \(Quantity.time(total)) of a typical command "
       + "(\(Quantity.roughly(first.meanNs / total)))" + then(parts.dropFirst(), of: total) + "."
@@ -47,26 +47,26 @@ extension Findings {
     return ", then " + list.joined(separator: " and ")
   }
 
-  /// The commands wait for each other.
+  /// The commands wait for more than the next poll: for each other, or for a thread that does not run.
   private func isQueueing(_ band: Band) -> Bool {
-    summary.subject == .endpoint && io.queueDepth >= 1.5 && band.waitingMeanNs >= 0.5 * band.latencyMeanNs
+    guard summary.subject == .endpoint, band.waitingMeanNs >= 0.5 * band.latencyMeanNs else { return false }
+    let polled = band.behindMeansNs[Activity.poll.rawValue] + band.behindHostMeansNs[HostState.polled.rawValue]
+    return band.waitingMeanNs - polled >= 0.5 * band.waitingMeanNs
   }
 
-  /// "Waiting dominates: 33.1 µs of the 39.5 µs of a typical command (84%), while the engine's thread moved data to the
-  /// host for others (19.0 µs), and the host's was busy with others (8.00 µs). Its own service takes 6.40 µs, most of it
-  /// in data-out (2.10 µs)."
+  /// "Waiting dominates: 33.1 µs of the 39.5 µs of a typical command (84%), mostly while the engine's thread moved data to
+  /// the host for others (19.0 µs). Its own service takes 6.40 µs, the largest part in data-out (2.10 µs)."
   private func queueing(_ typical: Band) -> String {
     let (total, waiting) = (typical.latencyMeanNs, typical.waitingMeanNs)
     let service = parts(
       { typical.meanNs($0) - typical.waitingMeansNs[$0.rawValue] }, unexplainedNs: typical.unexplainedMeanNs)[0]
-    return
-      "Waiting dominates: \(Quantity.time(waiting)) of the \(Quantity.time(total)) of a typical "
-      + "command (\(Quantity.roughly(waiting / total)))" + meanwhile(typical) + ". Its own "
-      + "service takes \(Quantity.time(total - waiting)), most of it in \(service.name) "
-      + "(\(Quantity.time(service.meanNs)))."
+    let part = service.meanNs >= 0.5 * (total - waiting) ? "most of it" : "the largest part"
+    return "Waiting dominates: \(Quantity.time(waiting)) of the \(Quantity.time(total)) of a typical command"
+      + (waiting < 0.995 * total ? " (\(Quantity.roughly(waiting / total)))" : "") + "\(meanwhile(typical)). Its own "
+      + "service takes \(Quantity.time(total - waiting)), \(part) in \(service.name) (\(Quantity.time(service.meanNs)))."
   }
 
-  /// ", while the engine's thread polled (20.0 µs), executed others (10.0 µs), and the host's had yielded its core (15.0 µs)"
+  /// ", mostly while the engine's thread polled (20.0 µs), and the host's thread had yielded its core (15.0 µs)"
   private func meanwhile(_ band: Band) -> String {
     let least = 0.1 * band.waitingMeanNs
     func list(_ reasons: [(name: String, ns: Double)]) -> String? {
@@ -75,36 +75,41 @@ extension Findings {
     }
     let engine = list(Activity.allCases.map { (Findings.reason($0), band.behindMeansNs[$0.rawValue]) })
     let host = list(HostState.allCases.map { (Findings.reason($0), band.behindHostMeansNs[$0.rawValue]) })
-    switch (engine, host) {
-    case (let engine?, let host?): return ", while the engine's thread \(engine), and the host's \(host)"
-    case (let engine?, nil): return ", while the engine's thread \(engine)"
-    case (nil, let host?): return ", while the host's thread \(host)"
-    case (nil, nil): return ""
-    }
+    let threads = [engine.map { "the engine's thread \($0)" }, host.map { "the host's thread \($0)" }].compactMap { $0 }
+    return threads.isEmpty ? "" : ", mostly while " + threads.joined(separator: ", and ")
   }
 
   private static func reason(_ state: HostState) -> String {
     switch state {
     case .busy: "was busy with others"
     case .rested: "had yielded its core"
-    case .polled: "polled or had no core"
+    case .polled: "polled"
     }
   }
 
-  /// How far the mean may be believed.
+  /// How the others differ from it.
   private var typicalAndMean: String {
     let median = Double(io.latency.p50Ns)
-    guard let bands = summary.bands, meanNs >= 1.25 * median, io.commands >= 20 else {
-      return
-        "The median is \(Quantity.time(median)), the mean \(Quantity.time(meanNs))."
+    var text = "The median is \(Quantity.time(median)), the mean \(Quantity.time(meanNs))"
+    if let bands = summary.bands, meanNs >= 1.25 * median, io.commands >= 20, bands.slowShare > 0 {
+      text += ": \(Quantity.percent(bands.slowShare)) of the commands take more than ten times the median and hold "
+      text += "\(Quantity.percent(bands.slowTimeShare)) of the time"
     }
-    let slow =
-      bands.slowShare == 0
-      ? ""
-      : ": \(Quantity.percent(bands.slowShare)) of the commands take more than ten times the median and hold "
-        + "\(Quantity.percent(bands.slowTimeShare)) of the time"
+    text += "."
+    if let interval = io.latency.estimates?[.p50]?.interval(), interval.upperBound >= 2 * interval.lowerBound {
+      text +=
+        " The median is uncertain, \(Quantity.time(interval.lowerBound)) to \(Quantity.time(interval.upperBound)) "
+      text += "with 95% confidence: the recording holds times of different speed."
+    }
+    return text
+  }
+
+  /// Instead of statistics.
+  var few: String? {
+    let parts = parts({ io[$0].meanNs }, unexplainedNs: io.unexplained.meanNs)
     return
-      "Half of the commands take \(Quantity.time(median)) or less; the mean, \(Quantity.time(meanNs)), says little\(slow)."
+      "The statistics are of \(Quantity.count(io.commands, "command")) only: the mean is \(Quantity.time(meanNs)), of which "
+      + "\(parts[0].name) is \(Quantity.time(parts[0].meanNs))."
   }
 
   /// Why a typical command waits, where the first sentence does not say it.
@@ -113,7 +118,8 @@ extension Findings {
       typical.waitingMeanNs >= 0.05 * typical.latencyMeanNs
     else { return nil }
     let waiting = typical.waitingMeanNs
-    return "\(Quantity.time(waiting)) of it (\(Quantity.roughly(waiting / typical.latencyMeanNs))) is waiting"
+    return
+      "A typical command waits for \(Quantity.time(waiting)) (\(Quantity.roughly(waiting / typical.latencyMeanNs)))"
       + meanwhile(typical) + "."
   }
 
@@ -126,7 +132,7 @@ extension Findings {
     case .dataOut: "moved data to the host for others"
     case .complete: "completed others"
     case .interrupt: "raised interrupts"
-    case .engine: "turned from one to another"
+    case .engine: "worked between stages"
     case .recording: "recorded"
     case .poll: "polled"
     case .absent: "did not run"
@@ -145,8 +151,10 @@ extension Findings {
     // By how much slow commands exceed the mean.
     let parts = parts(
       { tail.meanNs($0) - io[$0].meanNs }, unexplainedNs: tail.unexplainedMeanNs - io.unexplained.meanNs)
+    let isClose = parts[1].meanNs >= 0.8 * parts[0].meanNs
+    let what = isClose ? "\(parts[0].name) and \(parts[1].name) make" : "\(parts[0].name) makes"
     var text =
-      "In the tail, \(parts[0].name) makes commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
+      "In the tail, \(what) commands slow: \(who) (\(Quantity.time(tail.fromNs)) or more) take "
     text += Quantity.time(tail.latencyMeanNs)
     guard parts[0].meanNs <= excess else {
       return text + ", \(Quantity.time(excess)) above the mean: \(parts[0].name) takes "

@@ -13,19 +13,21 @@ struct Findings {
     let what =
       io.commands == 0
       ? [nothing]
-      : [typical, handoffs] + driverWaits + [
-        channelWaits, waiting, bound, driverBound, tail, Precision.sentence(io), throughput, failures, data,
+      : [isTooFew ? few : typical, areProbesDear ? probes : nil, handoffs] + driverWaits + [
+        channelWaits, waiting, bound, driverBound, hostStalls, tail, throughput, Precision.sentence(io), data,
       ]
     let parts =
       io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]
     return
-      ([stopped, Findings.selection(summary), leavesOutMany ? completeness : nil] + what + parts + [
-        leavesOutMany ? nil : completeness, recorder, engineIsAway ? nil : engineStalls, hostStalls, probes, hostClock,
-        inversions, resets,
-        completedTwice, unannounced, kernel,
+      ([stopped, Findings.selection(summary), hung, leavesOutMany ? completeness : nil, failures] + what + parts + [
+        leavesOutMany ? nil : completeness, recorder, engineIsAway ? nil : engineStalls, areProbesDear ? nil : probes,
+        hostClock, inversions, resets, completedTwice, unannounced, kernel,
       ])
       .compactMap { $0 }
   }
+
+  /// Fewer commands than this are told one by one rather than by statistics.
+  private var isTooFew: Bool { io.commands < 10 }
 
   // MARK: What is so
 
@@ -56,16 +58,20 @@ struct Findings {
 
   private var throughput: String? {
     guard summary.among == nil else { return Findings.throughput(of: io) }
+    let (finished, all) = (io.queueDepth, summary.queueDepthTimeWeighted)
+    // The two agree unless commands are left out.
+    let depth =
+      abs(all - finished) <= 0.02 * finished
+      ? Quantity.significant(finished)
+      : "\(Quantity.significant(finished)), \(Quantity.significant(all)) with the commands that did not complete"
     return Findings.throughput(of: io)
-      + " The mean queue depth is \(Quantity.significant(io.queueDepth)) by Little's law and "
-      + "\(Quantity.significant(summary.queueDepthTimeWeighted)) by counting; the maximum is \(Quantity.count(summary.queueDepthMax))."
+      + " The mean queue depth is \(depth); the maximum is \(Quantity.count(summary.queueDepthMax))."
   }
 
   private var failures: String? {
     guard io.failed > 0 else { return nil }
     let share = Double(io.failed) / Double(max(io.commands, 1))
-    return
-      "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed, with the statuses below."
+    return "\(Quantity.count(io.failed, "command")) (\(Quantity.percent(share))) failed; the statuses are below."
   }
 
   /// "2,000 commands in 1.20 s, 1,667 a second."
@@ -83,7 +89,11 @@ struct Findings {
       return "\(Quantity.bytes(bytes))\(rate) \(way) the host"
     }
     let ways = [moved(io.bytesToHost, "to"), moved(io.bytesFromHost, "from")].compactMap { $0 }
-    return ways.isEmpty ? "No data moved in these commands." : "Data moved: \(ways.joined(separator: ", "))."
+    guard !ways.isEmpty else { return "No data moved in these commands." }
+    let isReal = summary.subject != .endpoint || io[.dataIn].maxNs > 0 || io[.dataOut].maxNs > 0
+    return isReal
+      ? "Data moved: \(ways.joined(separator: ", "))."
+      : "Data asked for: \(ways.joined(separator: ", ")); the null backend moves none."
   }
 
   // MARK: What is worth knowing of a stage
@@ -129,17 +139,25 @@ struct Findings {
   }
 
   private var hostSubmit: String? {
-    guard let submit = summary.hostSubmit else { return nil }
+    guard let submit = summary.hostSubmit, submit.meanNs >= 0.01 * meanNs else { return nil }
     return
-      "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission; fio's latency "
-      + "includes this time, this total does not."
+      "Before its doorbell a command spends \(Quantity.time(submit.meanNs)) in the host's submission (slat), which fio's "
+      + "clat leaves out too."
   }
 
   // MARK: Data quality
 
+  private var hung: String? {
+    guard let oldest = summary.hung else { return nil }
+    let count = max(summary.unfinished, 1)
+    return "\(Quantity.count(count, "command")) had not completed when the trace ended, the oldest after "
+      + "\(Quantity.time(oldest.ageNs)): \(oldest.name); \(oldest.next)."
+  }
+
   /// What follows is about few of the commands.
   private var leavesOutMany: Bool {
-    summary.partial + summary.interrupted + summary.reused + summary.unfinished >= max(io.commands / 10, 1)
+    let unfinished = hung == nil ? summary.unfinished : 0
+    return summary.partial + summary.interrupted + summary.reused + unfinished >= max(io.commands / 10, 1)
   }
 
   private var completeness: String? {
@@ -153,20 +171,18 @@ struct Findings {
       parts.append("\(Quantity.count(summary.partial, "command")) left out because events were lost")
     }
     parts += summary.drops.map {
-      "\(Quantity.count($0.commands, "command")) left out because \($0.drop.reason) before they completed"
+      "\(Quantity.count($0.commands, "command")) did not complete because \($0.drop.reason)"
     }
     if summary.reused > 0 {
       parts.append(
-        "\(Quantity.count(summary.reused, "command")) left out because the host used their identifiers again before they "
-          + "completed")
+        "\(Quantity.count(summary.reused, "command")) left out because the host reused the identifier too early")
     }
-    if summary.unfinished > 0 {
-      parts.append(
-        "\(Quantity.count(summary.unfinished, "command")) left out because the trace ends before they complete")
+    if summary.unfinished > 0, hung == nil {
+      parts.append("\(Quantity.count(summary.unfinished, "command")) had not completed when the trace ended")
     }
     guard parts.isEmpty else { return parts.joined(separator: "; ") + "." }
     // After a finding that explains why nothing works, this would read as if nothing were wrong.
-    return summary.stops?.hasRecovered == false ? nil : "No event was lost, and no command is left out."
+    return summary.stops?.hasRecovered == false || hung != nil ? nil : "No event was lost, and no command is left out."
   }
 
   private var recorder: String? {
@@ -174,16 +190,26 @@ struct Findings {
     let share =
       io.durationNs > 0 ? " (\(Quantity.percent(Double(summary.ringWaitNs) / Double(io.durationNs))) of the time)" : ""
     return
-      "The recording delayed the recorded threads: \(Quantity.count(summary.ringWaits, "wait")) for room in a ring, "
-      + "\(Quantity.time(summary.ringWaitNs)) in total\(share), are part of the times below."
+      "The recording delayed the recorded threads by \(Quantity.time(summary.ringWaitNs))\(share), in "
+      + "\(Quantity.count(summary.ringWaits, "wait")) for room in a ring; the times below include that."
   }
 
   private var probes: String? {
     guard let probes = summary.probes, probes.runs > 0 else { return nil }
+    if areProbesDear {
+      return "The probes cost up to \(Quantity.time(probes.ns / io.commands)) a command: "
+        + "\(Quantity.count(probes.runs)) runs took \(Quantity.time(probes.ns)). The times here include that."
+    }
     return
       "The probes ran \(Quantity.count(probes.runs, "time")) and took \(Quantity.time(probes.ns)) in total, "
       + "\(Quantity.time(Double(probes.ns) / Double(probes.runs))) each; \(probes.dearest.printable(limit: 128)) took the most, "
       + "\(Quantity.time(probes.dearestNs)). The times below include this."
+  }
+
+  /// They are a part of the latency that a reader must know.
+  private var areProbesDear: Bool {
+    guard let probes = summary.probes, io.commands > 0 else { return false }
+    return Double(probes.ns) / Double(io.commands) >= 0.02 * meanNs
   }
 
   private var hostClock: String? {
@@ -209,19 +235,25 @@ struct Findings {
   private var inversions: String? {
     guard summary.inversions > 0 else { return nil }
     return
-      "\(Quantity.count(summary.inversions, "event")) precede their causes because clocks disagree; they count as "
-      + "simultaneous."
+      "The clocks disagree: \(Quantity.count(summary.inversions, "event")) came before the cause, and count"
+      + (summary.inversions == 1 ? "s" : "") + " as simultaneous."
   }
 
   private var resets: String? {
     guard summary.resetsBetween > 0 else { return nil }
-    return "The controller was reset or disabled \(Quantity.count(summary.resetsBetween, "time")) between commands."
+    let times = summary.resetsBetween == 1 ? "once" : Quantity.count(summary.resetsBetween, "time")
+    return "The controller was reset or disabled \(times) after the first command."
   }
 
   private var kernel: String? {
     guard summary.kernelEvents > 0, summary.subject == .endpoint else { return nil }
     return "\(Quantity.count(summary.kernelEvents, "kernel event")) are not analysed here; see --controller."
   }
+}
+
+extension Summary {
+  /// A command that waits for longer than any other took.
+  var hung: UnfinishedCommand? { oldestUnfinished.first.flatMap { $0.ageNs > io.latency.maxNs ? $0 : nil } }
 }
 
 extension Drop {

@@ -6,14 +6,20 @@ enum NextStep {
   /// "Next: nvmepf report --slowest 3 FILE, for what the slowest commands waited for."
   static func sentence(_ summary: Summary, _ path: String) -> String {
     let file = path.shellWord
-    if let command = summary.oldestUnfinished.first {
-      return "Next: nvmepf dump --qid \(command.qid) --cid \(command.cid) \(file), for the last events of that command."
+    if let command = summary.hung {
+      return
+        "Next: nvmepf dump --qid \(command.qid) --cid \(command.cid) \(file) | tail, for the last events of that command."
     }
     if !summary.failures.isEmpty { return "Next: nvmepf dump --failed \(file), for the events of failed commands." }
     if !summary.hostBehaviour.isEmpty || summary.interrupted > 0 || summary.io.commands == 0 {
       return "Next: nvmepf dump \(file), for all events in order."
     }
-    return "Next: nvmepf report --slowest 3 \(file), for what happened to the slowest commands."
+    let controller: String =
+      switch summary.subject {
+      case .controller(let number): "--controller \(number) "
+      case .endpoint: ""
+      }
+    return "Next: nvmepf report --slowest 3 \(controller)\(file), for what happened to the slowest commands."
   }
 }
 
@@ -25,6 +31,6 @@ extension String {
       && unicodeScalars.allSatisfy {
         $0.isASCII && ($0.properties.isAlphabetic || "0123456789._/-+:@%,=".unicodeScalars.contains($0))
       }
-    return isPlain ? self : "'" + printable().replacing("'", with: "'\\''") + "'"
+    return isPlain ? (hasPrefix("-") ? "./" + self : self) : "'" + printable().replacing("'", with: "'\\''") + "'"
   }
 }

@@ -10,7 +10,7 @@ public enum Report {
   ///   - lives: the slowest commands.
   ///   - path: the trace, for the command to run next.
   public static func text(_ summary: Summary, _ lives: [CommandLife] = [], path: String? = nil) -> String {
-    let next = lives.isEmpty ? path.map { [NextStep.sentence(summary, $0)] } ?? [] : []
+    let next = lives.isEmpty && summary.among == nil ? path.map { [NextStep.sentence(summary, $0)] } ?? [] : []
     var parts = [(findings(summary) + next).map { wrapped($0) }.joined(separator: "\n")]
     if summary.io.commands > 0 { parts.append(StageTable(summary).text) }
     if let bands = summary.bands.flatMap({ BandColumns($0).text }) { parts.append(bands) }

@@ -54,7 +54,8 @@ struct TimelineTests {
     timeline.advance(to: 100, .poll)
     timeline.cover(.fetch, until: 200, span: 100)
     timeline.cover(.map, until: 300, span: 20)
-    timeline.rename(since: 240, to: .map)
+    let isChanged = timeline.rename(since: 240, to: .map)
+    #expect(isChanged)
     #expect(timeline.total[.engine] == 40 && timeline.total[.map] == 60 && timeline.total.sum == 200)
     let (later, earlier) = (timeline.times(at: 260), timeline.times(at: 240))
     #expect(later?[.map] == 20 && earlier?[.engine] == 40)
@@ -74,6 +75,40 @@ struct TimelineTests {
 
 @Suite("Waiting and service")
 struct WaitingTests {
+  @Test("a map that reaches back before the first command began takes nothing from what came after")
+  func windowBegin() throws {
+    var script = Script.enabled()
+    for time in [1000, 100_000] as [UInt64] {
+      script.add(Record(time: time, kind: .completionQueueFull, qid: 1))
+    }
+    script.tail(at: 100_000, 1)
+    script.fetch(at: 100_000, cid: 0, slot: 0)
+    script.add(Event.Map(time: 100_100, qid: 1, cid: 0, span: 99_050).record)
+    script.add(Record(time: 100_200, kind: .executeBegin, flags: 2, qid: 1, cid: 0))
+    script.add(Record(time: 100_600, kind: .executeEnd, qid: 1, cid: 0))
+    script.completion(at: 100_700, cid: 0)
+    script.head(at: 100_900, 1)
+    let server = try #require(script.run().summary.server)
+    #expect(server.totalNs == 900 && server.times[.map] == 100 && server.times[.engine] == 100)
+    #expect(server.times[.execute] == 400 && server.times[.complete] == 100 && server.times[.poll] == 200)
+  }
+
+  @Test("what the thread did is known however much follows the last command, or never finishes")
+  func windowEnd() throws {
+    var script = Script.enabled()
+    script.tail(at: 1000, qid: 2, 1100)
+    for number in 0..<1100 as Range<UInt32> { script.fetch(at: 1010, qid: 2, cid: UInt16(number), slot: number) }
+    script.tail(at: 2000, 1)
+    script.fetch(at: 2050, span: 50, cid: 0, slot: 0)
+    script.completion(at: 2200, cid: 0)
+    script.head(at: 2300, 1)
+    for number in 0..<40_000 as Range<UInt64> {
+      script.add(Record(time: 3000 + number * 10, kind: number % 2 == 0 ? .executeBegin : .executeEnd))
+    }
+    let server = try #require(script.run().summary.server)
+    #expect(server.totalNs == 300 && server.times[.fetch] == 50 && server.times[.complete] == 150)
+  }
+
   /// Two commands in one batch: the second waits until the first is done.
   @Test("a command that waits for another knows what the thread did for that one")
   func batch() throws {

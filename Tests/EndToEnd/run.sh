@@ -595,7 +595,7 @@ test_unfinished_commands() {
     expect_status 0 "$nvmepf" $verb
     ! grep -q 'last event' out || die "$verb calls them unfinished: $(cat out)"
   done
-  "$nvmepf" report | tr -s '\n ' ' ' | grep -q ' 2 commands left out because the host disconnected before they completed' ||
+  "$nvmepf" report | tr -s '\n ' ' ' | grep -q '2 commands did not complete because the host disconnected' ||
     die "$("$nvmepf" report)"
   # Here the trace ends first.
   "$nvmepf" record -o k.nvpt --backend null:1GiB,constant:1000s --rw read --iodepth 2 2>/dev/null &

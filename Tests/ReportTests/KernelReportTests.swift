@@ -41,33 +41,30 @@ struct KernelReportTests {
   func sentences() throws {
     #expect(
       Report.findings(try golden) == [
+        "1 command (0.1%) failed; the statuses are below.",
         "Waiting for a worker (dispatch) dominates: 1.68 ms of the 2.61 ms of a typical command (64%), then complete with "
-          + "379 µs (15%) and detect with 228 µs (9%). Half of the commands take 2.62 ms or less; the mean, 3.92 ms, says "
-          + "little.",
-        "Waiting for a thread to run takes 2.66 ms of the mean (68%): 2.27 ms until a worker starts the command, 7.71 µs "
-          + "from its execution to its data, 385 µs until its completion queue's work runs.",
+          + "379 µs (15%) and detect with 228 µs (9%). The median is 2.62 ms, the mean 3.92 ms.",
+        "The probes cost up to 124 µs a command: 33,919 runs took 91.1 ms. The times here include that.",
+        "Waiting takes 3.33 ms of the mean (85%): 614 µs until the fetch begins, 2.27 ms until a worker starts the command, "
+          + "385 µs until the work of its completion queue runs.",
         "Of the 2.27 ms until a worker starts, its CPU served other commands for 1.21 ms (execute 434 µs, data-out 376 µs, "
-          + "map 173 µs, data-in 134 µs), 3.46 of which started meanwhile, and ran no traced work for 1.06 ms: the worker "
-          + "waited to be scheduled, on the CPU that polls the submission queues.",
+          + "map 173 µs, data-in 134 µs), 3.46 of which started during the wait, and ran no traced work for 1.06 ms: "
+          + "the worker waited to be scheduled, on the CPU that polls the submission queues.",
         "Of the 385 µs until the completion queue's work runs, its CPU served commands for 361 µs (data-out 148 µs, execute "
           + "98.7 µs, data-in 45.1 µs, map 43.9 µs), and ran no traced work for 24.3 µs: the work waited to be scheduled, "
           + "on the CPU that polls the submission queues.",
         "Of the 614 µs until the fetch begins, its CPU served other commands for 531 µs (execute 280 µs, data-out 96.6 µs, "
           + "map 78.2 µs, data-in 31.0 µs), and ran no traced work for 82.4 µs: the thread that polls the submission queues "
           + "had not looked yet, or waited to be scheduled.",
-        "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: the DMA channel from the host was occupied "
-          + "for 44 of 4,207 transfers, the DMA channel to the host for 28 of 5,051.",
-        "Nothing of the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
-          + "from the host 1%. Latency bounds throughput: more commands in flight than the mean of 0.80 raise it, at most to "
+        "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: 44 of 4,207 transfers found the DMA channel "
+          + "from the host occupied, 28 of 5,051 found the DMA channel to the host occupied.",
+        "Nothing in the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
+          + "from the host 1%. Latency bounds throughput: raise the queue depth (now 0.80), at most to "
           + "the 3,400 commands a second that CPU 0 can do.",
-        "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80 by Little's law and 0.80 by counting; the "
-          + "maximum is 32.",
-        "1 command (0.1%) failed, with the statuses below.",
+        "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80; the maximum is 32.",
         "Data moved: 26.7 MB (7.42 MB/s) to the host, 16.6 MB (4.59 MB/s) from the host.",
         "1 command left out because events were lost.",
-        "The probes ran 33,919 times and took 91.1 ms in total, 2.69 µs each; exit_nvmet_pci_epf_dma_transfer took the "
-          + "most, 17.7 ms. The times below include this.",
-        "The controller was reset or disabled 1 time between commands.",
+        "The controller was reset or disabled once after the first command.",
       ])
   }
 
@@ -85,13 +82,12 @@ struct KernelReportTests {
   func oneRead() throws {
     var sentences = try findings { $0.read(7, slot: 0) }
     #expect(
-      sentences.remove(at: 4).hasPrefix("1 command in 317 ns, 3,154,574 a second. The mean queue depth is 1.00 by "))
+      sentences.remove(at: 4).hasPrefix("1 command in 317 ns, 3,154,574 a second. The mean queue depth is 1.00; "))
     #expect(
       sentences == [
-        "Execute is the largest part: 100 ns of the 317 ns of a typical command (32%), then complete with 55 ns "
-          + "(17%) and dispatch with 50 ns (16%). The median is 317 ns, the mean 317 ns.",
-        "Waiting for a thread to run takes 95 ns of the mean (30%): 30 ns until a worker starts the command, 30 ns from its "
-          + "execution to its data, 35 ns until its completion queue's work runs.",
+        "The statistics are of 1 command only: the mean is 317 ns, of which execute is 100 ns.",
+        "Waiting takes 65 ns of the mean (21%): 30 ns until a worker starts the command, 35 ns until the work of its "
+          + "completion queue runs.",
         "Of the 30 ns until a worker starts, its CPU ran no traced work for 30 ns: the worker waited to be scheduled, on the "
           + "CPU that polls the submission queues.",
         "Of the 35 ns until the completion queue's work runs, its CPU served commands for 10 ns (end of work 10 ns), and ran "
@@ -142,8 +138,8 @@ struct KernelReportTests {
     #expect(
       sentences.contains(
         "Of the 210 ns until a worker starts, its CPU served other commands for 150 ns (execute 100 ns, data-out 25 ns, map "
-          + "10 ns, executed → data-out 10 ns), 0.50 of which started meanwhile, and ran no traced work for 60 ns: the worker "
-          + "waited to be scheduled, on the CPU that polls the submission queues."))
+          + "10 ns, executed → data-out 10 ns), 0.50 of which started during the wait, and ran no traced work for 60 ns: "
+          + "the worker waited to be scheduled, on the CPU that polls the submission queues."))
     let text = Report.text(summary)
     #expect(text.contains("\nns                    fetch  worker  completion work\n"))
     #expect(text.contains("\ntotal                     -   210.0            200.0\n"))
@@ -241,7 +237,7 @@ struct KernelReportTests {
       $0.read(7, slot: 0)
       $0.read(8, slot: 1, .fails)
     }
-    #expect(failed.contains("1 command (50.0%) failed, with the statuses below."))
+    #expect(failed.contains("1 command (50.0%) failed; the statuses are below."))
   }
 
   @Test("names the commands that had not completed when the trace ended")
@@ -251,7 +247,7 @@ struct KernelReportTests {
       $0.fetch(8, slot: 1)
       $0.add(.work, qid: 1, cid: 8, b: 5)
     }
-    #expect(Report.findings(summary).contains("1 command left out because the trace ends before they complete."))
+    #expect(Report.findings(summary).contains("1 command had not completed when the trace ended."))
     #expect(
       UnfinishedText(summary)?.lines == [
         "command 8 of queue 1 (read), 20 ns old; last event 44, work, at the end; fetched, not executed"
@@ -292,7 +288,7 @@ struct KernelReportTests {
     #expect(!sentences.contains { $0.contains("reset or disabled") }, "nothing comes after it")
     #expect(
       sentences.contains(
-        "1 command left out because the host reset the controller (CC.EN) before they completed."))
+        "1 command did not complete because the host reset the controller (CC.EN)."))
   }
 
   @Test("without an I/O command says so, and what there is")
@@ -313,8 +309,7 @@ struct KernelReportTests {
     let sentences = Report.findings(summary)
     #expect(
       sentences.contains(
-        "The probes ran 10 times and took 2.00 µs in total, 200 ns each; probe took the most, 2.00 µs. The times below "
-          + "include this."))
+        "The probes cost up to 2.00 µs a command: 10 runs took 2.00 µs. The times here include that."))
     #expect(
       sentences.contains(
         "Host times are accurate to ±1.20 µs; detect and reap inherit that."))

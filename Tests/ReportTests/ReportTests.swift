@@ -65,10 +65,48 @@ struct TextTests {
   @Test("begins with the stage that dominates, then the one that makes the tail")
   func sentences() {
     let findings = Report.findings(summary(commands: 1000, hasHost: true))
-    #expect(findings[0].hasPrefix("Execute dominates: 700 ns of the 1.54 µs of a typical command (45%), then data-out"))
+    #expect(
+      findings[0].hasPrefix("Execute is the largest part: 700 ns of the 1.54 µs of a typical command (45%), then "))
     #expect(findings.contains { $0.contains("execute makes commands slow: the slowest 1.0% of the commands") })
     #expect(findings.contains { $0.hasPrefix("Nothing is saturated. The engine's thread is busy ") })
     #expect(findings.contains("No event was lost, and no command is left out."))
+  }
+
+  /// Four commands at a time, each executed for 500 ns after the one before.
+  @Test("says of many commands in flight what they wait for, rather than where")
+  func queueing() {
+    var analyzer = StageAnalyzer()
+    func ingest(_ record: Record) { analyzer.ingest(record, source: .engine) }
+    ingest(Record(time: 0, kind: .registerWrite, flags: 4, a: Register.cc, b: 1))
+    var now: UInt64 = 1000
+    for round in 0..<50 as Range<UInt32> {
+      let cids = (0..<4 as Range<UInt32>).map { round * 4 + $0 }
+      ingest(Record(time: now, kind: .doorbell, qid: 1, a: UInt64(round + 1) * 4, b: 50))
+      for cid in cids {
+        now += 20
+        ingest(Record(time: now, kind: .fetch, qid: 1, cid: UInt16(cid), a: UInt64(cid), b: 20))
+      }
+      for cid in cids {
+        ingest(Record(time: now + 10, kind: .map, qid: 1, cid: UInt16(cid), b: 10))
+        ingest(Record(time: now + 10, kind: .executeBegin, flags: 2, qid: 1, cid: UInt16(cid)))
+        now += 510
+        ingest(Record(time: now, kind: .executeEnd, qid: 1, cid: UInt16(cid)))
+      }
+      for cid in cids {
+        now += 10
+        ingest(
+          Record(time: now, kind: .completion, qid: 1, cid: UInt16(cid), b: Record.pair(1 << 16, cid | 1 << 16)))
+      }
+      now += 50
+      ingest(Record(time: now, kind: .doorbell, flags: 1, qid: 1, a: UInt64(round + 1) * 4, b: 50))
+      now += 50
+    }
+    let findings = Report.findings(analyzer.summary())
+    #expect(
+      findings[0].hasPrefix("Waiting dominates: ")
+        && findings[0].contains("while the engine's thread executed others (1.50 µs). Its own service takes "))
+    #expect(
+      findings.contains { $0.hasPrefix("The engine's thread bounds throughput: ") && $0.contains("with executing") })
   }
 
   @Test("tells how precise mean and median are, unless there are too few commands")
@@ -119,7 +157,7 @@ struct TextTests {
     analyzer.ingest(Record(time: 300, kind: .reset), source: .engine)
     #expect(
       Report.findings(analyzer.summary()).contains(
-        "1 command left out because the device was reset before they completed."))
+        "1 command did not complete because the device was reset."))
     #expect(try object(Report.json(analyzer.summary()))["interrupted"] as? Int == 1)
   }
 
