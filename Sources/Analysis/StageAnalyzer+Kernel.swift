@@ -398,7 +398,9 @@ extension StageAnalyzer {
   private mutating func end(_ index: UInt32, at time: UInt64) {
     if !commands[index].hasAllOfKernel { commands[index].isWhole = false }
     commands.unname(index)
+    let counted = kernel.waits.finishedCount
     finish(index, at: time)
+    if kernel.waits.finishedCount != counted { kernel.driver.count(until: time) }
   }
 
   private mutating func ingestKernelRegister(_ write: Event.RegisterWrite) {

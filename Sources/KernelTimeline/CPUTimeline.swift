@@ -37,8 +37,8 @@ struct CPUTimeline: Sendable {
   private var open: [Open] = []
   /// Of how many controllers the thread that polls runs here.
   var pollers = 0
-  /// Its use counts since these totals.
-  private var counted = DriverTimes()
+  /// Nil until its use counts.
+  private var window: UseWindow?
 
   init(cpu: UInt16) { self.cpu = cpu }
 
@@ -97,9 +97,35 @@ struct CPUTimeline: Sendable {
   // MARK: What it did
 
   /// Its use counts from this time on.
-  mutating func count(since time: UInt64) { counted = totals(at: time) }
+  mutating func count(since begin: UInt64) { window = UseWindow(since: begin, rest: times(since: begin)) }
 
-  func use(until time: UInt64) -> CPUUse { CPUUse(cpu: cpu, times: totals(at: time) - counted) }
+  /// Its use counts until this time at least.
+  mutating func count(until end: UInt64) {
+    guard var window, end > window.end else { return }
+    if cursor <= end || firstKnown <= end {
+      window.extend(to: end, rest: times(since: end))
+    } else {
+      window.skip(to: end)
+    }
+    self.window = window
+  }
+
+  /// What it did while its use counted; adds up to that time. What it does now goes on until then.
+  var use: CPUUse {
+    guard let window else { return CPUUse(cpu: cpu, times: DriverTimes()) }
+    var times = window.times
+    let known = max(cursor, window.begin)
+    if hasBegun, known < window.end { times[current.activity] &+= window.end - known }
+    times[.unknown] &+= window.end - window.begin - times.sum
+    return CPUUse(cpu: cpu, times: times)
+  }
+
+  /// What it certainly did since `begin`.
+  private func times(since begin: UInt64) -> DriverTimes {
+    var times = DriverTimes()
+    forEach(from: begin, to: cursor) { activity, _, ns in times[activity] &+= ns }
+    return times
+  }
 
   /// What it did between two moments; adds up to the time between them.
   func times(from begin: UInt64, to end: UInt64) -> DriverTimes {
@@ -112,8 +138,8 @@ struct CPUTimeline: Sendable {
   /// How many commands started on it.
   func starts(from begin: UInt64, to end: UInt64) -> UInt64 { starts(at: end) &- starts(at: begin) }
 
-  /// Totals at `time`; what it does now goes on until then.
-  func totals(at time: UInt64) -> DriverTimes {
+  /// Totals at `time`, of which what is known; what it does now goes on until then.
+  private func totals(at time: UInt64) -> DriverTimes {
     guard time < cursor, let position = position(at: time) else {
       var times = total
       if hasBegun, time > cursor { times[current.activity] &+= time - cursor }
@@ -148,7 +174,8 @@ struct CPUTimeline: Sendable {
   private func until(_ position: Int) -> UInt64 { position + 1 < end ? piece(position + 1).begin : cursor }
 
   private mutating func append(_ activity: DriverActivity, _ item: WorkItem, until time: UInt64) {
-    if !hasBegun { (hasBegun, cursor) = (true, time) }
+    // A span may reach back to before a gap.
+    if !hasBegun { (hasBegun, cursor) = (true, max(cursor, time)) }
     guard time > cursor else { return }
     if end == oldest || piece(end - 1).activity != activity || piece(end - 1).item != item {
       let new = Piece(begin: cursor, activity: activity, item: item, before: total, starts: starts)
@@ -161,6 +188,7 @@ struct CPUTimeline: Sendable {
       oldest = max(oldest, end - CPUTimeline.piecesMax)
     }
     total[activity] &+= time - cursor
+    window?.add(activity, from: cursor, to: time)
     cursor = time
   }
 

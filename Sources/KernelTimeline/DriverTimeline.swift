@@ -22,9 +22,15 @@ public struct DriverTimeline: Sendable {
   private var channels = InlineArray<3, ChannelUse>(repeating: ChannelUse())
   private var workers = OpenWorkers()
   private var countedSince: UInt64?
+  /// Until when the use counts, and the use of channels and workers then.
+  private var countedUntil: UInt64 = 0
+  private var used: (channels: InlineArray<3, ChannelUse>, workers: OpenWorkers)
 
   /// - Parameter subject: the controller whose channels and workers are counted.
-  public init(of subject: UInt16 = StreamOwner.noController) { self.subject = subject }
+  public init(of subject: UInt16 = StreamOwner.noController) {
+    self.subject = subject
+    used = (channels, workers)
+  }
 
   /// Process the next event of any controller of the target; events of all CPUs must come in order of time.
   /// - Returns: how much of a transfer's span the subject waited for the channel.
@@ -112,22 +118,35 @@ public struct DriverTimeline: Sendable {
   /// The subject's first I/O command began at this time, now or before: count what is used from here on, once.
   public mutating func count(since time: UInt64, at now: UInt64) {
     guard countedSince == nil else { return }
-    countedSince = time
+    (countedSince, countedUntil) = (time, time)
     for cpu in cpus.indices { cpus[cpu].count(since: time) }
     for channel in channels.indices { channels[channel].restart() }
     workers.restart(at: now)
   }
 
+  /// An I/O command of the subject ended at this time, now or a moment before: count what is used until then.
+  public mutating func count(until end: UInt64) {
+    guard countedSince != nil, end > countedUntil else { return }
+    countedUntil = end
+    for cpu in cpus.indices { cpus[cpu].count(until: end) }
+    used = (channels, workers)
+    used.workers.change(by: 0, at: end)
+  }
+
   // MARK: What they did
 
-  /// Nil before anything was counted.
+  /// - Parameter end: of the last I/O command.
+  /// - Returns: nil before anything was counted.
   public func use(until end: UInt64, _ waits: DriverWaits) -> DriverUse? {
     guard let begin = countedSince, end > begin else { return nil }
+    var counted = self
+    counted.count(until: end)
+    let (channels, workers, ns) = (counted.used.channels, counted.used.workers, counted.countedUntil - begin)
     return DriverUse(
-      waits: waits, cpus: cpus.map { $0.use(until: end) }.sorted { $0.cpu < $1.cpu },
+      waits: waits, cpus: counted.cpus.map(\.use).sorted { $0.cpu < $1.cpu },
       channels: Channel.allCases.map { channels[$0.rawValue] },
-      workersMean: min(Double(workers.countMax), Double(workers.area) / Double(end - begin)),
-      workersMax: workers.countMax, durationNs: end - begin)
+      workersMean: min(Double(workers.countMax), Double(workers.area) / Double(ns)),
+      workersMax: workers.countMax, durationNs: ns)
   }
 
   /// What a CPU did between two moments, of which `end` is the later; adds up to the time between them.
@@ -162,7 +181,10 @@ public struct DriverTimeline: Sendable {
   private mutating func index(of cpu: UInt16) -> Int? {
     if let index = indices[cpu] { return index }
     guard cpus.count < DriverTimeline.cpusMax else { return nil }
-    cpus.append(CPUTimeline(cpu: cpu))
+    var new = CPUTimeline(cpu: cpu)
+    if let countedSince { new.count(since: countedSince) }
+    new.count(until: countedUntil)
+    cpus.append(new)
     indices[cpu] = cpus.count - 1
     return cpus.count - 1
   }

@@ -12,8 +12,8 @@ public struct DriverUse: Sendable {
   /// Nanoseconds.
   public let durationNs: UInt64
 
-  /// As a share of the time, 0...1.
-  public func share(of ns: UInt64) -> Double { durationNs == 0 ? 0 : min(1, Double(ns) / Double(durationNs)) }
+  /// As a share of the time.
+  public func share(of ns: UInt64) -> Double { durationNs == 0 ? 0 : Double(ns) / Double(durationNs) }
 }
 
 /// What a CPU did.

@@ -42,6 +42,7 @@ public struct DriverWaitTable: Sendable {
 
   private var inFlight: [DriverWaits] = []
   public private(set) var finished = DriverWaits()
+  public private(set) var finishedCount: UInt64 = 0
 
   public init() {}
 
@@ -54,5 +55,8 @@ public struct DriverWaitTable: Sendable {
     }
   }
 
-  public mutating func finish(_ index: UInt32) { finished += self[index] }
+  public mutating func finish(_ index: UInt32) {
+    finished += self[index]
+    finishedCount &+= 1
+  }
 }

@@ -39,6 +39,24 @@ private struct Driver {
     add(Event.CompletionQueued(qid: 1, cid: cid), at: begin + 310, cpu: cpu)
     add(Event.WorkEnd(work: .command, qid: 1, cid: cid), at: begin + 320, cpu: cpu)
   }
+
+  /// Any event of controller 1 or 2 on any of 4 CPUs.
+  mutating func addAny(at time: UInt64, spanMax: UInt32, _ random: inout SeededGenerator) {
+    let (qid, cid) = (UInt16.random(in: 0...2, using: &random), UInt16.random(in: 0...5, using: &random))
+    let span = UInt32.random(in: 0...spanMax, using: &random)
+    let work: Event.Work.Choice = Bool.random(using: &random) ? .command : .completionQueue
+    let events: [any RecordedEvent] = [
+      Event.Fetch(qid: qid, cid: cid, span: span), Event.Work(work: work, qid: qid, cid: cid),
+      Event.WorkEnd(work: .init(rawValue: work.rawValue), qid: qid, cid: cid), Event.Request(qid: qid, cid: cid),
+      Event.Read(qid: qid, cid: cid, span: span), Event.Segment(qid: qid, cid: cid, span: span),
+      Event.ExecuteBegin(qid: qid, cid: cid), Event.ExecuteEnd(qid: qid, cid: cid),
+      Event.CompletionQueued(qid: qid, cid: cid), Event.Completion(cqid: qid, cid: cid, dw2: UInt32(qid) << 16),
+      Event.Interrupt(cqid: qid), Event.Dropped(qid: qid, cid: cid),
+    ]
+    add(
+      events.randomElement(using: &random)!, at: time, cpu: .random(in: 0...3, using: &random),
+      controller: .random(in: 1...2, using: &random))
+  }
 }
 
 @Suite("The timeline of the kernel's driver")
@@ -131,20 +149,7 @@ struct DriverTimelineTests {
     var now: UInt64 = 0
     for _ in 0..<2000 {
       now += .random(in: 0...50, using: &random)
-      let (qid, cid) = (UInt16.random(in: 0...2, using: &random), UInt16.random(in: 0...5, using: &random))
-      let span = UInt32.random(in: 0...200, using: &random)
-      let work: Event.Work.Choice = Bool.random(using: &random) ? .command : .completionQueue
-      let events: [any RecordedEvent] = [
-        Event.Fetch(qid: qid, cid: cid, span: span), Event.Work(work: work, qid: qid, cid: cid),
-        Event.WorkEnd(work: .init(rawValue: work.rawValue), qid: qid, cid: cid), Event.Request(qid: qid, cid: cid),
-        Event.Read(qid: qid, cid: cid, span: span), Event.Segment(qid: qid, cid: cid, span: span),
-        Event.ExecuteBegin(qid: qid, cid: cid), Event.ExecuteEnd(qid: qid, cid: cid),
-        Event.CompletionQueued(qid: qid, cid: cid), Event.Completion(cqid: qid, cid: cid, dw2: UInt32(qid) << 16),
-        Event.Interrupt(cqid: qid), Event.Dropped(qid: qid, cid: cid),
-      ]
-      driver.add(
-        events.randomElement(using: &random)!, at: now, cpu: .random(in: 0...3, using: &random),
-        controller: .random(in: 1...2, using: &random))
+      driver.addAny(at: now, spanMax: 200, &random)
       let from = UInt64.random(in: 0...now, using: &random)
       let to = UInt64.random(in: from...now + 100, using: &random)
       for cpu in 0...4 as ClosedRange<UInt16> {
@@ -193,5 +198,68 @@ struct DriverUseTests {
     #expect(use.cpus[0].largest == .dataOut)
     #expect(use.cpus[1].times[.map] == 500)
     #expect(driver.timeline.use(until: 1300, DriverWaits()) == nil)
+  }
+
+  @Test("ends with the last command, whatever happens after it", arguments: [true, false])
+  func ends(withGap: Bool) throws {
+    var driver = Driver(of: 1)
+    driver.timeline.count(since: 900, at: 1000)
+    driver.read(7, from: 1000)
+    driver.timeline.count(until: 1320)
+    driver.read(8, from: 2000)
+    if withGap { driver.timeline.restart() }
+    // Of another controller; more than a CPU's timeline remembers.
+    for number in 0..<5_000 as Range<UInt64> {
+      driver.add(Event.Work(work: .command, qid: 1, cid: 7), at: 3000 + number * 400, controller: 2)
+      driver.add(Event.WorkEnd(work: .command, qid: 1, cid: 7), at: 3300 + number * 400, controller: 2)
+    }
+    let use = try #require(driver.timeline.use(until: 1320, DriverWaits()))
+    #expect(use.durationNs == 420 && use.workersMax == 1 && use.workersMean == Double(220) / 420)
+    #expect(use.cpus.count == 1 && use.cpus[0].busyNs == 10 + 30 + 40 + 10)
+    #expect(use.cpus[0].times[.unknown] == 90, "before the CPU's first event")
+    #expect(use.share(of: use.cpus[0].busyNs) == Double(90) / 420)
+    #expect(use.channels.map(\.transfers) == [1, 1, 0] && use.channels[1].busyNs == 30)
+  }
+
+  @Test("counts a transfer that began before the first command as what it was")
+  func transferInProgress() throws {
+    var driver = Driver(of: 1)
+    driver.add(Event.Work(work: .command, qid: 1, cid: 7), at: 1000, cpu: 1, controller: 2)
+    driver.add(Event.Fetch(qid: 1, cid: 1, span: 100), at: 10_000)
+    driver.timeline.count(since: 9900, at: 10_000)
+    driver.add(Event.Segment(qid: 1, cid: 7, span: 45_000), at: 50_000, cpu: 1, controller: 2)
+    // The CPU's first event.
+    driver.add(Event.Segment(qid: 1, cid: 8, span: 45_000), at: 52_000, cpu: 2, controller: 2)
+    let use = try #require(driver.timeline.use(until: 60_000, DriverWaits()))
+    #expect(use.cpus[1].times[.dataOut] == 50_100 && use.cpus[1].times[.map] == 0)
+    #expect(use.cpus[2].times[.dataOut] == 42_100 && use.cpus[2].times[.untraced] == 8000)
+  }
+
+  @Test("adds up to the time that counts, whatever the events are", arguments: 0..<100 as Range<UInt64>)
+  func addsUp(seed: UInt64) throws {
+    var random = SeededGenerator(seed: seed)
+    var driver = Driver(of: 1)
+    var (now, first, last): (UInt64, UInt64, UInt64) = (0, 0, 0)
+    for number in 0..<1000 {
+      now += .random(in: 0...50, using: &random)
+      driver.addAny(at: now, spanMax: seed % 2 == 0 ? 200 : 10_000, &random)
+      if seed % 4 < 2, number % 100 == 99 { driver.timeline.restart() }
+      if number == 100 {
+        first = now - .random(in: 0...300, using: &random)
+        driver.timeline.count(since: first, at: now)
+      } else if (101..<900).contains(number), .random(in: 0..<5, using: &random) == 0 {
+        last = max(last, first + 1, now - .random(in: 0...100, using: &random))
+        driver.timeline.count(until: last)
+      }
+    }
+    let use = try #require(driver.timeline.use(until: last, DriverWaits()))
+    #expect(use.durationNs == last - first)
+    for cpu in use.cpus {
+      #expect(cpu.times.sum == use.durationNs)
+      #expect(DriverActivity.allCases.allSatisfy { cpu.times[$0] <= use.durationNs })
+      guard seed % 4 >= 2 else { continue }
+      let times = driver.timeline.times(of: cpu.cpu, from: first, to: last)
+      #expect(DriverActivity.allCases.allSatisfy { cpu.times[$0] == times[$0] }, "as it is known in the end")
+    }
   }
 }
