@@ -120,7 +120,7 @@ public struct DriverTimeline: Sendable {
     guard countedSince == nil else { return }
     (countedSince, countedUntil) = (time, time)
     for cpu in cpus.indices { cpus[cpu].count(since: time) }
-    for channel in channels.indices { channels[channel].restart() }
+    for channel in channels.indices { channels[channel].restart(since: time) }
     workers.restart(at: now)
   }
 

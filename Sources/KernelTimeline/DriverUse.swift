@@ -48,7 +48,10 @@ public struct ChannelUse: Sendable {
   /// How many found the channel occupied, and for how many nanoseconds together.
   public private(set) var waits: UInt64 = 0
   public private(set) var waitNs: UInt64 = 0
-  /// When the latest one ended.
+  /// Nanoseconds before this time do not count.
+  private var since: UInt64 = 0
+  /// When the latest one began to have the channel, after how much of a wait, and when it ended.
+  private var latest: (from: UInt64, wait: UInt64) = (0, 0)
   private var until: UInt64 = 0
 
   /// A transfer ended at `time`; it began `span` before, or waited since then.
@@ -56,19 +59,25 @@ public struct ChannelUse: Sendable {
   mutating func add(until time: UInt64, span: UInt32) -> UInt64 {
     let begin = time - min(UInt64(span), time)
     let wait = min(until, time) - min(begin, until, time)
-    transfers &+= 1
-    busyNs &+= time - begin - wait
-    waits &+= wait > 0 ? 1 : 0
-    waitNs &+= wait
+    latest = (begin + wait, wait)
     until = max(until, time)
+    countLatest()
     return wait
   }
 
-  /// Count anew.
-  mutating func restart() {
-    let until = until
+  private mutating func countLatest() {
+    transfers &+= 1
+    busyNs &+= until - min(max(latest.from, since), until)
+    waits &+= latest.wait > 0 ? 1 : 0
+    waitNs &+= latest.wait
+  }
+
+  /// Count anew from `begin` on. Of the transfers so far, the latest counts if it ended since then.
+  mutating func restart(since begin: UInt64) {
+    let (latest, until) = (latest, until)
     self = ChannelUse()
-    self.until = until
+    (since, self.latest, self.until) = (begin, latest, until)
+    if until > begin { countLatest() }
   }
 
   /// The next transfer waits for none that are known.

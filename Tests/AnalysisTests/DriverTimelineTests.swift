@@ -180,6 +180,19 @@ struct DriverUseTests {
     #expect(channels.map(\.waits) == [2, 2, 1] && channels.map(\.waitNs) == [41, 90, 80])
   }
 
+  @Test("the first command's fetch has its channel; what ended before does not count, nor what of it came before")
+  func firstFetch() throws {
+    var driver = Driver(of: 1)
+    driver.add(Event.Fetch(qid: 0, cid: 1, span: 10), at: 900)
+    driver.add(Event.Segment(qid: 0, cid: 1, span: 10), at: 980)
+    driver.add(Event.Fetch(qid: 1, cid: 1, span: 10), at: 1000)
+    driver.timeline.count(since: 990, at: 1000)
+    driver.add(Event.Segment(qid: 0, cid: 1, span: 100), at: 1020)
+    let channels = try #require(driver.timeline.use(until: 2000, DriverWaits())).channels
+    #expect(channels.map(\.transfers) == [1, 1, 0])
+    #expect(channels.map(\.busyNs) == [10, 30, 0])
+  }
+
   @Test("counts CPUs and workers from the first I/O command to the end of the last")
   func use() throws {
     var driver = Driver(of: 1)

@@ -56,7 +56,7 @@ struct KernelReportTests {
         "Of the 614 µs until the fetch begins, its CPU served other commands for 531 µs (execute 280 µs, data-out 96.6 µs, "
           + "map 78.2 µs, data-in 31.0 µs), and ran no traced work for 82.4 µs: the thread that polls the submission queues "
           + "had not looked yet, or waited to be scheduled.",
-        "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: 44 of 4,207 transfers found the DMA channel "
+        "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: 44 of 4,208 transfers found the DMA channel "
           + "from the host occupied, 28 of 5,051 found the DMA channel to the host occupied.",
         "Nothing in the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
           + "from the host 1%. Latency bounds throughput: raise the queue depth (now 0.80), at most to "
