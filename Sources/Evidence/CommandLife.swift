@@ -49,7 +49,8 @@ public struct CommandLife: Sendable {
       eventsLeft += 1
       return
     }
-    events.append(LifeEvent(record, id))
+    let isOfKernelHost = id.source == .kernel && finder?.isHost(stream: id.stream) == true
+    events.append(LifeEvent(record, id, isOfKernelHost: isOfKernelHost))
   }
 
   /// A stage ends with the last of its events.
@@ -71,7 +72,7 @@ public struct LifeEvent: Sendable {
 
   public var time: UInt64 { slots[0].time }
 
-  init(_ record: UnsafePointer<Record>, _ id: StreamID) {
+  init(_ record: UnsafePointer<Record>, _ id: StreamID, isOfKernelHost: Bool) {
     self.id = id
     var slots = [record.pointee]
     let fixed = (record.pointee.event?.description.fixedTailBytes ?? 0) / Record.size
@@ -81,10 +82,10 @@ public struct LifeEvent: Sendable {
       slots[0].tail = 0
     }
     self.slots = slots
-    stage = LifeEvent.stage(endedBy: record.pointee, id.source)
+    stage = LifeEvent.stage(endedBy: record.pointee, id.source, isOfKernelHost)
   }
 
-  private static func stage(endedBy record: Record, _ source: Source) -> Stage? {
+  private static func stage(endedBy record: Record, _ source: Source, _ isOfKernelHost: Bool) -> Stage? {
     switch record.event {
     case .fetch: .fetch
     case .work: .dispatch
@@ -93,6 +94,8 @@ public struct LifeEvent: Sendable {
     case .write: .dataOut
     case .payload: .recording
     case .executeEnd: .execute
+    // The command ends when the host's driver sees its entry.
+    case .completion where isOfKernelHost: .reap
     case .completion where source != .host: .complete
     case .interrupt: .interrupt
     case .doorbell where Event.Doorbell(record).flags.contains(.completionHead): .reap

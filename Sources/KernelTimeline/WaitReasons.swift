@@ -78,6 +78,9 @@ public struct WaitFinder {
     }
   }
 
+  /// Whether a host's driver recorded the stream.
+  public func isHost(stream: UInt16) -> Bool { streams.owners[stream]?.role == .host }
+
   /// What the command waited behind whose event was ingested last, if it waited until this event.
   ///
   /// - Parameter waits: how long it waited for its fetch, for a worker and for its completion queue's work item, in

@@ -217,7 +217,7 @@ struct CommandEventTests {
       let ended = life.events.compactMap(\.stage)
       #expect(Set(ended).count == ended.count)
       for stage in [Stage.fetch, .execute, .complete, .reap] where times.stages[stage] > 0 {
-        #expect(ended.contains(stage) || trace.subject != .endpoint)
+        #expect(ended.contains(stage))
       }
     }
   }

@@ -159,6 +159,7 @@ struct KernelReportTests {
     let lives = try CommandLife.read(slowest.value.commands, of: reader, subject)
     #expect(lives.count == 20)
     for life in lives {
+      #expect(life.events.suffix(3).map(\.stage) == [.complete, .interrupt, .reap])
       let handoffs = try #require(life.times.handoffs)
       let expected = [life.times.waiting[.detect], handoffs.dispatch, handoffs.completion].filter { $0 > 0 }
       #expect(life.waits.map(\.totalNs) == expected)
