@@ -150,6 +150,19 @@ struct KernelReportTests {
     #expect(object["started_meanwhile"] as? Double == 0.5)
   }
 
+  @Test("counts the use of CPUs and channels until the last command ends, whatever follows")
+  func useEnds() throws {
+    let alone = try #require(try summary { $0.read(7, slot: 0) }.driver)
+    let followed = try summary {
+      $0.read(7, slot: 0)
+      $0.fetch(8, slot: 1)
+      $0.add(.gap, a: 3)
+    }
+    let driver = try #require(followed.driver)
+    #expect(driver.durationNs == alone.durationNs && driver.cpus[0].busyNs == alone.cpus[0].busyNs)
+    #expect(driver.channels.map(\.transfers) == alone.channels.map(\.transfers))
+  }
+
   @Test("names the commands that each of the slowest waited behind; they add up to its waits")
   func waitedBehind() throws {
     let reader = try goldenReader
