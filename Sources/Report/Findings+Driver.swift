@@ -52,9 +52,15 @@ extension Findings {
         + "commands at any time, \(Quantity.time(io[.execute].meanNs)) each. \(busy(Array(resources.prefix(3))))"
     }
     let next = resources.min { $0.ceiling < $1.ceiling }!
-    return
-      "Nothing in the driver is saturated. \(busy(Array(resources.prefix(3)))) Latency bounds throughput: raise the queue "
-      + "depth (now \(Quantity.significant(io.queueDepth))), at most to the \(rate(next.ceiling)) that \(next.name) can do."
+    let (depth, depthMax) = (Quantity.significant(io.queueDepth), Quantity.count(summary.queueDepthMax))
+    let text = "Nothing in the driver is saturated. \(busy(Array(resources.prefix(3)))) "
+    // Within a burst a resource may well be.
+    if Double(summary.queueDepthMax) >= 4 * max(io.queueDepth, 1) {
+      return text
+        + "That is on average: commands come in bursts, \(depth) in flight in the mean and \(depthMax) at most."
+    }
+    return text + "Latency bounds throughput: raise the queue depth (now \(depth)), at most to the "
+      + "\(rate(next.ceiling)) that \(next.name) can do."
   }
 
   /// Busiest first.
@@ -80,7 +86,7 @@ extension Findings {
   var driverWaits: [String] {
     guard let driver = summary.driver, let handoffs = summary.handoffs else { return [] }
     let started = Double(driver.waits.started) / Double(io.commands)
-    let others = started >= 0.05 ? ", \(Quantity.significant(started)) of which started during the wait" : ""
+    let others = started >= 0.05 ? ", \(Quantity.significant(started)) of which started during the wait," : ""
     let detect = Double(driver.waits.detect.sum) / Double(io.commands)
     return [
       wait(handoffs.dispatch.meanNs, "a worker starts", "other commands", driver.waits.dispatch, others) {
@@ -104,7 +110,7 @@ extension Findings {
     func mean(_ sum: UInt64) -> Double { Double(sum) / Double(io.commands) }
     let idleNs = mean(sums[.polling] &+ sums[.untraced])
     var parts: [String] = []
-    if sums.work > 0 { parts.append("served \(whom) for \(Quantity.time(mean(sums.work)))\(stages(sums))\(others)") }
+    if sums.work > 0 { parts.append("served \(whom)\(others) for \(Quantity.time(mean(sums.work)))\(stages(sums))") }
     if idleNs >= 0.01 * ns {
       let place = sums[.polling] > sums[.untraced] ? ", on the CPU that polls the submission queues" : ""
       parts.append("ran no traced work for \(Quantity.time(idleNs)): \(idle(place))")

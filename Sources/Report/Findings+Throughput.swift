@@ -83,11 +83,15 @@ extension Findings {
     let share = Double(hosts.stalls.totalNs) / Double(hosts.totalNs)
     guard share >= 0.001 else { return nil }
     return "The host did nothing for \(Quantity.percent(share)) of the time although it was its turn, in "
-      + "\(Quantity.count(hosts.stalls.count, "period")), \(longest(hosts.stalls)): it had no core, it slept, or it had nothing to submit."
+      + "\(Quantity.count(hosts.stalls.count, "period")), \(longest(hosts.stalls)): it had no core"
+      + (isDepthConstant ? ", or it slept." : ", it slept, or it had nothing to submit.")
       + (stoppedTogether(hosts.stalls)
-        ? " Its longest is the engine's longest: one core for both, a CPU quota, or a virtual "
-          + "machine that stood still." : "")
+        ? " Its longest is the engine's longest: a thread that took both cores, one core for both, a CPU quota, or a "
+          + "virtual machine that stood still." : "")
   }
+
+  /// The host always had as many commands in flight as it wanted.
+  private var isDepthConstant: Bool { io.queueDepth >= 0.95 * Double(summary.queueDepthMax) }
 
   /// The longest stalls of both sides overlap by most of their length.
   private func stoppedTogether(_ host: Stalls) -> Bool {

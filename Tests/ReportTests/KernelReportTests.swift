@@ -47,9 +47,9 @@ struct KernelReportTests {
         "The probes cost up to 124 µs a command: 33,919 runs took 91.1 ms. The times here include that.",
         "Waiting takes 3.33 ms of the mean (85%): 614 µs until the fetch begins, 2.27 ms until a worker starts the command, "
           + "385 µs until the work of its completion queue runs.",
-        "Of the 2.27 ms until a worker starts, its CPU served other commands for 1.21 ms (execute 434 µs, data-out 376 µs, "
-          + "map 173 µs, data-in 134 µs), 3.46 of which started during the wait, and ran no traced work for 1.06 ms: "
-          + "the worker waited to be scheduled, on the CPU that polls the submission queues.",
+        "Of the 2.27 ms until a worker starts, its CPU served other commands, 3.46 of which started during the wait, for "
+          + "1.21 ms (execute 434 µs, data-out 376 µs, map 173 µs, data-in 134 µs), and ran no traced work for 1.06 ms: the "
+          + "worker waited to be scheduled, on the CPU that polls the submission queues.",
         "Of the 385 µs until the completion queue's work runs, its CPU served commands for 361 µs (data-out 148 µs, execute "
           + "98.7 µs, data-in 45.1 µs, map 43.9 µs), and ran no traced work for 24.3 µs: the work waited to be scheduled, "
           + "on the CPU that polls the submission queues.",
@@ -59,8 +59,7 @@ struct KernelReportTests {
         "Commands waited 61.3 µs of the mean (2%) for other commands' transfers: 44 of 4,208 transfers found the DMA channel "
           + "from the host occupied, 28 of 5,051 found the DMA channel to the host occupied.",
         "Nothing in the driver is saturated. CPU 0 is busy 6% of the time, the DMA channel to the host 2%, the DMA channel "
-          + "from the host 1%. Latency bounds throughput: raise the queue depth (now 0.80), at most to "
-          + "the 3,400 commands a second that CPU 0 can do.",
+          + "from the host 1%. That is on average: commands come in bursts, 0.80 in flight in the mean and 32 at most.",
         "734 commands in 3.61 s, 203 a second. The mean queue depth is 0.80; the maximum is 32.",
         "Data moved: 26.7 MB (7.42 MB/s) to the host, 16.6 MB (4.59 MB/s) from the host.",
         "1 command left out because events were lost.",
@@ -137,8 +136,8 @@ struct KernelReportTests {
     let sentences = Report.findings(summary)
     #expect(
       sentences.contains(
-        "Of the 210 ns until a worker starts, its CPU served other commands for 150 ns (execute 100 ns, data-out 25 ns, map "
-          + "10 ns, executed → data-out 10 ns), 0.50 of which started during the wait, and ran no traced work for 60 ns: "
+        "Of the 210 ns until a worker starts, its CPU served other commands, 0.50 of which started during the wait, for "
+          + "150 ns (execute 100 ns, data-out 25 ns, map 10 ns, executed → data-out 10 ns), and ran no traced work for 60 ns: "
           + "the worker waited to be scheduled, on the CPU that polls the submission queues."))
     let text = Report.text(summary)
     #expect(text.contains("\nns                    fetch  worker  completion work\n"))
