@@ -42,6 +42,9 @@ record() {
   status=$?
 }
 
+# Status 3: without I/O to a file or device.
+has_run() { [ $status = 0 ] || [ $status = 3 ]; }
+
 for job in *.fio; do
   record "$job"
   if [ "$(sha256sum "${victims[@]}")" != "$before" ]; then
@@ -49,13 +52,12 @@ for job in *.fio; do
     before=$(sha256sum "${victims[@]}")
   elif grep -q '^nvmepf: .*run this job without' out; then
     refused=$((refused + 1))
-  # Status 3: it ran, and does no I/O.
-  elif [ $status = 0 ] || [ $status = 3 ]; then
+  elif has_run; then
     ran=$((ran + 1))
   elif fails_natively "$job"; then
     lacking=$((lacking + 1))
   # Some jobs wait only a second for each other, too little on a busy machine: they get a second try.
-  elif record "$job" && [ $status = 0 ]; then
+  elif record "$job" && has_run; then
     ran=$((ran + 1))
   else
     fail "$job" "status $status"
