@@ -28,7 +28,7 @@ import json, sys
 stage, work = sys.argv[1:]
 def medians(name):
     with open(f"{work}/{name}.json") as file:
-        return {s["stage"]: int(s["p50_ns"]) for s in json.load(file)["stages"]}
+        return {s["stage"]: int(s["p50_ns"] or 0) for s in json.load(file)["stages"]}
 plain, delayed = medians("plain"), medians("delayed")
 change = {name: delayed[name] - plain[name] for name in plain}
 others = sum(abs(ns) for name, ns in change.items() if name != stage)
