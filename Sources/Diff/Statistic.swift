@@ -89,7 +89,7 @@ public struct Statistic: Hashable, Sendable {
     return distribution.estimates?[quantile]
   }
 
-  /// Nil for what has none.
+  /// The distribution of its subject; IOPS and service have none.
   private func distribution(in breakdown: Breakdown) -> Distribution? {
     switch subject {
     case .iops, .service: nil

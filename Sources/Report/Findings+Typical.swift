@@ -169,7 +169,7 @@ extension Findings {
     return text + "." + tailWaiting(tail)
   }
 
-  /// " They wait 1.20 ms, while the engine's thread did not run (1.10 ms)."
+  /// " They wait for 1.20 ms, mostly while the engine's thread did not run (1.10 ms)."
   private func tailWaiting(_ tail: Band) -> String {
     guard summary.subject == .endpoint, tail.waitingMeanNs - io.waiting.meanNs >= 0.25 * (tail.latencyMeanNs - meanNs)
     else { return "" }

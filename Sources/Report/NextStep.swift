@@ -3,7 +3,7 @@ import Text
 
 /// What to look at after a report.
 enum NextStep {
-  /// "Next: nvmepf report --slowest 3 FILE, for what the slowest commands waited for."
+  /// "Next: nvmepf report --slowest 3 FILE, for what happened to the slowest commands."
   static func sentence(_ summary: Summary, _ path: String) -> String {
     let file = path.shellWord
     if let command = summary.hung {
