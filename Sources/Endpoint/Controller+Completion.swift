@@ -34,6 +34,7 @@ extension Controller {
       if queue.pointee.isFull {
         queue.pointee.isBlocked = true
         port.completionQueueFull(cqid)
+        port.observe(self)
         break
       }
       let index = queue.pointee.firstWaiting
@@ -46,6 +47,7 @@ extension Controller {
       queue.pointee.firstWaiting = commands[Int(index)].next
       if queue.pointee.firstWaiting == Command.none { queue.pointee.lastWaiting = Command.none }
       releaseCommand(index)
+      port.observe(self)
       if queue.pointee.unannounced >= queue.pointee.threshold || Mutant.thresholdIgnored.isPlanted {
         raiseInterrupt(queue, cqid, &port)
       }
@@ -101,6 +103,7 @@ extension Controller {
       entries: Mutant.wrongCount.isPlanted ? 77 : queue.pointee.unannounced)
     queue.pointee.unannounced = 0
     stopAggregating(queue, cqid, &port)
+    port.observe(self)
   }
 
   mutating func stopAggregating<P: Port & ~Copyable>(

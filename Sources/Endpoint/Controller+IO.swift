@@ -55,6 +55,7 @@ extension Controller {
       return finish(request.slot, error)
     }
     port.mapped(qid: request.qid, cid: request.cid, segments: mapped, length: length)
+    port.observe(self)
     guard isRead || transfer(.fromHost, request, segments, mapped, &port) else {
       return conclude(request, .dataTransferError, segments, 0, &port)
     }
@@ -62,6 +63,7 @@ extension Controller {
       conclude(request, status, segments, mapped, &port)
     } else {
       hold(request, mapped)
+      port.observe(self)
     }
   }
 
@@ -91,6 +93,7 @@ extension Controller {
       conclude(request, status, segments, 0, &port)
     } else {
       hold(request, 0)
+      port.observe(self)
     }
   }
 
@@ -106,6 +109,7 @@ extension Controller {
     port.release(request)
     target.health.count(request, status)
     finish(request.slot, status)
+    port.observe(self)
   }
 
   @inline(__always)

@@ -107,6 +107,7 @@ extension Controller {
       return true
     }
     queue.pointee.head = value
+    port.observe(self)
     if queue.pointee.isBlocked {
       queue.pointee.isBlocked = false
       postWaiting(qid, &port)
@@ -126,6 +127,7 @@ extension Controller {
     } else {
       report(.invalidDoorbellWriteValue, &port)
     }
+    port.observe(self)
     return true
   }
 
@@ -219,6 +221,7 @@ extension Controller {
         batch[fetched + place] = index
       }
       fetched += run
+      port.observe(self)
     }
     // A fetch without room records no event, so it must change nothing.
     if fetched > 0 { sawTraffic = true }

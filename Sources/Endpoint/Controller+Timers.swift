@@ -12,6 +12,7 @@ extension Controller {
       case .keepAlive: endKeepAlive(&port)
       case .configuration: pollConfiguration(&port)
       }
+      port.observe(self)
     }
     return worked
   }

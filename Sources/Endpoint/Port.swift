@@ -100,6 +100,9 @@ public protocol Port: ~Copyable {
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32)
   /// A completion starts to wait for room in its queue.
   mutating func completionQueueFull(_ cqid: QueueID)
+
+  /// The engine has acted on what the port told it: for a port that examines the engine in the middle of a pass.
+  mutating func observe(_ controller: borrowing Controller)
 }
 
 /// Many ports do nothing with what the engine only announces.
@@ -122,4 +125,6 @@ extension Port where Self: ~Copyable {
   public func release(_ request: IORequest) {}
   @inline(__always)
   public func completionQueueFull(_ cqid: QueueID) {}
+  @inline(__always)
+  public func observe(_ controller: borrowing Controller) {}
 }

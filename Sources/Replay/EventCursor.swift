@@ -12,14 +12,15 @@ struct EventCursor: ~Copyable {
   private var position = 0
   /// Why the stream ended prematurely.
   private(set) var error: TraceError?
-  /// Events passed.
-  private(set) var events: UInt64 = 0
+  /// Number of the next event in its stream, from 0.
+  private(set) var events: UInt64
   private(set) var chunks: UInt64 = 0
   /// By kind: whether it is passed over. A table, because every event is looked up.
   private let passedOver: UnsafeMutablePointer<Bool>
 
-  init(_ source: @escaping Source) {
-    self.source = source
+  /// - Parameter first: number of the first event.
+  init(_ source: @escaping Source, first: UInt64 = 0) {
+    (self.source, events) = (source, first)
     passedOver = .allocate(capacity: 256)
     for kind in 0...UInt8.max { (passedOver + Int(kind)).initialize(to: EventCursor.isPassedOver(kind)) }
   }

@@ -14,6 +14,8 @@ struct ReplayPort: Port, ~Copyable {
   private(set) var difference: Difference?
   /// The engine's event when the recording stops in the middle of a poll: at its end, or at a gap.
   private(set) var interruption: Record?
+  /// Who examines the engine between its calls.
+  var observer: (any ReplayObserver)?
   /// By slot: the command at a backend; nil if it was there at the initial checkpoint.
   private var executing = [CommandName?](repeating: nil, count: Controller.slots)
 
@@ -293,6 +295,16 @@ struct ReplayPort: Port, ~Copyable {
   mutating func completionQueueFull(_ cqid: QueueID) {
     _ = expect(Event.CompletionQueueFull(cqid: cqid.rawValue))
   }
+
+  @inline(__always)
+  mutating func observe(_ controller: borrowing Controller) { observer?.observe(controller, event: cursor.events) }
+}
+
+/// Examines the engine during a replay.
+public protocol ReplayObserver: AnyObject {
+  /// The engine has acted on the events up to here, or on some of them.
+  /// - Parameter event: number of the next event in its stream.
+  func observe(_ controller: borrowing Controller, event: UInt64)
 }
 
 /// Position of the first difference between two byte sequences of equal length.

@@ -48,7 +48,8 @@ extension ReplayResult {
 /// state with every checkpoint.
 public struct Replayer: ~Copyable {
   private var port: ReplayPort
-  private var controller: Controller
+  /// The engine, between two steps.
+  public private(set) var controller: Controller
   private let state: UnsafeMutableRawBufferPointer
   private let stream: UInt16
   private let isClosed: Bool
@@ -59,12 +60,14 @@ public struct Replayer: ~Copyable {
 
   /// - Parameters:
   ///   - isClosed: the recorder closed the trace, so it ends where the engine was at rest.
+  ///   - first: number of the first event in its stream.
   ///   - chunks: the stream's chunks in order; the first begins with a checkpoint.
   /// - Throws: `.damaged` if there is no initial checkpoint.
-  public init(stream: UInt16, isClosed: Bool, chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?)
-    throws(TraceError)
-  {
-    var cursor = EventCursor(chunks)
+  public init(
+    stream: UInt16, isClosed: Bool, first: UInt64 = 0,
+    chunks: @escaping () throws(TraceError) -> UnsafeBufferPointer<Record>?
+  ) throws(TraceError) {
+    var cursor = EventCursor(chunks, first: first)
     guard let begin = try Replayer.begin(&cursor) else {
       throw cursor.error ?? TraceError(.damaged, "there is no checkpoint at which a replay could start")
     }
@@ -109,33 +112,52 @@ public struct Replayer: ~Copyable {
   /// killed; the recorded part is compared.
   /// - Throws: damage that the reader found.
   public mutating func run() throws(TraceError) -> ReplayResult {
-    while port.difference == nil, let next = port.cursor.peek() {
-      switch EventKind(rawValue: next.pointee.kind) {
-      case .registerWrite:
-        let write = Event.RegisterWrite(next.pointee)
-        controller.writeRegister(offset: write.offset, width: Int(write.width), value: write.value, &port)
-      case .registerRead:
-        let read = Event.RegisterRead(next.pointee)
-        _ = controller.readRegister(offset: read.offset, width: Int(read.width), &port)
-      case .reset: reset(Event.Reset(next.pointee))
-      case .namespace: changeNamespace(next)
-      case .checkpoint: compareState(next)
-      case .gap:
-        port.cursor.advance()
-        port.resume()
-        guard let next = try Replayer.begin(&port.cursor) else { break }
-        controller = next
-      default: poll()
-      }
-      steps += 1
-      // A check costs as much as a few commands.
-      if steps < 1024 || steps % 512 == 0 { checkInvariants() }
-    }
-    if let error = port.cursor.error { throw error }
+    while try step() {}
     if isClosed { port.differAtEnd() }
     return ReplayResult(
       commands: port.commands, events: port.cursor.events, unfinished: controller.commandsInFlight,
       divergence: divergence())
+  }
+
+  /// Give the engine one event from outside, or let it make one pass.
+  /// - Returns: false at the end of the recording, or at a divergence.
+  /// - Throws: damage that the reader found.
+  public mutating func step() throws(TraceError) -> Bool {
+    guard port.difference == nil else { return false }
+    guard let next = port.cursor.peek() else {
+      if let error = port.cursor.error { throw error }
+      return false
+    }
+    switch EventKind(rawValue: next.pointee.kind) {
+    case .registerWrite:
+      let write = Event.RegisterWrite(next.pointee)
+      controller.writeRegister(offset: write.offset, width: Int(write.width), value: write.value, &port)
+    case .registerRead:
+      let read = Event.RegisterRead(next.pointee)
+      _ = controller.readRegister(offset: read.offset, width: Int(read.width), &port)
+    case .reset: reset(Event.Reset(next.pointee))
+    case .namespace: changeNamespace(next)
+    case .checkpoint: compareState(next)
+    case .gap:
+      port.cursor.advance()
+      port.resume()
+      guard let next = try Replayer.begin(&port.cursor) else { break }
+      controller = next
+    default: poll()
+    }
+    steps += 1
+    // A check costs as much as a few commands.
+    if steps < 1024 || steps % 512 == 0 { checkInvariants() }
+    return true
+  }
+
+  /// Number of the next event in its stream.
+  public var event: UInt64 { port.cursor.events }
+
+  /// Who examines the engine during the steps.
+  public var observer: (any ReplayObserver)? {
+    get { port.observer }
+    set { port.observer = newValue }
   }
 
   private mutating func reset(_ reset: Event.Reset) {
@@ -205,7 +227,8 @@ public struct Replayer: ~Copyable {
 
   // MARK: The story
 
-  private mutating func divergence() -> Divergence? {
+  /// The divergence at which the replay stopped, if it did.
+  public func divergence() -> Divergence? {
     guard let difference = port.difference else { return nil }
     let history = port.cursor.history()
     let came = difference.what.isEmpty ? difference.came.text() : difference.what
