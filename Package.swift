@@ -40,6 +40,8 @@ let package = Package(
     // How numbers and foreign text are written, for all: no import.
     .target(name: "Text", swiftSettings: toolSettings),
     .target(name: "NVMe", dependencies: ["Text"], swiftSettings: settings),
+    // The language of filters and breakpoints.
+    .target(name: "Expressions", dependencies: ["Text"], swiftSettings: settings),
     // Numbers from a seed: no import, so that the engine can use it.
     .target(name: "Chance", swiftSettings: settings),
     .target(name: "Target", dependencies: ["Chance", "NVMe", "Text"], swiftSettings: settings),
@@ -88,7 +90,7 @@ let package = Package(
         "VFIOUser",
       ],
       swiftSettings: settings),
-    .target(name: "Configuration", dependencies: ["Backends", "Device", "Target"], swiftSettings: settings),
+    .target(name: "Configuration", dependencies: ["Backends", "Device", "Target", "Text"], swiftSettings: settings),
     .target(
       name: "Control",
       dependencies: ["Text", "CPlatform", "Platform", "Configuration", "Backends", "Device", "LocalSocket"],
@@ -175,6 +177,7 @@ let package = Package(
       name: "SimulationTests",
       dependencies: ["Analysis", "Diff", "NVMe", "Recording", "Simulation", "Target", "Trace"],
       swiftSettings: settings),
+    .testTarget(name: "ExpressionTests", dependencies: ["Chance", "Expressions"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

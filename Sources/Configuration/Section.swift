@@ -1,3 +1,5 @@
+import Text
+
 /// All problems of a configuration, up to a limit, so that the user can fix them at once.
 final class Problems {
   private(set) var lines: [String] = []
@@ -204,25 +206,8 @@ final class Section {
   /// Report the members that were never requested.
   func end() {
     for key in members.keys.sorted() where !known.contains(key) {
-      let near = known.min { distance($0, key) < distance($1, key) }
-      let hint = near.flatMap { distance($0, key) <= 2 ? "; did you mean \($0)?" : nil } ?? ""
+      let hint = key.nearest(among: known.sorted()).map { "; did you mean \($0)?" } ?? ""
       mistakes.addUnknown(place(key), hint)
     }
-  }
-
-  /// Edit distance: characters to insert, delete or change.
-  private func distance(_ a: String, _ b: String) -> Int {
-    let (a, b) = (Array(a.prefix(64)), Array(b.prefix(64)))
-    var row = Array(0...b.count)
-    for (i, x) in a.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, y) in b.enumerated() {
-        let above = row[j + 1]
-        row[j + 1] = min(above + 1, row[j] + 1, diagonal + (x == y ? 0 : 1))
-        diagonal = above
-      }
-    }
-    return row[b.count]
   }
 }
