@@ -132,6 +132,10 @@ let package = Package(
     .target(name: "Diff", dependencies: ["Analysis", "Intervals"], swiftSettings: settings),
     // One trace from a host's and a target's.
     .target(name: "Merge", dependencies: ["Events", "KernelStreams", "NVMe", "Trace"], swiftSettings: settings),
+    // Traces made from others: cut, minimised, anonymised.
+    .target(
+      name: "Editing",
+      dependencies: ["Events", "Replay", "Trace"], swiftSettings: settings),
     .target(
       name: "Report",
       dependencies: [
@@ -150,8 +154,8 @@ let package = Package(
       name: "nvmepf",
       dependencies: [
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
-        "Trace", "Replay", "Analysis", "Diff", "Evidence", "Merge", "Report", "Probe", "FioGuard", "Simulation",
-        "Endpoint", "Service",
+        "Trace", "Replay", "Analysis", "Diff", "Editing", "Evidence", "Merge", "Report", "Probe", "FioGuard",
+        "Simulation", "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -178,6 +182,10 @@ let package = Package(
       dependencies: ["Analysis", "Diff", "NVMe", "Recording", "Simulation", "Target", "Trace"],
       swiftSettings: settings),
     .testTarget(name: "ExpressionTests", dependencies: ["Chance", "Expressions"], swiftSettings: settings),
+    .testTarget(
+      name: "EditingTests",
+      dependencies: ["Editing", "Events", "Replay", "Simulation", "Trace"],
+      swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

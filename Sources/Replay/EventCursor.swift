@@ -22,7 +22,9 @@ struct EventCursor: ~Copyable {
   init(_ source: @escaping Source, first: UInt64 = 0) {
     (self.source, events) = (source, first)
     passedOver = .allocate(capacity: 256)
-    for kind in 0...UInt8.max { (passedOver + Int(kind)).initialize(to: EventCursor.isPassedOver(kind)) }
+    for kind in 0...UInt8.max {
+      (passedOver + Int(kind)).initialize(to: EventKind(rawValue: kind)?.involvesEngine != true)
+    }
   }
 
   deinit { passedOver.deallocate() }
@@ -60,13 +62,6 @@ struct EventCursor: ~Copyable {
     }
   }
 
-  private static func isPassedOver(_ kind: UInt8) -> Bool {
-    switch EventKind(rawValue: kind) {
-    case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap, nil: true
-    default: false
-    }
-  }
-
   /// The events of this chunk up to here, oldest first, for the report of a divergence.
   func history() -> [UnsafePointer<Record>] {
     var found: [UnsafePointer<Record>] = []
@@ -76,5 +71,15 @@ struct EventCursor: ~Copyable {
       index += 1 + Int(chunk[index].tail)
     }
     return found
+  }
+}
+
+extension EventKind {
+  /// Whether a replay needs its events in an engine's stream: it passes over the others.
+  public var involvesEngine: Bool {
+    switch self {
+    case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap: false
+    default: true
+    }
   }
 }

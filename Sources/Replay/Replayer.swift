@@ -154,6 +154,16 @@ public struct Replayer: ~Copyable {
   /// Number of the next event in its stream.
   public var event: UInt64 { port.cursor.events }
 
+  /// The recording does not stop in the middle of the last step, and the step did not diverge.
+  public var isBetweenPasses: Bool { port.difference == nil && port.interruption == nil }
+
+  /// A checkpoint of the engine.
+  /// - Precondition: it is between two passes.
+  public mutating func checkpoint() -> [UInt8] {
+    precondition(isBetweenPasses)
+    return Array(state[..<controller.encode(into: state)])
+  }
+
   /// Who examines the engine during the steps.
   public var observer: (any ReplayObserver)? {
     get { port.observer }

@@ -35,6 +35,12 @@ public struct TickScale: Equatable, Sendable {
     return product.high << 32 | product.low >> 32
   }
 
+  /// The tick at a time, nanoseconds since the trace began.
+  func ticks(at nanoseconds: UInt64) -> UInt64 {
+    guard multiplier > nanoseconds >> 32 else { return .max }
+    return start &+ multiplier.dividingFullWidth((nanoseconds >> 32, nanoseconds << 32)).quotient
+  }
+
   /// Start a trace's time now, with the counter's rate measured against CLOCK_MONOTONIC_RAW over `milliseconds`.
   public static func measure(milliseconds: UInt64 = 20) -> TickScale {
     let first = ClockSnapshot.now()

@@ -50,6 +50,18 @@ struct TraceFile: ~Copyable {
     fchmod(descriptor, status.st_mode & (hasOwner ? 0o777 : 0o700))
   }
 
+  /// The same for a trace made from the open trace `original`. It refuses to replace the original itself, a trace that
+  /// is being recorded, and one that a repair can complete.
+  init(editing original: Int32, as path: String) throws(TraceError) {
+    let target = TraceFile.resolved(path)
+    var (own, other) = (stat(), stat())
+    if fstat(original, &own) == 0, stat(target, &other) == 0, own.st_dev == other.st_dev, own.st_ino == other.st_ino {
+      throw TraceError(.system(EEXIST), "\(path) is the trace to read: write to another file")
+    }
+    if try TraceFile.isReplaceable(target) { try TraceFile.keepFed(target) }
+    try self.init(beside: path, like: original)
+  }
+
   private static func makeTemporary(_ target: String, _ path: String) throws(TraceError) -> (Int32, String) {
     var template = Array("\(target).XXXXXX".utf8CString)
     let descriptor = mkstemp(&template)

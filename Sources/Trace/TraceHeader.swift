@@ -125,3 +125,23 @@ extension TraceHeader {
     public static let bound = "host bound ns"
   }
 }
+
+extension TraceHeader {
+  /// The header of a trace made from this one, with a note on how; a second one of the same key follows the first.
+  public func edited(_ key: String, _ note: String) -> TraceHeader {
+    var header = self
+    header.id = .random()
+    if let place = metadata.firstIndex(where: { $0.key == key }) {
+      header.metadata[place].value += "; then \(note)"
+    } else {
+      header.metadata.append((key, note))
+    }
+    return header
+  }
+
+  /// The clocks at a time of the trace, in nanoseconds, as far as they kept pace with it.
+  public func clocks(at time: UInt64) -> ClockSnapshot {
+    ClockSnapshot(
+      ticks: scale.ticks(at: time), monotonic: startMonotonic &+ time, realtime: startRealtime &+ time)
+  }
+}

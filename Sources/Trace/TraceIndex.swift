@@ -1,4 +1,5 @@
 import CPlatform
+import Glibc
 
 /// A chunk and its position in the file.
 public struct ChunkPlace: Equatable, Sendable {
@@ -91,5 +92,11 @@ enum TraceIndex {
       chunks.append(ChunkPlace(offset: offset, header: header))
     }
     return chunks
+  }
+}
+
+extension TraceError {
+  static func tooManyChunks(_ path: String) -> TraceError {
+    TraceError(.system(EFBIG), "\(path): a trace has at most \(TraceIndex.chunksMax) chunks")
   }
 }

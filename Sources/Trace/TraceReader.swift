@@ -46,6 +46,9 @@ public final class TraceReader: Sendable {
 
   public var schema: TraceSchema { header.schema }
 
+  /// Of the open file.
+  var descriptor: Int32 { scan.descriptor }
+
   /// Sums over all chunks.
   public struct Totals: Sendable {
     public var events: UInt64 = 0

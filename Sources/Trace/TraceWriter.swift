@@ -233,7 +233,7 @@ extension TraceWriter {
     let offset = file.end
     do throws(TraceError) {
       guard chunks.count < TraceIndex.chunksMax else {
-        throw TraceError(.system(EFBIG), "\(file.path): a trace has at most \(TraceIndex.chunksMax) chunks")
+        throw TraceError.tooManyChunks(file.path)
       }
       try encoder.append(builder, &header, to: &file)
       chunks.append(ChunkPlace(offset: offset, header: header))

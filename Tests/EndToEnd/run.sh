@@ -793,6 +793,37 @@ test_damage() {
   expect_status 2 "$nvmepf" replay kernel.nvpt
 }
 
+test_cut() {
+  expect_status 0 "$nvmepf" simulate --seed 3 --commands 20000 -o run.nvpt
+  expect_status 0 "$nvmepf" cut run.nvpt --from 10ms --to 10.5ms -o part.nvpt
+  grep -q 'replays identically' out || die "not what it wrote: $(cat out)"
+  expect_identical part.nvpt
+  [ "$(stat -c %s part.nvpt)" -lt 60000 ] || die "it is not small: $(stat -c %s part.nvpt)"
+  cmp -s <("$nvmepf" dump --from 10ms --to 10.5ms --event fetch run.nvpt | cut -d' ' -f1) \
+    <("$nvmepf" dump --from 10ms --to 10.5ms --event fetch part.nvpt | cut -d' ' -f1) || die "other events than in the period"
+  expect_status 0 "$nvmepf" cut --json run.nvpt --to 1ms -o part.nvpt
+  valid edit
+  [ -e part.nvpt.old ] || die "the previous trace is gone"
+  expect_status 0 "$nvmepf" cut "$here/../../traces/nvmet-pci-epf.nvpt" --from 1s --to 2s -o kernel.nvpt
+  grep -q 'does not replay: it begins after the host enabled' err || die "no word of the driver: $(cat err)"
+  expect_refused 'No such file' "$nvmepf" cut missing.nvpt --from 1ms -o x.nvpt
+  expect_refused 'must be before' "$nvmepf" cut run.nvpt --from 2ms --to 1ms -o x.nvpt
+  expect_refused 'is required' "$nvmepf" cut run.nvpt -o x.nvpt
+  expect_refused 'no events in this period; it ends at' "$nvmepf" cut run.nvpt --from 1000s -o x.nvpt
+  expect_refused 'is the trace to read' "$nvmepf" cut run.nvpt --from 1ms -o ./run.nvpt
+  expect_refused 'cannot replace /dev/null' "$nvmepf" cut run.nvpt --from 1ms -o /dev/null
+  mkdir -p small
+  if mount -t tmpfs -o size=16k tmpfs small 2>/dev/null; then
+    echo before >small/t.nvpt
+    expect_refused 'No space left' "$nvmepf" cut run.nvpt --from 1ms -o small/t.nvpt
+    [ "$(ls small)" = t.nvpt ] && [ "$(cat small/t.nvpt)" = before ] || die "left on the full disk: $(ls small)"
+    umount small
+  else
+    echo "    NOT RUN: a small tmpfs cannot be mounted here (needs root)"
+  fi
+  [ ! -e x.nvpt ] && [ -z "$(ls | grep 'nvpt\.[A-Za-z0-9]\{6\}$')" ] || die "an unfinished file stays: $(ls)"
+}
+
 test_killed_recorder() {
   local seed=${NVMEPF_SEED:-$RANDOM} turn pid id bytes
   echo "    seed $seed"

@@ -1,0 +1,58 @@
+import Replay
+import Trace
+
+/// A trace that an edit wrote.
+public struct EditedTrace: Sendable {
+  public let path: String
+  public let events: UInt64
+  /// Fetched submission queue entries of I/O queues.
+  public let commands: UInt64
+  public let bytes: UInt64
+  /// What its replay found; nil if it has no engine's stream that this version replays.
+  public let replay: ReplayResult?
+
+  /// Give a complete file its path, unless it does not replay as expected.
+  /// - Parameter divergence: the divergence that its replay must find, or that there must be none.
+  init(publishing copy: TraceCopy, as path: String, _ input: EditInput, expecting divergence: Divergence?)
+    throws(TraceError)
+  {
+    let reader = try TraceReader(path: copy.place)
+    let replay = try input.other(reader).replay()
+    if let difference = EditedTrace.difference(replay.divergence, divergence) {
+      throw TraceError(.damaged, "nothing was written, because the new trace would replay otherwise: \(difference)")
+    }
+    try self.init(path, copy, reader, reader.totals.sources.contains(.engine) ? replay : nil)
+  }
+
+  /// The same for a trace that this version does not replay.
+  init(publishing copy: TraceCopy, as path: String) throws(TraceError) {
+    try self.init(path, copy, TraceReader(path: copy.place), nil)
+  }
+
+  private init(_ path: String, _ copy: TraceCopy, _ reader: TraceReader, _ replay: ReplayResult?) throws(TraceError) {
+    try copy.publish()
+    let totals = reader.totals
+    (self.path, bytes, self.replay) = (path, reader.bytes, replay)
+    (events, commands) = (totals.events, totals.commands)
+  }
+
+  /// In what a divergence differs from the expected one; nil if in nothing.
+  private static func difference(_ came: Divergence?, _ expected: Divergence?) -> String? {
+    switch (came, expected) {
+    case (nil, nil): nil
+    case (let came?, nil): "\(came.came) instead of \(came.expected)"
+    case (nil, let expected?): "the divergence at \(expected.expected) is gone"
+    case (let came?, let expected?):
+      came.isSame(as: expected) ? nil : "it diverges at \(came.expected) instead of \(expected.expected)"
+    }
+  }
+}
+
+extension Divergence {
+  /// Whether both are at the same kind of event and in the same fields.
+  func isSame(as other: Divergence) -> Bool {
+    func kind(_ text: String) -> Substring { text.prefix { $0 != " " } }
+    return kind(expected) == kind(other.expected) && kind(came) == kind(other.came)
+      && fields.map(\.name) == other.fields.map(\.name)
+  }
+}
