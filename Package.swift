@@ -82,12 +82,14 @@ let package = Package(
         .product(name: "HeapModule", package: "swift-collections"),
       ],
       swiftSettings: settings),
+    // What the live engine is told to do wrong.
+    .target(name: "Faults", dependencies: ["NVMe", "Text"], swiftSettings: settings),
     // The engine before a real host.
     .target(
       name: "Device",
       dependencies: [
-        "Text", "Platform", "Backends", "Recording", "CPlatform", "CUring", "NVMe", "Target", "Endpoint", "Trace",
-        "VFIOUser",
+        "Text", "Chance", "Platform", "Backends", "Events", "Faults", "Recording", "CPlatform", "CUring", "NVMe",
+        "Target", "Endpoint", "Trace", "VFIOUser",
       ],
       swiftSettings: settings),
     .target(name: "Configuration", dependencies: ["Backends", "Device", "Target", "Text"], swiftSettings: settings),
@@ -153,8 +155,9 @@ let package = Package(
     .executableTarget(
       name: "nvmepf",
       dependencies: [
-        "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control", "Host",
-        "Trace", "Replay", "Analysis", "Diff", "Editing", "Evidence", "Merge", "Report", "Probe", "FioGuard",
+        "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control",
+        "Faults",
+        "Host", "Trace", "Replay", "Analysis", "Diff", "Editing", "Evidence", "Merge", "Report", "Probe", "FioGuard",
         "Simulation", "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
@@ -173,8 +176,8 @@ let package = Package(
     .testTarget(
       name: "ServiceTests",
       dependencies: [
-        "Analysis", "Backends", "Configuration", "Device", "Host", "NVMe", "Replay", "Service", "Trace",
-        "record-golden",
+        "Analysis", "Backends", "Device", "Events", "Faults", "Host", "NVMe", "Replay", "Service",
+        "Trace", "record-golden",
       ],
       swiftSettings: settings),
     .testTarget(

@@ -22,7 +22,7 @@ for stage in detect fetch dispatch map data-in execute data-out complete; do
   pattern=randread
   [ $stage != data-in ] || pattern=randwrite
   record plain "$pattern"
-  record delayed "$pattern" --inject "$stage=5us"
+  record delayed "$pattern" --inject "delay=$stage:5us"
   python3 - "$stage" "$work" <<'P'
 import json, sys
 stage, work = sys.argv[1:]

@@ -1,5 +1,4 @@
 import Backends
-import Device
 
 /// Why a text is invalid, in a few words.
 public struct QuantityError: Error, CustomStringConvertible {
@@ -67,33 +66,6 @@ func parseServiceTime(_ text: some StringProtocol) throws(QuantityError) -> Serv
   throw QuantityError(
     description:
       "\(text) is not a service time; use constant:10us, exponential:20us or uniform:5us-50us, optionally with :SEED")
-}
-
-/// Time to spend in a stage: `execute=2us`, `data-in=1ms,every=50,queue=1,sleep`.
-public func parseInjection(_ text: String) throws(QuantityError) -> Injection {
-  let parts = text.split(separator: ",", omittingEmptySubsequences: false)
-  let (name, duration) = halves(parts[0], at: "=")
-  guard let stage = Injection.Stage.allCases.first(where: { $0.name == name }) else {
-    let names = Injection.Stage.allCases.map(\.name).joined(separator: ", ")
-    throw QuantityError(description: "\(text): \"\(name)\" is not a stage of the engine; use \(names)")
-  }
-  guard let ns = parseNs(duration), (1...1_000_000_000).contains(ns) else {
-    throw QuantityError(description: "\(text): needs a time from 1ns to 1s, as in \(name)=2us")
-  }
-  var injection = Injection(stage, ns: ns)
-  for part in parts.dropFirst() {
-    let (key, value) = halves(part, at: "=")
-    switch (key, UInt64(value)) {
-    case ("every", let every?) where every > 0: injection.every = every
-    case ("queue", let qid?) where (1...128).contains(qid): injection.qid = UInt16(qid)
-    case ("spin", nil) where value.isEmpty: injection.sleeps = false
-    case ("sleep", nil) where value.isEmpty: injection.sleeps = true
-    default:
-      throw QuantityError(
-        description: "\(text): \"\(part)\" is invalid; use every=N, queue=N (1 to 128), spin or sleep")
-    }
-  }
-  return injection
 }
 
 private func halves(_ text: some StringProtocol, at separator: Character = ":") -> (String, String) {

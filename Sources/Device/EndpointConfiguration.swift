@@ -24,8 +24,8 @@ public struct EndpointConfiguration: Equatable, Sendable {
   public var napMs: UInt32 = 5
   /// Core of the engine's thread; nil for any.
   public var core: Int?
-  /// Time that the engine spends on purpose, at most one for each stage.
-  public var injections: [Injection] = []
+  /// Faults to inject.
+  public var faults = FaultPlan()
 
   public init() { offerInterrupts(msix: subsystem.ioQueuesMax + 1) }
 

@@ -22,10 +22,13 @@ struct Unreached: BitwiseCopyable {
   let what: StaticString
   let qid: QueueID
   let address: PCIAddress
+  /// A fault pretends that it is inaccessible.
+  var isInjected = false
 
   /// - Parameter isGone: the client has truncated the file of its memory.
   func reason(isGone: Bool) -> String {
-    "\(what) \(qid.rawValue): host memory at \(address.rawValue.hex) "
+    if isInjected { return "\(what) queue \(qid.rawValue) (--inject controller-fatal)" }
+    return "\(what) \(qid.rawValue): host memory at \(address.rawValue.hex) "
       + (isGone
         ? "is gone, because the client truncated its file"
         : "is not accessible; does the client share its memory (QEMU: memory-backend-memfd,share=on)?")

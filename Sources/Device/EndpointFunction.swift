@@ -40,6 +40,9 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   private let tell: @Sendable (EndpointEvent) -> Void
   private let prefaults: Bool
   private let isEnding = Atomic<Bool>(false)
+  /// How often each kind of fault was injected.
+  public let faultCounts = FaultCounts()
+  private let linkFault = LinkFault()
 
   /// - Parameters:
   ///   - isInterrupted: whether a signal interrupts the preparation of namespaces; polled on any thread.
@@ -85,8 +88,12 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
           subsystem: subsystem, namespaces: opened.values.map { ($0.namespace, $0.backend) },
           storage: try? storage.get(),
           core: configuration.core, idleMs: configuration.idleMs, napMs: configuration.napMs,
-          recording: recording, injections: configuration.injections), doorbells: doorbells.doorbells,
+          recording: recording, faults: configuration.faults, faultCounts: faultCounts,
+          loseLink: { [linkFault] in linkFault.lose(ns: $0) }), doorbells: doorbells.doorbells,
         alarm: alarmEvent, tell: tell)
+      if configuration.faults.faults.contains(where: { $0.kind == .linkLoss }) {
+        try linkFault.start { [weak self] in try? self?.setLink(isUp: $0) }
+      }
     } catch { throw EndpointError(description: "cannot start the engine's thread: \(error)") }
   }
 
@@ -96,10 +103,12 @@ public final class EndpointFunction: Device, ControlledEndpoint, @unchecked Send
   /// Stop the engine; the rest is freed with the last reference.
   public func stop() {
     interruptPreparation()
+    linkFault.stop()
     shard.stop()
   }
 
   deinit {
+    linkFault.stop()
     shard.stop()
     for signal in signals.values { signal.destroy() }
   }

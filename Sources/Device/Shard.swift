@@ -23,7 +23,10 @@ final class Shard: @unchecked Sendable {
     var idleMs: UInt32
     var napMs: UInt32
     var recording: EndpointRecording?
-    var injections: [Injection] = []
+    var faults = FaultPlan()
+    var faultCounts = FaultCounts()
+    /// Takes the link down for so many nanoseconds; called on the engine's thread, it must not block.
+    var loseLink: @Sendable (UInt64) -> Void = { _ in }
   }
 
   /// Idle passes between two reads of the clock, some microseconds.
@@ -99,10 +102,12 @@ final class Shard: @unchecked Sendable {
     let live = LivePort(
       time: MachineTime(), doorbells: doorbells, vectors: Int(configuration.subsystem.vectors),
       storage: configuration.storage)
-    if configuration.injections.isEmpty {
+    if configuration.faults.isEmpty {
       run(RecordingPort(live, recorder))
     } else {
-      run(RecordingPort(InjectingPort(live, configuration.injections), recorder))
+      let port = FaultPort(
+        live, configuration.faults, configuration.faultCounts, loseLink: configuration.loseLink)
+      run(RecordingPort(port, recorder))
     }
   }
 

@@ -199,6 +199,40 @@ public let eventTable: [EventDescription] = [
       EventField("span", .a, .span, "From the first yield to the poll that ended the wait."),
     ]),
   EventDescription(
+    29, "fault",
+    "The engine was told to inject a fault here (--inject), or the fault ends. It precedes the event of the call that it changes.",
+    [
+      .choice(
+        "fault", .flags,
+        NamedValue(0, "delay", "time spent in a stage"),
+        NamedValue(1, "error", "the backend's status was replaced"),
+        NamedValue(2, "dropCompletion", "a completion is never written"),
+        NamedValue(3, "duplicateCompletion", "a completion is written twice"),
+        NamedValue(4, "lateCompletion", "a completion is written later"),
+        NamedValue(5, "reorderCompletion", "a completion is written after a later one"),
+        NamedValue(6, "wrongPhase", "a completion has the wrong phase tag"),
+        NamedValue(7, "wrongSqhd", "a completion has the wrong SQ head pointer"),
+        NamedValue(8, "wrongCid", "a completion has the wrong command identifier"),
+        NamedValue(9, "dropInterrupt", "an interrupt is not raised"),
+        NamedValue(10, "duplicateInterrupt", "an interrupt is raised twice"),
+        NamedValue(11, "lateInterrupt", "an interrupt is raised later"),
+        NamedValue(12, "stuckDoorbell", "writes of a tail doorbell are not seen"),
+        NamedValue(13, "prpOffByOne", "a PRP list is read one entry too far"),
+        NamedValue(14, "slowRequest", "the backend begins a request later"),
+        NamedValue(15, "stall", "the backend begins no request"),
+        NamedValue(16, "shortTransfer", "half of a segment is transferred"),
+        NamedValue(17, "failTransfer", "a segment is not transferred, as if its memory were not accessible"),
+        NamedValue(18, "linkLoss", "the link goes down"),
+        NamedValue(19, "controllerFatal", "the controller stops (CSTS.CFS)")),
+      qid, cid,
+      EventField(
+        "detail", .a,
+        "delay, late, slow, stuck, stall, link: nanoseconds, the highest value for ever. error: the status field. dropCompletion, wrongPhase, duplicateCompletion: the entry of the completion queue that the host sees. wrongSqhd, wrongCid: the value written. prpOffByOne: address of the list. shortTransfer, failTransfer: bytes transferred."
+      ),
+      EventField("rule", .bLow, "Which of the recording's --inject options, from 1."),
+      EventField("ended", .bHigh, "1: the fault ends here."),
+    ]),
+  EventDescription(
     50, "origin", "Kernel: owner of the stream. First event of the stream.", carriesBytes: true,
     [
       .flags(NamedValue(0x01, "host", "a host's driver, else a target"), carriedBytes),

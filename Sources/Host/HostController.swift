@@ -135,7 +135,7 @@ public final class HostController: @unchecked Sendable {
   /// Disable, which deletes every queue (Base 2.1, 3.7.2); the controller can be enabled again.
   public func disable() throws(HostError) {
     try writeRegister(Register.cc, UInt32(0))
-    try wait("become disabled") { !$0.ready }
+    try wait("become disabled", isResetting: true) { !$0.ready }
     admin = try HostController.makeAdminQueue(client, doorbells, &shared)
   }
 
@@ -145,14 +145,28 @@ public final class HostController: @unchecked Sendable {
     try wait("shut down") { $0.shutdown == 2 }
   }
 
-  private func wait(_ what: String, _ reached: (ControllerStatus) -> Bool) throws(HostError) {
+  /// Disable and enable a controller that does not work; its I/O queues are gone.
+  public func restart() throws(HostError) {
+    try wait("answer: its registers read as ones, so its link is down", isResetting: true) {
+      $0.rawValue != UInt32.max
+    }
+    try disable()
+    try enable()
+  }
+
+  /// - Parameter isResetting: a fatal error is expected to end.
+  private func wait(
+    _ what: String, isResetting: Bool = false, _ reached: (ControllerStatus) -> Bool
+  ) throws(HostError) {
     let begin = Clock.monotonicNs()
     var backoff = Backoff.polling
     var hasExplained = false
     while true {
       let status = try status()
       if reached(status) { return }
-      guard !status.fatal else { throw HostError("the controller reports a fatal error and does not \(what)") }
+      guard isResetting || !status.fatal else {
+        throw HostError("the controller reports a fatal error and does not \(what)")
+      }
       let now = Clock.monotonicNs()
       guard now - begin < timeoutNs else { throw HostError("the controller does not \(what)", kind: .late) }
       guard !stop.isOver(now) else { throw HostError("stopped before the controller did \(what)", kind: .late) }

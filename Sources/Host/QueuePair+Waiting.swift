@@ -15,6 +15,8 @@ struct OutstandingCommand {
   var tag: UnsafeMutableRawPointer?
   /// When a wait first noticed it, nanoseconds; 0 before that, so that a submission reads no clock.
   var seenNs: UInt64 = 0
+  /// The host has asked the controller to abort it.
+  var isAborted = false
 
   init() {}
 
@@ -81,6 +83,19 @@ extension QueuePair {
       return
     }
     throw HostError("the device does not complete \(lateCommands(now))", kind: .late)
+  }
+
+  /// The commands that exceed a time limit.
+  func lateIDs(_ now: UInt64, limitNs: UInt64) -> [Int] {
+    (0..<entries).filter {
+      commands[$0].isOutstanding && commands[$0].seenNs != 0 && now &- commands[$0].seenNs >= limitNs
+    }
+  }
+
+  /// The controller was asked to abort a command, which gets its time limit again.
+  mutating func noteAbort(_ id: Int, _ now: UInt64) {
+    commands[id].isAborted = true
+    commands[id].seenNs = now
   }
 
   /// Nanoseconds since the oldest outstanding command was first noticed.

@@ -32,6 +32,10 @@ public struct QueuePair: ~Copyable {
   private var firstFree = 0
   /// Commands in flight.
   public private(set) var outstanding = 0
+  /// Completions that named no outstanding command.
+  public private(set) var unexpected: UInt64 = 0
+  /// Whether consumed entries are freed; false only to try a controller.
+  var freesEntries = true
   /// By command identifier: the commands that the host has submitted and not seen completed.
   let commands: UnsafeMutablePointer<OutstandingCommand>
 
@@ -154,6 +158,19 @@ public struct QueuePair: ~Copyable {
     return true
   }
 
+  /// Write a command with the identifier of one in flight, which the specification forbids (Base 2.1, 4.1).
+  /// - Returns: false if no command is in flight, or the submission queue has no room to spare.
+  mutating func submitAgain(_ sqe: SubmissionEntry, buffer: UnsafeMutableRawPointer, length: Int) -> Bool {
+    guard outstanding + 1 < entries - 1, let id = (0..<entries).first(where: { commands[$0].isOutstanding }) else {
+      return false
+    }
+    var whole = sqe
+    let list = lists + id * SharedMemory.pageBytes
+    (whole.prp1, whole.prp2) = QueuePair.prps(UInt64(UInt(bitPattern: buffer)), length, list: list)
+    write(whole, CommandID(UInt16(id)), commands[id].tag)
+    return true
+  }
+
   @inline(__always)
   private mutating func allocateID() -> CommandID? {
     guard !isFull else { return nil }
@@ -218,14 +235,14 @@ public struct QueuePair: ~Copyable {
   }
 
   /// Consume available completions, at most `most`, and free their entries.
-  /// - Returns: their number.
+  /// - Returns: the number of commands that they complete.
   @inline(__always)
   public mutating func reap(
     _ most: Int = .max, _ each: (CompletionEntry, UnsafeMutableRawPointer?) -> Void
   ) -> Int {
-    var count = 0
+    var (count, consumed) = (0, 0)
     if restBegin != 0, hasCompletion { endRest() }
-    while count < most, hasCompletion {
+    while consumed < most, hasCompletion {
       let cqe = (completion + head * CompletionEntry.size).load(as: CompletionEntry.self)
       if let recorder {
         recorder.pointee.append(
@@ -241,14 +258,18 @@ public struct QueuePair: ~Copyable {
       } else {
         head += 1
       }
-      count += 1
+      consumed += 1
       let id = Int(cqe.cid.rawValue)
-      guard id < entries, commands[id].isOutstanding else { continue }
+      guard id < entries, commands[id].isOutstanding else {
+        unexpected += 1
+        continue
+      }
+      count += 1
       give(back: id)
       each(cqe, commands[id].tag)
     }
-    if count > 0 {
-      free()
+    if consumed > 0 {
+      if freesEntries { free() }
       backoff.restart()
     }
     return count

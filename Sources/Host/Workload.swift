@@ -24,6 +24,20 @@ public struct Workload: Sendable {
   public var length: Length
   /// The same seed gives the same positions in the same order.
   public var seed: UInt64
+  /// What the host does wrong, to try a controller or a debugger; nil for nothing.
+  public var misbehaviour: Misbehaviour?
+  /// After a time limit, abort commands and then reset the controller, as drivers do, instead of giving up.
+  public var recovers = false
+
+  /// What a host can do wrong, once it has submitted some commands.
+  public enum Misbehaviour: String, CaseIterable, Sendable {
+    /// It consumes completions and never frees their entries.
+    case neverDrain = "never-drain"
+    /// It sometimes gives a command the identifier of one in flight.
+    case reuseCID = "reuse-cid"
+    /// It resets the controller once while commands are in flight. This is allowed.
+    case resetInFlight = "reset-in-flight"
+  }
 
   public init(pattern: Pattern, blockBytes: Int, depth: Int, length: Length, seed: UInt64 = 1) {
     self.pattern = pattern
@@ -41,6 +55,15 @@ public struct Workload: Sendable {
     /// Status of the first command that failed.
     public var firstError = Status.success
     public var ns: UInt64 = 0
+    /// Completions that named no outstanding command.
+    public var unexpected: UInt64 = 0
+    /// Commands that exceeded the time limit, Abort commands, resets, and commands given up by these.
+    public var timeouts: UInt64 = 0
+    public var aborts: UInt64 = 0
+    public var resets: UInt64 = 0
+    public var lost: UInt64 = 0
+
+    public init() {}
   }
 
   /// Run on one queue pair, created for it and deleted afterwards.
@@ -49,8 +72,13 @@ public struct Workload: Sendable {
   public func run(on controller: HostController, sleeps: Bool = false) throws(HostError) -> Result {
     try check(controller)
     let buffer = try controller.share(depth * blockBytes)
-    let queue = try controller.makeQueuePair(depth: depth, sleeps: sleeps)
-    return try run(on: controller, queue, buffer)
+    var run = Run(self, controller.namespace, buffer)
+    let begin = HostController.nowNs()
+    repeat {
+      let queue = try controller.makeQueuePair(depth: depth, sleeps: sleeps)
+      try drive(&run, on: controller, queue, since: begin)
+    } while run.isToContinue
+    return run.finished(since: begin)
   }
 
   /// Run on an existing queue pair, and delete it.
@@ -60,26 +88,38 @@ public struct Workload: Sendable {
     try check(controller)
     var run = Run(self, controller.namespace, buffer)
     let begin = HostController.nowNs()
+    try drive(&run, on: controller, queue, since: begin)
+    return run.finished(since: begin)
+  }
+
+  /// Run on this queue pair to the end of the workload, or until a reset deletes it.
+  private func drive(
+    _ run: inout Run, on controller: HostController, _ queue: consuming QueuePair, since begin: UInt64
+  ) throws(HostError) {
     let end: UInt64
     switch length {
     case .seconds(let seconds): end = begin + UInt64(seconds * 1e9)
     case .commands: end = .max
     }
-    while run.result.commands < run.submitted || run.mayGoOn {
+    run.isToContinue = false
+    while queue.outstanding > 0 || run.mayGoOn {
       run.fill(&queue)
       queue.ring()
+      if run.misbehaves, misbehave(&run, &queue) { return try reset(&run, controller, queue) }
       let isIdle = !run.reap(&queue)
       // The clock is read rarely, so the end is slightly late.
       run.passes += 1
       guard run.passes & 0x3f == 0 else { continue }
       let now = HostController.nowNs()
       if now >= end || controller.stop.isStopped { run.mayGoOn = false }
-      if isIdle, queue.outstanding > 0 { try queue.wait(now: now, on: controller) }
+      guard isIdle, queue.outstanding > 0 else { continue }
+      do throws(HostError) { try queue.wait(now: now, on: controller) } catch {
+        guard recovers, error.kind == .late, !controller.stop.isStopped else { throw error }
+        guard try abortLate(&run, &queue, controller, now) else { return try reset(&run, controller, queue) }
+      }
     }
-    var result = run.result
-    result.ns = HostController.nowNs() - begin
+    run.result.unexpected += queue.unexpected
     try controller.delete(queue)
-    return result
   }
 
   private func check(_ controller: HostController) throws(HostError) {
@@ -96,7 +136,7 @@ public struct Workload: Sendable {
 }
 
 /// The state of a running workload.
-private struct Run: ~Copyable {
+struct Run: ~Copyable {
   private let workload: Workload
   private let limit: UInt64
   private let nsid: UInt32
@@ -110,9 +150,13 @@ private struct Run: ~Copyable {
   private var place: UInt64 = 0
   private var nextBuffer = 0
   private(set) var submitted: UInt64 = 0
-  private(set) var result = Workload.Result()
+  var result = Workload.Result()
   var passes: UInt64 = 0
   var mayGoOn = true
+  /// A reset has deleted the queue pair; the workload continues on another.
+  var isToContinue = false
+  /// Submissions after which the host misbehaves next; `.max` for never.
+  private var misbehavesAt: UInt64
 
   init(_ workload: Workload, _ namespace: HostController.HostNamespace, _ memory: SharedMemory) {
     self.workload = workload
@@ -123,6 +167,29 @@ private struct Run: ~Copyable {
     places = namespace.bytes / UInt64(workload.blockBytes)
     buffer = memory.base
     random = SeededGenerator(seed: workload.seed)
+    misbehavesAt = workload.misbehaviour == nil ? .max : min(1000, limit / 2)
+  }
+
+  func finished(since begin: UInt64) -> Workload.Result {
+    var result = result
+    result.ns = HostController.nowNs() - begin
+    return result
+  }
+
+  /// Whether it is time for the host to misbehave.
+  @inline(__always)
+  var misbehaves: Bool { submitted >= misbehavesAt }
+
+  /// It has misbehaved.
+  mutating func misbehaveNext(after commands: UInt64) {
+    misbehavesAt = commands == .max ? .max : submitted + commands
+  }
+
+  /// Submit one more command, with the identifier of one in flight.
+  mutating func submitReused(_ queue: inout QueuePair) {
+    let (sqe, target) = nextCommand()
+    if queue.submitAgain(sqe, buffer: target, length: workload.blockBytes) { submitted += 1 }
+    queue.ring()
   }
 
   /// Submit up to the depth.
@@ -139,13 +206,19 @@ private struct Run: ~Copyable {
 
   @inline(__always)
   private mutating func submitOne(_ queue: inout QueuePair) {
+    let (sqe, target) = nextCommand()
+    precondition(queue.submit(sqe, buffer: target, length: workload.blockBytes), "the queue is as deep as the workload")
+    submitted += 1
+  }
+
+  @inline(__always)
+  private mutating func nextCommand() -> (SubmissionEntry, UnsafeMutableRawPointer) {
     var sqe = SubmissionEntry(opcode: opcode().rawValue, cid: CommandID(0), nsid: nsid)
     sqe.slba = nextPlace() * lbaStep
     sqe.cdw12 = nlb
     let target = buffer + nextBuffer * workload.blockBytes
     nextBuffer = nextBuffer + 1 == workload.depth ? 0 : nextBuffer + 1
-    precondition(queue.submit(sqe, buffer: target, length: workload.blockBytes), "the queue is as deep as the workload")
-    submitted += 1
+    return (sqe, target)
   }
 
   @inline(__always)

@@ -12,6 +12,22 @@ public protocol RecordablePort: Port, ~Copyable {
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer?
   /// Make a prepared entry visible by writing its last dword, with the phase tag.
   mutating func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer)
+
+  /// Whether it injects faults; if not, the calls below cost nothing.
+  static var injects: Bool { get }
+  /// A pass begins: what is due happens.
+  mutating func beginPass()
+  /// The next fault that was injected and is not recorded yet; its time is set by the recorder.
+  mutating func nextFault() -> Event.Fault?
+}
+
+extension RecordablePort where Self: ~Copyable {
+  @inline(__always)
+  public static var injects: Bool { false }
+  @inline(__always)
+  public func beginPass() {}
+  @inline(__always)
+  public func nextFault() -> Event.Fault? { nil }
 }
 
 /// Records the calls of another port.
@@ -51,6 +67,10 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   /// - Returns: the current tick; 0 without a recording.
   @inline(__always)
   public mutating func beginPass() -> UInt64 {
+    if Inner.injects {
+      inner.beginPass()
+      noteFaults()
+    }
     guard R.isOn else { return 0 }
     previousPassBegin = passBegin
     passBegin = recorder.time.ticks()
@@ -82,6 +102,13 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     var event = event
     event.time = last
     recorder.append(event.record)
+  }
+
+  /// Record the faults that the inner port has injected since.
+  @inline(__always)
+  private mutating func noteFaults() {
+    guard Inner.injects else { return }
+    while let fault = inner.nextFault() { note(fault) }
   }
 
   // MARK: From outside
@@ -134,6 +161,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   @inline(__always)
   public mutating func doorbell(_ doorbell: Doorbell, last seen: UInt32) -> UInt32 {
     let value = inner.doorbell(doorbell, last: seen)
+    noteFaults()
     if value != seen, R.isOn { noteDoorbell(doorbell, value) }
     return value
   }
@@ -158,7 +186,9 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
     let begin = now()
-    guard inner.fetch(address, qid: qid, slot: slot, count: count, into: entries) else {
+    let isFetched = inner.fetch(address, qid: qid, slot: slot, count: count, into: entries)
+    noteFaults()
+    guard isFetched else {
       if R.isOn {
         _ = stamp(since: begin)
         let event = Event.Fetch(time: last, flags: .failed, qid: qid.rawValue, slot: slot)
@@ -183,6 +213,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   ) -> Bool {
     let begin = now()
     let isReached = inner.read(address, into: bytes, qid: qid, cid: cid)
+    noteFaults()
     guard R.isOn else { return isReached }
     let span = stamp(since: begin)
     let event = Event.Read(
@@ -213,12 +244,14 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   @inline(__always)
   public mutating func begins(qid: QueueID, cid: CommandID) {
     inner.begins(qid: qid, cid: cid)
+    noteFaults()
     commandBegin = now()
   }
 
   @inline(__always)
   public mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
     inner.mapped(qid: qid, cid: cid, segments: segments, length: length)
+    noteFaults()
     guard R.isOn else { return }
     let span = stamp(since: commandBegin)
     append(
@@ -237,6 +270,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
     let isTimed = R.isOn && inner.payload(of: request) != nil
     let begin = isTimed ? recorder.time.ticks() : 0
     let isReached = inner.transfer(direction, request, offset: offset, segment)
+    noteFaults()
     if R.isOn { noteSegment(segment, direction, request, isReached, isTimed ? stamp(since: begin) : 0) }
     return isReached
   }
@@ -295,7 +329,9 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
       Event.ExecuteBegin(
         opcode: request.opcode.rawValue, qid: request.qid.rawValue, cid: request.cid.rawValue, slba: request.slba,
         blocks: request.blocks, nsid: request.nsid))
-    guard let status = inner.execute(request) else {
+    let result = inner.execute(request)
+    noteFaults()
+    guard let status = result else {
       pending[Int(request.slot)] = Name(qid: request.qid, cid: request.cid)
       return nil
     }
@@ -305,7 +341,9 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   }
 
   public mutating func completion() -> (slot: Int32, status: Status)? {
-    guard let next = inner.completion() else { return nil }
+    let completed = inner.completion()
+    noteFaults()
+    guard let next = completed else { return nil }
     if R.isOn {
       let isAll = next.slot == Controller.abandonedSlot
       noteLater(isAll ? Name(qid: .admin, cid: CommandID(.max)) : pending[Int(next.slot)], next.slot, next.status)
@@ -359,6 +397,7 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
   public mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
     guard R.isOn else { return inner.post(cqe, at: address, cqid: cqid) }
     let place = inner.prepare(cqe, at: address, cqid: cqid)
+    noteFaults()
     // Stamp the entry before it becomes visible.
     note(
       Event.Completion(
@@ -366,11 +405,13 @@ public struct RecordingPort<Inner: RecordablePort & ~Copyable, R: Recorder & ~Co
         dw2: cqe.dw2, dw3: cqe.dw3))
     guard let place else { return false }
     inner.show(cqe, at: place)
+    noteFaults()
     return true
   }
 
   public mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
     inner.interrupt(vector: vector, cqid: cqid, entries: entries)
+    noteFaults()
     note(Event.Interrupt(cqid: cqid.rawValue, vector: UInt32(vector), entries: entries))
   }
 

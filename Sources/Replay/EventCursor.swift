@@ -2,7 +2,7 @@ import Events
 import Trace
 
 /// A position in a stream of recorded events. It moves from chunk to chunk by itself and passes over events that do not
-/// involve the engine: clocks, waits of the recorder, changes of the memory map.
+/// involve the engine: clocks, waits of the recorder, changes of the memory map, faults injected around it.
 struct EventCursor: ~Copyable {
   /// The next chunk's slots, records with their tails; nil at the end. They stay valid until the next call.
   typealias Source = () throws(TraceError) -> UnsafeBufferPointer<Record>?
@@ -78,7 +78,7 @@ extension EventKind {
   /// Whether a replay needs its events in an engine's stream: it passes over the others.
   public var involvesEngine: Bool {
     switch self {
-    case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap: false
+    case .clock, .ringWait, .rest, .dmaMap, .dmaUnmap, .fault: false
     default: true
     }
   }

@@ -14,6 +14,8 @@ public final class Jobs: @unchecked Sendable {
   private let workload: Workload
   private let count: Int
   private let timeoutNs: UInt64
+  /// Wait for interrupts instead of polling.
+  private let usesInterrupts: Bool
   private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends it immediately") }
   private let isOver = Atomic<Bool>(false)
   /// Results of the jobs that have finished, in order of completion.
@@ -26,7 +28,8 @@ public final class Jobs: @unchecked Sendable {
   /// means that the endpoint is lost.
   private var stopLimitNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
 
-  public init(_ workload: Workload, count: Int, timeoutNs: UInt64) {
+  public init(_ workload: Workload, count: Int, timeoutNs: UInt64, usesInterrupts: Bool = false) {
+    self.usesInterrupts = usesInterrupts
     self.workload = workload
     self.count = count
     self.timeoutNs = timeoutNs
@@ -63,6 +66,7 @@ public final class Jobs: @unchecked Sendable {
       watch.show()
     }
     if let failures { complain(failures) }
+    for sentence in troubles { complain(sentence) }
     return status
   }
 
@@ -97,7 +101,7 @@ public final class Jobs: @unchecked Sendable {
   }
 
   private func run(_ controller: HostController) throws(HostError) {
-    let sleeps = HostController.needsSleep(threads: count, hasEngine: true)
+    let sleeps = usesInterrupts || HostController.needsSleep(threads: count, hasEngine: true)
     var threads: [WorkerThread] = []
     do throws(SystemError) {
       for job in 0..<count { threads.append(try thread(job, controller, sleeps: sleeps)) }
@@ -128,15 +132,45 @@ public final class Jobs: @unchecked Sendable {
 
   private var status: Int32 {
     guard isOver.load(ordering: .acquiring) else { return 1 }
-    return failures != nil || isBroken.load(ordering: .relaxed) ? 1 : 0
+    return failures != nil || !troubles.isEmpty || isBroken.load(ordering: .relaxed) ? 1 : 0
+  }
+
+  /// The results of all jobs that have ended, added up.
+  public var total: Workload.Result {
+    results.withLock { $0 }.reduce(into: Workload.Result()) { all, one in
+      all.commands += one.commands
+      if all.errors == 0 { all.firstError = one.firstError }
+      all.errors += one.errors
+      all.unexpected += one.unexpected
+      all.timeouts += one.timeouts
+      all.aborts += one.aborts
+      all.resets += one.resets
+      all.lost += one.lost
+    }
+  }
+
+  /// What the host noticed besides failed commands.
+  private var troubles: [String] {
+    let total = total
+    var all: [String] = []
+    if total.unexpected > 0 {
+      all.append(Quantity.count(total.unexpected, "completion") + " named no outstanding command")
+    }
+    if total.timeouts > 0 || total.resets > 0 {
+      all.append(
+        "\(Quantity.count(total.timeouts, "timeout")), \(Quantity.count(total.aborts, "abort")), "
+          + "\(Quantity.count(total.resets, "reset")); \(Quantity.count(total.lost, "command")) given up")
+    }
+    return all
   }
 
   /// One line about the failed commands; nil if there are none.
   private var failures: String? {
-    let results = results.withLock { $0 }
-    guard let status = results.first(where: { $0.errors > 0 })?.firstError.rawValue else { return nil }
-    let (failed, all) = results.reduce((UInt64(0), UInt64(0))) { ($0.0 + $1.errors, $0.1 + $1.commands) }
-    return "\(Quantity.count(failed)) of \(Quantity.count(all)) commands failed, the first with NVMe status "
+    let total = total
+    guard total.errors > 0 else { return nil }
+    let status = total.firstError.rawValue
+    return
+      "\(Quantity.count(total.errors)) of \(Quantity.count(total.commands)) commands failed, the first with NVMe status "
       + "\(status.hex) (type \(status >> 8 & 7), code \((status & 0xff).hex))"
   }
 }

@@ -99,7 +99,8 @@ public final class ServedEndpoint: Watched {
         let notes =
           [("subsystem", configuration.subsystem.nqn), ("serial", configuration.subsystem.serial)]
           + configuration.namespaces.map { ("namespace \($0.nsid)", "\($0.backend)") }
-          + configuration.injections.map { ("injected", "\($0)") }
+          + configuration.faults.faults.map { ("injected", "\($0)") }
+          + (configuration.faults.isEmpty ? [] : [("inject-seed", "\(configuration.faults.seed)")])
         trace = try RecordedTrace(
           path, id: id, scale: scale, directory: directory!, command: command, options: words, notes: notes,
           options: writing)

@@ -120,12 +120,7 @@ struct EndpointOptions: ParsableArguments {
     case digest, full
   }
 
-  @Option(
-    help: ArgumentHelp(
-      "Spend this time in a stage of I/O commands, to check what a report makes of it: STAGE=2us[,every=N][,queue=N][,spin|sleep], where STAGE is detect, fetch, dispatch, map, data-in, execute, data-out, complete or interrupt; may be repeated",
-      valueName: "stage=time"),
-    transform: { try parseInjection($0) })
-  var inject: [Injection] = []
+  @OptionGroup var faults: FaultOptions
 
   /// Settings that a configuration file contains itself.
   private static let replaced = [
@@ -157,8 +152,6 @@ struct EndpointOptions: ParsableArguments {
         (1...limit).contains(text.utf8.count) && text.utf8.allSatisfy { (0x20...0x7e).contains($0) },
         "\(option) must be 1 to \(limit) printable ASCII characters")
     }
-    try require(
-      Set(inject.map(\.stage)).count == inject.count, "--inject must be given at most once for each stage")
     try require(flightRecorder?.bytes ?? .max >= 1 << 20, "--flight-recorder must be at least 1MiB")
   }
 
@@ -174,7 +167,7 @@ struct EndpointOptions: ParsableArguments {
     if let config { all = try read(config, seed: seed) } else { all = try own(seed: seed) }
     all.namespacesMax = namespacesMax
     all.prefaults = prefault
-    all.injections = inject
+    all.faults = try faults.plan(keepsData: all.keepsData)
     return all
   }
 

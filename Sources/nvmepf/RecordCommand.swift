@@ -7,6 +7,7 @@ import Service
 import Text
 
 extension Workload.Pattern: ExpressibleByArgument {}
+extension Workload.Misbehaviour: ExpressibleByArgument {}
 
 struct RecordCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -66,6 +67,16 @@ struct RecordCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Built-in workload: commands per thread, instead of --runtime", valueName: "commands"))
   var number: UInt64?
 
+  @Flag(help: "Built-in workload: wait for interrupts, instead of polling")
+  var interrupts = false
+
+  @Flag(help: "Built-in workload: after --timeout abort commands, then reset the controller, instead of giving up")
+  var recover = false
+
+  @Option(
+    help: "Built-in workload: misbehave on purpose after some commands, to try a debugger (docs/injection.md)")
+  var misbehave: Workload.Misbehaviour?
+
   @Flag(
     help: """
       Also run a fio that cannot be redirected and so writes real files and devices, a fio whose output is a block \
@@ -96,6 +107,11 @@ struct RecordCommand: ParsableCommand {
     try require(
       iodepth >= 1 && numjobs >= 1 && (runtime ?? 1) > 0 && (number ?? 1) > 0,
       "--iodepth, --numjobs and --number must be at least 1, --runtime more than 0")
+    try require(
+      rw != nil || (!interrupts && !recover && misbehave == nil), "--interrupts, --recover and --misbehave need --rw")
+    try require(
+      numjobs == 1 || (!recover && misbehave == nil), "--recover and --misbehave work with one job: leave out --numjobs"
+    )
     try require(timeout > 0 && timeout <= 1_000_000, "--timeout must be more than 0 and at most 1,000,000 seconds")
   }
 
@@ -103,7 +119,7 @@ struct RecordCommand: ParsableCommand {
   private func validateKernel() throws {
     let given = [
       ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
-      ("--inject", !endpoint.inject.isEmpty), ("--rw", rw != nil), ("--number", number != nil),
+      ("--inject", endpoint.faults.isGiven), ("--rw", rw != nil), ("--number", number != nil),
       ("-v, -q or --log-level", log.isGiven),
     ]
     if let (name, _) = given.first(where: \.1) {
@@ -194,10 +210,11 @@ struct RecordCommand: ParsableCommand {
   }
 
   private func jobs(for pattern: Workload.Pattern) -> Jobs {
-    let workload = Workload(
+    var workload = Workload(
       pattern: pattern, blockBytes: Int(clamping: bs.bytes), depth: iodepth,
       length: number.map { .commands($0) } ?? .seconds(runtime ?? 5))
-    return Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9))
+    (workload.misbehaviour, workload.recovers) = (misbehave, recover)
+    return Jobs(workload, count: numjobs, timeoutNs: UInt64(timeout * 1e9), usesInterrupts: interrupts)
   }
 
   private func summarise(_ recording: any Watched) {

@@ -524,18 +524,20 @@ test_qemu_gets_its_device() {
 }
 
 test_inject() {
-  expect_status 0 "$nvmepf" record --backend memory:64MiB --rw randread --number 20 --inject execute=20ms \
-    --inject data-out=1us,every=2,queue=1
+  expect_status 0 "$nvmepf" record --backend memory:64MiB --rw randread --number 20 --inject delay=execute:20ms \
+    --inject delay=data-out:1us,every=2,qid=1
   "$nvmepf" info >out 2>err || die "$(cat err)"
-  [ "$(grep '^injected ' out)" = $'injected   execute=20000000ns,spin\ninjected   data-out=1000ns,every=2,queue=1,spin' ] ||
+  [ "$(grep '^injected ' out)" = $'injected   delay=execute:20000000ns,spin\ninjected   delay=data-out:1000ns,qid=1,every=2,spin' ] ||
     die "info does not show what was injected: $(cat out)"
   expect_identical
   expect_exact_sums nvmepf.nvpt
   [ "$(json '[s["p50_ns"] > 19e6 for s in d["stages"] if s["stage"] == "execute"]' <report.json)" = "[True]" ] ||
     die "20 ms are not in execute: $("$nvmepf" report)"
-  expect_refused 'not a stage of the engine' "$nvmepf" record --inject reap=1us --rw read
-  expect_refused 'at most once for each stage' "$nvmepf" record --inject map=1us --inject map=2us --rw read
-  expect_refused '--inject needs an endpoint' "$nvmepf" record --kernel --inject map=1us
+  expect_refused 'not a stage of the engine' "$nvmepf" record --inject delay=reap:1us --rw read
+  expect_refused 'a delay is delay=map:1us' "$nvmepf" record --inject map=1us --rw read
+  expect_refused 'is not a fault; use delay, error, drop-completion,' "$nvmepf" record --inject drop --rw read
+  expect_refused 'short-transfer needs data to transfer' "$nvmepf" record --inject short-transfer --rw read
+  expect_refused '--inject needs an endpoint' "$nvmepf" record --kernel --inject delay=map:1us
 }
 
 test_dump() {

@@ -1,6 +1,6 @@
 import Analysis
-import Configuration
 import Device
+import Faults
 import Foundation
 import NVMe
 import Testing
@@ -19,7 +19,7 @@ struct InjectionTests {
   /// The finished I/O commands of a recording of reads and writes.
   private func commands(_ injection: String, count: UInt64 = 10) throws -> [CommandTimes] {
     var configuration = EndpointConfiguration(backend: .memory(bytes: 1 << 20), ioQueuesMax: 2)
-    configuration.injections = [try parseInjection(injection)]
+    configuration.faults = FaultPlan([try Fault(injection)])
     let endpoint = try ServedEndpoint(configuration, output: .trace(trace), logLevel: .critical)
     try endpoint.start()
     let controller = try HostController(path: endpoint.socketPath, recording: endpoint.hostRecording)
@@ -53,7 +53,7 @@ struct InjectionTests {
     try controller.delete(queue)
   }
 
-  private func isOfStage(_ times: CommandTimes, _ stage: Injection.Stage) -> Bool {
+  private func isOfStage(_ times: CommandTimes, _ stage: Fault.Stage) -> Bool {
     switch stage {
     case .dataIn: times.opcode == 1
     case .dataOut: times.opcode == 2
@@ -63,10 +63,10 @@ struct InjectionTests {
 
   /// Nothing is said of other delays, which a busy machine may add anywhere: each stage's smallest value is that of a
   /// command without any.
-  @Test("is in every command's stage of that name, and in no other", arguments: Injection.Stage.allCases)
-  func attribution(stage: Injection.Stage) throws {
+  @Test("is in every command's stage of that name, and in no other", arguments: Fault.Stage.allCases)
+  func attribution(stage: Fault.Stage) throws {
     let ns: UInt64 = 20_000_000
-    let all = try commands("\(stage.name)=20ms")
+    let all = try commands("delay=\(stage.name):20ms")
     for other in Stage.allCases {
       let values = all.filter { isOfStage($0, stage) }.map { $0.stages[other] }
       // The clocks of the two may differ by some parts in a million.
@@ -86,34 +86,19 @@ struct InjectionTests {
 
   @Test("is in every Nth command, of one queue")
   func selects() throws {
-    let some = try commands("execute=20ms,every=4,sleep").map { $0.stages[.execute] >= 19_000_000 }
+    let some = try commands("delay=execute:20ms,every=4,sleep").map { $0.stages[.execute] >= 19_000_000 }
     // A busy machine may delay others, too.
     for (number, isDelayed) in some.enumerated() where number % 4 == 3 { #expect(isDelayed, "\(number)") }
     #expect(some.contains(false))
-    let other = try commands("execute=20ms,queue=2").map { $0.stages[.execute] }
+    let other = try commands("delay=execute:20ms,qid=2").map { $0.stages[.execute] }
     #expect(other.min()! < 20_000_000)
   }
 
   @Test("is in the trace's metadata")
   func isMarked() throws {
-    _ = try commands("map=1us,every=50,queue=1,sleep", count: 1)
+    _ = try commands("delay=map:1us,every=50,qid=1,sleep", count: 1)
     let metadata = try TraceReader(path: trace).header.metadata
-    #expect(metadata.first { $0.key == "injected" }?.value == "map=1000ns,every=50,queue=1,sleep")
-  }
-
-  @Test("a text that describes none is refused with the reason")
-  func refuses() throws {
-    func refusal(_ text: String) -> String? {
-      do { _ = try parseInjection(text) } catch { return error.description }
-      return nil
-    }
-    #expect(refusal("data-in=2us") == nil && refusal("fetch=1s,spin,every=2") == nil)
-    #expect(refusal("reap=2us")?.contains("\"reap\" is not a stage of the engine; use detect, fetch,") == true)
-    for text in ["map", "map=", "map=2", "map=2s", "map=0us"] {
-      #expect(refusal(text)?.contains("needs a time from 1ns to 1s") == true, "\(text)")
-    }
-    for part in ["every=0", "queue=0", "queue=129", "sleep=1", "fast", ""] {
-      #expect(refusal("map=1us,\(part)")?.contains("\"\(part)\" is invalid") == true, "\(part)")
-    }
+    #expect(metadata.first { $0.key == "injected" }?.value == "delay=map:1000ns,qid=1,every=50,sleep")
+    #expect(metadata.first { $0.key == "inject-seed" }?.value == "1")
   }
 }
