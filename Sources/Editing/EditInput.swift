@@ -69,3 +69,18 @@ struct StreamEvents: ~Copyable {
     return record
   }
 }
+
+extension Record {
+  /// The event followed by these bytes, as in a stream.
+  func withTail(_ bytes: [UInt8], _ body: (UnsafePointer<Record>) throws(TraceError) -> Void) throws(TraceError) {
+    let slots = Record.slots(bytes.count)
+    let event = UnsafeMutablePointer<Record>.allocate(capacity: 1 + slots)
+    defer { event.deallocate() }
+    let raw = UnsafeMutableRawBufferPointer(start: event, count: (1 + slots) * Record.size)
+    raw.initializeMemory(as: UInt8.self, repeating: 0)
+    UnsafeMutableRawBufferPointer(rebasing: raw[Record.size...]).copyBytes(from: bytes)
+    event.pointee = self
+    event.pointee.tail = UInt16(truncatingIfNeeded: slots)
+    try body(event)
+  }
+}

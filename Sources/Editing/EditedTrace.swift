@@ -1,3 +1,4 @@
+import Events
 import Replay
 import Trace
 
@@ -49,10 +50,13 @@ public struct EditedTrace: Sendable {
 }
 
 extension Divergence {
+  /// The kind of the recorded event; nil at the end of the recording.
+  var expectedKind: EventKind? { EventKind(name: String(expected.prefix { $0 != " " })) }
+
   /// Whether both are at the same kind of event and in the same fields.
   func isSame(as other: Divergence) -> Bool {
     func kind(_ text: String) -> Substring { text.prefix { $0 != " " } }
-    return kind(expected) == kind(other.expected) && kind(came) == kind(other.came)
+    return expectedKind == other.expectedKind && kind(came) == kind(other.came)
       && fields.map(\.name) == other.fields.map(\.name)
   }
 }

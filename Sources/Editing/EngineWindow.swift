@@ -47,6 +47,30 @@ struct EngineWindow {
     if events.isEmpty { return nil }
   }
 
+  /// The events from a boundary between two passes to a divergence.
+  /// - Parameters:
+  ///   - events: its end is `.max` for the stream's.
+  ///   - state: the engine's before the first; nil if that is a recorded checkpoint.
+  init(
+    _ input: EditInput, _ id: StreamID, _ chunks: [Int], _ events: Range<UInt64>, state: [UInt8]?,
+    _ divergence: Divergence
+  ) throws(TraceError) {
+    (self.id, self.chunks, self.events, self.state, self.divergence) = (id, chunks, events, state, divergence)
+    (begin, end, containsEnd) = (0, .max, events.upperBound == .max)
+    try trim(input)
+  }
+
+  /// Every event with its tail, the checkpoint first.
+  func forEach(_ input: EditInput, _ body: (UnsafePointer<Record>) throws(TraceError) -> Void) throws(TraceError) {
+    if let state {
+      try Event.Checkpoint(time: begin, flags: .bytes, length: UInt32(state.count)).record.withTail(state, body)
+    }
+    var walk = try StreamEvents(input, chunks)
+    while walk.number < events.upperBound, let record = try walk.next() {
+      if walk.number > events.lowerBound { try body(record) }
+    }
+  }
+
   /// The events of a period, and the time of the first one after it, `.max` if there is none.
   private static func events(of period: Range<UInt64>, _ input: EditInput, _ chunks: [Int]) throws(TraceError)
     -> (events: Range<UInt64>, end: UInt64)?

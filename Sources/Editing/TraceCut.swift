@@ -28,6 +28,10 @@ public struct TraceCut {
     guard try hasEngine ? !windows.isEmpty : TraceCut.hasEvents(input, period) else { return nil }
   }
 
+  init(_ input: EditInput, _ window: EngineWindow) {
+    (self.input, windows, begin, end) = (input, [window], window.begin, window.end)
+  }
+
   /// Whether a trace without an engine's stream has events in a period.
   private static func hasEvents(_ input: EditInput, _ period: Range<UInt64>) throws(TraceError) -> Bool {
     var selection = ChunkSelection()
@@ -43,11 +47,16 @@ public struct TraceCut {
   /// - Parameter note: what was cut, for the readers of the trace.
   /// - Throws: if the cut does not replay as the whole does, or cannot be written; then nothing is.
   public func write(to path: String, note: String) throws(TraceError) -> EditedTrace {
+    try write(to: path, as: "cut", note: note)
+  }
+
+  /// - Parameter key: of the note.
+  func write(to path: String, as key: String, note: String) throws(TraceError) -> EditedTrace {
     let reader = input.reader
-    let copy = try TraceCopy(path, header: reader.header.edited("cut", note), of: reader)
+    let copy = try TraceCopy(path, header: reader.header.edited(key, note), of: reader)
     for (id, chunks) in reader.streams {
       if let window = windows.first(where: { $0.id == id }) {
-        try copy.append(window, of: input)
+        try window.forEach(input) { (record) throws(TraceError) in try copy.append(record, as: id) }
       } else if id.source != .engine {
         try append(id, chunks, to: copy)
       }
@@ -76,23 +85,10 @@ public struct TraceCut {
       }
       if var owner {
         owner.record.time = begin
-        try copy.append(owner.record, owner.bytes, as: id)
+        try owner.record.withTail(owner.bytes) { (record) throws(TraceError) in try copy.append(record, as: id) }
       }
       owner = nil
       try copy.append(record, as: id)
-    }
-  }
-}
-
-extension TraceCopy {
-  fileprivate func append(_ window: EngineWindow, of input: EditInput) throws(TraceError) {
-    if let state = window.state {
-      let record = Event.Checkpoint(time: window.begin, flags: .bytes, length: UInt32(state.count)).record
-      try append(record, state, as: window.id)
-    }
-    var walk = try StreamEvents(input, window.chunks)
-    while walk.number < window.events.upperBound, let record = try walk.next() {
-      if walk.number > window.events.lowerBound { try append(record, as: window.id) }
     }
   }
 }

@@ -57,19 +57,6 @@ public final class TraceCopy {
     }
   }
 
-  /// Append an event that carries these bytes.
-  public func append(_ record: Record, _ bytes: [UInt8], as id: StreamID) throws(TraceError) {
-    let slots = 1 + Record.slots(bytes.count)
-    let event = UnsafeMutableRawBufferPointer.allocate(byteCount: slots * Record.size, alignment: Record.size)
-    defer { event.deallocate() }
-    event.initializeMemory(as: UInt8.self, repeating: 0)
-    UnsafeMutableRawBufferPointer(rebasing: event[Record.size...]).copyBytes(from: bytes)
-    let first = event.baseAddress!.bindMemory(to: Record.self, capacity: slots)
-    first.pointee = record
-    first.pointee.tail = UInt16(truncatingIfNeeded: slots - 1)
-    try append(first, as: id)
-  }
-
   private func append(_ slots: UnsafeBufferPointer<Record>) throws(TraceError) -> ChunkBuilder.Stop {
     do throws(Malformed) {
       return try builder.append(

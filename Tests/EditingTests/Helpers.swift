@@ -51,3 +51,32 @@ func events(of path: String) throws -> [TestEvent] {
   }
   return events
 }
+
+/// Copy a trace, with a change of some events; those for which `change` returns false are left out.
+func rewrite(_ path: String, to other: String, _ change: (inout TestEvent) -> Bool) throws {
+  let reader = try TraceReader(path: path)
+  let copy = try TraceCopy(other, header: reader.header, of: reader)
+  for (id, chunks) in reader.streams {
+    var walk = try StreamEvents(EditInput(reader), chunks)
+    while let record = try walk.next() {
+      var event = TestEvent(record: record.pointee, tail: Array(record.tail), id: id)
+      guard change(&event) else { continue }
+      try event.record.withTail(event.tail) { (record) throws(TraceError) in try copy.append(record, as: id) }
+    }
+  }
+  try copy.close(end: reader.end)
+  try copy.publish()
+}
+
+/// Change the event of this kind that is nearest to the middle of a trace.
+func mutate(_ path: String, to other: String, _ kind: EventKind, _ change: (inout TestEvent) -> Void) throws {
+  let count = try events(of: path).count { $0.record.is(kind) && $0.id.source == .engine }
+  try #require(count > 0, "\(path) has no \(kind)")
+  var number = 0
+  try rewrite(path, to: other) { event in
+    guard event.record.is(kind), event.id.source == .engine else { return true }
+    if number == (count + 1) / 2 { change(&event) }
+    number += 1
+    return true
+  }
+}

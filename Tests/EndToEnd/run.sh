@@ -826,6 +826,15 @@ test_cut() {
   [ ! -e x.nvpt ] && [ -z "$(ls | grep 'nvpt\.[A-Za-z0-9]\{6\}$')" ] || die "an unfinished file stays: $(ls)"
 }
 
+test_minimize() {
+  expect_status 0 "$nvmepf" simulate --seed 3 --commands 1000 -o run.nvpt
+  expect_refused 'replays identically' "$nvmepf" minimize run.nvpt --expect diverged -o x.nvpt
+  expect_refused 'must be diverged' "$nvmepf" minimize run.nvpt --expect nonsense -o x.nvpt
+  expect_refused 'no events of our endpoint' "$nvmepf" minimize "$here/../../traces/nvmet-pci-epf.nvpt" --expect diverged -o x.nvpt
+  expect_refused 'layout 4' "$nvmepf" minimize "$here/../Traces/state-4.nvpt" --expect diverged -o x.nvpt
+  [ "$(ls)" = "$(printf 'err\nout\nrun.nvpt')" ] || die "an unfinished file stays: $(ls)"
+}
+
 test_killed_recorder() {
   local seed=${NVMEPF_SEED:-$RANDOM} turn pid id bytes
   echo "    seed $seed"

@@ -1,0 +1,65 @@
+@_spi(Places) import Events
+import Foundation
+import Replay
+import Testing
+import Trace
+
+@testable import Editing
+
+@Suite("Minimum") struct MinimumTests {
+  let scratch = Scratch()
+
+  private static let changes: [(EventKind, @Sendable (inout TestEvent) -> Void)] = [
+    (.completion, { $0.record.bHigh ^= 1 << 20 }), (.completion, { $0.record.bLow ^= 1 }),
+    (.executeBegin, { $0.record.a += 1 }), (.interrupt, { $0.record.aLow += 1 }), (.map, { $0.record.aHigh += 512 }),
+    (.fetch, { $0.record.aLow += 1 }), (.segment, { $0.record.a ^= 0x1000 }),
+  ]
+
+  @Test("A run with one wrong event is reduced to the pass that shows it", arguments: MinimumTests.changes.indices)
+  func onePass(_ number: Int) throws {
+    let (kind, change) = MinimumTests.changes[number]
+    try simulate(scratch("run.nvpt"), seed: 11, commands: 3000)
+    try mutate(scratch("run.nvpt"), to: scratch("wrong.nvpt"), kind, change)
+    let reader = try TraceReader(path: scratch("wrong.nvpt"))
+    let whole = try #require(try ReplayResult(replaying: reader).divergence)
+    let minimum = try #require(try Minimum(EditInput(reader)))
+    let edited = try minimum.write(to: scratch("small.nvpt"), note: "a test")
+    let divergence = try #require(try ReplayResult(replaying: TraceReader(path: scratch("small.nvpt"))).divergence)
+    #expect(divergence.expected == whole.expected && divergence.came == whole.came)
+    #expect(divergence.timeNs == whole.timeNs)
+    #expect(edited.events * 50 < reader.totals.events && edited.bytes * 10 < reader.bytes)
+  }
+
+  @Test("A difference of states is kept with everything since the checkpoint before it")
+  func states() throws {
+    try simulate(scratch("run.nvpt"), seed: 12, commands: 3000)
+    try mutate(scratch("run.nvpt"), to: scratch("wrong.nvpt"), .checkpoint) { $0.tail[150] ^= 1 }
+    let reader = try TraceReader(path: scratch("wrong.nvpt"))
+    let whole = try #require(try ReplayResult(replaying: reader).divergence)
+    let minimum = try #require(try Minimum(EditInput(reader)))
+    let edited = try minimum.write(to: scratch("small.nvpt"), note: "a test")
+    let divergence = try #require(edited.replay?.divergence)
+    #expect(divergence.fields.map(\.name) == whole.fields.map(\.name))
+    #expect(edited.commands > 0 && edited.commands < reader.totals.commands)
+  }
+
+  @Test("An event that is missing at the end stays missing")
+  func atEnd() throws {
+    let path = try #require(engineTraces.first { $0.hasSuffix("two-queues.nvpt") })
+    let place = try #require(try events(of: path).last { $0.record.is(.interrupt) && $0.id.source == .engine })
+    let cut = try #require(try TraceCut(EditInput(try TraceReader(path: path)), 0..<place.record.time + 1))
+    _ = try cut.write(to: scratch("cut.nvpt"), note: "a test")
+    try #require(try events(of: scratch("cut.nvpt")).last { $0.id.source == .engine } == place)
+    try rewrite(scratch("cut.nvpt"), to: scratch("wrong.nvpt")) { $0 != place }
+    let reader = try TraceReader(path: scratch("wrong.nvpt"))
+    try #require(try ReplayResult(replaying: reader).divergence != nil)
+    let minimum = try #require(try Minimum(EditInput(reader)))
+    #expect(minimum.divergence.expected == "the end of the recording")
+    #expect(try minimum.write(to: scratch("small.nvpt"), note: "a test").replay?.divergence != nil)
+  }
+
+  @Test("A trace that replays has no minimum", arguments: engineTraces.prefix(2))
+  func identical(_ path: String) throws {
+    #expect(try Minimum(EditInput(try TraceReader(path: path))) == nil)
+  }
+}
