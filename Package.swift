@@ -35,6 +35,7 @@ let package = Package(
       name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
       linkerSettings: [.linkedLibrary("uring")]),
     .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+    .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .plugin(name: "EmbedCommit", capability: .buildTool()),
     .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
     // How numbers and foreign text are written, for all: no import.
@@ -144,6 +145,11 @@ let package = Package(
         "Text", "Analysis", "Diff", "EventTable", "Events", "Evidence", "Intervals", "KernelTimeline", "NVMe",
       ],
       swiftSettings: settings),
+    // A recording, and a point in it.
+    .target(
+      name: "Debugger",
+      dependencies: ["Endpoint", "Events", "NVMe", "Replay", "Report", "Text", "Trace"],
+      swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(
       name: "Service",
@@ -158,7 +164,7 @@ let package = Package(
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control",
         "Faults",
         "Host", "Trace", "Replay", "Analysis", "Diff", "Editing", "Evidence", "Merge", "Report", "Probe", "FioGuard",
-        "Simulation", "Endpoint", "Service",
+        "Simulation", "CEdit", "Debugger", "Endpoint", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -189,6 +195,8 @@ let package = Package(
       name: "EditingTests",
       dependencies: ["Editing", "Events", "Replay", "Simulation", "Trace"],
       swiftSettings: settings),
+    .testTarget(
+      name: "DebuggerTests", dependencies: ["Debugger", "Endpoint", "Events", "Trace"], swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

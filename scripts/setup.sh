@@ -12,6 +12,7 @@ packages=(
   libzstd-dev  # compressed traces
   liburing-dev # files and devices behind namespaces
   libbpf-dev libelf-dev zlib1g-dev # kernel probes
+  libedit-dev # lines of the replay debugger
   zstd python3 # the second reader of traces, and the checks of JSON
   fio dpkg-dev # the fio engine, and fio's source package for its headers
 )

@@ -3,7 +3,7 @@ import Target
 
 /// A copy of what the engine holds at one moment, also in the middle of a pass, for people and tools that examine it.
 /// Unlike a checkpoint it cannot be resumed.
-public struct EngineState: Sendable {
+public struct EngineState: Equatable, Sendable {
   public internal(set) var registers = Registers()
   /// The existing queues, in the order of their identifiers.
   public internal(set) var submissionQueues: [Submission] = []
@@ -17,7 +17,7 @@ public struct EngineState: Sendable {
   public internal(set) var isSettling = false
 
   /// The controller's properties (Base 2.1, 3.1.4).
-  public struct Registers: Sendable {
+  public struct Registers: Equatable, Sendable {
     public internal(set) var cap: UInt64 = 0
     public internal(set) var vs: UInt32 = 0
     public internal(set) var intms: UInt32 = 0
@@ -35,7 +35,7 @@ public struct EngineState: Sendable {
   }
 
   /// A submission queue.
-  public struct Submission: Sendable {
+  public struct Submission: Equatable, Sendable {
     public let qid: UInt16
     public let cqid: UInt16
     public let base: UInt64
@@ -57,7 +57,7 @@ public struct EngineState: Sendable {
   }
 
   /// A completion queue.
-  public struct Completion: Sendable {
+  public struct Completion: Equatable, Sendable {
     public let cqid: UInt16
     public let base: UInt64
     /// Number of entries.
@@ -91,7 +91,7 @@ public struct EngineState: Sendable {
   }
 
   /// A command between fetch and posting.
-  public struct InFlight: Sendable {
+  public struct InFlight: Equatable, Sendable {
     public let slot: Int32
     public let qid: UInt16
     public let sqe: SubmissionEntry
@@ -141,11 +141,15 @@ extension Controller {
       asq: asq, acq: acq, pendingCC: pendingConfiguration?.rawValue)
     for place in 0..<liveSubmission.count { state.submissionQueues.append(submission(liveSubmission[place])) }
     for place in 0..<liveCompletion.count { state.completionQueues.append(completion(liveCompletion[place])) }
-    for slot in 0..<Int32(Controller.commandsMax) where commands[Int(slot)].state != .free {
-      state.commands.append(inFlight(slot))
+    var slot: Int32 = 0
+    while state.commands.count < Controller.commandsMax - slots.freeCount, slot < Controller.commandsMax {
+      if commands[Int(slot)].state != .free { state.commands.append(inFlight(slot)) }
+      slot += 1
     }
-    for nsid in 1...Subsystem.namespacesLimit {
-      if let namespace = target.namespace(nsid) { state.namespaces.append(namespace) }
+    var nsid: UInt32 = 1
+    while state.namespaces.count < target.namespaces.count, let namespace = target.namespaces.first(from: nsid) {
+      state.namespaces.append(namespace)
+      nsid = namespace.nsid + 1
     }
     state.keepAliveMs = keepAliveIsArmed ? target.features.keepAliveTimer : nil
     state.isSettling = isSettling

@@ -47,7 +47,7 @@ public enum Report {
 }
 
 /// Break text into lines of at most so many columns and indent all but the first. A number stays with its unit.
-func wrapped(_ text: String, columns: Int = 88) -> String {
+public func wrapped(_ text: String, columns: Int = 88) -> String {
   var pieces: [String] = []
   for word in text.split(separator: " ").flatMap({ $0.pieces(of: columns - 2) }) {
     if let last = pieces.last?.last, last.isNumber {

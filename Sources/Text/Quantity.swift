@@ -23,8 +23,8 @@ public enum Quantity {
   }
 
   /// "1 command", "1,204,224 commands".
-  public static func count(_ value: some BinaryInteger, _ noun: String) -> String {
-    "\(count(value)) \(noun)\(value == 1 ? "" : "s")"
+  public static func count(_ value: some BinaryInteger, _ noun: String, _ plural: String? = nil) -> String {
+    "\(count(value)) \(value == 1 ? noun : plural ?? noun + "s")"
   }
 
   /// A duration of nanoseconds, in the unit that suits it.

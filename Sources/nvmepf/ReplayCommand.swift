@@ -1,5 +1,6 @@
 import Analysis
 import ArgumentParser
+import Debugger
 import Foundation
 import Platform
 import Replay
@@ -38,12 +39,24 @@ struct ReplayCommand: ParsableCommand {
       valueName: "number"))
   var controller: UInt16?
 
+  @Flag(help: "Debug the recording: go to any event and examine the engine there")
+  var interactive = false
+
+  @Option(
+    help: ArgumentHelp(
+      "Debug: perform the debugger's commands in this file, one a line; - for input", valueName: "file"))
+  var script: String?
+
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
+    try require(!interactive || script == nil, "--interactive and --script exclude each other")
+    try require(!(interactive || script != nil) || !json, "--json does not apply to the debugger")
   }
 
   func run() throws {
     let reader = try file.openTolerantly()
+    if let script { return try DebuggerSession.perform(script, on: reader) }
+    if interactive { return try DebuggerSession.converse(on: reader) }
     if controller != nil || !reader.chunks.contains(where: { $0.header.id.source == .engine }) {
       return try replayDriver(reader)
     }

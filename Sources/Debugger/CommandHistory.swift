@@ -1,0 +1,84 @@
+import Events
+import NVMe
+import Trace
+
+/// What the engine's stream says of one command, from its fetch on.
+struct CommandHistory {
+  let qid: UInt16
+  let cid: UInt16
+  /// Number of the event that fetched it, its time, and its entry.
+  let fetched: UInt64
+  let fetchedNs: UInt64
+  let entry: SubmissionEntry?
+  /// The event that ended it: its completion, or a reset; nil if the recording has none.
+  private(set) var ended: UInt64?
+  private(set) var endedNs: UInt64 = 0
+  private(set) var wasReset = false
+  /// Status and phase of its completion.
+  private(set) var completion: (status: UInt16, phase: Bool)?
+  /// Completions that carry its name while it was in flight, or right after: more than one is a fault.
+  private(set) var events: [UInt64] = []
+
+  /// Its events that are listed; a command of the largest transfer has some hundred.
+  private static let eventsMax = 1000
+
+  /// The latest command with this name that was fetched before an event.
+  /// - Returns: nil if there is none.
+  static func find(_ qid: UInt16, _ cid: UInt16, before event: UInt64, in stream: StreamEvents) throws(TraceError)
+    -> CommandHistory?
+  {
+    var found: CommandHistory?
+    try stream.forEachBackward(before: event) { number, record in
+      guard record.pointee.is(.fetch), record.pointee.qid == qid, record.pointee.cid == cid else { return false }
+      found = CommandHistory(number, record)
+      return true
+    }
+    try found?.follow(in: stream)
+    return found
+  }
+
+  /// The first command with this name that is fetched at or after an event.
+  static func findNext(_ qid: UInt16, _ cid: UInt16, from event: UInt64, in stream: StreamEvents) throws(TraceError)
+    -> CommandHistory?
+  {
+    var found: CommandHistory?
+    try stream.forEach(from: event) { number, record in
+      guard record.pointee.is(.fetch), record.pointee.qid == qid, record.pointee.cid == cid else { return false }
+      found = CommandHistory(number, record)
+      return true
+    }
+    try found?.follow(in: stream)
+    return found
+  }
+
+  private init(_ number: UInt64, _ record: UnsafePointer<Record>) {
+    (qid, cid, fetched, fetchedNs) = (record.pointee.qid, record.pointee.cid, number, record.pointee.time)
+    entry = record.fixedTail(as: SubmissionEntry.self)
+  }
+
+  /// Collect its events, up to its end.
+  private mutating func follow(in stream: StreamEvents) throws(TraceError) {
+    var history = self
+    try stream.forEach(from: fetched) { number, record in history.take(number, record) }
+    self = history
+  }
+
+  /// - Returns: whether this ended it.
+  private mutating func take(_ number: UInt64, _ record: UnsafePointer<Record>) -> Bool {
+    if record.pointee.is(.reset) {
+      (ended, endedNs, wasReset) = (number, record.pointee.time, true)
+      return true
+    }
+    guard record.pointee.command == cid else { return false }
+    if record.pointee.is(.completion) {
+      let completion = Event.Completion(record.pointee)
+      guard completion.sqid == qid else { return false }
+      (ended, endedNs) = (number, record.pointee.time)
+      self.completion = (completion.status, completion.phase)
+    } else if record.pointee.queue != qid {
+      return false
+    }
+    if events.count < CommandHistory.eventsMax { events.append(number) }
+    return ended != nil
+  }
+}

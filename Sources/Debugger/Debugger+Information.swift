@@ -1,0 +1,254 @@
+import Endpoint
+import Events
+import NVMe
+import Report
+import Text
+import Trace
+
+extension Debugger {
+  static let informationNames = [
+    "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory",
+  ]
+
+  func inform(_ words: inout TypedWords) throws {
+    guard let subject = words.next() else {
+      showEvent()
+      return tell(summary(of: try state()))
+    }
+    switch subject {
+    case "queues":
+      try words.end()
+      showQueues(try state())
+    case "queue":
+      guard let qid = words.number().flatMap(UInt16.init(exactly:)) else {
+        throw DebuggerError("info queue needs a number")
+      }
+      try words.end()
+      try showQueue(qid, try state())
+    case "commands":
+      try words.end()
+      showCommands(try state().commands)
+    case "command":
+      let (qid, cid) = try command(&words)
+      try words.end()
+      try showCommand(qid, cid)
+    case "registers":
+      try words.end()
+      showRegisters(try state().registers)
+    case "namespaces":
+      try words.end()
+      showNamespaces(try state())
+    case "interrupts":
+      try words.end()
+      showInterrupts(try state())
+    case "timers":
+      try words.end()
+      showTimers(try state())
+    case "memory": try showMemory(&words)
+    default:
+      throw DebuggerError("info knows no '\(subject.printable(limit: 40))'; see help info")
+    }
+  }
+
+  /// "The controller is ready; 32 commands in flight, 30 at backends; 2 announced entries are not fetched."
+  private func summary(of state: EngineState) -> String {
+    let registers = state.registers
+    let condition =
+      registers.isFatal
+      ? "The controller has failed (CSTS.CFS)"
+      : registers.isReady ? "The controller is ready" : "The controller is disabled"
+    let executing = state.commands.filter { $0.awaits == .backend }.count
+    let announced = state.submissionQueues.reduce(0) { $0 + Int($1.announced) }
+    return "\(condition); \(Quantity.count(state.commands.count, "command")) in flight, \(executing) at backends; "
+      + "\(Quantity.count(announced, "announced entry", "announced entries")) not fetched."
+  }
+
+  // MARK: Queues
+
+  private func showQueues(_ state: EngineState) {
+    guard !state.submissionQueues.isEmpty || !state.completionQueues.isEmpty else { return say("there are no queues") }
+    say("  SQ    CQ  entries   head   tail  announced  in flight  at backend")
+    for queue in state.submissionQueues {
+      say(
+        row([
+          ("\(queue.qid)", 4), ("\(queue.cqid)", 6), ("\(queue.size)", 9), ("\(queue.head)", 7), ("\(queue.tail)", 7),
+          ("\(queue.announced)", 11), ("\(queue.held)", 11), ("\(queue.executing)", 12),
+        ]) + (queue.isBeingDeleted ? "  being deleted" : ""))
+    }
+    say("  CQ  vector  entries   head   tail  phase  not freed  unannounced")
+    for queue in state.completionQueues {
+      say(
+        row([
+          ("\(queue.cqid)", 4), (queue.interruptsEnabled ? "\(queue.vector)" : "-", 8), ("\(queue.size)", 9),
+          ("\(queue.head)", 7), ("\(queue.tail)", 7), (queue.phase ? "1" : "0", 7), ("\(queue.outstanding)", 11),
+          ("\(queue.unannounced)", 13),
+        ]) + (queue.isBlocked ? "  full, \(queue.waiting) wait" : queue.isFull ? "  full" : ""))
+    }
+  }
+
+  private func row(_ cells: [(text: String, width: Int)]) -> String {
+    cells.map { String(repeating: " ", count: max(0, $0.width - $0.text.count)) + $0.text }.joined()
+  }
+
+  private func showQueue(_ qid: UInt16, _ state: EngineState) throws {
+    let (submission, completion) = (state.submissionQueue(qid), state.completionQueue(qid))
+    guard submission != nil || completion != nil else { throw DebuggerError("there is no queue \(qid) here") }
+    if let queue = submission {
+      tell(
+        "SQ \(qid): \(queue.size) entries at \(queue.base.hex), completions to CQ \(queue.cqid); head \(queue.head), "
+          + "tail \(queue.tail): \(Quantity.count(queue.announced)) announced and not fetched; "
+          + "\(Quantity.count(queue.held)) in flight, \(Quantity.count(queue.executing)) at the backend."
+          + (queue.isBeingDeleted ? " It is being deleted." : "")
+          + (queue.doorbell != queue.tail ? " The doorbell reads \(queue.doorbell), which is invalid." : ""))
+      try tellLast("tail doorbell") { $0.pointee.is(.doorbell) && $0.pointee.qid == qid && !self.isHead($0) }
+      try tellLast("fetch") { $0.pointee.is(.fetch) && $0.pointee.qid == qid }
+    }
+    if let queue = completion {
+      tell(
+        "CQ \(qid): \(queue.size) entries at \(queue.base.hex); head \(queue.head), tail \(queue.tail), phase "
+          + "\(queue.phase ? 1 : 0): \(Quantity.count(queue.outstanding)) posted and not freed, "
+          + "\(Quantity.count(queue.unannounced)) not announced."
+          + (queue.isBlocked ? " It is full, and \(Quantity.count(queue.waiting, "completion")) wait." : ""))
+      try tellLast("head doorbell") { $0.pointee.is(.doorbell) && $0.pointee.qid == qid && self.isHead($0) }
+      try tellLast("completion") { $0.pointee.is(.completion) && $0.pointee.qid == qid }
+      try tellLast("interrupt") { $0.pointee.is(.interrupt) && $0.pointee.qid == qid }
+    }
+    showCommands(state.commands.filter { $0.qid == qid })
+  }
+
+  func isHead(_ record: UnsafePointer<Record>) -> Bool {
+    Event.Doorbell(record.pointee).flags.contains(.completionHead)
+  }
+
+  /// The latest event of a kind up to the point, with its number and age.
+  private func tellLast(_ what: String, _ isMeant: (UnsafePointer<Record>) -> Bool) throws {
+    guard let (number, text, age) = try last(isMeant) else { return say("  no \(what) so far") }
+    tell("  ", "last \(what) \(self.number(number)), \(age): \(text)")
+  }
+
+  /// The latest such event up to the point: number, text, age.
+  func last(_ isMeant: (UnsafePointer<Record>) -> Bool) throws -> (event: UInt64, text: String, age: String)? {
+    var found: (event: UInt64, text: String, ns: UInt64)?
+    try events.forEachBackward(before: point) { number, record in
+      guard isMeant(record) else { return false }
+      found = (number, EventSentence.text(record), record.pointee.time)
+      return true
+    }
+    guard let found else { return nil }
+    return (found.event, found.text, try age(found.ns))
+  }
+
+  /// "1.2 ms ago", "now".
+  func age(_ ns: UInt64) throws -> String {
+    let now = try now()
+    return now <= ns ? "now" : "\(Quantity.time(now - ns)) ago"
+  }
+
+  // MARK: Commands
+
+  private func showCommands(_ commands: [EngineState.InFlight]) {
+    guard !commands.isEmpty else { return say("no command is in flight") }
+    for command in commands.prefix(40) {
+      tell("  ", "\(name(command.qid, command.cid, command.sqe)): \(Debugger.text(command.awaits))")
+    }
+    if commands.count > 40 { say("  and \(Quantity.count(commands.count - 40)) more") }
+  }
+
+  /// "waits for its backend".
+  static func text(_ awaited: EngineState.Awaited) -> String {
+    switch awaited {
+    case .engine: "fetched in this pass; the engine has not finished with it"
+    case .backend: "waits for its backend"
+    case .writes(let count): "waits for \(Quantity.count(count, "earlier write"))"
+    case .commands(let count, let qid): "waits for \(Quantity.count(count, "command")) of queue \(qid)"
+    case .event: "waits for an asynchronous event"
+    case .secondOfPair: "waits for the second command of its fused operation"
+    case .fusedOperation(let count): "waits for a fused operation, which waits for \(Quantity.count(count, "request"))"
+    case .room(let cqid): "done; waits for room in CQ \(cqid), which is full"
+    case .posting(let cqid): "done; is posted to CQ \(cqid) in this pass"
+    }
+  }
+
+  private func showCommand(_ qid: UInt16, _ cid: UInt16) throws {
+    let state = try state()
+    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+      throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
+    }
+    if let fetch = try events.event(history.fetched) { show(history.fetched, fetch) }
+    if let entry = history.entry {
+      say("  CDW0 \(entry.cdw0.hex)  NSID \(entry.nsid.hex)  CDW2 \(entry.cdw2.hex)  CDW3 \(entry.cdw3.hex)")
+      say("  MPTR \(entry.mptr.hex)  PRP1 \(entry.prp1.hex)  PRP2 \(entry.prp2.hex)")
+      say("  CDW10 \(entry.cdw10.hex)  CDW11 \(entry.cdw11.hex)  CDW12 \(entry.cdw12.hex)")
+      say("  CDW13 \(entry.cdw13.hex)  CDW14 \(entry.cdw14.hex)  CDW15 \(entry.cdw15.hex)")
+    }
+    if let command = state.command(qid, cid) {
+      say("  in slot \(command.slot); \(Debugger.text(command.awaits))")
+    } else if let ended = history.ended, ended < point {
+      say("  ended at \(number(ended)), \(try age(history.endedNs))")
+    } else {
+      say("  not in flight")
+    }
+  }
+
+  // MARK: Controller
+
+  private func showRegisters(_ registers: EngineState.Registers) {
+    func show(_ name: String, _ value: UInt64) {
+      let layout = RegisterLayout.all.first { $0.name == name }
+      let fields = (layout?.fields ?? []).map { "\($0.name) \($0.value(in: value))" }.joined(separator: ", ")
+      tell("\(name.padded(to: 6)) \(value.hex)  ", fields)
+    }
+    show("CAP", registers.cap)
+    show("VS", UInt64(registers.vs))
+    show("INTMS", UInt64(registers.intms))
+    show("CC", UInt64(registers.cc))
+    if let pending = registers.pendingCC { say("  written, not yet polled: \(pending.hex)") }
+    show("CSTS", UInt64(registers.csts))
+    show("AQA", UInt64(registers.aqa))
+    show("ASQ", registers.asq)
+    show("ACQ", registers.acq)
+  }
+
+  private func showNamespaces(_ state: EngineState) {
+    guard !state.namespaces.isEmpty else { return say("there are no namespaces") }
+    for namespace in state.namespaces {
+      let notes = [
+        namespace.isReadOnly ? "read-only" : nil, namespace.isWriteProtected ? "write protected" : nil,
+        namespace.hasReservations ? "with reservations" : nil,
+      ].compactMap { $0 }
+      say(
+        "namespace \(namespace.nsid): \(Quantity.count(namespace.blocks)) blocks of \(1 << namespace.blockShift) bytes"
+          + notes.map { ", \($0)" }.joined())
+    }
+  }
+
+  private func showInterrupts(_ state: EngineState) {
+    guard !state.completionQueues.isEmpty else { return say("there are no queues") }
+    for queue in state.completionQueues {
+      tell("CQ \(queue.cqid): \(Debugger.interruptText(queue))")
+    }
+  }
+
+  /// "vector 1; 3 entries not announced of 8 that the threshold wants; the aggregation time of 100 us runs".
+  static func interruptText(_ queue: EngineState.Completion) -> String {
+    guard queue.interruptsEnabled else { return "created without interrupts (IEN 0)" }
+    var parts = ["vector \(queue.vector)" + (queue.isMasked ? ", masked (INTMS)" : "")]
+    parts.append("\(Quantity.count(queue.unannounced, "entry", "entries")) not announced")
+    if queue.threshold > 1 || queue.aggregationUs > 0 {
+      parts.append(
+        "aggregation: \(queue.threshold) entries or \(queue.aggregationUs) us"
+          + (queue.isAggregating ? ", the time is running" : ", the time is not running"))
+    }
+    return parts.joined(separator: "; ")
+  }
+
+  private func showTimers(_ state: EngineState) {
+    var lines: [String] = []
+    if let ms = state.keepAliveMs { lines.append("keep alive: \(Quantity.count(ms)) ms") }
+    for queue in state.completionQueues where queue.isAggregating {
+      lines.append("aggregation of CQ \(queue.cqid): \(queue.aggregationUs) us")
+    }
+    if state.registers.pendingCC != nil { lines.append("poll of CC") }
+    for line in lines.isEmpty ? ["no timer runs"] : lines { say(line) }
+  }
+}

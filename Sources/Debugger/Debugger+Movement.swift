@@ -1,0 +1,165 @@
+import Events
+import Replay
+import Text
+import Trace
+
+extension Debugger {
+  enum Direction { case forward, backward }
+
+  private enum Unit: String { case event, command, pass }
+
+  func move(to point: UInt64) {
+    self.point = point
+    // A divergence before the point becomes known.
+    _ = try? engine.state(at: point)
+    showEvent()
+  }
+
+  /// The first point.
+  private var begin: UInt64 { events.first + 1 }
+
+  // MARK: By steps
+
+  func step(_ words: inout TypedWords, _ direction: Direction) throws {
+    let count = words.number() ?? 1
+    var unit = Unit.event
+    if let word = words.next() {
+      guard let found = Unit(rawValue: word) else {
+        throw DebuggerError("'\(word.printable(limit: 40))' is no unit: event, command or pass")
+      }
+      unit = found
+    }
+    try words.end()
+    try step(count, unit, direction)
+  }
+
+  func next(_ words: inout TypedWords, _ direction: Direction) throws {
+    let count = words.number() ?? 1
+    try words.end()
+    try step(count, .command, direction)
+  }
+
+  private func step(_ count: UInt64, _ unit: Unit, _ direction: Direction) throws {
+    guard count > 0 else { throw DebuggerError("the number must be at least 1") }
+    if direction == .forward, point >= end { throw DebuggerError("the recording ends here") }
+    if direction == .backward, point <= begin { throw DebuggerError("the recording begins here") }
+    switch unit {
+    case .event:
+      let room = direction == .forward ? end - point : point - begin
+      move(to: direction == .forward ? point + min(count, room) : point - min(count, room))
+    case .command: try stepCommands(count, direction)
+    case .pass: try stepPasses(count, direction)
+    }
+  }
+
+  private func stepCommands(_ count: UInt64, _ direction: Direction) throws {
+    var left = count
+    var found: UInt64?
+    let isDone = { (number: UInt64, record: UnsafePointer<Record>) in
+      guard record.pointee.is(.fetch) else { return false }
+      (found, left) = (number, left - 1)
+      return left == 0
+    }
+    switch direction {
+    case .forward: try events.forEach(from: point, isDone)
+    case .backward: try events.forEachBackward(before: current, isDone)
+    }
+    guard let found else {
+      throw DebuggerError(direction == .forward ? "no more command is fetched" : "no command is fetched before")
+    }
+    move(to: found + 1)
+  }
+
+  private func stepPasses(_ count: UInt64, _ direction: Direction) throws {
+    switch direction {
+    case .forward:
+      guard let last = try passEnds(after: point, count: count).last else {
+        throw DebuggerError("no pass of the engine ends after this event")
+      }
+      move(to: last)
+    case .backward:
+      let ends = try passEnds(before: point, count: count)
+      move(to: ends.first ?? begin)
+    }
+  }
+
+  /// The ends of the next passes, and of events from outside.
+  private func passEnds(after point: UInt64, count: UInt64) throws -> [UInt64] {
+    guard let anchor = engine.anchor(before: point) else { return [] }
+    var replayer = try engine.replayer(from: anchor)
+    var ends: [UInt64] = []
+    while UInt64(ends.count) < count, try replayer.step() {
+      if replayer.event > point { ends.append(replayer.event) }
+    }
+    return ends
+  }
+
+  /// The ends of the passes before, in their order.
+  private func passEnds(before point: UInt64, count: UInt64) throws -> [UInt64] {
+    var ends: [UInt64] = []
+    var limit = point
+    while UInt64(ends.count) < count, let anchor = engine.anchor(before: limit) {
+      var replayer = try engine.replayer(from: anchor)
+      var found: [UInt64] = []
+      repeat { found.append(replayer.event) } while try replayer.step() && replayer.event < limit
+      ends = found.suffix(Int(clamping: count - UInt64(ends.count))) + ends
+      limit = events.header(anchor).firstEvent
+    }
+    return ends
+  }
+
+  // MARK: To a place
+
+  func finish(_ words: inout TypedWords, _ direction: Direction) throws {
+    let (qid, cid) = try command(&words)
+    try words.end()
+    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+      throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
+    }
+    if direction == .backward { return move(to: history.fetched + 1) }
+    guard let ended = history.ended else {
+      throw DebuggerError("\(name(qid, cid, history.entry)) never completes in this recording; see why \(qid)/\(cid)")
+    }
+    move(to: ended + 1)
+  }
+
+  func goto(_ words: inout TypedWords) throws {
+    guard let word = words.next() else {
+      throw DebuggerError("goto needs a place: a time, #EVENT, QID/CID, begin or end")
+    }
+    try words.end()
+    switch word {
+    case "begin": return move(to: begin)
+    case "end": return move(to: end)
+    default: break
+    }
+    if word.hasPrefix("#") {
+      guard let number = TypedWords.number(word.dropFirst()), number >= events.first, number < end else {
+        throw DebuggerError("events have numbers from #\(events.first) to #\(end - 1)")
+      }
+      return move(to: number + 1)
+    }
+    if let name = QueueAndCommand(word), let qid = name.qid {
+      let history =
+        try CommandHistory.find(qid, name.cid, before: point, in: events)
+        ?? CommandHistory.findNext(qid, name.cid, from: point, in: events)
+      guard let history else { throw DebuggerError("the recording has no command \(word)") }
+      return move(to: history.fetched + 1)
+    }
+    guard let ns = Quantity.nanoseconds(word) else {
+      throw DebuggerError(
+        "'\(word.printable(limit: 40))' is no place: write a time such as 1.5ms, #EVENT, QID/CID, begin or end")
+    }
+    move(to: max(begin, try events.end(upTo: ns)))
+  }
+
+  // MARK: To a breakpoint
+
+  func `continue`(_ words: inout TypedWords, _ direction: Direction) throws {
+    try words.end()
+    switch direction {
+    case .forward: move(to: end)
+    case .backward: move(to: begin)
+    }
+  }
+}

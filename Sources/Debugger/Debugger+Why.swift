@@ -1,0 +1,242 @@
+import Endpoint
+import Events
+import Report
+import Text
+import Trace
+
+extension Debugger {
+  // MARK: Lives
+
+  func backtrace(_ words: inout TypedWords) throws {
+    let (qid, cid) = try command(&words)
+    try words.end()
+    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+      throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
+    }
+    let line = try CommandLifeline(history, events, hosts, until: try now())
+    guard let first = line.moments.first else { return }
+    tell("\(name(qid, cid, history.entry)), \(try age(first.ns)):")
+    for moment in line.moments {
+      guard let record = try moment.events.event(moment.event) else { continue }
+      let place = moment.source == .engine ? number(moment.event) : "host/\(moment.stream)"
+      let offset = "+" + Quantity.time(moment.ns - first.ns)
+      tell("  \(offset.padded(to: 9)) \(place.padded(to: 8)) ", EventSentence.text(record))
+    }
+    try tellLongestWait(line, qid, cid)
+    if history.ended.map({ $0 >= point }) ?? true { try tellState(of: history) }
+  }
+
+  /// The longest time between two events of the command, and what the engine did meanwhile.
+  private func tellLongestWait(_ line: CommandLifeline, _ qid: UInt16, _ cid: UInt16) throws {
+    let pairs = zip(line.moments, line.moments.dropFirst())
+    guard let (from, to) = pairs.max(by: { $0.1.ns - $0.0.ns < $1.1.ns - $1.0.ns }), to.ns > from.ns else { return }
+    var (completed, ofQueue) = (0, 0)
+    try events.forEach(from: try events.end(upTo: from.ns)) { _, record in
+      guard record.pointee.time < to.ns else { return true }
+      if record.pointee.is(.completion) {
+        completed += 1
+        if Event.Completion(record.pointee).sqid == qid { ofQueue += 1 }
+      }
+      return false
+    }
+    let (before, after) = (try kind(of: from), try kind(of: to))
+    tell(
+      "The longest time, \(Quantity.time(to.ns - from.ns)), lies between \(before) and \(after); meanwhile the engine "
+        + "completed \(Quantity.count(completed, "other command")), \(Quantity.count(ofQueue)) of its queue.")
+  }
+
+  private func kind(of moment: CommandLifeline.Moment) throws -> String {
+    let name = try moment.events.event(moment.event)?.pointee.event?.description.name ?? "an event"
+    return moment.source == .host ? "the host's \(name)" : name
+  }
+
+  // MARK: Why
+
+  func why(_ words: inout TypedWords) throws {
+    let line = words
+    switch words.next() {
+    case "idle":
+      try words.end()
+      for reason in try idleReasons(state()) { tell(reason) }
+    case "interrupt":
+      guard let vector = words.number().flatMap(UInt16.init(exactly:)) else {
+        throw DebuggerError("why interrupt needs a vector")
+      }
+      try words.end()
+      try whyNoInterrupt(vector)
+    default:
+      words = line
+      let (qid, cid) = try command(&words)
+      try words.end()
+      try whyCommand(qid, cid)
+    }
+  }
+
+  private func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
+    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+      return try whyNotFetched(qid, cid)
+    }
+    if let ended = history.ended, ended < point { return try whyEnded(history, ended) }
+    try tellState(of: history)
+  }
+
+  /// What a command in flight waits for, since when, and what will come of it.
+  private func tellState(of history: CommandHistory) throws {
+    let state = try state()
+    let subject = name(history.qid, history.cid, history.entry)
+    let lastEvent = try history.events.last { $0 < point }.flatMap { number in
+      try events.event(number).map { (number, $0.pointee.time, EventSentence.text($0)) }
+    }
+    let since = try lastEvent.map { ", since \(number($0.0)), \(try age($0.1)): \($0.2)" } ?? ""
+    guard let command = state.command(history.qid, history.cid) else {
+      return tell("\(subject) is not in flight any more" + since)
+    }
+    let waits =
+      state.registers.isFatal
+      ? "will not complete: the controller has failed (CSTS.CFS)" : Debugger.text(command.awaits)
+    tell("\(subject) \(waits)\(since).")
+    if case .room(let cqid) = command.awaits { try tellFullQueue(cqid) }
+    tellFuture(of: history)
+  }
+
+  private func tellFuture(of history: CommandHistory) {
+    guard let ended = history.ended else {
+      return tell("The recording ends without its completion.")
+    }
+    let what = history.wasReset ? "A reset ends it" : "It completes"
+    tell("\(what) at \(number(ended)), \(Quantity.time(history.endedNs - history.fetchedNs)) after its fetch.")
+  }
+
+  private func whyEnded(_ history: CommandHistory, _ ended: UInt64) throws {
+    let subject = name(history.qid, history.cid, history.entry)
+    guard !history.wasReset else {
+      return tell("\(subject) was abandoned by the reset at \(number(ended)), \(try age(history.endedNs)).")
+    }
+    let text = try events.event(ended).map(EventSentence.text) ?? ""
+    tell("\(subject) is done: \(number(ended)), \(try age(history.endedNs)): \(text).")
+    let line = try CommandLifeline(history, events, hosts, until: try now())
+    let after = line.moments.drop { $0.source != .engine || $0.event != ended }.dropFirst()
+    let kinds = try after.map { ($0, try $0.events.event($0.event)?.pointee) }
+    let queue = try events.event(ended).flatMap { record in try state().completionQueue(record.pointee.qid) }
+    if let queue, queue.interruptsEnabled, !kinds.contains(where: { $0.1?.is(.interrupt) == true }) {
+      tell("No interrupt has announced it; see why interrupt \(queue.vector).")
+    }
+    if !hosts.isEmpty, !kinds.contains(where: { $0.0.source == .host && $0.1?.is(.completion) == true }) {
+      tell("The host has not seen its completion.")
+    }
+    if !kinds.contains(where: { $0.0.source == .engine && $0.1?.is(.doorbell) == true }) {
+      tell("The host has not freed its entry: no head doorbell since.")
+    }
+  }
+
+  private func whyNotFetched(_ qid: UInt16, _ cid: UInt16) throws {
+    let state = try state()
+    guard let queue = state.submissionQueue(qid) else {
+      return tell("Command \(qid)/\(cid) has not been fetched, and there is no queue \(qid) here.")
+    }
+    tell("Command \(qid)/\(cid) has not been fetched up to here.")
+    tell(whyNotFetching(queue, state))
+  }
+
+  /// Why the engine fetches nothing from a queue now.
+  private func whyNotFetching(_ queue: EngineState.Submission, _ state: EngineState) -> String {
+    if queue.announced == 0 {
+      return "SQ \(queue.qid) is empty: the engine has fetched all up to its tail doorbell, \(queue.tail)."
+    }
+    let entries = Quantity.count(queue.announced, "entry of SQ \(queue.qid)", "entries of SQ \(queue.qid)")
+    if queue.isBeingDeleted { return "\(entries) will not be fetched: the queue is being deleted." }
+    if state.completionQueue(queue.cqid)?.isBlocked == true {
+      return "\(entries) will be fetched when the host frees entries of CQ \(queue.cqid), which is full."
+    }
+    return "\(entries) will be fetched in the queue's next turn."
+  }
+
+  private func tellFullQueue(_ cqid: UInt16) throws {
+    let head = try last { $0.pointee.is(.doorbell) && $0.pointee.qid == cqid && self.isHead($0) }
+    if let head {
+      tell("The host last freed entries of CQ \(cqid) at \(number(head.event)), \(head.age).")
+    } else {
+      tell("The host has never freed an entry of CQ \(cqid).")
+    }
+  }
+
+  private func whyNoInterrupt(_ vector: UInt16) throws {
+    let state = try state()
+    let queues = state.completionQueues.filter { $0.vector == vector }
+    guard !queues.isEmpty else {
+      let vectors = Set(state.completionQueues.filter(\.interruptsEnabled).map { "\($0.vector)" }).sorted()
+      return tell("No completion queue uses vector \(vector); used are: \(vectors.joined(separator: ", ")).")
+    }
+    for queue in queues {
+      tell("CQ \(queue.cqid): \(Debugger.interruptText(queue)).")
+      let lastInterrupt = try last { $0.pointee.is(.interrupt) && $0.pointee.qid == queue.cqid }
+      if let lastInterrupt {
+        tell("  ", "The last one: \(number(lastInterrupt.event)), \(lastInterrupt.age): \(lastInterrupt.text).")
+      } else {
+        tell("  ", "None has been raised so far.")
+      }
+      tell("  ", Debugger.interruptReason(queue))
+    }
+  }
+
+  private static func interruptReason(_ queue: EngineState.Completion) -> String {
+    if !queue.interruptsEnabled { return "The host created the queue without interrupts, so it must poll." }
+    if queue.unannounced == 0 {
+      return queue.outstanding == 0
+        ? "The host has freed all entries: there is nothing to announce."
+        : "All \(Quantity.count(queue.outstanding, "entry", "entries")) that the host has not freed were announced."
+    }
+    if queue.isMasked { return "The entries are announced when the host unmasks the vector (INTMC)." }
+    if queue.isAggregating {
+      return "An interrupt follows when \(queue.threshold) entries are there, or the aggregation time has passed."
+    }
+    return "The engine announces them in this pass."
+  }
+
+  /// Why the engine has nothing to do at the point, one sentence each.
+  private func idleReasons(_ state: EngineState) -> [String] {
+    let registers = state.registers
+    if registers.isFatal { return ["The controller has failed (CSTS.CFS): it does nothing until the host resets it."] }
+    guard registers.isReady else {
+      return ["The controller is not ready (CSTS.RDY 0): CC.EN is \(registers.cc & 1)."]
+    }
+    var reasons: [String] = []
+    for queue in state.submissionQueues where queue.announced > 0 { reasons.append(whyNotFetching(queue, state)) }
+    if reasons.isEmpty {
+      reasons.append("Every submission queue is empty: the engine has fetched all that the host has announced.")
+    }
+    for queue in state.completionQueues where queue.isBlocked {
+      reasons.append(
+        "CQ \(queue.cqid) is full: \(Quantity.count(queue.waiting, "completion")) wait for the host's head doorbell, "
+          + "which reads \(queue.doorbell).")
+    }
+    let executing = state.commands.filter { $0.awaits == .backend }
+    if !executing.isEmpty {
+      let names = executing.prefix(8).map { "\($0.qid)/\($0.cid)" }.joined(separator: ", ")
+      let more = executing.count > 8 ? " and \(executing.count - 8) more" : ""
+      reasons.append("Backends hold \(Quantity.count(executing.count, "command")): \(names)\(more).")
+    }
+    for queue in state.completionQueues where queue.unannounced > 0 {
+      reasons.append("CQ \(queue.cqid): \(Debugger.interruptText(queue)).")
+    }
+    if let ms = state.keepAliveMs { reasons.append("The Keep Alive Timer runs: \(Quantity.count(ms)) ms.") }
+    return reasons
+  }
+
+  // MARK: Events
+
+  func listEvents(_ words: inout TypedWords) throws {
+    let count = words.number() ?? 10
+    try words.end()
+    guard (1...1000).contains(count) else { throw DebuggerError("the number must be 1 to 1000") }
+    var numbers: [UInt64] = []
+    try events.forEachBackward(before: point) { number, _ in
+      numbers.append(number)
+      return numbers.count >= Int(count)
+    }
+    for number in numbers.reversed() {
+      guard let record = try events.event(number) else { continue }
+      show(number, record)
+    }
+  }
+}

@@ -1,0 +1,141 @@
+import Events
+import Trace
+
+/// The events of one stream by their numbers, in either direction, with a few decoded chunks in memory.
+///
+/// An event's number is that of the trace: events lost before it are counted, so it does not depend on where reading
+/// began.
+final class StreamEvents {
+  let reader: TraceReader
+  let id: StreamID
+  /// Its chunks, as indices in the trace.
+  private let places: [Int]
+  /// The most recently used last.
+  private var loaded: [LoadedChunk] = []
+  private static let loadedMax = 4
+
+  /// - Parameter chunks: at least one, as indices in the trace.
+  private init(_ reader: TraceReader, _ id: StreamID, _ chunks: [Int]) {
+    (self.reader, self.id, places) = (reader, id, chunks)
+  }
+
+  /// The streams of a trace that come from this source.
+  static func all(of source: Source, in reader: TraceReader) -> [StreamEvents] {
+    reader.streams.filter { $0.id.source == source }.map { StreamEvents(reader, $0.id, $0.chunks) }
+  }
+
+  var chunkCount: Int { places.count }
+  func header(_ chunk: Int) -> ChunkHeader { reader.chunks[places[chunk]].header }
+
+  /// Number of the first event, and one past the last.
+  var first: UInt64 { header(0).firstEvent }
+  var end: UInt64 { end(of: chunkCount - 1) }
+  func end(of chunk: Int) -> UInt64 { header(chunk).firstEvent &+ UInt64(header(chunk).events) }
+
+  /// The last chunk that begins at or before this event.
+  func chunk(of event: UInt64) -> Int { lastChunk { $0.firstEvent <= event } }
+  /// The last chunk that begins at or before this time.
+  func chunk(at ns: UInt64) -> Int { lastChunk { $0.firstTime <= ns } }
+
+  /// Number of the first event after a time.
+  func end(upTo ns: UInt64) throws(TraceError) -> UInt64 {
+    let chunk = chunk(at: ns)
+    let loaded = try load(chunk)
+    let index = (0..<loaded.count).last { loaded.event($0).pointee.time <= ns }
+    return header(chunk).firstEvent + (index.map { UInt64($0) + 1 } ?? 0)
+  }
+
+  private func lastChunk(_ begins: (ChunkHeader) -> Bool) -> Int {
+    var (low, high) = (0, chunkCount)
+    while low < high {
+      let middle = (low + high) / 2
+      if begins(header(middle)) { low = middle + 1 } else { high = middle }
+    }
+    return max(low - 1, 0)
+  }
+
+  /// The events of a chunk.
+  func load(_ chunk: Int) throws(TraceError) -> LoadedChunk {
+    if let place = loaded.firstIndex(where: { $0.chunk == chunk }) {
+      let found = loaded.remove(at: place)
+      loaded.append(found)
+      return found
+    }
+    let new = loaded.count < StreamEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    try new.load(chunk, places[chunk], of: reader)
+    loaded.append(new)
+    return new
+  }
+
+  /// The event with this number; valid until other chunks are loaded. Nil if it was lost, or does not exist.
+  func event(_ number: UInt64) throws(TraceError) -> UnsafePointer<Record>? {
+    let chunk = chunk(of: number)
+    guard number >= header(chunk).firstEvent, number < end(of: chunk) else { return nil }
+    return try load(chunk).event(Int(number - header(chunk).firstEvent))
+  }
+
+  /// Visit the events before this one, the latest first, until `isDone`.
+  func forEachBackward(
+    before event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool
+  ) throws(TraceError) {
+    guard event > first else { return }
+    for chunk in (0...self.chunk(of: event - 1)).reversed() {
+      let events = try load(chunk)
+      let begin = header(chunk).firstEvent
+      for index in (0..<min(events.count, Int(clamping: event - min(begin, event)))).reversed()
+      where isDone(begin + UInt64(index), events.event(index)) {
+        return
+      }
+    }
+  }
+
+  /// Visit the events from this one on, until `isDone`.
+  func forEach(from event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool) throws(TraceError) {
+    guard event < end else { return }
+    for chunk in self.chunk(of: event)..<chunkCount {
+      let events = try load(chunk)
+      let begin = header(chunk).firstEvent
+      let index = Int(clamping: event - min(begin, event))
+      guard index < events.count else { continue }
+      for index in index..<events.count where isDone(begin + UInt64(index), events.event(index)) { return }
+    }
+  }
+
+  /// The slots of chunks from this one on, up to a gap, for a replay; each is valid until the next call.
+  func slots(from chunk: Int) -> () throws(TraceError) -> UnsafeBufferPointer<Record>? {
+    var next = chunk
+    return { [self] () throws(TraceError) in
+      guard next < chunkCount, next == chunk || header(next).firstEvent == end(of: next - 1) else { return nil }
+      defer { next += 1 }
+      return try load(next).slots
+    }
+  }
+}
+
+/// A decoded chunk with the places of its events.
+final class LoadedChunk {
+  private(set) var chunk = -1
+  private var decoded: DecodedChunk
+  /// The first slot of each event.
+  private var offsets: [UInt32] = []
+
+  init() throws(TraceError) { decoded = try DecodedChunk() }
+
+  var count: Int { offsets.count }
+  var slots: UnsafeBufferPointer<Record> { decoded.slots }
+
+  func load(_ chunk: Int, _ place: Int, of reader: TraceReader) throws(TraceError) {
+    self.chunk = -1
+    offsets.removeAll(keepingCapacity: true)
+    try reader.decode(place, into: &decoded)
+    var slot = 0
+    while slot < slots.count {
+      offsets.append(UInt32(slot))
+      slot += 1 + Int(slots[slot].tail)
+    }
+    self.chunk = chunk
+  }
+
+  /// - Precondition: 0 ≤ index < count.
+  func event(_ index: Int) -> UnsafePointer<Record> { slots.baseAddress! + Int(offsets[index]) }
+}

@@ -1,0 +1,177 @@
+import Endpoint
+import Events
+import Testing
+import Trace
+
+@testable import Debugger
+
+/// A golden trace.
+func golden(_ name: String) throws -> TraceReader {
+  try TraceReader(path: #filePath.replacing("Tests/DebuggerTests/DebuggerTests.swift", with: "traces/\(name).nvpt"))
+}
+
+/// The endpoint's golden traces.
+let goldenNames = [
+  "bring-up", "coalescing", "commands", "errors", "namespaces", "qd1-read", "qd32-mixed", "reset-in-flight", "sgl",
+  "two-queues",
+]
+
+/// A debugger whose output is kept.
+final class Session {
+  private let debugger: Debugger
+  private final class Output { var lines: [String] = [] }
+  private let output = Output()
+
+  init(_ reader: TraceReader) throws {
+    let output = output
+    debugger = try Debugger(reader) { output.lines.append($0) }
+  }
+
+  /// What a command prints.
+  func callAsFunction(_ line: String) throws -> String {
+    output.lines = []
+    _ = try debugger.perform(line)
+    return output.lines.joined(separator: "\n")
+  }
+
+  /// The error of a command that cannot be carried out.
+  func error(_ line: String) -> String {
+    do {
+      return "no error: " + (try self(line))
+    } catch { return "\(error)" }
+  }
+
+  var events: StreamEvents { debugger.events }
+}
+
+@Suite("The replay debugger")
+struct DebuggerTests {
+  @Test("the state after an event does not depend on the way there", arguments: goldenNames)
+  func sameStateFromEverywhere(_ name: String) throws {
+    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let forward = EngineAtEvent(events)
+    let states = try (events.first + 1...events.end).map { try #require(try forward.state(at: $0)) }
+    let backward = EngineAtEvent(events)
+    for (index, state) in states.enumerated().reversed() {
+      #expect(try backward.state(at: events.first + 1 + UInt64(index)) == state)
+    }
+    #expect(forward.divergence == nil)
+    // Each event alone, without the states that another left behind.
+    for index in stride(from: 0, to: states.count, by: 37) {
+      #expect(try EngineAtEvent(events).state(at: events.first + 1 + UInt64(index)) == states[index])
+    }
+  }
+
+  @Test("the state at a checkpoint is the recorded one", arguments: goldenNames)
+  func checkpointStates(_ name: String) throws {
+    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let engine = EngineAtEvent(events)
+    var checkpoints = 0
+    for number in events.first..<events.end {
+      guard let record = try events.event(number), record.pointee.is(.checkpoint), let bytes = record.bytes else {
+        continue
+      }
+      let recorded = try Controller.decode(bytes).state
+      #expect(try engine.state(at: number + 1) == recorded)
+      checkpoints += 1
+    }
+    #expect(checkpoints > 0)
+  }
+
+  @Test("a fetched command is in flight from its fetch to its completion", arguments: goldenNames)
+  func inFlightBetweenFetchAndCompletion(_ name: String) throws {
+    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let engine = EngineAtEvent(events)
+    var inFlight: Set<[UInt16]> = []
+    for number in events.first..<events.end {
+      guard let record = try events.event(number)?.pointee else { continue }
+      switch record.event {
+      case .fetch: inFlight.insert([record.qid, record.cid])
+      case .completion: inFlight.remove([Event.Completion(record).sqid, record.cid])
+      case .reset: inFlight = []
+      default: break
+      }
+      let state = try #require(try engine.state(at: number + 1))
+      // Disabling the controller abandons commands without an event.
+      guard state.registers.isReady else {
+        inFlight = []
+        continue
+      }
+      // Entries of one transfer are fetched together.
+      let next = try events.event(number + 1)?.pointee
+      if let next, next.is(.fetch), Event.Fetch(next).flags.contains(.joined) { continue }
+      #expect(Set(state.commands.map { [$0.qid, $0.cid] }) == inFlight, "after #\(number)")
+    }
+  }
+
+  @Test("movements lead where they say, and back")
+  func movements() throws {
+    let session = try Session(golden("qd1-read"))
+    #expect(try session("goto end").hasPrefix("#\(session.events.end - 1) "))
+    #expect(session.error("step") == "the recording ends here")
+    let last = try session("reverse-next")
+    #expect(last.contains("fetch: qid 0"))
+    #expect(try session("step").hasPrefix("#"))
+    #expect(try session("reverse-step") == last)
+    #expect(try session("goto begin").contains("checkpoint"))
+    #expect(session.error("reverse-step") == "the recording begins here")
+    let first = try session("next")
+    #expect(first.contains("opcode"))
+    #expect(try session("next 3").contains("fetch"))
+    #expect(try session("reverse-next 3") == first)
+    #expect(try session("step pass").contains("#"))
+    #expect(try session("reverse-finish 0/0") == first)
+    #expect(try session("finish").contains("completion: cqid 0"))
+    #expect(try session("reverse-finish") == first)
+    // A time leads to the last event up to it.
+    let time = try #require(first.split(separator: " ").dropFirst().first)
+    #expect(try session("goto \(time)s") == first)
+    let pass = try session("step pass")
+    #expect(try session("step 2 pass") != pass)
+    #expect(try session("reverse-step 2 pass") == pass)
+  }
+
+  @Test("mistakes are answered in one line that says what is possible")
+  func mistakes() throws {
+    let session = try Session(golden("qd1-read"))
+    #expect(session.error("dance") == "there is no command 'dance'; help lists them")
+    #expect(session.error("re").hasPrefix("'re' may mean reverse-step, reverse-next"))
+    #expect(session.error("goto #99999999").hasPrefix("events have numbers from #0 to #"))
+    #expect(session.error("goto nowhere").contains("is no place"))
+    #expect(session.error("step 2 miles").contains("event, command or pass"))
+    #expect(session.error("info weather").contains("see help info"))
+    #expect(session.error("info queue 9") == "there is no queue 9 here")
+    #expect(session.error("why 9/9") != "")
+    #expect(session.error("finish 7/7") == "command 7/7 has not been fetched up to here")
+    #expect(session.error("info memory 0xffffffffffffffff 4096").contains("4096"))
+    #expect(session.error("step 1 event more").contains("one word too many"))
+    #expect(session.error("step 18446744073709551616").contains("is no unit"))
+  }
+
+  @Test("every command says something at every event of a short recording")
+  func commandsEverywhere() throws {
+    let session = try Session(golden("reset-in-flight"))
+    let commands = [
+      "info", "info queues", "info queue 1", "info commands", "info registers", "info interrupts", "info timers",
+      "info namespaces", "why idle", "why 1/0", "why interrupt 0", "backtrace", "events 3", "info command",
+    ]
+    _ = try session("goto begin")
+    for _ in 0..<200 where !session.error("step").hasPrefix("the recording") {
+      for command in commands { #expect(!session.error(command).isEmpty) }
+    }
+  }
+
+  @Test("host memory is what the engine fetched, read, wrote and posted")
+  func memory() throws {
+    let session = try Session(golden("qd1-read"))
+    _ = try session("next")
+    let registers = try session("info registers")
+    let line = try #require(registers.split(separator: "\n").first { $0.hasPrefix("ASQ") })
+    let asq = try #require(line.split(separator: " ").dropFirst().first)
+    let memory = try session("info memory \(asq) 16")
+    // The admin queue's first entry: Set Features, opcode 09h.
+    #expect(memory.contains(": 09 "))
+    #expect(memory.contains(": fetch"))
+    #expect(try session("info memory 0x10 16").contains("the trace does not know these bytes"))
+  }
+}
