@@ -124,7 +124,7 @@ let package = Package(
     .target(
       name: "Analysis",
       dependencies: [
-        "Events", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Text", "Trace",
+        "Events", "Expressions", "Intervals", "KernelStreams", "KernelTimeline", "NVMe", "Text", "Trace",
       ],
       swiftSettings: settings),
     // From a command to its events.
@@ -142,7 +142,8 @@ let package = Package(
     .target(
       name: "Report",
       dependencies: [
-        "Text", "Analysis", "Diff", "EventTable", "Events", "Evidence", "Intervals", "KernelTimeline", "NVMe",
+        "Text", "Analysis", "Diff", "EventTable", "Events", "Evidence", "Expressions", "Intervals", "KernelTimeline",
+        "NVMe",
       ],
       swiftSettings: settings),
     // A recording, and a point in it.
@@ -164,7 +165,7 @@ let package = Package(
         "Text", "EventTable", "Events", "Platform", "CPlatform", "Target", "Device", "Configuration", "Control",
         "Faults",
         "Host", "Trace", "Replay", "Analysis", "Diff", "Editing", "Evidence", "Merge", "Report", "Probe", "FioGuard",
-        "Simulation", "CEdit", "Debugger", "Endpoint", "Service",
+        "Simulation", "CEdit", "Debugger", "Endpoint", "Expressions", "Service",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings),
@@ -200,7 +201,9 @@ let package = Package(
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",
-      dependencies: ["nvmepf", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Analysis", "Expressions", "nvmepf", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       swiftSettings: settings),
     // Reads the sources.
     .testTarget(name: "TidyTests", swiftSettings: settings),
@@ -255,7 +258,8 @@ let package = Package(
     .testTarget(
       name: "AnalysisTests",
       dependencies: [
-        "Chance", "Diff", "Events", "Evidence", "Analysis", "Intervals", "KernelStreams", "KernelTimeline", "NVMe",
+        "Chance", "Diff", "Events", "Evidence", "Expressions", "Analysis", "Intervals", "KernelStreams",
+        "KernelTimeline", "NVMe",
         "Trace",
       ],
       swiftSettings: settings),
@@ -269,7 +273,8 @@ let package = Package(
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "KernelTimeline", "NVMe", "Report", "Analysis",
+        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "Expressions", "KernelTimeline", "NVMe", "Report",
+        "Analysis",
         "Trace",
       ],
       swiftSettings: settings),
@@ -284,7 +289,7 @@ if isFuzzed {
     .target(
       name: "Fuzz",
       dependencies: [
-        "Chance", "EventTable", "Events", "Evidence", "Recording",
+        "Chance", "EventTable", "Events", "Evidence", "Expressions", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "Merge", "NVMe", "Replay", "Report",
         "Simulation", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))

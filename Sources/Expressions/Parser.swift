@@ -163,7 +163,6 @@ struct Parser<Place: Hashable & Sendable> {
   private mutating func variable(_ name: String, _ index: UInt64?, at first: Token) throws(ExpressionError)
     -> Variable<Place>
   {
-    let written = String(decoding: Array(text.utf8)[first.range], as: UTF8.self)
     if let index {
       guard let found = vocabulary.definition(name, .indexed), case .indexed(let range, let place) = found.form else {
         throw unknown(name, at: first)
@@ -172,6 +171,7 @@ struct Parser<Place: Hashable & Sendable> {
         throw error(
           "the index of \(found.usage) is a number from \(range.lowerBound) to \(range.upperBound)", at: first)
       }
+      let written = name.replacing("[]", with: "[\(index)]")
       return use(Variable(name: written, kind: found.kind, place: place(index), last: nil))
     }
     if case .name(let word, nil) = token.value, let found = vocabulary.definition(name, .words),
@@ -203,15 +203,15 @@ struct Parser<Place: Hashable & Sendable> {
       return error("\(quoted(token)) is incomplete; write \(word ?? other.usage)", at: token)
     }
     let names = vocabulary.definitions.map(\.usage)
-    let near = hint(name.split(separator: "[]", omittingEmptySubsequences: false).joined(separator: "[N]"), names)
+    let near = hint(name.replacing("[]", with: "[N]"), names)
     return error("there is no \(quoted(token))\(near); the names are \(list(names, limit: 200))", at: token)
   }
 
   private func hint(_ name: String, _ names: [String]) -> String {
-    name.nearest(among: names).map { "; did you mean \($0)?" } ?? ""
+    name.nearest(among: names).map { " (did you mean \($0)?)" } ?? ""
   }
 
-  private func list(_ names: [String], limit: Int = 40) -> String {
+  private func list(_ names: [String], limit: Int = 50) -> String {
     names.count <= limit ? names.joined(separator: ", ") : names.prefix(limit).joined(separator: ", ") + " and others"
   }
 
@@ -229,17 +229,25 @@ struct Parser<Place: Hashable & Sendable> {
       throw error(
         "a value must stand before \(quoted(right)), as in \(operand.variable.kind.example(operand.name))", at: right)
     }
-    if case .choice(let choices) = operand.variable.kind, index == nil {
+    let isKnown = vocabulary.definitions.contains { $0.name == name }
+    switch operand.variable.kind {
+    case .choice(let choices) where index == nil:
       let values = choices.values(of: name)
       if !values.isEmpty {
         advance()
         return try compare(operand, comparison, name, values)
       }
-      if vocabulary.definition(name, .plain) == nil, vocabulary.definition(name, .words) == nil {
-        throw error(
-          "\(operand.name) is never \(quoted(right))\(hint(name, choices.names)); its values are numbers or \(list(choices.names))",
-          at: right)
-      }
+      guard !isKnown else { break }
+      throw error(
+        "\(operand.name) is never \(quoted(right))\(hint(name, choices.names)); its values are numbers or "
+          + list(choices.names), at: right)
+    case .flag: throw flagCompared(operand)
+    case let kind where !isKnown:
+      let near = hint(name, vocabulary.definitions.map(\.name))
+      throw error(
+        "\(operand.name) is \(kind.name), and there is no \(quoted(right))\(near); compare it as in "
+          + kind.example(operand.name), at: right)
+    default: break
     }
     let other = try self.operand()
     guard operand.variable.kind.isComparable(with: other.variable.kind) else { throw mismatch(operand, other) }
@@ -275,14 +283,19 @@ struct Parser<Place: Hashable & Sendable> {
   private func compare(
     _ operand: Operand, _ comparison: Relation, _ number: UInt64, _ unit: Token.Unit, at token: Token
   ) throws(ExpressionError) -> Condition<Place> {
-    .term(try term(operand, for: unit, at: token), .compares(comparison, number))
+    .term(try term(operand, for: number, unit, at: token), .compares(comparison, number))
   }
 
-  /// The operand's term when it is compared with a number of this unit.
-  private func term(_ operand: Operand, for unit: Token.Unit, at token: Token) throws(ExpressionError) -> Term<Place> {
+  /// The operand's term when it is compared with this number.
+  private func term(_ operand: Operand, for number: UInt64, _ unit: Token.Unit, at token: Token) throws(ExpressionError)
+    -> Term<Place>
+  {
     switch (operand.variable.kind, unit) {
     case (.flag, _): throw flagCompared(operand)
     case (.choice(let choices), .none):
+      guard number <= choices.numberMask else {
+        throw error("\(operand.name) is at most \(choices.numberMask.hex)", at: token)
+      }
       return Term(place: operand.variable.place, mask: operand.mask & choices.numberMask)
     case (_, .none), (.time, .time), (.bytes, .bytes): return operand.term
     default:
@@ -310,7 +323,7 @@ struct Parser<Place: Hashable & Sendable> {
       }
       return try compare(operand, .equal)
     }
-    let term = try term(operand, for: unit, at: first)
+    let term = try term(operand, for: low, unit, at: first)
     advance()
     let sign = token.value
     guard sign == .range || sign == .plus else { return within(operand, term, low, low) }
@@ -319,7 +332,7 @@ struct Parser<Place: Hashable & Sendable> {
     guard case .number(let number, let unit) = second.value else {
       throw error("a number must end the range, not \(quoted(second))", at: second)
     }
-    _ = try self.term(operand, for: unit, at: second)
+    _ = try self.term(operand, for: number, unit, at: second)
     advance()
     if sign == .range {
       guard low <= number else { throw error("the range is empty: its end is before its beginning", at: first) }

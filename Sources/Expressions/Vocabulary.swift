@@ -51,7 +51,7 @@ public struct Vocabulary<Place: Hashable & Sendable>: Sendable {
     public var usage: String {
       switch form {
       case .plain: name
-      case .indexed: name.split(separator: "[]", omittingEmptySubsequences: false).joined(separator: "[N]")
+      case .indexed: name.replacing("[]", with: "[N]")
       case .words: "\(name) WORD"
       }
     }

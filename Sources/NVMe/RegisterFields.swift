@@ -29,6 +29,7 @@ public struct RegisterLayout: Sendable {
   public static let csts = RegisterLayout(
     "CSTS", Register.csts, 4, [("RDY", 0, 1), ("CFS", 1, 1), ("SHST", 2, 2), ("NSSRO", 4, 1), ("PP", 5, 1)])
 
+  /// Every property, in order of its offset.
   public static let all = [
     RegisterLayout(
       "CAP", Register.cap, 8,

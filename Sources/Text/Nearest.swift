@@ -1,5 +1,6 @@
 extension String {
-  /// The candidate that the text may be a mistake for: at most two characters differ, and fewer in a short text.
+  /// The candidate that the text may be a mistake for: two characters may differ, in a text of up to four only
+  /// one.
   public func nearest(among candidates: some Sequence<String>) -> String? {
     guard utf8.count <= 64 else { return nil }
     let wanted = Array(utf8)
@@ -8,7 +9,7 @@ extension String {
       let edits = editDistance(wanted, Array(name.utf8.prefix(80)))
       if edits < nearest?.edits ?? .max { nearest = (name, edits) }
     }
-    guard let nearest, nearest.edits <= 2, nearest.edits <= (wanted.count + 1) / 2 else { return nil }
+    guard let nearest, nearest.edits <= max(1, min(2, (wanted.count - 1) / 2)) else { return nil }
     return nearest.name
   }
 }

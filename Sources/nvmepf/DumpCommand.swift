@@ -4,6 +4,7 @@ import CPlatform
 import EventTable
 import Events
 import Evidence
+import Expressions
 import Glibc
 import Report
 import Service
@@ -16,7 +17,21 @@ struct DumpCommand: ParsableCommand {
     abstract: "Print the events of a trace in time order, one per line.",
     usage: "nvmepf dump [<options>] [<file>]",
     discussion:
-      "Times are nanoseconds since the trace began; --from and --to also accept us, ms\nand s, as in --from 1.5ms.")
+      """
+      Times are nanoseconds since the trace began; --from and --to also accept us, ms
+      and s, as in --from 1.5ms.
+
+      --where selects commands and prints all their events, --events-where selects
+      single events. Both take an expression, which compares names with values:
+
+        --where 'total >= 1ms || failed'         --where 'slba in 100..200'
+        --where 'opcode == read && stage.execute > 50us'
+        --events-where 'event == completion && status != 0'
+        --events-where 'register == CC && EN changes'
+
+      A comparison with a value that an event or command lacks is false, != too. An
+      unknown name is refused with all names. docs/expressions.md explains them.
+      """)
 
   @OptionGroup var file: TraceArgument
 
@@ -32,6 +47,13 @@ struct DumpCommand: ParsableCommand {
     name: .customLong("event"),
     help: ArgumentHelp("Print only events of this kind; may be repeated", valueName: "name"))
   var kinds: [EventKind] = []
+
+  @Option(
+    name: .customLong("events-where"),
+    help: ArgumentHelp(
+      "Print only events for which this holds, as in 'event == completion && status != 0'", valueName: "expression"),
+    transform: { try expression($0, .events) })
+  var eventCondition: Expression<EventValue>?
 
   @Option(help: "Print only events from this time on")
   var from: TraceTime?
@@ -57,7 +79,7 @@ struct DumpCommand: ParsableCommand {
 
   func run() throws {
     let reader = try file.openTolerantly()
-    let filter = commands.filter
+    let filter = try commands.filter()
     // Events on a terminal show by themselves that there is progress.
     let isShown = isatty(STDERR_FILENO) == 1 && isatty(STDOUT_FILENO) != 1
     try ReadingProgress.show([reader], isShown: isShown) {
@@ -113,8 +135,13 @@ struct DumpCommand: ParsableCommand {
     // Also before the error of a damaged chunk.
     defer { _ = write(&text.buffer) }
     var left = limit ?? .max
+    var earlier = eventCondition.map { WatchedValues($0) }
     while left > 0, let (record, id) = try events.next() {
       guard isSelected(record, id), isWanted(record.pointee) else { continue }
+      if let eventCondition {
+        let values = EventValues(record, source: id.source, stream: id.stream)
+        guard eventCondition.holds(&earlier!, { values.value(of: $0) }) else { continue }
+      }
       left -= 1
       text.append(record, source: id.source, stream: id.stream)
       if text.buffer.count >= 1 << 16, !write(&text.buffer) { return }

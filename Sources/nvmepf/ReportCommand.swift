@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import Evidence
+import Expressions
 import Report
 import Service
 import Text
@@ -25,6 +26,14 @@ struct ReportCommand: ParsableCommand {
         complete   ready until the completion queue entry is in host memory
         interrupt  until the interrupt that announces it
         reap       until the host's head doorbell takes the entry
+
+      --where takes an expression that compares names with values:
+
+        --where 'total >= 1ms || failed'         --where 'slba in 100..200'
+        --where 'opcode == read && stage.execute > 50us'
+
+      A comparison with a value that a command lacks is false, != too. An unknown
+      name is refused with all names. docs/expressions.md explains them.
       """)
 
   @OptionGroup var file: TraceArgument
@@ -66,7 +75,7 @@ struct ReportCommand: ParsableCommand {
     try require(window?.ns ?? 1 > 0, "--window must be longer than 0")
     try require((1...CommandLife.commandsMax).contains(slowest ?? 1), "--slowest must be between 1 and 1000")
     try require(
-      command == nil || (filter.isEmpty && slowest == nil && window == nil && by == nil),
+      command == nil || (try filter().isEmpty && slowest == nil && window == nil && by == nil),
       "--command prints one command and excludes --slowest, --window, --by and every filter")
   }
 
@@ -82,6 +91,7 @@ struct ReportCommand: ParsableCommand {
     func keep(_ command: borrowing CommandTimes) {
       if command.qid != .admin { slow.value.add(command) }
     }
+    let filter = try filter()
     let windowNs = window.map { min($0.ns, StageAnalyzer.timeMax) }
     let (summary, lives) = try ReadingProgress.show([reader]) {
       let summary = try Summary(
@@ -93,11 +103,13 @@ struct ReportCommand: ParsableCommand {
     print(json ? Report.json(summary, lives) : Report.text(summary, lives, path: file.path))
   }
 
-  private var filter: CommandFilter {
-    var filter = commands.filter
-    (filter.qid, filter.cid) = (qid, cid)
-    (filter.from, filter.to) = (from?.ns ?? 0, to?.ns ?? .max)
-    return filter
+  private func filter() throws -> CommandFilter {
+    let own = [
+      qid.map { "qid == \($0)" }, cid.map { "cid == \($0)" }, from.map { "end >= \($0.ns)" },
+      to.map { "end < \($0.ns)" },
+    ]
+    return CommandFilter(
+      try commands.filter().conditions + own.compactMap(\.self).map { try Expression($0, .commands) })
   }
 
   private func checkWindows(_ summary: Summary) throws {
@@ -109,8 +121,7 @@ struct ReportCommand: ParsableCommand {
   }
 
   private func printLife(of name: CommandName, _ reader: TraceReader, _ subject: Subject) throws {
-    var filter = CommandFilter()
-    (filter.qid, filter.cid, filter.from) = (name.qid, name.cid, name.ns)
+    let filter = try CommandFilter("qid == \(name.qid)", "cid == \(name.cid)", "end >= \(name.ns)")
     let found = Collected([CommandTimes]())
     _ = try Summary(of: reader, subject, filter: filter) { command in
       if command.begin <= name.ns, found.value.isEmpty { found.value.append(copy command) }

@@ -1,5 +1,6 @@
 import Events
 import Evidence
+import Expressions
 import NVMe
 import Testing
 import Trace
@@ -33,72 +34,74 @@ struct GoldenTrace: CustomStringConvertible {
   }
 }
 
-private func filter(_ change: (inout CommandFilter) -> Void) -> CommandFilter {
-  var filter = CommandFilter()
-  change(&filter)
-  return filter
-}
-
-private func filter(_ condition: String) -> CommandFilter { filter { $0.times = [TimeCondition(condition)!] } }
-
 @Suite("Filters of commands")
 struct CommandFilterTests {
-  @Test("a condition has a stage or the total, a comparison and a time")
-  func conditions() {
-    #expect(TimeCondition("execute>50us") == TimeCondition(.stage(.execute), .above, ns: 50_000))
-    #expect(TimeCondition("total <= 1.5ms") == TimeCondition(.total, .atMost, ns: 1_500_000))
-    #expect(TimeCondition("data-in>=7") == TimeCondition(.stage(.dataIn), .atLeast, ns: 7))
-    #expect(TimeCondition("unexplained<1s") == TimeCondition(.unexplained, .below, ns: 1_000_000_000))
+  @Test("a finished command has every value that its trace contains; an unfinished one only what is known of it")
+  func values() throws {
+    for trace in GoldenTrace.all {
+      for command in try trace.commands() {
+        for definition in Vocabulary.commands.definitions {
+          let place = try #require(try? Expression(condition(definition), .commands)).variables[0].place
+          let whole = command.value(of: place)
+          let known = command.facts.value(of: place)
+          // Values of the facts do not depend on the end.
+          #expect(known == nil || known == whole, "\(definition.name)")
+          if case .time = definition.kind { #expect(known == nil, "\(definition.name)") }
+        }
+        let stages = try Stage.allCases.map { try #require(command.value(of: .stage($0))) }
+        let (total, rest) = (command.value(of: .total), command.value(of: .unexplained))
+        #expect(total == stages.reduce(0, +) + (rest ?? 0))
+      }
+    }
+  }
+
+  /// A condition with this name.
+  private func condition(_ definition: Vocabulary<CommandValue>.Definition) -> String {
+    if case .flag = definition.kind { definition.name } else { "\(definition.name) == 1" }
+  }
+
+  @Test("a command without an end is selected by what is known of it, never by times, success or failure")
+  func unfinished() throws {
+    let command = CommandFacts(
+      qid: 1, cid: 7, opcode: 2, request: CommandRequest(), status: nil, events: CommandEvents())
+    for text in ["qid == 1", "cid == 7", "qid == 1 && cid != 8", "!(total > 0)", "!(status == success)"] {
+      #expect(try CommandFilter(text).selectsUnfinished(command), "\(text)")
+    }
     for text in [
-      "", "execute", "execute>", "execute>x", ">5us", "sleep>5us", "execute=5us", "execute>-5us", "total>nan",
+      "total > 0", "total <= 1s", "status == success", "status != success", "failed", "end >= 0", "cid == 8",
     ] {
-      #expect(TimeCondition(text) == nil, "\(text)")
+      #expect(try !CommandFilter(text).selectsUnfinished(command), "\(text)")
     }
-  }
-
-  @Test("blocks are one, a first and a last, or a first and a number")
-  func blocks() {
-    #expect(CommandFilter.blocks("100") == 100...100)
-    #expect(CommandFilter.blocks("0x10-31") == 16...31)
-    #expect(CommandFilter.blocks("100+8") == 100...107)
-    #expect(CommandFilter.blocks("18446744073709551615+1") == UInt64.max...UInt64.max)
-    for text in ["", "-", "1-", "-1", "+8", "8-7", "8+0", "18446744073709551615+2", "a", "1-2-3", "1 2"] {
-      #expect(CommandFilter.blocks(text) == nil, "\(text)")
-    }
-  }
-
-  @Test("an opcode or a status is a name or a number")
-  func names() {
-    #expect(CommandFilter.Opcodes("read")?.io == 2)
-    #expect(CommandFilter.Opcodes("read")?.admin == nil)
-    #expect(CommandFilter.Opcodes("0x06")?.admin == 6)
-    #expect(CommandFilter.Opcodes("reed") == nil)
-    #expect(CommandFilter.Opcodes("256") == nil)
-    #expect(CommandFilter.Opcodes("") == nil)
-    #expect(CommandFilter.status("lba-out-of-range") == 0x80)
-    #expect(CommandFilter.status("0x281") == 0x281)
-    #expect(CommandFilter.status("0x800") == nil)
-    #expect(CommandFilter.status("fine") == nil)
   }
 
   @Test(
     "each condition selects what it says", arguments: [GoldenTrace(name: "errors"), GoldenTrace(name: "qd32-mixed")])
   func selects(trace: GoldenTrace) throws {
     let all = try trace.commands()
-    func expect(_ filter: CommandFilter, _ isMeant: (CommandTimes) -> Bool) throws {
+    func expect(_ condition: String, _ isMeant: (CommandTimes) -> Bool) throws {
+      let filter = try CommandFilter(condition)
       let wanted = all.filter(isMeant).map(\.facts)
       #expect(try trace.commands(filter).map(\.facts) == wanted)
       #expect(wanted.count < all.count)
     }
-    try expect(filter { $0.failed = true }) { $0.facts.status?.isSuccess == false }
-    try expect(filter { $0.status = 0x80 }) { $0.facts.status?.code == 0x80 }
-    try expect(filter { $0.opcode = .init("read") }) { $0.qid != .admin && $0.opcode == 2 }
-    try expect(filter { $0.opcode = .init("2") }) { $0.opcode == 2 }
-    try expect(filter { $0.qid = 1 }) { $0.qid.rawValue == 1 }
-    try expect(filter { $0.cid = 3 }) { $0.cid.rawValue == 3 }
-    try expect(filter { $0.nsid = 1 }) { $0.facts.request.nsid == 1 }
-    try expect(filter { $0.blocks = 8...23 }) { $0.facts.request.range?.overlaps(8...23) ?? false }
-    try expect(filter { $0.from = all[all.count / 2].end }) { $0.end >= all[all.count / 2].end }
+    let middle = all[all.count / 2]
+    try expect("failed") { $0.facts.status?.isSuccess == false }
+    try expect("!failed && total > \(middle.total)") { $0.facts.status?.isSuccess != false && $0.total > middle.total }
+    try expect("status == lba-out-of-range") { $0.facts.status?.code == 0x80 }
+    try expect("opcode == read") { $0.qid != .admin && $0.opcode == 2 }
+    try expect("opcode == identify") { $0.qid == .admin && $0.opcode == 6 }
+    try expect("opcode == 2") { $0.opcode == 2 }
+    try expect("qid == 1") { $0.qid.rawValue == 1 }
+    try expect("cid == 3") { $0.cid.rawValue == 3 }
+    try expect("nsid == 1") { $0.facts.request.nsid == 1 }
+    try expect("slba in 8..23") { $0.facts.request.range?.overlaps(8...23) ?? false }
+    try expect("blocks >= 1") { $0.facts.request.range != nil }
+    try expect("bytes >= 4KiB") { $0.bytesFromHost + $0.bytesToHost >= 4096 }
+    try expect("end >= \(middle.end)") { $0.end >= middle.end }
+    try expect("begin < \(middle.begin)") { $0.begin < middle.begin }
+    try expect("stage.execute > \(middle.stages[.execute])") { $0.stages[.execute] > middle.stages[.execute] }
+    try expect("stage.detect.waiting > 0") { $0.waiting[.detect] > 0 }
+    try expect("stage.fetch > stage.complete") { $0.stages[.fetch] > $0.stages[.complete] }
   }
 
   @Test("a filter and its complement add up to the whole", arguments: GoldenTrace.all)
@@ -107,11 +110,13 @@ struct CommandFilterTests {
     #expect(whole.io.commands > 0)
     let middle = whole.io.latency.p50Ns
     let pairs = [
-      (filter("total>\(middle)"), filter("total<=\(middle)")),
-      (filter("complete>=\(whole.io[.complete].p50Ns)"), filter("complete<\(whole.io[.complete].p50Ns)")),
+      ("total > \(middle)", "!(total > \(middle))"),
+      ("stage.complete >= \(whole.io[.complete].p50Ns)", "stage.complete < \(whole.io[.complete].p50Ns)"),
     ]
     for (one, other) in pairs {
-      let parts = try [one, other].map { try Summary(of: trace.reader, trace.subject, filter: $0) }
+      let parts = try [one, other].map {
+        try Summary(of: trace.reader, trace.subject, filter: CommandFilter($0))
+      }
       func sum(_ value: (Summary) -> UInt128) -> UInt128 { parts.reduce(0) { $0 + value($1) } }
       #expect(sum { UInt128($0.io.commands) } == UInt128(whole.io.commands))
       #expect(sum { $0.io.latency.sumNs } == whole.io.latency.sumNs)
@@ -195,7 +200,7 @@ struct CommandEventTests {
   func complements(trace: GoldenTrace) throws {
     let all = try trace.commands()
     let middle = all.map(\.total).sorted()[all.count / 2]
-    let parts = try [filter("total>=\(middle)"), filter("total<\(middle)")].map { try trace.commands($0) }
+    let parts = try ["total >= \(middle)", "total < \(middle)"].map { try trace.commands(CommandFilter($0)) }
     let whole = try owners(all, trace)
     let (slow, fast) = (try owners(parts[0], trace), try owners(parts[1], trace))
     for event in whole.indices { #expect(whole[event].count == slow[event].count + fast[event].count) }

@@ -555,6 +555,12 @@ test_dump() {
   [ "$("$nvmepf" dump --opcode read --event fetch | wc -l)" = 100 ] || die "not 100 reads"
   "$nvmepf" dump --failed >out
   [ ! -s out ] || die "failed commands: $(cat out)"
+  slow=$("$nvmepf" dump --opcode read --slower-than 20us --event fetch | wc -l)
+  [ "$("$nvmepf" dump --where 'opcode == read && total > 20us' --event fetch | wc -l)" = "$slow" ] || die "not $slow"
+  [ "$("$nvmepf" dump --events-where 'event == fetch && qid == 1 && opcode == read' | wc -l)" = 100 ] || die "not 100"
+  [ "$("$nvmepf" dump --events-where 'event == completion && status != 0' | wc -l)" = 0 ] || die "failed completions"
+  "$nvmepf" report --where '!(total <= 20us) && opcode == read' >out
+  grep -q "selects $slow of 100 complete" out || [ "$slow" = 100 ] || die "$(cat out)"
   "$nvmepf" report --json --window 10s --slowest 2 >out
   [ "$(json 'sum(w["commands"] for w in d["windows"])' <out)" = 100 ] || die "windows without commands"
   [ "$(json 'len(d["slowest"])' <out)" = 2 ] || die "not two commands"
@@ -898,6 +904,10 @@ test_refusals() {
   expect_refused 'a name such as lba-out-of-range' "$nvmepf" report --status fine
   expect_refused 'a name such as read' "$nvmepf" report --opcode reed
   expect_refused 'the first and the last' "$nvmepf" dump --lba 8-7
+  expect_refused 'column 1: there is no .exekute.*the names are qid' "$nvmepf" report --where 'exekute > 5us'
+  expect_refused 'column 17: stage.execute is a time, and there is no .read.' "$nvmepf" dump --where 'stage.execute > read'
+  expect_refused 'did you mean completion' "$nvmepf" dump --events-where 'event == completon'
+  expect_refused 'commands have no earlier values' "$nvmepf" dump --where 'qid changes'
   expect_refused 'has not failed' "$nvmepf" dump --failed --status success
   expect_refused 'no such field' "$nvmepf" dump --event reset --qid 1
   expect_refused 'between 1 and 1000' "$nvmepf" report --slowest 0

@@ -2,6 +2,7 @@ import Analysis
 import EventTable
 import Events
 import Evidence
+import Expressions
 import Glibc
 import Merge
 import Replay
@@ -49,13 +50,22 @@ private func replay(_ reader: TraceReader) {
   }
 }
 
+/// Asks for every value of a command.
+private let filter = CommandFilter(
+  Vocabulary.commands.definitions.compactMap { try? Expression("!(\($0.name) == 1) || total > 5us", .commands) })
+
 private func analyse(_ reader: TraceReader, _ subject: Subject, _ grouping: Grouping) {
-  var analyzer = StageAnalyzer(grouping: grouping, subject: subject, filter: CommandFilter(), windowNs: 1 << 20)
+  var analyzer = StageAnalyzer(grouping: grouping, subject: subject, filter: filter, windowNs: 1 << 20)
   var slowest = SlowestCommands(4)
   analyzer.onCommand = { slowest.add($0) }
   try? analyzer.ingestAll(of: reader)
   let lives = (try? CommandLife.read(slowest.commands, of: reader, subject)) ?? []
   _ = Report.text(analyzer.summary(), lives)
+}
+
+/// They ask for every value of an event.
+private let eventConditions = Vocabulary.events.definitions.compactMap { definition in
+  (try? Expression("\(definition.name) == 1", .events)) ?? (try? Expression(definition.name, .events))
 }
 
 private func dump(_ reader: TraceReader) {
@@ -65,6 +75,8 @@ private func dump(_ reader: TraceReader) {
   while left > 0, let (record, id) = try? events.next() {
     left -= 1
     text.append(record, source: id.source, stream: id.stream)
+    let values = EventValues(record, source: id.source, stream: id.stream)
+    for condition in eventConditions { _ = condition.holds { values.value(of: $0) } }
     for field in record.pointee.event?.description.fields ?? [] {
       if let value = record.value(of: field) { _ = field.text(value) }
     }

@@ -63,9 +63,7 @@ struct EvidenceTests {
 
   @Test("a filter tells how many commands it selects, and depth is not said of a part")
   func selection() throws {
-    var filter = CommandFilter()
-    filter.opcode = CommandFilter.Opcodes("write")
-    let findings = Report.findings(try Summary(of: reader("qd32-mixed"), filter: filter))
+    let findings = Report.findings(try Summary(of: reader("qd32-mixed"), filter: CommandFilter("opcode == write")))
     #expect(findings[0].hasPrefix("The filter selects "))
     #expect(!findings.contains { $0.contains("mean queue depth") })
   }
