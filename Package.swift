@@ -155,8 +155,9 @@ let package = Package(
     .target(
       name: "Service",
       dependencies: [
-        "Text", "Analysis", "Backends", "CPlatform", "Control", "Device", "FioGuard", "Host", "NVMe", "Platform",
-        "Probe",
+        "Text", "Analysis", "Backends", "CPlatform", "Control", "Device", "Events", "Faults", "FioGuard", "Host",
+        "NVMe",
+        "Platform", "Probe", "Replay",
         "Trace", "VFIOUser", .product(name: "Logging", package: "swift-log"),
       ], swiftSettings: settings, plugins: ["EmbedCommit"]),
     .executableTarget(
@@ -225,6 +226,9 @@ let package = Package(
     // Disks that fail, fill up or hang, for tests.
     .target(name: "TestDisks", path: "Tests/TestDisks", swiftSettings: settings),
     // The numbers of tests that draw them.
+    .testTarget(
+      name: "FaultsTests", dependencies: ["Chance", "EventTable", "Events", "Faults", "TestSeed", "Text"],
+      swiftSettings: settings),
     .target(name: "TestSeed", dependencies: ["Chance"], path: "Tests/TestSeed", swiftSettings: settings),
     .testTarget(
       name: "ConfigurationTests", dependencies: ["Chance", "Configuration", "Backends", "Target", "TestSeed"],

@@ -5,8 +5,7 @@
 # try the debugger on them: NAME.nvpt. Every recording replays identically. NVMEPF names the tool (default: the release
 # build).
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
-nvmepf=${NVMEPF:-$PWD/.build/release/nvmepf}
+nvmepf=${NVMEPF:-$(dirname "${BASH_SOURCE[0]}")/../.build/release/nvmepf}
 [ $# -ge 1 ] || { echo "usage: $0 DIR [NAME...]" >&2; exit 2; }
 folder=$1
 shift
@@ -37,12 +36,14 @@ story() {
   # One request takes 50 ms in the backend.
   slow-backend) record --rw randread --iodepth 8 --number 2000 --inject slow-request=50ms,after=1200,once ;;
   # The host resets the controller while commands are in flight, and continues.
-  reset-in-flight) misbehave --backend null:1GiB,constant:200us --rw randread --iodepth 8 --number 2000 --misbehave reset-in-flight ;;
+  reset-in-flight) misbehave --backend null:1GiB,constant:200us --rw randread --iodepth 8 --number 2000 \
+    --misbehave reset-in-flight ;;
   # The controller reads a PRP list one entry too far.
   prp-off-by-one) record --backend memory:64MiB --rw randread --bs 64k --iodepth 4 --number 1000 \
     --inject prp-off-by-one,after=700,once ;;
   # The host gives a command the identifier of one in flight.
-  reused-cid) misbehave --rw randread --iodepth 8 --number 2000 --misbehave reuse-cid ;;
+  reused-cid) misbehave --backend null:1GiB,constant:200us --rw randread --iodepth 8 --number 2000 \
+    --misbehave reuse-cid ;;
   *)
     echo "no story $1; there are ${names[*]}" >&2
     exit 2

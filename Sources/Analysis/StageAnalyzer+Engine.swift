@@ -57,6 +57,9 @@ extension StageAnalyzer {
       isEnabled = false
       host.clearRegisters()
       ingestReset(Drop(Event.Reset(record).reason))
+    case .fault:
+      let fault = Event.Fault(record)
+      if fault.ended == 0 { faults[fault.fault.rawValue, default: 0] &+= 1 }
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1

@@ -33,6 +33,9 @@ public struct StageAnalyzer: ~Copyable {
   /// Commands whose identifier the host used again while they were in flight.
   var reused: UInt64 = 0
 
+  /// Injected faults, by kind.
+  var faults: [UInt8: UInt64] = [:]
+
   var stops: Stops?
   /// The controller has stopped and has not been reset since.
   var isStopped = false
@@ -282,7 +285,8 @@ public struct StageAnalyzer: ~Copyable {
     }
     let statistics = tally.io.breakdown
     return Summary(
-      io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, resets: resets,
+      io: statistics, adminCommands: tally.adminCommands, events: events, lost: lost, gaps: gaps, faults: faults,
+      resets: resets,
       resetsBetween: resetsBetween,
       stops: stops, partial: partial + incomplete, drops: drops.known, reused: reused, unfinished: unfinished,
       oldestUnfinished: oldestUnfinished, hostBehaviour: host.result, otherHostBehaviour: host.others,

@@ -15,6 +15,8 @@ public struct Summary: Sendable {
   public let lost: UInt64
   /// Number of gaps.
   public let gaps: UInt64
+  /// Faults that were injected into the recorded endpoint, by the number of their kind in `fault` events.
+  public let faults: [UInt8: UInt64]
   /// Controller resets of any kind.
   public let resets: UInt64
   /// Those with commands before and after them: a host also resets the controller before it begins and when it ends.

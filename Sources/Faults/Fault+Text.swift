@@ -145,6 +145,14 @@ extension Fault {
     return number(text).flatMap { $0 <= 0x7ff ? UInt16($0) : nil }
   }
 
+  /// In the largest unit in which it is whole.
+  private static func text(ns: UInt64) -> String {
+    if ns == .max { return "forever" }
+    for (unit, size) in [("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1000)] as [(String, UInt64)]
+    where ns % size == 0 { return "\(ns / size)\(unit)" }
+    return "\(ns)ns"
+  }
+
   /// Decimal, or hexadecimal after `0x`.
   private static func number(_ text: String) -> UInt64? {
     text.hasPrefix("0x") ? UInt64(text.dropFirst(2), radix: 16) : UInt64(text)
@@ -175,13 +183,15 @@ extension Fault: CustomStringConvertible {
     var parts = [kind.name]
     switch kind.value {
     case .none: break
-    case .time: parts[0] += ns == .max ? "=forever" : "=\(ns)ns"
-    case .stageAndTime: parts[0] += "=\(stage.name):\(ns)ns"
+    case .time: parts[0] += "=" + Fault.text(ns: ns)
+    case .stageAndTime: parts[0] += "=\(stage.name):" + Fault.text(ns: ns)
     case .status: parts[0] += "=" + (NVMeName.status(status) ?? (status & 0x7ff).hex)
     case .offset: parts[0] += "=\(offset)"
     }
     if let qid = selection.qid { parts.append("qid=\(qid)") }
-    if let opcode = selection.opcode { parts.append("opcode=\(opcode.hex)") }
+    if let opcode = selection.opcode {
+      parts.append("opcode=" + (NVMeName.opcode(opcode, isAdmin: selection.qid == 0) ?? opcode.hex))
+    }
     if let nsid = selection.nsid { parts.append("nsid=\(nsid)") }
     if let lba = selection.lba { parts.append("lba=\(lba.lowerBound)..\(lba.upperBound)") }
     if selection.after > 0 { parts.append("after=\(selection.after)") }

@@ -57,6 +57,9 @@ public struct EventMeaning {
     case .executeEnd:
       add(status: Status(rawValue: UInt16(truncatingIfNeeded: Event.ExecuteEnd(record.pointee).status)))
       addFlags(kind, record.pointee)
+    case .fault:
+      addFlags(kind, record.pointee)
+      describe(Event.Fault(record.pointee))
     case .status: add(fieldsOf: .csts, Event.Status(record.pointee).csts)
     case .asynchronousEvent: describe(asynchronousEvent: Event.AsynchronousEvent(record.pointee).result)
     case .block:
@@ -149,6 +152,27 @@ public struct EventMeaning {
     if status.code != 0 { add("code", .hexadecimal(UInt64(status.code))) }
     if status.rawValue & Status.more != 0 { add("more", .flag) }
     if status.rawValue & Status.doNotRetry != 0 { add("do-not-retry", .flag) }
+  }
+
+  /// What the detail of a fault means depends on its kind.
+  private mutating func describe(_ fault: Event.Fault) {
+    guard fault.ended == 0 else { return add("ended", .flag) }
+    switch fault.fault {
+    case .error: add(status: Status(rawValue: UInt16(truncatingIfNeeded: fault.detail)))
+    case .dropCompletion, .duplicateCompletion, .wrongPhase: add("entry", fault.detail)
+    case .wrongSqhd: add("sqhd", fault.detail)
+    case .wrongCid: add("instead", fault.detail)
+    case .dropInterrupt, .duplicateInterrupt: add("vector", fault.detail)
+    case .prpOffByOne: add("list", .hexadecimal(fault.detail))
+    case .shortTransfer, .failTransfer: add("bytes", fault.detail)
+    case .controllerFatal: break
+    default: add("time", .name(fault.detail == .max ? "forever" : Quantity.time(fault.detail)))
+    }
+  }
+
+  /// The name of a kind of fault: `drop-completion`.
+  static func fault(_ kind: UInt8) -> String {
+    named[Int(EventKind.fault.rawValue)].first?.choices.first { $0.value == UInt64(kind) }?.name ?? "unknown"
   }
 
   private mutating func describe(asynchronousEvent result: UInt64) {

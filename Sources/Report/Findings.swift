@@ -1,4 +1,5 @@
 import Analysis
+import Events
 import Text
 
 /// The findings of a summary as sentences, most important first.
@@ -19,7 +20,8 @@ struct Findings {
     let parts =
       io.commands == 0 ? [] : [turn, batches, queueFull, unexplained, undetected, hiddenStages, hostSubmit]
     return
-      ([stopped, Findings.selection(summary), hung, leavesOutMany ? completeness : nil, failures] + what + parts + [
+      ([injected, stopped, Findings.selection(summary), hung, leavesOutMany ? completeness : nil, failures] + what
+      + parts + [
         leavesOutMany ? nil : completeness, recorder, engineIsAway ? nil : engineStalls, areProbesDear ? nil : probes,
         hostClock, inversions, resets, completedTwice, unannounced, kernel,
       ])
@@ -31,10 +33,22 @@ struct Findings {
 
   // MARK: What is so
 
+  private var injected: String? {
+    guard !summary.faults.isEmpty else { return nil }
+    let all = summary.faults.sorted { ($1.value, $0.key) < ($0.value, $1.key) }
+    let kinds = all.map { "\(Quantity.count($0.value)) \(EventMeaning.fault($0.key))" }.joined(separator: ", ")
+    let total = all.reduce(0) { $0 &+ $1.value }
+    return "\(Quantity.count(total, "fault")) \(total == 1 ? "was" : "were") injected on purpose: \(kinds); "
+      + "nvmepf dump --event fault shows them."
+  }
+
   private var stopped: String? {
     guard let stops = summary.stops else { return nil }
     let times = stops.count == 1 ? "" : ", the first of \(Quantity.count(stops.count, "time"))"
     var text = "The controller stopped (CSTS.CFS) \(Quantity.time(stops.firstNs)) into the trace\(times): "
+    if summary.faults[Event.Fault.Choice.controllerFatal.rawValue] != nil {
+      return text + "a fault was injected." + (stops.hasRecovered ? " It recovered after a reset." : "")
+    }
     func unreached(_ what: String, _ qid: UInt16, _ address: UInt64?) -> String {
       let place = address.map { " at host address \($0.hex)" } ?? ""
       return "it could not \(what) queue \(qid)\(place); the client did not share that memory "

@@ -24,6 +24,10 @@ struct JSONReport {
       ("unfinished", .integer(summary.unfinished)),
       ("inversions", .integer(summary.inversions)),
       ("resets", .integer(summary.resets)),
+      (
+        "faults",
+        .object(summary.faults.sorted { $0.key < $1.key }.map { (EventMeaning.fault($0.key), .integer($0.value)) })
+      ),
       ("ring_waits", .integer(summary.ringWaits)),
       ("ring_wait_ns", .integer(summary.ringWaitNs)),
       ("absences", .integer(summary.server?.stalls.count ?? 0)),

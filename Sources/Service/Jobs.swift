@@ -16,6 +16,9 @@ public final class Jobs: @unchecked Sendable {
   private let timeoutNs: UInt64
   /// Wait for interrupts instead of polling.
   private let usesInterrupts: Bool
+  /// Whether problems are printed at once; they are kept in any case.
+  private let complains: Bool
+  private let kept = Mutex<[String]>([])
   private let stopFlag = StopFlag { complain("waiting for \($0); a second signal ends it immediately") }
   private let isOver = Atomic<Bool>(false)
   /// Results of the jobs that have finished, in order of completion.
@@ -28,7 +31,9 @@ public final class Jobs: @unchecked Sendable {
   /// means that the endpoint is lost.
   private var stopLimitNs: UInt64 { 2 * timeoutNs + 3_000_000_000 }
 
-  public init(_ workload: Workload, count: Int, timeoutNs: UInt64, usesInterrupts: Bool = false) {
+  public init(_ workload: Workload, count: Int, timeoutNs: UInt64, usesInterrupts: Bool = false, complains: Bool = true)
+  {
+    self.complains = complains
     self.usesInterrupts = usesInterrupts
     self.workload = workload
     self.count = count
@@ -65,8 +70,10 @@ public final class Jobs: @unchecked Sendable {
       }
       watch.show()
     }
-    if let failures { complain(failures) }
-    for sentence in troubles { complain(sentence) }
+    if complains {
+      if let failures { complain(failures) }
+      for sentence in troubles { complain(sentence) }
+    }
     return status
   }
 
@@ -125,8 +132,12 @@ public final class Jobs: @unchecked Sendable {
     }
   }
 
+  /// Why jobs did not come to their end.
+  public var problems: [String] { kept.withLock { $0 } }
+
   private func fail(_ problem: String) {
-    complain(problem)
+    if complains { complain(problem) }
+    kept.withLock { $0.append(problem) }
     isBroken.store(true, ordering: .relaxed)
   }
 
@@ -150,7 +161,7 @@ public final class Jobs: @unchecked Sendable {
   }
 
   /// What the host noticed besides failed commands.
-  private var troubles: [String] {
+  public var troubles: [String] {
     let total = total
     var all: [String] = []
     if total.unexpected > 0 {

@@ -85,12 +85,23 @@ public enum OwnProcess {
   /// Wait for a signal that asks for the end; a second one ends the process.
   /// - Parameter seconds: the longest wait; nil for ever.
   public static func waitForEnd(within seconds: Double?, _ watch: Watch?) {
+    _ = wait(seconds, watch)
+    endAtNextSignal()
+  }
+
+  /// Wait so long, or for a signal that asks for the end; a second one then ends the process.
+  static func wait(seconds: Double, _ watch: Watch) {
+    if wait(seconds, watch) { endAtNextSignal() }
+  }
+
+  /// - Returns: whether a signal asked for the end.
+  private static func wait(_ seconds: Double?, _ watch: Watch?) -> Bool {
     let end = seconds.map { Clock.monotonicNs() + UInt64($0 * 1e9) } ?? .max
     while Clock.monotonicNs() < end {
-      if let arrival = nextArrival(withinMs: 100), arrival.isEnding { break }
+      if let arrival = nextArrival(withinMs: 100), arrival.isEnding { return true }
       watch?.show()
     }
-    endAtNextSignal()
+    return false
   }
 
   /// Whether a signal that requests the end is pending, while the main thread is still starting up.
@@ -117,6 +128,9 @@ public enum OwnProcess {
     var signals = set([SIGINT, SIGTERM])
     pthread_sigmask(SIG_UNBLOCK, &signals, nil)
   }
+
+  /// Whether a signal has asked for the end; for the main thread.
+  public static var isEnding: Bool { firstNs != 0 }
 
   nonisolated(unsafe) private static var firstNs: UInt64 = 0
   private static let endText: StaticString = "nvmepf: ended by a second signal; nvmepf repair closes a trace\n"

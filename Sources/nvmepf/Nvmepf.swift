@@ -19,8 +19,8 @@ struct Nvmepf: ParsableCommand {
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DiffCommand.self, DumpCommand.self, SimulateCommand.self,
-      InfoCommand.self, RepairCommand.self, CutCommand.self, MinimizeCommand.self, DoctorCommand.self,
-      MergeCommand.self,
+      InjectCommand.self, TormentCommand.self, InfoCommand.self, RepairCommand.self, CutCommand.self,
+      MinimizeCommand.self, DoctorCommand.self, MergeCommand.self,
       BenchCommand.self,
       BenchHostCommand.self,
     ])

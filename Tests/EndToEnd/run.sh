@@ -527,7 +527,7 @@ test_inject() {
   expect_status 0 "$nvmepf" record --backend memory:64MiB --rw randread --number 20 --inject delay=execute:20ms \
     --inject delay=data-out:1us,every=2,qid=1
   "$nvmepf" info >out 2>err || die "$(cat err)"
-  [ "$(grep '^injected ' out)" = $'injected   delay=execute:20000000ns,spin\ninjected   delay=data-out:1000ns,qid=1,every=2,spin' ] ||
+  [ "$(grep '^injected ' out)" = $'injected   delay=execute:20ms,spin\ninjected   delay=data-out:1us,qid=1,every=2,spin' ] ||
     die "info does not show what was injected: $(cat out)"
   expect_identical
   expect_exact_sums nvmepf.nvpt
@@ -538,6 +538,79 @@ test_inject() {
   expect_refused 'is not a fault; use delay, error, drop-completion,' "$nvmepf" record --inject drop --rw read
   expect_refused 'short-transfer needs data to transfer' "$nvmepf" record --inject short-transfer --rw read
   expect_refused '--inject needs an endpoint' "$nvmepf" record --kernel --inject delay=map:1us
+}
+
+# Ten troubles between host and device; every one replays.
+test_stories() {
+  local name story
+  for name in lost-completion double-completion wrong-phase never-drained stuck-doorbell lost-interrupt slow-backend \
+    reset-in-flight prp-off-by-one reused-cid; do
+    "$here/../../scripts/stories.sh" stories $name >out 2>err || die "$name: $(cat out err)"
+    story=stories/$name.nvpt
+    grep -q '^identical: ' out || die "$name does not replay: $(cat out)"
+    "$nvmepf" dump --event fault $story >faults
+    case $name in
+      never-drained | reset-in-flight | reused-cid) [ ! -s faults ] || die "$name has faults: $(cat faults)" ;;
+      *) [ "$(grep -vc ' ended=1 ' faults)" = 1 ] || die "$name has not one fault: $(cat faults)" ;;
+    esac
+    [ "$(stat -c %s $story)" -lt 200000 ] || die "$name is large"
+  done
+  "$nvmepf" report stories/wrong-phase.nvpt >out 2>err
+  head -1 out | grep -q '^1 fault was injected on purpose: 1 wrong-phase; nvmepf dump --event fault shows' || die "$(head -3 out)"
+  "$nvmepf" dump --event fault stories/wrong-phase.nvpt >out
+  grep -q '# fault wrong-phase, entry 0$' out || die "not entry 0: $(cat out)"
+  "$nvmepf" dump --event interrupt stories/lost-interrupt.nvpt >out
+  grep -q ' entries=8 ' out || die "nothing was coalesced"
+  "$nvmepf" report --json stories/reused-cid.nvpt >out
+  [ "$(json '[b["kind"] for b in d["host_behaviour"]]' <out)" = "['reused-identifier']" ] || die "$(cat out)"
+}
+
+test_inject_file_and_seed() {
+  printf '# every tenth read\nerror=0x281,rate=0.1\n\ndelay=map:1us,every=50 # rarely\n' >faults.txt
+  expect_status 1 "$nvmepf" record --rw randread --number 200 --inject-file faults.txt --inject-seed 7
+  expect_identical
+  "$nvmepf" info >out
+  grep -q '^inject-seed *7$' out || die "no seed: $(cat out)"
+  "$nvmepf" dump --event fault | grep -c 'fault=1 ' >first
+  expect_status 1 "$nvmepf" record --rw randread --number 200 --inject-file faults.txt --inject-seed 7
+  "$nvmepf" dump --event fault | grep -c 'fault=1 ' >second
+  cmp -s first second || die "the same seed strikes $(cat first), then $(cat second) commands"
+  "$nvmepf" record --rw randread --number 20 --inject error=0x281,rate=0.5 >out 2>err
+  grep -q 'nvmepf: --inject-seed [0-9]* repeats' err || die "no seed is told: $(cat err)"
+  echo 'drop-complete' >faults.txt
+  expect_refused 'faults.txt: line 1: drop-complete: "drop-complete" is not a fault' "$nvmepf" record --rw read --inject-file faults.txt
+  expect_refused 'missing.txt cannot be read' "$nvmepf" record --rw read --inject-file missing.txt
+  expect_refused '--inject-seed needs --inject' "$nvmepf" record --rw read --inject-seed 3
+  expect_refused '--interrupts, --recover and --misbehave need --rw' "$nvmepf" record --recover -- true
+  expect_refused 'work with one job' "$nvmepf" record --rw read --recover --numjobs 2
+}
+
+test_recover() {
+  expect_status 1 "$nvmepf" record --rw randread --iodepth 4 --number 1000 --timeout 0.3 --recover \
+    --inject drop-completion,after=500,once
+  grep -q '1 timeout, 1 abort, 1 reset; 1 command given up' err || die "$(cat err)"
+  expect_identical
+}
+
+test_torment() {
+  expect_status 0 "$nvmepf" torment -o tor --number 600 --inject drop-completion,after=300,once --inject error=0x6,every=100 --json
+  valid torment
+  [ "$(json '[(r["fault"], r["injected"], r["errors"], r["aborts"], r["resets"], r["replay"], r["gave_up"]) for r in d["runs"]]' <out)" = \
+    "[('drop-completion,after=300,once', 1, 0, 1, 1, 'identical', False), ('error=internal-error,every=100', 6, 6, 0, 0, 'identical', False)]" ] ||
+    die "$(cat out)"
+  expect_identical tor/01-drop-completion.nvpt
+  expect_status 0 "$nvmepf" torment -o tor --inject delay=execute:1us -- fio --name=t --rw=read --size=64k --output=t.txt
+  grep -q '^1 of 1 fault survived; the traces are in tor' out || die "$(cat out)"
+  expect_status 1 "$nvmepf" torment -o tor --inject delay=execute:1us -- false
+  grep -q 'exit status 1' out || die "$(cat out)"
+  expect_refused 'exclude each other' "$nvmepf" torment --socket s -- true
+  "$nvmepf" inject --list --json >out
+  valid faults
+  "$nvmepf" inject --list wrong-phase >out
+  grep -q '4\.2\.4)$' out || die "$(cat out)"
+  [ "$(awk 'length > 80' out)" = "" ] || die "lines are longer than 80 columns"
+  expect_refused 'inject shows faults with --list' "$nvmepf" inject
+  expect_refused 'nonsense is not a fault' "$nvmepf" inject --list nonsense
 }
 
 test_dump() {

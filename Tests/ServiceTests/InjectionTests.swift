@@ -98,7 +98,7 @@ struct InjectionTests {
   func isMarked() throws {
     _ = try commands("delay=map:1us,every=50,qid=1,sleep", count: 1)
     let metadata = try TraceReader(path: trace).header.metadata
-    #expect(metadata.first { $0.key == "injected" }?.value == "delay=map:1000ns,qid=1,every=50,sleep")
+    #expect(metadata.first { $0.key == "injected" }?.value == "delay=map:1us,qid=1,every=50,sleep")
     #expect(metadata.first { $0.key == "inject-seed" }?.value == "1")
   }
 }
