@@ -15,7 +15,8 @@ struct ExpressionPageTests {
     var text = try String(contentsOfFile: Self.page, encoding: .utf8)
     let written = text
     for (owner, table) in [("commands", table(.commands)), ("events", table(.events))] {
-      let begin = try #require(text.range(of: "<!-- names of \(owner) -->\n")).upperBound
+      let marker = try #require(text.range(of: "<!-- names of \(owner): ")).upperBound
+      let begin = try #require(text[marker...].range(of: "-->\n")).upperBound
       let end = try #require(text[begin...].range(of: "<!-- end -->")).lowerBound
       text.replaceSubrange(begin..<end, with: table)
     }
