@@ -138,7 +138,7 @@ let package = Package(
     // Traces made from others: cut, minimised, anonymised.
     .target(
       name: "Editing",
-      dependencies: ["Events", "Replay", "Trace"], swiftSettings: settings),
+      dependencies: ["Endpoint", "Events", "NVMe", "Replay", "Target", "Trace"], swiftSettings: settings),
     .target(
       name: "Report",
       dependencies: [
@@ -195,7 +195,10 @@ let package = Package(
     .testTarget(name: "ExpressionTests", dependencies: ["Chance", "Expressions"], swiftSettings: settings),
     .testTarget(
       name: "EditingTests",
-      dependencies: ["Editing", "Events", "Replay", "Simulation", "Trace"],
+      dependencies: [
+        "Analysis", "Backends", "Device", "Editing", "Events", "Host", "NVMe", "Replay", "Report", "Service",
+        "Simulation", "Target", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(
       name: "DebuggerTests", dependencies: ["Debugger", "Endpoint", "Events", "Trace"], swiftSettings: settings),

@@ -47,7 +47,7 @@ public struct EditInput {
 }
 
 /// The events of a stream, one after another, from one of its chunks on.
-struct StreamEvents: ~Copyable {
+struct EventWalk: ~Copyable {
   private let source: () throws(TraceError) -> UnsafeBufferPointer<Record>?
   private var chunk = UnsafeBufferPointer<Record>(start: nil, count: 0)
   private var position = 0

@@ -13,13 +13,18 @@ public struct EditedTrace: Sendable {
   public let replay: ReplayResult?
 
   /// Give a complete file its path, unless it does not replay as expected.
-  /// - Parameter divergence: the divergence that its replay must find, or that there must be none.
-  init(publishing copy: TraceCopy, as path: String, _ input: EditInput, expecting divergence: Divergence?)
-    throws(TraceError)
-  {
+  /// - Parameters:
+  ///   - divergence: the divergence that its replay must find, or that there must be none.
+  ///   - check: in what else the new trace differs; nil if in nothing.
+  init(
+    publishing copy: TraceCopy, as path: String, _ input: EditInput, expecting divergence: Divergence?,
+    check: (TraceReader) throws(TraceError) -> String? = { (_) throws(TraceError) in nil }
+  ) throws(TraceError) {
     let reader = try TraceReader(path: copy.place)
     let replay = try input.other(reader).replay()
-    if let difference = EditedTrace.difference(replay.divergence, divergence) {
+    var difference = EditedTrace.difference(replay.divergence, divergence)
+    if difference == nil { difference = try check(reader) }
+    if let difference {
       throw TraceError(.damaged, "nothing was written, because the new trace would replay otherwise: \(difference)")
     }
     try self.init(path, copy, reader, reader.totals.sources.contains(.engine) ? replay : nil)
@@ -52,6 +57,9 @@ public struct EditedTrace: Sendable {
 extension Divergence {
   /// The kind of the recorded event; nil at the end of the recording.
   var expectedKind: EventKind? { EventKind(name: String(expected.prefix { $0 != " " })) }
+
+  /// Whether the engine wrote other bytes to host memory.
+  var isOfBytes: Bool { came.hasPrefix("other bytes") }
 
   /// Whether both are at the same kind of event and in the same fields.
   func isSame(as other: Divergence) -> Bool {

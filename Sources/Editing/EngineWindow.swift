@@ -65,7 +65,7 @@ struct EngineWindow {
     if let state {
       try Event.Checkpoint(time: begin, flags: .bytes, length: UInt32(state.count)).record.withTail(state, body)
     }
-    var walk = try StreamEvents(input, chunks)
+    var walk = try EventWalk(input, chunks)
     while walk.number < events.upperBound, let record = try walk.next() {
       if walk.number > events.lowerBound { try body(record) }
     }
@@ -75,7 +75,7 @@ struct EngineWindow {
   private static func events(of period: Range<UInt64>, _ input: EditInput, _ chunks: [Int]) throws(TraceError)
     -> (events: Range<UInt64>, end: UInt64)?
   {
-    var walk = try StreamEvents(input, chunks)
+    var walk = try EventWalk(input, chunks)
     var first: UInt64?
     while let record = try walk.next() {
       let time = record.pointee.time
@@ -112,7 +112,7 @@ struct EngineWindow {
 
   /// Leave out events before the first pass that do not involve the engine, and find the times of both ends.
   private mutating func trim(_ input: EditInput) throws(TraceError) {
-    var walk = try StreamEvents(input, chunks)
+    var walk = try EventWalk(input, chunks)
     var first: UInt64?
     var last: UInt64 = 0
     while let record = try walk.next() {

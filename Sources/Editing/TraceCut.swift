@@ -37,7 +37,7 @@ public struct TraceCut {
     var selection = ChunkSelection()
     (selection.from, selection.to) = (period.lowerBound, period.upperBound)
     for (_, chunks) in input.reader.streams {
-      var walk = try StreamEvents(input, chunks.filter { selection.mayContain(input.reader.chunks[$0].header) })
+      var walk = try EventWalk(input, chunks.filter { selection.mayContain(input.reader.chunks[$0].header) })
       while let record = try walk.next() { if period.contains(record.pointee.time) { return true } }
     }
     return false
@@ -74,7 +74,7 @@ public struct TraceCut {
 
   /// Append the part of a stream that no replay needs. An owner of a kernel's stream remains known.
   private func append(_ id: StreamID, _ chunks: [Int], to copy: TraceCopy) throws(TraceError) {
-    var walk = try StreamEvents(input, chunks.filter { input.reader.chunks[$0].header.firstTime < end })
+    var walk = try EventWalk(input, chunks.filter { input.reader.chunks[$0].header.firstTime < end })
     var owner: (record: Record, bytes: [UInt8])?
     while let record = try walk.next() {
       let time = record.pointee.time

@@ -37,14 +37,22 @@ extension Controller {
     return state.fields ?? []
   }
 
-  private static func decode(_ state: inout StateReader) throws(CheckpointError) -> Controller {
+  /// - Parameter mapping: replaces values.
+  static func decode(_ state: inout StateReader, _ mapping: (any StateMapping)? = nil) throws(CheckpointError)
+    -> Controller
+  {
     var (version, subsystem) = (stateVersion, Subsystem())
     try state.code("layout", &version)
     guard version == stateVersion else { throw .unknownVersion(version) }
     try subsystem.walk(&state)
+    if let mapping {
+      subsystem = mapping.map(subsystem)
+      try state.check(subsystem.isValid)
+    }
     var controller = Controller(subsystem)
     try controller.walk(&state)
     controller.settle()
+    if let mapping { try controller.replaceValues(mapping) }
     try state.check(state.isAtEnd && controller.brokenInvariant() == nil)
     return controller
   }

@@ -16,6 +16,8 @@ struct ReplayPort: Port, ~Copyable {
   private(set) var interruption: Record?
   /// Who examines the engine between its calls.
   var observer: (any ReplayObserver)?
+  /// Takes the bytes that the engine writes to host memory, with the number of the event, instead of comparing them.
+  var outputs: ((UInt64, UnsafeRawBufferPointer) -> Void)?
   /// By slot: the command at a backend; nil if it was there at the initial checkpoint.
   private var executing = [CommandName?](repeating: nil, count: Controller.slots)
 
@@ -163,7 +165,9 @@ struct ReplayPort: Port, ~Copyable {
       qid: qid.rawValue, cid: cid.rawValue, address: address.rawValue,
       length: UInt32(truncatingIfNeeded: bytes.count))
     guard let recorded = expect(came), let kept = recorded.bytes else { return false }
-    if let place = firstDifference(kept, bytes) {
+    if let outputs {
+      outputs(cursor.events - 1, bytes)
+    } else if let place = firstDifference(kept, bytes) {
       differ(came.record, "other bytes: at \(place) recorded \(kept[place]), engine \(bytes[place])")
     }
     return true

@@ -164,6 +164,13 @@ public struct Replayer: ~Copyable {
     return Array(state[..<controller.encode(into: state)])
   }
 
+  /// Takes the bytes that the engine writes to host memory, such as Identify data, with the number of the event. Then
+  /// they are not compared: a trace can be made that has them.
+  public var outputs: ((UInt64, UnsafeRawBufferPointer) -> Void)? {
+    get { port.outputs }
+    set { port.outputs = newValue }
+  }
+
   /// Who examines the engine during the steps.
   public var observer: (any ReplayObserver)? {
     get { port.observer }

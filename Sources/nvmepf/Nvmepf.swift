@@ -20,8 +20,7 @@ struct Nvmepf: ParsableCommand {
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DiffCommand.self, DumpCommand.self, SimulateCommand.self,
       InjectCommand.self, TormentCommand.self, InfoCommand.self, RepairCommand.self, CutCommand.self,
-      MinimizeCommand.self, DoctorCommand.self, MergeCommand.self,
-      BenchCommand.self,
+      MinimizeCommand.self, AnonymizeCommand.self, DoctorCommand.self, MergeCommand.self, BenchCommand.self,
       BenchHostCommand.self,
     ])
 

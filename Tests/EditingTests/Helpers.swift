@@ -57,7 +57,7 @@ func rewrite(_ path: String, to other: String, _ change: (inout TestEvent) -> Bo
   let reader = try TraceReader(path: path)
   let copy = try TraceCopy(other, header: reader.header, of: reader)
   for (id, chunks) in reader.streams {
-    var walk = try StreamEvents(EditInput(reader), chunks)
+    var walk = try EventWalk(EditInput(reader), chunks)
     while let record = try walk.next() {
       var event = TestEvent(record: record.pointee, tail: Array(record.tail), id: id)
       guard change(&event) else { continue }

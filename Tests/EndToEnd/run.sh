@@ -914,6 +914,26 @@ test_minimize() {
   [ "$(ls)" = "$(printf 'err\nout\nrun.nvpt')" ] || die "an unfinished file stays: $(ls)"
 }
 
+test_anonymize() {
+  expect_status 0 "$nvmepf" record -o run.nvpt --serial SECRET1234 --nqn nqn.2026-01.secret:subsystem --backend memory --size 64MiB \
+    --rw randrw --number 2000
+  expect_status 0 "$nvmepf" anonymize run.nvpt -o public.nvpt
+  grep -q 'replays identically' out || die "not what it wrote: $(cat out)"
+  expect_identical public.nvpt
+  "$nvmepf" info --json run.nvpt | grep -q 'SECRET1234' || die "nothing was planted"
+  { "$nvmepf" info --json public.nvpt; cat public.nvpt; } | grep -qai 'secret\|randrw' && die "a name is left"
+  cmp -s <("$nvmepf" report --json run.nvpt) <("$nvmepf" report --json public.nvpt) || die "the report has changed"
+  expect_status 0 "$nvmepf" anonymize --json --keep-lba run.nvpt -o public.nvpt
+  valid edit
+  cmp -s <("$nvmepf" dump --event execute-begin run.nvpt) <("$nvmepf" dump --event execute-begin public.nvpt) || die "blocks have changed"
+  expect_status 0 "$nvmepf" anonymize "$here/../../traces/nvmet-pci-epf.nvpt" -o kernel.nvpt
+  cmp -s <("$nvmepf" replay "$here/../../traces/nvmet-pci-epf.nvpt") <("$nvmepf" replay kernel.nvpt) || die "the driver's replay has changed"
+  expect_refused 'No such file' "$nvmepf" anonymize missing.nvpt -o x.nvpt
+  expect_refused 'is the trace to read' "$nvmepf" anonymize run.nvpt -o run.nvpt
+  expect_refused 'layout 4' "$nvmepf" anonymize "$here/../Traces/state-4.nvpt" -o x.nvpt
+  [ ! -e x.nvpt ] && [ -z "$(ls | grep 'nvpt\.[A-Za-z0-9]\{6\}$')" ] || die "an unfinished file stays: $(ls)"
+}
+
 test_killed_recorder() {
   local seed=${NVMEPF_SEED:-$RANDOM} turn pid id bytes
   echo "    seed $seed"
