@@ -296,7 +296,7 @@ if isFuzzed {
     .target(
       name: "Fuzz",
       dependencies: [
-        "Chance", "EventTable", "Events", "Evidence", "Expressions", "Recording",
+        "Chance", "EventTable", "Events", "Evidence", "Expressions", "Faults", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "Merge", "NVMe", "Replay", "Report",
         "Simulation", "Target", "Trace", "VFIOUser",
       ], path: "Tests/Fuzz", exclude: ["run.sh", "corpus"], swiftSettings: settings))

@@ -29,8 +29,12 @@ extension FaultPort {
     let place = Int(cqid.rawValue)
     heldCompletions -= queues[place].held.count
     queues[place] = HostCompletionQueue(size: newSizes[place])
-    // AQA stays valid from one enabling to the next.
-    if cqid != .admin { newSizes[place] = 0 }
+    if cqid == .admin {
+      // AQA stays valid from one enabling to the next; a stall ends with each.
+      stall = (0, 0)
+    } else {
+      newSizes[place] = 0
+    }
   }
 
   /// The head doorbell in the engine's numbers.

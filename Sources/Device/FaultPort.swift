@@ -12,6 +12,8 @@ import Target
 /// The engine itself does everything right: what it receives is recorded as it received it, and what it sends is
 /// recorded before a fault changes it. So a recording with faults replays like any other, and its `fault` events tell
 /// what the host saw instead. docs/injection.md says that precisely for each fault.
+///
+/// Its calls stay out of line: they count references and allocate, which no function of the engine may do for each command.
 struct FaultPort: LivePortHolder, ~Copyable {
   static var injects: Bool { true }
 
@@ -42,7 +44,7 @@ struct FaultPort: LivePortHolder, ~Copyable {
   private var stuck = [(untilNs: UInt64, rule: UInt32)](repeating: (0, 0), count: Doorbell.pairs)
   private var requests = HeldRequests()
   /// Until when the backend begins nothing, and the rule; 0 for not.
-  private var stall: (untilNs: UInt64, rule: UInt32) = (0, 0)
+  var stall: (untilNs: UInt64, rule: UInt32) = (0, 0)
 
   init(
     _ live: consuming LivePort<MachineTime>, _ plan: FaultPlan, _ counts: FaultCounts,
@@ -68,12 +70,14 @@ struct FaultPort: LivePortHolder, ~Copyable {
         ended: ended ? 1 : 0))
   }
 
+  @inline(never)
   mutating func nextFault() -> Event.Fault? { notes.isEmpty ? nil : notes.removeFirst() }
 
   /// When something that lasts so long ends.
   static func end(after ns: UInt64) -> UInt64 { ns == .max ? .max : Clock.monotonicNs() &+ ns }
 
   /// A new pass: write and raise what is due.
+  @inline(never)
   mutating func beginPass() {
     guard heldCompletions > 0 || !lateInterrupts.isEmpty else { return }
     let now = Clock.monotonicNs()
@@ -111,16 +115,20 @@ struct FaultPort: LivePortHolder, ~Copyable {
 extension FaultPort {
   // MARK: From outside
 
+  @inline(never)
   mutating func registerWritten(offset: UInt64, width: Int, value: UInt64) { noteAdminQueue(offset, width, value) }
 
+  @inline(never)
   mutating func willReset(_ reason: ResetReason) { lateInterrupts.removeAll() }
 
+  @inline(never)
   mutating func willChange(_ namespace: Namespace, isAttached: Bool) {
     if !isAttached { requests.orphan(nsid: namespace.nsid) }
   }
 
   // MARK: Doorbells
 
+  @inline(never)
   mutating func doorbell(_ doorbell: Doorbell, last seen: UInt32) -> UInt32 {
     if doorbell.isCompletionHead { return completionHead(doorbell, last: seen) }
     let place = Int(doorbell.qid.rawValue)
@@ -141,6 +149,7 @@ extension FaultPort {
     return value
   }
 
+  @inline(never)
   mutating func clear(_ doorbell: Doorbell) {
     live.clear(doorbell)
     if doorbell.isCompletionHead {
@@ -153,6 +162,7 @@ extension FaultPort {
 
   // MARK: Commands
 
+  @inline(never)
   mutating func fetch(
     _ address: PCIAddress, qid: QueueID, slot: UInt32, count: Int, into entries: UnsafeMutablePointer<SubmissionEntry>
   ) -> Bool {
@@ -178,6 +188,7 @@ extension FaultPort {
     commands[FaultPort.key(qid, sqe.cid)] = FaultCommand(sqe)
   }
 
+  @inline(never)
   mutating func read(_ address: PCIAddress, into bytes: UnsafeMutableRawBufferPointer, qid: QueueID, cid: CommandID)
     -> Bool
   {
@@ -194,6 +205,7 @@ extension FaultPort {
     live.write(address, bytes, qid: qid, cid: cid)
   }
 
+  @inline(never)
   mutating func begins(qid: QueueID, cid: CommandID) {
     let command = command(qid, cid)
     spend(.dispatch, qid, cid, command)
@@ -202,6 +214,7 @@ extension FaultPort {
     loseLink(strike.fault.ns)
   }
 
+  @inline(never)
   mutating func mapped(qid: QueueID, cid: CommandID, segments: Int, length: UInt32) {
     spend(.map, qid, cid, command(qid, cid))
   }
@@ -209,6 +222,7 @@ extension FaultPort {
   // MARK: Data
 
   /// Without data there is nothing to transfer, and no such stage.
+  @inline(never)
   mutating func transfer(_ direction: Direction, _ request: IORequest, offset: UInt64, _ segment: Segment) -> Bool {
     guard live.payload(of: request) != nil else {
       return live.transfer(direction, request, offset: offset, segment)
@@ -235,6 +249,7 @@ extension FaultPort {
 
   // MARK: Backends
 
+  @inline(never)
   mutating func execute(_ request: IORequest) -> Status? {
     let command = FaultCommand(request)
     spend(.execute, request.qid, request.cid, command)
@@ -260,6 +275,7 @@ extension FaultPort {
 
   private var isStalled: Bool { stall.untilNs != 0 && Clock.monotonicNs() < stall.untilNs }
 
+  @inline(never)
   mutating func completion() -> (slot: Int32, status: Status)? {
     if let next = live.completion() { return next }
     while !requests.isEmpty {
@@ -272,11 +288,13 @@ extension FaultPort {
     return nil
   }
 
+  @inline(never)
   mutating func cancel(_ request: IORequest) -> Bool { requests.remove(slot: request.slot) || live.cancel(request) }
 
   mutating func release(_ request: IORequest) { live.release(request) }
 
   /// A reset also ends a stall.
+  @inline(never)
   mutating func abandonRequests() {
     requests.removeAll()
     stall = (0, 0)
@@ -292,12 +310,14 @@ extension FaultPort {
 
   // MARK: Completion
 
+  @inline(never)
   mutating func post(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> Bool {
     guard let place = prepare(cqe, at: address, cqid: cqid) else { return false }
     show(cqe, at: place)
     return true
   }
 
+  @inline(never)
   mutating func prepare(_ cqe: CompletionEntry, at address: PCIAddress, cqid: QueueID) -> UnsafeMutableRawPointer? {
     let command =
       rules.needsCommands ? commands.removeValue(forKey: FaultPort.key(cqe.sqid, cqe.cid)) : nil
@@ -309,8 +329,10 @@ extension FaultPort {
     return prepareChanged(cqe, at: address, cqid, command)
   }
 
+  @inline(never)
   mutating func show(_ cqe: CompletionEntry, at place: UnsafeMutableRawPointer) { showChanged(cqe, at: place) }
 
+  @inline(never)
   mutating func interrupt(vector: UInt16, cqid: QueueID, entries: UInt32) {
     spend(.interrupt, cqid, nil)
     let place = Int(cqid.rawValue)

@@ -161,9 +161,9 @@ public struct QueuePair: ~Copyable {
   /// Write a command with the identifier of one in flight, which the specification forbids (Base 2.1, 4.1).
   /// - Returns: false if no command is in flight, or the submission queue has no room to spare.
   mutating func submitAgain(_ sqe: SubmissionEntry, buffer: UnsafeMutableRawPointer, length: Int) -> Bool {
-    guard outstanding + 1 < entries - 1, let id = (0..<entries).first(where: { commands[$0].isOutstanding }) else {
-      return false
-    }
+    guard outstanding > 0, outstanding + 1 < entries - 1 else { return false }
+    var id = 0
+    while !commands[id].isOutstanding { id += 1 }
     var whole = sqe
     let list = lists + id * SharedMemory.pageBytes
     (whole.prp1, whole.prp2) = QueuePair.prps(UInt64(UInt(bitPattern: buffer)), length, list: list)

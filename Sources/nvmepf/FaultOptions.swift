@@ -3,6 +3,7 @@ import Device
 import Faults
 import Foundation
 import Service
+import Text
 
 /// Faults to inject, common to all verbs that serve an endpoint.
 struct FaultOptions: ParsableArguments {
@@ -52,11 +53,19 @@ struct FaultOptions: ParsableArguments {
     return plan
   }
 
+  /// Tell how often each kind of fault was injected.
+  func tellCounts(_ served: ServedEndpoint) {
+    guard isGiven else { return }
+    let counts = Fault.Kind.allCases.map { (kind: $0, count: served.function.faultCounts[$0]) }.filter { $0.count > 0 }
+    let text = counts.map { "\(Quantity.count($0.count)) \($0.kind.name)" }.joined(separator: ", ")
+    tell("nvmepf: injected \(text.isEmpty ? "no fault: nothing fulfilled the conditions" : text)")
+  }
+
   private static let fileBytesMax = 1 << 20
 
   private static func read(_ path: String) throws -> [Fault] {
     guard let handle = FileHandle(forReadingAtPath: path),
-      let bytes = try? handle.read(upToCount: fileBytesMax + 1)
+      let bytes = try? handle.read(upToCount: fileBytesMax + 1) ?? Data()
     else { throw Failure(description: "\(path) cannot be read") }
     guard bytes.count <= fileBytesMax else { throw Failure(description: "\(path) is larger than 1 MiB") }
     do throws(FaultError) { return try Fault.parse(file: String(decoding: bytes, as: UTF8.self)) } catch {

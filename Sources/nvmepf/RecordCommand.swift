@@ -153,6 +153,7 @@ struct RecordCommand: ParsableCommand {
       return try recorded.start(served, keepsData: configuration.keepsData, timeout: timeout).wait(watch)
     }
     summarise(served)
+    endpoint.faults.tellCounts(served)
     if !command.isEmpty, status == 0, failure == nil, served.commands == 0 {
       complain(
         "the endpoint received no commands: only a fio started by the command is redirected to it; other hosts connect "

@@ -50,6 +50,7 @@ struct ServeCommand: ParsableCommand {
       return 0
     }
     if let failure { throw failure }
+    endpoint.faults.tellCounts(served)
     guard let record else { return }
     if served.isDiscarded { return tellOfDiscarded(record) }
     tell("nvmepf: wrote \(record); now: nvmepf report \(record)")

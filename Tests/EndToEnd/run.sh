@@ -577,6 +577,9 @@ test_inject_file_and_seed() {
   cmp -s first second || die "the same seed strikes $(cat first), then $(cat second) commands"
   "$nvmepf" record --rw randread --number 20 --inject error=0x281,rate=0.5 >out 2>err
   grep -q 'nvmepf: --inject-seed [0-9]* repeats' err || die "no seed is told: $(cat err)"
+  grep -q 'nvmepf: injected [0-9]* error$' err || die "no count is told: $(cat err)"
+  expect_status 0 "$nvmepf" record --rw randread --number 20 --inject stall,qid=7
+  grep -q 'injected no fault: nothing fulfilled the conditions' err || die "$(cat err)"
   echo 'drop-complete' >faults.txt
   expect_refused 'faults.txt: line 1: drop-complete: "drop-complete" is not a fault' "$nvmepf" record --rw read --inject-file faults.txt
   expect_refused 'missing.txt cannot be read' "$nvmepf" record --rw read --inject-file missing.txt

@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit
 seconds=20 merge='' targets=()
-all=(engine datapointer configuration vfiouser trace kernel expression)
+all=(engine datapointer configuration vfiouser trace kernel expression faults)
 while [ $# -gt 0 ]; do
   case $1 in
     --seconds) seconds=$2; shift 2 ;;
