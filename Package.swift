@@ -149,7 +149,9 @@ let package = Package(
     // A recording, and a point in it.
     .target(
       name: "Debugger",
-      dependencies: ["Endpoint", "Events", "NVMe", "Replay", "Report", "Text", "Trace"],
+      dependencies: [
+        "Analysis", "Endpoint", "Events", "Expressions", "NVMe", "Replay", "Report", "Text", "Trace",
+      ],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
     .target(

@@ -24,7 +24,7 @@ struct CommandHistory {
 
   /// The latest command with this name that was fetched before an event.
   /// - Returns: nil if there is none.
-  static func find(_ qid: UInt16, _ cid: UInt16, before event: UInt64, in stream: StreamEvents) throws(TraceError)
+  static func find(_ qid: UInt16, _ cid: UInt16, before event: UInt64, in stream: NumberedEvents) throws(TraceError)
     -> CommandHistory?
   {
     var found: CommandHistory?
@@ -38,7 +38,7 @@ struct CommandHistory {
   }
 
   /// The first command with this name that is fetched at or after an event.
-  static func findNext(_ qid: UInt16, _ cid: UInt16, from event: UInt64, in stream: StreamEvents) throws(TraceError)
+  static func findNext(_ qid: UInt16, _ cid: UInt16, from event: UInt64, in stream: NumberedEvents) throws(TraceError)
     -> CommandHistory?
   {
     var found: CommandHistory?
@@ -57,7 +57,7 @@ struct CommandHistory {
   }
 
   /// Collect its events, up to its end.
-  private mutating func follow(in stream: StreamEvents) throws(TraceError) {
+  private mutating func follow(in stream: NumberedEvents) throws(TraceError) {
     var history = self
     try stream.forEach(from: fetched) { number, record in history.take(number, record) }
     self = history

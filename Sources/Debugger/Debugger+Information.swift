@@ -8,6 +8,7 @@ import Trace
 extension Debugger {
   static let informationNames = [
     "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory",
+    "breakpoints",
   ]
 
   func inform(_ words: inout TypedWords) throws {
@@ -44,6 +45,9 @@ extension Debugger {
     case "timers":
       try words.end()
       showTimers(try state())
+    case "breakpoints":
+      try words.end()
+      showBreakpoints()
     case "memory": try showMemory(&words)
     default:
       throw DebuggerError("info knows no '\(subject.printable(limit: 40))'; see help info")
@@ -196,7 +200,7 @@ extension Debugger {
     func show(_ name: String, _ value: UInt64) {
       let layout = RegisterLayout.all.first { $0.name == name }
       let fields = (layout?.fields ?? []).map { "\($0.name) \($0.value(in: value))" }.joined(separator: ", ")
-      tell("\(name.padded(to: 6)) \(value.hex)  ", fields)
+      tell("\(name.padded(to: 6)) \(value.hex)" + (fields.isEmpty ? "" : "  "), fields)
     }
     show("CAP", registers.cap)
     show("VS", UInt64(registers.vs))

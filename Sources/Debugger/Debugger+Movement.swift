@@ -16,7 +16,7 @@ extension Debugger {
   }
 
   /// The first point.
-  private var begin: UInt64 { events.first + 1 }
+  var begin: UInt64 { events.first + 1 }
 
   // MARK: By steps
 
@@ -151,15 +151,5 @@ extension Debugger {
         "'\(word.printable(limit: 40))' is no place: write a time such as 1.5ms, #EVENT, QID/CID, begin or end")
     }
     move(to: max(begin, try events.end(upTo: ns)))
-  }
-
-  // MARK: To a breakpoint
-
-  func `continue`(_ words: inout TypedWords, _ direction: Direction) throws {
-    try words.end()
-    switch direction {
-    case .forward: move(to: end)
-    case .backward: move(to: begin)
-    }
   }
 }

@@ -13,15 +13,18 @@ import Trace
 public final class Debugger {
   let reader: TraceReader
   /// Those of the engine.
-  let events: StreamEvents
-  let hosts: [StreamEvents]
+  let events: NumberedEvents
+  let hosts: [NumberedEvents]
   let engine: EngineAtEvent
   /// Events that have happened: at least the first checkpoint.
   var point: UInt64
   /// Where movements end: after the last event, or at the divergence.
   let end: UInt64
   private let write: (String) -> Void
-  private let isInterrupted: () -> Bool
+  let isInterrupted: () -> Bool
+  var breakpoints: [Breakpoint] = []
+  /// The number of the newest one.
+  var lastBreakpoint = 0
   /// The last command that moves: an empty line repeats it.
   private var repeated = ""
 
@@ -32,11 +35,11 @@ public final class Debugger {
   public init(
     _ reader: TraceReader, write: @escaping (String) -> Void, isInterrupted: @escaping () -> Bool = { false }
   ) throws {
-    guard let events = StreamEvents.all(of: .engine, in: reader).first else {
+    guard let events = NumberedEvents.all(of: .engine, in: reader).first else {
       throw DebuggerError("\(reader.path) holds no events of our endpoint: only its recordings can be debugged")
     }
     (self.reader, self.events, self.write, self.isInterrupted) = (reader, events, write, isInterrupted)
-    hosts = StreamEvents.all(of: .host, in: reader)
+    hosts = NumberedEvents.all(of: .host, in: reader)
     engine = EngineAtEvent(events)
     guard let anchor = (0..<events.chunkCount).first(where: { events.header($0).beginsWithCheckpoint }) else {
       throw DebuggerError("\(reader.path) holds no checkpoint at which a replay could start")

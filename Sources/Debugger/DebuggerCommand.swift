@@ -23,7 +23,7 @@ struct DebuggerCommand: Sendable {
     throw DebuggerError("there is no command '\(word)'; help lists them")
   }
 
-  static let all: [DebuggerCommand] = movement + information + others
+  static let all: [DebuggerCommand] = movement + breaking + information + others
 
   private static let movement = [
     DebuggerCommand(
@@ -63,11 +63,36 @@ struct DebuggerCommand: Sendable {
     ) { debugger, words in try debugger.goto(&words) },
   ]
 
+  private static let breaking = [
+    DebuggerCommand(
+      name: "break", aliases: ["b"], arguments: "EXPRESSION",
+      help: "Let continue stop where this holds: break event == completion && status != 0,\n"
+        + "break stage.execute > 50us, break cq[1].full. An expression on the engine's\n"
+        + "state stops where it becomes true. docs/expressions.md lists all names."
+    ) { debugger, words in try debugger.addBreakpoint(&words) },
+    DebuggerCommand(
+      name: "tbreak", arguments: "EXPRESSION", help: "The same, once."
+    ) { debugger, words in try debugger.addBreakpoint(&words, isTemporary: true) },
+    DebuggerCommand(
+      name: "watch", arguments: "NAME",
+      help: "Stop where this changes: watch sq[2].head; the same as break NAME changes."
+    ) { debugger, words in try debugger.addBreakpoint(&words, isWatch: true) },
+    DebuggerCommand(
+      name: "delete", aliases: ["d"], arguments: "[N]", help: "Remove breakpoint N, or all."
+    ) { debugger, words in try debugger.deleteBreakpoints(&words) },
+    DebuggerCommand(
+      name: "ignore", arguments: "N COUNT", help: "Pass over the next COUNT hits of breakpoint N."
+    ) { debugger, words in try debugger.ignoreBreakpoint(&words) },
+    DebuggerCommand(
+      name: "condition", arguments: "N [EXPRESSION]", help: "Stop at breakpoint N only if this holds too."
+    ) { debugger, words in try debugger.restrictBreakpoint(&words) },
+  ]
+
   private static let information = [
     DebuggerCommand(
       name: "info", aliases: ["i"],
       arguments:
-        "[queues|queue N|commands|command [QID/]CID|registers|\n      namespaces|interrupts|timers|memory ADDRESS LENGTH]",
+        "[queues|queue N|commands|command [QID/]CID|registers|\n      namespaces|interrupts|timers|memory ADDRESS LENGTH|breakpoints]",
       help: "What the engine holds at the point; of memory, what the trace knows."
     ) { debugger, words in try debugger.inform(&words) },
     DebuggerCommand(

@@ -4,7 +4,7 @@ import Trace
 
 /// The engine's state after any number of events, by replaying from the nearest checkpoint before it.
 final class EngineAtEvent {
-  private let events: StreamEvents
+  private let events: NumberedEvents
   /// States that the last replay passed near its end, in the order of their events.
   private var states: [(event: UInt64, state: EngineState)] = []
   /// Up to where `states` is complete.
@@ -17,7 +17,7 @@ final class EngineAtEvent {
   /// Events after the wanted one that are examined too, since one often moves on by single events.
   private static let lookahead: UInt64 = 256
 
-  init(_ events: StreamEvents) { self.events = events }
+  init(_ events: NumberedEvents) { self.events = events }
 
   /// The state when the engine has acted on the first `event` events. If the replay diverges before, that at the
   /// divergence.

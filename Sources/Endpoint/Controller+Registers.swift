@@ -117,6 +117,7 @@ extension Controller {
   private mutating func configure<P: Port & ~Copyable>(_ new: ControllerConfiguration, _ port: inout P) {
     let old = cc
     cc = new
+    port.observe(self)
     if new.enable && !old.enable {
       enable(&port)
     } else if !new.enable && old.enable {

@@ -136,9 +136,7 @@ extension Controller {
   /// A copy of the state now.
   public var state: EngineState {
     var state = EngineState()
-    state.registers = EngineState.Registers(
-      cap: capabilities.rawValue, vs: Target.version, intms: intms, cc: cc.rawValue, csts: csts.rawValue, aqa: aqa,
-      asq: asq, acq: acq, pendingCC: pendingConfiguration?.rawValue)
+    state.registers = registers
     for place in 0..<liveSubmission.count { state.submissionQueues.append(submission(liveSubmission[place])) }
     for place in 0..<liveCompletion.count { state.completionQueues.append(completion(liveCompletion[place])) }
     var slot: Int32 = 0
@@ -154,6 +152,25 @@ extension Controller {
     state.keepAliveMs = keepAliveIsArmed ? target.features.keepAliveTimer : nil
     state.isSettling = isSettling
     return state
+  }
+
+  /// The registers now.
+  public var registers: EngineState.Registers {
+    EngineState.Registers(
+      cap: capabilities.rawValue, vs: Target.version, intms: intms, cc: cc.rawValue, csts: csts.rawValue, aqa: aqa,
+      asq: asq, acq: acq, pendingCC: pendingConfiguration?.rawValue)
+  }
+
+  /// A submission queue now; nil if it does not exist.
+  public func submissionQueue(_ qid: UInt16) -> EngineState.Submission? {
+    guard Int(qid) < queuesMax, submissionQueues[Int(qid)].exists else { return nil }
+    return submission(QueueID(qid))
+  }
+
+  /// A completion queue now; nil if it does not exist.
+  public func completionQueue(_ cqid: UInt16) -> EngineState.Completion? {
+    guard Int(cqid) < queuesMax, completionQueues[Int(cqid)].exists else { return nil }
+    return completion(QueueID(cqid))
   }
 
   private func submission(_ qid: QueueID) -> EngineState.Submission {

@@ -41,14 +41,14 @@ final class Session {
     } catch { return "\(error)" }
   }
 
-  var events: StreamEvents { debugger.events }
+  var events: NumberedEvents { debugger.events }
 }
 
 @Suite("The replay debugger")
 struct DebuggerTests {
   @Test("the state after an event does not depend on the way there", arguments: goldenNames)
   func sameStateFromEverywhere(_ name: String) throws {
-    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
     let forward = EngineAtEvent(events)
     let states = try (events.first + 1...events.end).map { try #require(try forward.state(at: $0)) }
     let backward = EngineAtEvent(events)
@@ -64,7 +64,7 @@ struct DebuggerTests {
 
   @Test("the state at a checkpoint is the recorded one", arguments: goldenNames)
   func checkpointStates(_ name: String) throws {
-    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
     let engine = EngineAtEvent(events)
     var checkpoints = 0
     for number in events.first..<events.end {
@@ -80,7 +80,7 @@ struct DebuggerTests {
 
   @Test("a fetched command is in flight from its fetch to its completion", arguments: goldenNames)
   func inFlightBetweenFetchAndCompletion(_ name: String) throws {
-    let events = try #require(StreamEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
     let engine = EngineAtEvent(events)
     var inFlight: Set<[UInt16]> = []
     for number in events.first..<events.end {
@@ -173,5 +173,79 @@ struct DebuggerTests {
     #expect(memory.contains(": 09 "))
     #expect(memory.contains(": fetch"))
     #expect(try session("info memory 0x10 16").contains("the trace does not know these bytes"))
+  }
+
+  // MARK: Breakpoints
+
+  @Test("continue stops at the events that an expression selects, in both directions")
+  func eventBreakpoints() throws {
+    let session = try Session(golden("errors"))
+    var failed: [UInt64] = []
+    try session.events.forEach(from: 0) { number, record in
+      if record.pointee.is(.completion), Event.Completion(record.pointee).status & 0x7ff != 0 { failed.append(number) }
+      return false
+    }
+    #expect(failed.count > 3)
+    #expect(try session("break event == completion && status != 0") == "breakpoint 1")
+    for number in failed { #expect(try session("continue").contains("\n#\(number) ")) }
+    #expect(try session("continue").hasPrefix("the recording ends"))
+    for number in failed.reversed() { #expect(try session("reverse-continue").contains("\n#\(number) ")) }
+    #expect(try session("reverse-continue").hasPrefix("the recording begins"))
+    _ = try session("ignore 1 2")
+    #expect(try session("continue").contains("\n#\(failed[2]) "))
+    _ = try session("condition 1 status == lba-out-of-range && qid == 7")
+    #expect(try session("info breakpoints").contains("if status == lba-out-of-range"))
+    #expect(try session("continue").hasPrefix("the recording ends"))
+    _ = try session("delete 1")
+    #expect(session.error("delete 1") == "there are no breakpoints")
+  }
+
+  @Test("a state's breakpoint stops where it becomes true, wherever the search begins", arguments: goldenNames)
+  func stateBreakpoints(_ name: String) throws {
+    let session = try Session(golden(name))
+    let engine = EngineAtEvent(session.events)
+    var expected: [UInt64] = []
+    var last = 0
+    for point in session.events.first + 1...session.events.end {
+      let count = try #require(try engine.state(at: point)).commands.filter { $0.qid == 1 }.count
+      if count >= 1, last == 0 { expected.append(point - 1) }
+      last = count
+    }
+    _ = try session("break sq[1].in-flight >= 1")
+    var found: [UInt64] = []
+    while true {
+      let output = (try? session("continue")) ?? ""
+      guard output.hasPrefix("breakpoint"),
+        let line = output.split(separator: "\n").first(where: { $0.hasPrefix("#") }),
+        let number = UInt64(line.dropFirst().prefix { $0.isNumber })
+      else { break }
+      found.append(number)
+    }
+    #expect(found == expected)
+    for number in expected.reversed() {
+      #expect(session.error("reverse-continue").contains("\n#\(number) "))
+    }
+  }
+
+  @Test("changes of registers and queues, and times of commands, stop too")
+  func otherBreakpoints() throws {
+    let session = try Session(golden("bring-up"))
+    #expect(try session("break register CC changes") == "breakpoint 1")
+    #expect(try session("continue").contains("register-write"))
+    #expect(try session("tbreak total >= 0").hasSuffix("commands meet it"))
+    #expect(try session("info breakpoints").contains("temporary"))
+    _ = try session("delete 1")
+    #expect(try session("continue").contains("completion"))
+    #expect(try session("info breakpoints") == "there are no breakpoints")
+  }
+
+  @Test("a wrong expression is shown with its mistake")
+  func wrongExpressions() throws {
+    let session = try Session(golden("errors"))
+    #expect(session.error("break foo == 3").contains("column 1: there is no 'foo'"))
+    #expect(session.error("break cq[1].full > 3us").contains("is a flag"))
+    #expect(session.error("break total > 1us && cq[1].full").contains("cannot be combined"))
+    #expect(session.error("break").contains("an expression is needed"))
+    #expect(session.error("condition 5 qid == 1") == "there are no breakpoints")
   }
 }

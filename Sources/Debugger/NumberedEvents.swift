@@ -5,7 +5,7 @@ import Trace
 ///
 /// An event's number is that of the trace: events lost before it are counted, so it does not depend on where reading
 /// began.
-final class StreamEvents {
+final class NumberedEvents {
   let reader: TraceReader
   let id: StreamID
   /// Its chunks, as indices in the trace.
@@ -20,8 +20,8 @@ final class StreamEvents {
   }
 
   /// The streams of a trace that come from this source.
-  static func all(of source: Source, in reader: TraceReader) -> [StreamEvents] {
-    reader.streams.filter { $0.id.source == source }.map { StreamEvents(reader, $0.id, $0.chunks) }
+  static func all(of source: Source, in reader: TraceReader) -> [NumberedEvents] {
+    reader.streams.filter { $0.id.source == source }.map { NumberedEvents(reader, $0.id, $0.chunks) }
   }
 
   var chunkCount: Int { places.count }
@@ -61,7 +61,7 @@ final class StreamEvents {
       loaded.append(found)
       return found
     }
-    let new = loaded.count < StreamEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    let new = loaded.count < NumberedEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
     try new.load(chunk, places[chunk], of: reader)
     loaded.append(new)
     return new

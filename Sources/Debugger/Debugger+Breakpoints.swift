@@ -1,0 +1,191 @@
+import Analysis
+import Events
+import Expressions
+import Replay
+import Report
+import Text
+import Trace
+
+extension Debugger {
+  // MARK: The list
+
+  func addBreakpoint(_ words: inout TypedWords, isTemporary: Bool = false, isWatch: Bool = false) throws {
+    var text = words.rest
+    guard !text.isEmpty else { throw DebuggerError("an expression is needed, as in break event == completion") }
+    if isWatch, !text.contains(" ") { text += " changes" }
+    guard breakpoints.count < 64 else { throw DebuggerError("there are 64 breakpoints: delete one") }
+    var breakpoint = try Breakpoint(lastBreakpoint + 1, text, in: self)
+    breakpoint.isTemporary = isTemporary
+    lastBreakpoint += 1
+    breakpoints.append(breakpoint)
+    if case .commands(let points) = breakpoint.kind {
+      return say("breakpoint \(breakpoint.number): \(Quantity.count(points.count, "command")) meet it")
+    }
+    say("breakpoint \(breakpoint.number)")
+  }
+
+  func deleteBreakpoints(_ words: inout TypedWords) throws {
+    guard !words.isEmpty else {
+      breakpoints = []
+      return
+    }
+    let place = try breakpoint(&words)
+    try words.end()
+    breakpoints.remove(at: place)
+  }
+
+  func ignoreBreakpoint(_ words: inout TypedWords) throws {
+    let place = try breakpoint(&words)
+    guard let count = words.number() else { throw DebuggerError("ignore needs a breakpoint and a count") }
+    try words.end()
+    breakpoints[place].ignored = count
+  }
+
+  func restrictBreakpoint(_ words: inout TypedWords) throws {
+    let place = try breakpoint(&words)
+    let condition = words.rest
+    try breakpoints[place].restrict(to: condition.isEmpty ? nil : condition, in: self)
+  }
+
+  private func breakpoint(_ words: inout TypedWords) throws -> Int {
+    guard let number = words.number(), let place = breakpoints.firstIndex(where: { UInt64($0.number) == number }) else {
+      let numbers = breakpoints.map { "\($0.number)" }.joined(separator: ", ")
+      throw DebuggerError(
+        numbers.isEmpty ? "there are no breakpoints" : "a breakpoint's number is needed: \(numbers)")
+    }
+    return place
+  }
+
+  func showBreakpoints() {
+    guard !breakpoints.isEmpty else { return say("there are no breakpoints") }
+    for breakpoint in breakpoints {
+      let notes = [
+        breakpoint.condition.map { "if \($0)" }, breakpoint.isTemporary ? "temporary" : nil,
+        breakpoint.ignored > 0 ? "ignored \(breakpoint.ignored) times" : nil,
+        breakpoint.hits > 0 ? Quantity.count(breakpoint.hits, "hit") : nil,
+      ].compactMap { $0 }
+      tell("\(breakpoint.number)  ", breakpoint.text.printable() + notes.map { "; \($0)" }.joined())
+    }
+  }
+
+  // MARK: Continue
+
+  func `continue`(_ words: inout TypedWords, _ direction: Direction) throws {
+    try words.end()
+    switch direction {
+    case .forward:
+      guard point < end else { throw DebuggerError("the recording ends here") }
+      try continueForward()
+    case .backward:
+      guard point > begin else { throw DebuggerError("the recording begins here") }
+      try continueBackward()
+    }
+  }
+
+  private func continueForward() throws {
+    var from = point
+    while from < end {
+      guard let anchor = engine.anchor(before: from + 1) else { break }
+      let limit = nextAnchor(after: anchor)
+      let (hits, divergence) = try search(from: anchor, after: from, upTo: limit)
+      if let stop = wanted(hits) { return stopAt(stop) }
+      if let divergence, divergence.event >= from {
+        say("the replay diverges:")
+        for line in divergence.description.split(separator: "\n") { say("  \(line)") }
+        return move(to: max(from, divergence.event))
+      }
+      from = limit
+      try checkInterruption()
+    }
+    say("the recording ends")
+    move(to: end)
+  }
+
+  private func continueBackward() throws {
+    var upTo = point - 1
+    while upTo >= begin, let anchor = engine.anchor(before: upTo) {
+      let (hits, _) = try search(from: anchor, after: begin - 1, upTo: upTo)
+      if let stop = wanted(hits.reversed()) { return stopAt(stop) }
+      upTo = events.header(anchor).firstEvent
+      try checkInterruption()
+    }
+    say("the recording begins")
+    move(to: begin)
+  }
+
+  /// The first event of the next chunk at which a replay can start, or the end.
+  private func nextAnchor(after anchor: Int) -> UInt64 {
+    let next = (anchor + 1..<events.chunkCount).first { events.header($0).beginsWithCheckpoint }
+    return next.map { events.header($0).firstEvent + 1 } ?? end
+  }
+
+  /// Where breakpoints hold between two points, and whether the replay diverges there.
+  private func search(from anchor: Int, after begin: UInt64, upTo end: UInt64) throws
+    -> (hits: [BreakpointSearch.Hit], divergence: Divergence?)
+  {
+    var replayer = try engine.replayer(from: anchor)
+    let search = BreakpointSearch(
+      breakpoints, events, first: events.header(anchor).firstEvent, after: begin, upTo: end)
+    replayer.observer = search
+    search.observe(replayer.controller, event: replayer.event)
+    while replayer.event < end, try replayer.step() {
+      search.observe(replayer.controller, event: replayer.event)
+      if let failure = search.failure { throw failure }
+    }
+    return (search.hits.sorted { $0.point < $1.point }, replayer.divergence())
+  }
+
+  /// The first hit that is not ignored.
+  private func wanted(_ hits: [BreakpointSearch.Hit]) -> BreakpointSearch.Hit? {
+    for hit in hits {
+      guard breakpoints[hit.index].ignored == 0 else {
+        breakpoints[hit.index].ignored -= 1
+        continue
+      }
+      return hit
+    }
+    return nil
+  }
+
+  private func stopAt(_ hit: BreakpointSearch.Hit) {
+    breakpoints[hit.index].hits += 1
+    tell("breakpoint \(breakpoints[hit.index].number): ", breakpoints[hit.index].text.printable())
+    if breakpoints[hit.index].isTemporary { breakpoints.remove(at: hit.index) }
+    move(to: hit.point)
+  }
+
+  func checkInterruption() throws {
+    if isInterrupted() { throw DebuggerError("interrupted: the point has not moved") }
+  }
+
+  // MARK: Commands by their times
+
+  /// The points right after the completions of the commands that meet an expression, ascending.
+  func completions(of condition: Expression<CommandValue>) throws -> [UInt64] {
+    final class Found { var spans: [UInt32: [(begin: UInt64, end: UInt64)]] = [:] }
+    let found = Found()
+    var analyzer = StageAnalyzer(subject: .endpoint)
+    analyzer.onCommand = { command in
+      guard condition.holds({ command.value(of: $0) }) else { return }
+      let name = UInt32(command.qid.rawValue) << 16 | UInt32(command.cid.rawValue)
+      found.spans[name, default: []].append((command.begin, command.end))
+    }
+    try analyzer.ingestAll(of: reader)
+    var points: [UInt64] = []
+    var positions: [UInt32: Int] = [:]
+    try events.forEach(from: events.first) { number, record in
+      guard record.pointee.is(.completion) else { return false }
+      let name = UInt32(Event.Completion(record.pointee).sqid) << 16 | UInt32(record.pointee.cid)
+      guard let spans = found.spans[name] else { return false }
+      var position = positions[name, default: 0]
+      while position < spans.count, spans[position].end < record.pointee.time { position += 1 }
+      if position < spans.count, spans[position].begin <= record.pointee.time {
+        points.append(number + 1)
+        position += 1
+      }
+      positions[name] = position
+      return false
+    }
+    return points
+  }
+}
