@@ -31,6 +31,8 @@ struct HostTracker {
   private var event: UInt64 = 0
   private var now: UInt64 = 0
 
+  /// The next failure was injected.
+  private var excusesFailure = false
   private var queues: [Queue] = []
   /// Queues of earlier epochs do not exist.
   private var epoch: UInt32 = 1
@@ -234,8 +236,17 @@ struct HostTracker {
     note(new)
   }
 
+  /// A fault was injected: the failure that it pretends, which follows, is not the host's.
+  mutating func injected(_ fault: Event.Fault.Choice) {
+    excusesFailure = fault == .failTransfer || fault == .controllerFatal || fault == .prpOffByOne
+  }
+
   mutating func failed(_ kind: HostBehaviour.Kind, qid: UInt16, cid: UInt16? = nil, at address: UInt64?, isFatal: Bool)
   {
+    guard !excusesFailure else {
+      excusesFailure = false
+      return
+    }
     var new = HostBehaviour(kind, qid: qid)
     (new.cid, new.address, new.isFatal) = (cid, address, isFatal)
     note(new)

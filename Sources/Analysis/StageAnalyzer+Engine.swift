@@ -59,7 +59,10 @@ extension StageAnalyzer {
       ingestReset(Drop(Event.Reset(record).reason))
     case .fault:
       let fault = Event.Fault(record)
-      if fault.ended == 0 { faults[fault.fault.rawValue, default: 0] &+= 1 }
+      if fault.ended == 0 {
+        faults[fault.fault.rawValue, default: 0] &+= 1
+        host.injected(fault.fault)
+      }
     case .gap: ingestGap(Event.Gap(record), source: .engine, stream: stream)
     case .ringWait:
       ringWaits &+= 1

@@ -1,3 +1,4 @@
+import Analysis
 import Device
 import Events
 import Faults
@@ -271,6 +272,18 @@ struct FaultTests {
       let result = try #require(outcome.result, "\(spec): \(String(describing: outcome.error))")
       #expect(outcome.faults.count == 1 && result.resets == 1 && result.lost > 0, "\(spec)")
       #expect(result.commands + result.lost == 400, "\(spec)")
+    }
+  }
+
+  @Test("a report counts the faults, and blames no host for them")
+  func reports() throws {
+    for spec in ["fail-transfer,every=100,times=2", "controller-fatal,after=100,once"] {
+      let outcome = try recover(spec)
+      var analyzer = StageAnalyzer()
+      try analyzer.ingestAll(of: TraceReader(path: trace))
+      let summary = analyzer.summary()
+      #expect(summary.faults.values.reduce(0, +) == UInt64(outcome.faults.count) && !outcome.faults.isEmpty)
+      #expect(summary.hostBehaviour.isEmpty, "\(spec): \(summary.hostBehaviour)")
     }
   }
 
