@@ -78,7 +78,7 @@ public struct Torment {
     try served.start()
     var outcome: (notes: String?, gaveUp: Bool) = (nil, false)
     let (_, failure) = served.record { watch in
-      outcome = try drive(served, watch, keepsData: configuration.keepsData)
+      outcome = try drive(served, watch, fault, keepsData: configuration.keepsData)
       return 0
     }
     if let failure { throw failure }
@@ -95,8 +95,9 @@ public struct Torment {
   }
 
   /// - Returns: what the driver noticed, nil for nothing, and whether it gave up.
-  private func drive(_ served: ServedEndpoint, _ watch: Watch, keepsData: Bool) throws -> (notes: String?, gaveUp: Bool)
-  {
+  private func drive(_ served: ServedEndpoint, _ watch: Watch, _ fault: Fault, keepsData: Bool) throws -> (
+    notes: String?, gaveUp: Bool
+  ) {
     switch driver {
     case .builtIn(let workload, let timeoutNs):
       let jobs = Jobs(workload, count: 1, timeoutNs: timeoutNs, usesInterrupts: true, complains: false)
@@ -106,7 +107,8 @@ public struct Torment {
     case .command(let command, let timeout):
       let status = try command.start(served, keepsData: keepsData, timeout: timeout).wait(watch)
       return (status == 0 ? nil : "exit status \(status)", status != 0)
-    case .client(_, let seconds):
+    case .client(let socket, let seconds):
+      tell("nvmepf: \(fault): waiting for a client of \(socket)")
       while (served.commands ?? 0) == 0 {
         if let arrival = OwnProcess.nextArrival(withinMs: 100), arrival.isEnding {
           OwnProcess.endAtNextSignal()
