@@ -198,8 +198,8 @@ let package = Package(
     .testTarget(
       name: "EditingTests",
       dependencies: [
-        "Analysis", "Backends", "Device", "Editing", "Events", "Host", "NVMe", "Replay", "Report", "Service",
-        "Simulation", "Target", "Trace",
+        "Analysis", "Backends", "Chance", "Device", "Editing", "Events", "Host", "NVMe", "Replay", "Report",
+        "Service", "Simulation", "Target", "Trace",
       ],
       swiftSettings: settings),
     .testTarget(

@@ -167,7 +167,7 @@ private final class PseudonymousChunks {
     let target = UnsafeMutableRawBufferPointer(
       rebasing: UnsafeMutableRawBufferPointer(chunk)[((place + 1) * Record.size)...])
     target.copyBytes(from: bytes)
-    if number == divergent { target[0] = ~target[0] }
+    if number == divergent, !bytes.isEmpty { target[0] = ~target[0] }
   }
 }
 

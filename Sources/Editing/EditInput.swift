@@ -84,3 +84,22 @@ extension Record {
     try body(event)
   }
 }
+
+extension [Record] {
+  /// Every event with its tail, of consecutive slots.
+  func forEachEvent(_ body: (UnsafePointer<Record>) throws(TraceError) -> Void) throws(TraceError) {
+    var failure: TraceError?
+    withUnsafeBufferPointer { slots in
+      var position = 0
+      while position < slots.count {
+        let record = slots.baseAddress! + position
+        do throws(TraceError) { try body(record) } catch {
+          failure = error
+          return
+        }
+        position += 1 + Int(record.pointee.tail)
+      }
+    }
+    if let failure { throw failure }
+  }
+}

@@ -17,6 +17,10 @@ struct EngineWindow {
   /// It ends between two passes; not known of the stream's end.
   private(set) var endsBetweenPasses = false
   private(set) var containsEnd: Bool
+  /// The events, where they are not those of the recording.
+  var content: [Record]?
+  /// The queues whose events it has; nil for all.
+  var filter: QueueFilter?
   /// Where its replay diverges; nil if it does not, or is not possible.
   private(set) var divergence: Divergence?
   /// Why it begins at a recorded checkpoint and ends anywhere; nil if it does not.
@@ -62,6 +66,7 @@ struct EngineWindow {
 
   /// Every event with its tail, the checkpoint first.
   func forEach(_ input: EditInput, _ body: (UnsafePointer<Record>) throws(TraceError) -> Void) throws(TraceError) {
+    if let content { return try content.forEachEvent(body) }
     if let state {
       try Event.Checkpoint(time: begin, flags: .bytes, length: UInt32(state.count)).record.withTail(state, body)
     }

@@ -21,10 +21,25 @@ public struct Minimum {
       guard let divergence = try replayer.run().divergence else { continue }
       self.divergence = divergence
       let passes = try PassesToDivergence(input, id, chunks, divergence)
-      window = try passes.shortest()
+      window = Minimum.withoutQueues(try passes.shortest(), input)
       return
     }
     return nil
+  }
+
+  /// Leave out every queue without which the window diverges in the same way.
+  private static func withoutQueues(_ window: EngineWindow, _ input: EditInput) -> EngineWindow {
+    var queues: Set<UInt16> = []
+    try? window.forEach(input) { (record) in if let qid = record.pointee.queue { queues.insert(qid) } }
+    var best = window
+    for qid in queues.sorted() where qid != 0 {
+      var candidate = best
+      do throws(TraceError) {
+        try candidate.keepQueues(input) { $0 != qid }
+        best = candidate
+      } catch { continue }
+    }
+    return best
   }
 
   /// Write the passes to `path`.
@@ -115,6 +130,8 @@ private struct PassesToDivergence {
     let chunk = UnsafeMutableBufferPointer<Record>.allocate(capacity: slots.count)
     _ = chunk.initialize(fromContentsOf: slots)
     defer { chunk.deallocate() }
+    // What does not fit into memory is no improvement.
+    guard slots.count <= EngineWindow.slotsMax else { return false }
     let isClosed = divergence.expectedKind == nil && input.reader.isClosed
     var replayer = try Replayer(stream: id.stream, isClosed: isClosed) { () throws(TraceError) in
       defer { isGiven = true }

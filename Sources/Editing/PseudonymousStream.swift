@@ -16,6 +16,9 @@ struct PseudonymousStream {
   private var isUncertain = false
   private let state = UnsafeMutableRawBufferPointer.allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
 
+  /// The engine has fewer commands in flight.
+  private static let receiversMax = 1 << 16
+
   private struct Name: Hashable {
     let qid: UInt16
     let cid: UInt16
@@ -95,7 +98,9 @@ struct PseudonymousStream {
     guard let sqe = record.fixedTail(as: SubmissionEntry.self) else { return }
     let isFetched = kind == .fetch && !Event.Fetch(record.pointee).flags.contains(.failed)
     let name = Name(qid: record.pointee.qid, cid: sqe.cid.rawValue)
-    if isFetched { receivers[name] = Receiver(sqe, isAdmin: name.qid == 0) }
+    if isFetched, receivers.count < PseudonymousStream.receiversMax || receivers[name] != nil {
+      receivers[name] = Receiver(sqe, isAdmin: name.qid == 0)
+    }
     var mapped = pseudonyms.replaced(sqe, qid: QueueID(name.qid))
     withUnsafeBytes(of: &mapped) { slots.append(record.pointee, tail: $0) }
   }

@@ -4,7 +4,7 @@ import Trace
 /// A part of a trace as a trace of its own, which replays as far as the whole does.
 public struct TraceCut {
   private let input: EditInput
-  private let windows: [EngineWindow]
+  private var windows: [EngineWindow]
 
   /// Nanoseconds since the trace began between which the events of the cut lie: those asked for, and the rest of the
   /// passes in which they lie.
@@ -30,6 +30,19 @@ public struct TraceCut {
 
   init(_ input: EditInput, _ window: EngineWindow) {
     (self.input, windows, begin, end) = (input, [window], window.begin, window.end)
+  }
+
+  /// Keep only the admin queue, some submission queues, and their completion queues.
+  /// - Throws: if the cut does not replay without the others.
+  public mutating func keepQueues(_ qids: Set<UInt16>) throws(TraceError) {
+    guard !windows.isEmpty, problem == nil else {
+      throw TraceError(.damaged, "\(input.reader.path): only passes that this version replays can be cut by queue")
+    }
+    for place in windows.indices {
+      do throws(TraceError) { try windows[place].keepQueues(input) { qids.contains($0) } } catch {
+        throw TraceError(error.kind, "\(input.reader.path): \(error.description)")
+      }
+    }
   }
 
   /// Whether a trace without an engine's stream has events in a period.
@@ -88,7 +101,7 @@ public struct TraceCut {
         try owner.record.withTail(owner.bytes) { (record) throws(TraceError) in try copy.append(record, as: id) }
       }
       owner = nil
-      try copy.append(record, as: id)
+      if windows.allSatisfy({ $0.filter?.keeps(record.pointee) ?? true }) { try copy.append(record, as: id) }
     }
   }
 }

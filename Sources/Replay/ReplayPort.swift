@@ -18,10 +18,15 @@ struct ReplayPort: Port, ~Copyable {
   var observer: (any ReplayObserver)?
   /// Takes the bytes that the engine writes to host memory, with the number of the event, instead of comparing them.
   var outputs: ((UInt64, UnsafeRawBufferPointer) -> Void)?
+  /// Takes the engine's slot of each request that completes later, with the number of the event, instead of comparing it:
+  /// then requests are found by their commands' identifiers.
+  var slots: ((UInt64, Int32) -> Void)?
+  /// The slots of these requests.
+  private var places: [CommandName: Int32] = [:]
   /// By slot: the command at a backend; nil if it was there at the initial checkpoint.
   private var executing = [CommandName?](repeating: nil, count: Controller.slots)
 
-  private struct CommandName {
+  private struct CommandName: Hashable {
     let qid: UInt16
     let cid: UInt16
   }
@@ -227,7 +232,9 @@ struct ReplayPort: Port, ~Copyable {
     guard expect(begin) != nil else { return .internalError }
     // An immediate completion follows at once.
     guard let next = next(Event.ExecuteEnd.self), !next.flags.contains(.later) else {
-      executing[Int(request.slot)] = CommandName(qid: request.qid.rawValue, cid: request.cid.rawValue)
+      let name = CommandName(qid: request.qid.rawValue, cid: request.cid.rawValue)
+      executing[Int(request.slot)] = name
+      if slots != nil { places[name] = request.slot }
       return nil
     }
     guard expect(Event.ExecuteEnd(qid: request.qid.rawValue, cid: request.cid.rawValue)) != nil else {
@@ -238,7 +245,7 @@ struct ReplayPort: Port, ~Copyable {
 
   mutating func completion() -> (slot: Int32, status: Status)? {
     guard let next = next(Event.ExecuteEnd.self), next.flags.contains(.later) else { return nil }
-    let slot = Int32(bitPattern: next.slot)
+    let slot = slot(of: next)
     var came = Event.ExecuteEnd(flags: .later, qid: next.qid, cid: next.cid, slot: next.slot)
     if executing.indices.contains(Int(slot)), let name = executing[Int(slot)] {
       (came.qid, came.cid) = (name.qid, name.cid)
@@ -247,11 +254,24 @@ struct ReplayPort: Port, ~Copyable {
     return (slot, Status(rawValue: UInt16(truncatingIfNeeded: next.status)))
   }
 
+  /// The engine's slot of the request that an event completes.
+  private mutating func slot(of end: Event.ExecuteEnd) -> Int32 {
+    guard let slots, let slot = places.removeValue(forKey: CommandName(qid: end.qid, cid: end.cid)) else {
+      return Int32(bitPattern: end.slot)
+    }
+    slots(cursor.events, slot)
+    return slot
+  }
+
   /// A cancelled request completes here, with the status for that.
   mutating func cancel(_ request: IORequest) -> Bool {
     guard let next = next(Event.ExecuteEnd.self), next.flags.contains(.later),
-      Int32(bitPattern: next.slot) == request.slot, next.status == UInt32(Status.abortRequested.rawValue)
+      next.status == UInt32(Status.abortRequested.rawValue),
+      slots == nil
+        ? Int32(bitPattern: next.slot) == request.slot
+        : next.qid == request.qid.rawValue && next.cid == request.cid.rawValue
     else { return false }
+    _ = slot(of: next)
     let came = Event.ExecuteEnd(
       flags: .later, qid: request.qid.rawValue, cid: request.cid.rawValue, slot: next.slot)
     return expect(came) != nil

@@ -171,6 +171,13 @@ public struct Replayer: ~Copyable {
     set { port.outputs = newValue }
   }
 
+  /// Takes the engine's slot of each request that completes later, with the number of the event. Then it is not compared:
+  /// a trace can be made that lacks other commands.
+  public var slots: ((UInt64, Int32) -> Void)? {
+    get { port.slots }
+    set { port.slots = newValue }
+  }
+
   /// Who examines the engine during the steps.
   public var observer: (any ReplayObserver)? {
     get { port.observer }

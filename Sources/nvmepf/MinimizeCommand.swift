@@ -10,8 +10,8 @@ struct MinimizeCommand: ParsableCommand {
     discussion: """
       Replays parts of the trace, each from the engine's state at its beginning,
       and writes the shortest whose replay diverges at the same kind of event in
-      the same fields. Ctrl-C ends the search; the shortest found so far is
-      written.
+      the same fields, without queues that do not matter for it. Ctrl-C ends the
+      search; the shortest part found so far is written.
 
         nvmepf minimize run.nvpt --expect diverged -o small.nvpt
         nvmepf replay small.nvpt

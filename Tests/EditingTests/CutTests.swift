@@ -1,6 +1,7 @@
 import Events
 import Foundation
 import Replay
+import Simulation
 import Testing
 import Trace
 
@@ -49,6 +50,62 @@ import Trace
       guard let edited = try check(path, times[place]..<times[place + 40] + 1) else { continue }
       #expect(edited.events < 600)
     }
+  }
+
+  /// A simulated run with two queues at least that do not share a completion queue, without faults.
+  private func runOfQueues(_ path: String) throws -> [UInt16] {
+    for seed in 40..<80 as Range<UInt64> {
+      var simulation = Simulation(seed: seed, commands: 1500)
+      simulation.hasFaults = false
+      guard try simulation.run(path: path).failure == nil else { continue }
+      var users: [UInt16: Set<UInt16>] = [:]
+      for event in try events(of: path) where event.record.is(.completion) && event.id.source == .engine {
+        let completion = Event.Completion(event.record)
+        users[completion.cqid, default: []].insert(completion.sqid)
+      }
+      if users.count > 2, users.values.allSatisfy({ $0.count == 1 }) { return users.keys.filter { $0 > 0 }.sorted() }
+    }
+    Issue.record("no seed has such queues")
+    return []
+  }
+
+  @Test("A cut with one queue has no event of the others and replays, in the middle of a run too")
+  func oneQueue() throws {
+    let queues = try runOfQueues(scratch("run.nvpt"))
+    let times = try events(of: scratch("run.nvpt")).filter { $0.id.source == .engine }.map(\.record.time)
+    var written = 0
+    for part in 1..<8 {
+      let period = times[times.count * part / 9]..<times[times.count * (part + 1) / 9]
+      for qid in queues.prefix(2) {
+        var cut = try #require(try TraceCut(EditInput(try TraceReader(path: scratch("run.nvpt"))), period))
+        do throws(TraceError) { try cut.keepQueues([qid]) } catch { continue }
+        let edited = try cut.write(to: scratch("cut.nvpt"), note: "a test")
+        #expect(edited.replay?.divergence == nil)
+        let left = try events(of: scratch("cut.nvpt")).filter { $0.id.source == .engine && $0.record.is(.fetch) }
+        #expect(left.allSatisfy { $0.record.qid == qid || $0.record.qid == 0 })
+        let wanted = try events(of: scratch("run.nvpt")).filter {
+          $0.id.source == .engine && $0.record.is(.fetch) && $0.record.qid == qid
+            && (cut.begin..<cut.end).contains($0.record.time)
+        }
+        #expect(left.filter { $0.record.qid == qid } == wanted)
+        if !left.isEmpty { written += 1 }
+      }
+    }
+    #expect(written > 4)
+  }
+
+  @Test("Queues that share a completion queue cannot be cut apart")
+  func sharedCompletionQueue() throws {
+    let shared = [1, 2].map { Event.Completion(cqid: 3, dw2: $0 << 16).record }
+    #expect(throws: TraceError.self) { try QueueFilter(shared) { $0 == 1 } }
+    let both = try QueueFilter(shared) { _ in true }
+    #expect(both.queues.isEmpty && shared.allSatisfy(both.keeps))
+    let own = try QueueFilter([1, 2].map { Event.Completion(cqid: UInt16($0) + 4, dw2: $0 << 16).record }) { $0 == 1 }
+    #expect(own.queues == [2])
+    #expect(own.keeps(Event.Interrupt(cqid: 5).record) && !own.keeps(Event.Interrupt(cqid: 6).record))
+    #expect(own.keeps(Event.Doorbell(flags: .completionHead, qid: 5).record))
+    #expect(!own.keeps(Event.Doorbell(flags: .completionHead, qid: 6).record))
+    #expect(!own.keeps(Event.Fetch(qid: 2).record) && own.keeps(Event.Fetch(qid: 0).record))
   }
 
   @Test("Without events in the period there is no cut")

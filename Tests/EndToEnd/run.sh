@@ -892,6 +892,11 @@ test_cut() {
   grep -q 'does not replay: it begins after the host enabled' err || die "no word of the driver: $(cat err)"
   expect_refused 'No such file' "$nvmepf" cut missing.nvpt --from 1ms -o x.nvpt
   expect_refused 'must be before' "$nvmepf" cut run.nvpt --from 2ms --to 1ms -o x.nvpt
+  expect_status 0 "$nvmepf" cut "$here/../../traces/two-queues.nvpt" --qid 2 -o queue.nvpt
+  expect_identical queue.nvpt
+  [ "$("$nvmepf" dump --event fetch --qid 1 queue.nvpt | wc -l)" = 0 ] || die "another queue is left"
+  [ "$("$nvmepf" dump --event fetch --qid 2 queue.nvpt | wc -l)" = 240 ] || die "commands of the queue are missing"
+  expect_refused 'that this version replays' "$nvmepf" cut "$here/../../traces/nvmet-pci-epf.nvpt" --qid 1 -o x.nvpt
   expect_refused 'is required' "$nvmepf" cut run.nvpt -o x.nvpt
   expect_refused 'no events in this period; it ends at' "$nvmepf" cut run.nvpt --from 1000s -o x.nvpt
   expect_refused 'is the trace to read' "$nvmepf" cut run.nvpt --from 1ms -o ./run.nvpt
