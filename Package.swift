@@ -55,6 +55,8 @@ let package = Package(
     .plugin(name: "GenerateEvents", capability: .buildTool(), dependencies: ["event-generator"]),
     .target(
       name: "Events", dependencies: ["EventTable", "Text"], swiftSettings: settings, plugins: ["GenerateEvents"]),
+    // What an event says, in the specification's words.
+    .target(name: "EventWords", dependencies: ["EventTable", "Events", "NVMe", "Text"], swiftSettings: settings),
     // Clocks, threads, waiting.
     .target(name: "Platform", dependencies: ["CPlatform"], swiftSettings: settings),
     .target(
@@ -108,7 +110,9 @@ let package = Package(
     .target(name: "HostLibrary", dependencies: ["Text", "Host", "NVMe", "Trace"], swiftSettings: settings),
     .target(
       name: "Replay",
-      dependencies: ["Text", "EventTable", "Events", "KernelStreams", "NVMe", "Target", "Endpoint", "Trace"],
+      dependencies: [
+        "Text", "EventTable", "Events", "KernelStreams", "NVMe", "Target", "Endpoint", "Trace",
+      ],
       swiftSettings: settings),
     // A port with virtual time, a host and a backend, all made by a seed.
     .target(
@@ -142,15 +146,15 @@ let package = Package(
     .target(
       name: "Report",
       dependencies: [
-        "Text", "Analysis", "Diff", "EventTable", "Events", "Evidence", "Expressions", "Intervals", "KernelTimeline",
-        "NVMe",
+        "Text", "Analysis", "Diff", "EventTable", "Events", "EventWords", "Evidence", "Expressions", "Intervals",
+        "KernelTimeline", "NVMe",
       ],
       swiftSettings: settings),
     // A recording, and a point in it.
     .target(
       name: "Debugger",
       dependencies: [
-        "Analysis", "Endpoint", "Events", "Expressions", "NVMe", "Replay", "Report", "Text", "Trace",
+        "Analysis", "Endpoint", "Events", "EventWords", "Expressions", "NVMe", "Replay", "Report", "Text", "Trace",
       ],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
@@ -282,7 +286,8 @@ let package = Package(
     .testTarget(
       name: "ReportTests",
       dependencies: [
-        "Text", "Chance", "Diff", "EventTable", "Events", "Evidence", "Expressions", "KernelTimeline", "NVMe", "Report",
+        "Text", "Chance", "Diff", "EventTable", "Events", "EventWords", "Evidence", "Expressions", "KernelTimeline",
+        "NVMe", "Report",
         "Analysis",
         "Trace",
       ],

@@ -1,4 +1,5 @@
 import Endpoint
+import EventWords
 import Events
 import Report
 import Text

@@ -1,4 +1,5 @@
 import EventTable
+import EventWords
 import Events
 import Text
 

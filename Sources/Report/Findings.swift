@@ -1,4 +1,5 @@
 import Analysis
+import EventWords
 import Events
 import Text
 

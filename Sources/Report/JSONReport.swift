@@ -1,4 +1,5 @@
 import Analysis
+import EventWords
 import Evidence
 import Intervals
 import Text

@@ -1,4 +1,5 @@
 import EventTable
+import EventWords
 @_spi(Places) import Events
 import Expressions
 import NVMe

@@ -171,7 +171,7 @@ public struct EventMeaning {
   }
 
   /// The name of a kind of fault: `drop-completion`.
-  static func fault(_ kind: UInt8) -> String {
+  public static func fault(_ kind: UInt8) -> String {
     named[Int(EventKind.fault.rawValue)].first?.choices.first { $0.value == UInt64(kind) }?.name ?? "unknown"
   }
 
