@@ -1,3 +1,4 @@
+import Endpoint
 import Events
 import NVMe
 import Trace
@@ -51,6 +52,13 @@ struct CommandHistory {
     return found
   }
 
+  /// A command in flight at the first checkpoint: its fetch is not in the recording.
+  init(inFlight command: EngineState.InFlight, in stream: NumberedEvents) throws(TraceError) {
+    (qid, cid, entry, fetched) = (command.qid, command.cid, command.sqe, stream.first)
+    fetchedNs = try stream.event(stream.first)?.pointee.time ?? 0
+    try follow(in: stream)
+  }
+
   private init(_ number: UInt64, _ record: UnsafePointer<Record>) {
     (qid, cid, fetched, fetchedNs) = (record.pointee.qid, record.pointee.cid, number, record.pointee.time)
     entry = record.fixedTail(as: SubmissionEntry.self)
@@ -63,9 +71,17 @@ struct CommandHistory {
     self = history
   }
 
+  /// A reset, or the host's write that disables the controller: every command in flight is abandoned.
+  static func endsCommands(_ record: Record) -> Bool {
+    if record.is(.reset) { return true }
+    guard record.is(.registerWrite) else { return false }
+    let write = Event.RegisterWrite(record)
+    return write.offset == Register.cc && write.value & 1 == 0
+  }
+
   /// - Returns: whether this ended it.
   private mutating func take(_ number: UInt64, _ record: UnsafePointer<Record>) -> Bool {
-    if record.pointee.is(.reset) {
+    if CommandHistory.endsCommands(record.pointee) {
       (ended, endedNs, wasReset) = (number, record.pointee.time, true)
       return true
     }

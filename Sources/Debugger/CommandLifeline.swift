@@ -51,19 +51,21 @@ struct CommandLifeline {
     _ history: CommandHistory, _ ended: UInt64, _ engine: NumberedEvents, until ns: UInt64
   ) throws(TraceError) {
     guard let cqid = try engine.event(ended)?.pointee.qid else { return }
+    var faults: [UInt64] = []
     var interrupt: UInt64?
     var freed: UInt64?
     try engine.forEach(from: ended + 1) { number, record in
       guard record.pointee.time <= ns else { return true }
       guard record.pointee.qid == cqid else { return false }
       if record.pointee.is(.interrupt) { interrupt = interrupt ?? number }
+      if record.pointee.is(.fault), interrupt == nil { faults.append(number) }
       if record.pointee.is(.doorbell), Event.Doorbell(record.pointee).flags.contains(.completionHead) {
         freed = number
         return true
       }
       return false
     }
-    for number in [interrupt, freed].compactMap({ $0 }) { try add(engine, number, until: ns) }
+    for number in faults.prefix(8) + [interrupt, freed].compactMap({ $0 }) { try add(engine, number, until: ns) }
   }
 
   /// The host's submission before the fetch, and its sight of the completion.

@@ -19,7 +19,8 @@ extension Debugger {
     lastBreakpoint += 1
     breakpoints.append(breakpoint)
     if case .commands(let points) = breakpoint.kind {
-      return say("breakpoint \(breakpoint.number): \(Quantity.count(points.count, "command")) meet it")
+      return say(
+        "breakpoint \(breakpoint.number): \(Quantity.count(points.count, "command meets", "commands meet")) it")
     }
     say("breakpoint \(breakpoint.number)")
   }

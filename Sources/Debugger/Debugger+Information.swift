@@ -8,7 +8,7 @@ import Trace
 
 extension Debugger {
   static let informationNames = [
-    "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory",
+    "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory", "host",
     "breakpoints",
   ]
 
@@ -46,6 +46,9 @@ extension Debugger {
     case "timers":
       try words.end()
       showTimers(try state())
+    case "host":
+      try words.end()
+      try showHosts()
     case "breakpoints":
       try words.end()
       showBreakpoints()
@@ -176,7 +179,7 @@ extension Debugger {
 
   private func showCommand(_ qid: UInt16, _ cid: UInt16) throws {
     let state = try state()
-    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+    guard let history = try history(qid, cid) else {
       throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
     }
     if let fetch = try events.event(history.fetched) { show(history.fetched, fetch) }

@@ -113,7 +113,7 @@ extension Debugger {
   func finish(_ words: inout TypedWords, _ direction: Direction) throws {
     let (qid, cid) = try command(&words)
     try words.end()
-    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+    guard let history = try history(qid, cid) else {
       throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
     }
     if direction == .backward { return move(to: history.fetched + 1) }

@@ -11,7 +11,7 @@ extension Debugger {
   func backtrace(_ words: inout TypedWords) throws {
     let (qid, cid) = try command(&words)
     try words.end()
-    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+    guard let history = try history(qid, cid) else {
       throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
     }
     let line = try CommandLifeline(history, events, hosts, until: try now())
@@ -65,6 +65,9 @@ extension Debugger {
       }
       try words.end()
       try whyNoInterrupt(vector)
+    case "oldest":
+      try words.end()
+      try whyOldest()
     default:
       words = line
       let (qid, cid) = try command(&words)
@@ -73,11 +76,31 @@ extension Debugger {
     }
   }
 
+  /// The command that a host has waited for longest; of an abandoned one, what it waited for before that.
+  private func whyOldest() throws {
+    guard let (command, abandonedBy) = try hostView().oldest else {
+      throw DebuggerError("no command of a host is outstanding")
+    }
+    let point = point
+    defer { self.point = point }
+    if let abandonedBy {
+      say("before the controller was reset or disabled at \(number(abandonedBy)):")
+      self.point = abandonedBy
+    }
+    try whyCommand(command.qid, command.cid)
+  }
+
   private func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
-    guard let history = try CommandHistory.find(qid, cid, before: point, in: events) else {
+    guard let history = try history(qid, cid) else {
       return try whyNotFetched(qid, cid)
     }
-    if let ended = history.ended, ended < point { return try whyEnded(history, ended) }
+    if let ended = history.ended, ended < point {
+      // The host may have submitted another command of that name since.
+      if let newer = try hostView().oldest(named: qid, cid), newer.ns > history.endedNs {
+        return try whyNotFetched(qid, cid)
+      }
+      return try whyEnded(history, ended)
+    }
     try tellState(of: history)
   }
 
@@ -96,6 +119,7 @@ extension Debugger {
       state.registers.isFatal
       ? "will not complete: the controller has failed (CSTS.CFS)" : Debugger.text(command.awaits)
     tell("\(subject) \(waits)\(since).")
+    try tellFaults(history.events.filter { $0 < point })
     if case .room(let cqid) = command.awaits { try tellFullQueue(cqid) }
     tellFuture(of: history)
   }
@@ -115,6 +139,7 @@ extension Debugger {
     }
     let text = try events.event(ended).map(EventSentence.text) ?? ""
     tell("\(subject) is done: \(number(ended)), \(try age(history.endedNs)): \(text).")
+    try tellFaults(history.events)
     let line = try CommandLifeline(history, events, hosts, until: try now())
     let after = line.moments.drop { $0.source != .engine || $0.event != ended }.dropFirst()
     let kinds = try after.map { ($0, try $0.events.event($0.event)?.pointee) }
@@ -136,7 +161,15 @@ extension Debugger {
       return tell("Command \(qid)/\(cid) has not been fetched, and there is no queue \(qid) here.")
     }
     tell("Command \(qid)/\(cid) has not been fetched up to here.")
+    try tellNotFetching(queue, state)
+  }
+
+  private func tellNotFetching(_ queue: EngineState.Submission, _ state: EngineState) throws {
     tell(whyNotFetching(queue, state))
+    guard queue.announced == 0, let unseen = try unseenTail(of: queue.qid, engine: queue.tail) else { return }
+    tell(unseen)
+    let fault = try last { $0.pointee.is(.fault) && $0.pointee.qid == queue.qid }
+    if let fault { tell("The last fault injected into queue \(queue.qid), \(number(fault.event)): \(fault.text).") }
   }
 
   /// Why the engine fetches nothing from a queue now.
@@ -173,6 +206,8 @@ extension Debugger {
       let lastInterrupt = try last { $0.pointee.is(.interrupt) && $0.pointee.qid == queue.cqid }
       if let lastInterrupt {
         tell("  ", "The last one: \(number(lastInterrupt.event)), \(lastInterrupt.age): \(lastInterrupt.text).")
+        // A fault precedes the event that it changes.
+        if lastInterrupt.event > events.first { try tellFaults([lastInterrupt.event - 1]) }
       } else {
         tell("  ", "None has been raised so far.")
       }

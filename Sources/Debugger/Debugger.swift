@@ -131,11 +131,23 @@ public final class Debugger {
 
   // MARK: Commands
 
+  /// The latest command with this name that was fetched up to the point, or was in flight when the recording began.
+  /// - Returns: nil if there is none.
+  func history(_ qid: UInt16, _ cid: UInt16) throws -> CommandHistory? {
+    if let found = try CommandHistory.find(qid, cid, before: point, in: events) { return found }
+    let first = try engine.state(at: begin)?.command(qid, cid)
+    return try first.map { try CommandHistory(inFlight: $0, in: events) }
+  }
+
   /// Which command the words mean: `5` or `1/0x140`; without words the one of the event at the point.
   func command(_ words: inout TypedWords) throws -> (qid: UInt16, cid: UInt16) {
     guard let word = words.next() else { return try commandAtPoint() }
+    if word == "oldest" {
+      guard let oldest = try hostView().oldest else { throw DebuggerError("no command of a host is outstanding") }
+      return (oldest.command.qid, oldest.command.cid)
+    }
     guard let name = QueueAndCommand(word) else {
-      throw DebuggerError("'\(word.printable(limit: 40))' is no command: write CID or QID/CID, as in 1/0x140")
+      throw DebuggerError("'\(word.printable(limit: 40))' is no command: write CID, QID/CID or oldest, as in 1/0x140")
     }
     if let qid = name.qid { return (qid, name.cid) }
     let queues = Set(try state().commands.filter { $0.cid == name.cid }.map(\.qid))

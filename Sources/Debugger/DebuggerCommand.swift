@@ -92,8 +92,9 @@ struct DebuggerCommand: Sendable {
     DebuggerCommand(
       name: "info", aliases: ["i"],
       arguments:
-        "[queues|queue N|commands|command [QID/]CID|registers|\n      namespaces|interrupts|timers|memory ADDRESS LENGTH|breakpoints]",
-      help: "What the engine holds at the point; of memory, what the trace knows."
+        "[queues|queue N|commands|command [QID/]CID|registers|\n      namespaces|interrupts|timers|memory ADDRESS LENGTH|host|breakpoints]",
+      help: "What the engine holds at the point; of memory, what the trace knows; of the\n"
+        + "host, the commands that it waits for."
     ) { debugger, words in try debugger.inform(&words) },
     DebuggerCommand(
       name: "backtrace", aliases: ["bt"], arguments: "[[QID/]CID]",

@@ -5,7 +5,9 @@ import Text
 /// An event in a few words, for a reader who follows one event after the other: names first, then what the event says.
 public enum EventSentence {
   /// Fields whose meaning the words give, or that say nothing to a reader.
-  private static let leftOut: Set = ["flags", "opcode", "dw1", "dw2", "dw3", "digest", "poll", "blockshift"]
+  private static let leftOut: Set = [
+    "flags", "opcode", "dw1", "dw2", "dw3", "digest", "poll", "blockshift", "detail", "rule",
+  ]
 
   /// A word and its value; nil if the word says all.
   public typealias Word = (name: String, value: String?)
@@ -25,6 +27,7 @@ public enum EventSentence {
     let named = Set(meaning.words.map(\.name))
     let fields = kind.description.fields.compactMap { field -> Word? in
       guard !leftOut.contains(field.name), !named.contains(field.name), field.values.isEmpty, field.bits.isEmpty,
+        !(kind == .submit && field.name == "slba"), field.name != "ended",
         !(field.name == "cid" && kind == .interrupt), let value = record.pointee.value(of: field),
         let text = text(field, value, isAdmin: record.pointee.qid == 0)
       else { return nil }

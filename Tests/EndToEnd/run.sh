@@ -555,6 +555,12 @@ test_stories() {
     esac
     [ "$(stat -c %s $story)" -lt 200000 ] || die "$name is large"
   done
+  "$here/stories.py" "$nvmepf" stories || exit 1
+  for story in "$here"/stories/*.script; do
+    grep -v '^#' "$story" | while read -r line; do
+      grep -qF "(nvmepf) $line" "$here/../../docs/debugging.md" || die "docs/debugging.md lacks '$line' of $story"
+    done || exit 1
+  done
   "$nvmepf" report stories/wrong-phase.nvpt >out 2>err
   head -1 out | grep -q '^1 fault was injected on purpose: 1 wrong-phase; nvmepf dump --event fault shows' || die "$(head -3 out)"
   "$nvmepf" dump --event fault stories/wrong-phase.nvpt >out
@@ -563,6 +569,46 @@ test_stories() {
   grep -q ' entries=8 ' out || die "nothing was coalesced"
   "$nvmepf" report --json stories/reused-cid.nvpt >out
   [ "$(json '[b["kind"] for b in d["host_behaviour"]]' <out)" = "['reused-identifier']" ] || die "$(cat out)"
+}
+
+test_debugger() {
+  expect_status 0 "$nvmepf" record --rw randread --number 100
+  printf 'goto end\n# a comment\n\n  why idle  \nquit\nnever reached\n' >script
+  expect_status 0 "$nvmepf" replay --script script
+  [ "$(grep -c '^(nvmepf) ' out)" = 3 ] || die "$(cat out)"
+  expect_status 0 "$nvmepf" replay --interactive <script
+  printf 'goto end\ndance\nwhy idle\n' >script
+  expect_status 1 "$nvmepf" replay --script script
+  [ "$(cat err)" = "nvmepf: script, line 2: there is no command 'dance'; help lists them" ] || die "$(cat err)"
+  head -c 5000 /dev/zero | tr '\0' x >script
+  expect_status 1 "$nvmepf" replay --script script
+  expect_refused 'cannot open none' "$nvmepf" replay --script none
+  expect_refused 'exclude each other' "$nvmepf" replay --script none --interactive
+  expect_refused 'does not apply to the debugger' "$nvmepf" replay --script none --json
+  expect_refused 'only its recordings can be debugged' "$nvmepf" replay --interactive "$here/../../traces/nvmet-pci-epf.nvpt"
+  # On a terminal: completion, an error that does not end it, the end of input.
+  python3 - "$nvmepf" <<'P' || exit 1
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "xterm"
+    os.execv(sys.argv[1], [sys.argv[1], "replay", "--interactive"])
+text = b""
+def wait(wanted):
+    global text
+    while wanted not in text:
+        text += os.read(terminal, 4096)
+    text = text[text.index(wanted) + len(wanted):]
+for typed, wanted in [(b"", b"(nvmepf) "), (b"rev\t", b"erse-"), (b"dance\n", b"there is no command"),
+                      (b"goto end\n", b"#"), (b"info reg\t\n", b"CSTS"), (b"\x04", b"")]:
+    os.write(terminal, typed)
+    wait(wanted)
+while True:
+    try:
+        if not os.read(terminal, 4096): break
+    except OSError: break
+assert os.waitpid(pid, 0)[1] == 0
+P
 }
 
 test_inject_file_and_seed() {

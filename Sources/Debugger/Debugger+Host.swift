@@ -1,0 +1,103 @@
+import EventWords
+import Events
+import NVMe
+import Text
+import Trace
+
+extension Debugger {
+  func hostView() throws -> HostView { try HostView(hosts, events, until: point, try now()) }
+
+  /// What the hosts wait for at the point, and what they did wrong.
+  func showHosts() throws {
+    guard !hosts.isEmpty else { return say("the recording has no stream of a host") }
+    let view = try hostView()
+    if view.outstanding.isEmpty {
+      say("no command of a host is outstanding")
+    } else {
+      say("\(Quantity.count(view.outstanding.count, "command")) outstanding at hosts, oldest first:")
+      try show(view.outstanding, at: point)
+    }
+    if let (commands, event) = view.abandoned, let record = try events.event(event) {
+      tell(
+        "\(Quantity.count(commands.count, "command")) outstanding when the controller was reset or disabled, "
+          + "\(number(event)), \(try age(record.pointee.time)): \(EventSentence.text(record)).")
+      try show(commands, at: event)
+    }
+    try showFaults(view)
+  }
+
+  private func showFaults(_ view: HostView) throws {
+    if let first = view.strays.first {
+      tell(
+        "\(Quantity.count(view.strayCount, "completion")) named no outstanding command, the first \(first.qid)/"
+          + "\(first.cid) at \(Debugger.moment(first.ns)).")
+      try tellFault(before: first)
+    }
+    if let (first, earlier) = view.reused.first {
+      tell(
+        "\(Quantity.count(view.reusedCount, "command")) had the identifier of one outstanding, the first \(first.qid)/"
+          + "\(first.cid) at \(Debugger.moment(first.ns)): a command with that identifier had been submitted "
+          + "\(Quantity.time(first.ns - earlier.ns)) before.")
+    }
+  }
+
+  /// The last fault that was injected into the queue before a completion that names no command.
+  private func tellFault(before stray: HostView.Submitted) throws {
+    var fault: UInt64?
+    try events.forEachBackward(before: try events.end(upTo: stray.ns)) { number, record in
+      guard record.pointee.is(.fault), record.pointee.qid == stray.qid else { return false }
+      fault = number
+      return true
+    }
+    if let fault, let record = try events.event(fault) {
+      tell("The last fault injected before, \(number(fault)): \(EventSentence.text(record)).")
+    }
+  }
+
+  private func show(_ commands: [HostView.Submitted], at point: UInt64) throws {
+    for command in commands.prefix(16) {
+      let opcode = NVMeName.opcode(command.opcode, isAdmin: command.qid == 0) ?? command.opcode.hex
+      tell(
+        "  ",
+        "command \(command.qid)/\(command.cid) (\(opcode)), submitted \(try age(command.ns)): "
+          + (try fate(of: command, at: point)))
+    }
+    if commands.count > 16 { say("  and \(Quantity.count(commands.count - 16)) more") }
+  }
+
+  /// What the engine did with a host's command up to a point.
+  private func fate(of command: HostView.Submitted, at point: UInt64) throws -> String {
+    guard let history = try CommandHistory.find(command.qid, command.cid, before: point, in: events),
+      history.fetchedNs >= command.ns
+    else { return "not fetched" }
+    guard let ended = history.ended, ended < point else { return "fetched, not completed" }
+    return "completed by the engine, not seen by the host"
+  }
+
+  /// The host's newest tail doorbell of a queue, if it recorded one up to the point that the engine has not seen.
+  func unseenTail(of qid: UInt16, engine tail: UInt32) throws -> String? {
+    for host in hosts {
+      var found: (value: UInt32, ns: UInt64)?
+      try host.forEachBackward(before: try host.end(upTo: try now())) { _, record in
+        guard record.pointee.is(.doorbell), record.pointee.qid == qid, !isHead(record) else { return false }
+        found = (Event.Doorbell(record.pointee).value, record.pointee.time)
+        return true
+      }
+      if let found, found.value != tail {
+        return
+          "The host wrote \(found.value) to its tail doorbell \(try age(found.ns)), and the engine has not seen it."
+      }
+    }
+    return nil
+  }
+
+  // MARK: Injected faults
+
+  /// The faults among these events.
+  func tellFaults(_ events: [UInt64]) throws {
+    for number in events {
+      guard let record = try self.events.event(number), record.pointee.is(.fault) else { continue }
+      tell("A fault was injected into it, \(self.number(number)): \(EventSentence.text(record)).")
+    }
+  }
+}
