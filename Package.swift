@@ -303,6 +303,7 @@ if isFuzzed {
     .target(
       name: "Fuzz",
       dependencies: [
+        "Debugger",
         "Chance", "EventTable", "Events", "Evidence", "Expressions", "Faults", "Recording",
         "Analysis", "CPlatform", "Configuration", "Endpoint", "Backends", "Device", "Merge", "NVMe", "Replay", "Report",
         "Simulation", "Target", "Trace", "VFIOUser",

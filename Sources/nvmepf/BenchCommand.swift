@@ -40,6 +40,7 @@ struct BenchCommand: ParsableCommand {
     for (backend, depth) in kernel ? [] : [("null", 1), ("null", 32), ("memory", 32)] {
       rows += try measure(backend, depth)
     }
+    if !kernel { rows += try measureDebugger() }
     if json {
       return print([
         "format": "nvmepf-bench/1", "machine": .string(BenchCommand.machine()), "rows": .array(rows.map(\.object)),

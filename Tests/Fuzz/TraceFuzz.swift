@@ -1,4 +1,5 @@
 import Analysis
+import Debugger
 import EventTable
 import Events
 import Evidence
@@ -22,6 +23,7 @@ public func fuzzTrace(_ data: UnsafePointer<UInt8>, _ count: Int) -> Int32 {
   _ = try? reader.findDamage()
   _ = reader.totals
   replay(reader)
+  debug(reader)
   analyse(reader, .endpoint, .queue)
   for controller in (try? KernelController.all(in: reader))?.prefix(2) ?? [] {
     analyse(reader, .controller(controller.controller), .opcode)
@@ -49,6 +51,24 @@ private func replay(_ reader: TraceReader) {
     if let result = try? replayer.run() { _ = result.divergence.map { "\($0)" } }
   }
 }
+
+/// Every command of the debugger, at both ends of the recording and in the middle.
+private func debug(_ reader: TraceReader) {
+  guard let debugger = try? Debugger(reader, write: { _ in }) else { return }
+  debugger.introduce()
+  for place in ["goto begin", "goto 1ms", "goto #40", "goto end"] {
+    for line in [place] + debuggerLines { _ = try? debugger.perform(line) }
+  }
+}
+
+private let debuggerLines = [
+  "info", "info queues", "info queue 1", "info commands", "info registers", "info interrupts", "info timers",
+  "info namespaces", "info host", "info memory 0x7f0000001000 64", "why idle", "why oldest", "why interrupt 1",
+  "why 1/0", "backtrace 1/0", "info command 1/0", "events 5", "step 3 pass", "reverse-step 2 pass", "next",
+  "reverse-next", "finish", "reverse-finish", "break cq[1].full || sq[1].head changes", "continue",
+  "break event == completion && qid == 1", "reverse-continue", "tbreak total > 1us", "continue",
+  "condition 1 register CSTS != 1", "ignore 1 2", "reverse-continue", "delete", "help",
+]
 
 /// Asks for every value of a command.
 private let filter = CommandFilter(
