@@ -57,14 +57,11 @@ public struct TraceCut {
   }
 
   /// Write it to `path`.
-  /// - Parameter note: what was cut, for the readers of the trace.
+  /// - Parameters:
+  ///   - key: of the note.
+  ///   - note: what was cut, for the readers of the trace.
   /// - Throws: if the cut does not replay as the whole does, or cannot be written; then nothing is.
-  public func write(to path: String, note: String) throws(TraceError) -> EditedTrace {
-    try write(to: path, as: "cut", note: note)
-  }
-
-  /// - Parameter key: of the note.
-  func write(to path: String, as key: String, note: String) throws(TraceError) -> EditedTrace {
+  public func write(to path: String, as key: String = "cut", note: String) throws(TraceError) -> EditedTrace {
     let reader = input.reader
     let copy = try TraceCopy(path, header: reader.header.edited(key, note), of: reader)
     for (id, chunks) in reader.streams {

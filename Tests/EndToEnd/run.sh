@@ -962,7 +962,14 @@ test_cut() {
 test_minimize() {
   expect_status 0 "$nvmepf" simulate --seed 3 --commands 1000 -o run.nvpt
   expect_refused 'replays identically' "$nvmepf" minimize run.nvpt --expect diverged -o x.nvpt
-  expect_refused 'must be diverged' "$nvmepf" minimize run.nvpt --expect nonsense -o x.nvpt
+  expect_refused 'nonsense' "$nvmepf" minimize run.nvpt --expect nonsense -o x.nvpt
+  expect_refused 'nothing in it is total > 1000s' "$nvmepf" minimize run.nvpt --expect 'total > 1000s' -o x.nvpt
+  expect_status 0 "$nvmepf" minimize run.nvpt --expect 'event == completion && cqid == 1' -o event.nvpt
+  [ "$("$nvmepf" dump --event completion --qid 1 event.nvpt | wc -l)" -gt 0 ] || die "the event is missing: $("$nvmepf" dump event.nvpt)"
+  expect_status 0 "$nvmepf" minimize run.nvpt --expect 'total > 20us && opcode == read' -o command.nvpt
+  [ "$("$nvmepf" dump --where 'total > 20us && opcode == read' command.nvpt | wc -l)" -gt 5 ] || die "the command is missing"
+  expect_identical command.nvpt
+  rm event.nvpt command.nvpt
   expect_refused 'no events of our endpoint' "$nvmepf" minimize "$here/../../traces/nvmet-pci-epf.nvpt" --expect diverged -o x.nvpt
   expect_refused 'layout 4' "$nvmepf" minimize "$here/../Traces/state-4.nvpt" --expect diverged -o x.nvpt
   [ "$(ls)" = "$(printf 'err\nout\nrun.nvpt')" ] || die "an unfinished file stays: $(ls)"
