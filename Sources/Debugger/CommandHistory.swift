@@ -24,12 +24,14 @@ struct CommandHistory {
   private static let eventsMax = 1000
 
   /// The latest command with this name that was fetched before an event.
+  /// - Parameter ns: it was fetched at this time or later.
   /// - Returns: nil if there is none.
-  static func find(_ qid: UInt16, _ cid: UInt16, before event: UInt64, in stream: NumberedEvents) throws(TraceError)
-    -> CommandHistory?
-  {
+  static func find(
+    _ qid: UInt16, _ cid: UInt16, before event: UInt64, since ns: UInt64 = 0, in stream: NumberedEvents
+  ) throws -> CommandHistory? {
     var found: CommandHistory?
     try stream.forEachBackward(before: event) { number, record in
+      guard record.pointee.time >= ns else { return true }
       guard record.pointee.is(.fetch), record.pointee.qid == qid, record.pointee.cid == cid else { return false }
       found = CommandHistory(number, record)
       return true
@@ -39,7 +41,7 @@ struct CommandHistory {
   }
 
   /// The first command with this name that is fetched at or after an event.
-  static func findNext(_ qid: UInt16, _ cid: UInt16, from event: UInt64, in stream: NumberedEvents) throws(TraceError)
+  static func findNext(_ qid: UInt16, _ cid: UInt16, from event: UInt64, in stream: NumberedEvents) throws
     -> CommandHistory?
   {
     var found: CommandHistory?
@@ -53,7 +55,7 @@ struct CommandHistory {
   }
 
   /// A command in flight at the first checkpoint: its fetch is not in the recording.
-  init(inFlight command: EngineState.InFlight, in stream: NumberedEvents) throws(TraceError) {
+  init(inFlight command: EngineState.InFlight, in stream: NumberedEvents) throws {
     (qid, cid, entry, fetched) = (command.qid, command.cid, command.sqe, stream.first)
     fetchedNs = try stream.event(stream.first)?.pointee.time ?? 0
     try follow(in: stream)
@@ -65,7 +67,7 @@ struct CommandHistory {
   }
 
   /// Collect its events, up to its end.
-  private mutating func follow(in stream: NumberedEvents) throws(TraceError) {
+  private mutating func follow(in stream: NumberedEvents) throws {
     var history = self
     try stream.forEach(from: fetched) { number, record in history.take(number, record) }
     self = history

@@ -17,7 +17,7 @@ struct CommandLifeline {
 
   /// - Parameter until: nothing later is looked for.
   init(_ history: CommandHistory, _ engine: NumberedEvents, _ hosts: [NumberedEvents], until ns: UInt64)
-    throws(TraceError)
+    throws
   {
     try addDoorbell(before: history, engine)
     for event in history.events { try add(engine, event, until: ns) }
@@ -26,7 +26,7 @@ struct CommandLifeline {
     moments.sort { ($0.ns, $0.source.rawValue, $0.event) < ($1.ns, $1.source.rawValue, $1.event) }
   }
 
-  private mutating func add(_ events: NumberedEvents, _ number: UInt64, until ns: UInt64) throws(TraceError) {
+  private mutating func add(_ events: NumberedEvents, _ number: UInt64, until ns: UInt64) throws {
     guard let record = try events.event(number), record.pointee.time <= ns else { return }
     moments.append(
       Moment(
@@ -34,7 +34,7 @@ struct CommandLifeline {
   }
 
   /// The tail doorbell that announced it, as the engine saw it.
-  private mutating func addDoorbell(before history: CommandHistory, _ engine: NumberedEvents) throws(TraceError) {
+  private mutating func addDoorbell(before history: CommandHistory, _ engine: NumberedEvents) throws {
     var found: UInt64?
     try engine.forEachBackward(before: history.fetched) { number, record in
       guard record.pointee.is(.doorbell), record.pointee.qid == history.qid,
@@ -49,7 +49,7 @@ struct CommandLifeline {
   /// The interrupt that announced its completion, and the doorbell that freed it.
   private mutating func addEnd(
     _ history: CommandHistory, _ ended: UInt64, _ engine: NumberedEvents, until ns: UInt64
-  ) throws(TraceError) {
+  ) throws {
     guard let cqid = try engine.event(ended)?.pointee.qid else { return }
     var faults: [UInt64] = []
     var interrupt: UInt64?
@@ -69,7 +69,7 @@ struct CommandLifeline {
   }
 
   /// The host's submission before the fetch, and its sight of the completion.
-  private mutating func add(_ host: NumberedEvents, _ history: CommandHistory, until ns: UInt64) throws(TraceError) {
+  private mutating func add(_ host: NumberedEvents, _ history: CommandHistory, until ns: UInt64) throws {
     var submit: UInt64?
     let fetched = try host.end(upTo: history.fetchedNs)
     try host.forEachBackward(before: fetched) { number, record in

@@ -96,7 +96,7 @@ extension Debugger {
         return move(to: max(from, divergence.event))
       }
       from = limit
-      try checkInterruption()
+      try events.checkInterruption()
     }
     say("the recording ends")
     move(to: end)
@@ -108,7 +108,7 @@ extension Debugger {
       let (hits, _) = try search(from: anchor, after: begin - 1, upTo: upTo)
       if let stop = wanted(hits.reversed()) { return stopAt(stop) }
       upTo = events.header(anchor).firstEvent
-      try checkInterruption()
+      try events.checkInterruption()
     }
     say("the recording begins")
     move(to: begin)
@@ -153,10 +153,6 @@ extension Debugger {
     tell("breakpoint \(breakpoints[hit.index].number): ", breakpoints[hit.index].text.printable())
     if breakpoints[hit.index].isTemporary { breakpoints.remove(at: hit.index) }
     move(to: hit.point)
-  }
-
-  func checkInterruption() throws {
-    if isInterrupted() { throw DebuggerError("interrupted: the point has not moved") }
   }
 
   // MARK: Commands by their times

@@ -67,11 +67,24 @@ extension Debugger {
 
   /// What the engine did with a host's command up to a point.
   private func fate(of command: HostView.Submitted, at point: UInt64) throws -> String {
-    guard let history = try CommandHistory.find(command.qid, command.cid, before: point, in: events),
-      history.fetchedNs >= command.ns
-    else { return "not fetched" }
+    let history = try CommandHistory.find(command.qid, command.cid, before: point, since: command.ns, in: events)
+    guard let history else { return "not fetched" }
     guard let ended = history.ended, ended < point else { return "fetched, not completed" }
     return "completed by the engine, not seen by the host"
+  }
+
+  /// Whether a host has submitted another command with this name since a time.
+  func hasNewer(_ qid: UInt16, _ cid: UInt16, since ns: UInt64) throws -> Bool {
+    for host in hosts {
+      var isFound = false
+      try host.forEachBackward(before: try host.end(upTo: try now())) { _, record in
+        guard record.pointee.time > ns else { return true }
+        isFound = record.pointee.is(.submit) && record.pointee.qid == qid && record.pointee.cid == cid
+        return isFound
+      }
+      if isFound { return true }
+    }
+    return false
   }
 
   /// The host's newest tail doorbell of a queue, if it recorded one up to the point that the engine has not seen.

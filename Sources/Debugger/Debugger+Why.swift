@@ -96,9 +96,7 @@ extension Debugger {
     }
     if let ended = history.ended, ended < point {
       // The host may have submitted another command of that name since.
-      if let newer = try hostView().oldest(named: qid, cid), newer.ns > history.endedNs {
-        return try whyNotFetched(qid, cid)
-      }
+      if try hasNewer(qid, cid, since: history.endedNs) { return try whyNotFetched(qid, cid) }
       return try whyEnded(history, ended)
     }
     try tellState(of: history)

@@ -22,7 +22,6 @@ public final class Debugger {
   /// Where movements end: after the last event, or at the divergence.
   let end: UInt64
   private let write: (String) -> Void
-  let isInterrupted: () -> Bool
   var breakpoints: [Breakpoint] = []
   /// The number of the newest one.
   var lastBreakpoint = 0
@@ -39,8 +38,9 @@ public final class Debugger {
     guard let events = NumberedEvents.all(of: .engine, in: reader).first else {
       throw DebuggerError("\(reader.path) holds no events of our endpoint: only its recordings can be debugged")
     }
-    (self.reader, self.events, self.write, self.isInterrupted) = (reader, events, write, isInterrupted)
+    (self.reader, self.events, self.write) = (reader, events, write)
     hosts = NumberedEvents.all(of: .host, in: reader)
+    for stream in [events] + hosts { stream.isInterrupted = isInterrupted }
     engine = EngineAtEvent(events)
     guard let anchor = (0..<events.chunkCount).first(where: { events.header($0).beginsWithCheckpoint }) else {
       throw DebuggerError("\(reader.path) holds no checkpoint at which a replay could start")

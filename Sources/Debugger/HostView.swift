@@ -35,11 +35,6 @@ struct HostView {
     return abandoned.flatMap { abandoned in abandoned.commands.first.map { ($0, abandoned.event) } }
   }
 
-  /// The outstanding or abandoned command with this name.
-  func oldest(named qid: UInt16, _ cid: UInt16) -> Submitted? {
-    (outstanding + (abandoned?.commands ?? [])).first { $0.qid == qid && $0.cid == cid }
-  }
-
   /// - Parameters:
   ///   - engine: its resets end the hosts' commands.
   ///   - end: number of the engine's events that have happened, and the time.

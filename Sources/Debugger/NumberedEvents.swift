@@ -13,6 +13,8 @@ final class NumberedEvents {
   /// The most recently used last.
   private var loaded: [LoadedChunk] = []
   private static let loadedMax = 4
+  /// Whether a visit that takes long should be given up.
+  var isInterrupted: () -> Bool = { false }
 
   /// - Parameter chunks: at least one, as indices in the trace.
   private init(_ reader: TraceReader, _ id: StreamID, _ chunks: [Int]) {
@@ -77,9 +79,10 @@ final class NumberedEvents {
   /// Visit the events before this one, the latest first, until `isDone`.
   func forEachBackward(
     before event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool
-  ) throws(TraceError) {
+  ) throws {
     guard event > first else { return }
     for chunk in (0...self.chunk(of: event - 1)).reversed() {
+      try checkInterruption()
       let events = try load(chunk)
       let begin = header(chunk).firstEvent
       for index in (0..<min(events.count, Int(clamping: event - min(begin, event)))).reversed()
@@ -90,15 +93,20 @@ final class NumberedEvents {
   }
 
   /// Visit the events from this one on, until `isDone`.
-  func forEach(from event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool) throws(TraceError) {
+  func forEach(from event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool) throws {
     guard event < end else { return }
     for chunk in self.chunk(of: event)..<chunkCount {
+      try checkInterruption()
       let events = try load(chunk)
       let begin = header(chunk).firstEvent
       let index = Int(clamping: event - min(begin, event))
       guard index < events.count else { continue }
       for index in index..<events.count where isDone(begin + UInt64(index), events.event(index)) { return }
     }
+  }
+
+  func checkInterruption() throws {
+    if isInterrupted() { throw DebuggerError("interrupted; the point has not moved") }
   }
 
   /// The slots of chunks from this one on, up to a gap, for a replay; each is valid until the next call.
