@@ -111,7 +111,7 @@ let package = Package(
     .target(
       name: "Replay",
       dependencies: [
-        "Text", "EventTable", "Events", "KernelStreams", "NVMe", "Target", "Endpoint", "Trace",
+        "Text", "EventTable", "Events", "EventWords", "KernelStreams", "NVMe", "Target", "Endpoint", "Trace",
       ],
       swiftSettings: settings),
     // A port with virtual time, a host and a backend, all made by a seed.
@@ -182,7 +182,7 @@ let package = Package(
         "Analysis", "Chance", "Events", "Recording", "NVMe", "Target", "Endpoint", "Backends", "Device", "Replay",
         "Simulation", "TestSeed", "Trace",
       ],
-      swiftSettings: settings),
+      exclude: ["Divergences.txt"], swiftSettings: settings),
     // Records the golden traces.
     .executableTarget(
       name: "record-golden", dependencies: ["Backends", "Device", "Host", "NVMe", "Service"], path: "Tests/Golden",

@@ -2,6 +2,7 @@ import Endpoint
 import EventWords
 import Events
 import NVMe
+import Replay
 import Report
 import Text
 import Trace
@@ -157,24 +158,9 @@ extension Debugger {
   private func showCommands(_ commands: [EngineState.InFlight]) {
     guard !commands.isEmpty else { return say("no command is in flight") }
     for command in commands.prefix(40) {
-      tell("  ", "\(name(command.qid, command.cid, command.sqe)): \(Debugger.text(command.awaits))")
+      tell("  ", "\(name(command.qid, command.cid, command.sqe)): \(command.awaits.text)")
     }
     if commands.count > 40 { say("  and \(Quantity.count(commands.count - 40)) more") }
-  }
-
-  /// "waits for its backend".
-  static func text(_ awaited: EngineState.Awaited) -> String {
-    switch awaited {
-    case .engine: "fetched in this pass; the engine has not finished with it"
-    case .backend: "waits for its backend"
-    case .writes(let count): "waits for \(Quantity.count(count, "earlier write"))"
-    case .commands(let count, let qid): "waits for \(Quantity.count(count, "command")) of queue \(qid)"
-    case .event: "waits for an asynchronous event"
-    case .secondOfPair: "waits for the second command of its fused operation"
-    case .fusedOperation(let count): "waits for a fused operation, which waits for \(Quantity.count(count, "request"))"
-    case .room(let cqid): "done; waits for room in CQ \(cqid), which is full"
-    case .posting(let cqid): "done; is posted to CQ \(cqid) in this pass"
-    }
   }
 
   private func showCommand(_ qid: UInt16, _ cid: UInt16) throws {
@@ -190,7 +176,7 @@ extension Debugger {
       say("  CDW13 \(entry.cdw13.hex)  CDW14 \(entry.cdw14.hex)  CDW15 \(entry.cdw15.hex)")
     }
     if let command = state.command(qid, cid) {
-      say("  in slot \(command.slot); \(Debugger.text(command.awaits))")
+      say("  in slot \(command.slot); \(command.awaits.text)")
     } else if let ended = history.ended, ended < point {
       say("  ended at \(number(ended)), \(try age(history.endedNs))")
     } else {
@@ -233,21 +219,8 @@ extension Debugger {
   private func showInterrupts(_ state: EngineState) {
     guard !state.completionQueues.isEmpty else { return say("there are no queues") }
     for queue in state.completionQueues {
-      tell("CQ \(queue.cqid): \(Debugger.interruptText(queue))")
+      tell("CQ \(queue.cqid): \(queue.interruptText)")
     }
-  }
-
-  /// "vector 1; 3 entries not announced of 8 that the threshold wants; the aggregation time of 100 us runs".
-  static func interruptText(_ queue: EngineState.Completion) -> String {
-    guard queue.interruptsEnabled else { return "created without interrupts (IEN 0)" }
-    var parts = ["vector \(queue.vector)" + (queue.isMasked ? ", masked (INTMS)" : "")]
-    parts.append("\(Quantity.count(queue.unannounced, "entry", "entries")) not announced")
-    if queue.threshold > 1 || queue.aggregationUs > 0 {
-      parts.append(
-        "aggregation: \(queue.threshold) entries or \(queue.aggregationUs) us"
-          + (queue.isAggregating ? ", the time is running" : ", the time is not running"))
-    }
-    return parts.joined(separator: "; ")
   }
 
   private func showTimers(_ state: EngineState) {

@@ -1,6 +1,7 @@
 import Endpoint
 import EventWords
 import Events
+import Replay
 import Report
 import Text
 import Trace
@@ -58,7 +59,7 @@ extension Debugger {
     switch words.next() {
     case "idle":
       try words.end()
-      for reason in try idleReasons(state()) { tell(reason) }
+      for reason in try state().idleReasons { tell(reason) }
     case "interrupt":
       guard let vector = words.number().flatMap(UInt16.init(exactly:)) else {
         throw DebuggerError("why interrupt needs a vector")
@@ -115,7 +116,7 @@ extension Debugger {
     }
     let waits =
       state.registers.isFatal
-      ? "will not complete: the controller has failed (CSTS.CFS)" : Debugger.text(command.awaits)
+      ? "will not complete: the controller has failed (CSTS.CFS)" : command.awaits.text
     tell("\(subject) \(waits)\(since).")
     try tellFaults(history.events.filter { $0 < point })
     if case .room(let cqid) = command.awaits { try tellFullQueue(cqid) }
@@ -163,24 +164,11 @@ extension Debugger {
   }
 
   private func tellNotFetching(_ queue: EngineState.Submission, _ state: EngineState) throws {
-    tell(whyNotFetching(queue, state))
+    tell(state.whyNotFetching(queue))
     guard queue.announced == 0, let unseen = try unseenTail(of: queue.qid, engine: queue.tail) else { return }
     tell(unseen)
     let fault = try last { $0.pointee.is(.fault) && $0.pointee.qid == queue.qid }
     if let fault { tell("The last fault injected into queue \(queue.qid), \(number(fault.event)): \(fault.text).") }
-  }
-
-  /// Why the engine fetches nothing from a queue now.
-  private func whyNotFetching(_ queue: EngineState.Submission, _ state: EngineState) -> String {
-    if queue.announced == 0 {
-      return "SQ \(queue.qid) is empty: the engine has fetched all up to its tail doorbell, \(queue.tail)."
-    }
-    let entries = Quantity.count(queue.announced, "entry of SQ \(queue.qid)", "entries of SQ \(queue.qid)")
-    if queue.isBeingDeleted { return "\(entries) will not be fetched: the queue is being deleted." }
-    if state.completionQueue(queue.cqid)?.isBlocked == true {
-      return "\(entries) will be fetched when the host frees entries of CQ \(queue.cqid), which is full."
-    }
-    return "\(entries) will be fetched in the queue's next turn."
   }
 
   private func tellFullQueue(_ cqid: UInt16) throws {
@@ -200,7 +188,7 @@ extension Debugger {
       return tell("No completion queue uses vector \(vector); used are: \(vectors.joined(separator: ", ")).")
     }
     for queue in queues {
-      tell("CQ \(queue.cqid): \(Debugger.interruptText(queue)).")
+      tell("CQ \(queue.cqid): \(queue.interruptText).")
       let lastInterrupt = try last { $0.pointee.is(.interrupt) && $0.pointee.qid == queue.cqid }
       if let lastInterrupt {
         tell("  ", "The last one: \(number(lastInterrupt.event)), \(lastInterrupt.age): \(lastInterrupt.text).")
@@ -225,36 +213,6 @@ extension Debugger {
       return "An interrupt follows when \(queue.threshold) entries are there, or the aggregation time has passed."
     }
     return "The engine announces them in this pass."
-  }
-
-  /// Why the engine has nothing to do at the point, one sentence each.
-  private func idleReasons(_ state: EngineState) -> [String] {
-    let registers = state.registers
-    if registers.isFatal { return ["The controller has failed (CSTS.CFS): it does nothing until the host resets it."] }
-    guard registers.isReady else {
-      return ["The controller is not ready (CSTS.RDY 0): CC.EN is \(registers.cc & 1)."]
-    }
-    var reasons: [String] = []
-    for queue in state.submissionQueues where queue.announced > 0 { reasons.append(whyNotFetching(queue, state)) }
-    if reasons.isEmpty {
-      reasons.append("Every submission queue is empty: the engine has fetched all that the host has announced.")
-    }
-    for queue in state.completionQueues where queue.isBlocked {
-      reasons.append(
-        "CQ \(queue.cqid) is full: \(Quantity.count(queue.waiting, "completion")) wait for the host's head doorbell, "
-          + "which reads \(queue.doorbell).")
-    }
-    let executing = state.commands.filter { $0.awaits == .backend }
-    if !executing.isEmpty {
-      let names = executing.prefix(8).map { "\($0.qid)/\($0.cid)" }.joined(separator: ", ")
-      let more = executing.count > 8 ? " and \(executing.count - 8) more" : ""
-      reasons.append("Backends hold \(Quantity.count(executing.count, "command")): \(names)\(more).")
-    }
-    for queue in state.completionQueues where queue.unannounced > 0 {
-      reasons.append("CQ \(queue.cqid): \(Debugger.interruptText(queue)).")
-    }
-    if let ms = state.keepAliveMs { reasons.append("The Keep Alive Timer runs: \(Quantity.count(ms)) ms.") }
-    return reasons
   }
 
   // MARK: Events

@@ -155,7 +155,7 @@ private final class PseudonymousChunks {
     var replayer = try Replayer(stream: id.stream, isClosed: isClosed) { () throws(TraceError) in try self.next() }
     replayer.outputs = { [unowned self] in put($0, $1) }
     // Bytes are compared when their event has been passed.
-    if let divergence, divergence.stream == id.stream, divergence.isOfBytes { divergent = divergence.event - 1 }
+    if let divergence, divergence.stream == id.stream, divergence.isOfBytes { divergent = divergence.event }
     _ = try replayer.run()
   }
 

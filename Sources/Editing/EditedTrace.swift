@@ -46,25 +46,15 @@ public struct EditedTrace: Sendable {
   private static func difference(_ came: Divergence?, _ expected: Divergence?) -> String? {
     switch (came, expected) {
     case (nil, nil): nil
-    case (let came?, nil): "\(came.came) instead of \(came.expected)"
-    case (nil, let expected?): "the divergence at \(expected.expected) is gone"
+    case (let came?, nil): "\(came.engine) instead of \(came.recorded)"
+    case (nil, let expected?): "the divergence at \(expected.recorded) is gone"
     case (let came?, let expected?):
-      came.isSame(as: expected) ? nil : "it diverges at \(came.expected) instead of \(expected.expected)"
+      came.isSame(as: expected) ? nil : "it diverges at \(came.recorded) instead of \(expected.recorded)"
     }
   }
 }
 
 extension Divergence {
-  /// The kind of the recorded event; nil at the end of the recording.
-  var expectedKind: EventKind? { EventKind(name: String(expected.prefix { $0 != " " })) }
-
   /// Whether the engine wrote other bytes to host memory.
-  var isOfBytes: Bool { came.hasPrefix("other bytes") }
-
-  /// Whether both are at the same kind of event and in the same fields.
-  func isSame(as other: Divergence) -> Bool {
-    func kind(_ text: String) -> Substring { text.prefix { $0 != " " } }
-    return expectedKind == other.expectedKind && kind(came) == kind(other.came)
-      && fields.map(\.name) == other.fields.map(\.name)
-  }
+  var isOfBytes: Bool { kind == .bytes && recordedKind == .write }
 }

@@ -65,7 +65,7 @@ private struct PassesToDivergence {
     // The last checkpoint from which the replay still diverges there.
     for first in chunks.indices.reversed() {
       let header = input.reader.chunks[chunks[first]].header
-      guard header.beginsWithCheckpoint, divergence.expectedKind == nil || header.firstTime <= divergence.timeNs else {
+      guard header.beginsWithCheckpoint, divergence.recordedKind == nil || header.firstTime <= divergence.timeNs else {
         continue
       }
       self.chunks = Array(chunks[first...])
@@ -86,7 +86,7 @@ private struct PassesToDivergence {
   }
 
   /// What the recorded engine's state was is known at its checkpoints only, so a difference of states begins at one.
-  private var isOfState: Bool { divergence.expectedKind == .checkpoint }
+  private var isOfState: Bool { divergence.recordedKind == .checkpoint }
 
   /// The shortest window that still diverges in the same way: twice as many passes until one does, then bisection.
   func shortest() throws(TraceError) -> EngineWindow {
@@ -119,7 +119,7 @@ private struct PassesToDivergence {
   }
 
   /// The number after the last event of a window: the event that diverges, if there is one.
-  private var last: UInt64 { divergence.expectedKind == nil ? .max : end + 1 }
+  private var last: UInt64 { divergence.recordedKind == nil ? .max : end + 1 }
 
   private func diverges(_ window: EngineWindow) throws(TraceError) -> Bool {
     var slots: [Record] = []
@@ -132,7 +132,7 @@ private struct PassesToDivergence {
     defer { chunk.deallocate() }
     // What does not fit into memory is no improvement.
     guard slots.count <= EngineWindow.slotsMax else { return false }
-    let isClosed = divergence.expectedKind == nil && input.reader.isClosed
+    let isClosed = divergence.recordedKind == nil && input.reader.isClosed
     var replayer = try Replayer(stream: id.stream, isClosed: isClosed) { () throws(TraceError) in
       defer { isGiven = true }
       return isGiven ? nil : UnsafeBufferPointer(chunk)

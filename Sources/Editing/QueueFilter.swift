@@ -157,7 +157,7 @@ extension EngineWindow {
     guard came == nil ? divergence == nil : divergence.map({ came!.isSame(as: $0) }) == true else {
       throw TraceError(
         .damaged,
-        "the period does not replay without the other queues: at \(came?.expected ?? "its end") the engine "
+        "the period does not replay without the other queues: at \(came?.recorded ?? "its end") the engine "
           + "needs their commands; cut it with all queues")
     }
     return Array(chunk)

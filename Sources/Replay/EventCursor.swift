@@ -15,12 +15,14 @@ struct EventCursor: ~Copyable {
   /// Number of the next event in its stream, from 0.
   private(set) var events: UInt64
   private(set) var chunks: UInt64 = 0
+  /// Number of the current chunk's first event.
+  private(set) var chunkBegin: UInt64
   /// By kind: whether it is passed over. A table, because every event is looked up.
   private let passedOver: UnsafeMutablePointer<Bool>
 
   /// - Parameter first: number of the first event.
   init(_ source: @escaping Source, first: UInt64 = 0) {
-    (self.source, events) = (source, first)
+    (self.source, events, chunkBegin) = (source, first, first)
     passedOver = .allocate(capacity: 256)
     for kind in 0...UInt8.max {
       (passedOver + Int(kind)).initialize(to: EventKind(rawValue: kind)?.involvesEngine != true)
@@ -43,6 +45,12 @@ struct EventCursor: ~Copyable {
     events += 1
   }
 
+  /// Return to the event that `advance` has just left, before the next `peek`.
+  mutating func stepBack(to record: UnsafePointer<Record>) {
+    position -= 1 + Int(record.pointee.tail)
+    events -= 1
+  }
+
   @inline(never)
   private mutating func settle() -> UnsafePointer<Record>? {
     while true {
@@ -53,24 +61,13 @@ struct EventCursor: ~Copyable {
       guard error == nil else { return nil }
       do throws(TraceError) {
         guard let next = try source() else { return nil }
-        (chunk, position) = (next, 0)
+        (chunk, position, chunkBegin) = (next, 0, events)
         chunks += 1
       } catch {
         self.error = error
         return nil
       }
     }
-  }
-
-  /// The events of this chunk up to here, oldest first, for the report of a divergence.
-  func history() -> [UnsafePointer<Record>] {
-    var found: [UnsafePointer<Record>] = []
-    var index = 0
-    while index < min(position, chunk.count) {
-      found.append(chunk.baseAddress! + index)
-      index += 1 + Int(chunk[index].tail)
-    }
-    return found
   }
 }
 

@@ -1,7 +1,9 @@
 import Endpoint
+import EventWords
 import Events
 import NVMe
 import Target
+import Text
 import Trace
 
 /// The engine's port to a recording: it takes inputs from the recording and compares outputs with it.
@@ -31,10 +33,14 @@ struct ReplayPort: Port, ~Copyable {
     let cid: UInt16
   }
 
-  /// The first difference: the recorded event (nil at the end) and the engine's event.
+  /// The first difference: the recorded event (nil at the end) and the engine's event (nil if it has none).
   struct Difference {
-    var expected: Record?
-    var came: Record
+    var kind: Divergence.Kind
+    var recorded: Record?
+    var engine: Record?
+    /// The recorded event in words.
+    var recordedText: String
+    /// What the engine does, where its event does not say it.
     var what: String
     var fields: [Divergence.Field]
   }
@@ -73,33 +79,44 @@ struct ReplayPort: Port, ~Copyable {
 
   /// The recording was closed while the engine was at rest, so any further event of the engine is a difference.
   mutating func differAtEnd() {
-    if let came = interruption { differ(came, "") }
+    if let came = interruption { differ(.end, came, "") }
   }
 
   @inline(never)
-  private mutating func stop(at came: Record) { stop(at: came, "") }
+  private mutating func stop(at came: Record) {
+    let isSameKind = cursor.peek()?.pointee.kind == came.kind
+    stop(at: came, isSameKind ? .fields : .event, "")
+  }
 
   /// Where the recording has no more to compare, it stops in the middle of a poll.
-  private mutating func stop(at came: Record, _ what: String) {
+  private mutating func stop(at came: Record, _ kind: Divergence.Kind, _ what: String) {
     if let recorded = cursor.peek(), !recorded.pointee.is(.gap) {
-      differ(came, what)
+      differ(kind, came, what)
     } else {
       interruption = interruption ?? came
     }
   }
 
-  private mutating func differ(_ came: Record, _ what: String, _ fields: [Divergence.Field] = []) {
+  private mutating func differ(
+    _ kind: Divergence.Kind, _ came: Record?, _ what: String, _ fields: [Divergence.Field] = []
+  ) {
     guard difference == nil else { return }
-    difference = Difference(expected: cursor.peek()?.pointee, came: came, what: what, fields: fields)
+    let next = cursor.peek()
+    difference = Difference(
+      kind: kind, recorded: next?.pointee, engine: came,
+      recordedText: next.map(EventSentence.text) ?? "the end of the recording", what: what, fields: fields)
   }
 
   /// The recording continues with an event that the engine did not cause.
-  mutating func differAtRest() {
-    differ(Event.Gap().record, "nothing: the engine is at rest")
+  mutating func differAtRest() { differ(.rest, nil, "nothing: it is at rest") }
+
+  /// The engine's state is inconsistent.
+  mutating func differ(invariant broken: String) {
+    differ(.invariant, nil, "the engine's state is inconsistent: \(broken)")
   }
 
   mutating func differ(state what: String, _ fields: [Divergence.Field] = []) {
-    differ(Event.Checkpoint().record, what, fields)
+    differ(.state, Event.Checkpoint().record, what, fields)
   }
 
   // MARK: From outside
@@ -173,7 +190,10 @@ struct ReplayPort: Port, ~Copyable {
     if let outputs {
       outputs(cursor.events - 1, bytes)
     } else if let place = firstDifference(kept, bytes) {
-      differ(came.record, "other bytes: at \(place) recorded \(kept[place]), engine \(bytes[place])")
+      let isWithin = place < kept.count && place < bytes.count
+      let values = isWithin ? (kept[place].hex, bytes[place].hex) : ("\(kept.count) bytes", "\(bytes.count) bytes")
+      cursor.stepBack(to: recorded)
+      differ(.bytes, came.record, "other bytes", [("byte \(place) of \(bytes.count)", values.0, values.1)])
     }
     return true
   }
@@ -221,7 +241,9 @@ struct ReplayPort: Port, ~Copyable {
 
   @inline(never)
   private mutating func stopShort(of request: IORequest, _ recorded: UInt32) {
-    stop(at: Event.Payload().record, "\(request.transferBytes) bytes of data, of which \(recorded) were recorded")
+    stop(
+      at: Event.Payload(qid: request.qid.rawValue, cid: request.cid.rawValue).record, .bytes,
+      "\(request.transferBytes) bytes of data, of which \(recorded) were recorded")
   }
 
   @inline(__always)
@@ -321,7 +343,10 @@ struct ReplayPort: Port, ~Copyable {
   }
 
   @inline(__always)
-  mutating func observe(_ controller: borrowing Controller) { observer?.observe(controller, event: cursor.events) }
+  mutating func observe(_ controller: borrowing Controller) {
+    // What the engine does after a difference tells nothing.
+    if difference == nil { observer?.observe(controller, event: cursor.events) }
+  }
 }
 
 /// Examines the engine during a replay.

@@ -1,48 +1,9 @@
 import Endpoint
-import EventTable
 import Events
 import NVMe
 import Target
 import Text
 import Trace
-
-/// The result of replaying one stream.
-public struct ReplayResult: Sendable {
-  public var commands: UInt64 = 0
-  public var events: UInt64 = 0
-  /// Commands that the engine held when the recording ended, other than event requests.
-  public var unfinished = 0
-  /// Nil if every output was identical.
-  public var divergence: Divergence?
-
-  public init(commands: UInt64 = 0, events: UInt64 = 0, unfinished: Int = 0, divergence: Divergence? = nil) {
-    self.commands = commands
-    self.events = events
-    self.unfinished = unfinished
-    self.divergence = divergence
-  }
-}
-
-extension ReplayResult {
-  /// Replay every engine's stream of a trace, to the first divergence; nothing where it has none.
-  public init(replaying reader: TraceReader) throws(TraceError) {
-    self.init()
-    for (id, chunks) in reader.streams where id.source == .engine && divergence == nil {
-      do throws(TraceError) {
-        var replayer = try Replayer(stream: id.stream, isClosed: reader.isClosed, chunks: reader.source(of: chunks))
-        add(try replayer.run())
-      } catch { throw TraceError(error.kind, "\(reader.path): \(error.description)") }
-    }
-  }
-
-  /// And what another replay found.
-  public mutating func add(_ other: ReplayResult) {
-    commands += other.commands
-    events += other.events
-    unfinished += other.unfinished
-    divergence = divergence ?? other.divergence
-  }
-}
 
 /// Replays one engine stream: feeds recorded inputs to the engine, compares its outputs with the recorded ones, and its
 /// state with every checkpoint.
@@ -53,6 +14,7 @@ public struct Replayer: ~Copyable {
   private let state: UnsafeMutableRawBufferPointer
   private let stream: UInt16
   private let isClosed: Bool
+  private let first: UInt64
   /// What the engine was given so far: events from outside, and passes.
   private var steps: UInt64 = 0
   /// Fields of two states that a divergence lists.
@@ -76,6 +38,7 @@ public struct Replayer: ~Copyable {
     state = .allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
     self.stream = stream
     self.isClosed = isClosed
+    self.first = first
   }
 
   deinit { state.deallocate() }
@@ -114,9 +77,15 @@ public struct Replayer: ~Copyable {
   public mutating func run() throws(TraceError) -> ReplayResult {
     while try step() {}
     if isClosed { port.differAtEnd() }
+    let unfinished = controller.commandsInFlight
+    var names: [String] = []
+    if unfinished > 0 {
+      let commands = controller.state.commands.lazy.filter { $0.awaits != .event }
+      names = commands.prefix(ReplayResult.unfinishedNamed).map(\.text)
+    }
     return ReplayResult(
-      commands: port.commands, events: port.cursor.events, unfinished: controller.commandsInFlight,
-      divergence: divergence())
+      commands: port.commands, events: port.cursor.events - first, unfinished: unfinished,
+      unfinishedCommands: names, divergence: divergence())
   }
 
   /// Give the engine one event from outside, or let it make one pass.
@@ -211,7 +180,7 @@ public struct Replayer: ~Copyable {
   }
 
   private mutating func checkInvariants() {
-    if let broken = controller.brokenInvariant() { port.differ(state: "the engine's state is inconsistent: \(broken)") }
+    if let broken = controller.brokenInvariant() { port.differ(invariant: broken) }
   }
 
   private mutating func compareState(_ record: UnsafePointer<Record>) {
@@ -254,42 +223,7 @@ public struct Replayer: ~Copyable {
   /// The divergence at which the replay stopped, if it did.
   public func divergence() -> Divergence? {
     guard let difference = port.difference else { return nil }
-    let history = port.cursor.history()
-    let came = difference.what.isEmpty ? difference.came.text() : difference.what
     return Divergence(
-      event: port.cursor.events, stream: stream, timeNs: difference.expected?.time ?? 0,
-      expected: difference.expected?.text() ?? "the end of the recording", came: came,
-      fields: difference.what.isEmpty ? differingFields(difference.expected, difference.came) : difference.fields,
-      inFlight: Replayer.inFlight(history), before: history.suffix(12).map { $0.pointee.text() })
-  }
-
-  private func differingFields(_ expected: Record?, _ came: Record) -> [Divergence.Field] {
-    guard let expected, let kind = expected.event else { return [] }
-    guard expected.kind == came.kind else { return [("kind", kind.description.name, came.event!.description.name)] }
-    return kind.description.fields.compactMap { field in
-      let compared = ~field.bits.reduce(0 as UInt64) { $1.isAnswer ? $0 | UInt64($1.value) : $0 }
-      guard !field.isAnswer, let old = expected.value(of: field), let new = came.value(of: field),
-        old & compared != new & compared
-      else { return nil }
-      return (field.name, field.text(old), field.text(new))
-    }
-  }
-
-  private static func inFlight(_ history: [UnsafePointer<Record>]) -> [String] {
-    var commands: [(qid: UInt16, cid: UInt16, text: String)] = []
-    for record in history {
-      switch record.pointee.event {
-      case .fetch:
-        guard let entry = record.fixedTail(as: SubmissionEntry.self) else { break }
-        let (qid, cid) = (Event.Fetch(record.pointee).qid, entry.cid.rawValue)
-        commands.append((qid, cid, "\(qid)/\(cid) opcode \(entry.opcode.hex)"))
-      case .completion:
-        let completion = Event.Completion(record.pointee)
-        commands.removeAll { $0.qid == completion.sqid && $0.cid == completion.cid }
-      case .reset: commands.removeAll()
-      default: break
-      }
-    }
-    return commands.map(\.text)
+      difference, stream: stream, event: port.cursor.events, inChunk: port.cursor.events - port.cursor.chunkBegin)
   }
 }

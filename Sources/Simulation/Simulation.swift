@@ -53,7 +53,12 @@ public struct Simulation: Sendable {
     guard result.failure == nil else { return result }
     result.replay = try replay(path: path, goesOn)
     result.replayNs = Clock.monotonicNs() - begin - result.simulationNs
-    if let divergence = result.replay.divergence { result.failure = "the recording does not replay: \(divergence)" }
+    if result.replay.divergence != nil {
+      // The whole trace tells more of it than a half.
+      let whole = try ReplayResult(replaying: TraceReader(path: path))
+      result.replay.divergence = whole.divergence ?? result.replay.divergence
+      result.failure = result.replay.divergence.map { "the recording does not replay: \($0)" }
+    }
     return result
   }
 

@@ -30,6 +30,9 @@ struct ReplayCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Replay this many times", valueName: "number"))
   var `repeat` = 1
 
+  @Flag(help: "After a divergence continue at the next checkpoint, and list all by kind")
+  var keepGoing = false
+
   @Flag(help: "Print one JSON object")
   var json = false
 
@@ -49,6 +52,7 @@ struct ReplayCommand: ParsableCommand {
 
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
+    try require(!keepGoing || !(interactive || script != nil), "--keep-going does not apply to the debugger")
     try require(!interactive || script == nil, "--interactive and --script exclude each other")
     try require(!(interactive || script != nil) || !json, "--json does not apply to the debugger")
   }
@@ -57,16 +61,21 @@ struct ReplayCommand: ParsableCommand {
     let reader = try file.openTolerantly()
     if let script { return try DebuggerSession.perform(script, on: reader) }
     if interactive { return try DebuggerSession.converse(on: reader) }
+    // Of the driver, every difference is listed anyway.
     if controller != nil || !reader.chunks.contains(where: { $0.header.id.source == .engine }) {
       return try replayDriver(reader)
     }
     var total = ReplayResult()
     let begin = Clock.monotonicNs()
     try ReadingProgress.show([reader]) {
-      for _ in 0..<`repeat` where total.divergence == nil { total.add(try ReplayResult(replaying: reader)) }
+      for turn in 0..<`repeat` where total.divergence == nil {
+        var result = try ReplayResult(replaying: reader, keepsGoing: keepGoing)
+        if turn > 0 { (result.unfinished, result.unfinishedCommands) = (0, []) }
+        total.add(result)
+      }
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
-    let summary = total.unfinished > 0 ? Summary(ofReadable: reader) : nil
+    let summary = total.unfinished > 0 && total.divergence == nil ? Summary(ofReadable: reader) : nil
     print(json ? jsonText(total, seconds, reader, summary) : text(total, seconds, reader, summary))
     if total.divergence != nil { throw ExitCode(1) }
     if !reader.isComplete || total.commands == 0 { throw ExitCode(2) }
@@ -146,7 +155,10 @@ struct ReplayCommand: ParsableCommand {
       "\(Quantity.count(result.compared)) of \(Quantity.count(result.commands)) commands compared, "
       + "\(Quantity.count(result.segments)) segments, \(Quantity.count(result.bytes)) bytes"
     return switch result.verdict {
-    case .identical: "identical: the engine does what the driver did: \(count)"
+    case .identical:
+      "identical: the engine does what the driver did: \(count)"
+        + (result.interrupted > 0
+          ? "; but \(Quantity.count(result.interrupted, "command")) never completed" : "")
     case .diverged: "different: \(Quantity.count(result.newDifferences)) findings: \(count)"
     case .nothingToCompare: "nothing to compare: \(count)"
     case .incomplete: "no difference, but not everything could be compared: \(count)"
@@ -180,15 +192,43 @@ struct ReplayCommand: ParsableCommand {
 
   private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?) -> String {
     let count = "\(Quantity.count(result.commands)) commands, \(Quantity.count(result.events)) events"
-    if let divergence = result.divergence { return "\(divergence)\nreplayed \(count) before it" }
+    if let divergence = result.divergence {
+      return keepGoing ? text(result, count, reader) : "\(divergence)\nreplayed \(count) before it"
+    }
     let speed = Quantity.decimal(Double(result.commands) / max(seconds, 1e-9), 0)
     var lines = [
       result.commands == 0
         ? "nothing to compare: the trace holds no command; \(Quantity.count(result.events, "other event")) agree"
         : "identical: \(count) in \(Quantity.decimal(seconds, 2)) s (\(speed) commands/s)"
+          + ReplayCommand.neverCompleted(result)
     ]
     if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
     return (lines + ReplayCommand.unfinished(summary)).joined(separator: "\n")
+  }
+
+  /// "; but 3 commands never completed: 1/5 (read) waits for its backend, …".
+  private static func neverCompleted(_ result: ReplayResult) -> String {
+    guard result.unfinished > 0 else { return "" }
+    let names = result.unfinishedCommands.prefix(3).joined(separator: ", ")
+    return "; but \(Quantity.count(result.unfinished, "command")) never completed: \(names)"
+      + (result.unfinished > 3 ? ", …" : "")
+  }
+
+  /// All divergences: the report of the first of each kind, then the list.
+  private func text(_ result: ReplayResult, _ count: String, _ reader: TraceReader) -> String {
+    var lines = result.groups.map { "\($0.first)" }
+    let total = result.groups.reduce(UInt64(0)) { $0 + $1.count }
+    lines.append(
+      "\(Quantity.count(total, "divergence")) of \(Quantity.count(result.groups.count, "kind")); replayed \(count)"
+        + (result.skipped > 0
+          ? "; \(Quantity.count(result.skipped, "event")) up to the next checkpoints not compared" : ""))
+    for group in result.groups {
+      let numbers =
+        group.events.map { "#\($0)" }.joined(separator: " ") + (group.count > UInt64(group.events.count) ? " …" : "")
+      lines.append("  \(Quantity.count(group.count)) × \(group.first.summary): \(numbers)")
+    }
+    if !reader.isComplete { lines.append(ReplayCommand.notClosed) }
+    return lines.joined(separator: "\n")
   }
 
   private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?)
@@ -201,21 +241,40 @@ struct ReplayCommand: ParsableCommand {
       ("complete", .boolean(reader.isComplete)), ("result", .string(verdict.rawValue)),
       ("commands", .integer(result.commands)), ("events", .integer(result.events)), ("seconds", .number(seconds)),
       ("commands_per_second", .number(Double(result.commands) / max(seconds, 1e-9))),
-      ("unfinished_commands", ReplayCommand.object(summary)),
+      ("unfinished_commands", ReplayCommand.object(summary)), ("never_completed", .integer(result.unfinished)),
     ]
+    if keepGoing {
+      members.append(("divergences", .array(result.groups.map(object))))
+      members.append(("not_compared", .integer(result.skipped)))
+    }
     if let divergence = result.divergence { members.append(("divergence", object(divergence))) }
     return JSON.object(members).line
   }
 
+  private func object(_ group: DivergenceGroup) -> JSON {
+    [
+      "count": .integer(group.count), "summary": .string(group.first.summary),
+      "events": .array(group.events.map { .integer($0) }), "first": object(group.first),
+    ]
+  }
+
   private func object(_ divergence: Divergence) -> JSON {
+    func object(_ past: Divergence.Before) -> JSON {
+      ["event": .integer(past.event), "time_ns": .integer(past.timeNs), "text": .string(past.text)]
+    }
     let fields = divergence.fields.map {
-      ["name": .string($0.name), "expected": .string($0.expected), "came": .string($0.came)] as JSON
+      ["name": .string($0.name), "expected": .string($0.recorded), "came": .string($0.engine)] as JSON
     }
     return [
+      "kind": .string(divergence.kind.rawValue), "summary": .string(divergence.summary),
       "event": .integer(divergence.event), "stream": .integer(divergence.stream),
-      "time_ns": .integer(divergence.timeNs), "expected": .string(divergence.expected),
-      "came": .string(divergence.came), "fields": .array(fields),
-      "in_flight": .array(divergence.inFlight.map(JSON.string)), "before": .array(divergence.before.map(JSON.string)),
+      "time_ns": .integer(divergence.timeNs), "expected": .string(divergence.recorded),
+      "came": .string(divergence.engine), "fields": .array(fields),
+      "notes": .array(divergence.notes.map(JSON.string)), "waits": .array(divergence.waits.map(JSON.string)),
+      "in_flight": .array((divergence.inFlight ?? []).map(JSON.string)),
+      "queues": .array(divergence.queues.map { .integer($0) }),
+      "agreed": divergence.agreed.map(object) ?? .literal("null"),
+      "before": .array(divergence.before.map { .string($0.text) }), "history": .array(divergence.before.map(object)),
     ]
   }
 }

@@ -25,7 +25,7 @@ import Trace
     let minimum = try #require(try Minimum(EditInput(reader)))
     let edited = try minimum.write(to: scratch("small.nvpt"), note: "a test")
     let divergence = try #require(try ReplayResult(replaying: TraceReader(path: scratch("small.nvpt"))).divergence)
-    #expect(divergence.expected == whole.expected && divergence.came == whole.came)
+    #expect(divergence.recorded == whole.recorded && divergence.engine == whole.engine)
     #expect(divergence.timeNs == whole.timeNs)
     #expect(edited.events * 50 < reader.totals.events && edited.bytes * 10 < reader.bytes)
   }
@@ -54,7 +54,7 @@ import Trace
     let reader = try TraceReader(path: scratch("wrong.nvpt"))
     try #require(try ReplayResult(replaying: reader).divergence != nil)
     let minimum = try #require(try Minimum(EditInput(reader)))
-    #expect(minimum.divergence.expected == "the end of the recording")
+    #expect(minimum.divergence.recorded == "the end of the recording")
     #expect(try minimum.write(to: scratch("small.nvpt"), note: "a test").replay?.divergence != nil)
   }
 

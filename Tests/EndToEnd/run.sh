@@ -959,6 +959,15 @@ test_cut() {
   [ ! -e x.nvpt ] && [ -z "$(ls | grep 'nvpt\.[A-Za-z0-9]\{6\}$')" ] || die "an unfinished file stays: $(ls)"
 }
 
+test_divergence() {
+  expect_status 0 "$nvmepf" simulate --seed 3 --commands 1000 -o run.nvpt
+  expect_status 0 "$nvmepf" replay --keep-going run.nvpt
+  grep -q '^identical: ' out || die "$(cat out)"
+  [ "$("$nvmepf" replay --keep-going --json run.nvpt | json '(d["divergences"], d["not_compared"], "divergence" in d)')" = \
+    "([], 0, False)" ] || die "$("$nvmepf" replay --keep-going --json run.nvpt)"
+  expect_refused 'does not apply to the debugger' "$nvmepf" replay --keep-going --interactive run.nvpt
+}
+
 test_minimize() {
   expect_status 0 "$nvmepf" simulate --seed 3 --commands 1000 -o run.nvpt
   expect_refused 'replays identically' "$nvmepf" minimize run.nvpt --expect diverged -o x.nvpt

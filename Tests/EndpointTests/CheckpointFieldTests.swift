@@ -91,7 +91,7 @@ struct CheckpointFieldTests {
         #expect(head.length == 4 && head.value == "1")
         bytes[head.offset] = 12
       })
-    #expect(divergence.came == "another state: fields differ: 1")
+    #expect(divergence.engine == "another state: fields differ: 1")
     #expect(divergence.fields.map(\.name) == ["completion queue 1, head"])
     #expect(divergence.description.contains("differs:  completion queue 1, head: recorded 12, engine 1\n"))
   }
@@ -104,7 +104,7 @@ struct CheckpointFieldTests {
     for field in all {
       let found = try #require(try divergence { $0[field.offset] ^= 1 }, "\(field)")
       // A changed number names another object.
-      let names = found.fields.map(\.name) + [found.came]
+      let names = found.fields.map(\.name) + [found.engine]
       let kind = field.path.replacing(#/ \d+(?=,|$)/#, with: "")
       #expect(names.contains { $0.contains(field.path) || $0.hasPrefix("\(kind) ") }, "\(field): \(found)")
       #expect(found.fields.count <= 8)
@@ -117,7 +117,7 @@ struct CheckpointFieldTests {
     bench.controller.target.attach(Namespace(nsid: 7, blocks: 8, blockShift: 12))
     let other = bench.controller.encoded()
     let divergence = try #require(try divergence { $0 = other })
-    #expect(divergence.came.hasPrefix("another state: fields differ: "))
+    #expect(divergence.engine.hasPrefix("another state: fields differ: "))
     #expect(divergence.fields.count == 8)
     let more = try #require(
       try self.divergence { bytes in
@@ -129,7 +129,7 @@ struct CheckpointFieldTests {
           contentsOf: other[namespace[0].offset..<namespace.last!.offset + namespace.last!.length], at: place)
       })
     #expect(more.fields.map(\.name) == ["namespaces", "namespace 7"])
-    #expect(more.fields.map(\.came) == ["1", "none"])
+    #expect(more.fields.map(\.engine) == ["1", "none"])
   }
 
   @Test("a checkpoint that is too short or too long differs")

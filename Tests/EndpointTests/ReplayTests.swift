@@ -84,10 +84,10 @@ struct ReplayTests {
   func findsChanges() throws {
     let slots = try recording()
     let changes: [(EventKind, String, (inout Record) -> Void)] = [
-      (.completion, "dw3", { $0.bHigh ^= 1 << 20 }), (.completion, "dw2", { $0.bLow ^= 1 }),
+      (.completion, "status", { $0.bHigh ^= 1 << 20 }), (.completion, "SQHD", { $0.bLow ^= 1 }),
       (.segment, "address", { $0.a ^= 0x1000 }), (.segment, "length", { $0.bLow += 1 }),
       (.map, "segments", { $0.aLow += 1 }), (.map, "length", { $0.aHigh += 512 }),
-      (.executeBegin, "slba", { $0.a += 1 }), (.executeBegin, "blocks", { $0.bLow += 1 }),
+      (.executeBegin, "SLBA", { $0.a += 1 }), (.executeBegin, "blocks", { $0.bLow += 1 }),
       (.interrupt, "vector", { $0.aLow += 1 }), (.registerWrite, "", { $0.b ^= 1 }),
       (.fetch, "slot", { $0.aLow += 1 }), (.write, "address", { $0.a += 4096 }),
     ]
@@ -129,7 +129,7 @@ struct ReplayTests {
     let end = Array(slots[..<(try #require(places(of: .completion, in: slots).last))])
     #expect(try replay(end).divergence == nil)
     let divergence = try #require(try replay(end, isClosed: true).divergence)
-    #expect(divergence.expected == "the end of the recording" && divergence.came.hasPrefix("completion "))
+    #expect(divergence.recorded == "the end of the recording" && divergence.engine.hasPrefix("completion: "))
   }
 
   @Test("recorded data shorter than the command's is found")
@@ -137,7 +137,7 @@ struct ReplayTests {
     var slots = try recording(payload: true)
     let index = try #require(place(of: .payload, in: slots))
     slots[index].bLow -= 1
-    #expect(try replay(slots).divergence?.came.contains("bytes of data") == true)
+    #expect(try replay(slots).divergence?.engine.contains("bytes of data") == true)
     // A recorder that was killed between two pieces of them has recorded nothing wrong.
     let cut = Array(slots[...(index + Int(slots[index].tail))])
     #expect(try replay(cut).divergence == nil)
