@@ -1,26 +1,74 @@
 #!/bin/bash
 # mutants.sh [SEEDS] - plants faults in the engine, one at a time, and checks that the simulation finds each within SEEDS seeds
 # (default: 200). Exit status 1 if a fault is not found, traps or hangs; 2 if the simulation fails without it or cannot run.
+#
+# mutants.sh --replay - replays recordings of the right engine (the golden traces and simulated ones) with each fault planted, and
+# prints in how many of them the replay finds it, and the first divergence in the words of the replay. A fault that no recording
+# provokes is not found. Exit status 1 if a replay traps or hangs; 2 if a recording does not replay without a fault.
+#
+# MUTANTS_BUILD=debug builds faster, and runs slower.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+replays=
+[ "${1:-}" != --replay ] || replays=1
 seeds=${1:-200}
 build=.build-mutants
+configuration=${MUTANTS_BUILD:-release}
 
-swift build -c release --scratch-path "$build" --product nvmepf -Xswiftc -DMUTANTS 2>&1 | tail -1
-nvmepf=$build/release/nvmepf
+swift build -c "$configuration" --scratch-path "$build" --product nvmepf -Xswiftc -DMUTANTS 2>&1 | tail -1
+nvmepf=$build/$configuration/nvmepf
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 missed=0
 row() { printf '%-28s %s\n' "$mutant" "$1"; }
 miss() { row "$1"; missed=1; }
+mutants=$(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/Mutant.swift)
+
+# The traces of our endpoint that replay finds identical.
+replay_mutants() {
+  local traces=() trace status found first
+  for seed in $(seq 1 12); do
+    "$nvmepf" simulate --seed "$seed" --commands 1000 -o "$work/seed-$seed.nvpt" >/dev/null
+  done
+  for trace in traces/*.nvpt "$work"/*.nvpt; do
+    [ "$(basename "$trace")" != nvmet-pci-epf.nvpt ] || continue
+    "$nvmepf" replay "$trace" >/dev/null || {
+      echo "mutants.sh: $trace does not replay without a mutant: fix that first" >&2
+      exit 2
+    }
+    traces+=("$trace")
+  done
+  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; the first divergence"
+  for mutant in $mutants; do
+    found=0 first=
+    for trace in "${traces[@]}"; do
+      status=0
+      timeout --kill-after=5 60 "$nvmepf" replay --mutant "$mutant" "$trace" >"$work/out" 2>&1 || status=$?
+      case $status in
+        0) ;;
+        1)
+          found=$((found + 1))
+          [ -n "$first" ] || first="$(basename "$trace" .nvpt) $(sed -n '1s/^diverged at event \(#[0-9]*\) of [^:]*: /\1: /p' "$work/out")"
+          ;;
+        *) first="status $status in $(basename "$trace"): $(grep -am1 Fatal "$work/out" | cut -c1-90)" missed=1 ;;
+      esac
+    done
+    row "$(printf '%2d  %s' $found "${first:--}")"
+  done
+}
+
+if [ -n "$replays" ]; then
+  replay_mutants
+  exit $missed
+fi
 
 "$nvmepf" simulate --seed 1 --seeds "$seeds" --commands 2000 >/dev/null || {
   echo "mutants.sh: the simulation fails without a mutant: fix that first" >&2
   exit 2
 }
 printf '%-28s %s\n' mutant 'found'
-for mutant in $(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/Mutant.swift); do
+for mutant in $mutants; do
   status=0
   TMPDIR=$work timeout --kill-after=5 300 "$nvmepf" simulate --mutant "$mutant" --seed 1 --seeds "$seeds" --commands 2000 \
     >"$work/out" 2>&1 || status=$?

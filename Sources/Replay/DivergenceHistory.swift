@@ -59,12 +59,12 @@ struct DivergenceHistory {
       records.append(slots.baseAddress! + slot)
       slot += 1 + Int(slots[slot].tail)
     }
-    if divergence.event >= first, divergence.event < first + UInt64(records.count) {
+    if divergence.event >= first, divergence.event - first < UInt64(records.count) {
       lookAhead(records[Int(divergence.event - first)...])
     }
     let end = min(records.count, Int(clamping: divergence.event - min(first, divergence.event)))
     for index in (0..<end).reversed() {
-      note(records[index], number: first + UInt64(index))
+      note(records[index], number: first &+ UInt64(index))
       if isComplete { return }
     }
   }

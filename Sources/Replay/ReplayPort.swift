@@ -345,7 +345,7 @@ struct ReplayPort: Port, ~Copyable {
   @inline(__always)
   mutating func observe(_ controller: borrowing Controller) {
     // What the engine does after a difference tells nothing.
-    if difference == nil { observer?.observe(controller, event: cursor.events) }
+    if let observer, difference == nil { observer.observe(controller, event: cursor.events) }
   }
 }
 

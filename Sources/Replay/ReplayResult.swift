@@ -76,11 +76,22 @@ extension ReplayResult {
     var begin: Int? = 0
     while let first = begin {
       try stream.begin(at: first)
-      var replayer = try Replayer(
-        stream: stream.stream, isClosed: stream.reader.isClosed, first: stream.header(first).firstEvent
-      ) { () throws(TraceError) in try stream.next() }
-      var part = try replayer.run()
       begin = nil
+      var replayer: Replayer
+      do throws(TraceError) {
+        replayer = try Replayer(
+          stream: stream.stream, isClosed: stream.reader.isClosed, first: stream.header(first).firstEvent
+        ) { () throws(TraceError) in try stream.next() }
+      } catch {
+        // A checkpoint that differed, and at which nothing can go on.
+        guard divergence != nil else { throw error }
+        if case .system = error.kind { throw error }
+        begin = stream.checkpoint(from: 0)
+        let end = begin.map { stream.header($0).firstEvent } ?? stream.end
+        skipped += end - min(end, stream.header(first).firstEvent)
+        continue
+      }
+      var part = try replayer.run()
       if var divergence = part.divergence {
         stream.number(&divergence)
         let place = groups.firstIndex {
@@ -96,7 +107,7 @@ extension ReplayResult {
         // What it held there was not left at the end.
         (part.unfinished, part.unfinishedCommands) = (0, [])
         if keepsGoing {
-          begin = stream.checkpoint(after: divergence)
+          begin = stream.checkpoint(from: divergence.event)
           let end = begin.map { stream.header($0).firstEvent } ?? stream.end
           part.skipped = end - min(end, divergence.event)
         }

@@ -23,7 +23,7 @@ final class ReplayedStream {
   func header(_ chunk: Int) -> ChunkHeader { reader.chunks[chunks[chunk]].header }
 
   /// One past the last event's number.
-  var end: UInt64 { header(chunks.count - 1).firstEvent + UInt64(header(chunks.count - 1).events) }
+  var end: UInt64 { header(chunks.count - 1).firstEvent &+ UInt64(header(chunks.count - 1).events) }
 
   /// Read from this chunk on.
   func begin(at chunk: Int) throws(TraceError) {
@@ -43,13 +43,13 @@ final class ReplayedStream {
 
   /// Number a divergence at which the replay stopped as the trace does, which counts lost events.
   func number(_ divergence: inout Divergence) {
-    if current >= 0 { divergence.event = header(current).firstEvent + divergence.eventInChunk }
+    if current >= 0 { divergence.event = header(current).firstEvent &+ divergence.eventInChunk }
   }
 
-  /// The next chunk with a checkpoint at which a replay can go on. A checkpoint that differs is one.
-  func checkpoint(after divergence: Divergence) -> Int? {
-    (max(current, 0)..<chunks.count).first {
-      header($0).beginsWithCheckpoint && header($0).firstEvent >= divergence.event
+  /// The next chunk with a checkpoint from this event on, at which a replay can go on. A checkpoint that differs is one.
+  func checkpoint(from event: UInt64) -> Int? {
+    (min(max(current, first + 1), chunks.count)..<chunks.count).first {
+      header($0).beginsWithCheckpoint && header($0).firstEvent >= event
     }
   }
 
@@ -78,13 +78,16 @@ final class ReplayedStream {
     var decoded = try DecodedChunk()
     var next = anchor
     let isAtEnd = divergence.kind == .end
-    var replayer = try Replayer(stream: stream, isClosed: isAtEnd, first: header(anchor).firstEvent) {
-      [self] () throws(TraceError) in
-      guard next <= current || isAtEnd && next < chunks.count else { return nil }
-      defer { next += 1 }
-      try reader.decode(chunks[next], into: &decoded)
-      return decoded.slots
-    }
+    var replayer: Replayer
+    do throws(TraceError) {
+      replayer = try Replayer(stream: stream, isClosed: isAtEnd, first: header(anchor).firstEvent) {
+        [self] () throws(TraceError) in
+        guard next <= current || isAtEnd && next < chunks.count else { return nil }
+        defer { next += 1 }
+        try reader.decode(chunks[next], into: &decoded)
+        return decoded.slots
+      }
+    } catch { return }
     let observer = LastState(target: divergence.event)
     replayer.observer = observer
     observer.observe(replayer.controller, event: replayer.event)
@@ -108,7 +111,7 @@ final class ReplayedStream {
     init(target: UInt64) { self.target = target }
 
     func observe(_ controller: borrowing Controller, event: UInt64) {
-      if event + LastState.reach > target { state = controller.state }
+      if target - min(event, target) < LastState.reach { state = controller.state }
     }
   }
 }

@@ -1,6 +1,7 @@
 import Analysis
 import ArgumentParser
 import Debugger
+import Endpoint
 import Foundation
 import Platform
 import Replay
@@ -50,6 +51,11 @@ struct ReplayCommand: ParsableCommand {
       "Debug: perform the debugger's commands in this file, one a line; - for input", valueName: "file"))
   var script: String?
 
+  #if MUTANTS
+    @Option(help: "Plant this fault in the engine", transform: SimulateCommand.mutant)
+    var mutant: Mutant?
+  #endif
+
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
     try require(!keepGoing || !(interactive || script != nil), "--keep-going does not apply to the debugger")
@@ -58,6 +64,9 @@ struct ReplayCommand: ParsableCommand {
   }
 
   func run() throws {
+    #if MUTANTS
+      Mutant.planted = mutant
+    #endif
     let reader = try file.openTolerantly()
     if let script { return try DebuggerSession.perform(script, on: reader) }
     if interactive { return try DebuggerSession.converse(on: reader) }

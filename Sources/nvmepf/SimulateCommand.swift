@@ -58,7 +58,7 @@ struct SimulateCommand: ParsableCommand {
     @Option(help: "Plant this fault in the engine", transform: SimulateCommand.mutant)
     var mutant: Mutant?
 
-    private static func mutant(_ name: String) throws -> Mutant {
+    static func mutant(_ name: String) throws -> Mutant {
       guard let mutant = Mutant(rawValue: name) else {
         throw ValidationError("the mutants are \(Mutant.allCases.map(\.rawValue).joined(separator: ", "))")
       }

@@ -154,6 +154,13 @@ struct DivergenceTests {
     }
     #expect(result.events + result.skipped == UInt64(events.count))
     #expect(try replay(recording(), keepsGoing: true).groups.isEmpty)
+    // At a checkpoint that is no engine's, nothing can go on; at the next one it can.
+    events = try recording()
+    let place = events.indices.filter { events[$0][0].is(.checkpoint) }[1]
+    events[place].withUnsafeMutableBytes { $0[Record.size] ^= 0xff }
+    events[try self.place(.completion, 39, events)][0].bLow ^= 1
+    let damaged = try replay(events, keepsGoing: true)
+    #expect(damaged.groups.map(\.first.kind) == [.state, .fields] && damaged.skipped > 0)
   }
 
   @Test("a replay names commands that never completed")
