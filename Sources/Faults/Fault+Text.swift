@@ -111,9 +111,14 @@ extension Fault {
   }
 
   private func check() throws(Refusal) {
+    let what = kind == .delay ? "delay=\(stage.name)" : kind.name
     guard !selection.namesCommand || kind.knowsCommand(stage) else {
-      let what = kind == .delay ? "delay=\(stage.name)" : kind.name
       throw Refusal("\(what) happens before the command is known or after, so it takes no opcode, lba or nsid")
+    }
+    guard selection.qid == 0 else { return }
+    guard kind.strikesAdmin(stage) else { throw Refusal("\(what) strikes I/O commands only: qid=1 to 128") }
+    guard !kind.isOfBackend(stage) || selection.opcode ?? IOOpcode.flush.rawValue == IOOpcode.flush.rawValue else {
+      throw Refusal("\(what),qid=0 strikes only the flush of a shutdown or a Set Features: opcode=flush or none")
     }
   }
 
@@ -190,7 +195,8 @@ extension Fault: CustomStringConvertible {
     }
     if let qid = selection.qid { parts.append("qid=\(qid)") }
     if let opcode = selection.opcode {
-      parts.append("opcode=" + (NVMeName.opcode(opcode, isAdmin: selection.qid == 0) ?? opcode.hex))
+      parts.append(
+        "opcode=" + (NVMeName.opcode(opcode, isAdmin: selection.qid == 0 && !kind.isOfBackend(stage)) ?? opcode.hex))
     }
     if let nsid = selection.nsid { parts.append("nsid=\(nsid)") }
     if let lba = selection.lba { parts.append("lba=\(lba.lowerBound)..\(lba.upperBound)") }

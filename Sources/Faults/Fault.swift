@@ -102,6 +102,21 @@ extension Fault.Kind {
     }
   }
 
+  /// Whether it can strike anything of the admin queue. Of the backends' requests only the flush of a shutdown or of a
+  /// Set Features belongs to it.
+  func strikesAdmin(_ stage: Fault.Stage) -> Bool {
+    switch self {
+    case .delay: [.detect, .fetch, .execute, .complete, .interrupt].contains(stage)
+    case .prpOffByOne, .shortTransfer, .failTransfer, .linkLoss: false
+    default: true
+    }
+  }
+
+  /// Whether it changes what a backend does with a request.
+  func isOfBackend(_ stage: Fault.Stage) -> Bool {
+    self == .error || self == .slowRequest || self == .stall || self == .delay && stage == .execute
+  }
+
   /// Whether it changes a completion queue entry.
   public var isOfCompletion: Bool {
     switch self {

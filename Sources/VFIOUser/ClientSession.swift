@@ -120,7 +120,8 @@ struct ClientSession: ~Copyable {
       }
       return .error(error)
     }
-    if mapping.base == nil, mapping.isWritable, !hasToldUnshared {
+    // Beside shared memory it is no memory: QEMU maps the registers of a guest's other devices, too.
+    if mapping.base == nil, mapping.isWritable, !memory.isShared, !hasToldUnshared {
       hasToldUnshared = true
       tell(.memoryNotShared(address: address, size: size))
     }

@@ -76,5 +76,8 @@ struct DMATable: ~Copyable {
     DMATable.release(entries.remove(at: index))
   }
 
+  /// Whether the client shares any of its memory.
+  var isShared: Bool { entries.contains { $0.mapping.baseAddress != nil } }
+
   var ranges: [(address: UInt64, size: UInt64)] { entries.map { ($0.address, $0.size) } }
 }

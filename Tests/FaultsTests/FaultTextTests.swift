@@ -25,6 +25,8 @@ struct FaultTextTests {
     #expect(try Fault("stall").ns == .max && Fault("stall=2s,once").ns == 2_000_000_000)
     #expect(try Fault("wrong-sqhd").offset == 1 && Fault("wrong-cid=7").offset == 7)
     #expect(try Fault("drop-interrupt,coalesced").selection.coalesced)
+    let slow = "slow-request=2s,qid=0,opcode=flush"
+    #expect(try Fault(slow).description == slow)
     #expect(try Fault("late-completion=forever").ns == .max && Fault("slow-request=1.5ms").ns == 1_500_000)
   }
 
@@ -49,6 +51,8 @@ struct FaultTextTests {
       ("stall,opcode=reed", "opcode needs"), ("stall,opcode=256", "opcode needs"),
       ("stuck-doorbell,opcode=read", "takes no opcode"), ("delay=fetch:1us,lba=3", "delay=fetch happens"),
       ("drop-interrupt,nsid=1", "takes no opcode, lba or nsid"),
+      ("link-loss,qid=0", "strikes I/O commands only"), ("delay=map:1us,qid=0", "delay=map strikes I/O commands only"),
+      ("error=6,qid=0,opcode=identify", "only the flush of a shutdown or a Set Features"),
       ("stall," + String(repeating: "x", count: 2000), "more than"),
     ]
     for (text, reason) in cases {
@@ -84,15 +88,18 @@ struct FaultTextTests {
     case .status: parts[0] += "=\(UInt16.random(in: 1...0x7ff, using: &random))"
     case .offset: parts[0] += "=\(UInt16.random(in: 1 ... .max, using: &random))"
     }
+    let isForAdmin = kind.strikesAdmin(stage) && Bool.random(using: &random)
     var all = [
-      "qid=\(UInt16.random(in: 0...128, using: &random))", "every=\(UInt64.random(in: 1 ... .max, using: &random))",
+      "qid=\(isForAdmin ? 0 : UInt16.random(in: 1...128, using: &random))",
+      "every=\(UInt64.random(in: 1 ... .max, using: &random))",
       "after=\(random.next())", "rate=\(Double.random(in: 0.001...1, using: &random))", "once",
       "times=\(UInt64.random(in: 1 ... .max, using: &random))",
     ]
     if kind.knowsCommand(stage) {
       let block = random.next() >> 1
       all += [
-        "opcode=\(UInt8.random(in: 0 ... .max, using: &random))", "lba=\(block)..\(block + 5)",
+        "opcode=\(isForAdmin && kind.isOfBackend(stage) ? 0 : UInt8.random(in: 0 ... .max, using: &random))",
+        "lba=\(block)..\(block + 5)",
         "nsid=\(UInt32.random(in: 1 ... .max, using: &random))",
       ]
     }

@@ -23,18 +23,18 @@ serve() {
 # stop - end the server; no event is lost, and the replay is identical.
 stop() {
   kill -INT $server
-  wait $server || return 1
-  "$nvmepf" info --json "$folder/t.nvpt" | grep -q '"lost" *: *0' && "$nvmepf" replay "$folder/t.nvpt"
+  wait $server && replays "$folder/t.nvpt"
 }
+replays() { "$nvmepf" info --json "$1" | grep -q '"lost" *: *0' && "$nvmepf" replay "$1"; }
 
-# device SOCKET - QEMU's option that attaches the controller at this socket.
-device() { echo "-device {\"driver\":\"vfio-user-pci\",\"socket\":{\"type\":\"unix\",\"path\":\"$1\"}}"; }
+# device SOCKET [MORE] - QEMU's option that attaches the controller at this socket.
+device() { echo "-device {\"driver\":\"vfio-user-pci\",${2:-}\"socket\":{\"type\":\"unix\",\"path\":\"$1\"}}"; }
 
 # boot SYSTEM SCRIPT [KERNEL-PARAMETER...] - boot a guest with the controller attached.
 boot() {
   local system=$1 script=$2
   shift 2
-  DEVICES="$(device "$folder/socket") ${also:-}" \
+  DEVICES="${devices:-$(device "$folder/socket")} ${also:-}" \
     "$guest/boot.sh" "$system/vmlinuz" "$system/initrd.cpio" "$folder/host" "$guest/vfio-user/$script.sh" "$@"
 }
 
@@ -96,6 +96,43 @@ vanish() { # SYSTEM
   work_in "$1" && stop
 }
 
+# Every fault strikes a controller of its own, all in one guest.
+faults() { # SYSTEM
+  local name specs rest spec options status=0 number=4 place pid
+  # The firmware does not look for something to boot on each of them.
+  local devices="-boot strict=on"
+  cp "$guest/vfio-user/faults.txt" "$folder/host/"
+  head -c 4M /dev/urandom >"$folder/host/pattern"
+  server=
+  while IFS='|' read -r name specs rest; do
+    name=${name// /}
+    options=()
+    for spec in $specs; do options+=(--inject "$spec"); done
+    head -c 2M "$folder/host/pattern" >"$folder/$name.image"
+    truncate --size 4M "$folder/$name.image"
+    # They share few cores, so an idle one sleeps.
+    "$nvmepf" serve --socket "$folder/$name" --backend "$folder/$name.image" --mdts 64KiB --queues 4 --idle 1 --nap 20 \
+      "${options[@]}" --record "$folder/$name.nvpt" &
+    server+=" $!"
+    # Two functions in each slot; the test in the guest counts in the same way.
+    place=$(printf %x.%d $((number / 2)) $((number % 2)))
+    devices+=" $(device "$folder/$name" "\"multifunction\":true,\"addr\":\"$place\",")"
+    number=$((number + 1))
+    until [ -S "$folder/$name" ]; do kill -0 $! 2>/dev/null || return 1; done
+  done < <(grep -v '^#' "$guest/vfio-user/faults.txt")
+  # A time limit of 3 s, as faults.txt expects. Without SGLs the controller reads PRP lists.
+  LIMIT=300 boot "$1" faults nvme_core.io_timeout=3 nvme_core.admin_timeout=3 nvme.sgl_threshold=0 || status=1
+  kill -INT $server
+  for pid in $server; do wait "$pid" || status=1; done
+  for place in "$folder"/*.nvpt; do
+    replays "$place" && "$nvmepf" dump --event fault "$place" | grep -q ' rule=1 ' || {
+      echo "  FAILED: $(basename "$place") has the fault, and replays"
+      status=1
+    }
+  done
+  return $status
+}
+
 # run NAME SYSTEM WHAT - run one of the tests above, then end its server.
 run() { begin "$3" ended "$1" "$2"; }
 ended() {
@@ -116,6 +153,7 @@ for suite; do
   run pin "$system" "$version: the same without MSI-X, by INTx"
   run two "$system" "$version: two controllers of one machine have distinct identities and answer the driver and nvme-cli"
   run messages "$system" "$version: the same without MSI-X, by MSI"
+  run faults "$system" "$version: a guest's driver meets every fault: it recovers or reports it, and never hangs"
 done
 [ -z "${system:-}" ] || run vanish "$system" "$version: after a guest is killed under load, the next one can use the controller"
 summary

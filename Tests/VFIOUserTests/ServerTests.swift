@@ -313,6 +313,18 @@ struct ServerTests {
     _ = try Client(path: served.path)
   }
 
+  @Test("the registers of a guest's other devices are not taken for memory that is not shared")
+  func ignoresOtherDevices() throws {
+    let served = try Served()
+    let client = try Client(path: served.path)
+    let file = nvmepf_memfd("test")
+    defer { close(file) }
+    #expect(ftruncate(file, 4096) == 0)
+    try client.mapMemory(address: 0x10_0000, size: 4096, descriptor: file)
+    try client.mapMemory(address: 0x20_0000, size: 4096, descriptor: -1)
+    #expect(served.told.count("memoryNotShared") == 0)
+  }
+
   @Test("reports once that memory is not shared, and why the controller therefore stops")
   func tellsOfUnsharedMemory() throws {
     let served = try Served()
