@@ -1,4 +1,5 @@
 import Chance
+import Foundation
 import TestSeed
 import Testing
 
@@ -149,5 +150,18 @@ struct FaultTextTests {
   func trials() throws {
     let kinds = try Fault.trials.map { try Fault($0).kind }
     #expect(Set(kinds) == Set(Fault.Kind.allCases))
+  }
+
+  @Test("a guest meets faults of every kind, each on a line with what is expected")
+  func guestFaults() throws {
+    let list = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../Guest/vfio-user/faults.txt")
+    let lines = try String(contentsOf: list, encoding: .utf8).split(separator: "\n").filter { !$0.hasPrefix("#") }
+    var kinds: Set<Fault.Kind> = []
+    for line in lines {
+      let columns = line.split(separator: "|", maxSplits: 5)
+      #expect(columns.count == 6, "\(line)")
+      for spec in columns[1].split(separator: " ") { kinds.insert(try Fault(String(spec)).kind) }
+    }
+    #expect(kinds == Set(Fault.Kind.allCases))
   }
 }
