@@ -124,6 +124,7 @@ public struct Divergence: Sendable {
       guard let first = fields.first else { return engine }
       let more = fields.count > 1 ? ", and \(fields.count - 1) more" : ""
       return (kind == .state ? "state: " : kindName.map { "\($0): " } ?? "") + Divergence.text(first) + more
+    case .invariant: return engine
     default: return "recorded \(kindName ?? recorded), engine \(engineKind?.description.name ?? engine)"
     }
   }

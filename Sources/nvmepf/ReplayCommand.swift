@@ -200,7 +200,7 @@ struct ReplayCommand: ParsableCommand {
   // MARK: Our endpoint
 
   private func text(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?) -> String {
-    let count = "\(Quantity.count(result.commands)) commands, \(Quantity.count(result.events)) events"
+    let count = "\(Quantity.count(result.commands, "command")), \(Quantity.count(result.events, "event"))"
     if let divergence = result.divergence {
       return keepGoing ? text(result, count, reader) : "\(divergence)\nreplayed \(count) before it"
     }
