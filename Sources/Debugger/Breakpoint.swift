@@ -61,7 +61,9 @@ struct Breakpoint {
       return expression.variables.contains(where: \.place.isOfEvent) ? .event(expression) : .state(expression)
     } catch let error as ExpressionError {
       for line in error.marked.split(separator: "\n") { debugger.say("  \(line)") }
-      throw DebuggerError(error.description)
+      // The names would fill a page.
+      let parts = error.description.split(separator: "; the names are ", maxSplits: 1)
+      throw DebuggerError(parts[0] + (parts.count > 1 ? "; help expressions lists the names" : ""))
     }
   }
 

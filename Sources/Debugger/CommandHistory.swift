@@ -15,9 +15,11 @@ struct CommandHistory {
   private(set) var ended: UInt64?
   private(set) var endedNs: UInt64 = 0
   private(set) var wasReset = false
+  /// Another command with this name was fetched before it ended.
+  private(set) var fetchedAgain: UInt64?
   /// Status and phase of its completion.
   private(set) var completion: (status: UInt16, phase: Bool)?
-  /// Completions that carry its name while it was in flight, or right after: more than one is a fault.
+  /// From its fetch to its end.
   private(set) var events: [UInt64] = []
 
   /// Its events that are listed; a command of the largest transfer has some hundred.
@@ -88,6 +90,10 @@ struct CommandHistory {
       return true
     }
     guard record.pointee.command == cid else { return false }
+    if number > fetched, record.pointee.is(.fetch), record.pointee.qid == qid {
+      fetchedAgain = fetchedAgain ?? number
+      return false
+    }
     if record.pointee.is(.completion) {
       let completion = Event.Completion(record.pointee)
       guard completion.sqid == qid else { return false }

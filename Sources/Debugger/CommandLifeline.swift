@@ -21,8 +21,13 @@ struct CommandLifeline {
   {
     try addDoorbell(before: history, engine)
     for event in history.events { try add(engine, event, until: ns) }
-    if let ended = history.ended, !history.wasReset { try addEnd(history, ended, engine, until: ns) }
-    for host in hosts { try add(host, history, until: ns) }
+    var seen: UInt64?
+    for host in hosts { seen = try add(host, history, until: ns) ?? seen }
+    // A host frees an entry after it has seen it.
+    let isSeen = hosts.isEmpty || seen != nil
+    if let ended = history.ended, !history.wasReset {
+      try addEnd(history, ended, engine, freedAfter: isSeen ? seen ?? 0 : .max, until: ns)
+    }
     moments.sort { ($0.ns, $0.source.rawValue, $0.event) < ($1.ns, $1.source.rawValue, $1.event) }
   }
 
@@ -48,7 +53,7 @@ struct CommandLifeline {
 
   /// The interrupt that announced its completion, and the doorbell that freed it.
   private mutating func addEnd(
-    _ history: CommandHistory, _ ended: UInt64, _ engine: NumberedEvents, until ns: UInt64
+    _ history: CommandHistory, _ ended: UInt64, _ engine: NumberedEvents, freedAfter seen: UInt64, until ns: UInt64
   ) throws {
     guard let cqid = try engine.event(ended)?.pointee.qid else { return }
     var faults: [UInt64] = []
@@ -59,7 +64,9 @@ struct CommandLifeline {
       guard record.pointee.qid == cqid else { return false }
       if record.pointee.is(.interrupt) { interrupt = interrupt ?? number }
       if record.pointee.is(.fault), interrupt == nil { faults.append(number) }
-      if record.pointee.is(.doorbell), Event.Doorbell(record.pointee).flags.contains(.completionHead) {
+      if record.pointee.is(.doorbell), Event.Doorbell(record.pointee).flags.contains(.completionHead),
+        record.pointee.time >= seen
+      {
         freed = number
         return true
       }
@@ -69,7 +76,8 @@ struct CommandLifeline {
   }
 
   /// The host's submission before the fetch, and its sight of the completion.
-  private mutating func add(_ host: NumberedEvents, _ history: CommandHistory, until ns: UInt64) throws {
+  /// - Returns: when the host saw its completion.
+  private mutating func add(_ host: NumberedEvents, _ history: CommandHistory, until ns: UInt64) throws -> UInt64? {
     var submit: UInt64?
     let fetched = try host.end(upTo: history.fetchedNs)
     try host.forEachBackward(before: fetched) { number, record in
@@ -79,7 +87,7 @@ struct CommandLifeline {
       submit = number
       return true
     }
-    guard let submit else { return }
+    guard let submit else { return nil }
     try add(host, submit, until: ns)
     var rung: UInt64?
     var seen: UInt64?
@@ -100,5 +108,6 @@ struct CommandLifeline {
       return record.pointee.is(.submit) && record.pointee.qid == history.qid && record.pointee.cid == history.cid
     }
     for number in [rung, seen].compactMap({ $0 }) { try add(host, number, until: ns) }
+    return try seen.flatMap { try host.event($0)?.pointee.time }
   }
 }

@@ -22,7 +22,7 @@ extension Debugger {
       return say(
         "breakpoint \(breakpoint.number): \(Quantity.count(points.count, "command meets", "commands meet")) it")
     }
-    say("breakpoint \(breakpoint.number)")
+    say("breakpoint \(breakpoint.number)" + (isTemporary ? ", once" : ""))
   }
 
   func deleteBreakpoints(_ words: inout TypedWords) throws {
@@ -40,12 +40,16 @@ extension Debugger {
     guard let count = words.number() else { throw DebuggerError("ignore needs a breakpoint and a count") }
     try words.end()
     breakpoints[place].ignored = count
+    say("breakpoint \(breakpoints[place].number) is passed over \(Quantity.count(count, "time"))")
   }
 
   func restrictBreakpoint(_ words: inout TypedWords) throws {
     let place = try breakpoint(&words)
     let condition = words.rest
     try breakpoints[place].restrict(to: condition.isEmpty ? nil : condition, in: self)
+    say(
+      "breakpoint \(breakpoints[place].number)" + (condition.isEmpty ? " has no further condition" : " stops only then")
+    )
   }
 
   private func breakpoint(_ words: inout TypedWords) throws -> Int {
@@ -72,24 +76,26 @@ extension Debugger {
   // MARK: Continue
 
   func `continue`(_ words: inout TypedWords, _ direction: Direction) throws {
+    var left = words.number() ?? 1
     try words.end()
+    guard left > 0 else { throw DebuggerError("the number must be at least 1") }
     switch direction {
     case .forward:
-      guard point < end else { throw DebuggerError("the recording ends here") }
-      try continueForward()
+      guard point < end else { return say("the recording ends here") }
+      try continueForward(&left)
     case .backward:
-      guard point > begin else { throw DebuggerError("the recording begins here") }
-      try continueBackward()
+      guard point > begin else { return say("the recording begins here") }
+      try continueBackward(&left)
     }
   }
 
-  private func continueForward() throws {
+  private func continueForward(_ left: inout UInt64) throws {
     var from = point
     while from < end {
       guard let anchor = engine.anchor(before: from + 1) else { break }
       let limit = nextAnchor(after: anchor)
       let (hits, divergence) = try search(from: anchor, after: from, upTo: limit)
-      if let stop = wanted(hits) { return stopAt(stop) }
+      if let stop = wanted(hits, &left) { return stopAt(stop) }
       if let divergence, divergence.event >= from {
         say("the replay diverges:")
         for line in divergence.description.split(separator: "\n") { say("  \(line)") }
@@ -102,11 +108,11 @@ extension Debugger {
     move(to: end)
   }
 
-  private func continueBackward() throws {
+  private func continueBackward(_ left: inout UInt64) throws {
     var upTo = point - 1
     while upTo >= begin, let anchor = engine.anchor(before: upTo) {
       let (hits, _) = try search(from: anchor, after: begin - 1, upTo: upTo)
-      if let stop = wanted(hits.reversed()) { return stopAt(stop) }
+      if let stop = wanted(hits.reversed(), &left) { return stopAt(stop) }
       upTo = events.header(anchor).firstEvent
       try events.checkInterruption()
     }
@@ -136,14 +142,17 @@ extension Debugger {
     return (search.hits.sorted { $0.point < $1.point }, replayer.divergence())
   }
 
-  /// The first hit that is not ignored.
-  private func wanted(_ hits: [BreakpointSearch.Hit]) -> BreakpointSearch.Hit? {
+  /// The hit to stop at.
+  /// - Parameter left: how many hits it takes that are not ignored.
+  private func wanted(_ hits: [BreakpointSearch.Hit], _ left: inout UInt64) -> BreakpointSearch.Hit? {
     for hit in hits {
       guard breakpoints[hit.index].ignored == 0 else {
         breakpoints[hit.index].ignored -= 1
         continue
       }
-      return hit
+      left -= 1
+      if left == 0 { return hit }
+      breakpoints[hit.index].hits += 1
     }
     return nil
   }

@@ -28,16 +28,49 @@ extension Debugger {
 
   private func showFaults(_ view: HostView) throws {
     if let first = view.strays.first {
-      tell(
-        "\(Quantity.count(view.strayCount, "completion")) named no outstanding command, the first \(first.qid)/"
-          + "\(first.cid) at \(Debugger.moment(first.ns)).")
+      tell("\(Quantity.count(view.strayCount, "completion")) named no outstanding command:")
+      for stray in view.strays.prefix(Debugger.listed) {
+        say("  \(stray.qid)/\(stray.cid) at \(Debugger.moment(stray.ns))")
+      }
       try tellFault(before: first)
     }
-    if let (first, earlier) = view.reused.first {
+    if !view.reused.isEmpty {
+      tell("\(Quantity.count(view.reusedCount, "command")) had the identifier of one outstanding:")
+      for (command, earlier) in view.reused.prefix(Debugger.listed) {
+        tell(
+          "  ",
+          "\(command.qid)/\(command.cid) at \(Debugger.moment(command.ns)): a command with that identifier had "
+            + "been submitted \(Quantity.time(command.ns - earlier.ns)) before")
+      }
+    }
+  }
+
+  private static let listed = 8
+
+  // MARK: The whole recording
+
+  /// What went wrong anywhere, and where to look.
+  func showProblems() throws {
+    let problems = try RecordingProblems(of: events)
+    for kind in problems.kinds {
+      tell("  ", "\(Quantity.count(kind.count)) × \(kind.what), first \(number(kind.first))")
+    }
+    let view = try HostView(hosts, events, until: end, .max)
+    let abandoned = view.abandoned?.commands.count ?? 0
+    if view.outstanding.count + abandoned > 0 {
       tell(
-        "\(Quantity.count(view.reusedCount, "command")) had the identifier of one outstanding, the first \(first.qid)/"
-          + "\(first.cid) at \(Debugger.moment(first.ns)): a command with that identifier had been submitted "
-          + "\(Quantity.time(first.ns - earlier.ns)) before.")
+        "  ",
+        "\(Quantity.count(view.outstanding.count + abandoned, "command")) of hosts without a completion at the end "
+          + "or at the last reset; goto end, then info host and why oldest")
+    }
+    if view.strayCount + view.reusedCount > 0 {
+      tell(
+        "  ",
+        "\(Quantity.count(view.strayCount, "completion")) for no command, "
+          + "\(Quantity.count(view.reusedCount, "identifier")) used twice; goto end, then info host")
+    }
+    if problems.kinds.isEmpty, view.outstanding.isEmpty, abandoned + view.strayCount + view.reusedCount == 0 {
+      say("nothing went wrong that the events show by themselves; look for slow commands: break total > 1ms")
     }
   }
 

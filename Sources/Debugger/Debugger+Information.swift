@@ -10,7 +10,7 @@ import Trace
 extension Debugger {
   static let informationNames = [
     "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory", "host",
-    "breakpoints",
+    "problems", "breakpoints",
   ]
 
   func inform(_ words: inout TypedWords) throws {
@@ -18,7 +18,7 @@ extension Debugger {
       showEvent()
       return tell(summary(of: try state()))
     }
-    switch subject {
+    switch try Debugger.informationName(subject) {
     case "queues":
       try words.end()
       showQueues(try state())
@@ -47,6 +47,9 @@ extension Debugger {
     case "timers":
       try words.end()
       showTimers(try state())
+    case "problems":
+      try words.end()
+      try showProblems()
     case "host":
       try words.end()
       try showHosts()
@@ -54,9 +57,19 @@ extension Debugger {
       try words.end()
       showBreakpoints()
     case "memory": try showMemory(&words)
-    default:
-      throw DebuggerError("info knows no '\(subject.printable(limit: 40))'; see help info")
+    default: break
     }
+  }
+
+  /// The subject with this name, or an unambiguous beginning of one.
+  private static func informationName(_ text: String) throws -> String {
+    if informationNames.contains(text) { return text }
+    let matches = informationNames.filter { $0.hasPrefix(text) }
+    guard matches.count != 1 else { return matches[0] }
+    throw DebuggerError(
+      matches.isEmpty
+        ? "info knows no '\(text.printable(limit: 40))'; see help info"
+        : "'\(text.printable(limit: 40))' may mean \(matches.joined(separator: ", "))")
   }
 
   /// "The controller is ready; 32 commands in flight, 30 at backends; 2 announced entries are not fetched."
@@ -75,7 +88,9 @@ extension Debugger {
   // MARK: Queues
 
   private func showQueues(_ state: EngineState) {
-    guard !state.submissionQueues.isEmpty || !state.completionQueues.isEmpty else { return say("there are no queues") }
+    guard !state.submissionQueues.isEmpty || !state.completionQueues.isEmpty else {
+      return say("there are no queues: the controller is disabled")
+    }
     say("  SQ    CQ  entries   head   tail  announced  in flight  at backend")
     for queue in state.submissionQueues {
       say(
@@ -90,7 +105,7 @@ extension Debugger {
         row([
           ("\(queue.cqid)", 4), (queue.interruptsEnabled ? "\(queue.vector)" : "-", 8), ("\(queue.size)", 9),
           ("\(queue.head)", 7), ("\(queue.tail)", 7), (queue.phase ? "1" : "0", 7), ("\(queue.outstanding)", 11),
-          ("\(queue.unannounced)", 13),
+          (queue.interruptsEnabled ? "\(queue.unannounced)" : "-", 13),
         ]) + (queue.isBlocked ? "  full, \(queue.waiting) wait" : queue.isFull ? "  full" : ""))
     }
   }
@@ -116,8 +131,12 @@ extension Debugger {
       tell(
         "CQ \(qid): \(queue.size) entries at \(queue.base.hex); head \(queue.head), tail \(queue.tail), phase "
           + "\(queue.phase ? 1 : 0): \(Quantity.count(queue.outstanding)) posted and not freed, "
-          + "\(Quantity.count(queue.unannounced)) not announced."
-          + (queue.isBlocked ? " It is full, and \(Quantity.count(queue.waiting, "completion")) wait." : ""))
+          + (queue.interruptsEnabled ? "\(Quantity.count(queue.unannounced)) not announced." : "polled (IEN 0).")
+          + (queue.isBlocked
+            ? " It is full, and \(Quantity.count(queue.waiting, "completion")) wait."
+            : queue.isFull ? " It is full." : "")
+          + (queue.doorbell != queue.head
+            ? " The doorbell reads \(queue.doorbell), which is invalid: the engine ignores it." : ""))
       try tellLast("head doorbell") { $0.pointee.is(.doorbell) && $0.pointee.qid == qid && self.isHead($0) }
       try tellLast("completion") { $0.pointee.is(.completion) && $0.pointee.qid == qid }
       try tellLast("interrupt") { $0.pointee.is(.interrupt) && $0.pointee.qid == qid }

@@ -41,8 +41,8 @@ extension Debugger {
 
   private func step(_ count: UInt64, _ unit: Unit, _ direction: Direction) throws {
     guard count > 0 else { throw DebuggerError("the number must be at least 1") }
-    if direction == .forward, point >= end { throw DebuggerError("the recording ends here") }
-    if direction == .backward, point <= begin { throw DebuggerError("the recording begins here") }
+    if direction == .forward, point >= end { return say("the recording ends here") }
+    if direction == .backward, point <= begin { return say("the recording begins here") }
     switch unit {
     case .event:
       let room = direction == .forward ? end - point : point - begin
@@ -65,7 +65,7 @@ extension Debugger {
     case .backward: try events.forEachBackward(before: current, isDone)
     }
     guard let found else {
-      throw DebuggerError(direction == .forward ? "no more command is fetched" : "no command is fetched before")
+      return say(direction == .forward ? "no more command is fetched" : "no command is fetched before")
     }
     move(to: found + 1)
   }
@@ -117,6 +117,9 @@ extension Debugger {
       throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
     }
     if direction == .backward { return move(to: history.fetched + 1) }
+    if let ended = history.ended, ended < point {
+      throw DebuggerError("\(name(qid, cid, history.entry)) has ended before, at \(number(ended))")
+    }
     guard let ended = history.ended else {
       throw DebuggerError("\(name(qid, cid, history.entry)) never completes in this recording; see why \(qid)/\(cid)")
     }
@@ -133,8 +136,8 @@ extension Debugger {
     case "end": return move(to: end)
     default: break
     }
-    if word.hasPrefix("#") {
-      guard let number = TypedWords.number(word.dropFirst()), number >= events.first, number < end else {
+    if word.hasPrefix("#") || word.allSatisfy(\.isNumber) {
+      guard let number = TypedWords.number(word.drop { $0 == "#" }), number >= events.first, number < end else {
         throw DebuggerError("events have numbers from #\(events.first) to #\(end - 1)")
       }
       return move(to: number + 1)
@@ -146,7 +149,8 @@ extension Debugger {
       guard let history else { throw DebuggerError("the recording has no command \(word)") }
       return move(to: history.fetched + 1)
     }
-    guard let ns = Quantity.nanoseconds(word) else {
+    // Without a unit, a number with a point is one of seconds, as times are shown.
+    guard let ns = Quantity.nanoseconds(word.last?.isNumber == true ? word + "s" : word) else {
       throw DebuggerError(
         "'\(word.printable(limit: 40))' is no place: write a time such as 1.5ms, #EVENT, QID/CID, begin or end")
     }

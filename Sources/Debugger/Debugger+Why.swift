@@ -17,7 +17,11 @@ extension Debugger {
     }
     let line = try CommandLifeline(history, events, hosts, until: try now())
     guard let first = line.moments.first else { return }
-    tell("\(name(qid, cid, history.entry)), \(try age(first.ns)):")
+    if let ended = history.ended, ended < point, try hasNewer(qid, cid, since: history.endedNs) {
+      tell("The host has submitted another command \(qid)/\(cid) since, which has not been fetched; the one before:")
+    }
+    let begun = first.source == .host ? "submitted" : "since"
+    tell("\(name(qid, cid, history.entry)), \(begun) \(try age(first.ns)):")
     for moment in line.moments {
       guard let record = try moment.events.event(moment.event) else { continue }
       let place = moment.source == .engine ? number(moment.event) : "host/\(moment.stream)"
@@ -25,6 +29,7 @@ extension Debugger {
       tell("  \(offset.padded(to: 9)) \(place.padded(to: 8)) ", EventSentence.text(record))
     }
     try tellLongestWait(line, qid, cid)
+    try tellReuse(of: history)
     if history.ended.map({ $0 >= point }) ?? true { try tellState(of: history) }
   }
 
@@ -52,11 +57,23 @@ extension Debugger {
     return moment.source == .host ? "the host's \(name)" : name
   }
 
+  /// Two commands with one name in flight: which of them an event belongs to is not certain.
+  func tellReuse(of history: CommandHistory) throws {
+    let isReused = try engine.state(at: history.fetched)?.command(history.qid, history.cid) != nil
+    if history.fetched > begin, isReused {
+      tell("When it was fetched, another command with this name was in flight: what follows may be either's.")
+    } else if let again = history.fetchedAgain, again < point {
+      tell("Another command with this name was fetched meanwhile, \(number(again)): what follows may be either's.")
+    }
+  }
+
   // MARK: Why
 
   func why(_ words: inout TypedWords) throws {
     let line = words
     switch words.next() {
+    case nil where (try? commandAtPoint()) == nil:
+      for reason in try idleReasons(state()) { tell(reason) }
     case "idle":
       try words.end()
       for reason in try state().idleReasons { tell(reason) }
@@ -107,7 +124,8 @@ extension Debugger {
   private func tellState(of history: CommandHistory) throws {
     let state = try state()
     let subject = name(history.qid, history.cid, history.entry)
-    let lastEvent = try history.events.last { $0 < point }.flatMap { number in
+    let lastEvent = try history.events.last { try $0 < point && events.event($0)?.pointee.is(.fault) == false }.flatMap
+    { number in
       try events.event(number).map { (number, $0.pointee.time, EventSentence.text($0)) }
     }
     let since = try lastEvent.map { ", since \(number($0.0)), \(try age($0.1)): \($0.2)" } ?? ""
@@ -118,6 +136,7 @@ extension Debugger {
       state.registers.isFatal
       ? "will not complete: the controller has failed (CSTS.CFS)" : command.awaits.text
     tell("\(subject) \(waits)\(since).")
+    try tellReuse(of: history)
     try tellFaults(history.events.filter { $0 < point })
     if case .room(let cqid) = command.awaits { try tellFullQueue(cqid) }
     tellFuture(of: history)
@@ -138,6 +157,7 @@ extension Debugger {
     }
     let text = try events.event(ended).map(EventSentence.text) ?? ""
     tell("\(subject) is done: \(number(ended)), \(try age(history.endedNs)): \(text).")
+    try tellReuse(of: history)
     try tellFaults(history.events)
     let line = try CommandLifeline(history, events, hosts, until: try now())
     let after = line.moments.drop { $0.source != .engine || $0.event != ended }.dropFirst()
@@ -157,7 +177,10 @@ extension Debugger {
   private func whyNotFetched(_ qid: UInt16, _ cid: UInt16) throws {
     let state = try state()
     guard let queue = state.submissionQueue(qid) else {
-      return tell("Command \(qid)/\(cid) has not been fetched, and there is no queue \(qid) here.")
+      return tell("Command \(qid)/\(cid) has not been fetched, and there is no SQ \(qid) here.")
+    }
+    guard try hosts.isEmpty || hasNewer(qid, cid, since: 0) else {
+      return tell("No host has submitted a command \(qid)/\(cid) up to here.")
     }
     tell("Command \(qid)/\(cid) has not been fetched up to here.")
     try tellNotFetching(queue, state)
@@ -182,10 +205,13 @@ extension Debugger {
 
   private func whyNoInterrupt(_ vector: UInt16) throws {
     let state = try state()
-    let queues = state.completionQueues.filter { $0.vector == vector }
+    let queues = state.completionQueues.filter { $0.interruptsEnabled && $0.vector == vector }
     guard !queues.isEmpty else {
       let vectors = Set(state.completionQueues.filter(\.interruptsEnabled).map { "\($0.vector)" }).sorted()
-      return tell("No completion queue uses vector \(vector); used are: \(vectors.joined(separator: ", ")).")
+      let polled = state.completionQueues.filter { !$0.interruptsEnabled }.map { "CQ \($0.cqid)" }
+      return tell(
+        "No completion queue uses vector \(vector); used are: \(vectors.joined(separator: ", "))."
+          + (polled.isEmpty ? "" : " Polled, without interrupts: \(polled.joined(separator: ", "))."))
     }
     for queue in queues {
       tell("CQ \(queue.cqid): \(queue.interruptText).")
@@ -226,9 +252,25 @@ extension Debugger {
       numbers.append(number)
       return numbers.count >= Int(count)
     }
+    var before = try numbers.last.flatMap { try events.event($0)?.pointee.time } ?? 0
     for number in numbers.reversed() {
-      guard let record = try events.event(number) else { continue }
-      show(number, record)
+      guard let time = try events.event(number)?.pointee.time else { continue }
+      try listHosts(from: before, to: time)
+      before = max(before, time)
+      if let record = try events.event(number) { show(number, record) }
+    }
+  }
+
+  /// The hosts' events in a time, up to its end.
+  private func listHosts(from begin: UInt64, to end: UInt64) throws {
+    for host in hosts {
+      var left = 100
+      try host.forEach(from: try host.end(upTo: begin)) { _, record in
+        left -= 1
+        guard record.pointee.time < end, left > 0 else { return true }
+        tell("host/\(host.id.stream) \(Debugger.moment(record.pointee.time)) ", EventSentence.text(record))
+        return false
+      }
     }
   }
 }

@@ -57,7 +57,7 @@ public final class Debugger {
     let last = events.header(events.chunkCount - 1).lastTime
     say(
       "\(Quantity.count(end - events.first, "event")) of engine/\(events.id.stream), "
-        + "\(Quantity.time(last - min(first, last))); 'help' lists the commands")
+        + "\(Quantity.time(last - min(first, last))); help lists the commands, info problems what went wrong")
     showEvent()
   }
 

@@ -1,3 +1,7 @@
+import Analysis
+import EventWords
+import Expressions
+import Report
 import Text
 
 /// A command of the debugger: its names, what `help` says, and what it does.
@@ -6,7 +10,10 @@ struct DebuggerCommand: Sendable {
   var aliases: [String] = []
   /// Its arguments.
   var arguments = ""
+  /// One line.
   let help: String
+  /// Lines that only the help of this command has.
+  var more = ""
   /// An empty line repeats it.
   var isRepeated = false
   let perform: @Sendable (Debugger, inout TypedWords) throws -> Void
@@ -27,55 +34,56 @@ struct DebuggerCommand: Sendable {
 
   private static let movement = [
     DebuggerCommand(
-      name: "step", aliases: ["s"], arguments: "[N] [event|command|pass]",
-      help: "Move N events on, to the Nth next fetched command, or to the end of\nthe Nth pass of the engine.",
+      name: "step", aliases: ["s"], arguments: "[N] [event|command|pass]", help: "Move N events, fetches or passes on.",
+      more:
+        "Events of the engine; commands as they are fetched; passes of the engine's poll\nloop. The default is one event.",
       isRepeated: true
     ) { debugger, words in try debugger.step(&words, .forward) },
     DebuggerCommand(
-      name: "next", aliases: ["n"], arguments: "[N]", help: "The same as step N command.", isRepeated: true
+      name: "next", aliases: ["n"], arguments: "[N]", help: "Move to the Nth next fetched command.", isRepeated: true
     ) { debugger, words in try debugger.next(&words, .forward) },
     DebuggerCommand(
-      name: "finish", arguments: "[[QID/]CID]", help: "Move to the completion of the command."
+      name: "finish", aliases: ["f"], arguments: "[[QID/]CID|oldest]", help: "Move to the completion of the command."
     ) { debugger, words in try debugger.finish(&words, .forward) },
     DebuggerCommand(
-      name: "continue", aliases: ["c"], help: "Move to the next breakpoint, a divergence, or the end.",
-      isRepeated: true
+      name: "continue", aliases: ["c"], arguments: "[N]", help: "Move to a breakpoint, a divergence, or the end.",
+      more: "To the Nth hit of any breakpoint.", isRepeated: true
     ) { debugger, words in try debugger.continue(&words, .forward) },
     DebuggerCommand(
       name: "reverse-step", aliases: ["rs"], arguments: "[N] [event|command|pass]", help: "The same backwards.",
       isRepeated: true
     ) { debugger, words in try debugger.step(&words, .backward) },
     DebuggerCommand(
-      name: "reverse-next", aliases: ["rn"], arguments: "[N]", help: "To the Nth command fetched before.",
+      name: "reverse-next", aliases: ["rn"], arguments: "[N]", help: "Move to the Nth command fetched before.",
       isRepeated: true
     ) { debugger, words in try debugger.next(&words, .backward) },
     DebuggerCommand(
-      name: "reverse-finish", aliases: ["rf"], arguments: "[[QID/]CID]", help: "Move to the fetch of the command."
+      name: "reverse-finish", aliases: ["rf"], arguments: "[[QID/]CID|oldest]",
+      help: "Move to the fetch of the command."
     ) { debugger, words in try debugger.finish(&words, .backward) },
     DebuggerCommand(
-      name: "reverse-continue", aliases: ["rc"], help: "Move back to a breakpoint, or to the beginning.",
-      isRepeated: true
+      name: "reverse-continue", aliases: ["rc"], arguments: "[N]",
+      help: "Move back to a breakpoint, or to the beginning.", isRepeated: true
     ) { debugger, words in try debugger.continue(&words, .backward) },
     DebuggerCommand(
-      name: "goto", aliases: ["g"], arguments: "TIME|#EVENT|QID/CID|begin|end",
-      help:
-        "Move there: to the last event up to a time such as 1.5ms, to an event\nby its number, to the fetch of a command."
+      name: "goto", aliases: ["g"], arguments: "TIME|#EVENT|QID/CID|begin|end", help: "Move there.",
+      more:
+        "To the last event up to a time such as 1.5ms or 0.0015s, to an event by its\nnumber, to the fetch of a command."
     ) { debugger, words in try debugger.goto(&words) },
   ]
 
   private static let breaking = [
     DebuggerCommand(
-      name: "break", aliases: ["b"], arguments: "EXPRESSION",
-      help: "Let continue stop where this holds: break event == completion && status != 0,\n"
-        + "break stage.execute > 50us, break cq[1].full. An expression on the engine's\n"
-        + "state stops where it becomes true. docs/expressions.md lists all names."
+      name: "break", aliases: ["b"], arguments: "EXPRESSION", help: "Let continue stop where this holds.",
+      more: "As in break event == completion && status != 0, break cq[1].full, or\n"
+        + "break stage.execute > 50us. One on the engine's state stops where it becomes\n"
+        + "true; one on the times of commands stops at their completions. help expressions\nlists the names."
     ) { debugger, words in try debugger.addBreakpoint(&words) },
     DebuggerCommand(
       name: "tbreak", arguments: "EXPRESSION", help: "The same, once."
     ) { debugger, words in try debugger.addBreakpoint(&words, isTemporary: true) },
     DebuggerCommand(
-      name: "watch", arguments: "NAME",
-      help: "Stop where this changes: watch sq[2].head; the same as break NAME changes."
+      name: "watch", arguments: "NAME", help: "Stop where this changes, as in watch sq[2].head."
     ) { debugger, words in try debugger.addBreakpoint(&words, isWatch: true) },
     DebuggerCommand(
       name: "delete", aliases: ["d"], arguments: "[N]", help: "Remove breakpoint N, or all."
@@ -90,30 +98,35 @@ struct DebuggerCommand: Sendable {
 
   private static let information = [
     DebuggerCommand(
-      name: "info", aliases: ["i"],
-      arguments:
-        "[queues|queue N|commands|command [QID/]CID|registers|\n      namespaces|interrupts|timers|memory ADDRESS LENGTH|host|breakpoints]",
-      help: "What the engine holds at the point; of memory, what the trace knows; of the\n"
-        + "host, the commands that it waits for."
+      name: "info", aliases: ["i"], arguments: "[SUBJECT]",
+      help: "Show what the engine and its hosts hold at the point.",
+      more: "queues, queue N, commands, command [QID/]CID, registers, namespaces, interrupts,\n"
+        + "timers: the engine's state.\n"
+        + "memory ADDRESS LENGTH: what the trace knows of host memory.\n"
+        + "host: the commands that hosts wait for, and what they did wrong.\n"
+        + "problems: what went wrong in the whole recording; begin here.\n"
+        + "breakpoints: their numbers and hits."
     ) { debugger, words in try debugger.inform(&words) },
     DebuggerCommand(
-      name: "backtrace", aliases: ["bt"], arguments: "[[QID/]CID]",
-      help: "The command's life: its events up to the point, of host and engine."
+      name: "backtrace", aliases: ["bt"], arguments: "[[QID/]CID|oldest]",
+      help: "Show the command's events up to the point.",
+      more: "Those of host and engine, from its submission on, and where it took longest."
     ) { debugger, words in try debugger.backtrace(&words) },
     DebuggerCommand(
-      name: "why", arguments: "[QID/]CID|interrupt VECTOR|idle",
-      help:
-        "What the command waits for here and since when, why there is no\ninterrupt, or why the engine has nothing to do."
+      name: "why", arguments: "[[QID/]CID|oldest|interrupt VECTOR|idle]", help: "Explain what something waits for.",
+      more: "What a command waits for here and since when; oldest is the one for which a\n"
+        + "host has waited longest. Why there is no interrupt; why the engine has nothing\nto do."
     ) { debugger, words in try debugger.why(&words) },
     DebuggerCommand(
-      name: "events", aliases: ["e"], arguments: "[N]", help: "The last N events up to the point (10)."
+      name: "events", aliases: ["e"], arguments: "[N]", help: "List the last N events up to the point (10).",
+      more: "The engine's, with those of hosts between them."
     ) { debugger, words in try debugger.listEvents(&words) },
   ]
 
   private static let others = [
-    DebuggerCommand(name: "help", aliases: ["h", "?"], arguments: "[COMMAND]", help: "This, or more of one command.") {
-      debugger, words in try debugger.help(&words)
-    },
+    DebuggerCommand(
+      name: "help", aliases: ["h", "?"], arguments: "[COMMAND|expressions]", help: "This, or more of one command."
+    ) { debugger, words in try debugger.help(&words) },
     DebuggerCommand(name: "quit", aliases: ["q", "exit"], help: "Leave.") { _, _ in },
   ]
 }
@@ -127,7 +140,7 @@ extension Debugger {
       case nil: DebuggerCommand.all.map(\.name)
       case "info"?, "i"?: informationNames
       case "help"?, "h"?: DebuggerCommand.all.map(\.name)
-      case "why"?: ["interrupt", "idle"]
+      case "why"?: ["oldest", "interrupt", "idle"]
       case "goto"?, "g"?: ["begin", "end"]
       case "step"?, "s"?, "reverse-step"?, "rs"?: ["event", "command", "pass"]
       default: [String]()
@@ -137,24 +150,31 @@ extension Debugger {
 
   func help(_ words: inout TypedWords) throws {
     guard let word = words.next() else {
-      for command in DebuggerCommand.all { help(of: command, isShort: true) }
-      tell("A unique beginning of a name suffices; an empty line repeats a movement.")
+      for command in DebuggerCommand.all {
+        let name = command.aliases.isEmpty ? command.name : "\(command.name), \(command.aliases[0])"
+        say("  " + name.padded(to: 21) + " " + command.help)
+      }
+      tell("Begin with info problems. A unique beginning of a name suffices; an empty line repeats a movement.")
       return
     }
     try words.end()
-    help(of: try DebuggerCommand.named(word), isShort: false)
+    if word == "expressions" { return helpOnExpressions() }
+    let command = try DebuggerCommand.named(word)
+    say("\(([command.name] + command.aliases).joined(separator: ", ")) \(command.arguments)")
+    for line in ([command.help] + command.more.split(separator: "\n").map(String.init)) { say("  \(line)") }
   }
 
-  private func help(of command: DebuggerCommand, isShort: Bool) {
-    let names = ([command.name] + command.aliases).joined(separator: ", ")
-    let lines = command.help.split(separator: "\n")
-    guard !isShort else {
-      let name = command.aliases.isEmpty ? command.name : "\(command.name), \(command.aliases[0])"
-      let first = lines.count > 1 ? lines[0] + " …" : lines[0]
-      return say("  " + name.padded(to: 21) + " \(first)")
+  private func helpOnExpressions() {
+    tell(
+      "Comparisons (== != < <= > >=), in 1..5, changes, && || ! and parentheses, between names and values such as 17, "
+        + "0x11, 50us, 4KiB, read, lba-out-of-range. docs/expressions.md explains each name.")
+    func list(_ heading: String, _ names: [String]) {
+      say(heading)
+      tell("  ", names.joined(separator: " "))
     }
-    say("\(names) \(command.arguments)")
-    for line in lines { say("  \(line)") }
+    list("of the engine's state:", Vocabulary.engine.definitions.map(\.usage))
+    list("of commands and their times:", Vocabulary.commands.definitions.map(\.usage))
+    list("of events:", Vocabulary.events.definitions.map(\.usage))
   }
 }
 

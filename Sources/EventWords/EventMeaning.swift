@@ -50,7 +50,8 @@ public struct EventMeaning {
       add(opcode: submit.opcode, isAdmin: submit.qid == 0)
     case .executeBegin:
       let begin = Event.ExecuteBegin(record.pointee)
-      add(opcode: begin.opcode, isAdmin: begin.qid == 0)
+      // The engine flushes for a shutdown or a Set Features, with the admin queue's identifier.
+      add(opcode: begin.opcode, isAdmin: begin.qid == 0 && begin.nsid != .max)
     case .request:
       let request = Event.Request(record.pointee)
       add(opcode: request.opcode, isAdmin: request.qid == 0)

@@ -22,6 +22,11 @@ public enum EventSentence {
   /// What the sentence says of an event, after its kind.
   public static func words(_ record: UnsafePointer<Record>) -> [Word] {
     guard let kind = record.pointee.event else { return [] }
+    if kind == .doorbell {
+      let doorbell = Event.Doorbell(record.pointee)
+      let isHead = doorbell.flags.contains(.completionHead)
+      return [(isHead ? "CQ" : "SQ", "\(doorbell.qid)"), (isHead ? "head" : "tail", "\(doorbell.value)")]
+    }
     var meaning = EventMeaning()
     meaning.describe(record)
     let named = Set(meaning.words.map(\.name))
@@ -39,7 +44,8 @@ public enum EventSentence {
   /// - Returns: nil if the value says nothing.
   private static func text(_ field: EventField, _ value: UInt64, isAdmin: Bool) -> String? {
     if field.unit == .span { return value == 0 ? nil : Quantity.time(value) }
-    if field.name == "dw0" || field.name == "span", value == 0 { return nil }
+    if ["dw0", "span", "bytes"].contains(field.name), value == 0 { return nil }
+    if field.unit == .bytes, value == .max { return "all" }
     // Admin commands have no blocks.
     if isAdmin, field.name == "slba" || field.name == "blocks" { return nil }
     return field.unit == .bytes ? Quantity.count(value) : field.text(value)

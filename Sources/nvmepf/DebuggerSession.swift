@@ -36,7 +36,13 @@ enum DebuggerSession {
     debugger.introduce()
     complete()
     signal(SIGINT) { _ in isInterrupted.store(true, ordering: .relaxed) }
-    while let typed = readline(prompt) {
+    while true {
+      guard let typed = readline(prompt) else {
+        // Ctrl-C at the prompt discards the line, Ctrl-D leaves.
+        guard isInterrupted.exchange(false, ordering: .relaxed) else { break }
+        print()
+        continue
+      }
       defer { free(typed) }
       let line = String(cString: typed).trimmingSpaces
       if !line.isEmpty { add_history(typed) }

@@ -22,6 +22,12 @@ struct ReplayCommand: ParsableCommand {
       and its interrupts with the host's settings. Deliberate differences of the
       engine are marked as known and are no findings.
 
+      --interactive opens our endpoint's recording in a debugger: it goes to any
+      event, backwards too, and tells what the engine holds there and what commands
+      wait for; help lists its commands, info problems is a good first one. Without
+      a terminal it reads commands like --script: the first that cannot be carried
+      out ends it with status 1.
+
       Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
       replayed or compared, or holds no command.
       """)

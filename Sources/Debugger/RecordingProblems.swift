@@ -1,0 +1,54 @@
+import Events
+import NVMe
+import Trace
+
+/// What went wrong in a recording, by kind: how often, and the first event of the engine that shows it.
+struct RecordingProblems {
+  struct Kind {
+    let what: String
+    var count: UInt64
+    let first: UInt64
+  }
+
+  private(set) var kinds: [Kind] = []
+  /// CC.EN as the host last wrote it.
+  private var isEnabled = false
+
+  /// - Throws: if the visit is interrupted.
+  init(of engine: NumberedEvents) throws {
+    try engine.forEach(from: engine.first) { number, record in
+      if let what = name(record) { note(what, number) }
+      return false
+    }
+  }
+
+  private mutating func note(_ what: String, _ event: UInt64) {
+    if let place = kinds.firstIndex(where: { $0.what == what }) {
+      kinds[place].count += 1
+    } else if kinds.count < 32 {
+      kinds.append(Kind(what: what, count: 1, first: event))
+    }
+  }
+
+  private mutating func name(_ record: UnsafePointer<Record>) -> String? {
+    switch record.pointee.event {
+    case .completion:
+      let completion = Event.Completion(record.pointee)
+      let status = Status(rawValue: completion.status)
+      if !status.isSuccess { return "completion with status \(status.name ?? status.code.hex)" }
+      return nil
+    case .fault: return Event.Fault(record.pointee).ended == 0 ? "injected fault" : nil
+    case .gap: return "events lost"
+    case .completionQueueFull: return "completion that waits for room in CQ \(record.pointee.qid)"
+    case .fetch where Event.Fetch(record.pointee).flags.contains(.failed): return "fetch that failed"
+    case .read where Event.Read(record.pointee).flags.contains(.failed): return "list that could not be read"
+    case .segment where Event.Segment(record.pointee).flags.contains(.failed): return "segment that failed"
+    // A host that leaves is the usual end.
+    case .reset: return Event.Reset(record.pointee).reason == .hostGone ? nil : "reset from outside"
+    case .registerWrite where Event.RegisterWrite(record.pointee).offset == Register.cc:
+      defer { isEnabled = Event.RegisterWrite(record.pointee).value & 1 != 0 }
+      return isEnabled && CommandHistory.endsCommands(record.pointee) ? "controller disabled by the host" : nil
+    default: return nil
+    }
+  }
+}
