@@ -207,7 +207,8 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "DebuggerTests", dependencies: ["Debugger", "Endpoint", "Events", "Trace"], swiftSettings: settings),
+      name: "DebuggerTests", dependencies: ["Debugger", "Endpoint", "Events", "Simulation", "Trace"],
+      swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(
       name: "ToolTests",

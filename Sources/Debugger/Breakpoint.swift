@@ -48,6 +48,7 @@ struct Breakpoint {
 
   /// Stop only if this holds too; nil for no other condition.
   mutating func restrict(to condition: String?, in debugger: Debugger) throws {
+    if let condition { _ = try Breakpoint.kind(of: condition, in: debugger) }
     kind = try Breakpoint.kind(of: condition.map { "(\(text)) && (\($0))" } ?? text, in: debugger)
     self.condition = condition
   }
@@ -58,7 +59,12 @@ struct Breakpoint {
       if expression.variables.contains(where: \.place.isOfCommand) {
         return .commands(try debugger.completions(of: try commands(text, expression)))
       }
-      return expression.variables.contains(where: \.place.isOfEvent) ? .event(expression) : .state(expression)
+      guard expression.variables.contains(where: \.place.isOfEvent) else { return .state(expression) }
+      guard !expression.hasChanges else {
+        throw DebuggerError(
+          "changes is for the engine's state, as in sq[1].head changes: each event has its own values")
+      }
+      return .event(expression)
     } catch let error as ExpressionError {
       for line in error.marked.split(separator: "\n") { debugger.say("  \(line)") }
       // The names would fill a page.
@@ -85,19 +91,21 @@ final class BreakpointSearch: ReplayObserver {
     let index: Int
   }
 
+  /// In the order in which they were found; at most `hitsMax`, the last ones.
   private(set) var hits: [Hit] = []
+  private static let hitsMax = 1 << 20
   private let breakpoints: [Breakpoint]
   private let events: NumberedEvents
   /// Hits at or before this point are not wanted.
   private let begin: UInt64
   private let end: UInt64
   private var next: UInt64
-  /// The chunk of `next`.
-  private var chunk: LoadedChunk?
   /// By breakpoint: whether its expression held at the last state, and what `changes` compares with.
   private var held: [Bool]
   private var watched: [WatchedValues?]
   private var nextCommand: [Int]
+  /// What breakpoints on events ask of the engine, at the last observation.
+  private var engineValues: [EngineValue: UInt64?] = [:]
   /// The first state only tells what holds already.
   private var isUnderWay = false
   private(set) var failure: (any Error)?
@@ -115,16 +123,19 @@ final class BreakpointSearch: ReplayObserver {
     }
     nextCommand = breakpoints.map { breakpoint in
       guard case .commands(let points) = breakpoint.kind else { return 0 }
-      return points.firstIndex { $0 > begin } ?? points.count
+      return points.firstPlace(above: first)
+    }
+    for breakpoint in breakpoints {
+      guard case .event(let expression) = breakpoint.kind else { continue }
+      for case .engine(let value) in expression.variables.map(\.place) { engineValues[value] = .some(nil) }
     }
   }
 
   func observe(_ controller: borrowing Controller, event: UInt64) {
-    while next < min(event, end) {
-      guard let record = record(next) else { return }
-      for index in breakpoints.indices { check(index, record, controller) }
-      next += 1
-    }
+    // The engine acted on the last of these events; the others came while it was as before.
+    check(upTo: min(event, end) - (event > 0 && event <= end ? 1 : 0))
+    for value in engineValues.keys { engineValues[value] = controller.value(of: value) }
+    check(upTo: min(event, end))
     for index in breakpoints.indices {
       guard case .state(let expression) = breakpoints[index].kind else { continue }
       let holds = evaluate(index, expression) { place in
@@ -136,23 +147,31 @@ final class BreakpointSearch: ReplayObserver {
     isUnderWay = true
   }
 
-  private func record(_ number: UInt64) -> UnsafePointer<Record>? {
-    do {
-      return try events.event(number)
-    } catch {
-      failure = error
-      return nil
+  /// Check the events up to a number, also those after the engine's last one.
+  func check(upTo event: UInt64) {
+    while next < event {
+      do {
+        guard let record = try events.event(next) else {
+          next += 1
+          continue
+        }
+        for index in breakpoints.indices { check(index, record) }
+      } catch {
+        failure = error
+        return
+      }
+      next += 1
     }
   }
 
-  private func check(_ index: Int, _ record: UnsafePointer<Record>, _ controller: borrowing Controller) {
+  private func check(_ index: Int, _ record: UnsafePointer<Record>) {
     switch breakpoints[index].kind {
     case .event(let expression):
       let values = EventValues(record, source: events.id.source, stream: events.id.stream)
       let holds = evaluate(index, expression) { place in
         switch place {
         case .event(let value): values.value(of: value)
-        case .engine(let value): controller.value(of: value)
+        case .engine(let value): engineValues[value] ?? nil
         case .command: nil
         }
       }
@@ -173,7 +192,20 @@ final class BreakpointSearch: ReplayObserver {
   }
 
   private func hit(_ index: Int, at point: UInt64) {
-    guard point > begin, point <= end, hits.count < 1 << 20 else { return }
+    guard point > begin, point <= end else { return }
+    if hits.count == BreakpointSearch.hitsMax { hits.removeFirst(hits.count / 2) }
     hits.append(Hit(point: point, index: index))
+  }
+}
+
+extension [UInt64] {
+  /// The place of the first element above a value; they ascend.
+  func firstPlace(above value: UInt64) -> Int {
+    var (low, high) = (0, count)
+    while low < high {
+      let middle = (low + high) / 2
+      if self[middle] <= value { low = middle + 1 } else { high = middle }
+    }
+    return low
   }
 }

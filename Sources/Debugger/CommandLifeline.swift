@@ -1,3 +1,4 @@
+import Endpoint
 import Events
 import Trace
 
@@ -15,19 +16,22 @@ struct CommandLifeline {
 
   private(set) var moments: [Moment] = []
 
-  /// - Parameter until: nothing later is looked for.
-  init(_ history: CommandHistory, _ engine: NumberedEvents, _ hosts: [NumberedEvents], until ns: UInt64)
-    throws
-  {
+  /// A host's submission of it is recorded, so the host's sight of its completion would be too.
+  private(set) var hasHost = false
+  private(set) var isSeen = false
+  private(set) var isFreed = false
+
+  /// - Parameters:
+  ///   - completed: the completion queue right after its completion; nil if it has none.
+  ///   - until: nothing later is looked for.
+  init(
+    _ history: CommandHistory, _ engine: NumberedEvents, _ hosts: [NumberedEvents],
+    completed queue: EngineState.Completion?, until ns: UInt64
+  ) throws {
     try addDoorbell(before: history, engine)
     for event in history.events { try add(engine, event, until: ns) }
-    var seen: UInt64?
-    for host in hosts { seen = try add(host, history, until: ns) ?? seen }
-    // A host frees an entry after it has seen it.
-    let isSeen = hosts.isEmpty || seen != nil
-    if let ended = history.ended, !history.wasReset {
-      try addEnd(history, ended, engine, freedAfter: isSeen ? seen ?? 0 : .max, until: ns)
-    }
+    if let ended = history.ended, let queue, !history.wasReset { try addEnd(ended, queue, engine, until: ns) }
+    try addHost(history, hosts, until: ns)
     moments.sort { ($0.ns, $0.source.rawValue, $0.event) < ($1.ns, $1.source.rawValue, $1.event) }
   }
 
@@ -53,44 +57,50 @@ struct CommandLifeline {
 
   /// The interrupt that announced its completion, and the doorbell that freed it.
   private mutating func addEnd(
-    _ history: CommandHistory, _ ended: UInt64, _ engine: NumberedEvents, freedAfter seen: UInt64, until ns: UInt64
+    _ ended: UInt64, _ queue: EngineState.Completion, _ engine: NumberedEvents, until ns: UInt64
   ) throws {
-    guard let cqid = try engine.event(ended)?.pointee.qid else { return }
     var faults: [UInt64] = []
     var interrupt: UInt64?
     var freed: UInt64?
+    // Its entry is the newest: all that are outstanding must be freed.
+    var (head, left) = (queue.head, queue.outstanding)
     try engine.forEach(from: ended + 1) { number, record in
-      guard record.pointee.time <= ns else { return true }
-      guard record.pointee.qid == cqid else { return false }
+      guard record.pointee.time <= ns, !CommandHistory.endsCommands(record.pointee) else { return true }
+      guard record.pointee.qid == queue.cqid else { return false }
       if record.pointee.is(.interrupt) { interrupt = interrupt ?? number }
-      if record.pointee.is(.fault), interrupt == nil { faults.append(number) }
-      if record.pointee.is(.doorbell), Event.Doorbell(record.pointee).flags.contains(.completionHead),
-        record.pointee.time >= seen
-      {
-        freed = number
-        return true
-      }
-      return false
-    }
-    for number in faults.prefix(8) + [interrupt, freed].compactMap({ $0 }) { try add(engine, number, until: ns) }
-  }
-
-  /// The host's submission before the fetch, and its sight of the completion.
-  /// - Returns: when the host saw its completion.
-  private mutating func add(_ host: NumberedEvents, _ history: CommandHistory, until ns: UInt64) throws -> UInt64? {
-    var submit: UInt64?
-    let fetched = try host.end(upTo: history.fetchedNs)
-    try host.forEachBackward(before: fetched) { number, record in
-      guard record.pointee.is(.submit), record.pointee.qid == history.qid, record.pointee.cid == history.cid else {
+      if record.pointee.is(.fault), interrupt == nil, faults.count < 8 { faults.append(number) }
+      guard record.pointee.is(.doorbell), Event.Doorbell(record.pointee).flags.contains(.completionHead) else {
         return false
       }
-      submit = number
-      return true
+      let value = Event.Doorbell(record.pointee).value
+      guard value < queue.size else { return false }
+      left -= min(left, value >= head ? value - head : value + queue.size - head)
+      head = value
+      if left == 0 { freed = number }
+      return left == 0
     }
-    guard let submit else { return nil }
-    try add(host, submit, until: ns)
+    isFreed = freed != nil
+    for number in faults + [interrupt, freed].compactMap({ $0 }) { try add(engine, number, until: ns) }
+  }
+
+  /// The host's submission before the fetch, and its sight of the completion. Each queue of a host may have a stream.
+  private mutating func addHost(_ history: CommandHistory, _ hosts: [NumberedEvents], until ns: UInt64) throws {
+    var latest: (host: NumberedEvents, event: UInt64, ns: UInt64)?
+    for host in hosts {
+      try host.forEachBackward(before: try host.end(upTo: history.fetchedNs)) { number, record in
+        guard record.pointee.time >= latest?.ns ?? 0 else { return true }
+        guard record.pointee.is(.submit), record.pointee.qid == history.qid, record.pointee.cid == history.cid else {
+          return false
+        }
+        latest = (host, number, record.pointee.time)
+        return true
+      }
+    }
+    guard let (host, submit, _) = latest else { return }
+    hasHost = true
     var rung: UInt64?
     var seen: UInt64?
+    let completedNs = history.ended == nil || history.wasReset ? UInt64.max : history.endedNs
     try host.forEach(from: submit + 1) { number, record in
       guard record.pointee.time <= ns else { return true }
       if record.pointee.is(.doorbell), record.pointee.qid == history.qid,
@@ -98,16 +108,15 @@ struct CommandLifeline {
       {
         rung = rung ?? number
       }
-      if record.pointee.is(.completion), record.pointee.cid == history.cid,
+      if record.pointee.is(.completion), record.pointee.cid == history.cid, record.pointee.time >= completedNs,
         Event.Completion(record.pointee).sqid == history.qid
       {
         seen = number
         return true
       }
-      // Its name is used again.
-      return record.pointee.is(.submit) && record.pointee.qid == history.qid && record.pointee.cid == history.cid
+      return false
     }
-    for number in [rung, seen].compactMap({ $0 }) { try add(host, number, until: ns) }
-    return try seen.flatMap { try host.event($0)?.pointee.time }
+    isSeen = seen != nil
+    for number in [submit, rung, seen].compactMap({ $0 }) { try add(host, number, until: ns) }
   }
 }

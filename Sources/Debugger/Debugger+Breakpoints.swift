@@ -12,7 +12,7 @@ extension Debugger {
   func addBreakpoint(_ words: inout TypedWords, isTemporary: Bool = false, isWatch: Bool = false) throws {
     var text = words.rest
     guard !text.isEmpty else { throw DebuggerError("an expression is needed, as in break event == completion") }
-    if isWatch, !text.contains(" ") { text += " changes" }
+    if isWatch, !text.hasSuffix(" changes") { text += " changes" }
     guard breakpoints.count < 64 else { throw DebuggerError("there are 64 breakpoints: delete one") }
     var breakpoint = try Breakpoint(lastBreakpoint + 1, text, in: self)
     breakpoint.isTemporary = isTemporary
@@ -139,7 +139,10 @@ extension Debugger {
       search.observe(replayer.controller, event: replayer.event)
       if let failure = search.failure { throw failure }
     }
-    return (search.hits.sorted { $0.point < $1.point }, replayer.divergence())
+    let divergence = replayer.divergence()
+    if divergence == nil { search.check(upTo: end) }
+    if let failure = search.failure { throw failure }
+    return (search.hits.sorted { $0.point < $1.point }, divergence)
   }
 
   /// The hit to stop at.

@@ -1,3 +1,4 @@
+import Endpoint
 import EventWords
 import Events
 import NVMe
@@ -5,7 +6,7 @@ import Text
 import Trace
 
 extension Debugger {
-  func hostView() throws -> HostView { try HostView(hosts, events, until: point, try now()) }
+  func hostView() throws -> HostView { try hostView(until: point, time) }
 
   /// What the hosts wait for at the point, and what they did wrong.
   func showHosts() throws {
@@ -17,9 +18,9 @@ extension Debugger {
       say("\(Quantity.count(view.outstanding.count, "command")) outstanding at hosts, oldest first:")
       try show(view.outstanding, at: point)
     }
-    if let (commands, event) = view.abandoned, let record = try events.event(event) {
+    if let (commands, count, event) = view.abandoned, let record = try events.event(event) {
       tell(
-        "\(Quantity.count(commands.count, "command")) outstanding when the controller was reset or disabled, "
+        "\(Quantity.count(count, "command")) outstanding when the controller was reset or disabled, "
           + "\(number(event)), \(try age(record.pointee.time)): \(EventSentence.text(record)).")
       try show(commands, at: event)
     }
@@ -40,7 +41,7 @@ extension Debugger {
         tell(
           "  ",
           "\(command.qid)/\(command.cid) at \(Debugger.moment(command.ns)): a command with that identifier had "
-            + "been submitted \(Quantity.time(command.ns - earlier.ns)) before")
+            + "been submitted \(Quantity.time(command.ns - min(earlier.ns, command.ns))) before")
       }
     }
   }
@@ -55,8 +56,8 @@ extension Debugger {
     for kind in problems.kinds {
       tell("  ", "\(Quantity.count(kind.count)) × \(kind.what), first \(number(kind.first))")
     }
-    let view = try HostView(hosts, events, until: end, .max)
-    let abandoned = view.abandoned?.commands.count ?? 0
+    let view = try hostView(until: end, .max)
+    let abandoned = view.abandoned?.count ?? 0
     if view.outstanding.count + abandoned > 0 {
       tell(
         "  ",
@@ -110,7 +111,7 @@ extension Debugger {
   func hasNewer(_ qid: UInt16, _ cid: UInt16, since ns: UInt64) throws -> Bool {
     for host in hosts {
       var isFound = false
-      try host.forEachBackward(before: try host.end(upTo: try now())) { _, record in
+      try host.forEachBackward(before: try host.end(upTo: time)) { _, record in
         guard record.pointee.time > ns else { return true }
         isFound = record.pointee.is(.submit) && record.pointee.qid == qid && record.pointee.cid == cid
         return isFound
@@ -120,21 +121,27 @@ extension Debugger {
     return false
   }
 
-  /// The host's newest tail doorbell of a queue, if it recorded one up to the point that the engine has not seen.
-  func unseenTail(of qid: UInt16, engine tail: UInt32) throws -> String? {
+  /// A host's newest tail doorbell of a queue, if it is newer than the last one that the engine has seen.
+  func unseenTail(of queue: EngineState.Submission) throws -> String? {
+    var seen: UInt64 = 0
+    try events.forEachBackward(before: point) { _, record in
+      let isTail = record.pointee.is(.doorbell) && record.pointee.qid == queue.qid && !isHead(record)
+      guard isTail || CommandHistory.endsCommands(record.pointee) else { return false }
+      seen = record.pointee.time
+      return true
+    }
+    var newest: (value: UInt32, ns: UInt64)?
     for host in hosts {
-      var found: (value: UInt32, ns: UInt64)?
-      try host.forEachBackward(before: try host.end(upTo: try now())) { _, record in
-        guard record.pointee.is(.doorbell), record.pointee.qid == qid, !isHead(record) else { return false }
-        found = (Event.Doorbell(record.pointee).value, record.pointee.time)
+      try host.forEachBackward(before: try host.end(upTo: time)) { _, record in
+        guard record.pointee.time > max(seen, newest?.ns ?? 0) else { return true }
+        guard record.pointee.is(.doorbell), record.pointee.qid == queue.qid, !isHead(record) else { return false }
+        newest = (Event.Doorbell(record.pointee).value, record.pointee.time)
         return true
       }
-      if let found, found.value != tail {
-        return
-          "The host wrote \(found.value) to its tail doorbell \(try age(found.ns)), and the engine has not seen it."
-      }
     }
-    return nil
+    guard let newest, newest.value != queue.doorbell else { return nil }
+    return "The host wrote \(newest.value) to the tail doorbell of SQ \(queue.qid) \(try age(newest.ns)), and the "
+      + "engine has not seen it."
   }
 
   // MARK: Injected faults

@@ -133,7 +133,7 @@ extension Debugger {
           + "\(queue.phase ? 1 : 0): \(Quantity.count(queue.outstanding)) posted and not freed, "
           + (queue.interruptsEnabled ? "\(Quantity.count(queue.unannounced)) not announced." : "polled (IEN 0).")
           + (queue.isBlocked
-            ? " It is full, and \(Quantity.count(queue.waiting, "completion")) wait."
+            ? " It is full, and \(Quantity.count(queue.waiting, "completion waits", "completions wait"))."
             : queue.isFull ? " It is full." : "")
           + (queue.doorbell != queue.head
             ? " The doorbell reads \(queue.doorbell), which is invalid: the engine ignores it." : ""))
@@ -168,8 +168,7 @@ extension Debugger {
 
   /// "1.2 ms ago", "now".
   func age(_ ns: UInt64) throws -> String {
-    let now = try now()
-    return now <= ns ? "now" : "\(Quantity.time(now - ns)) ago"
+    return time <= ns ? "now" : "\(Quantity.time(time - ns)) ago"
   }
 
   // MARK: Commands

@@ -10,13 +10,11 @@ extension Debugger {
 
   func move(to point: UInt64) {
     self.point = point
+    time = (try? events.event(current)?.pointee.time) ?? time
     // A divergence before the point becomes known.
     _ = try? engine.state(at: point)
     showEvent()
   }
-
-  /// The first point.
-  var begin: UInt64 { events.first + 1 }
 
   // MARK: By steps
 
@@ -73,39 +71,42 @@ extension Debugger {
   private func stepPasses(_ count: UInt64, _ direction: Direction) throws {
     switch direction {
     case .forward:
-      guard let last = try passEnds(after: point, count: count).last else {
-        throw DebuggerError("no pass of the engine ends after this event")
+      guard let end = try passEnd(after: point, count: count) else {
+        return say("no pass of the engine ends after this event")
       }
-      move(to: last)
-    case .backward:
-      let ends = try passEnds(before: point, count: count)
-      move(to: ends.first ?? begin)
+      move(to: end)
+    case .backward: move(to: try passEnd(before: point, count: count))
     }
   }
 
-  /// The ends of the next passes, and of events from outside.
-  private func passEnds(after point: UInt64, count: UInt64) throws -> [UInt64] {
-    guard let anchor = engine.anchor(before: point) else { return [] }
+  /// The end of the Nth pass, or event from outside, after a point; the last one if there are fewer.
+  private func passEnd(after point: UInt64, count: UInt64) throws -> UInt64? {
+    guard let anchor = engine.anchor(before: point) else { return nil }
     var replayer = try engine.replayer(from: anchor)
-    var ends: [UInt64] = []
-    while UInt64(ends.count) < count, try replayer.step() {
-      if replayer.event > point { ends.append(replayer.event) }
+    var (last, left): (UInt64?, UInt64) = (nil, count)
+    while left > 0, try replayer.step() {
+      guard replayer.event > point else { continue }
+      (last, left) = (replayer.event, left - 1)
+      if left % 4096 == 0 { try events.checkInterruption() }
     }
-    return ends
+    return last
   }
 
-  /// The ends of the passes before, in their order.
-  private func passEnds(before point: UInt64, count: UInt64) throws -> [UInt64] {
-    var ends: [UInt64] = []
-    var limit = point
-    while UInt64(ends.count) < count, let anchor = engine.anchor(before: limit) {
+  /// The end of the Nth pass before a point; the first point if there are fewer.
+  private func passEnd(before point: UInt64, count: UInt64) throws -> UInt64 {
+    var (left, limit) = (count, point)
+    while limit > begin, let anchor = engine.anchor(before: limit - 1) {
       var replayer = try engine.replayer(from: anchor)
-      var found: [UInt64] = []
-      repeat { found.append(replayer.event) } while try replayer.step() && replayer.event < limit
-      ends = found.suffix(Int(clamping: count - UInt64(ends.count))) + ends
-      limit = events.header(anchor).firstEvent
+      var ends: [UInt64] = []
+      repeat {
+        if replayer.event < limit { ends.append(replayer.event) }
+      } while try replayer.event < limit && replayer.step()
+      if UInt64(ends.count) >= left { return max(begin, ends[ends.count - Int(left)]) }
+      left -= UInt64(ends.count)
+      limit = min(ends.first ?? begin, events.header(anchor).firstEvent + 1)
+      try events.checkInterruption()
     }
-    return ends
+    return begin
   }
 
   // MARK: To a place
@@ -133,7 +134,11 @@ extension Debugger {
     try words.end()
     switch word {
     case "begin": return move(to: begin)
-    case "end": return move(to: end)
+    case "end":
+      move(to: end)
+      // Hosts may go on after the engine's last event.
+      time = max(time, reader.chunks.map(\.header.lastTime).max() ?? 0)
+      return
     default: break
     }
     if word.hasPrefix("#") || word.allSatisfy(\.isNumber) {
@@ -150,10 +155,12 @@ extension Debugger {
       return move(to: history.fetched + 1)
     }
     // Without a unit, a number with a point is one of seconds, as times are shown.
-    guard let ns = Quantity.nanoseconds(word.last?.isNumber == true ? word + "s" : word) else {
+    let isHexadecimal = word.hasPrefix("0x")
+    guard !isHexadecimal, let ns = Quantity.nanoseconds(word.last?.isNumber == true ? word + "s" : word) else {
       throw DebuggerError(
         "'\(word.printable(limit: 40))' is no place: write a time such as 1.5ms, #EVENT, QID/CID, begin or end")
     }
     move(to: max(begin, try events.end(upTo: ns)))
+    time = max(time, ns)
   }
 }

@@ -15,7 +15,7 @@ extension Debugger {
     guard let history = try history(qid, cid) else {
       throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
     }
-    let line = try CommandLifeline(history, events, hosts, until: try now())
+    let line = try lifeline(of: history)
     guard let first = line.moments.first else { return }
     if let ended = history.ended, ended < point, try hasNewer(qid, cid, since: history.endedNs) {
       tell("The host has submitted another command \(qid)/\(cid) since, which has not been fetched; the one before:")
@@ -25,7 +25,7 @@ extension Debugger {
     for moment in line.moments {
       guard let record = try moment.events.event(moment.event) else { continue }
       let place = moment.source == .engine ? number(moment.event) : "host/\(moment.stream)"
-      let offset = "+" + Quantity.time(moment.ns - first.ns)
+      let offset = "+" + Quantity.time(moment.ns - min(first.ns, moment.ns))
       tell("  \(offset.padded(to: 9)) \(place.padded(to: 8)) ", EventSentence.text(record))
     }
     try tellLongestWait(line, qid, cid)
@@ -57,6 +57,14 @@ extension Debugger {
     return moment.source == .host ? "the host's \(name)" : name
   }
 
+  private func lifeline(of history: CommandHistory) throws -> CommandLifeline {
+    var queue: EngineState.Completion?
+    if let ended = history.ended, !history.wasReset, let cqid = try events.event(ended)?.pointee.qid {
+      queue = try engine.state(at: ended + 1)?.completionQueue(cqid)
+    }
+    return try CommandLifeline(history, events, hosts, completed: queue, until: time)
+  }
+
   /// Two commands with one name in flight: which of them an event belongs to is not certain.
   func tellReuse(of history: CommandHistory) throws {
     let isReused = try engine.state(at: history.fetched)?.command(history.qid, history.cid) != nil
@@ -73,10 +81,10 @@ extension Debugger {
     let line = words
     switch words.next() {
     case nil where (try? commandAtPoint()) == nil:
-      for reason in try idleReasons(state()) { tell(reason) }
+      try tellIdleReasons()
     case "idle":
       try words.end()
-      for reason in try state().idleReasons { tell(reason) }
+      try tellIdleReasons()
     case "interrupt":
       guard let vector = words.number().flatMap(UInt16.init(exactly:)) else {
         throw DebuggerError("why interrupt needs a vector")
@@ -99,11 +107,12 @@ extension Debugger {
     guard let (command, abandonedBy) = try hostView().oldest else {
       throw DebuggerError("no command of a host is outstanding")
     }
-    let point = point
-    defer { self.point = point }
+    let (point, time) = (point, time)
+    defer { (self.point, self.time) = (point, time) }
     if let abandonedBy {
       say("before the controller was reset or disabled at \(number(abandonedBy)):")
       self.point = abandonedBy
+      self.time = try events.event(abandonedBy)?.pointee.time ?? time
     }
     try whyCommand(command.qid, command.cid)
   }
@@ -112,7 +121,7 @@ extension Debugger {
     guard let history = try history(qid, cid) else {
       return try whyNotFetched(qid, cid)
     }
-    if let ended = history.ended, ended < point {
+    if let ended = history.ended, ended < point, try state().command(qid, cid) == nil {
       // The host may have submitted another command of that name since.
       if try hasNewer(qid, cid, since: history.endedNs) { return try whyNotFetched(qid, cid) }
       return try whyEnded(history, ended)
@@ -147,7 +156,9 @@ extension Debugger {
       return tell("The recording ends without its completion.")
     }
     let what = history.wasReset ? "A reset ends it" : "It completes"
-    tell("\(what) at \(number(ended)), \(Quantity.time(history.endedNs - history.fetchedNs)) after its fetch.")
+    tell(
+      "\(what) at \(number(ended)), \(Quantity.time(history.endedNs - min(history.fetchedNs, history.endedNs))) after its fetch."
+    )
   }
 
   private func whyEnded(_ history: CommandHistory, _ ended: UInt64) throws {
@@ -159,19 +170,14 @@ extension Debugger {
     tell("\(subject) is done: \(number(ended)), \(try age(history.endedNs)): \(text).")
     try tellReuse(of: history)
     try tellFaults(history.events)
-    let line = try CommandLifeline(history, events, hosts, until: try now())
-    let after = line.moments.drop { $0.source != .engine || $0.event != ended }.dropFirst()
-    let kinds = try after.map { ($0, try $0.events.event($0.event)?.pointee) }
+    let line = try lifeline(of: history)
     let queue = try events.event(ended).flatMap { record in try state().completionQueue(record.pointee.qid) }
-    if let queue, queue.interruptsEnabled, !kinds.contains(where: { $0.1?.is(.interrupt) == true }) {
+    let isAnnounced = try line.moments.contains { try $0.events.event($0.event)?.pointee.is(.interrupt) == true }
+    if let queue, queue.interruptsEnabled, !isAnnounced {
       tell("No interrupt has announced it; see why interrupt \(queue.vector).")
     }
-    if !hosts.isEmpty, !kinds.contains(where: { $0.0.source == .host && $0.1?.is(.completion) == true }) {
-      tell("The host has not seen its completion.")
-    }
-    if !kinds.contains(where: { $0.0.source == .engine && $0.1?.is(.doorbell) == true }) {
-      tell("The host has not freed its entry: no head doorbell since.")
-    }
+    if line.hasHost, !line.isSeen { tell("The host has not seen its completion.") }
+    if !line.isFreed { tell("The host has not freed its entry.") }
   }
 
   private func whyNotFetched(_ qid: UInt16, _ cid: UInt16) throws {
@@ -179,7 +185,7 @@ extension Debugger {
     guard let queue = state.submissionQueue(qid) else {
       return tell("Command \(qid)/\(cid) has not been fetched, and there is no SQ \(qid) here.")
     }
-    guard try hosts.isEmpty || hasNewer(qid, cid, since: 0) else {
+    guard try hosts.isEmpty || qid == 0 || hasNewer(qid, cid, since: 0) else {
       return tell("No host has submitted a command \(qid)/\(cid) up to here.")
     }
     tell("Command \(qid)/\(cid) has not been fetched up to here.")
@@ -188,7 +194,7 @@ extension Debugger {
 
   private func tellNotFetching(_ queue: EngineState.Submission, _ state: EngineState) throws {
     tell(state.whyNotFetching(queue))
-    guard queue.announced == 0, let unseen = try unseenTail(of: queue.qid, engine: queue.tail) else { return }
+    guard queue.announced == 0, let unseen = try unseenTail(of: queue) else { return }
     tell(unseen)
     let fault = try last { $0.pointee.is(.fault) && $0.pointee.qid == queue.qid }
     if let fault { tell("The last fault injected into queue \(queue.qid), \(number(fault.event)): \(fault.text).") }
@@ -210,7 +216,7 @@ extension Debugger {
       let vectors = Set(state.completionQueues.filter(\.interruptsEnabled).map { "\($0.vector)" }).sorted()
       let polled = state.completionQueues.filter { !$0.interruptsEnabled }.map { "CQ \($0.cqid)" }
       return tell(
-        "No completion queue uses vector \(vector); used are: \(vectors.joined(separator: ", "))."
+        "No completion queue uses vector \(vector); used are: \(vectors.isEmpty ? "none" : vectors.joined(separator: ", "))."
           + (polled.isEmpty ? "" : " Polled, without interrupts: \(polled.joined(separator: ", "))."))
     }
     for queue in queues {
@@ -232,13 +238,23 @@ extension Debugger {
     if queue.unannounced == 0 {
       return queue.outstanding == 0
         ? "The host has freed all entries: there is nothing to announce."
-        : "All \(Quantity.count(queue.outstanding, "entry", "entries")) that the host has not freed were announced."
+        : "The \(Quantity.count(queue.outstanding, "entry", "entries")) that the host has not freed "
+          + "\(queue.outstanding == 1 ? "was" : "were") announced."
     }
     if queue.isMasked { return "The entries are announced when the host unmasks the vector (INTMC)." }
     if queue.isAggregating {
       return "An interrupt follows when \(queue.threshold) entries are there, or the aggregation time has passed."
     }
     return "The engine announces them in this pass."
+  }
+
+  /// Why the engine has nothing to do at the point. Doorbells that it has not seen come first.
+  private func tellIdleReasons() throws {
+    let state = try state()
+    for queue in state.submissionQueues where state.registers.isReady {
+      if let unseen = try unseenTail(of: queue) { tell(unseen) }
+    }
+    for reason in state.idleReasons { tell(reason) }
   }
 
   // MARK: Events

@@ -19,9 +19,15 @@ public final class Debugger {
   let engine: EngineAtEvent
   /// Events that have happened: at least the first checkpoint.
   var point: UInt64
+  /// The time at the point, since the trace began: that of its event, or the one that it was moved to.
+  var time: UInt64 = 0
+  /// The first point.
+  let begin: UInt64
   /// Where movements end: after the last event, or at the divergence.
   let end: UInt64
   private let write: (String) -> Void
+  /// The engine's resets, once they were asked for.
+  private var knownResets: [(event: UInt64, ns: UInt64)]?
   var breakpoints: [Breakpoint] = []
   /// The number of the newest one.
   var lastBreakpoint = 0
@@ -45,8 +51,9 @@ public final class Debugger {
     guard let anchor = (0..<events.chunkCount).first(where: { events.header($0).beginsWithCheckpoint }) else {
       throw DebuggerError("\(reader.path) holds no checkpoint at which a replay could start")
     }
-    point = events.header(anchor).firstEvent + 1
-    end = events.end
+    begin = events.header(anchor).firstEvent + 1
+    (point, end) = (begin, events.end)
+    time = events.header(anchor).firstTime
     // Also finds a checkpoint of another version.
     _ = try engine.state(at: point)
   }
@@ -118,15 +125,20 @@ public final class Debugger {
     return "\(ns / 1_000_000_000)." + String(repeating: "0", count: 9 - nanoseconds.count) + nanoseconds + " s"
   }
 
-  /// The time of the event at the point.
-  func now() throws -> UInt64 { try events.event(current)?.pointee.time ?? 0 }
-
   /// The engine when the event at the point has happened.
   func state() throws -> EngineState {
     guard let state = try engine.state(at: point) else {
       throw DebuggerError("no checkpoint precedes this event: the engine's state is not known; see goto")
     }
     return state
+  }
+
+  /// What hosts had in hand when so many of the engine's events had happened.
+  func hostView(until end: UInt64, _ ns: UInt64) throws -> HostView {
+    let resets = try knownResets ?? HostView.resets(of: events)
+    knownResets = resets
+    return try HostView(
+      hosts, resets: resets, begun: try engine.state(at: begin)?.commands ?? [], until: end, ns)
   }
 
   // MARK: Commands

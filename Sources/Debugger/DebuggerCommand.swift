@@ -50,7 +50,8 @@ struct DebuggerCommand: Sendable {
       more: "To the Nth hit of any breakpoint.", isRepeated: true
     ) { debugger, words in try debugger.continue(&words, .forward) },
     DebuggerCommand(
-      name: "reverse-step", aliases: ["rs"], arguments: "[N] [event|command|pass]", help: "The same backwards.",
+      name: "reverse-step", aliases: ["rs"], arguments: "[N] [event|command|pass]",
+      help: "Move N events, fetches or passes back.",
       isRepeated: true
     ) { debugger, words in try debugger.step(&words, .backward) },
     DebuggerCommand(
@@ -80,7 +81,7 @@ struct DebuggerCommand: Sendable {
         + "true; one on the times of commands stops at their completions. help expressions\nlists the names."
     ) { debugger, words in try debugger.addBreakpoint(&words) },
     DebuggerCommand(
-      name: "tbreak", arguments: "EXPRESSION", help: "The same, once."
+      name: "tbreak", arguments: "EXPRESSION", help: "Let continue stop where this holds, once."
     ) { debugger, words in try debugger.addBreakpoint(&words, isTemporary: true) },
     DebuggerCommand(
       name: "watch", arguments: "NAME", help: "Stop where this changes, as in watch sq[2].head."

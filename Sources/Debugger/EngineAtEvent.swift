@@ -25,16 +25,21 @@ final class EngineAtEvent {
   func state(at event: UInt64) throws -> EngineState? {
     if let first = states.first, first.event <= event, event <= statesEnd { return known(at: event) }
     guard let anchor = anchor(before: event) else { return nil }
-    var replayer = try replayer(from: anchor)
-    let collector = StateCollector(target: event)
-    replayer.observer = collector
-    repeat {
-      collector.observe(replayer.controller, event: replayer.event)
-    } while try replayer.event <= event + EngineAtEvent.lookahead && replayer.step()
-    let divergence = replayer.divergence()
-    if divergence != nil { collector.observe(replayer.controller, event: replayer.event) }
-    (states, statesEnd) = (collector.states, max(event, min(replayer.event, event + EngineAtEvent.lookahead)))
-    if let divergence { self.divergence = divergence }
+    states = []
+    // Rarely more events than `reach` lie between two observations.
+    for reach in [EngineAtEvent.reach, .max] where states.isEmpty {
+      var replayer = try replayer(from: anchor)
+      let collector = StateCollector(target: event, reach: reach)
+      replayer.observer = collector
+      repeat {
+        collector.observe(replayer.controller, event: replayer.event)
+      } while try replayer.event <= event + EngineAtEvent.lookahead && replayer.step()
+      divergence = replayer.divergence()
+      // Without a divergence it ends early only where events were lost.
+      guard divergence != nil || replayer.event >= event else { return nil }
+      if divergence != nil, replayer.event < event { collector.keep(replayer.controller, event: replayer.event) }
+      (states, statesEnd) = (collector.states, max(event, min(replayer.event, event + EngineAtEvent.lookahead)))
+    }
     return known(at: event)
   }
 
@@ -56,17 +61,26 @@ final class EngineAtEvent {
   /// Keeps the states on the last events before its target.
   private final class StateCollector: ReplayObserver {
     private let target: UInt64
+    private let first: UInt64
     private(set) var states: [(event: UInt64, state: EngineState)] = []
 
-    init(target: UInt64) { self.target = target }
+    init(target: UInt64, reach: UInt64) { (self.target, first) = (target, target - min(reach, target)) }
 
     func observe(_ controller: borrowing Controller, event: UInt64) {
-      guard event + EngineAtEvent.reach > target, event <= target + EngineAtEvent.lookahead else { return }
+      guard event >= first, event <= target + EngineAtEvent.lookahead else { return }
+      keep(controller, event: event)
+    }
+
+    func keep(_ controller: borrowing Controller, event: UInt64) {
       // Many commands in flight make a state large; then fewer are kept.
       let kept = min(EngineAtEvent.reach, 200_000 / UInt64(max(controller.commandsInFlight, 0) + 50))
       if let last = states.last {
         // They must stay without holes.
-        if last.event + kept < target { states.removeAll() } else if last.event == event { states.removeLast() }
+        if event <= target, last.event + kept < target {
+          states.removeAll()
+        } else if last.event == event {
+          states.removeLast()
+        }
       }
       states.append((event, controller.state))
     }

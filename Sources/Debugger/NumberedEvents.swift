@@ -16,14 +16,25 @@ final class NumberedEvents {
   /// Whether a visit that takes long should be given up.
   var isInterrupted: () -> Bool = { false }
 
-  /// - Parameter chunks: at least one, as indices in the trace.
+  /// - Parameter chunks: at least one, as indices in the trace. Only those whose numbers ascend are used.
   private init(_ reader: TraceReader, _ id: StreamID, _ chunks: [Int]) {
-    (self.reader, self.id, places) = (reader, id, chunks)
+    var end: UInt64 = 0
+    let whole = chunks.prefix { chunk in
+      let header = reader.chunks[chunk].header
+      guard header.firstEvent >= end, header.firstEvent < NumberedEvents.numbersEnd else { return false }
+      end = header.firstEvent + UInt64(header.events)
+      return true
+    }
+    (self.reader, self.id, places) = (reader, id, whole.isEmpty ? [chunks[0]] : Array(whole))
   }
+
+  /// No recording has so many events, and sums of such numbers fit.
+  private static let numbersEnd: UInt64 = 1 << 62
 
   /// The streams of a trace that come from this source.
   static func all(of source: Source, in reader: TraceReader) -> [NumberedEvents] {
-    reader.streams.filter { $0.id.source == source }.map { NumberedEvents(reader, $0.id, $0.chunks) }
+    reader.streams.filter { $0.id.source == source && reader.chunks[$0.chunks[0]].header.firstEvent < numbersEnd }
+      .map { NumberedEvents(reader, $0.id, $0.chunks) }
   }
 
   var chunkCount: Int { places.count }
@@ -63,7 +74,9 @@ final class NumberedEvents {
       loaded.append(found)
       return found
     }
-    let new = loaded.count < NumberedEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    var new = loaded.count < NumberedEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    // A replay may still read it.
+    if !isKnownUniquelyReferenced(&new) { new = try LoadedChunk() }
     try new.load(chunk, places[chunk], of: reader)
     loaded.append(new)
     return new
@@ -112,10 +125,12 @@ final class NumberedEvents {
   /// The slots of chunks from this one on, up to a gap, for a replay; each is valid until the next call.
   func slots(from chunk: Int) -> () throws(TraceError) -> UnsafeBufferPointer<Record>? {
     var next = chunk
+    var current: LoadedChunk?
     return { [self] () throws(TraceError) in
       guard next < chunkCount, next == chunk || header(next).firstEvent == end(of: next - 1) else { return nil }
       defer { next += 1 }
-      return try load(next).slots
+      current = try load(next)
+      return current?.slots
     }
   }
 }

@@ -8,7 +8,7 @@ struct TypedWords {
 
   init(_ line: String) {
     self.line = line
-    words = line.split(separator: " ")
+    words = line.split { $0 == " " || $0 == "\t" }
   }
 
   var isEmpty: Bool { words.isEmpty }

@@ -6,15 +6,15 @@ extension EngineState.Awaited {
   /// "waits for its backend".
   public var text: String {
     switch self {
-    case .engine: "fetched in this pass; the engine has not finished with it"
+    case .engine: "was fetched in this pass; the engine has not finished with it"
     case .backend: "waits for its backend"
     case .writes(let count): "waits for \(Quantity.count(count, "earlier write"))"
     case .commands(let count, let qid): "waits for \(Quantity.count(count, "command")) of queue \(qid)"
     case .event: "waits for an asynchronous event"
     case .secondOfPair: "waits for the second command of its fused operation"
     case .fusedOperation(let count): "waits for a fused operation, which waits for \(Quantity.count(count, "request"))"
-    case .room(let cqid): "done; waits for room in CQ \(cqid), which is full"
-    case .posting(let cqid): "done; is posted to CQ \(cqid) in this pass"
+    case .room(let cqid): "is done and waits for room in CQ \(cqid), which is full"
+    case .posting(let cqid): "is done; its entry goes to CQ \(cqid) next"
     }
   }
 }
@@ -46,7 +46,11 @@ extension EngineState {
   public var idleReasons: [String] {
     if registers.isFatal { return ["The controller has failed (CSTS.CFS): it does nothing until the host resets it."] }
     guard registers.isReady else {
-      return ["The controller is not ready (CSTS.RDY 0): CC.EN is \(registers.cc & 1)."]
+      let why =
+        isSettling
+        ? " Backends still hold requests that a reset has abandoned."
+        : registers.pendingCC.map { " The host has written \($0.hex) to CC, which the engine polls later." } ?? ""
+      return ["The controller is not ready (CSTS.RDY 0): CC.EN is \(registers.cc & 1).\(why)"]
     }
     var reasons: [String] = []
     for queue in submissionQueues where queue.announced > 0 { reasons.append(whyNotFetching(queue)) }
@@ -58,7 +62,7 @@ extension EngineState {
     }
     for queue in completionQueues where queue.isBlocked {
       reasons.append(
-        "CQ \(queue.cqid) is full: \(Quantity.count(queue.waiting, "completion")) wait for the host's head doorbell, "
+        "CQ \(queue.cqid) is full: \(Quantity.count(queue.waiting, "completion waits", "completions wait")) for the host's head doorbell, "
           + "which reads \(queue.doorbell).")
     }
     let executing = commands.filter { $0.awaits == .backend }
@@ -67,7 +71,7 @@ extension EngineState {
       let more = executing.count > 8 ? " and \(executing.count - 8) more" : ""
       reasons.append("Backends hold \(Quantity.count(executing.count, "command")): \(names)\(more).")
     }
-    for queue in completionQueues where queue.unannounced > 0 {
+    for queue in completionQueues where queue.unannounced > 0 && queue.interruptsEnabled {
       reasons.append("CQ \(queue.cqid): \(queue.interruptText).")
     }
     if let ms = keepAliveMs { reasons.append("The Keep Alive Timer runs: \(Quantity.count(ms)) ms.") }

@@ -86,6 +86,7 @@ private let completions = Mutex<[String]>([])
 /// The lines of a file, of bounded length.
 private final class Lines {
   private let file: UnsafeMutablePointer<FILE>
+  private let path: String
   private(set) var number = 0
   private static let bytesMax = 4096
 
@@ -93,14 +94,19 @@ private final class Lines {
     guard let file = path == "-" ? fdopen(dup(STDIN_FILENO), "r") : fopen(path, "re") else {
       throw Failure(description: "cannot open \(path): \(String(cString: strerror(errno)))")
     }
-    self.file = file
+    (self.file, self.path) = (file, path)
   }
 
   deinit { fclose(file) }
 
   func next() throws -> String? {
     var bytes = [CChar](repeating: 0, count: Lines.bytesMax + 2)
-    guard fgets(&bytes, Int32(bytes.count), file) != nil else { return nil }
+    guard fgets(&bytes, Int32(bytes.count), file) != nil else {
+      guard ferror(file) == 0 else {
+        throw Failure(description: "cannot read \(path): \(String(cString: strerror(errno)))")
+      }
+      return nil
+    }
     number += 1
     let line = bytes.prefix { $0 != 0 }
     guard line.count <= Lines.bytesMax else {

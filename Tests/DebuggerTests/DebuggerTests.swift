@@ -1,5 +1,7 @@
 import Endpoint
 import Events
+import Foundation
+import Simulation
 import Testing
 import Trace
 
@@ -257,5 +259,38 @@ struct DebuggerTests {
     #expect(session.error("break total > 1us && cq[1].full").contains("cannot be combined"))
     #expect(session.error("break").contains("an expression is needed"))
     #expect(session.error("condition 5 qid == 1") == "there are no breakpoints")
+  }
+
+  @Test("in a recording of many chunks, backwards finds what forwards finds")
+  func manyChunks() throws {
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("nvmepf-\(UUID()).nvpt").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    _ = try Simulation(seed: 7, commands: 6000).run(path: path)
+    let reader = try TraceReader(path: path)
+    let session = try Session(reader)
+    let starts = reader.chunks.filter { $0.header.id.source == .engine && $0.header.beginsWithCheckpoint }
+    try #require(starts.count > 2)
+    let border = starts[1].header.firstEvent
+    for condition in ["event == completion && status != 0", "total > 200us", "sq[1].in-flight >= 2"] {
+      _ = try session("break \(condition)")
+      _ = try session("goto #\(border - 300)")
+      var forward: [String] = []
+      while forward.count < 40 { forward.append(try session("continue")) }
+      #expect(forward.contains { $0.number < border } && forward.contains { $0.number > border }, "\(condition)")
+      for stop in forward.dropLast().reversed() { #expect(try session("reverse-continue") == stop) }
+      _ = try session("delete")
+    }
+    // Across a border of two chunks.
+    _ = try session("goto #\(border - 40)")
+    var passes: [String] = []
+    for _ in 0..<60 { passes.append(try session("step pass")) }
+    for pass in passes.dropLast().reversed() { #expect(try session("reverse-step pass") == pass) }
+  }
+}
+
+extension String {
+  /// The number of the event that it shows.
+  fileprivate var number: UInt64 {
+    split(separator: "\n").first { $0.hasPrefix("#") }.flatMap { UInt64($0.dropFirst().prefix { $0.isNumber }) } ?? 0
   }
 }
