@@ -271,7 +271,7 @@ struct DebuggerTests {
     let starts = reader.chunks.filter { $0.header.id.source == .engine && $0.header.beginsWithCheckpoint }
     try #require(starts.count > 2)
     let border = starts[1].header.firstEvent
-    for condition in ["event == completion && status != 0", "total > 200us", "sq[1].in-flight >= 2"] {
+    for condition in ["event == completion && status != 0", "total > 200us", "in-flight >= 6"] {
       _ = try session("break \(condition)")
       _ = try session("goto #\(border - 300)")
       var forward: [String] = []
