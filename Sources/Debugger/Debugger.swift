@@ -23,7 +23,7 @@ public final class Debugger {
   var time: UInt64 = 0
   /// The first point.
   let begin: UInt64
-  /// Where movements end: after the last event, or at the divergence.
+  /// The last point: after the last event.
   let end: UInt64
   private let write: (String) -> Void
   /// The engine's resets, once they were asked for.

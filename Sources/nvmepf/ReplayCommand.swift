@@ -54,7 +54,7 @@ struct ReplayCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Debug: perform the debugger's commands in this file, one a line; - for input", valueName: "file"))
+      "Debug: perform the debugger's commands in this file, one a line; - reads standard input", valueName: "file"))
   var script: String?
 
   #if MUTANTS
@@ -64,9 +64,12 @@ struct ReplayCommand: ParsableCommand {
 
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
-    try require(!keepGoing || !(interactive || script != nil), "--keep-going does not apply to the debugger")
     try require(!interactive || script == nil, "--interactive and --script exclude each other")
-    try require(!(interactive || script != nil) || !json, "--json does not apply to the debugger")
+    for (option, isGiven) in [
+      ("--keep-going", keepGoing), ("--json", json), ("--repeat", `repeat` != 1), ("--controller", controller != nil),
+    ] {
+      try require(!isGiven || !(interactive || script != nil), "\(option) does not apply to the debugger")
+    }
   }
 
   func run() throws {
