@@ -32,7 +32,7 @@ struct CommandHistory {
     _ qid: UInt16, _ cid: UInt16, before event: UInt64, since ns: UInt64 = 0, in stream: NumberedEvents
   ) throws -> CommandHistory? {
     var found: CommandHistory?
-    try stream.forEachBackward(before: event) { number, record in
+    try stream.forEachBackward(before: event, of: qid) { number, record in
       guard record.pointee.time >= ns else { return true }
       guard record.pointee.is(.fetch), record.pointee.qid == qid, record.pointee.cid == cid else { return false }
       found = CommandHistory(number, record)

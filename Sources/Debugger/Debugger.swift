@@ -41,11 +41,12 @@ public final class Debugger {
   public init(
     _ reader: TraceReader, write: @escaping (String) -> Void, isInterrupted: @escaping () -> Bool = { false }
   ) throws {
-    guard let events = NumberedEvents.all(of: .engine, in: reader).first else {
+    let cache = ChunkCache(reader)
+    guard let events = NumberedEvents.all(of: .engine, in: cache).first else {
       throw DebuggerError("\(reader.path) holds no events of our endpoint: only its recordings can be debugged")
     }
     (self.reader, self.events, self.write) = (reader, events, write)
-    hosts = NumberedEvents.all(of: .host, in: reader)
+    hosts = NumberedEvents.all(of: .host, in: cache)
     for stream in [events] + hosts { stream.isInterrupted = isInterrupted }
     engine = EngineAtEvent(events)
     guard let anchor = (0..<events.chunkCount).first(where: { events.header($0).beginsWithCheckpoint }) else {

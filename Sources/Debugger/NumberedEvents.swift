@@ -1,7 +1,7 @@
 import Events
 import Trace
 
-/// The events of one stream by their numbers, in either direction, with a few decoded chunks in memory.
+/// The events of one stream by their numbers, in either direction.
 ///
 /// An event's number is that of the trace: events lost before it are counted, so it does not depend on where reading
 /// began.
@@ -10,14 +10,13 @@ final class NumberedEvents {
   let id: StreamID
   /// Its chunks, as indices in the trace.
   private let places: [Int]
-  /// The most recently used last.
-  private var loaded: [LoadedChunk] = []
-  private static let loadedMax = 4
+  private let cache: ChunkCache
   /// Whether a visit that takes long should be given up.
   var isInterrupted: () -> Bool = { false }
 
   /// - Parameter chunks: at least one, as indices in the trace. Only those whose numbers ascend are used.
-  private init(_ reader: TraceReader, _ id: StreamID, _ chunks: [Int]) {
+  private init(_ cache: ChunkCache, _ id: StreamID, _ chunks: [Int]) {
+    let reader = cache.reader
     var end: UInt64 = 0
     let whole = chunks.prefix { chunk in
       let header = reader.chunks[chunk].header
@@ -25,16 +24,20 @@ final class NumberedEvents {
       end = header.firstEvent + UInt64(header.events)
       return true
     }
-    (self.reader, self.id, places) = (reader, id, whole.isEmpty ? [chunks[0]] : Array(whole))
+    (self.reader, self.cache, self.id) = (reader, cache, id)
+    places = whole.isEmpty ? [chunks[0]] : Array(whole)
   }
 
   /// No recording has so many events, and sums of such numbers fit.
   private static let numbersEnd: UInt64 = 1 << 62
 
   /// The streams of a trace that come from this source.
-  static func all(of source: Source, in reader: TraceReader) -> [NumberedEvents] {
-    reader.streams.filter { $0.id.source == source && reader.chunks[$0.chunks[0]].header.firstEvent < numbersEnd }
-      .map { NumberedEvents(reader, $0.id, $0.chunks) }
+  static func all(of source: Source, in cache: ChunkCache) -> [NumberedEvents] {
+    let reader = cache.reader
+    return reader.streams.filter {
+      $0.id.source == source && reader.chunks[$0.chunks[0]].header.firstEvent < numbersEnd
+    }
+    .map { NumberedEvents(cache, $0.id, $0.chunks) }
   }
 
   var chunkCount: Int { places.count }
@@ -68,19 +71,7 @@ final class NumberedEvents {
   }
 
   /// The events of a chunk.
-  func load(_ chunk: Int) throws(TraceError) -> LoadedChunk {
-    if let place = loaded.firstIndex(where: { $0.chunk == chunk }) {
-      let found = loaded.remove(at: place)
-      loaded.append(found)
-      return found
-    }
-    var new = loaded.count < NumberedEvents.loadedMax ? try LoadedChunk() : loaded.removeFirst()
-    // A replay may still read it.
-    if !isKnownUniquelyReferenced(&new) { new = try LoadedChunk() }
-    try new.load(chunk, places[chunk], of: reader)
-    loaded.append(new)
-    return new
-  }
+  func load(_ chunk: Int) throws(TraceError) -> LoadedChunk { try cache.load(places[chunk]) }
 
   /// The event with this number; valid until other chunks are loaded. Nil if it was lost, or does not exist.
   func event(_ number: UInt64) throws(TraceError) -> UnsafePointer<Record>? {
@@ -90,11 +81,14 @@ final class NumberedEvents {
   }
 
   /// Visit the events before this one, the latest first, until `isDone`.
+  /// - Parameter qid: chunks without an event of this queue are left out.
   func forEachBackward(
-    before event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool
+    before event: UInt64, of qid: UInt16? = nil, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool
   ) throws {
     guard event > first else { return }
-    for chunk in (0...self.chunk(of: event - 1)).reversed() {
+    var selection = ChunkSelection()
+    selection.qid = qid
+    for chunk in (0...self.chunk(of: event - 1)).reversed() where selection.mayContain(header(chunk)) {
       try checkInterruption()
       let events = try load(chunk)
       let begin = header(chunk).firstEvent
@@ -135,9 +129,35 @@ final class NumberedEvents {
   }
 }
 
+/// The chunks of a trace that were decoded last, for all streams together: memory does not depend on their number.
+final class ChunkCache {
+  let reader: TraceReader
+  /// The most recently used last.
+  private var loaded: [LoadedChunk] = []
+  private static let loadedMax = 8
+
+  init(_ reader: TraceReader) { self.reader = reader }
+
+  /// - Parameter place: index of the chunk in the trace.
+  func load(_ place: Int) throws(TraceError) -> LoadedChunk {
+    if let known = loaded.firstIndex(where: { $0.place == place }) {
+      let found = loaded.remove(at: known)
+      loaded.append(found)
+      return found
+    }
+    var new = loaded.count < ChunkCache.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    // A replay may still read it.
+    if !isKnownUniquelyReferenced(&new) { new = try LoadedChunk() }
+    try new.load(place, of: reader)
+    loaded.append(new)
+    return new
+  }
+}
+
 /// A decoded chunk with the places of its events.
 final class LoadedChunk {
-  private(set) var chunk = -1
+  /// Its index in the trace.
+  private(set) var place = -1
   private var decoded: DecodedChunk
   /// The first slot of each event.
   private var offsets: [UInt32] = []
@@ -147,8 +167,8 @@ final class LoadedChunk {
   var count: Int { offsets.count }
   var slots: UnsafeBufferPointer<Record> { decoded.slots }
 
-  func load(_ chunk: Int, _ place: Int, of reader: TraceReader) throws(TraceError) {
-    self.chunk = -1
+  func load(_ place: Int, of reader: TraceReader) throws(TraceError) {
+    self.place = -1
     offsets.removeAll(keepingCapacity: true)
     try reader.decode(place, into: &decoded)
     var slot = 0
@@ -156,7 +176,7 @@ final class LoadedChunk {
       offsets.append(UInt32(slot))
       slot += 1 + Int(slots[slot].tail)
     }
-    self.chunk = chunk
+    self.place = place
   }
 
   /// - Precondition: 0 ≤ index < count.

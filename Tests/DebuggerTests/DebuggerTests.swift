@@ -50,7 +50,7 @@ final class Session {
 struct DebuggerTests {
   @Test("the state after an event does not depend on the way there", arguments: goldenNames)
   func sameStateFromEverywhere(_ name: String) throws {
-    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: ChunkCache(golden(name))).first)
     let forward = EngineAtEvent(events)
     let states = try (events.first + 1...events.end).map { try #require(try forward.state(at: $0)) }
     let backward = EngineAtEvent(events)
@@ -66,7 +66,7 @@ struct DebuggerTests {
 
   @Test("the state at a checkpoint is the recorded one", arguments: goldenNames)
   func checkpointStates(_ name: String) throws {
-    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: ChunkCache(golden(name))).first)
     let engine = EngineAtEvent(events)
     var checkpoints = 0
     for number in events.first..<events.end {
@@ -82,7 +82,7 @@ struct DebuggerTests {
 
   @Test("a fetched command is in flight from its fetch to its completion", arguments: goldenNames)
   func inFlightBetweenFetchAndCompletion(_ name: String) throws {
-    let events = try #require(NumberedEvents.all(of: .engine, in: golden(name)).first)
+    let events = try #require(NumberedEvents.all(of: .engine, in: ChunkCache(golden(name))).first)
     let engine = EngineAtEvent(events)
     var inFlight: Set<[UInt16]> = []
     for number in events.first..<events.end {
