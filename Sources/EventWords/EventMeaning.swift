@@ -50,8 +50,7 @@ public struct EventMeaning {
       add(opcode: submit.opcode, isAdmin: submit.qid == 0)
     case .executeBegin:
       let begin = Event.ExecuteBegin(record.pointee)
-      // The engine flushes for a shutdown or a Set Features, with the admin queue's identifier.
-      add(opcode: begin.opcode, isAdmin: begin.qid == 0 && begin.nsid != .max)
+      add(opcode: begin.opcode, isAdmin: begin.isAdmin)
     case .request:
       let request = Event.Request(record.pointee)
       add(opcode: request.opcode, isAdmin: request.qid == 0)
@@ -188,4 +187,10 @@ public struct EventMeaning {
     let names = ["read", "write", "flush", "discard"]
     if Int(operation) < names.count { add("operation", .name(names[Int(operation)])) }
   }
+}
+
+extension Event.ExecuteBegin {
+  /// Whether its opcode is one of admin commands. For a shutdown or a Set Features the engine flushes all namespaces,
+  /// with the identifier of the admin queue.
+  public var isAdmin: Bool { qid == 0 && nsid != .max }
 }

@@ -1,4 +1,5 @@
 import Analysis
+import EventWords
 import Events
 import Expressions
 import NVMe
@@ -46,7 +47,9 @@ public struct EventValues {
   private var opcode: UInt64? {
     switch record.pointee.event {
     case .submit: value(Event.Submit(record.pointee).opcode)
-    case .executeBegin: value(Event.ExecuteBegin(record.pointee).opcode)
+    case .executeBegin:
+      Choices.value(
+        of: Event.ExecuteBegin(record.pointee).opcode, isAdmin: Event.ExecuteBegin(record.pointee).isAdmin)
     case .request: value(Event.Request(record.pointee).opcode)
     default: entry.map { value($0.opcode) }
     }
