@@ -1,6 +1,6 @@
 extension String {
-  /// The candidate that the text may be a mistake for: two characters may differ, in a text of up to four only
-  /// one.
+  /// The candidate that the text may be a mistake for: two characters may differ, in a text of up to four only one,
+  /// or two that have changed places.
   public func nearest(among candidates: some Sequence<String>) -> String? {
     guard utf8.count <= 64 else { return nil }
     let wanted = Array(utf8)
@@ -8,6 +8,7 @@ extension String {
     for name in candidates {
       let edits = editDistance(wanted, Array(name.utf8.prefix(80)))
       if edits < nearest?.edits ?? .max { nearest = (name, edits) }
+      if wanted.count == name.utf8.count, wanted.sorted() == name.utf8.sorted(), edits == 2 { nearest = (name, 1) }
     }
     guard let nearest, nearest.edits <= max(1, min(2, (wanted.count - 1) / 2)) else { return nil }
     return nearest.name
