@@ -17,7 +17,10 @@ struct ReplayPort: Port, ~Copyable {
   /// The engine's event when the recording stops in the middle of a poll: at its end, or at a gap.
   private(set) var interruption: Record?
   /// Who examines the engine between its calls.
-  var observer: (any ReplayObserver)?
+  var observer: (any ReplayObserver)? {
+    didSet { isObserved = observer != nil }
+  }
+  private var isObserved = false
   /// Takes the bytes that the engine writes to host memory, with the number of the event, instead of comparing them.
   var outputs: ((UInt64, UnsafeRawBufferPointer) -> Void)?
   /// Takes the engine's slot of each request that completes later, with the number of the event, instead of comparing it:
@@ -345,7 +348,13 @@ struct ReplayPort: Port, ~Copyable {
   @inline(__always)
   mutating func observe(_ controller: borrowing Controller) {
     // What the engine does after a difference tells nothing.
-    if let observer, difference == nil { observer.observe(controller, event: cursor.events) }
+    if isObserved, difference == nil { showObserver(controller) }
+  }
+
+  /// Out of line, since it counts references.
+  @inline(never)
+  private func showObserver(_ controller: borrowing Controller) {
+    observer?.observe(controller, event: cursor.events)
   }
 }
 
