@@ -17,8 +17,6 @@ struct CommandHistory {
   private(set) var wasReset = false
   /// Another command with this name was fetched before it ended.
   private(set) var fetchedAgain: UInt64?
-  /// Status and phase of its completion.
-  private(set) var completion: (status: UInt16, phase: Bool)?
   /// From its fetch to its end.
   private(set) var events: [UInt64] = []
 
@@ -95,10 +93,8 @@ struct CommandHistory {
       return false
     }
     if record.pointee.is(.completion) {
-      let completion = Event.Completion(record.pointee)
-      guard completion.sqid == qid else { return false }
+      guard Event.Completion(record.pointee).sqid == qid else { return false }
       (ended, endedNs) = (number, record.pointee.time)
-      self.completion = (completion.status, completion.phase)
     } else if record.pointee.queue != qid {
       return false
     }

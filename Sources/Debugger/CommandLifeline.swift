@@ -6,12 +6,13 @@ import Trace
 /// to the doorbell that frees its completion.
 struct CommandLifeline {
   struct Moment {
-    let source: Source
-    let stream: UInt16
     let ns: UInt64
     let event: UInt64
     /// The stream that has it.
     let events: NumberedEvents
+
+    var source: Source { events.id.source }
+    var stream: UInt16 { events.id.stream }
   }
 
   private(set) var moments: [Moment] = []
@@ -37,9 +38,7 @@ struct CommandLifeline {
 
   private mutating func add(_ events: NumberedEvents, _ number: UInt64, until ns: UInt64) throws {
     guard let record = try events.event(number), record.pointee.time <= ns else { return }
-    moments.append(
-      Moment(
-        source: events.id.source, stream: events.id.stream, ns: record.pointee.time, event: number, events: events))
+    moments.append(Moment(ns: record.pointee.time, event: number, events: events))
   }
 
   /// The tail doorbell that announced it, as the engine saw it.

@@ -178,8 +178,3 @@ extension Debugger {
     list("of events:", Vocabulary.events.definitions.map(\.usage))
   }
 }
-
-extension String {
-  /// Followed by spaces up to this length.
-  func padded(to count: Int) -> String { self + String(repeating: " ", count: max(0, count - self.count)) }
-}

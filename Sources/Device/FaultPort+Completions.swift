@@ -3,7 +3,7 @@ import Faults
 import NVMe
 import Platform
 
-/// What becomes of a completion that the engine has prepared.
+/// What the host sees of a completion that the engine has prepared.
 enum FaultedCompletion {
   /// It is shown as the engine made it.
   case asItIs

@@ -6,7 +6,7 @@ struct Lexer {
   private let bytes: [UInt8]
   private var place = 0
 
-  /// - Throws: an error for a text that is too long, and for what is no part of the language.
+  /// - Throws: if the text is too long, or contains something that the language does not have.
   static func tokens(of text: String) throws(ExpressionError) -> [Token] {
     guard text.utf8.count <= expressionBytesMax else {
       throw ExpressionError(
@@ -167,11 +167,10 @@ struct Lexer {
     let digits = place
     while byte().isLetter || byte().isDigit { place += 1 }
     let text = written(from: digits)
-    guard let first = text.first, text.allSatisfy(\.isHexDigit) else {
+    guard !text.isEmpty, text.allSatisfy(\.isHexDigit) else {
       throw error("'\(written(from: begin).printable(limit: 60))' is no hexadecimal number", at: begin)
     }
     guard let value = UInt64(text, radix: 16) else { throw tooLarge(from: begin) }
-    _ = first
     return value
   }
 

@@ -73,7 +73,3 @@ struct InjectCommand: ParsableCommand {
     return lines.joined(separator: "\n")
   }
 }
-
-extension String {
-  fileprivate func padded(to columns: Int) -> String { self + String(repeating: " ", count: max(0, columns - count)) }
-}
