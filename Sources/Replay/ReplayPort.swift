@@ -30,6 +30,11 @@ struct ReplayPort: Port, ~Copyable {
   private var places: [CommandName: Int32] = [:]
   /// By slot: the command at a backend; nil if it was there at the initial checkpoint.
   private var executing = [CommandName?](repeating: nil, count: Controller.slots)
+  /// What the doorbells hold, by index; nil before the first event of one. A recording has an event only where the engine sees a
+  /// new value, so an engine that does not clear a doorbell sees the old one again.
+  private var doorbells = [UInt32?](repeating: nil, count: 2 * Doorbell.pairs)
+  /// Where the next segment of the same data may begin, in bytes.
+  private var dataOffset: UInt64 = 0
 
   private struct CommandName: Hashable {
     let qid: UInt16
@@ -78,6 +83,7 @@ struct ReplayPort: Port, ~Copyable {
   mutating func resume() {
     interruption = nil
     executing = [CommandName?](repeating: nil, count: Controller.slots)
+    doorbells = [UInt32?](repeating: nil, count: 2 * Doorbell.pairs)
   }
 
   /// The recording was closed while the engine was at rest, so any further event of the engine is a difference.
@@ -148,12 +154,13 @@ struct ReplayPort: Port, ~Copyable {
   mutating func doorbell(_ doorbell: Doorbell, last: UInt32) -> UInt32 {
     guard let next = next(Event.Doorbell.self), next.qid == doorbell.qid.rawValue,
       next.flags == (doorbell.isCompletionHead ? .completionHead : [])
-    else { return last }
+    else { return doorbells[doorbell.index] ?? last }
     cursor.advance()
+    doorbells[doorbell.index] = next.value
     return next.value
   }
 
-  func clear(_ doorbell: Doorbell) {}
+  mutating func clear(_ doorbell: Doorbell) { doorbells[doorbell.index] = 0 }
 
   // MARK: Commands
 
@@ -215,8 +222,17 @@ struct ReplayPort: Port, ~Copyable {
     let came = Event.Segment(
       flags: direction == .fromHost ? .fromHost : [], qid: request.qid.rawValue, cid: request.cid.rawValue,
       address: segment.address.rawValue, length: segment.length)
-    guard let recorded = expect(came) else { return false }
-    return !Event.Segment(recorded.pointee).flags.contains(.failed)
+    // A segment's place in the data is in no event, and segments that the host discards leave a space.
+    guard offset >= dataOffset else {
+      differ(invariant: "a segment at byte \(offset) of the data follows one that ends at byte \(dataOffset)")
+      return false
+    }
+    guard let recorded = expect(came), !Event.Segment(recorded.pointee).flags.contains(.failed) else {
+      dataOffset = 0
+      return false
+    }
+    dataOffset = offset + UInt64(segment.length)
+    return true
   }
 
   /// An inaccessible segment is recorded where it is checked, an accessible one where it is transferred.
@@ -229,6 +245,7 @@ struct ReplayPort: Port, ~Copyable {
 
   /// If the backend keeps data, the recording has digests of the payload, in consecutive pieces.
   mutating func transferred(_ direction: Direction, _ request: IORequest) {
+    dataOffset = 0
     var offset: UInt32 = 0
     while let next = next(Event.Payload.self), next.cid == request.cid.rawValue,
       UInt64(offset) < request.transferBytes
