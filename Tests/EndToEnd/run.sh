@@ -382,11 +382,12 @@ test_flight_recorder() {
   expect_status 0 "$nvmepf" record --flight-recorder 2MiB --rw randread --iodepth 32 --runtime 2
   [ "$(stat -c %s nvmepf.nvpt)" -lt 4000000 ] || die "the file is not small: $(stat -c %s nvmepf.nvpt)"
   expect_identical
-  # Of the host more is kept than of the engine, or less: nothing is taken for something else.
+  # Of the host more is kept than of the engine, or less: nothing is taken for something else. Where only the engine's events are
+  # kept, the four commands that the host has reaped may still count beside the next four, until the engine sees the new head.
   expect_status 0 "$nvmepf" record --flight-recorder 1MiB -- fio --name=t --rw=randread --bs=4k --iodepth=4 --time_based \
     --runtime=2 --output=/dev/null
   "$nvmepf" report --json >report.json
-  [ "$(json 'd["commands"] > 1000 and d["queue_depth_max"] <= 4' <report.json)" = True ] || die "$(head -c 600 report.json)"
+  [ "$(json 'd["commands"] > 1000 and d["queue_depth"] <= 4 and d["queue_depth_max"] <= 8' <report.json)" = True ] || die "$(head -c 600 report.json)"
 }
 
 test_fio_behind_others() {
