@@ -150,11 +150,16 @@ let package = Package(
         "KernelTimeline", "NVMe",
       ],
       swiftSettings: settings),
-    // A recording, and a point in it.
+    // The events of a trace by their numbers, in either direction.
+    .target(name: "EventSequences", dependencies: ["Events", "Text", "Trace"], swiftSettings: settings),
+    // A trace, and a point in it.
     .target(
       name: "Debugger",
       dependencies: [
-        "Analysis", "Endpoint", "Events", "EventWords", "Expressions", "NVMe", "Replay", "Report", "Text", "Trace",
+        "Analysis", "Endpoint", "Events", "EventSequences", "EventWords", "Expressions", "KernelStreams",
+        "KernelTimeline", "NVMe",
+        "Replay",
+        "Report", "Text", "Trace",
       ],
       swiftSettings: settings),
     // Endpoints, recordings and their commands, put together.
@@ -207,7 +212,10 @@ let package = Package(
       ],
       swiftSettings: settings),
     .testTarget(
-      name: "DebuggerTests", dependencies: ["Debugger", "Endpoint", "Events", "Simulation", "Trace"],
+      name: "DebuggerTests",
+      dependencies: [
+        "Chance", "Debugger", "Endpoint", "Events", "EventSequences", "EventTable", "NVMe", "Simulation", "Trace",
+      ],
       swiftSettings: settings),
     .testTarget(name: "TextTests", dependencies: ["Chance", "Text"], swiftSettings: settings),
     .testTarget(

@@ -1,5 +1,6 @@
 import Analysis
 import Endpoint
+import EventSequences
 import Events
 import Expressions
 import Replay
@@ -34,6 +35,7 @@ struct Breakpoint {
     case command(CommandValue)
 
     var isOfEvent: Bool { if case .event = self { true } else { false } }
+    var isOfEngine: Bool { if case .engine = self { true } else { false } }
     var isOfCommand: Bool { if case .command = self { true } else { false } }
   }
 
@@ -56,8 +58,12 @@ struct Breakpoint {
   private static func kind(of text: String, in debugger: Debugger) throws -> Kind {
     do {
       let expression = try Expression(text, vocabulary)
+      if !debugger.hasEngine, let variable = expression.variables.first(where: \.place.isOfEngine) {
+        throw DebuggerError(
+          "\(variable.name) is of our engine, which this trace does not have: ask for events and times of commands")
+      }
       if expression.variables.contains(where: \.place.isOfCommand) {
-        return .commands(try debugger.completions(of: try commands(text, expression)))
+        return .commands(try debugger.ends(of: try commands(text, expression)))
       }
       guard expression.variables.contains(where: \.place.isOfEvent) else { return .state(expression) }
       guard !expression.hasChanges else {
@@ -75,7 +81,7 @@ struct Breakpoint {
 
   /// An expression that names a stage is one of commands.
   private static func commands(_ text: String, _ expression: Expression<Place>) throws -> Expression<CommandValue> {
-    if let variable = expression.variables.first(where: { if case .engine = $0.place { true } else { false } }) {
+    if let variable = expression.variables.first(where: \.place.isOfEngine) {
       throw DebuggerError("\(variable.name) is of the engine: it cannot be combined with the times of a command")
     }
     return try Expression(text, Vocabulary.commands)
@@ -95,7 +101,7 @@ final class BreakpointSearch: ReplayObserver {
   private(set) var hits: [Hit] = []
   private static let hitsMax = 1 << 20
   private let breakpoints: [Breakpoint]
-  private let events: NumberedEvents
+  private let events: any EventSequence
   /// Hits at or before this point are not wanted.
   private let begin: UInt64
   private let end: UInt64
@@ -111,7 +117,7 @@ final class BreakpointSearch: ReplayObserver {
   private(set) var failure: (any Error)?
 
   /// - Parameter first: the event with which the replay starts.
-  init(_ breakpoints: [Breakpoint], _ events: NumberedEvents, first: UInt64, after begin: UInt64, upTo end: UInt64) {
+  init(_ breakpoints: [Breakpoint], _ events: any EventSequence, first: UInt64, after begin: UInt64, upTo end: UInt64) {
     (self.breakpoints, self.events, self.begin, self.end, next) = (breakpoints, events, begin, end, first)
     held = breakpoints.map { _ in false }
     watched = breakpoints.map { breakpoint in
@@ -167,7 +173,8 @@ final class BreakpointSearch: ReplayObserver {
   private func check(_ index: Int, _ record: UnsafePointer<Record>) {
     switch breakpoints[index].kind {
     case .event(let expression):
-      let values = EventValues(record, source: events.id.source, stream: events.id.stream)
+      let id = events.id(of: next)
+      let values = EventValues(record, source: id.source, stream: id.stream)
       let holds = evaluate(index, expression) { place in
         switch place {
         case .event(let value): values.value(of: value)
@@ -195,17 +202,5 @@ final class BreakpointSearch: ReplayObserver {
     guard point > begin, point <= end else { return }
     if hits.count == BreakpointSearch.hitsMax { hits.removeFirst(hits.count / 2) }
     hits.append(Hit(point: point, index: index))
-  }
-}
-
-extension [UInt64] {
-  /// The place of the first element above a value; they ascend.
-  func firstPlace(above value: UInt64) -> Int {
-    var (low, high) = (0, count)
-    while low < high {
-      let middle = (low + high) / 2
-      if self[middle] <= value { low = middle + 1 } else { high = middle }
-    }
-    return low
   }
 }

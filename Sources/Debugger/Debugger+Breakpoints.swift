@@ -1,10 +1,4 @@
-import Analysis
-import Events
-import Expressions
-import Replay
-import Report
 import Text
-import Trace
 
 extension Debugger {
   // MARK: The list
@@ -91,18 +85,15 @@ extension Debugger {
 
   private func continueForward(_ left: inout UInt64) throws {
     var from = point
-    while from < end {
-      guard let anchor = engine.anchor(before: from + 1) else { break }
-      let limit = nextAnchor(after: anchor)
-      let (hits, divergence) = try search(from: anchor, after: from, upTo: limit)
-      if let stop = wanted(hits, &left) { return stopAt(stop) }
-      if let divergence, divergence.event >= from {
+    while from < end, let found = try search(.forward, from: from) {
+      if let stop = wanted(found.hits, &left) { return stopAt(stop) }
+      if let divergence = found.divergence {
         say("the replay diverges:")
-        for line in divergence.description.split(separator: "\n") { say("  \(line)") }
-        return move(to: max(from, divergence.event))
+        for line in divergence.text.split(separator: "\n") { say("  \(line)") }
+        return move(to: divergence.point)
       }
-      from = limit
-      try events.checkInterruption()
+      from = found.next
+      try sequence.checkInterruption()
     }
     say("the recording ends")
     move(to: end)
@@ -110,39 +101,13 @@ extension Debugger {
 
   private func continueBackward(_ left: inout UInt64) throws {
     var upTo = point - 1
-    while upTo >= begin, let anchor = engine.anchor(before: upTo) {
-      let (hits, _) = try search(from: anchor, after: begin - 1, upTo: upTo)
-      if let stop = wanted(hits.reversed(), &left) { return stopAt(stop) }
-      upTo = events.header(anchor).firstEvent
-      try events.checkInterruption()
+    while upTo >= begin, let found = try search(.backward, from: upTo) {
+      if let stop = wanted(found.hits.reversed(), &left) { return stopAt(stop) }
+      upTo = found.next
+      try sequence.checkInterruption()
     }
     say("the recording begins")
     move(to: begin)
-  }
-
-  /// The first event of the next chunk at which a replay can start, or the end.
-  private func nextAnchor(after anchor: Int) -> UInt64 {
-    let next = (anchor + 1..<events.chunkCount).first { events.header($0).beginsWithCheckpoint }
-    return next.map { events.header($0).firstEvent + 1 } ?? end
-  }
-
-  /// Where breakpoints hold between two points, and whether the replay diverges there.
-  private func search(from anchor: Int, after begin: UInt64, upTo end: UInt64) throws
-    -> (hits: [BreakpointSearch.Hit], divergence: Divergence?)
-  {
-    var replayer = try engine.replayer(from: anchor)
-    let search = BreakpointSearch(
-      breakpoints, events, first: events.header(anchor).firstEvent, after: begin, upTo: end)
-    replayer.observer = search
-    search.observe(replayer.controller, event: replayer.event)
-    while replayer.event < end, try replayer.step() {
-      search.observe(replayer.controller, event: replayer.event)
-      if let failure = search.failure { throw failure }
-    }
-    let divergence = replayer.divergence()
-    if divergence == nil { search.check(upTo: end) }
-    if let failure = search.failure { throw failure }
-    return (search.hits.sorted { $0.point < $1.point }, divergence)
   }
 
   /// The hit to stop at.
@@ -165,36 +130,5 @@ extension Debugger {
     tell("breakpoint \(breakpoints[hit.index].number): ", breakpoints[hit.index].text.printable())
     if breakpoints[hit.index].isTemporary { breakpoints.remove(at: hit.index) }
     move(to: hit.point)
-  }
-
-  // MARK: Commands by their times
-
-  /// The points right after the completions of the commands that meet an expression, ascending.
-  func completions(of condition: Expression<CommandValue>) throws -> [UInt64] {
-    final class Found { var spans: [UInt32: [(begin: UInt64, end: UInt64)]] = [:] }
-    let found = Found()
-    var analyzer = StageAnalyzer(subject: .endpoint)
-    analyzer.onCommand = { command in
-      guard condition.holds({ command.value(of: $0) }) else { return }
-      let name = UInt32(command.qid.rawValue) << 16 | UInt32(command.cid.rawValue)
-      found.spans[name, default: []].append((command.begin, command.end))
-    }
-    try analyzer.ingestAll(of: reader)
-    var points: [UInt64] = []
-    var positions: [UInt32: Int] = [:]
-    try events.forEach(from: events.first) { number, record in
-      guard record.pointee.is(.completion) else { return false }
-      let name = UInt32(Event.Completion(record.pointee).sqid) << 16 | UInt32(record.pointee.cid)
-      guard let spans = found.spans[name] else { return false }
-      var position = positions[name, default: 0]
-      while position < spans.count, spans[position].end < record.pointee.time { position += 1 }
-      if position < spans.count, spans[position].begin <= record.pointee.time {
-        points.append(number + 1)
-        position += 1
-      }
-      positions[name] = position
-      return false
-    }
-    return points
   }
 }

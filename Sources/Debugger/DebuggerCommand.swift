@@ -16,6 +16,8 @@ struct DebuggerCommand: Sendable {
   var more = ""
   /// An empty line repeats it.
   var isRepeated = false
+  /// It asks for the state of our engine.
+  var isOfEngine = false
   let perform: @Sendable (Debugger, inout TypedWords) throws -> Void
 
   /// The command with this name, an alias, or an unambiguous beginning of a name.
@@ -34,9 +36,10 @@ struct DebuggerCommand: Sendable {
 
   private static let movement = [
     DebuggerCommand(
-      name: "step", aliases: ["s"], arguments: "[N] [event|command|pass]", help: "Move N events, fetches or passes on.",
+      name: "step", aliases: ["s"], arguments: "[N] [event|command|pass]",
+      help: "Move N events, commands or passes on.",
       more:
-        "Events of the engine; commands as they are fetched; passes of the engine's poll\nloop. The default is one event.",
+        "Commands as they are fetched; passes of our engine's poll loop. The default is\none event.",
       isRepeated: true
     ) { debugger, words in try debugger.step(&words, .forward) },
     DebuggerCommand(
@@ -51,7 +54,7 @@ struct DebuggerCommand: Sendable {
     ) { debugger, words in try debugger.continue(&words, .forward) },
     DebuggerCommand(
       name: "reverse-step", aliases: ["rs"], arguments: "[N] [event|command|pass]",
-      help: "Move N events, fetches or passes back.",
+      help: "Move N events, commands or passes back.",
       isRepeated: true
     ) { debugger, words in try debugger.step(&words, .backward) },
     DebuggerCommand(
@@ -60,7 +63,7 @@ struct DebuggerCommand: Sendable {
     ) { debugger, words in try debugger.next(&words, .backward) },
     DebuggerCommand(
       name: "reverse-finish", aliases: ["rf"], arguments: "[[QID/]CID|oldest]",
-      help: "Move to the fetch of the command."
+      help: "Move to the first event of the command."
     ) { debugger, words in try debugger.finish(&words, .backward) },
     DebuggerCommand(
       name: "reverse-continue", aliases: ["rc"], arguments: "[N]",
@@ -69,7 +72,7 @@ struct DebuggerCommand: Sendable {
     DebuggerCommand(
       name: "goto", aliases: ["g"], arguments: "TIME|#EVENT|QID/CID|begin|end", help: "Move there.",
       more:
-        "To the last event up to a time such as 1.5ms or 0.0015s, to an event by its\nnumber, to the fetch of a command."
+        "To the last event up to a time such as 1.5ms or 0.0015s, to an event by its\nnumber, to the first event of a command."
     ) { debugger, words in try debugger.goto(&words) },
   ]
 
@@ -84,7 +87,7 @@ struct DebuggerCommand: Sendable {
       name: "tbreak", arguments: "EXPRESSION", help: "Let continue stop where this holds, once."
     ) { debugger, words in try debugger.addBreakpoint(&words, isTemporary: true) },
     DebuggerCommand(
-      name: "watch", arguments: "NAME", help: "Stop where this changes, as in watch sq[2].head."
+      name: "watch", arguments: "NAME", help: "Stop where this changes, as in watch sq[2].head.", isOfEngine: true
     ) { debugger, words in try debugger.addBreakpoint(&words, isWatch: true) },
     DebuggerCommand(
       name: "delete", aliases: ["d"], arguments: "[N]", help: "Remove breakpoint N, or all."
@@ -100,27 +103,21 @@ struct DebuggerCommand: Sendable {
   private static let information = [
     DebuggerCommand(
       name: "info", aliases: ["i"], arguments: "[SUBJECT]",
-      help: "Show what the engine and its hosts hold at the point.",
-      more: "queues, queue N, commands, command [QID/]CID, registers, namespaces, interrupts,\n"
-        + "timers: the engine's state.\n"
-        + "memory ADDRESS LENGTH: what the trace knows of host memory.\n"
-        + "host: the commands that hosts wait for, and what they did wrong.\n"
-        + "problems: what went wrong in the whole recording; begin here.\n"
-        + "breakpoints: their numbers and hits."
+      help: "Show what was in hand at the point; help info lists it."
     ) { debugger, words in try debugger.inform(&words) },
     DebuggerCommand(
       name: "backtrace", aliases: ["bt"], arguments: "[[QID/]CID|oldest]",
       help: "Show the command's events up to the point.",
-      more: "Those of host and engine, from its submission on, and where it took longest."
+      more: "From its submission on, and where it took longest."
     ) { debugger, words in try debugger.backtrace(&words) },
     DebuggerCommand(
       name: "why", arguments: "[[QID/]CID|oldest|interrupt VECTOR|idle]", help: "Explain what something waits for.",
       more: "What a command waits for here and since when; oldest is the one for which a\n"
-        + "host has waited longest. Why there is no interrupt; why the engine has nothing\nto do."
+        + "host has waited longest. Why there is no interrupt; why there is nothing to\ndo."
     ) { debugger, words in try debugger.why(&words) },
     DebuggerCommand(
       name: "events", aliases: ["e"], arguments: "[N]", help: "List the last N events up to the point (10).",
-      more: "The engine's, with those of hosts between them."
+      more: "With those of hosts between them."
     ) { debugger, words in try debugger.listEvents(&words) },
   ]
 
@@ -134,12 +131,13 @@ struct DebuggerCommand: Sendable {
 
 extension Debugger {
   /// What the word that begins like this may be, after the beginning of its line.
-  public static func completions(of word: String, after line: String) -> [String] {
+  /// - Parameter subjects: what `info` can show, as `subjectNames` has it.
+  public static func completions(of word: String, after line: String, _ subjects: [String]) -> [String] {
     var words = TypedWords(line)
     let choices =
       switch words.next() {
       case nil: DebuggerCommand.all.map(\.name)
-      case "info"?, "i"?: informationNames
+      case "info"?, "i"?: subjects
       case "help"?, "h"?: DebuggerCommand.all.map(\.name)
       case "why"?: ["oldest", "interrupt", "idle"]
       case "goto"?, "g"?: ["begin", "end"]
@@ -149,9 +147,12 @@ extension Debugger {
     return choices.filter { $0.hasPrefix(word) }
   }
 
+  /// What `info` can show of this trace.
+  public var subjectNames: [String] { type(of: self).subjects.map(\.name) }
+
   func help(_ words: inout TypedWords) throws {
     guard let word = words.next() else {
-      for command in DebuggerCommand.all {
+      for command in DebuggerCommand.all where hasEngine || !command.isOfEngine {
         let name = command.aliases.isEmpty ? command.name : "\(command.name), \(command.aliases[0])"
         say("  " + name.padded(to: 21) + " " + command.help)
       }
@@ -163,6 +164,7 @@ extension Debugger {
     let command = try DebuggerCommand.named(word)
     say("\(([command.name] + command.aliases).joined(separator: ", ")) \(command.arguments)")
     for line in ([command.help] + command.more.split(separator: "\n").map(String.init)) { say("  \(line)") }
+    if command.name == "info" { helpOnInformation() }
   }
 
   private func helpOnExpressions() {
@@ -173,7 +175,7 @@ extension Debugger {
       say(heading)
       tell("  ", names.joined(separator: " "))
     }
-    list("of the engine's state:", Vocabulary.engine.definitions.map(\.usage))
+    if hasEngine { list("of the engine's state:", Vocabulary.engine.definitions.map(\.usage)) }
     list("of commands and their times:", Vocabulary.commands.definitions.map(\.usage))
     list("of events:", Vocabulary.events.definitions.map(\.usage))
   }

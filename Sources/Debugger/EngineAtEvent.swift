@@ -1,4 +1,5 @@
 import Endpoint
+import EventSequences
 import Replay
 import Trace
 

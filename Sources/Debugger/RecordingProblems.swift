@@ -1,3 +1,4 @@
+import EventSequences
 import Events
 import NVMe
 import Trace
@@ -14,10 +15,11 @@ struct RecordingProblems {
   /// CC.EN as the host last wrote it.
   private var isEnabled = false
 
+  /// - Parameter isMeant: whose events are examined.
   /// - Throws: if the visit is interrupted.
-  init(of engine: NumberedEvents) throws {
-    try engine.forEach(from: engine.first) { number, record in
-      if let what = name(record) { note(what, number) }
+  init(of events: any EventSequence, _ isMeant: (NumberedEvent) -> Bool = { _ in true }) throws {
+    try events.visit(from: events.first) { event in
+      if isMeant(event), let what = name(event.record) { note(what, event.number) }
       return false
     }
   }
@@ -38,7 +40,11 @@ struct RecordingProblems {
       if !status.isSuccess { return "completion with status \(status.name ?? status.code.hex)" }
       return nil
     case .fault: return Event.Fault(record.pointee).ended == 0 ? "injected fault" : nil
-    case .gap: return "events lost"
+    case .gap:
+      return Event.Gap(record.pointee).flags.contains(.notRun) ? "probe that the kernel did not run" : "events lost"
+    case .dropped: return "command abandoned without a completion"
+    case .link: return Event.Link(record.pointee).up == .down ? "link down" : nil
+    case .interrupt where Event.Interrupt(record.pointee).flags.contains(.failed): return "interrupt that failed"
     case .completionQueueFull: return "completion that waits for room in CQ \(record.pointee.qid)"
     case .fetch where Event.Fetch(record.pointee).flags.contains(.failed): return "fetch that failed"
     case .read where Event.Read(record.pointee).flags.contains(.failed): return "list that could not be read"

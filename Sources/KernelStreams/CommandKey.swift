@@ -7,6 +7,7 @@ public struct CommandKey: Hashable, Sendable {
   public init(qid: UInt16, cid: UInt16) { rawValue = UInt32(qid) << 16 | UInt32(cid) }
 
   public var qid: UInt16 { UInt16(truncatingIfNeeded: rawValue >> 16) }
+  public var cid: UInt16 { UInt16(truncatingIfNeeded: rawValue) }
 }
 
 extension CommandEvent {

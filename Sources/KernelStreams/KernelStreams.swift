@@ -14,7 +14,8 @@ public struct KernelStreams {
   /// The current owner, by stream.
   public private(set) var owners: [UInt16: StreamOwner] = [:]
 
-  public init() {}
+  /// - Parameter owners: those known already, for a reader that begins in the middle of a trace.
+  public init(owners: [UInt16: StreamOwner] = [:]) { self.owners = owners }
 
   /// Process the next record of `stream`; records of all streams must come in order of time.
   ///

@@ -86,6 +86,14 @@ struct CPUTimeline: Sendable {
     if let index = open.lastIndex(where: { $0.item == item }) { open.remove(at: index) }
   }
 
+  var works: DriverTimeline.CPUWorks {
+    DriverTimeline.CPUWorks(
+      cpu: cpu, works: open.map { DriverTimeline.CPUWorks.Work(item: $0.item, activity: $0.activity) },
+      isPolling: pollers > 0)
+  }
+
+  mutating func forgetPast() { (pieces, oldest, end) = ([], 0, 0) }
+
   /// Events were lost: it is unknown what the CPU did until its next event.
   mutating func restart() {
     oldest = end

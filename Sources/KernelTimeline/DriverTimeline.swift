@@ -159,6 +159,28 @@ public struct DriverTimeline: Sendable {
     return cpus[index].times(from: begin, to: end)
   }
 
+  /// What a CPU has in hand at a moment.
+  public struct CPUWorks: Equatable, Sendable {
+    public let cpu: UInt16
+    /// A work item that has begun and not ended, and what is done for it.
+    public struct Work: Equatable, Sendable {
+      public let item: WorkItem
+      public let activity: DriverActivity
+    }
+    /// The last one runs; when it ends, the one before it goes on.
+    public let works: [Work]
+    /// The thread that polls a controller's submission queues runs here.
+    public let isPolling: Bool
+  }
+
+  /// Now, by the numbers of the CPUs.
+  public var openWorks: [CPUWorks] { cpus.map(\.works).sorted { $0.cpu < $1.cpu } }
+
+  /// What CPUs did until now is not asked for any more; what they do now stays known.
+  public mutating func forgetPast() {
+    for cpu in cpus.indices { cpus[cpu].forgetPast() }
+  }
+
   /// Nil if none of its events was seen.
   func timeline(of cpu: UInt16) -> CPUTimeline? { indices[cpu].map { cpus[$0] } }
 

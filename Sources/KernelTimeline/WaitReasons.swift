@@ -65,6 +65,14 @@ public struct WaitFinder {
 
   public init(of controller: UInt16) { self.controller = controller }
 
+  /// Continues in the middle of a trace.
+  /// - Parameters:
+  ///   - streams: with the owners until there.
+  ///   - timeline: what CPUs have done until there.
+  public init(of controller: UInt16, _ streams: KernelStreams, _ timeline: DriverTimeline) {
+    (self.controller, self.streams, self.timeline) = (controller, streams, timeline)
+  }
+
   /// Process the next record of a kernel stream; records of all streams must come in order of time.
   public mutating func ingest(_ record: Record, tail: UnsafeRawBufferPointer, stream: UInt16) {
     if record.event != .ringWait { now = max(now, record.time) }

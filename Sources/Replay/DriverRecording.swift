@@ -6,8 +6,8 @@ import Trace
 
 /// What happened to a controller of the kernel's target, in order: the replay feeds this to the engine.
 enum DriverStep {
-  case registerWrite(offset: UInt64, width: Int, value: UInt64)
-  case linkDown
+  case registerWrite(offset: UInt64, width: Int, value: UInt64, ns: UInt64)
+  case linkDown(ns: UInt64)
   /// Index into `DriverRecording.commands`.
   case command(Int)
 }
@@ -127,7 +127,7 @@ struct DriverRecording {
     case .status: csts = Event.Status(event).csts
     case .link where Event.Link(event).up == .down:
       room -= 2 * Self.stepBytes
-      steps.append(.linkDown)
+      steps.append(.linkDown(ns: event.time))
       interrupt()
     case .queue: queueChanged(Event.Queue(event))
     case .interrupt:
@@ -200,7 +200,8 @@ struct DriverRecording {
 
   private mutating func registerWritten(_ write: Event.RegisterWrite) {
     room -= 2 * Self.stepBytes
-    steps.append(.registerWrite(offset: write.offset, width: Int(write.width), value: write.value))
+    steps.append(
+      .registerWrite(offset: write.offset, width: Int(write.width), value: write.value, ns: write.time))
     guard write.offset == Register.cc else { return }
     let enables = write.value & 1 != 0
     switch enabling {

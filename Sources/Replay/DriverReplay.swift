@@ -23,6 +23,9 @@ public struct DriverReplay: ~Copyable {
   /// Admin Queue Attributes as last written; enabling applies them.
   private var aqa: UInt32 = 0
   private var state = State.unknown
+  /// The next of the recording's steps.
+  private var next = 0
+  private let id: UInt16
 
   /// How the engine's controller follows the driver's.
   private enum State {
@@ -65,6 +68,7 @@ public struct DriverReplay: ~Copyable {
     }
     recording.finish()
     self.recording = recording
+    self.id = id
     isFromBegin = !recording.wasRunning
     controller = Controller(
       DriverReplay.subsystem(recording, id), namespaces: DriverReplay.namespaces(recording))
@@ -110,15 +114,44 @@ public struct DriverReplay: ~Copyable {
     for fault in recording.faults {
       result.add(DriverDifference(timeNs: fault.time, command: fault.subject, what: fault.what, kind: .new))
     }
-    for step in recording.steps {
-      switch step {
-      case .registerWrite(let offset, let width, let value): write(value, to: offset, width)
+    advance(upTo: .max)
+    return result
+  }
+
+  /// Give the engine what the driver received up to this time, nanoseconds since the trace began. A command is performed
+  /// when it was fetched, with what the driver did for it later.
+  public mutating func advance(upTo ns: UInt64) {
+    while next < recording.steps.count, time(of: recording.steps[next]) <= ns {
+      switch recording.steps[next] {
+      case .registerWrite(let offset, let width, let value, _): write(value, to: offset, width)
       case .linkDown: linkDown()
       case .command(let index): replay(recording.commands[index])
       }
+      next += 1
     }
-    return result
   }
+
+  private func time(of step: DriverStep) -> UInt64 {
+    switch step {
+    case .registerWrite(_, _, _, let ns), .linkDown(let ns): ns
+    case .command(let index): recording.commands[index].time
+    }
+  }
+
+  /// Begin again.
+  public mutating func rewind() {
+    controller = Controller(DriverReplay.subsystem(recording, id), namespaces: DriverReplay.namespaces(recording))
+    port = DriverPort()
+    result = DriverReplayResult()
+    (queues, refusedCreates, deletedQueues) = ([:], [], [])
+    isFromBegin = !recording.wasRunning
+    (aqa, state, next) = (0, .unknown, 0)
+  }
+
+  /// What the engine holds now.
+  public var engineState: EngineState { controller.state }
+  /// What was compared so far.
+  public var soFar: DriverReplayResult { result }
 
   private mutating func linkDown() {
     controller.reset(.linkDown, &port)

@@ -3,34 +3,29 @@ import KernelTimeline
 import Text
 
 /// What a command of the kernel's PCI endpoint driver waited behind.
-extension CommandLifeText {
-  /// A paragraph for each wait.
-  var waitLines: [String] {
-    life.waits.flatMap { wait -> [String] in
-      let heading = "It waited \(Quantity.time(wait.totalNs)) until \(wait.wait.end), on CPU \(wait.cpu), behind"
-      let rows = wait.reasons.map {
-        (ns: $0.times.sum, what: "\(name(of: $0.item, wait.controller)): \(activities($0.times))")
-      }
-      let others =
-        wait.others == 0 ? [] : [(ns: wait.othersNs, what: "\(Quantity.count(wait.others, "more work item"))")]
-      let idle = DriverActivity.allCases.filter { !$0.isWork && wait.idle[$0] > 0 }.map {
-        (ns: wait.idle[$0], what: $0.explanation)
-      }
-      let all = rows + others + idle
-      let width = all.map { Quantity.time($0.ns).count }.max() ?? 0
-      return ["", wrapped(heading)]
-        + all.map { row in
-          let time = Quantity.time(row.ns)
-          return "  " + String(repeating: " ", count: width - time.count) + time + "  " + row.what
-        }
+extension WaitReasons {
+  /// A heading, and a line for each of the longest; none has more than 80 columns unless a name is long.
+  public func lines(of qid: UInt16, _ cid: UInt16) -> [String] {
+    let heading = "It waited \(Quantity.time(totalNs)) until \(wait.end), on CPU \(cpu), behind"
+    let rows = reasons.map {
+      (ns: $0.times.sum, what: "\(name(of: $0.item, qid, cid)): \(activities($0.times))")
     }
+    let others = others == 0 ? [] : [(ns: othersNs, what: "\(Quantity.count(others, "more work item"))")]
+    let idle = DriverActivity.allCases.filter { !$0.isWork && self.idle[$0] > 0 }.map {
+      (ns: self.idle[$0], what: $0.explanation)
+    }
+    let all = rows + others + idle
+    let width = all.map { Quantity.time($0.ns).count }.max() ?? 0
+    return [wrapped(heading)]
+      + all.map { row in
+        let time = Quantity.time(row.ns)
+        return "  " + String(repeating: " ", count: width - time.count) + time + "  " + row.what
+      }
   }
 
-  private func name(of item: WorkItem, _ controller: UInt16) -> String {
-    let whose = item.controller == controller ? "" : " of controller \(item.controller)"
-    guard item.isCommand else { return "completion work of queue \(item.qid)\(whose)" }
-    let isItself = whose.isEmpty && item.qid == life.times.facts.qid && item.cid == life.times.facts.cid
-    return isItself ? "its own worker" : "command \(item.cid) of queue \(item.qid)\(whose)"
+  private func name(of item: WorkItem, _ qid: UInt16, _ cid: UInt16) -> String {
+    let isItself = item.isCommand && item.controller == controller && item.qid == qid && item.cid == cid
+    return isItself ? "its own worker" : item.name(for: controller)
   }
 
   /// "data-out 1.20 ms, execute 30.0 µs", the three longest.
@@ -38,6 +33,19 @@ extension CommandLifeText {
     DriverActivity.allCases.filter { times[$0] > 0 }.sorted { times[$0] > times[$1] }.prefix(3)
       .map { "\($0.phrase) \(Quantity.time(times[$0]))" }.joined(separator: ", ")
   }
+}
+
+extension WorkItem {
+  /// "command 5 of queue 1"; with the controller if it is not this one.
+  public func name(for controller: UInt16) -> String {
+    let whose = self.controller == controller ? "" : " of controller \(self.controller)"
+    return isCommand ? "command \(cid) of queue \(qid)\(whose)" : "completion work of queue \(qid)\(whose)"
+  }
+}
+
+extension CommandLifeText {
+  /// A paragraph for each wait.
+  var waitLines: [String] { life.waits.flatMap { [""] + $0.lines(of: facts.qid, facts.cid) } }
 
   /// The same for programs.
   var waits: JSON {

@@ -8,7 +8,7 @@ import Text
 struct CommandLifeText {
   let life: CommandLife
   private var times: CommandTimes { life.times }
-  private var facts: CommandFacts { life.times.facts }
+  var facts: CommandFacts { life.times.facts }
 
   init(_ life: CommandLife) { self.life = life }
 

@@ -144,7 +144,7 @@ extension Channel {
 
 extension DriverActivity {
   /// The name in sentences and tables.
-  var phrase: String {
+  public var phrase: String {
     switch self {
     case .wakeUp: "executed → data-out"
     case .complete: "end of work"

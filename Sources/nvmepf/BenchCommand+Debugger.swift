@@ -15,7 +15,7 @@ extension BenchCommand {
     let path = folder.file("long.nvpt")
     _ = try Simulation(seed: 1, commands: BenchCommand.commands).run(path: path)
     let reader = try TraceReader(path: path)
-    let debugger = try Debugger(reader, write: { _ in })
+    let debugger = try Debugger.open(reader, write: { _ in })
     let end = reader.chunks.last?.header.lastTime ?? 0
     var (goes, steps) = (Samples(), Samples())
     let count = UInt64(turns) * BenchCommand.movements

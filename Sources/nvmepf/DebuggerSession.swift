@@ -13,9 +13,9 @@ enum DebuggerSession {
 
   /// Perform the commands of a file, and print each before its output. A command that fails ends it with status 1.
   /// - Parameter script: `-` for standard input.
-  static func perform(_ script: String, on reader: TraceReader) throws {
+  static func perform(_ script: String, on reader: TraceReader, _ controller: UInt16?) throws {
     let lines = try Lines(script)
-    let debugger = try open(reader)
+    let debugger = try open(reader, controller)
     debugger.introduce()
     while let line = try lines.next() {
       let command = line.trimmingSpaces
@@ -30,10 +30,11 @@ enum DebuggerSession {
   }
 
   /// Perform the commands that a person types. Without a terminal the lines come from standard input.
-  static func converse(on reader: TraceReader) throws {
-    guard isatty(STDIN_FILENO) == 1 else { return try perform("-", on: reader) }
-    let debugger = try open(reader)
+  static func converse(on reader: TraceReader, _ controller: UInt16?) throws {
+    guard isatty(STDIN_FILENO) == 1 else { return try perform("-", on: reader, controller) }
+    let debugger = try open(reader, controller)
     debugger.introduce()
+    subjects.withLock { $0 = debugger.subjectNames }
     complete()
     signal(SIGINT) { _ in isInterrupted.store(true, ordering: .relaxed) }
     while true {
@@ -55,9 +56,9 @@ enum DebuggerSession {
     print()
   }
 
-  private static func open(_ reader: TraceReader) throws -> Debugger {
+  private static func open(_ reader: TraceReader, _ controller: UInt16?) throws -> Debugger {
     do {
-      return try Debugger(reader) {
+      return try Debugger.open(reader, controller: controller) {
         print($0)
       } isInterrupted: {
         isInterrupted.load(ordering: .relaxed)
@@ -71,7 +72,8 @@ enum DebuggerSession {
   private static func complete() {
     nvmepf_complete_with { word, start, _ in
       let before = String(cString: nvmepf_typed_line()).utf8.prefix(Int(start))
-      let found = Debugger.completions(of: String(cString: word!), after: String(decoding: before, as: UTF8.self))
+      let found = Debugger.completions(
+        of: String(cString: word!), after: String(decoding: before, as: UTF8.self), subjects.withLock { $0 })
       completions.withLock { $0 = found }
       return nvmepf_completions(word) { _, index in
         completions.withLock { $0.indices.contains(Int(index)) ? strdup($0[Int(index)]) : nil }
@@ -82,6 +84,8 @@ enum DebuggerSession {
 
 private let isInterrupted = Atomic(false)
 private let completions = Mutex<[String]>([])
+/// What `info` can show.
+private let subjects = Mutex<[String]>([])
 
 /// The lines of a file, of bounded length.
 private final class Lines {

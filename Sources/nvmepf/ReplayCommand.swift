@@ -22,11 +22,11 @@ struct ReplayCommand: ParsableCommand {
       and its interrupts with the host's settings. Deliberate differences of the
       engine are marked as known and are no findings.
 
-      --interactive opens our endpoint's recording in a debugger: it goes to any
-      event, backwards too, and tells what the engine holds there and what commands
-      wait for; help lists its commands, info problems is a good first one. Without
-      a terminal it reads commands like --script: the first that cannot be carried
-      out ends it with status 1.
+      --interactive opens the trace in a debugger: it goes to any event, backwards
+      too, and tells what the engine, or the kernel's driver, holds there and what
+      commands wait for; help lists its commands, info problems is a good first one.
+      Without a terminal it reads commands like --script: the first that cannot be
+      carried out ends it with status 1.
 
       Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
       replayed or compared, or holds no command.
@@ -45,11 +45,11 @@ struct ReplayCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Of a recording of the kernel: the identifier of the controller to replay (default: the busiest)",
+      "Of a recording of the kernel: the identifier of the controller to replay or debug (default: the busiest)",
       valueName: "number"))
   var controller: UInt16?
 
-  @Flag(help: "Debug the recording: go to any event and examine the engine there")
+  @Flag(help: "Debug the trace: go to any event and examine what was in hand there")
   var interactive = false
 
   @Option(
@@ -65,9 +65,7 @@ struct ReplayCommand: ParsableCommand {
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
     try require(!interactive || script == nil, "--interactive and --script exclude each other")
-    for (option, isGiven) in [
-      ("--keep-going", keepGoing), ("--json", json), ("--repeat", `repeat` != 1), ("--controller", controller != nil),
-    ] {
+    for (option, isGiven) in [("--keep-going", keepGoing), ("--json", json), ("--repeat", `repeat` != 1)] {
       try require(!isGiven || !(interactive || script != nil), "\(option) does not apply to the debugger")
     }
   }
@@ -77,8 +75,8 @@ struct ReplayCommand: ParsableCommand {
       Mutant.planted = mutant
     #endif
     let reader = try file.openTolerantly()
-    if let script { return try DebuggerSession.perform(script, on: reader) }
-    if interactive { return try DebuggerSession.converse(on: reader) }
+    if let script { return try DebuggerSession.perform(script, on: reader, controller) }
+    if interactive { return try DebuggerSession.converse(on: reader, controller) }
     // Of the driver, every difference is listed anyway.
     if controller != nil || !reader.chunks.contains(where: { $0.header.id.source == .engine }) {
       return try replayDriver(reader)

@@ -1,4 +1,5 @@
 import Endpoint
+import EventSequences
 import Events
 import Foundation
 import Simulation
@@ -20,13 +21,13 @@ let goldenNames = [
 
 /// A debugger whose output is kept.
 final class Session {
-  private let debugger: Debugger
+  let debugger: Debugger
   private final class Output { var lines: [String] = [] }
   private let output = Output()
 
   init(_ reader: TraceReader) throws {
     let output = output
-    debugger = try Debugger(reader) { output.lines.append($0) }
+    debugger = try Debugger.open(reader) { output.lines.append($0) }
   }
 
   /// What a command prints.
@@ -43,7 +44,7 @@ final class Session {
     } catch { return "\(error)" }
   }
 
-  var events: NumberedEvents { debugger.events }
+  var events: NumberedEvents { (debugger as! EngineDebugger).events }
 }
 
 @Suite("The replay debugger")
@@ -149,7 +150,7 @@ struct DebuggerTests {
     #expect(try session("info reg").contains("CAP"))
     #expect(session.error("info queue 9") == "there is no queue 9 here")
     #expect(try session("why 9/9") == "Command 9/9 has not been fetched, and there is no SQ 9 here.")
-    #expect(session.error("finish 7/7") == "command 7/7 has not been fetched up to here")
+    #expect(session.error("finish 7/7") == "there is no command 7/7 up to here")
     #expect(session.error("info memory 0xffffffffffffffff 4096").contains("4096"))
     #expect(session.error("step 1 event more").contains("one word too many"))
     #expect(session.error("step 18446744073709551616").contains("is no unit"))

@@ -586,7 +586,14 @@ test_debugger() {
   expect_refused 'cannot open none' "$nvmepf" replay --script none
   expect_refused 'exclude each other' "$nvmepf" replay --script none --interactive
   expect_refused 'does not apply to the debugger' "$nvmepf" replay --script none --json
-  expect_refused 'only its recordings can be debugged' "$nvmepf" replay --interactive "$here/../../traces/nvmet-pci-epf.nvpt"
+  # A trace of the kernel.
+  printf '%s\n' 'break event == completion && status == internal-error' continue backtrace 'info twin' >script
+  expect_status 0 "$nvmepf" replay --script script "$here/../../traces/nvmet-pci-epf.nvpt"
+  for line in '^#19038 3.570724824 s CPU 0 completion: cqid 1, cid 49729,' '^command 1/49729 (write), submitted 1.10 ms ago:$' \
+    '^It waited 374 µs until a worker started it, on CPU 0, behind$' '^  691 commands, each when the driver fetched it;'; do
+    grep -q "$line" out || die "the debugger does not say '$line' of the kernel's trace: $(cat out)"
+  done
+  expect_refused 'has no controller 9' "$nvmepf" replay --script script --controller 9 "$here/../../traces/nvmet-pci-epf.nvpt"
   # On a terminal: completion, an error that does not end it, the end of input.
   python3 - "$nvmepf" <<'P' || exit 1
 import os, pty, sys
@@ -601,7 +608,7 @@ def wait(wanted):
         text += os.read(terminal, 4096)
     text = text[text.index(wanted) + len(wanted):]
 for typed, wanted in [(b"", b"(nvmepf) "), (b"rev\t", b"erse-"), (b"dance\n", b"there is no command"),
-                      (b"goto end\n", b"#"), (b"info reg\t\n", b"CSTS"), (b"\x04", b"")]:
+                      (b"goto end\n", b"(nvmepf) "), (b"info reg\t\n", b"CSTS"), (b"", b"(nvmepf) "), (b"\x04", b"")]:
     os.write(terminal, typed)
     wait(wanted)
 while True:

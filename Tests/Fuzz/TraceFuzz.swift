@@ -54,7 +54,15 @@ private func replay(_ reader: TraceReader) {
 
 /// Every command of the debugger, at both ends of the recording and in the middle.
 private func debug(_ reader: TraceReader) {
-  guard let debugger = try? Debugger(reader, write: { _ in }) else { return }
+  debug(try? Debugger.open(reader, write: { _ in }))
+  // The kernel's streams of a trace that has an engine's too.
+  if let controller = (try? KernelController.all(in: reader))?.first?.controller {
+    debug(try? Debugger.open(reader, controller: controller, write: { _ in }))
+  }
+}
+
+private func debug(_ debugger: Debugger?) {
+  guard let debugger else { return }
   debugger.introduce()
   for place in ["goto begin", "goto 1ms", "goto #40", "goto end"] {
     for line in [place] + debuggerLines { _ = try? debugger.perform(line) }
@@ -64,7 +72,8 @@ private func debug(_ reader: TraceReader) {
 private let debuggerLines = [
   "info", "info queues", "info queue 1", "info commands", "info registers", "info interrupts", "info timers",
   "info namespaces", "info host", "info memory 0x7f0000001000 64", "why idle", "why oldest", "why interrupt 1",
-  "why 1/0", "backtrace 1/0", "info command 1/0", "events 5", "step 3 pass", "reverse-step 2 pass", "next",
+  "why 1/0", "backtrace 1/0", "info command 1/0", "info works", "info transfers", "info transfers 1/0", "info twin",
+  "info problems", "events 5", "step 3 pass", "reverse-step 2 pass", "next",
   "reverse-next", "finish", "reverse-finish", "break cq[1].full || sq[1].head changes", "continue",
   "break event == completion && qid == 1", "reverse-continue", "tbreak total > 1us", "continue",
   "condition 1 register CSTS != 1", "ignore 1 2", "reverse-continue", "delete", "help",

@@ -7,18 +7,10 @@ import Report
 import Text
 import Trace
 
-extension Debugger {
-  static let informationNames = [
-    "queues", "queue", "commands", "command", "registers", "namespaces", "interrupts", "timers", "memory", "host",
-    "problems", "breakpoints",
-  ]
-
-  func inform(_ words: inout TypedWords) throws {
-    guard let subject = words.next() else {
-      showEvent()
-      return tell(summary(of: try state()))
-    }
-    switch try Debugger.informationName(subject) {
+extension EngineDebugger {
+  func inform(_ subject: String, _ words: inout TypedWords) throws {
+    switch subject {
+    case "": tell(summary(of: try state()))
     case "queues":
       try words.end()
       showQueues(try state())
@@ -53,23 +45,9 @@ extension Debugger {
     case "host":
       try words.end()
       try showHosts()
-    case "breakpoints":
-      try words.end()
-      showBreakpoints()
     case "memory": try showMemory(&words)
     default: break
     }
-  }
-
-  /// The subject with this name, or an unambiguous beginning of one.
-  private static func informationName(_ text: String) throws -> String {
-    if informationNames.contains(text) { return text }
-    let matches = informationNames.filter { $0.hasPrefix(text) }
-    guard matches.count != 1 else { return matches[0] }
-    throw DebuggerError(
-      matches.isEmpty
-        ? "info knows no '\(text.printable(limit: 40))'; see help info"
-        : "'\(text.printable(limit: 40))' may mean \(matches.joined(separator: ", "))")
   }
 
   /// "The controller is ready; 32 commands in flight, 30 at backends; 2 announced entries are not fetched."
@@ -86,33 +64,6 @@ extension Debugger {
   }
 
   // MARK: Queues
-
-  private func showQueues(_ state: EngineState) {
-    guard !state.submissionQueues.isEmpty || !state.completionQueues.isEmpty else {
-      return say("there are no queues: the controller is disabled")
-    }
-    say("  SQ    CQ  entries   head   tail  announced  in flight  at backend")
-    for queue in state.submissionQueues {
-      say(
-        row([
-          ("\(queue.qid)", 4), ("\(queue.cqid)", 6), ("\(queue.size)", 9), ("\(queue.head)", 7), ("\(queue.tail)", 7),
-          ("\(queue.announced)", 11), ("\(queue.held)", 11), ("\(queue.executing)", 12),
-        ]) + (queue.isBeingDeleted ? "  being deleted" : ""))
-    }
-    say("  CQ  vector  entries   head   tail  phase  not freed  unannounced")
-    for queue in state.completionQueues {
-      say(
-        row([
-          ("\(queue.cqid)", 4), (queue.interruptsEnabled ? "\(queue.vector)" : "-", 8), ("\(queue.size)", 9),
-          ("\(queue.head)", 7), ("\(queue.tail)", 7), (queue.phase ? "1" : "0", 7), ("\(queue.outstanding)", 11),
-          (queue.interruptsEnabled ? "\(queue.unannounced)" : "-", 13),
-        ]) + (queue.isBlocked ? "  full, \(queue.waiting) wait" : queue.isFull ? "  full" : ""))
-    }
-  }
-
-  private func row(_ cells: [(text: String, width: Int)]) -> String {
-    cells.map { String(repeating: " ", count: max(0, $0.width - $0.text.count)) + $0.text }.joined()
-  }
 
   private func showQueue(_ qid: UInt16, _ state: EngineState) throws {
     let (submission, completion) = (state.submissionQueue(qid), state.completionQueue(qid))
@@ -163,12 +114,7 @@ extension Debugger {
       return true
     }
     guard let found else { return nil }
-    return (found.event, found.text, try age(found.ns))
-  }
-
-  /// "1.2 ms ago", "now".
-  func age(_ ns: UInt64) throws -> String {
-    return time <= ns ? "now" : "\(Quantity.time(time - ns)) ago"
+    return (found.event, found.text, age(found.ns))
   }
 
   // MARK: Commands
@@ -176,7 +122,7 @@ extension Debugger {
   private func showCommands(_ commands: [EngineState.InFlight]) {
     guard !commands.isEmpty else { return say("no command is in flight") }
     for command in commands.prefix(40) {
-      tell("  ", "\(name(command.qid, command.cid, command.sqe)): \(command.awaits.text)")
+      tell("  ", "\(name(command.qid, command.cid, command.sqe.opcode)): \(command.awaits.text)")
     }
     if commands.count > 40 { say("  and \(Quantity.count(commands.count - 40)) more") }
   }
@@ -184,42 +130,22 @@ extension Debugger {
   private func showCommand(_ qid: UInt16, _ cid: UInt16) throws {
     let state = try state()
     guard let history = try history(qid, cid) else {
-      throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
+      throw DebuggerError("there is no command \(qid)/\(cid) up to here")
     }
     if let fetch = try events.event(history.fetched) { show(history.fetched, fetch) }
     if let entry = history.entry {
-      say("  CDW0 \(entry.cdw0.hex)  NSID \(entry.nsid.hex)  CDW2 \(entry.cdw2.hex)  CDW3 \(entry.cdw3.hex)")
-      say("  MPTR \(entry.mptr.hex)  PRP1 \(entry.prp1.hex)  PRP2 \(entry.prp2.hex)")
-      say("  CDW10 \(entry.cdw10.hex)  CDW11 \(entry.cdw11.hex)  CDW12 \(entry.cdw12.hex)")
-      say("  CDW13 \(entry.cdw13.hex)  CDW14 \(entry.cdw14.hex)  CDW15 \(entry.cdw15.hex)")
+      showEntry(entry)
     }
     if let command = state.command(qid, cid) {
       say("  in slot \(command.slot); \(command.awaits.text)")
     } else if let ended = history.ended, ended < point {
-      say("  ended at \(number(ended)), \(try age(history.endedNs))")
+      say("  ended at \(number(ended)), \(age(history.endedNs))")
     } else {
       say("  not in flight")
     }
   }
 
   // MARK: Controller
-
-  private func showRegisters(_ registers: EngineState.Registers) {
-    func show(_ name: String, _ value: UInt64) {
-      let layout = RegisterLayout.all.first { $0.name == name }
-      let fields = (layout?.fields ?? []).map { "\($0.name) \($0.value(in: value))" }.joined(separator: ", ")
-      tell("\(name.padded(to: 6)) \(value.hex)" + (fields.isEmpty ? "" : "  "), fields)
-    }
-    show("CAP", registers.cap)
-    show("VS", UInt64(registers.vs))
-    show("INTMS", UInt64(registers.intms))
-    show("CC", UInt64(registers.cc))
-    if let pending = registers.pendingCC { say("  written, not yet polled: \(pending.hex)") }
-    show("CSTS", UInt64(registers.csts))
-    show("AQA", UInt64(registers.aqa))
-    show("ASQ", registers.asq)
-    show("ACQ", registers.acq)
-  }
 
   private func showNamespaces(_ state: EngineState) {
     guard !state.namespaces.isEmpty else { return say("there are no namespaces") }

@@ -6,14 +6,14 @@ import Report
 import Text
 import Trace
 
-extension Debugger {
+extension EngineDebugger {
   // MARK: Lives
 
-  func backtrace(_ words: inout TypedWords) throws {
+  func showBacktrace(_ words: inout TypedWords) throws {
     let (qid, cid) = try command(&words)
     try words.end()
     guard let history = try history(qid, cid) else {
-      throw DebuggerError("command \(qid)/\(cid) has not been fetched up to here")
+      throw DebuggerError("there is no command \(qid)/\(cid) up to here")
     }
     let line = try lifeline(of: history)
     guard let first = line.moments.first else { return }
@@ -21,7 +21,7 @@ extension Debugger {
       tell("The host has submitted another command \(qid)/\(cid) since, which has not been fetched; the one before:")
     }
     let begun = first.source == .host ? "submitted" : "since"
-    tell("\(name(qid, cid, history.entry)), \(begun) \(try age(first.ns)):")
+    tell("\(name(qid, cid, history.entry?.opcode)), \(begun) \(age(first.ns)):")
     for moment in line.moments {
       guard let record = try moment.events.event(moment.event) else { continue }
       let place = moment.source == .engine ? number(moment.event) : "host/\(moment.stream)"
@@ -77,7 +77,7 @@ extension Debugger {
 
   // MARK: Why
 
-  func why(_ words: inout TypedWords) throws {
+  func explain(_ words: inout TypedWords) throws {
     let line = words
     switch words.next() {
     case nil where (try? commandAtPoint()) == nil:
@@ -132,12 +132,12 @@ extension Debugger {
   /// What a command in flight waits for, since when, and what will come of it.
   private func tellState(of history: CommandHistory) throws {
     let state = try state()
-    let subject = name(history.qid, history.cid, history.entry)
+    let subject = name(history.qid, history.cid, history.entry?.opcode)
     let lastEvent = try history.events.last { try $0 < point && events.event($0)?.pointee.is(.fault) == false }.flatMap
     { number in
       try events.event(number).map { (number, $0.pointee.time, EventSentence.text($0)) }
     }
-    let since = try lastEvent.map { ", since \(number($0.0)), \(try age($0.1)): \($0.2)" } ?? ""
+    let since = lastEvent.map { ", since \(number($0.0)), \(age($0.1)): \($0.2)" } ?? ""
     guard let command = state.command(history.qid, history.cid) else {
       return tell("\(subject) is not in flight any more" + since)
     }
@@ -162,12 +162,12 @@ extension Debugger {
   }
 
   private func whyEnded(_ history: CommandHistory, _ ended: UInt64) throws {
-    let subject = name(history.qid, history.cid, history.entry)
+    let subject = name(history.qid, history.cid, history.entry?.opcode)
     guard !history.wasReset else {
-      return tell("\(subject) was abandoned by the reset at \(number(ended)), \(try age(history.endedNs)).")
+      return tell("\(subject) was abandoned by the reset at \(number(ended)), \(age(history.endedNs)).")
     }
     let text = try events.event(ended).map(EventSentence.text) ?? ""
-    tell("\(subject) is done: \(number(ended)), \(try age(history.endedNs)): \(text).")
+    tell("\(subject) is done: \(number(ended)), \(age(history.endedNs)): \(text).")
     try tellReuse(of: history)
     try tellFaults(history.events)
     let line = try lifeline(of: history)
@@ -229,7 +229,7 @@ extension Debugger {
       } else {
         tell("  ", "None has been raised so far.")
       }
-      tell("  ", Debugger.interruptReason(queue))
+      tell("  ", EngineDebugger.interruptReason(queue))
     }
   }
 
@@ -259,7 +259,7 @@ extension Debugger {
 
   // MARK: Events
 
-  func listEvents(_ words: inout TypedWords) throws {
+  func listAllEvents(_ words: inout TypedWords) throws {
     let count = words.number() ?? 10
     try words.end()
     guard (1...1000).contains(count) else { throw DebuggerError("the number must be 1 to 1000") }

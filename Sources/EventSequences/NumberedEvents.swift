@@ -5,14 +5,14 @@ import Trace
 ///
 /// An event's number is that of the trace: events lost before it are counted, so it does not depend on where reading
 /// began.
-final class NumberedEvents {
-  let reader: TraceReader
-  let id: StreamID
+public final class NumberedEvents: EventSequence {
+  public let reader: TraceReader
+  public let id: StreamID
   /// Its chunks, as indices in the trace.
   private let places: [Int]
   private let cache: ChunkCache
   /// Whether a visit that takes long should be given up.
-  var isInterrupted: () -> Bool = { false }
+  public var isInterrupted: () -> Bool = { false }
 
   /// - Parameter chunks: at least one, as indices in the trace. Only those whose numbers ascend are used.
   private init(_ cache: ChunkCache, _ id: StreamID, _ chunks: [Int]) {
@@ -32,7 +32,7 @@ final class NumberedEvents {
   private static let numbersEnd: UInt64 = 1 << 62
 
   /// The streams of a trace that come from this source.
-  static func all(of source: Source, in cache: ChunkCache) -> [NumberedEvents] {
+  public static func all(of source: Source, in cache: ChunkCache) -> [NumberedEvents] {
     let reader = cache.reader
     return reader.streams.filter {
       $0.id.source == source && reader.chunks[$0.chunks[0]].header.firstEvent < numbersEnd
@@ -40,21 +40,19 @@ final class NumberedEvents {
     .map { NumberedEvents(cache, $0.id, $0.chunks) }
   }
 
-  var chunkCount: Int { places.count }
-  func header(_ chunk: Int) -> ChunkHeader { reader.chunks[places[chunk]].header }
+  public var chunkCount: Int { places.count }
+  public func header(_ chunk: Int) -> ChunkHeader { reader.chunks[places[chunk]].header }
 
-  /// Number of the first event, and one past the last.
-  var first: UInt64 { header(0).firstEvent }
-  var end: UInt64 { end(of: chunkCount - 1) }
-  func end(of chunk: Int) -> UInt64 { header(chunk).firstEvent &+ UInt64(header(chunk).events) }
+  public var first: UInt64 { header(0).firstEvent }
+  public var end: UInt64 { end(of: chunkCount - 1) }
+  public func end(of chunk: Int) -> UInt64 { header(chunk).firstEvent &+ UInt64(header(chunk).events) }
 
   /// The last chunk that begins at or before this event.
-  func chunk(of event: UInt64) -> Int { lastChunk { $0.firstEvent <= event } }
+  public func chunk(of event: UInt64) -> Int { lastChunk { $0.firstEvent <= event } }
   /// The last chunk that begins at or before this time.
-  func chunk(at ns: UInt64) -> Int { lastChunk { $0.firstTime <= ns } }
+  public func chunk(at ns: UInt64) -> Int { lastChunk { $0.firstTime <= ns } }
 
-  /// Number of the first event after a time.
-  func end(upTo ns: UInt64) throws(TraceError) -> UInt64 {
+  public func end(upTo ns: UInt64) throws(TraceError) -> UInt64 {
     let chunk = chunk(at: ns)
     let loaded = try load(chunk)
     let index = (0..<loaded.count).last { loaded.event($0).pointee.time <= ns }
@@ -71,10 +69,11 @@ final class NumberedEvents {
   }
 
   /// The events of a chunk.
-  func load(_ chunk: Int) throws(TraceError) -> LoadedChunk { try cache.load(places[chunk]) }
+  public func load(_ chunk: Int) throws(TraceError) -> LoadedChunk { try cache.load(places[chunk]) }
 
-  /// The event with this number; valid until other chunks are loaded. Nil if it was lost, or does not exist.
-  func event(_ number: UInt64) throws(TraceError) -> UnsafePointer<Record>? {
+  public func id(of event: UInt64) -> StreamID { id }
+
+  public func event(_ number: UInt64) throws(TraceError) -> UnsafePointer<Record>? {
     let chunk = chunk(of: number)
     guard number >= header(chunk).firstEvent, number < end(of: chunk) else { return nil }
     return try load(chunk).event(Int(number - header(chunk).firstEvent))
@@ -82,7 +81,7 @@ final class NumberedEvents {
 
   /// Visit the events before this one, the latest first, until `isDone`.
   /// - Parameter qid: chunks without an event of this queue are left out.
-  func forEachBackward(
+  public func forEachBackward(
     before event: UInt64, of qid: UInt16? = nil, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool
   ) throws {
     guard event > first else { return }
@@ -100,7 +99,7 @@ final class NumberedEvents {
   }
 
   /// Visit the events from this one on, until `isDone`.
-  func forEach(from event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool) throws {
+  public func forEach(from event: UInt64, _ isDone: (UInt64, UnsafePointer<Record>) -> Bool) throws {
     guard event < end else { return }
     for chunk in self.chunk(of: event)..<chunkCount {
       try checkInterruption()
@@ -112,12 +111,16 @@ final class NumberedEvents {
     }
   }
 
-  func checkInterruption() throws {
-    if isInterrupted() { throw DebuggerError("interrupted; the point has not moved") }
+  public func visit(from event: UInt64, _ isDone: (NumberedEvent) -> Bool) throws {
+    try forEach(from: event) { isDone(NumberedEvent(number: $0, record: $1, id: id)) }
+  }
+
+  public func visitBackward(before event: UInt64, _ isDone: (NumberedEvent) -> Bool) throws {
+    try forEachBackward(before: event) { isDone(NumberedEvent(number: $0, record: $1, id: id)) }
   }
 
   /// The slots of chunks from this one on, up to a gap, for a replay; each is valid until the next call.
-  func slots(from chunk: Int) -> () throws(TraceError) -> UnsafeBufferPointer<Record>? {
+  public func slots(from chunk: Int) -> () throws(TraceError) -> UnsafeBufferPointer<Record>? {
     var next = chunk
     var current: LoadedChunk?
     return { [self] () throws(TraceError) in
@@ -130,22 +133,23 @@ final class NumberedEvents {
 }
 
 /// The chunks of a trace that were decoded last, for all streams together: memory does not depend on their number.
-final class ChunkCache {
-  let reader: TraceReader
+public final class ChunkCache {
+  public let reader: TraceReader
   /// The most recently used last.
   private var loaded: [LoadedChunk] = []
-  private static let loadedMax = 8
+  private let loadedMax: Int
 
-  init(_ reader: TraceReader) { self.reader = reader }
+  /// - Parameter loadedMax: how many it keeps; more than are read in turn.
+  public init(_ reader: TraceReader, loadedMax: Int = 8) { (self.reader, self.loadedMax) = (reader, loadedMax) }
 
   /// - Parameter place: index of the chunk in the trace.
-  func load(_ place: Int) throws(TraceError) -> LoadedChunk {
+  public func load(_ place: Int) throws(TraceError) -> LoadedChunk {
     if let known = loaded.firstIndex(where: { $0.place == place }) {
       let found = loaded.remove(at: known)
       loaded.append(found)
       return found
     }
-    var new = loaded.count < ChunkCache.loadedMax ? try LoadedChunk() : loaded.removeFirst()
+    var new = loaded.count < loadedMax ? try LoadedChunk() : loaded.removeFirst()
     // A replay may still read it.
     if !isKnownUniquelyReferenced(&new) { new = try LoadedChunk() }
     try new.load(place, of: reader)
@@ -155,30 +159,35 @@ final class ChunkCache {
 }
 
 /// A decoded chunk with the places of its events.
-final class LoadedChunk {
+public final class LoadedChunk {
   /// Its index in the trace.
-  private(set) var place = -1
+  public private(set) var place = -1
   private var decoded: DecodedChunk
   /// The first slot of each event.
   private var offsets: [UInt32] = []
+  /// The time of each event, or a later one before it.
+  public private(set) var times: [UInt64] = []
 
-  init() throws(TraceError) { decoded = try DecodedChunk() }
+  public init() throws(TraceError) { decoded = try DecodedChunk() }
 
-  var count: Int { offsets.count }
-  var slots: UnsafeBufferPointer<Record> { decoded.slots }
+  public var count: Int { offsets.count }
+  public var slots: UnsafeBufferPointer<Record> { decoded.slots }
 
-  func load(_ place: Int, of reader: TraceReader) throws(TraceError) {
+  public func load(_ place: Int, of reader: TraceReader) throws(TraceError) {
     self.place = -1
     offsets.removeAll(keepingCapacity: true)
+    times.removeAll(keepingCapacity: true)
     try reader.decode(place, into: &decoded)
-    var slot = 0
+    var (slot, time): (Int, UInt64) = (0, 0)
     while slot < slots.count {
       offsets.append(UInt32(slot))
+      time = max(time, slots[slot].time)
+      times.append(time)
       slot += 1 + Int(slots[slot].tail)
     }
     self.place = place
   }
 
   /// - Precondition: 0 ≤ index < count.
-  func event(_ index: Int) -> UnsafePointer<Record> { slots.baseAddress! + Int(offsets[index]) }
+  public func event(_ index: Int) -> UnsafePointer<Record> { slots.baseAddress! + Int(offsets[index]) }
 }

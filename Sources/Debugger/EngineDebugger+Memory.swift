@@ -4,7 +4,7 @@ import NVMe
 import Text
 import Trace
 
-extension Debugger {
+extension EngineDebugger {
   private static let memoryMax = 4096
 
   /// What the trace knows of host memory at the point: entries that the engine fetched or posted, lists that it read,
@@ -14,8 +14,8 @@ extension Debugger {
       throw DebuggerError("info memory needs an address and a length, as in info memory 0x10000 64")
     }
     try words.end()
-    guard length <= Debugger.memoryMax, address <= UInt64.max - length else {
-      throw DebuggerError("the length is at most \(Debugger.memoryMax) bytes")
+    guard length <= EngineDebugger.memoryMax, address <= UInt64.max - length else {
+      throw DebuggerError("the length is at most \(EngineDebugger.memoryMax) bytes")
     }
     let state = try state()
     var memory = KnownMemory(address: address, count: Int(length), state)
@@ -27,7 +27,7 @@ extension Debugger {
     guard !memory.sources.isEmpty else { return say("the trace does not know these bytes") }
     for source in memory.sources.prefix(8) {
       guard let record = try events.event(source) else { continue }
-      say("  \(number(source)), \(try age(record.pointee.time)): \(record.pointee.event?.description.name ?? "")")
+      say("  \(number(source)), \(age(record.pointee.time)): \(record.pointee.event?.description.name ?? "")")
     }
   }
 }

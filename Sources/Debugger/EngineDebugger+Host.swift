@@ -5,7 +5,7 @@ import NVMe
 import Text
 import Trace
 
-extension Debugger {
+extension EngineDebugger {
   func hostView() throws -> HostView { try hostView(until: point, time) }
 
   /// What the hosts wait for at the point, and what they did wrong.
@@ -21,7 +21,7 @@ extension Debugger {
     if let (commands, count, event) = view.abandoned, let record = try events.event(event) {
       tell(
         "\(Quantity.count(count, "command")) outstanding when the controller was reset or disabled, "
-          + "\(number(event)), \(try age(record.pointee.time)): \(EventSentence.text(record)).")
+          + "\(number(event)), \(age(record.pointee.time)): \(EventSentence.text(record)).")
       try show(commands, at: event)
     }
     try showFaults(view)
@@ -30,14 +30,14 @@ extension Debugger {
   private func showFaults(_ view: HostView) throws {
     if let first = view.strays.first {
       tell("\(Quantity.count(view.strayCount, "completion")) named no outstanding command:")
-      for stray in view.strays.prefix(Debugger.listed) {
+      for stray in view.strays.prefix(EngineDebugger.listed) {
         say("  \(stray.qid)/\(stray.cid) at \(Debugger.moment(stray.ns))")
       }
       try tellFault(before: first)
     }
     if !view.reused.isEmpty {
       tell("\(Quantity.count(view.reusedCount, "command")) had the identifier of one outstanding:")
-      for (command, earlier) in view.reused.prefix(Debugger.listed) {
+      for (command, earlier) in view.reused.prefix(EngineDebugger.listed) {
         tell(
           "  ",
           "\(command.qid)/\(command.cid) at \(Debugger.moment(command.ns)): a command with that identifier had "
@@ -93,7 +93,7 @@ extension Debugger {
       let opcode = NVMeName.opcode(command.opcode, isAdmin: command.qid == 0) ?? command.opcode.hex
       tell(
         "  ",
-        "command \(command.qid)/\(command.cid) (\(opcode)), submitted \(try age(command.ns)): "
+        "command \(command.qid)/\(command.cid) (\(opcode)), submitted \(age(command.ns)): "
           + (try fate(of: command, at: point)))
     }
     if commands.count > 16 { say("  and \(Quantity.count(commands.count - 16)) more") }
@@ -140,7 +140,7 @@ extension Debugger {
       }
     }
     guard let newest, newest.value != queue.doorbell else { return nil }
-    return "The host wrote \(newest.value) to the tail doorbell of SQ \(queue.qid) \(try age(newest.ns)), and the "
+    return "The host wrote \(newest.value) to the tail doorbell of SQ \(queue.qid) \(age(newest.ns)), and the "
       + "engine has not seen it."
   }
 

@@ -1,0 +1,20 @@
+import Endpoint
+import Replay
+import Trace
+
+/// Our engine as the twin of nvmet-pci-epf: it gets the registers, entries and lists that the driver received.
+final class DriverTwin {
+  private var replay: DriverReplay
+  private var ns: UInt64 = 0
+
+  /// Reads the whole trace.
+  init(_ reader: TraceReader, controller: UInt16) throws { replay = try DriverReplay(reader, controller: controller) }
+
+  /// Where it stands at a time, and what was compared until then.
+  func state(at ns: UInt64) -> (state: EngineState, compared: DriverReplayResult) {
+    if ns < self.ns { replay.rewind() }
+    self.ns = ns
+    replay.advance(upTo: ns)
+    return (replay.engineState, replay.soFar)
+  }
+}

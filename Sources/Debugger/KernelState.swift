@@ -1,0 +1,237 @@
+import EventSequences
+import Events
+import KernelStreams
+import KernelTimeline
+import NVMe
+import Trace
+
+/// What the kernel's target and its host have in hand when an event has happened, as far as the trace tells.
+struct KernelState {
+  /// An event by its number and time.
+  struct Moment: Equatable {
+    let event: UInt64
+    let ns: UInt64
+  }
+
+  /// A command in flight.
+  struct Command: Equatable {
+    let key: CommandKey
+    var opcode: UInt8?
+    /// The host's submission, or the first event of the target.
+    let begun: Moment
+    let isFromHost: Bool
+    /// It began before the recording, or in a gap.
+    var isCut = false
+    /// Events were lost since it began: it may have ended.
+    var isDoubtful = false
+    var stage: CommandProgress
+    /// Its newest event, and the CPU that had it.
+    var last: Moment
+    var cpu: UInt16
+
+    var isEventRequest: Bool { key.qid == 0 && opcode == AdminOpcode.asynchronousEventRequest.rawValue }
+  }
+
+  struct SubmissionQueue: Equatable {
+    let cqid: UInt16
+    let entries: UInt32
+    let address: UInt64
+    /// The entry that the driver fetches next.
+    var head: UInt32 = 0
+    /// The host's doorbell; nil if its events are not recorded.
+    var tail: UInt32?
+  }
+
+  struct CompletionQueue: Equatable {
+    let vector: UInt16
+    let entries: UInt32
+    let address: UInt64
+    var posted: UInt64 = 0
+    /// Entries since the last interrupt.
+    var unannounced: UInt64 = 0
+    var interrupt: Moment?
+  }
+
+  let subject: KernelSubject
+  private(set) var timeline = DriverTimeline()
+  /// By begin, as far as `commandsMax` allows.
+  private(set) var commands: [CommandKey: Command] = [:]
+  private(set) var submissionQueues: [UInt16: SubmissionQueue] = [:]
+  private(set) var completionQueues: [UInt16: CompletionQueue] = [:]
+  /// What the host last wrote, by offset, and CSTS.
+  private(set) var registers: [UInt64: UInt64] = [:]
+  private(set) var csts: UInt64?
+  private(set) var isLinkUp: Bool?
+  /// When the worker, or the completion queue's work item, began.
+  private(set) var workBegins: [CommandKey: Moment] = [:]
+  private(set) var completionWorkBegins: [UInt16: Moment] = [:]
+  /// The newest event of each CPU of the target.
+  private(set) var lastOfCPU: [UInt16: Moment] = [:]
+  /// The commands in flight at the last reset that found some: the oldest, their number, and the event.
+  private(set) var abandoned: (commands: [Command], count: Int, at: Moment)?
+  private(set) var lost: Moment?
+  private var now: UInt64 = 0
+
+  private static let commandsMax = 1 << 17
+  private static let abandonedMax = 100
+
+  init(_ subject: KernelSubject) { self.subject = subject }
+
+  /// The oldest command that waits, other than for an event.
+  var oldest: Command? { KernelState.oldest(commands.values) }
+
+  private static func oldest(_ commands: some Sequence<Command>) -> Command? {
+    commands.filter { !$0.isEventRequest }.min { $0.begun.event < $1.begun.event }
+  }
+
+  /// Of those that the last reset abandoned.
+  var oldestAbandoned: Command? { abandoned.flatMap { KernelState.oldest($0.commands) } }
+
+  /// The past of the CPUs is not asked for any more.
+  mutating func forgetPast() { timeline.forgetPast() }
+
+  mutating func ingest(_ event: NumberedEvent) {
+    let record = event.record.pointee
+    if !record.is(.ringWait) { now = max(now, record.time) }
+    let moment = Moment(event: event.number, ns: now)
+    let meaning = subject.meaning(of: event)
+    if let owner = subject.owner(event.id), let kind = record.event, kind != .gap, kind != .origin {
+      timeline.ingest(record, kind, owner, at: now)
+      if owner.role == .target { lastOfCPU[owner.cpu] = moment }
+      take(meaning, event, moment, on: owner.cpu)
+    } else {
+      take(meaning, event, moment, on: 0)
+    }
+    guard subject.isTarget(event.id) || subject.isHost(event.id) else { return }
+    noteController(event, moment)
+  }
+
+  // MARK: Commands
+
+  private mutating func take(_ meaning: KernelSubject.Meaning, _ event: NumberedEvent, _ moment: Moment, on cpu: UInt16)
+  {
+    switch meaning {
+    case .submitted(let key, let opcode):
+      enter(
+        Command(key: key, opcode: opcode, begun: moment, isFromHost: true, stage: .submitted, last: moment, cpu: cpu))
+    case .reached(let key, let stage, let begins): reach(key, stage, event, moment, begins: begins, on: cpu)
+    case .answered(let key, let stage):
+      guard commands[key]?.isFromHost == true else {
+        commands[key] = nil
+        return
+      }
+      move(key, to: stage, moment, on: cpu)
+    case .seen(let key), .dropped(let key): commands[key] = nil
+    case .reset: abandonAll(moment)
+    case .deletedQueue(let qid):
+      for key in commands.keys where key.qid == qid { commands[key] = nil }
+    case .lost: lose(moment)
+    case .other: break
+    }
+  }
+
+  private mutating func reach(
+    _ key: CommandKey, _ stage: CommandProgress, _ event: NumberedEvent, _ moment: Moment, begins: Bool, on cpu: UInt16
+  ) {
+    // Without the host's submission, or with one that belongs to the command before.
+    let isNew = commands[key].map { begins && $0.stage != .submitted } ?? true
+    if isNew {
+      guard begins || stage == .worker || stage == .accepted else { return }
+      enter(
+        Command(
+          key: key, opcode: nil, begun: moment, isFromHost: false, isCut: !begins, stage: stage, last: moment, cpu: cpu)
+      )
+    }
+    // The target core accepts a command that its worker maps already; it goes on with that.
+    move(key, to: stage, moment, on: cpu)
+    if let opcode = KernelState.opcode(of: event.record) { commands[key]?.opcode = opcode }
+  }
+
+  private mutating func enter(_ command: Command) {
+    guard commands.count < KernelState.commandsMax else { return }
+    commands[command.key] = command
+  }
+
+  private mutating func move(_ key: CommandKey, to stage: CommandProgress, _ moment: Moment, on cpu: UInt16) {
+    commands[key]?.stage = stage
+    commands[key]?.last = moment
+    commands[key]?.cpu = cpu
+  }
+
+  /// The opcode that an event contains.
+  static func opcode(of record: UnsafePointer<Record>) -> UInt8? {
+    switch record.pointee.event {
+    case .fetch: record.fixedTail(as: SubmissionEntry.self)?.opcode
+    case .request: Event.Request(record.pointee).opcode
+    case .submit: Event.Submit(record.pointee).opcode
+    default: nil
+    }
+  }
+
+  private mutating func abandonAll(_ moment: Moment) {
+    if !commands.isEmpty {
+      let oldest = commands.values.sorted { $0.begun.event < $1.begun.event }.prefix(KernelState.abandonedMax)
+      abandoned = (Array(oldest), commands.count, moment)
+    }
+    (commands, submissionQueues, completionQueues) = ([:], [:], [:])
+  }
+
+  private mutating func lose(_ moment: Moment) {
+    lost = moment
+    timeline.restart()
+    (workBegins, completionWorkBegins) = ([:], [:])
+    for key in commands.keys { commands[key]?.isDoubtful = true }
+  }
+
+  // MARK: Queues and registers
+
+  private mutating func noteController(_ event: NumberedEvent, _ moment: Moment) {
+    let record = event.record.pointee
+    switch record.event {
+    case .work:
+      let work = Event.Work(record)
+      if work.work == .command { begin(&workBegins, work.key, moment) }
+      if work.work == .completionQueue { begin(&completionWorkBegins, work.qid, moment) }
+    case .workEnd:
+      let work = Event.WorkEnd(record)
+      if work.work == .command { workBegins[work.key] = nil } else { completionWorkBegins[work.qid] = nil }
+    case .fetch:
+      let fetch = Event.Fetch(record)
+      guard let entries = submissionQueues[fetch.qid]?.entries, entries > 0 else { return }
+      submissionQueues[fetch.qid]?.head = (fetch.slot &+ 1) % entries
+    case .doorbell where subject.isHost(event.id):
+      let doorbell = Event.Doorbell(record)
+      if !doorbell.flags.contains(.completionHead) { submissionQueues[doorbell.qid]?.tail = doorbell.value }
+    case .completion where subject.isTarget(event.id):
+      completionQueues[record.qid]?.posted += 1
+      completionQueues[record.qid]?.unannounced += 1
+    case .interrupt where subject.isTarget(event.id):
+      guard !Event.Interrupt(record).flags.contains(.failed) else { return }
+      completionQueues[record.qid]?.unannounced = 0
+      completionQueues[record.qid]?.interrupt = moment
+    case .queue: change(Event.Queue(record))
+    case .registerWrite:
+      let write = Event.RegisterWrite(record)
+      if registers.count < 64 || registers[write.offset] != nil { registers[write.offset] = write.value }
+    case .status: csts = Event.Status(record).csts
+    case .link: isLinkUp = Event.Link(record).up == .up
+    default: break
+    }
+  }
+
+  private func begin<Key>(_ table: inout [Key: Moment], _ key: Key, _ moment: Moment) {
+    if table.count < KernelState.commandsMax || table[key] != nil { table[key] = moment }
+  }
+
+  private mutating func change(_ queue: Event.Queue) {
+    guard queue.status == 0 else { return }
+    let isGone = queue.flags.contains(.deleted)
+    if queue.flags.contains(.completionQueue) {
+      completionQueues[queue.qid] =
+        isGone ? nil : CompletionQueue(vector: queue.other, entries: queue.entries, address: queue.address)
+    } else {
+      submissionQueues[queue.qid] =
+        isGone ? nil : SubmissionQueue(cqid: queue.other, entries: queue.entries, address: queue.address)
+    }
+  }
+}

@@ -1,0 +1,1 @@
+../ProbeTests/KernelTrace.swift
