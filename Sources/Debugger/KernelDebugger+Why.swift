@@ -23,7 +23,8 @@ extension KernelDebugger {
       tell("  \(offset.padded(to: 9)) \(number(event).padded(to: 8)) ", origin(of: event) + EventSentence.text(record))
     }
     for wait in try waits(of: history) {
-      for line in wait.lines(of: qid, cid) { say(line) }
+      tell(wait.heading)
+      for row in wait.rows(of: qid, cid) { tell("  \(row.time)  ", row.what) }
     }
     if let difference = try difference(of: history) { tell(difference) }
     if let command = try state().commands[history.key], command.begun.event == history.begin {

@@ -4,9 +4,11 @@ import Text
 
 /// What a command of the kernel's PCI endpoint driver waited behind.
 extension WaitReasons {
-  /// A heading, and a line for each of the longest; none has more than 80 columns unless a name is long.
-  public func lines(of qid: UInt16, _ cid: UInt16) -> [String] {
-    let heading = "It waited \(Quantity.time(totalNs)) until \(wait.end), on CPU \(cpu), behind"
+  /// "It waited 1.20 ms until a worker started it, on CPU 0, behind".
+  public var heading: String { "It waited \(Quantity.time(totalNs)) until \(wait.end), on CPU \(cpu), behind" }
+
+  /// For how long, in one width, and behind what, the longest first.
+  public func rows(of qid: UInt16, _ cid: UInt16) -> [(time: String, what: String)] {
     let rows = reasons.map {
       (ns: $0.times.sum, what: "\(name(of: $0.item, qid, cid)): \(activities($0.times))")
     }
@@ -16,11 +18,10 @@ extension WaitReasons {
     }
     let all = rows + others + idle
     let width = all.map { Quantity.time($0.ns).count }.max() ?? 0
-    return [wrapped(heading)]
-      + all.map { row in
-        let time = Quantity.time(row.ns)
-        return "  " + String(repeating: " ", count: width - time.count) + time + "  " + row.what
-      }
+    return all.map { row in
+      let time = Quantity.time(row.ns)
+      return (String(repeating: " ", count: width - time.count) + time, row.what)
+    }
   }
 
   private func name(of item: WorkItem, _ qid: UInt16, _ cid: UInt16) -> String {
@@ -45,7 +46,11 @@ extension WorkItem {
 
 extension CommandLifeText {
   /// A paragraph for each wait.
-  var waitLines: [String] { life.waits.flatMap { [""] + $0.lines(of: facts.qid, facts.cid) } }
+  var waitLines: [String] {
+    life.waits.flatMap { wait in
+      ["", wrapped(wait.heading)] + wait.rows(of: facts.qid, facts.cid).map { "  \($0.time)  \($0.what)" }
+    }
+  }
 
   /// The same for programs.
   var waits: JSON {

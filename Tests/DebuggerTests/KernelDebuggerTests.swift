@@ -83,6 +83,9 @@ struct KernelDebuggerTests {
       _ = try session("goto #\(point)")
       for question in KernelDebuggerTests.questions { forward.append(session.error(question)) }
     }
+    for line in forward.flatMap({ $0.split(separator: "\n") }) where !line.hasPrefix("no error") {
+      #expect(line.count <= 80)
+    }
     for point in points.reversed() {
       _ = try session("goto #\(point)")
       for question in KernelDebuggerTests.questions.reversed() {
