@@ -45,9 +45,17 @@ extension KernelDebugger {
     let running = state.timeline.openWorks.compactMap { cpu in
       cpu.works.last.map { "CPU \(cpu.cpu) runs \($0.item.name(for: subject.number))" }
     }
-    return "\(Quantity.count(state.commands.count, "command")) in flight"
+    return "Event \(Quantity.count(point)) of \(Quantity.count(end)), in \(streamName); "
+      + "\(Quantity.count(state.commands.count, "command")) in flight"
       + (counts.isEmpty ? "" : ": \(counts.joined(separator: ", "))")
       + running.map { "; \($0)" }.joined() + "."
+  }
+
+  /// Of the event at the point: "kernel/0".
+  private var streamName: String {
+    _ = try? events.event(current)
+    let id = events.id(of: current)
+    return "\(id.source)/\(id.stream)"
   }
 
   // MARK: Commands
@@ -237,7 +245,8 @@ extension KernelDebugger {
   // MARK: The whole recording
 
   private func showProblems() throws {
-    let problems = try RecordingProblems(of: events) { event in
+    let problems = try RecordingProblems(of: events, countsExecution: subject.hasTarget && !subject.isEndpoint) {
+      event in
       subject.hasTarget ? subject.isTarget(event.id) : subject.isHost(event.id)
     }
     for kind in problems.kinds {
@@ -253,7 +262,14 @@ extension KernelDebugger {
     if let (_, count, at) = last.abandoned {
       tell("  ", "\(Quantity.count(count, "command")) in flight at the last reset, \(number(at.event))")
     }
-    if problems.kinds.isEmpty, unfinished == 0 {
+    let differences = subject.isEndpoint ? try twin().state(at: .max).compared.newDifferences : 0
+    if differences > 0 {
+      tell(
+        "  ",
+        "\(Quantity.count(differences, "difference")) between the driver and our engine; goto end, then info twin, or "
+          + "nvmepf replay")
+    }
+    if problems.kinds.isEmpty, unfinished == 0, differences == 0 {
       say("nothing went wrong that the events show by themselves; look for slow commands: break total > 1ms")
     }
   }

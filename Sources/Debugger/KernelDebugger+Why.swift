@@ -225,7 +225,7 @@ extension KernelDebugger {
   // MARK: The twin
 
   /// Our engine, if this is a trace of nvmet-pci-epf.
-  private func twin() throws -> DriverTwin {
+  func twin() throws -> DriverTwin {
     guard subject.isEndpoint else {
       throw DebuggerError(
         "there is no twin: only nvmet-pci-epf receives registers and entries that our engine could replay")

@@ -17,6 +17,9 @@ struct KernelSubject {
   let nqn: String
   /// By stream.
   let owners: [UInt16: StreamOwner]
+  /// The streams of the controller, and those of the host's driver.
+  private var targets: Set<StreamID> = []
+  private var hosts: Set<StreamID> = []
 
   /// - Parameter controller: the controller of the target; nil for a host's driver.
   init(_ path: String, _ events: NumberedStreams, controller: (number: UInt16, nqn: String)?) throws {
@@ -46,6 +49,11 @@ struct KernelSubject {
       throw DebuggerError(
         "\(path) holds no events of our endpoint, nor of a kernel's controller or host")
     }
+    for stream in events.streams {
+      guard let owner = owner(stream.id) else { continue }
+      if hasTarget, owner.isTarget(number) { targets.insert(stream.id) }
+      if hasTarget ? owner.drives(number, of: nqn) : owner.isHost(number) { hosts.insert(stream.id) }
+    }
     isEndpoint = try findsEndpoint(events)
   }
 
@@ -66,12 +74,8 @@ struct KernelSubject {
     return false
   }
 
-  func isTarget(_ id: StreamID) -> Bool { hasTarget && owner(id)?.isTarget(number) == true }
-
-  func isHost(_ id: StreamID) -> Bool {
-    guard let owner = owner(id) else { return false }
-    return hasTarget ? owner.drives(number, of: nqn) : owner.isHost(number)
-  }
+  func isTarget(_ id: StreamID) -> Bool { targets.contains(id) }
+  func isHost(_ id: StreamID) -> Bool { hosts.contains(id) }
 
   func owner(_ id: StreamID) -> StreamOwner? { id.source == .kernel ? owners[id.stream] : nil }
 

@@ -12,12 +12,18 @@ struct RecordingProblems {
   }
 
   private(set) var kinds: [Kind] = []
+  private let countsExecution: Bool
   /// CC.EN as the host last wrote it.
   private var isEnabled = false
 
-  /// - Parameter isMeant: whose events are examined.
+  /// - Parameters:
+  ///   - countsExecution: the status of a command is that of its execution, because no completion is recorded.
+  ///   - isMeant: whose events are examined.
   /// - Throws: if the visit is interrupted.
-  init(of events: any EventSequence, _ isMeant: (NumberedEvent) -> Bool = { _ in true }) throws {
+  init(
+    of events: any EventSequence, countsExecution: Bool = false, _ isMeant: (NumberedEvent) -> Bool = { _ in true }
+  ) throws {
+    self.countsExecution = countsExecution
     try events.visit(from: events.first) { event in
       if isMeant(event), let what = name(event.record) { note(what, event.number) }
       return false
@@ -35,10 +41,11 @@ struct RecordingProblems {
   private mutating func name(_ record: UnsafePointer<Record>) -> String? {
     switch record.pointee.event {
     case .completion:
-      let completion = Event.Completion(record.pointee)
-      let status = Status(rawValue: completion.status)
-      if !status.isSuccess { return "completion with status \(status.name ?? status.code.hex)" }
-      return nil
+      let status = Status(rawValue: Event.Completion(record.pointee).status)
+      return status.isSuccess ? nil : "completion with status \(status.name ?? status.code.hex)"
+    case .executeEnd where countsExecution:
+      let status = Status(rawValue: UInt16(truncatingIfNeeded: Event.ExecuteEnd(record.pointee).status))
+      return status.isSuccess ? nil : "execution with status \(status.name ?? status.code.hex)"
     case .fault: return Event.Fault(record.pointee).ended == 0 ? "injected fault" : nil
     case .gap:
       return Event.Gap(record.pointee).flags.contains(.notRun) ? "probe that the kernel did not run" : "events lost"

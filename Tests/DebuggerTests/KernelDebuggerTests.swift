@@ -1,6 +1,7 @@
 import Chance
 import EventSequences
 import Events
+import Foundation
 import Testing
 import Trace
 
@@ -250,15 +251,18 @@ struct KernelDebuggerTests {
     trace.add(.request, flags: 2, qid: 1, cid: 7, a: 64)
     trace.add(.request, flags: 1, qid: 1, cid: 8, a: 128)
     trace.add(.executeEnd, qid: 1, cid: 8, a: 512 << 32)
+    trace.add(.request, flags: 2, qid: 1, cid: 9, a: 1 << 40)
+    trace.add(.executeEnd, qid: 1, cid: 9, a: 0x80)
     let session = try Session(trace.finish())
     #expect(try session("goto end").contains("execute-end"))
     #expect(try session("info commands").contains("command 1/7 (read)"))
     #expect(try !session("info commands").contains("1/8"))
     #expect(try session("why 1/7").hasSuffix("The trace ends without its completion."))
     #expect(try session("why 1/8").hasPrefix("command 1/8 (write) was completed with status success"))
+    #expect(try session("info problems").contains("1 × execution with status lba-out-of-range"))
     #expect(session.error("info twin").hasPrefix("there is no twin: only nvmet-pci-epf"))
     #expect(session.error("info works").hasPrefix("only nvmet-pci-epf has workers"))
-    #expect(try session("reverse-next").contains("request: qid 1, cid 8"))
+    #expect(try session("reverse-next 2").contains("request: qid 1, cid 8"))
   }
 
   @Test("a host's trace alone has its commands")
@@ -295,6 +299,25 @@ struct KernelDebuggerTests {
     _ = try session("reverse-step")
     #expect(try session("info commands").contains("it may have ended"))
     #expect(try session("why 1/6").contains("A reset ends it"))
+  }
+
+  @Test("of a damaged chunk the debugger tells, and goes on elsewhere")
+  func damage() throws {
+    let intact = try golden("nvmet-pci-epf")
+    let path = NSTemporaryDirectory() + "damaged-\(UUID().uuidString).nvpt"
+    defer { unlink(path) }
+    var bytes = try Data(contentsOf: URL(filePath: intact.path))
+    let place = try #require(intact.chunks.last { $0.header.events > 1000 })
+    bytes[Int(place.offset) + 2000] ^= 0x10
+    try bytes.write(to: URL(filePath: path))
+    let session = try Session(TraceReader(path: path))
+    #expect(session.error("info problems").contains("chunk"))
+    #expect(session.error("goto end") != "no error: ")
+    for line in ["info commands", "why oldest", "backtrace", "info twin", "reverse-next"] {
+      #expect(session.error(line) != "no error: ")
+    }
+    #expect(try session("goto #100").contains("#100 "))
+    #expect(try session("info commands").contains("command"))
   }
 
   @Test("no events make a command fail other than with an answer", arguments: 0..<20)
