@@ -203,7 +203,9 @@ public final class ServedEndpoint: Watched {
 
   /// End the process although its engine cannot end. The recorded events are in the file and its rings.
   private func leave() -> Never {
-    complain("the engine waits for storage or memory that does not answer; ending without it")
+    complain(
+      "the engine waits for storage or memory that does not answer; ending without it. "
+        + "The kernel may keep the process until it answers")
     if let place = trace?.progress.place { complain("\(place) is not closed; run nvmepf repair \(place)") }
     for path in [socketPath, ControlServer.path(socket: socketPath)] { unlink(path) }
     _exit(1)

@@ -223,25 +223,21 @@ test_signal_while_preparing() {
   [ "$("$nvmepf" info --json t.nvpt | json 'd["complete"]')" = True ] || die "the trace is not closed"
 }
 
+# mount_silent FOLDER reads|everything - a FUSE file system that does not answer; false if none can be mounted here. `holder` serves it.
+mount_silent() {
+  mkdir "$1"
+  "$here/silent-fuse.py" "$@" >mounted 2>&1 &
+  holder=$!
+  until [ -s mounted ]; do :; done
+  grep -q '^mounted' mounted && return
+  echo "    NOT RUN: no FUSE file system can be mounted here (needs root and /dev/fuse)"
+  return 1
+}
+
 # A file system that does not answer holds up neither other requests nor the end.
 test_namespace_on_hung_file_system() {
   local pid adder holder
-  mkdir hung
-  # A FUSE file system whose program answers nothing.
-  python3 - >mounted 2>&1 <<'P' &
-import ctypes, os, signal
-fuse = os.open("/dev/fuse", os.O_RDWR)
-options = b"fd=%d,rootmode=40000,user_id=0,group_id=0" % fuse
-if ctypes.CDLL(None).mount(b"hung", b"hung", b"fuse", 0, options): raise SystemExit("not mounted")
-print("mounted", flush=True)
-signal.pause()
-P
-  holder=$!
-  until [ -s mounted ]; do :; done
-  if ! grep -q '^mounted' mounted; then
-    echo "    NOT RUN: no FUSE file system can be mounted here (needs root and /dev/fuse)"
-    return 0
-  fi
+  mount_silent hung everything || return 0
   : >err
   "$nvmepf" serve --socket s >out 2>>err &
   pid=$!
@@ -255,8 +251,29 @@ P
   "$nvmepf" ns add --socket s --nsid 3 --backend null:1MiB >add 2>&1 || die "$(cat add)"
   kill -TERM $pid
   wait $pid || die "exit status $?: $(cat err)"
-  umount -l hung
   kill $holder
+  umount -l hung
+}
+
+# Nor does one that opens files and then never answers a read. The process ends when the kernel lets go of the read, which no
+# signal achieves: after what it had to do and to say.
+test_read_that_is_never_answered() {
+  local pid holder status=0
+  mount_silent silent reads || return 0
+  "$nvmepf" record --backend "$PWD/silent/image" --rw read --number 1 >out 2>err &
+  pid=$!
+  until grep -q '^asked' mounted; do kill -0 $pid || die "it has ended: $(cat err)"; done
+  kill -TERM $pid
+  until grep -q 'run nvmepf repair' err; do kill -0 $pid || die "it does not say what is left: $(cat err)"; done
+  kill $holder
+  wait $pid || status=$?
+  umount -l silent
+  [ $status = 1 ] || die "exit status $status: $(cat err)"
+  grep -q 'left queue 1: command 0 (read, LBA 0' err || die "no word of the command: $(cat err)"
+  grep -q 'storage or memory that does not answer' err || die "no word of why: $(cat err)"
+  expect_status 0 "$nvmepf" repair nvmepf.nvpt
+  expect_identical
+  "$nvmepf" dump --events-where 'event == execute-begin && qid == 1' | grep -q 'slba=0' || die "the read is not in the trace"
 }
 
 # Where the kernel could not deliver a client's descriptors, nothing is answered "done".
