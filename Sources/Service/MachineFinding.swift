@@ -108,14 +108,15 @@ public struct MachineFinding {
 
   private static func engine() -> MachineFinding {
     let what = "fio engine"
-    guard let path = RecordedCommand.enginePath else {
-      return MachineFinding(what: what, state: .yellow, found: "not built", remedy: "make build, for record -- fio")
+    guard let path = FioEngine.path else {
+      return MachineFinding(
+        what: what, state: .yellow, found: FioEngine.absence, remedy: "\(FioEngine.remedy), for record -- fio")
     }
     // fio checks the engine's version itself, and reports a mismatch.
     guard let answer = output("fio", "--enghelp=\(path)") else {
       return MachineFinding(
         what: what, state: .red, found: "this fio does not load \(path)",
-        remedy: "make build compiles the engine for the installed fio")
+        remedy: "install the nvmepf-fio for the installed fio; make build compiles it")
     }
     return MachineFinding(
       what: what, state: .green, found: "this fio loads it (\(answer.split(separator: "\n").count) options)")

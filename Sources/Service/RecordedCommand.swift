@@ -58,7 +58,7 @@ public struct RecordedCommand {
     settings[HostController.timeoutVariable] = "\(timeout)"
     var words = words
     let fios = try FioSession(
-      folder: folder, enginePath: RecordedCommand.enginePath, settings: settings, searchPath: searchPath)
+      folder: folder, enginePath: FioEngine.path, settings: settings, searchPath: searchPath)
     if let fio, fio.program == .fio { words[fio.index] = Array(try fios.addProgram(fio.path, name: "fio-1").utf8) }
     let device = RecordedCommand.device(words, endpoint.socketPath)
     words += device.words.map { Array($0.utf8) }
@@ -108,21 +108,8 @@ public struct RecordedCommand {
       && parts.dropFirst().first != "0"
   }
 
-  // MARK: The engine
-
-  /// The engine beside this executable; nil if it is not built.
-  static let enginePath: String? = {
-    let path = ownFolder + "/nvmepf-fio.so"
-    return FileManager.default.fileExists(atPath: path) ? path : nil
-  }()
-
-  private static var ownFolder: String {
-    let own = (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")) ?? CommandLine.arguments[0]
-    return (own as NSString).deletingLastPathComponent
-  }
-
-  static func checkEngine() throws {
-    guard enginePath == nil else { return }
-    throw Failure(description: "the fio engine \(ownFolder)/nvmepf-fio.so is not built: make build")
+  private static func checkEngine() throws {
+    guard FioEngine.path == nil else { return }
+    throw Failure(description: "\(FioEngine.absence): \(FioEngine.remedy)")
   }
 }

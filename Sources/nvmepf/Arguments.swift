@@ -33,7 +33,7 @@ struct EndpointOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Read the endpoint's configuration, as saved by nvmetcli, instead of the options below (docs/configuration.md)",
-      valueName: "file"))
+      valueName: "file"), completion: .file())
   var config: String?
 
   @Option(
@@ -69,7 +69,7 @@ struct EndpointOptions: ParsableArguments {
   @Option(
     help: ArgumentHelp(
       "Back the namespace with nothing (null, null:SIZE, or null:SIZE,constant:10us for a service time; also exponential:10us, uniform:5us-20us), with memory (memory, memory:SIZE), or with the file or device at a path",
-      valueName: "backend"))
+      valueName: "backend"), completion: .file())
   var backend = "null"
 
   @Option(help: ArgumentHelp("Size of a null or memory namespace without a size of its own", valueName: "bytes"))

@@ -35,16 +35,17 @@ struct DiffCommand: ParsableCommand {
       recordings cannot be compared; 3 the recordings cannot tell.
       """)
 
-  @Argument(help: ArgumentHelp("The recordings to compare, at most 26", valueName: "file"))
+  @Argument(help: ArgumentHelp("The recordings to compare, at most 26", valueName: "file"), completion: .trace)
   var files: [String] = []
 
   @Option(
     parsing: .upToNextOption,
-    help: ArgumentHelp("Recordings of the first side, instead of two files", valueName: "file"))
+    help: ArgumentHelp("Recordings of the first side, instead of two files", valueName: "file"), completion: .trace)
   var a: [String] = []
 
   @Option(
-    parsing: .upToNextOption, help: ArgumentHelp("Recordings of the second side", valueName: "file"))
+    parsing: .upToNextOption, help: ArgumentHelp("Recordings of the second side", valueName: "file"),
+    completion: .trace)
   var b: [String] = []
 
   @Option(

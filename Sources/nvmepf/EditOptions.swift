@@ -6,12 +6,12 @@ import Trace
 
 /// Options of every command that makes a trace from another one.
 struct EditOptions: ParsableArguments {
-  @Argument(help: ArgumentHelp("Trace to read", valueName: "file"))
+  @Argument(help: ArgumentHelp("Trace to read", valueName: "file"), completion: .trace)
   var path: String
 
   @Option(
     name: [.short, .customLong("output")],
-    help: ArgumentHelp("Write this trace; a previous one is kept as .old", valueName: "file"))
+    help: ArgumentHelp("Write this trace; a previous one is kept as .old", valueName: "file"), completion: .trace)
   var output: String
 
   @Flag(help: "Print one JSON object")

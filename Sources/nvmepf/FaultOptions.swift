@@ -12,12 +12,13 @@ struct FaultOptions: ParsableArguments {
     help: ArgumentHelp(
       "Inject this fault, as in drop-completion,every=100 or delay=execute:2us; nvmepf inject --list shows all; may be repeated",
       valueName: "spec"),
-    transform: { try FaultOptions.fault($0) })
+    completion: .list(Fault.Kind.allCases.map(\.name)), transform: { try FaultOptions.fault($0) })
   var specs: [Fault] = []
 
   @Option(
     name: .customLong("inject-file"),
-    help: ArgumentHelp("Inject the faults of this file: one SPEC a line, # begins a comment", valueName: "file"))
+    help: ArgumentHelp("Inject the faults of this file: one SPEC a line, # begins a comment", valueName: "file"),
+    completion: .file())
   var file: String?
 
   @Option(

@@ -20,7 +20,7 @@ struct InjectCommand: ParsableCommand {
   @Flag(help: "Print JSON")
   var json = false
 
-  @Argument(help: "Faults to list (default: all)")
+  @Argument(help: "Faults to list (default: all)", completion: .list(Fault.Kind.allCases.map(\.name)))
   var names: [String] = []
 
   func validate() throws {

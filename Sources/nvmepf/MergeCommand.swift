@@ -20,13 +20,13 @@ struct MergeCommand: ParsableCommand {
         nvmepf merge host.nvpt board.nvpt -o both.nvpt
       """)
 
-  @Argument(help: ArgumentHelp("The host's trace", valueName: "host"))
+  @Argument(help: ArgumentHelp("The host's trace", valueName: "host"), completion: .trace)
   var host: String
 
-  @Argument(help: ArgumentHelp("The target's trace", valueName: "target"))
+  @Argument(help: ArgumentHelp("The target's trace", valueName: "target"), completion: .trace)
   var target: String
 
-  @Option(name: [.short, .customLong("output")], help: "Write this trace")
+  @Option(name: [.short, .customLong("output")], help: "Write this trace", completion: .trace)
   var output = "merged.nvpt"
 
   @Flag(help: "Print one JSON object")

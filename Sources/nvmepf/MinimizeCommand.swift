@@ -30,7 +30,7 @@ struct MinimizeCommand: ParsableCommand {
   @Option(
     help: ArgumentHelp(
       "What the new trace must show: diverged, or as in 'event == completion && status != 0' or 'total > 1ms'",
-      valueName: "what"))
+      valueName: "what"), completion: .list(["diverged"]))
   var expect: String
 
   func run() throws {

@@ -8,7 +8,9 @@ import Trace
 
 /// The endpoint to change.
 struct ControlOptions: ParsableArguments {
-  @Option(help: ArgumentHelp("Use the endpoint with this vfio-user socket, as given to serve", valueName: "path"))
+  @Option(
+    help: ArgumentHelp("Use the endpoint with this vfio-user socket, as given to serve", valueName: "path"),
+    completion: .file())
   var socket: String
 
   /// Send a request to the endpoint.
@@ -38,7 +40,7 @@ struct NamespaceCommand: ParsableCommand {
 
     @Option(
       help: ArgumentHelp(
-        "null:SIZE, memory:SIZE, or the path of a file or device", valueName: "backend"))
+        "null:SIZE, memory:SIZE, or the path of a file or device", valueName: "backend"), completion: .file())
     var backend: String
 
     @Option(help: ArgumentHelp("Namespace ID (default: lowest unused)", valueName: "number"))

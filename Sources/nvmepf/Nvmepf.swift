@@ -15,7 +15,7 @@ struct Nvmepf: ParsableCommand {
         nvmepf replay
         nvmepf report
       """,
-    version: productVersion,
+    version: productCommit.map { "\(productVersion) (commit \($0))" } ?? productVersion,
     subcommands: [
       RecordCommand.self, ServeCommand.self, NamespaceCommand.self, LinkCommand.self, ReplayCommand.self,
       ReportCommand.self, DiffCommand.self, DumpCommand.self, SimulateCommand.self,
@@ -33,7 +33,7 @@ struct Nvmepf: ParsableCommand {
     ExecGuard.runIfAsked()
     OwnProcess.ignoreFileSizeLimit()
     do {
-      try checkName()
+      try checkNames(CommandLine.arguments.dropFirst())
       var command = try parseAsRoot()
       try command.run()
       try flush()
@@ -43,11 +43,20 @@ struct Nvmepf: ParsableCommand {
     }
   }
 
-  /// The parser reports an unknown command as an unexpected argument.
-  private static func checkName() throws {
-    guard let name = CommandLine.arguments.dropFirst().first, !name.hasPrefix("-"), name != "help" else { return }
-    guard !configuration.subcommands.contains(where: { $0.configuration.commandName == name }) else { return }
-    throw Failure(description: "no command \(name); nvmepf --help lists the commands")
+  /// Refuse an unknown command: the parser reports it as an unexpected argument, and `help` ignores it.
+  static func checkNames(_ words: ArraySlice<String>) throws {
+    var known = configuration.subcommands
+    var parents = "nvmepf"
+    for name in words.first == "help" ? words.dropFirst() : words {
+      guard !known.isEmpty, !name.hasPrefix("-") else { return }
+      guard let command = known.first(where: { $0._commandName == name }) else {
+        let names = known.filter { $0.configuration.shouldDisplay }.map { $0._commandName }
+        let hint = name.nearest(among: names).map { " (did you mean \($0)?)" } ?? ""
+        throw Failure(description: "no command \(name)\(hint); \(parents) --help lists the commands")
+      }
+      known = command.configuration.subcommands
+      parents += " \(name)"
+    }
   }
 
   /// A message of several lines ends with the choices.

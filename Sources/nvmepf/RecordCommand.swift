@@ -40,7 +40,9 @@ struct RecordCommand: ParsableCommand {
       recording failed; 2 nothing ran.
       """)
 
-  @Option(name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace", valueName: "file"))
+  @Option(
+    name: [.short, .customLong("output")], help: ArgumentHelp("Write this trace", valueName: "file"), completion: .trace
+  )
   var output = Nvmepf.defaultTrace
 
   @OptionGroup var log: LogOptions
@@ -90,7 +92,7 @@ struct RecordCommand: ParsableCommand {
       valueName: "seconds"))
   var timeout = 30.0
 
-  @Argument(parsing: .postTerminator, help: "Command to run, after --")
+  @Argument(parsing: .postTerminator, help: "Command to run, after --", completion: .file())
   var command: [String] = []
 
   func validate() throws {

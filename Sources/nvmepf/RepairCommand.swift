@@ -11,7 +11,9 @@ struct RepairCommand: ParsableCommand {
 
   @OptionGroup var file: TraceArgument
 
-  @Option(name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it)")
+  @Option(
+    name: [.short, .customLong("output")], help: "Write here and keep the damaged trace (default: replace it)",
+    completion: .trace)
   var output: String?
 
   func run() throws {

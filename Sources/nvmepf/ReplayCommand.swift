@@ -54,7 +54,8 @@ struct ReplayCommand: ParsableCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Debug: perform the debugger's commands in this file, one a line; - reads standard input", valueName: "file"))
+      "Debug: perform the debugger's commands in this file, one a line; - reads standard input", valueName: "file"),
+    completion: .file())
   var script: String?
 
   #if MUTANTS

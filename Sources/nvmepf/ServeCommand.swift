@@ -22,10 +22,12 @@ struct ServeCommand: ParsableCommand {
       warnings, namespaces and the link; -v adds clients and resets, -vv queues.
       """)
 
-  @Option(help: ArgumentHelp("Listen on this socket", valueName: "path"))
+  @Option(help: ArgumentHelp("Listen on this socket", valueName: "path"), completion: .file())
   var socket: String
 
-  @Option(help: ArgumentHelp("Record to this trace; the previous one is kept as FILE.old", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Record to this trace; the previous one is kept as FILE.old", valueName: "file"),
+    completion: .trace)
   var record: String?
 
   @OptionGroup var log: LogOptions

@@ -45,7 +45,8 @@ struct SimulateCommand: ParsableCommand {
   var faults = true
 
   @Option(
-    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the recording of a single run", valueName: "file"))
+    name: [.customShort("o"), .long], help: ArgumentHelp("Keep the recording of a single run", valueName: "file"),
+    completion: .trace)
   var output: String?
 
   @Flag(help: "Check the report against time added at known points")

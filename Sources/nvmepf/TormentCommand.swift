@@ -29,10 +29,10 @@ struct TormentCommand: ParsableCommand {
 
   @Option(
     name: [.short, .customLong("output")],
-    help: ArgumentHelp("Write the traces into this folder", valueName: "folder"))
+    help: ArgumentHelp("Write the traces into this folder", valueName: "folder"), completion: .directory)
   var output = "nvmepf-torment"
 
-  @Option(help: ArgumentHelp("Serve a client on this socket", valueName: "path"))
+  @Option(help: ArgumentHelp("Serve a client on this socket", valueName: "path"), completion: .file())
   var socket: String?
 
   @OptionGroup var endpoint: EndpointOptions

@@ -4,7 +4,7 @@ import Trace
 
 /// The trace for a command to read.
 struct TraceArgument: ParsableArguments {
-  @Argument(help: ArgumentHelp("Trace to read", valueName: "file"))
+  @Argument(help: ArgumentHelp("Trace to read", valueName: "file"), completion: .trace)
   var path = Nvmepf.defaultTrace
 
   func open() throws -> TraceReader { try TraceReader(path: path) }
@@ -25,4 +25,9 @@ struct TraceArgument: ParsableArguments {
     if reader.damage == nil { complain("\(path) was not closed; run nvmepf repair \(path)") }
     throw ExitCode(2)
   }
+}
+
+extension CompletionKind {
+  /// The names of traces.
+  static let trace = CompletionKind.file(extensions: ["nvpt"])
 }

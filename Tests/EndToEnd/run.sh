@@ -1081,7 +1081,9 @@ test_refusals() {
   local port
   expect_refused 'unknown option' "$nvmepf" record --nonsense -- true
   expect_refused 'nothing to record' "$nvmepf" record
-  expect_refused 'no command recrod; nvmepf --help' "$nvmepf" recrod
+  expect_refused 'no command recrod (did you mean record?); nvmepf --help' "$nvmepf" recrod
+  expect_refused 'no command lst (did you mean list?); nvmepf ns --help' "$nvmepf" ns lst
+  expect_refused 'no command dmp (did you mean dump?)' "$nvmepf" help dmp
   expect_refused 'No such file' "$nvmepf" replay missing.nvpt
   expect_refused 'not a trace' "$nvmepf" report /bin/ls
   expect_refused 'not a file' "$nvmepf" info /
