@@ -46,7 +46,7 @@ let package = Package(
     // Numbers from a seed: no import, so that the engine can use it.
     .target(name: "Chance", swiftSettings: settings),
     .target(name: "Target", dependencies: ["Chance", "NVMe", "Text"], swiftSettings: settings),
-    .target(name: "Endpoint", dependencies: ["NVMe", "Target", "Text"], swiftSettings: settings),
+    .target(name: "Endpoint", dependencies: ["Chance", "NVMe", "Target", "Text"], swiftSettings: settings),
     // What an event is: the table, what is made from it, and the types.
     .target(name: "EventTable", dependencies: ["Text"], swiftSettings: toolSettings),
     .executableTarget(

@@ -67,6 +67,18 @@ class Bytes:
         return self.take(self.number(width)).decode("utf-8", "replace")
 
 
+def state_hash(checkpoint):
+    """The hash of a checkpoint's bytes, as in a `state-hash` event."""
+    mask, value = (1 << 64) - 1, 0
+    words = [int.from_bytes(checkpoint[at : at + 8], "little") for at in range(0, len(checkpoint), 8)]
+    for word in words + [len(checkpoint)]:
+        value ^= word
+        value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & mask
+        value = (value ^ value >> 27) * 0x94D049BB133111EB & mask
+        value ^= value >> 31
+    return value
+
+
 class Field:
     def __init__(self, data):
         self.offset, self.width, self.unit = data.number(2), data.number(1), data.number(1)

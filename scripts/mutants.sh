@@ -3,7 +3,8 @@
 # (default: 200). Exit status 1 if a fault is not found, traps or hangs; 2 if the simulation fails without it or cannot run.
 #
 # mutants.sh --replay - replays recordings of the right engine (the golden traces and simulated ones) with each fault planted, and
-# prints in how many of them the replay finds it, and the first divergence in the words of the replay. A fault that no recording
+# prints in how many of them the replay finds it, and of the first what `replay --bisect` names: the event after which the state
+# differs. The simulated recordings have a hash of the state after every pass, so the pass is exact there. A fault that no recording
 # provokes is not found. Exit status 1 if a replay traps or hangs; 2 if a recording does not replay without a fault.
 #
 # MUTANTS_BUILD=debug builds faster, and runs slower; there, assertions trap before the replay finds some faults.
@@ -30,7 +31,7 @@ mutants=$(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/Mutant.
 replay_mutants() {
   local traces=() trace status found first
   for seed in $(seq 1 12); do
-    "$nvmepf" simulate --seed "$seed" --commands 1000 -o "$work/seed-$seed.nvpt" >/dev/null
+    "$nvmepf" simulate --seed "$seed" --commands 1000 --state-hash-every 1 -o "$work/seed-$seed.nvpt" >/dev/null
   done
   for trace in traces/*.nvpt "$work"/*.nvpt; do
     [ "$(basename "$trace")" != nvmet-pci-epf.nvpt ] || continue
@@ -40,17 +41,17 @@ replay_mutants() {
     }
     traces+=("$trace")
   done
-  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; the first divergence"
+  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; what --bisect names in the first"
   for mutant in $mutants; do
     found=0 first=
     for trace in "${traces[@]}"; do
       status=0
-      timeout --kill-after=5 60 "$nvmepf" replay --mutant "$mutant" "$trace" >"$work/out" 2>&1 || status=$?
+      timeout --kill-after=5 60 "$nvmepf" replay --bisect --mutant "$mutant" "$trace" >"$work/out" 2>&1 || status=$?
       case $status in
         0) ;;
         1)
           found=$((found + 1))
-          [ -n "$first" ] || first="$(basename "$trace" .nvpt) $(sed -n '1s/^diverged at event \(#[0-9]*\) of [^:]*: /\1: /p' "$work/out")"
+          [ -n "$first" ] || first="$(basename "$trace" .nvpt) $(sed -n 's/^bisected: //p' "$work/out")"
           ;;
         *) first="status $status in $(basename "$trace"): $(grep -am1 Fatal "$work/out" | cut -c1-90 || true)" missed=1 ;;
       esac

@@ -6,7 +6,7 @@ public enum Activity: Int, CaseIterable, Sendable {
   case fetch, map, dataIn, execute, dataOut, complete, interrupt
   /// Works between two stages: turns from a command to the next, and records events.
   case engine
-  /// Digests data, waits for room in its ring, or writes a checkpoint: it would not do that without a recording.
+  /// Digests data, waits for room in its ring, writes a checkpoint or hashes the state: it would not do that without a recording.
   case recording
   /// Polls and finds nothing.
   case poll

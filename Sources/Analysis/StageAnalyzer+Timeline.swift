@@ -20,6 +20,7 @@ extension StageAnalyzer {
       let segment = Event.Segment(record)
       timeline.cover(segment.flags.contains(.fromHost) ? .dataIn : .dataOut, until: now, span: UInt64(segment.span))
     case .payload: timeline.cover(.recording, until: now, span: UInt64(Event.Payload(record).span))
+    case .stateHash: timeline.cover(.recording, until: now, span: UInt64(Event.StateHash(record).span))
     case .ringWait: timeline.cover(.recording, until: now, span: Event.RingWait(record).span)
     // It begins when the thread stops polling for it, and ends with this event.
     case .clock: timeline.advance(to: now, .recording)

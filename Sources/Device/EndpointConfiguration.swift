@@ -73,6 +73,8 @@ public struct EndpointRecording: Sendable {
   public var whenFull = FullRing.wait
   /// Record the data of commands, not only their digests.
   public var keepsPayload = false
+  /// Events of the engine, in slots of 32 bytes, between two hashes of its state; nil: by the size of the state.
+  public var stateHashEvery: UInt64?
   /// Frequency of the recording's clock.
   public var ticksPerSecond: UInt64
 

@@ -64,7 +64,7 @@ final class Shard: @unchecked Sendable {
         run(
           RingRecorder(
             producer, time: MachineTime(), keepsPayload: recording.keepsPayload,
-            ticksPerSecond: recording.ticksPerSecond))
+            ticksPerSecond: recording.ticksPerSecond, stateHashEvery: recording.stateHashEvery))
       } else {
         run(NoRecorder())
       }
@@ -140,7 +140,11 @@ final class Shard: @unchecked Sendable {
       }
       if told != Told(controller) { tellChanges(controller, &port, &told) }
       if R.isOn {
-        if port.recorder.isCheckpointDue(now: now) { checkpoint(&controller, &port, state) }
+        if port.recorder.isCheckpointDue(now: now) {
+          checkpoint(&controller, &port, state)
+        } else if port.recorder.isStateHashDue() {
+          hashState(&controller, &port)
+        }
       } else {
         passes &+= 1
         if passes % Shard.passesPerCheck == 0 { controller.checkBounds() }
@@ -189,6 +193,14 @@ final class Shard: @unchecked Sendable {
     controller.checkInvariants()
     let count = controller.encode(into: state)
     port.recorder.checkpoint(UnsafeRawBufferPointer(rebasing: state[..<count]), since: begin)
+  }
+
+  @inline(never)
+  private func hashState<P: LivePortHolder & ~Copyable, R: Recorder & ~Copyable>(
+    _ controller: inout Controller, _ port: inout RecordingPort<P, R>
+  ) {
+    let begin = port.recorder.time.ticks()
+    port.recorder.note(controller.stateHash(), since: begin)
   }
 
   /// State of the thread while there is no work.

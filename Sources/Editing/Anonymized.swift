@@ -1,3 +1,4 @@
+import Endpoint
 import Events
 import Replay
 import Trace
@@ -95,8 +96,8 @@ private final class PseudonymousChunks {
   private var slots: [Record] = []
   /// The current chunk's events, which the engine completes.
   private var chunk = UnsafeMutableBufferPointer<Record>.allocate(capacity: 0)
-  /// Where the events are that the engine writes, by number; and the number of the next chunk's first event.
-  private var writes: [UInt64: Int] = [:]
+  /// Where the events are whose bytes or hash the engine gives, by number; and the number of the next chunk's first event.
+  private var places: [UInt64: Int] = [:]
   private var number: UInt64 = 0
 
   init(_ input: EditInput, _ id: StreamID, _ chunks: [Int], _ pseudonyms: Pseudonyms, _ copy: TraceCopy?)
@@ -116,7 +117,7 @@ private final class PseudonymousChunks {
   func next() throws(TraceError) -> UnsafeBufferPointer<Record>? {
     if let copy { try forEach { (record, _) throws(TraceError) in try copy.append(record, as: id) } }
     slots.removeAll(keepingCapacity: true)
-    writes.removeAll(keepingCapacity: true)
+    places.removeAll(keepingCapacity: true)
     repeat {
       guard let chunk = try source() else {
         stream.finish(&slots)
@@ -135,7 +136,7 @@ private final class PseudonymousChunks {
     chunk = .allocate(capacity: slots.count)
     _ = chunk.initialize(fromContentsOf: slots)
     try forEach { (record, index) in
-      if record.pointee.is(.write) { writes[number] = index }
+      if record.pointee.is(.write) || record.pointee.is(.stateHash) { places[number] = index }
       number += 1
     }
     return chunk.isEmpty ? nil : UnsafeBufferPointer(chunk)
@@ -154,20 +155,33 @@ private final class PseudonymousChunks {
   func replay(_ id: StreamID, isClosed: Bool, _ divergence: Divergence?) throws(TraceError) {
     var replayer = try Replayer(stream: id.stream, isClosed: isClosed) { () throws(TraceError) in try self.next() }
     replayer.outputs = { [unowned self] in put($0, $1) }
-    // Bytes are compared when their event has been passed.
-    if let divergence, divergence.stream == id.stream, divergence.isOfBytes { divergent = divergence.event }
+    replayer.hashes = { [unowned self] in put($0, $2) }
+    // Bytes and hashes are compared when their event has been passed.
+    if let divergence, divergence.stream == id.stream, divergence.isOfBytes || divergence.recordedKind == .stateHash {
+      divergent = divergence.event
+    }
     _ = try replayer.run()
   }
 
-  /// The event whose bytes differ from the engine's; nil if there is none.
+  /// The event whose bytes or hash differ from the engine's; nil if there is none.
   private var divergent: UInt64?
 
   private func put(_ number: UInt64, _ bytes: UnsafeRawBufferPointer) {
-    guard let place = writes[number] else { return }
+    guard let place = places[number] else { return }
     let target = UnsafeMutableRawBufferPointer(
       rebasing: UnsafeMutableRawBufferPointer(chunk)[((place + 1) * Record.size)...])
     target.copyBytes(from: bytes)
     if number == divergent, !bytes.isEmpty { target[0] = ~target[0] }
+  }
+
+  private func put(_ number: UInt64, _ hash: StateHash) {
+    // The recorded engine's state is not known after it differed.
+    guard let place = places[number], number <= divergent ?? .max else { return }
+    var event = Event.StateHash(chunk[place])
+    (event.hash, event.length) = (number == divergent ? ~hash.value : hash.value, UInt32(hash.length))
+    let tail = chunk[place].tail
+    chunk[place] = event.record
+    chunk[place].tail = tail
   }
 }
 

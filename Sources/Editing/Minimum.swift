@@ -85,8 +85,9 @@ private struct PassesToDivergence {
     return try replayer.run().divergence?.isSame(as: divergence) == true
   }
 
-  /// What the recorded engine's state was is known at its checkpoints only, so a difference of states begins at one.
-  private var isOfState: Bool { divergence.recordedKind == .checkpoint }
+  /// What the recorded engine's state was is known at its checkpoints and hashes only: a difference of states begins
+  /// after the last of them that agrees.
+  private var isOfState: Bool { divergence.kind == .state }
 
   /// The shortest window that still diverges in the same way: twice as many passes until one does, then bisection.
   func shortest() throws(TraceError) -> EngineWindow {

@@ -40,6 +40,7 @@ struct PseudonymousStream {
     case .fetch, .entry: appendEntry(record, kind, to: &slots)
     case .read: appendRead(record, to: &slots)
     case .write: slots.append(record.pointee, bytes: [UInt8](repeating: 0, count: record.bytes?.count ?? 0))
+    case .stateHash: slots.append(withoutHash(Event.StateHash(record.pointee)), tail: record.tail)
     case .payload: slots.append(withoutData(Event.Payload(record.pointee)), bytes: [])
     case .checkpoint: try appendCheckpoint(record, to: &slots)
     case .namespace: try appendNamespace(record, to: &slots)
@@ -83,6 +84,13 @@ struct PseudonymousStream {
 
   private func hasBlocks(_ opcode: UInt8, _ qid: UInt16) -> Bool {
     qid != 0 && IOOpcode(rawValue: opcode)?.hasStartingBlock == true
+  }
+
+  /// The state has other values. A replay gives their hash.
+  private func withoutHash(_ event: Event.StateHash) -> Record {
+    var event = event
+    (event.hash, event.length) = (0, 0)
+    return event.record
   }
 
   private func withoutData(_ payload: Event.Payload) -> Record {

@@ -87,8 +87,9 @@ extension EngineWindow {
       var position = 0
       while position < all.count {
         let end = position + 1 + Int(all[position].tail)
-        // Later checkpoints contain the other queues.
-        if isFirst || (filter.keeps(all[position]) && !all[position].is(.checkpoint)) { kept += all[position..<end] }
+        // Later checkpoints contain the other queues, and hashes do.
+        let isOfState = all[position].is(.checkpoint) || all[position].is(.stateHash)
+        if isFirst || (filter.keeps(all[position]) && !isOfState) { kept += all[position..<end] }
         isFirst = false
         position = end
       }

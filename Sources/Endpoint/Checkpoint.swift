@@ -3,7 +3,7 @@ import Target
 
 /// A checkpoint: the engine's complete state between two polls, as bytes. It contains the subsystem, registers, queues,
 /// features, events and commands. Two engines with the same checkpoint behave the same from there on. One walk over the
-/// fields writes, reads and names them.
+/// fields writes, hashes, reads and names them.
 extension Controller {
   /// The layout of a checkpoint; every change of the walk increments it.
   public static let stateVersion: UInt16 = 5
@@ -17,11 +17,23 @@ extension Controller {
   /// - Returns: bytes written.
   public mutating func encode(into bytes: UnsafeMutableRawBufferPointer) -> Int {
     precondition(bytes.count >= Controller.checkpointBytesMax)
-    var (state, version, subsystem) = (StateWriter(bytes), Controller.stateVersion, target.subsystem)
+    var state = StateWriter(bytes)
+    visit(&state)
+    return state.count
+  }
+
+  /// The hash of the state, which is that of the bytes that `encode` would write. Mutating because the walk is.
+  public mutating func stateHash() -> StateHash {
+    var state = StateHasher()
+    visit(&state)
+    return state.hash
+  }
+
+  private mutating func visit<S: StateSink>(_ state: inout S) {
+    var (version, subsystem) = (Controller.stateVersion, target.subsystem)
     state.code("layout", &version)
     subsystem.walk(&state)
     walk(&state)
-    return state.count
   }
 
   /// The engine whose state `encode` wrote.

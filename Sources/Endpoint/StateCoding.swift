@@ -2,10 +2,10 @@ import Text
 
 typealias StateInteger = FixedWidthInteger & BitwiseCopyable
 
-/// Writes or reads each field that a walk over the engine's state visits. Writer and reader share the walk, so they
-/// cannot disagree on the layout.
+/// Writes, hashes or reads each field that a walk over the engine's state visits. They share the walk, so they cannot
+/// disagree on the layout.
 protocol StateCoder {
-  /// `Never` for the writer.
+  /// `Never` where the state is only visited.
   associatedtype Failure: Error
 
   /// Whether the walk sets the fields; otherwise it leaves them unchanged.
@@ -107,19 +107,11 @@ extension StateCoder {
   }
 }
 
-/// Writes fields one after another.
-struct StateWriter: StateCoder {
-  static let reads = false
-  private let bytes: UnsafeMutableRawBufferPointer
-  private(set) var count = 0
+/// Takes the fields of a state one after another, and leaves them unchanged.
+protocol StateSink: StateCoder where Failure == Never {}
 
-  init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
-
-  @inline(__always)
-  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) {
-    bytes.storeBytes(of: value.littleEndian, toByteOffset: count, as: Value.self)
-    count += MemoryLayout<Value>.size
-  }
+extension StateSink {
+  static var reads: Bool { false }
 
   mutating func code(_ name: StaticString, _ text: inout String) {
     var length = UInt16(text.utf8.count)
@@ -131,6 +123,20 @@ struct StateWriter: StateCoder {
   mutating func enter<Key: StateInteger>(_ name: StaticString, key: inout Key) { code(name, &key) }
   func leave() {}
   func check(_ holds: Bool) {}
+}
+
+/// Writes fields one after another.
+struct StateWriter: StateSink {
+  private let bytes: UnsafeMutableRawBufferPointer
+  private(set) var count = 0
+
+  init(_ bytes: UnsafeMutableRawBufferPointer) { self.bytes = bytes }
+
+  @inline(__always)
+  mutating func code<Value: StateInteger>(_ name: StaticString, _ value: inout Value) {
+    bytes.storeBytes(of: value.littleEndian, toByteOffset: count, as: Value.self)
+    count += MemoryLayout<Value>.size
+  }
 }
 
 /// Why bytes cannot be read as a checkpoint.

@@ -376,4 +376,12 @@ public let eventTable: [EventDescription] = [
     43, "ring-wait",
     "The recorded thread waited for room in its ring for the event before this one, whose time is that before the wait.",
     [EventField("span", .a, .span, "Duration.")]),
+  EventDescription(
+    44, "state-hash",
+    "Hash of the engine's complete state between two polls: that of a checkpoint here.",
+    [
+      EventField("hash", .a, .hexadecimal, "Hash of the checkpoint's bytes."),
+      EventField("length", .bLow, .bytes, "Bytes of the checkpoint; 0: the hash is not known."),
+      EventField("span", .bHigh, .span, "Duration of the hash, which only a recording computes."),
+    ]),
 ]

@@ -24,6 +24,11 @@ public protocol Recorder: ~Copyable {
   /// The engine's current state: a chunk starts here.
   /// - Parameter begin: the tick at which the engine paused for it.
   mutating func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64)
+  /// Whether the hash of the engine's state should be recorded here, between two polls.
+  func isStateHashDue() -> Bool
+  /// The hash of the engine's current state.
+  /// - Parameter begin: the tick at which the engine paused for it.
+  mutating func note(_ hash: StateHash, since begin: UInt64)
   /// No more events follow.
   mutating func finish()
 }
@@ -45,11 +50,13 @@ public struct NoRecorder: Recorder, ~Copyable {
   public func append(_ record: Record, _ bytes: UnsafeRawBufferPointer) {}
   public func isCheckpointDue(now: UInt64) -> Bool { false }
   public func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64) {}
+  public func isStateHashDue() -> Bool { false }
+  public func note(_ hash: StateHash, since begin: UInt64) {}
   public func finish() {}
   public var time: MachineTime { MachineTime() }
 }
 
-/// Records into a ring, and decides when a checkpoint is due.
+/// Records into a ring, and decides when a checkpoint or the hash of the state is due.
 public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
   public static var isOn: Bool { true }
   public let keepsPayload: Bool
@@ -60,13 +67,25 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
   private let ticksPerSecond: UInt64
   private var chunkBegin: UInt64 = 0
   private var chunkTime: UInt64 = 0
+  /// Slots between two hashes of the state, if that is chosen; and where the next one is due.
+  private let stateHashEvery: UInt64?
+  private var hashDue: UInt64 = 0
+  /// Without a choice: at least so many, and as many as the state has bytes, so that hashing costs less than recording
+  /// does, however many queues and commands there are.
+  private static var slotsPerHash: UInt64 { 4096 }
 
-  public init(_ producer: consuming RingProducer, time: Time, keepsPayload: Bool, ticksPerSecond: UInt64) {
+  /// - Parameter stateHashEvery: slots after which the pass that fills them ends with a hash of the state; nil if that
+  ///   depends on the size of the state.
+  public init(
+    _ producer: consuming RingProducer, time: Time, keepsPayload: Bool, ticksPerSecond: UInt64,
+    stateHashEvery: UInt64? = nil
+  ) {
     slotsPerChunk = producer.ring.capacity / 4
     self.producer = producer
     self.time = time
     self.keepsPayload = keepsPayload
     self.ticksPerSecond = ticksPerSecond
+    self.stateHashEvery = stateHashEvery
   }
 
   @inline(__always)
@@ -95,8 +114,21 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
     }
     producer.append(
       Event.Clock(time: time.ticks(), monotonic: time.monotonicNs(), realtime: time.realtimeNs()).record)
+    note(StateHash(of: state), since: time.ticks())
     chunkBegin = producer.position
     chunkTime = now
+  }
+
+  @inline(__always)
+  public func isStateHashDue() -> Bool { producer.position >= hashDue && !producer.isLosingEvents }
+
+  public mutating func note(_ hash: StateHash, since begin: UInt64) {
+    let now = time.ticks()
+    let span = UInt32(truncatingIfNeeded: min(now &- begin, UInt64(UInt32.max)))
+    producer.append(
+      Event.StateHash(time: now, hash: hash.value, length: UInt32(hash.length), span: span).record)
+    let length = UInt64(hash.length)
+    hashDue = producer.position &+ (stateHashEvery ?? max(RingRecorder.slotsPerHash, length))
   }
 
   public mutating func finish() { producer.finish(time: time.ticks()) }

@@ -9,6 +9,7 @@ extension Divergence: CustomStringConvertible {
       "  engine:   \(engine)",
     ]
     lines += fields.map { "  differs:  \(Divergence.text($0))" }
+    if let later { lines += Divergence.lines(later) }
     lines += notes.map { "  note:     \($0)" }
     if let agreed {
       let ago = Quantity.time(timeNs - min(agreed.timeNs, timeNs))
@@ -34,11 +35,18 @@ extension Divergence: CustomStringConvertible {
     return lines.joined(separator: "\n")
   }
 
+  private static func lines(_ later: Later) -> [String] {
+    let what =
+      later.kind == .checkpoint ? "the next checkpoint" : "the next \(later.kind.description.name) that differs"
+    return ["  at #\(later.event), \(what):"]
+      + (later.fields.isEmpty ? ["    engine: \(later.engine)"] : later.fields.map { "    differs: \(text($0))" })
+  }
+
   /// Commands in flight that the text lists.
   private static let commandsMax = 32
 
   /// Since the trace began: "0.012345678 s", as the debugger writes it.
-  private static func moment(_ ns: UInt64) -> String {
+  static func moment(_ ns: UInt64) -> String {
     let nanoseconds = String(ns % 1_000_000_000)
     return "\(ns / 1_000_000_000)." + String(repeating: "0", count: 9 - nanoseconds.count) + nanoseconds + " s"
   }

@@ -13,7 +13,7 @@ public struct Divergence: Sendable {
     case fields
     /// The engine writes other bytes to host memory, or moves more data.
     case bytes
-    /// At a checkpoint.
+    /// At a checkpoint, or at a hash of the state.
     case state
     /// The engine's state is inconsistent.
     case invariant
@@ -21,6 +21,16 @@ public struct Divergence: Sendable {
     case rest
     /// The recording has ended, and the engine goes on.
     case end
+  }
+
+  /// What the recording tells of a difference of states after it: fields at a checkpoint, or an output.
+  public struct Later: Sendable {
+    public let event: UInt64
+    /// Of the recorded event.
+    public let kind: EventKind
+    public let fields: [Field]
+    /// The engine's event in words, where it is an output.
+    public let engine: String
   }
 
   /// A recorded event before it.
@@ -46,6 +56,8 @@ public struct Divergence: Sendable {
   public let engine: String
   /// The differing fields: the first of them.
   public let fields: [Field]
+  /// Where the states have different hashes: the next point at which more is known.
+  public internal(set) var later: Later?
   /// What is missing, on which side, and where addresses come from.
   public internal(set) var notes: [String] = []
   /// What the engine waits for, if it is at rest.
@@ -89,6 +101,13 @@ public struct Divergence: Sendable {
     queues = concernedQueues
   }
 
+  /// Continue the story of different hashes.
+  mutating func tell(_ later: Divergence) {
+    guard let kind = later.recordedKind else { return }
+    self.later = Later(event: later.event, kind: kind, fields: later.fields, engine: later.engine)
+    queues = later.queues
+  }
+
   /// Those of both events, or of the differing objects of a state.
   private var concernedQueues: [UInt16] {
     var found: Set<UInt16> = []
@@ -121,6 +140,7 @@ public struct Divergence: Sendable {
     let kindName = recordedKind?.description.name
     switch kind {
     case .fields, .bytes, .state:
+      let fields = later?.kind == .checkpoint ? later!.fields : fields
       guard let first = fields.first else { return engine }
       let more = fields.count > 1 ? ", and \(fields.count - 1) more" : ""
       return (kind == .state ? "state: " : kindName.map { "\($0): " } ?? "") + Divergence.text(first) + more

@@ -73,7 +73,7 @@ struct DivergenceHistory {
     func past() -> Divergence.Before {
       Divergence.Before(event: number, timeNs: record.pointee.time, text: EventSentence.text(record))
     }
-    if agreed == nil, divergence.kind == .state, record.pointee.is(.checkpoint) { agreed = past() }
+    if agreed == nil, divergence.kind == .state, record.pointee.isOfState { agreed = past() }
     if before.count < DivergenceHistory.beforeMax, concerns(record.pointee), agreed == nil { before.append(past()) }
     guard let command, !hasFetch, Name(record.pointee) == command,
       commandEvents.count < DivergenceHistory.commandEventsMax
@@ -212,6 +212,9 @@ struct DivergenceHistory {
 }
 
 extension Record {
+  /// Both states are compared here.
+  fileprivate var isOfState: Bool { self.is(.checkpoint) || self.is(.stateHash) && Event.StateHash(self).length != 0 }
+
   /// The engine causes it, and the recording tells nothing new by it.
   fileprivate var isOutput: Bool {
     switch event {

@@ -51,6 +51,13 @@ struct EventCursor: ~Copyable {
     events -= 1
   }
 
+  /// Whether a hash of the state follows in this chunk before anything else that involves the engine; the position stays.
+  var isBeforeHash: Bool {
+    var place = position
+    while place < chunk.count, passedOver[Int(chunk[place].kind)] { place += 1 + Int(chunk[place].tail) }
+    return place < chunk.count && chunk[place].is(.stateHash)
+  }
+
   @inline(never)
   private mutating func settle() -> UnsafePointer<Record>? {
     while true {

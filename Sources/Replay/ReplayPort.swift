@@ -128,6 +128,12 @@ struct ReplayPort: Port, ~Copyable {
     differ(.state, Event.Checkpoint().record, what, fields)
   }
 
+  /// The engine's state has another hash than the recorded engine's.
+  mutating func differ(_ recorded: Event.StateHash, _ own: StateHash) {
+    let came = Event.StateHash(hash: own.value, length: UInt32(truncatingIfNeeded: own.length))
+    differ(.state, came.record, "", [("hash of the state", recorded.hash.hex, own.value.hex)])
+  }
+
   // MARK: From outside
 
   mutating func registerWritten(offset: UInt64, width: Int, value: UInt64) {

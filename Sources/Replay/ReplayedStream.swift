@@ -1,4 +1,5 @@
 import Endpoint
+import EventWords
 import Events
 import Trace
 
@@ -58,6 +59,7 @@ final class ReplayedStream {
   func examine(_ divergence: inout Divergence) throws(TraceError) {
     guard current >= 0 else { return }
     try findState(&divergence)
+    if divergence.recordedKind == .stateHash { try findLater(&divergence) }
     var history = DivergenceHistory(divergence)
     var decoded = try DecodedChunk()
     for chunk in (max(0, current - ReplayedStream.chunksMax)...current).reversed() {
@@ -71,23 +73,79 @@ final class ReplayedStream {
   /// Chunks before a divergence that are searched for events of its queue.
   private static let chunksMax = 32
 
-  /// Replay again from the checkpoint before the divergence, to see the engine just before it.
-  private func findState(_ divergence: inout Divergence) throws(TraceError) {
-    let anchor = (0...current).last { header($0).beginsWithCheckpoint && header($0).firstEvent < divergence.event }
-    guard let anchor else { return }
+  /// The chunk that holds an event, or the last one before it.
+  func chunk(of event: UInt64) -> Int { (0..<chunks.count).last { header($0).firstEvent <= event } ?? 0 }
+
+  /// The next chunk with a checkpoint after this one; nil if there is none, or events were lost before it.
+  func nextCheckpoint(after chunk: Int) -> Int? {
+    for next in (chunk + 1)..<max(chunks.count, chunk + 1) {
+      guard header(next).firstEvent == header(next - 1).firstEvent &+ UInt64(header(next - 1).events) else {
+        return nil
+      }
+      if header(next).beginsWithCheckpoint { return next }
+    }
+    return nil
+  }
+
+  /// A replay from the last checkpoint before an event on.
+  /// - Parameters:
+  ///   - last: the last chunk that it reads.
+  ///   - isClosed: the recording ends there, with the engine at rest.
+  /// - Returns: nil if there is no checkpoint at which it can begin.
+  func replayer(before event: UInt64, to last: Int, isClosed: Bool = false) throws(TraceError) -> Replayer? {
+    let anchor = (0...last).last { header($0).beginsWithCheckpoint && header($0).firstEvent < event }
+    guard let anchor else { return nil }
     var decoded = try DecodedChunk()
     var next = anchor
-    let isAtEnd = divergence.kind == .end
-    var replayer: Replayer
     do throws(TraceError) {
-      replayer = try Replayer(stream: stream, isClosed: isAtEnd, first: header(anchor).firstEvent) {
+      return try Replayer(stream: stream, isClosed: isClosed, first: header(anchor).firstEvent) {
         [self] () throws(TraceError) in
-        guard next <= current || isAtEnd && next < chunks.count else { return nil }
+        guard next <= last else { return nil }
         defer { next += 1 }
         try reader.decode(chunks[next], into: &decoded)
         return decoded.slots
       }
-    } catch { return }
+    } catch {
+      if case .system = error.kind { throw error }
+      return nil
+    }
+  }
+
+  /// Replay past different hashes, up to the first difference that tells more: an output, or the next checkpoint.
+  private func findLater(_ divergence: inout Divergence) throws(TraceError) {
+    let last = nextCheckpoint(after: current) ?? current
+    guard var replayer = try replayer(before: divergence.event, to: last) else { return }
+    replayer.hashes = { _, _, _ in }
+    let end = last > current ? header(last).firstEvent : .max
+    while replayer.event <= end, try replayer.step() {}
+    if let later = replayer.divergence() { divergence.tell(later) }
+  }
+
+  /// The events of a range in words: the first of them.
+  func texts(_ events: Range<UInt64>, max: Int) throws(TraceError) -> [Divergence.Before] {
+    var found: [Divergence.Before] = []
+    var decoded = try DecodedChunk()
+    for chunk in chunk(of: events.lowerBound)..<chunks.count
+    where header(chunk).firstEvent < events.upperBound && found.count < max {
+      try reader.decode(chunks[chunk], into: &decoded)
+      var (number, slot) = (header(chunk).firstEvent, 0)
+      while slot < decoded.slots.count, number < events.upperBound, found.count < max {
+        let record = decoded.slots.baseAddress! + slot
+        if number >= events.lowerBound, record.pointee.event?.involvesEngine == true {
+          found.append(Divergence.Before(event: number, timeNs: record.pointee.time, text: EventSentence.text(record)))
+        }
+        number &+= 1
+        slot += 1 + Int(record.pointee.tail)
+      }
+    }
+    return found
+  }
+
+  /// Replay again from the checkpoint before the divergence, to see the engine just before it.
+  private func findState(_ divergence: inout Divergence) throws(TraceError) {
+    let isAtEnd = divergence.kind == .end
+    let last = isAtEnd ? chunks.count - 1 : current
+    guard var replayer = try replayer(before: divergence.event, to: last, isClosed: isAtEnd) else { return }
     let observer = LastState(target: divergence.event)
     replayer.observer = observer
     observer.observe(replayer.controller, event: replayer.event)

@@ -6,7 +6,7 @@ import Text
 import Trace
 
 /// Replays one engine stream: feeds recorded inputs to the engine, compares its outputs with the recorded ones, and its
-/// state with every checkpoint.
+/// state with every checkpoint and hash.
 public struct Replayer: ~Copyable {
   private var port: ReplayPort
   /// The engine, between two steps.
@@ -97,7 +97,10 @@ public struct Replayer: ~Copyable {
       if let error = port.cursor.error { throw error }
       return false
     }
-    switch EventKind(rawValue: next.pointee.kind) {
+    let kind = EventKind(rawValue: next.pointee.kind)
+    // A hash belongs to the step before it, except that of a checkpoint, at which a replay can begin.
+    let endsWithHash = kind != .checkpoint && kind != .stateHash && kind != .gap
+    switch kind {
     case .registerWrite:
       let write = Event.RegisterWrite(next.pointee)
       controller.writeRegister(offset: write.offset, width: Int(write.width), value: write.value, &port)
@@ -107,12 +110,16 @@ public struct Replayer: ~Copyable {
     case .reset: reset(Event.Reset(next.pointee))
     case .namespace: changeNamespace(next)
     case .checkpoint: compareState(next)
+    case .stateHash: compareHash(Event.StateHash(next.pointee))
     case .gap:
       port.cursor.advance()
       port.resume()
       guard let next = try Replayer.begin(&port.cursor) else { break }
       controller = next
     default: poll()
+    }
+    if endsWithHash, isBetweenPasses, port.cursor.isBeforeHash, let hash = port.cursor.peek() {
+      compareHash(Event.StateHash(hash.pointee))
     }
     steps += 1
     // A check costs as much as a few commands.
@@ -146,6 +153,10 @@ public struct Replayer: ~Copyable {
     get { port.slots }
     set { port.slots = newValue }
   }
+
+  /// Takes the hash of the engine's state where the recording has one, with the number of the event and the recorded
+  /// hash. Then they are not compared.
+  public var hashes: ((UInt64, Event.StateHash, StateHash) -> Void)?
 
   /// Who examines the engine during the steps.
   public var observer: (any ReplayObserver)? {
@@ -197,6 +208,18 @@ public struct Replayer: ~Copyable {
     port.differ(state: "another state: \(what)", Array(fields.prefix(Replayer.fieldsMax)))
   }
 
+  private mutating func compareHash(_ recorded: Event.StateHash) {
+    // An edit has removed it.
+    if recorded.length == 0, hashes == nil { return port.cursor.advance() }
+    let own = controller.stateHash()
+    if let hashes {
+      hashes(port.cursor.events, recorded, own)
+    } else if !recorded.isHash(own) {
+      return port.differ(recorded, own)
+    }
+    port.cursor.advance()
+  }
+
   /// Fields of two states with different values. An element that only one state has is listed by its first field.
   private static func differingFields(_ recorded: UnsafeRawBufferPointer, _ own: UnsafeRawBufferPointer)
     -> [Divergence.Field]
@@ -226,4 +249,8 @@ public struct Replayer: ~Copyable {
     return Divergence(
       difference, stream: stream, event: port.cursor.events, inChunk: port.cursor.events - port.cursor.chunkBegin)
   }
+}
+
+extension Event.StateHash {
+  func isHash(_ own: StateHash) -> Bool { hash == own.value && length == UInt32(truncatingIfNeeded: own.length) }
 }

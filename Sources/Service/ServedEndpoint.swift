@@ -27,8 +27,12 @@ public final class ServedEndpoint: Watched {
     let bytes: UInt64?
     /// Keep data completely, not only as digests.
     let payload: Bool
+    /// Slots of events between two hashes of the engine's state; nil: by the size of the state.
+    let stateHashEvery: UInt64?
 
-    public init(bytes: UInt64? = nil, payload: Bool = false) { (self.bytes, self.payload) = (bytes, payload) }
+    public init(bytes: UInt64? = nil, payload: Bool = false, stateHashEvery: UInt64? = nil) {
+      (self.bytes, self.payload, self.stateHashEvery) = (bytes, payload, stateHashEvery)
+    }
   }
 
   public let socketPath: String
@@ -89,6 +93,7 @@ public final class ServedEndpoint: Watched {
       var recording = EndpointRecording(ring: ring, ticksPerSecond: scale.ticksPerSecond)
       recording.whenFull = keeping.bytes == nil ? .wait : .drop
       recording.keepsPayload = keeping.payload
+      recording.stateHashEvery = keeping.stateHashEvery
       // First, so that an endpoint that cannot be served keeps the previous trace.
       function = try EndpointFunction(configuration, recording: recording, isInterrupted: OwnProcess.isEndPending) {
         logger.tell($0)

@@ -50,5 +50,7 @@ struct AnalysingRecorder: Recorder, ~Copyable {
 
   func isCheckpointDue(now: UInt64) -> Bool { false }
   func checkpoint(_ state: UnsafeRawBufferPointer, since begin: UInt64) {}
+  func isStateHashDue() -> Bool { false }
+  func note(_ hash: StateHash, since begin: UInt64) {}
   func finish() {}
 }

@@ -13,6 +13,8 @@ public struct Simulation: Sendable {
   public var hasFaults = true
   /// Record the data of commands, not only their digests.
   public var keepsPayload = false
+  /// Slots of the engine's events between two hashes of its state; nil: by the size of the state.
+  public var stateHashEvery: UInt64?
 
   public init(seed: UInt64, commands: UInt64) {
     self.seed = seed
@@ -92,7 +94,7 @@ public struct Simulation: Sendable {
     func recorder(_ ring: Ring) -> RingRecorder<VirtualTime> {
       RingRecorder(
         RingProducer(ring, whenFull: .waitSilently), time: time, keepsPayload: keepsPayload,
-        ticksPerSecond: 1_000_000_000)
+        ticksPerSecond: 1_000_000_000, stateHashEvery: stateHashEvery)
     }
     var simulator = Simulator(
       Scenario(seed: seed, hasFaults: hasFaults), seed: seed, world: world, recorder: recorder(rings[0]),

@@ -118,7 +118,14 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     let worked = controller.poll(&port)
     passes += 1
     if worked { checkInvariants(ofCommands: passes % 64 == 0 || passes < 4096) }
-    if R.isOn, port.recorder.isCheckpointDue(now: now) { checkpoint() }
+    if R.isOn {
+      if port.recorder.isCheckpointDue(now: now) {
+        checkpoint()
+      } else if port.recorder.isStateHashDue() {
+        let begin = port.recorder.time.ticks()
+        port.recorder.note(controller.stateHash(), since: begin)
+      }
+    }
     return worked
   }
 

@@ -5,7 +5,7 @@ public struct FormatVersion: Equatable, Sendable, CustomStringConvertible {
   public let major: UInt16
   public let minor: UInt16
   /// The version that this build writes.
-  public static let current = FormatVersion(major: 1, minor: 0)
+  public static let current = FormatVersion(major: 1, minor: 1)
   public var description: String { "\(major).\(minor)" }
 }
 

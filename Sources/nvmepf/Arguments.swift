@@ -120,6 +120,9 @@ struct EndpointOptions: ParsableArguments {
     case digest, full
   }
 
+  @Option(help: StateHashInterval.help)
+  var stateHashEvery: UInt64?
+
   @OptionGroup var faults: FaultOptions
 
   /// Settings that a configuration file contains itself.
@@ -153,10 +156,11 @@ struct EndpointOptions: ParsableArguments {
         "\(option) must be 1 to \(limit) printable ASCII characters")
     }
     try require(flightRecorder?.bytes ?? .max >= 1 << 20, "--flight-recorder must be at least 1MiB")
+    try StateHashInterval.check(stateHashEvery)
   }
 
   var keeping: ServedEndpoint.Keeping {
-    ServedEndpoint.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full)
+    ServedEndpoint.Keeping(bytes: flightRecorder?.bytes, payload: payload == .full, stateHashEvery: stateHashEvery)
   }
 
   /// The configuration from the file, else from the options.
@@ -194,5 +198,17 @@ struct EndpointOptions: ParsableArguments {
     all.idleMs = idle
     all.napMs = nap
     return all
+  }
+}
+
+/// How often a recording contains the hash of the engine's state.
+enum StateHashInterval {
+  static let help = ArgumentHelp(
+    "Record a hash of the engine's state after so many 32-byte slots of its events, for replay --bisect; 1: after every "
+      + "pass (default: 4096, or the bytes of the state if it has more)",
+    valueName: "slots")
+
+  static func check(_ slots: UInt64?) throws {
+    try require((1...1 << 40).contains(slots ?? 1), "--state-hash-every must be between 1 and 2^40")
   }
 }

@@ -121,6 +121,7 @@ struct RecordCommand: ParsableCommand {
   private func validateKernel() throws {
     let given = [
       ("--flight-recorder", endpoint.flightRecorder != nil), ("--payload", endpoint.payload != .digest),
+      ("--state-hash-every", endpoint.stateHashEvery != nil),
       ("--inject", endpoint.faults.isGiven), ("--rw", rw != nil), ("--number", number != nil),
       ("-v, -q or --log-level", log.isGiven),
     ]

@@ -28,6 +28,11 @@ struct ReplayCommand: ParsableCommand {
       Without a terminal it reads commands like --script: the first that cannot be
       carried out ends it with status 1.
 
+      --bisect narrows a divergence to the first event after which the engine's
+      state differs from the recorded one, by the hashes of the state in the
+      recording, and follows the differing fields through the replay. Certain to a
+      pass of the engine if the recording was made with --state-hash-every 1.
+
       Exit status: 0 identical, 1 diverged, 2 the trace, or part of it, cannot be
       replayed or compared, or holds no command.
       """)
@@ -39,6 +44,9 @@ struct ReplayCommand: ParsableCommand {
 
   @Flag(help: "After a divergence continue at the next checkpoint, and list all by kind")
   var keepGoing = false
+
+  @Flag(help: "Narrow a divergence to the first event after which the state differs")
+  var bisect = false
 
   @Flag(help: "Print one JSON object")
   var json = false
@@ -66,7 +74,12 @@ struct ReplayCommand: ParsableCommand {
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
     try require(!interactive || script == nil, "--interactive and --script exclude each other")
-    for (option, isGiven) in [("--keep-going", keepGoing), ("--json", json), ("--repeat", `repeat` != 1)] {
+    for (option, isGiven) in [("--keep-going", keepGoing), ("--controller", controller != nil)] {
+      try require(!isGiven || !bisect, "\(option) and --bisect exclude each other")
+    }
+    for (option, isGiven) in [
+      ("--keep-going", keepGoing), ("--bisect", bisect), ("--json", json), ("--repeat", `repeat` != 1),
+    ] {
       try require(!isGiven || !(interactive || script != nil), "\(option) does not apply to the debugger")
     }
   }
@@ -80,6 +93,12 @@ struct ReplayCommand: ParsableCommand {
     if interactive { return try DebuggerSession.converse(on: reader, controller) }
     // Of the driver, every difference is listed anyway.
     if controller != nil || !reader.chunks.contains(where: { $0.header.id.source == .engine }) {
+      guard !bisect else {
+        throw Failure(
+          description:
+            "--bisect narrows a divergence of our endpoint, and \(file.path) holds none of its events: leave it out, and "
+            + "every difference of the driver is listed")
+      }
       return try replayDriver(reader)
     }
     var total = ReplayResult()
@@ -93,7 +112,13 @@ struct ReplayCommand: ParsableCommand {
     }
     let seconds = Double(Clock.monotonicNs() - begin) / 1e9
     let summary = total.unfinished > 0 && total.divergence == nil ? Summary(ofReadable: reader) : nil
-    print(json ? jsonText(total, seconds, reader, summary) : text(total, seconds, reader, summary))
+    let bisection = bisect ? try bisection(total, reader) : nil
+    if json {
+      print(jsonText(total, seconds, reader, summary, bisection))
+    } else {
+      print(text(total, seconds, reader, summary))
+      if bisect, total.divergence != nil { print("bisected: \(bisection?.description ?? ReplayCommand.notBisected)") }
+    }
     if total.divergence != nil { throw ExitCode(1) }
     if !reader.isComplete || total.commands == 0 { throw ExitCode(2) }
   }
@@ -248,9 +273,9 @@ struct ReplayCommand: ParsableCommand {
     return lines.joined(separator: "\n")
   }
 
-  private func jsonText(_ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?)
-    -> String
-  {
+  private func jsonText(
+    _ result: ReplayResult, _ seconds: Double, _ reader: TraceReader, _ summary: Summary?, _ bisection: Bisection?
+  ) -> String {
     let verdict: DriverReplayResult.Verdict =
       result.divergence != nil ? .diverged : result.commands == 0 ? .nothingToCompare : .identical
     var members: [(String, JSON)] = [
@@ -265,6 +290,7 @@ struct ReplayCommand: ParsableCommand {
       members.append(("not_compared", .integer(result.skipped)))
     }
     if let divergence = result.divergence { members.append(("divergence", object(divergence))) }
+    if let bisection { members.append(("bisection", object(bisection))) }
     return JSON.object(members).line
   }
 
@@ -275,18 +301,30 @@ struct ReplayCommand: ParsableCommand {
     ]
   }
 
+  func object(_ past: Divergence.Before) -> JSON {
+    ["event": .integer(past.event), "time_ns": .integer(past.timeNs), "text": .string(past.text)]
+  }
+
+  private func object(_ fields: [Divergence.Field]) -> JSON {
+    .array(
+      fields.map {
+        ["name": .string($0.name), "expected": .string($0.recorded), "came": .string($0.engine)]
+      })
+  }
+
   private func object(_ divergence: Divergence) -> JSON {
-    func object(_ past: Divergence.Before) -> JSON {
-      ["event": .integer(past.event), "time_ns": .integer(past.timeNs), "text": .string(past.text)]
-    }
-    let fields = divergence.fields.map {
-      ["name": .string($0.name), "expected": .string($0.recorded), "came": .string($0.engine)] as JSON
+    let later = divergence.later.map { later -> JSON in
+      [
+        "event": .integer(later.event), "kind": .string(later.kind.description.name),
+        "fields": object(later.fields), "came": .string(later.engine),
+      ]
     }
     return [
       "kind": .string(divergence.kind.rawValue), "summary": .string(divergence.summary),
       "event": .integer(divergence.event), "stream": .integer(divergence.stream),
       "time_ns": .integer(divergence.timeNs), "expected": .string(divergence.recorded),
-      "came": .string(divergence.engine), "fields": .array(fields),
+      "came": .string(divergence.engine), "fields": object(divergence.fields),
+      "later": later ?? .literal("null"),
       "notes": .array(divergence.notes.map(JSON.string)), "waits": .array(divergence.waits.map(JSON.string)),
       "in_flight": .array((divergence.inFlight ?? []).map(JSON.string)),
       "queues": .array(divergence.queues.map { .integer($0) }),

@@ -49,6 +49,9 @@ struct SimulateCommand: ParsableCommand {
     completion: .trace)
   var output: String?
 
+  @Option(help: StateHashInterval.help)
+  var stateHashEvery: UInt64?
+
   @Flag(help: "Check the report against time added at known points")
   var truth = false
 
@@ -70,8 +73,9 @@ struct SimulateCommand: ParsableCommand {
   func validate() throws {
     try require((1...1 << 40).contains(commands), "--commands must be between 1 and 2^40")
     try require(seeds >= 1, "--seeds must be at least 1")
+    try StateHashInterval.check(stateHashEvery)
     try require(
-      !truth || seed == nil && commands == 10_000 && seeds == 1 && faults && output == nil,
+      !truth || seed == nil && commands == 10_000 && seeds == 1 && faults && output == nil && stateHashEvery == nil,
       "--truth runs a fixed table: it takes no other option than --json")
     try require(output == nil || seeds == 1, "-o and --seeds exclude each other: -o keeps a single run")
   }
@@ -105,6 +109,7 @@ struct SimulateCommand: ParsableCommand {
   private func run(_ seed: UInt64, _ watch: Watch, _ before: UInt64) throws -> Simulation.Result {
     var simulation = Simulation(seed: seed, commands: commands)
     simulation.hasFaults = faults
+    simulation.stateHashEvery = stateHashEvery
     let path = path(seed)
     let result = try simulation.run(path: path) { watch.goesOn("seed \(seed)", $0, before) }
     if output == nil, result.failure == nil { unlink(path) }

@@ -89,7 +89,7 @@ import Text
   @Test("A trace of a newer major version is refused with a message")
   func tooNew() throws {
     var (path, bytes, _) = try smallTrace()
-    bytes[8] = 2
+    (bytes[8], bytes[10]) = (2, 0)
     try writeFile(path, bytes)
     #expect {
       try TraceReader(path: path)
