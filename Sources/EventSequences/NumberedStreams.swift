@@ -143,24 +143,29 @@ public final class NumberedStreams: EventSequence {
     var heads: [Head]
     /// The stream that has the event with this number.
     var current: Int
+    /// The next events of the current stream come before this one of another.
+    var next: (key: UInt64, stream: Int) = (0, 0)
 
     var record: UnsafePointer<Record> { heads[current].loaded!.event(heads[current].index) }
   }
 
   private func advance(_ cursor: inout Cursor) throws(TraceError) {
-    cursor.heads[cursor.current].rank += 1
-    try settle(&cursor.heads[cursor.current], cursor.current)
+    let current = cursor.current
+    cursor.heads[current].rank += 1
+    try settle(&cursor.heads[current], current)
     cursor.number += 1
-    choose(&cursor)
+    if (cursor.heads[current].key, current) >= cursor.next { choose(&cursor) }
   }
 
   /// The next event is that of the first stream with the lowest time.
   private func choose(_ cursor: inout Cursor) {
-    var best = -1
+    var (best, second) = ((key: UInt64.max, stream: Int.max), (key: UInt64.max, stream: Int.max))
     for stream in cursor.heads.indices where cursor.heads[stream].loaded != nil {
-      if best < 0 || cursor.heads[stream].key < cursor.heads[best].key { best = stream }
+      let head = (key: cursor.heads[stream].key, stream: stream)
+      if head < best { (best, second) = (head, best) } else if head < second { second = head }
     }
-    cursor.current = max(best, 0)
+    // At the end of all streams it does not matter.
+    (cursor.current, cursor.next) = (best.stream == .max ? 0 : best.stream, second)
   }
 
   private func retreat(_ cursor: inout Cursor) throws(TraceError) {
@@ -175,7 +180,7 @@ public final class NumberedStreams: EventSequence {
     guard let (stream, _) = best else { return }
     cursor.heads[stream].rank -= 1
     try settle(&cursor.heads[stream], stream)
-    (cursor.number, cursor.current) = (cursor.number - 1, stream)
+    (cursor.number, cursor.current, cursor.next) = (cursor.number - 1, stream, (0, 0))
   }
 
   /// Find the chunk of a head whose rank has changed.
