@@ -12,9 +12,11 @@ final class KernelAtEvent {
   private var latest: (event: UInt64, state: KernelState)
   /// Between two that are kept.
   private var interval: UInt64
+  /// The next one is kept when so many events have happened.
+  private var nextKept: UInt64
 
   /// Of the states that are kept, and of the commands in flight in all of them.
-  private static let keptMax = 1024
+  private static let keptMax = 4096
   private static let commandsMax = 1 << 19
 
   /// - Parameter interval: the least number of events between two states that are kept.
@@ -22,6 +24,7 @@ final class KernelAtEvent {
     (self.events, self.interval) = (events, interval)
     latest = (0, KernelState(subject))
     kept = [latest]
+    nextKept = interval
   }
 
   /// The state when the first `event` events have happened.
@@ -37,7 +40,7 @@ final class KernelAtEvent {
       try events.visit(from: next) { [self] in
         state.ingest($0)
         next = $0.number + 1
-        if next >= kept.last!.event + interval { keep(&state, next) }
+        if next >= nextKept { keep(state, next) }
         return next >= event
       }
     } catch {
@@ -48,7 +51,8 @@ final class KernelAtEvent {
     return state
   }
 
-  private func keep(_ state: inout KernelState, _ event: UInt64) {
+  private func keep(_ state: KernelState, _ event: UInt64) {
+    defer { nextKept = kept[kept.count - 1].event + interval }
     var light = state
     light.forgetPast()
     kept.append((event, light))

@@ -102,7 +102,7 @@ struct KernelState {
     } else {
       take(meaning, event, moment, on: 0)
     }
-    guard subject.isTarget(event.id) || subject.isHost(event.id) else { return }
+    guard subject.role(event.id) != .other else { return }
     noteController(event, moment)
   }
 
@@ -153,9 +153,10 @@ struct KernelState {
   }
 
   private mutating func move(_ key: CommandKey, to stage: CommandProgress, _ moment: Moment, on cpu: UInt16) {
-    commands[key]?.stage = stage
-    commands[key]?.last = moment
-    commands[key]?.cpu = cpu
+    guard let index = commands.index(forKey: key) else { return }
+    commands.values[index].stage = stage
+    commands.values[index].last = moment
+    commands.values[index].cpu = cpu
   }
 
   /// The opcode that an event contains.

@@ -17,9 +17,10 @@ struct KernelSubject {
   let nqn: String
   /// By stream.
   let owners: [UInt16: StreamOwner]
-  /// The streams of the controller, and those of the host's driver.
-  private var targets: Set<StreamID> = []
-  private var hosts: Set<StreamID> = []
+  /// Whose events a stream has.
+  enum Role: UInt8 { case target, host, other }
+  /// By the number of the kernel's stream.
+  private var roles: [Role] = []
 
   /// - Parameter controller: the controller of the target; nil for a host's driver.
   init(_ path: String, _ events: NumberedStreams, controller: (number: UInt16, nqn: String)?) throws {
@@ -51,8 +52,9 @@ struct KernelSubject {
     }
     for stream in events.streams {
       guard let owner = owner(stream.id) else { continue }
-      if hasTarget, owner.isTarget(number) { targets.insert(stream.id) }
-      if hasTarget ? owner.drives(number, of: nqn) : owner.isHost(number) { hosts.insert(stream.id) }
+      let isHost = hasTarget ? owner.drives(number, of: nqn) : owner.isHost(number)
+      while roles.count <= Int(stream.id.stream) { roles.append(.other) }
+      roles[Int(stream.id.stream)] = hasTarget && owner.isTarget(number) ? .target : isHost ? .host : .other
     }
     isEndpoint = try findsEndpoint(events)
   }
@@ -74,8 +76,12 @@ struct KernelSubject {
     return false
   }
 
-  func isTarget(_ id: StreamID) -> Bool { targets.contains(id) }
-  func isHost(_ id: StreamID) -> Bool { hosts.contains(id) }
+  func role(_ id: StreamID) -> Role {
+    id.source == .kernel && Int(id.stream) < roles.count ? roles[Int(id.stream)] : .other
+  }
+
+  func isTarget(_ id: StreamID) -> Bool { role(id) == .target }
+  func isHost(_ id: StreamID) -> Bool { role(id) == .host }
 
   func owner(_ id: StreamID) -> StreamOwner? { id.source == .kernel ? owners[id.stream] : nil }
 
@@ -107,8 +113,11 @@ struct KernelSubject {
   func meaning(of event: NumberedEvent) -> Meaning {
     let record = event.record.pointee
     if event.followsLoss || (record.is(.gap) && !Event.Gap(record).flags.contains(.notRun)) { return .lost }
-    if isHost(event.id) { return ofHost(record) }
-    return isTarget(event.id) ? ofTarget(record) : .other
+    return switch role(event.id) {
+    case .host: ofHost(record)
+    case .target: ofTarget(record)
+    case .other: .other
+    }
   }
 
   private func ofHost(_ record: Record) -> Meaning {
@@ -149,7 +158,7 @@ struct KernelSubject {
   /// The command that an event names; nil for other events.
   func command(of event: NumberedEvent) -> CommandKey? {
     let record = event.record.pointee
-    guard isTarget(event.id) || isHost(event.id), let qid = record.queue, let cid = record.command else { return nil }
+    guard role(event.id) != .other, let qid = record.queue, let cid = record.command else { return nil }
     switch record.event {
     case .work where Event.Work(record).work != .command: return nil
     case .workEnd where Event.WorkEnd(record).work != .command: return nil

@@ -137,6 +137,17 @@ public final class NumberedStreams: EventSequence {
       var loaded: LoadedChunk?
       /// The time in order; the highest value at the end of the stream.
       var key = UInt64.max
+      /// Of the chunk.
+      var times: ClosedRange<UInt64> = 0...0
+
+      /// To the next event of the chunk.
+      /// - Returns: false if there is none.
+      mutating func advance() -> Bool {
+        guard let loaded, index + 1 < loaded.count else { return false }
+        index += 1
+        key = min(max(loaded.times[index], times.lowerBound), times.upperBound)
+        return true
+      }
     }
 
     var number: UInt64
@@ -152,7 +163,7 @@ public final class NumberedStreams: EventSequence {
   private func advance(_ cursor: inout Cursor) throws(TraceError) {
     let current = cursor.current
     cursor.heads[current].rank += 1
-    try settle(&cursor.heads[current], current)
+    if !cursor.heads[current].advance() { try settle(&cursor.heads[current], current) }
     cursor.number += 1
     if (cursor.heads[current].key, current) >= cursor.next { choose(&cursor) }
   }
@@ -193,6 +204,7 @@ public final class NumberedStreams: EventSequence {
     if head.loaded == nil || head.chunk != chunk { head.loaded = try load(stream, chunk) }
     head.chunk = chunk
     head.index = head.rank - bounds[stream].before[chunk]
+    head.times = bounds[stream].times(of: chunk)
     head.key = bounds[stream].clamp(head.loaded!.times[head.index], chunk)
   }
 
@@ -290,6 +302,7 @@ private struct ChunkBounds {
     self.count = count
   }
 
+  func times(of chunk: Int) -> ClosedRange<UInt64> { begin[chunk]...end[chunk] }
   func clamp(_ time: UInt64, _ chunk: Int) -> UInt64 { min(max(time, begin[chunk]), end[chunk]) }
 
   /// - Precondition: rank < count.
