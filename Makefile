@@ -5,11 +5,11 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: mutants help setup build static demo test test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
+.PHONY: mutants help setup build static demo test test-arm64 test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## check the Swift toolchain and install missing Debian packages
 	@scripts/setup.sh
@@ -18,8 +18,8 @@ build: ## build nvmepf, its libraries and the fio engine, optimised
 	swift build -c release
 	FioEngine/build.sh $(release)
 
-static: setup ## build .build/static/nvmepf, which runs without Swift
-	scripts/static.sh .build/static/nvmepf
+static: setup ## build .build/static/nvmepf, which runs without Swift; with ARCH=arm64 for arm64
+	ARCH=$(ARCH) scripts/static.sh .build/static$(addprefix -,$(ARCH))/nvmepf
 
 demo: setup build ## record five seconds of fio (or of the built-in workload), replay and report
 	@if [ -e $(release)/nvmepf-fio.so ]; then \
@@ -46,6 +46,11 @@ test-fresh: ## as root: run make demo and make test in a fresh Debian 13, as an 
 test-guest: setup ## in emulated guests with Debian's kernels 6.12 and 7.x: attach our controller, record the kernel
 	Tests/Guest/run-vfio-user-tests.sh
 	Tests/Guest/run-debian-tests.sh
+
+test-arm64: ## build nvmepf for arm64 and test it: as an emulated program, and in guests with Debian's kernels
+	$(MAKE) static ARCH=arm64
+	ARCH=arm64 NVMEPF_STATIC=.build/static-arm64/nvmepf Tests/Guest/run-program-tests.sh
+	ARCH=arm64 NVMEPF_STATIC=.build/static-arm64/nvmepf Tests/Guest/run-debian-tests.sh loop kprobe tcp doctor begin guard
 
 test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest; builds its kernel once
 	Tests/Guest/run-kernel-tests.sh

@@ -34,7 +34,10 @@ let package = Package(
     .target(
       name: "CUring", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
       linkerSettings: [.linkedLibrary("uring")]),
-    .systemLibrary(name: "CBPF", pkgConfig: "libbpf", providers: [.apt(["libbpf-dev"])]),
+    // libbpf, and its messages as text.
+    .target(
+      name: "CBPF", cSettings: [.unsafeFlags(["-Wall", "-Wextra", "-Werror"])],
+      linkerSettings: [.linkedLibrary("bpf"), .linkedLibrary("elf"), .linkedLibrary("z")]),
     .systemLibrary(name: "CEdit", pkgConfig: "libedit", providers: [.apt(["libedit-dev"])]),
     .plugin(name: "EmbedCommit", capability: .buildTool()),
     .plugin(name: "EmbedBPF", capability: .buildTool(), dependencies: ["event-generator"]),
@@ -267,6 +270,10 @@ let package = Package(
     // Records without end, for a test to kill.
     .executableTarget(
       name: "trace-crash", dependencies: ["Events", "Trace"], path: "Tests/TraceCrash", swiftSettings: settings),
+    // Whether two threads see each other's values in order.
+    .executableTarget(
+      name: "memory-order", dependencies: ["CPlatform", "Events", "Platform", "Trace"], path: "Tests/MemoryOrder",
+      swiftSettings: settings),
     // Writes a file through an endpoint that it kills, and looks at what is left.
     .executableTarget(
       name: "data-safety", dependencies: ["Text", "Chance", "Host", "NVMe"], path: "Tests/DataSafety",

@@ -23,8 +23,12 @@ struct StorageRequests: ~Copyable {
 
   /// - Parameter maxTransferBytes: of one command.
   init(maxTransferBytes: UInt32) throws(StorageError) {
-    queue = try StorageQueue(
-      requestsMax: StorageRequests.requestsMax, bufferBytes: Int(max(maxTransferBytes, 64 << 10)))
+    self.init(
+      try StorageQueue(requestsMax: StorageRequests.requestsMax, bufferBytes: Int(max(maxTransferBytes, 64 << 10))))
+  }
+
+  private init(_ queue: consuming StorageQueue) {
+    self.queue = queue
     requestOfSlot = .allocate(capacity: Controller.slots)
     requestOfSlot.initialize(repeating: -1, count: Controller.slots)
     slotOfRequest = .allocate(capacity: StorageRequests.requestsMax)

@@ -6,8 +6,9 @@ extension Controller {
   /// - Returns: the first violated invariant, in words; nil if all hold.
   public func brokenInvariant() -> String? {
     var census = Census(queuesMax)
-    return brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited(census) ?? brokenQueues()
-      ?? brokenWaiting(census) ?? brokenHolders() ?? brokenHeld(census) ?? brokenTimers()
+    let ofCommands = brokenBounds() ?? brokenSlots(&census) ?? brokenExecutions(census) ?? brokenAwaited(census)
+    return ofCommands ?? brokenQueues() ?? brokenWaiting(census) ?? brokenHolders() ?? brokenHeld(census)
+      ?? brokenTimers()
   }
 
   /// What the slots hold: counted in one walk over them, since tests check after every pass.

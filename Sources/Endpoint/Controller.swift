@@ -130,7 +130,8 @@ public struct Controller: ~Copyable {
     ranges = .allocate(capacity: 256)
     ranges.initialize(repeating: LogicalBlockRange(slba: 0, blocks: 0), count: 256)
     eventRequests.reserveCapacity(AsynchronousEvents.requestsMax)
-    applyFeatures()
+    burst = min(target.features.burst, Controller.batchMax)
+    hasWriteCache = target.hasWriteCache
   }
 
   deinit {

@@ -19,18 +19,13 @@ enum LibraryLog {
   /// The program that the kernel refused, and the reason.
   static var refusal: Refusal? { complaints.withLock { Refusal($0) } }
 
-  /// The verifier's log may be long, and its reason comes last. Unwritten memory costs nothing.
-  private static let textBytes = 16 << 20
+  static func listen() { nvmepf_listen_to_libbpf(ingest) }
 
-  static let ingest: libbpf_print_fn_t = { level, format, arguments in
-    guard let format, let arguments, let text = malloc(LibraryLog.textBytes) else { return 0 }
-    defer { free(text) }
-    let bytes = text.assumingMemoryBound(to: CChar.self)
-    vsnprintf(bytes, LibraryLog.textBytes, format, arguments)
-    let message = String(cString: bytes)
+  private static let ingest: @convention(c) (libbpf_print_level, UnsafePointer<CChar>?) -> Void = { level, text in
+    guard let text else { return }
+    let message = String(cString: text)
     if getenv("NVMEPF_PROBE_LOG") != nil { _ = write(STDERR_FILENO, message, message.utf8.count) }
     if level == LIBBPF_WARN { complaints.withLock { $0.append(message) } }
-    return 0
   }
 }
 

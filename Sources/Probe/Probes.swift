@@ -64,7 +64,7 @@ public final class Probes: @unchecked Sendable {
 
   /// - Throws: if nothing can be recorded, with the reason.
   public init(_ options: Options = Options()) throws(ProbeError) {
-    libbpf_set_print(LibraryLog.ingest)
+    LibraryLog.listen()
     points = []
     let wanted = ProbePoint.all.filter { options.groups.contains($0.group) }
     let symbols = KernelSymbols(
@@ -254,7 +254,7 @@ public final class Probes: @unchecked Sendable {
 
   /// Load only the program that emits events for a measurement.
   public init(measuring bufferBytes: Int) throws(ProbeError) {
-    libbpf_set_print(LibraryLog.ingest)
+    LibraryLog.listen()
     points = []
     do throws(ProbeObject.Failure) {
       object = try ProbeObject(

@@ -67,6 +67,10 @@ public struct DriverReplay: ~Copyable {
       if stream.source == .kernel { recording.ingest(record, stream: stream.stream) }
     }
     recording.finish()
+    self.init(recording, controller: id)
+  }
+
+  private init(_ recording: DriverRecording, controller id: UInt16) {
     self.recording = recording
     self.id = id
     isFromBegin = !recording.wasRunning

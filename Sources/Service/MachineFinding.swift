@@ -144,6 +144,12 @@ public struct MachineFinding {
   }
 
   private static func pages() -> MachineFinding {
+    let bytes = sysconf(Int32(_SC_PAGESIZE))
+    guard bytes == 4096 else {
+      return MachineFinding(
+        what: "pages", state: .red, found: "of \(Quantity.count(bytes)) bytes; rings and doorbells need pages of 4,096",
+        remedy: "boot a kernel with pages of 4 KiB (on Debian, linux-image-arm64)")
+    }
     let memory = readText("/proc/meminfo") ?? ""
     let line = memory.split(separator: "\n").first { $0.hasPrefix("HugePages_Free") } ?? ""
     let free = line.split(separator: " ").last.flatMap { Int($0) } ?? 0

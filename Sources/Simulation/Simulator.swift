@@ -55,6 +55,15 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     _ scenario: Scenario, seed: UInt64, world: World, recorder: consuming R, host: consuming R,
     goesOn: @escaping (UInt64) -> Bool
   ) {
+    self.init(atRest: scenario, seed, world, recorder, host, goesOn)
+    scheduleDisturbance()
+    checkpoint()
+  }
+
+  private init(
+    atRest scenario: Scenario, _ seed: UInt64, _ world: World, _ recorder: consuming R, _ host: consuming R,
+    _ goesOn: @escaping (UInt64) -> Bool
+  ) {
     self.host = host
     self.scenario = scenario
     self.world = world
@@ -71,8 +80,6 @@ struct Simulator<R: Recorder & ~Copyable>: ~Copyable {
     model.initialize(repeating: 0, count: all * Simulator.blocksMax)
     modelBefore = .allocate(capacity: all * Simulator.blocksMax)
     modelBefore.initialize(repeating: 0, count: all * Simulator.blocksMax)
-    scheduleDisturbance()
-    checkpoint()
   }
 
   deinit {

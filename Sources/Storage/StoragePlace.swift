@@ -11,7 +11,6 @@ struct StoragePlace: ~Copyable {
 
   /// - Throws: if it is not storage.
   init(_ path: String) throws(StorageError) {
-    self.path = path
     let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | StoragePlace.pathOnly)
     guard descriptor >= 0 else { throw StorageDevice.failure(path, errno) }
     var status = stat()
@@ -28,6 +27,7 @@ struct StoragePlace: ~Copyable {
       close(descriptor)
       throw StoragePlace.refusal(path)
     }
+    self.path = path
     self.descriptor = descriptor
     isBlockDevice = kind == S_IFBLK
   }

@@ -27,8 +27,10 @@ public struct DecodedChunk: ~Copyable {
 
   public init() throws(TraceError) {
     guard let zstd = ZSTD_createDCtx() else { throw TraceError.system("cannot begin to decompress", ENOMEM) }
-    self.zstd = zstd
+    self.init(zstd)
   }
+
+  private init(_ zstd: OpaquePointer) { self.zstd = zstd }
 
   deinit { ZSTD_freeDCtx(zstd) }
 }
@@ -302,31 +304,29 @@ extension DecodedChunk {
     let end = start + room
     var target = start
     var time = header.firstTime
-    try withUnsafeTemporaryAllocation(of: Source.self, capacity: 256) { sources throws(Malformed) in
-      sources.initialize(repeating: Source())
-      for lane in lanes { sources[Int(lane.layout.kind)] = Source(lane, records: records.base, carried: carried.base) }
-      let sources = sources.baseAddress!
-      for event in 0..<Int(header.events) {
-        let source = sources + Int(kinds[event])
-        let stride = source.pointee.stride
-        guard source.pointee.next < source.pointee.end, stride <= end - target else { throw .contradiction }
-        let record = source.pointee.next
-        source.pointee.next = record + stride
-        time &+= record.load(as: UInt64.self)
-        target.storeBytes(of: record.load(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
-        target.storeBytes(of: time, as: UInt64.self)
-        var offset = Record.size
-        while offset < stride {
-          let slot = record.load(fromByteOffset: offset, as: SIMD4<UInt64>.self)
-          target.storeBytes(of: slot, toByteOffset: offset, as: SIMD4<UInt64>.self)
-          offset += Record.size
-        }
-        if source.pointee.carriesBytes && target.load(fromByteOffset: 9, as: UInt8.self) & Record.carriesBytesFlag != 0
-        {
-          target = try appendCarried(target, end, source)
-        } else {
-          target += stride
-        }
+    let sources = UnsafeMutablePointer<Source>.allocate(capacity: 256)
+    defer { sources.deallocate() }
+    sources.initialize(repeating: Source(), count: 256)
+    for lane in lanes { sources[Int(lane.layout.kind)] = Source(lane, records: records.base, carried: carried.base) }
+    for event in 0..<Int(header.events) {
+      let source = sources + Int(kinds[event])
+      let stride = source.pointee.stride
+      guard source.pointee.next < source.pointee.end, stride <= end - target else { throw .contradiction }
+      let record = source.pointee.next
+      source.pointee.next = record + stride
+      time &+= record.load(as: UInt64.self)
+      target.storeBytes(of: record.load(as: SIMD4<UInt64>.self), as: SIMD4<UInt64>.self)
+      target.storeBytes(of: time, as: UInt64.self)
+      var offset = Record.size
+      while offset < stride {
+        let slot = record.load(fromByteOffset: offset, as: SIMD4<UInt64>.self)
+        target.storeBytes(of: slot, toByteOffset: offset, as: SIMD4<UInt64>.self)
+        offset += Record.size
+      }
+      if source.pointee.carriesBytes && target.load(fromByteOffset: 9, as: UInt8.self) & Record.carriesBytesFlag != 0 {
+        target = try appendCarried(target, end, source)
+      } else {
+        target += stride
       }
     }
     guard target == end else { throw .contradiction }

@@ -15,8 +15,13 @@ struct TraceFile: ~Copyable {
   /// Create the file, or truncate an existing one, and lock it against a second writer and a repair. Only its owner may
   /// read it: a trace contains data from the host's disks.
   init(creating path: String) throws(TraceError) {
-    descriptor = try TraceFile.openEmpty(path)
+    self.init(path, try TraceFile.openEmpty(path), unpublished: nil)
+  }
+
+  private init(_ path: String, _ descriptor: Int32, unpublished: String?) {
     self.path = path
+    self.descriptor = descriptor
+    self.unpublished = unpublished
   }
 
   /// Suffix of a trace's name until it has a command.
@@ -29,9 +34,8 @@ struct TraceFile: ~Copyable {
     let isReplaceable = try TraceFile.isReplaceable(target)
     let place = isReplaceable ? target + TraceFile.unpublishedSuffix : path
     if isReplaceable { try TraceFile.keepFed(target + TraceFile.previousSuffix) }
-    descriptor = try TraceFile.openEmpty(place, isOwnName: isReplaceable)
-    self.path = path
-    unpublished = isReplaceable ? place : nil
+    self.init(
+      path, try TraceFile.openEmpty(place, isOwnName: isReplaceable), unpublished: isReplaceable ? place : nil)
   }
 
   /// Create a temporary file that replaces the one at `path` with `publish`; a symbolic link there stays, and its
@@ -43,7 +47,7 @@ struct TraceFile: ~Copyable {
       throw TraceError(.system(EEXIST), "cannot replace \(path): it is not a file")
     }
     let (made, name) = try TraceFile.makeTemporary(target, path)
-    (descriptor, self.path, unpublished) = (made, path, name)
+    self.init(path, made, unpublished: name)
     guard fstat(original, &status) == 0 else { return }
     // For another owner or group the permissions would have a different meaning.
     let hasOwner = fchown(descriptor, status.st_uid, status.st_gid) == 0

@@ -4,6 +4,17 @@ guest=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${NVMEPF_GUEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf}/guest
 mkdir -p "$cache"
 
+# This machine's architecture, and that of the guests: Debian's names. ARCH in the environment chooses the guests'.
+native=$(dpkg --print-architecture)
+arch=${ARCH:-$native}
+# What the cache holds for guests of another architecture than amd64 has it in its name.
+of_arch=
+[ "$arch" = amd64 ] || of_arch=-$arch
+
+# triple_of, loader_of ARCHITECTURE - the folder of its libraries, and its loader.
+triple_of() { case $1 in amd64) echo x86_64-linux-gnu ;; arm64) echo aarch64-linux-gnu ;; esac; }
+loader_of() { case $1 in amd64) echo /usr/lib64/ld-linux-x86-64.so.2 ;; arm64) echo /usr/lib/ld-linux-aarch64.so.1 ;; esac; }
+
 say() { echo "guest: $*"; }
 fail() {
   echo "guest: $*" >&2
@@ -49,6 +60,18 @@ once() {
 
 # A key that changes with the contents of files.
 key_of() { cat "$@" | sha256sum | cut -c1-16; }
+
+# emulator - prints the program, extracted into the cache on first use, that runs programs of the guests' architecture here;
+# nothing if this machine runs them itself.
+emulator() {
+  [ "$arch" != "$native" ] || return 0
+  extract_emulator() {
+    rm -rf "$cache/qemu-user"
+    "$guest/debtree.sh" --no-deps "$cache/qemu-user" qemu-user
+  }
+  once qemu-user "$(key_of "$guest/debtree.sh")" extract_emulator >&2
+  echo "$cache/qemu-user/usr/bin/qemu-aarch64"
+}
 
 # libraries BINARY FOLDER - copy the shared libraries and the loader that a program needs.
 libraries() {

@@ -8,6 +8,7 @@
 #
 # Environment: DEB_STATE  apt lists and downloaded .debs (default: apt in the cache)
 #              SUITES     default "trixie trixie-backports"
+#              DEB_ARCH   default: this machine's
 #              DEB_MIRROR default: this machine's own Debian mirror, from apt
 #
 # Exits with 75 where the network is what fails.
@@ -15,6 +16,7 @@ set -euo pipefail
 . "$(dirname "$0")/common.sh"
 state=${DEB_STATE:-$cache/apt}
 suites=${SUITES:-trixie trixie-backports}
+arch=${DEB_ARCH:-$native}
 nodeps=
 if [ "${1:-}" = --no-deps ]; then nodeps=1; shift; fi
 root=${1:?usage: debtree.sh [--no-deps] ROOT PACKAGE...}; shift
@@ -35,7 +37,7 @@ apt_opts=(
   -oDir::State="$state" -oDir::State::Lists="$state/lists" -oDir::State::status="$state/status"
   -oDir::Etc::sourcelist="$state/sources.list" -oDir::Etc::sourceparts=/dev/null
   -oDir::Etc::preferences=/dev/null -oDir::Etc::preferencesparts=/dev/null
-  -oDir::Cache="$state/cache" -oAPT::Architecture=amd64 -oAPT::Architectures=amd64
+  -oDir::Cache="$state/cache" -oAPT::Architecture="$arch" -oAPT::Architectures="$arch"
   -oAPT::Default-Release="${suites##* }" -oAPT::Install-Recommends=false -oAPT::Sandbox::User=root -oAcquire::Languages=none
   -oAcquire::Retries=3 -oDebug::NoLocking=true
 )
@@ -43,18 +45,21 @@ mv "$state/sources.list.new" "$state/sources.list"
 # Always: what old lists name may have left the mirror. Where that fails, which apt does not tell, the old ones must do.
 apt-get "${apt_opts[@]}" -qq update || true
 for s in $suites; do
-  compgen -G "$state/lists/*_dists_${s}_main_binary-amd64_Packages*" >/dev/null || unable "the lists of $s cannot be downloaded"
+  compgen -G "$state/lists/*_dists_${s}_main_binary-${arch}_Packages*" >/dev/null || unable "the lists of $s cannot be downloaded"
 done
 
 # Resolve against an empty archive folder, else apt leaves out what is cached.
 mkdir -p "$state/none/partial"
 if [ -n "$nodeps" ]; then get=(download); else get=(-y install); fi
-mapfile -t debs < <(cd "$state/none" &&
+mapfile -t wanted < <(cd "$state/none" &&
   apt-get "${apt_opts[@]}" -oDir::Cache::archives="$state/none" -qq --print-uris "${get[@]}" "$@" |
-  sed -n "s|^'[^']*' \([^ ]*\.deb\) .*|$state/cache/archives/\1|p")
+  sed -n "s|^'[^']*' \([^ ]*\.deb\) \([0-9]*\) .*|\2 $state/cache/archives/\1|p")
+debs=("${wanted[@]#* }")
 [ ${#debs[@]} -gt 0 ] || fail "apt resolved nothing for: $*"
 
 # Download (apt verifies the checksums); what is already cached costs nothing.
+printf '%s\n' "${wanted[@]}" | while read -r size f; do [ -e "$f" ] || echo "$size"; done |
+  awk '{ s += $1 } END { if (s > 1e6) printf "guest: downloading %d packages, %.0f MB\n", NR, s / 1e6 }' >&2
 (cd "$state/cache/archives" &&
   apt-get "${apt_opts[@]}" -qq --download-only "${get[@]}" "$@" > /dev/null) || unable "cannot be downloaded: $*"
 

@@ -54,7 +54,7 @@ begin() {
   begun=$((begun + 1))
   local folder=$work/$begun begin=$SECONDS
   mkdir -p "$folder/host"
-  cp "$guest/guest.inc" "$folder/host/"
+  cp "$guest/guest.inc" "$guest/checks.inc" "$folder/host/"
   set -m
   (
     set +m

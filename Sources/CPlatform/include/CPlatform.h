@@ -11,22 +11,24 @@
 #include <stdint.h>
 
 // The counter shared by all cores and processes of a machine: TSC on x86-64, CNTVCT on arm64. Not ordered with earlier
-// loads.
+// loads; a thread's own readings never go back.
 static inline uint64_t nvmepf_ticks(void) {
 #if defined(__x86_64__)
   uint32_t lo, hi;
   __asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
   return ((uint64_t)hi << 32) | lo;
 #elif defined(__aarch64__)
+  // Without the barrier even two readings may change places (Arm ARM, D12.1.2).
   uint64_t ticks;
-  __asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
+  __asm__ volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks));
   return ticks;
 #else
 #error "nvmepf runs on x86-64 and arm64"
 #endif
 }
 
-// Like nvmepf_ticks, but read after every earlier load has its value: for observations.
+// Like nvmepf_ticks, but read after every earlier load has its value: for observations. On arm64 a branch must depend on
+// what was loaded: the barrier waits for that branch, not for a load.
 static inline uint64_t nvmepf_ticks_after_loads(void) {
 #if defined(__x86_64__)
   uint32_t lo, hi;

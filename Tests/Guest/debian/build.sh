@@ -5,37 +5,42 @@
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 suite=${1:?usage: build.sh trixie|trixie-backports}
-root=$cache/$suite/root out=$cache/$suite
+name=$suite$of_arch
+root=$cache/$name/root out=$cache/$name
+triple=$(triple_of "$arch") emulator=$(emulator)
 tools=(/usr/bin/fio /usr/sbin/nvme /usr/sbin/bpftool /usr/bin/setpriv)
-modules=(nvme nvme-core nvme-fabrics nvme-tcp nvmet nvme-loop nvmet-tcp null_blk configfs 9p 9pnet_virtio virtio_net)
-export DEB_STATE=$cache/apt-$suite SUITES=trixie
+modules=(nvme nvme-core nvme-fabrics nvme-tcp nvmet nvme-loop nvmet-tcp null_blk configfs 9p 9pnet_virtio virtio_net virtio_pci)
+export DEB_STATE=$cache/apt-$name DEB_ARCH=$arch SUITES=trixie
 [ "$suite" = trixie ] || SUITES="trixie $suite"
 
-loader=$root/lib64/ld-linux-x86-64.so.2
-libraries=$root/usr/lib/x86_64-linux-gnu:$root/usr/lib/x86_64-linux-gnu/ceph
+loader=$root$(loader_of "$arch")
+libraries=$root/usr/lib/$triple:$root/usr/lib/$triple/ceph
 
 # in_tree NAME FILE ARGUMENT... - run a program of the extracted tree with that tree's loader and libraries.
 # (ceph: librados has an absolute search path, which would find this machine's.)
 in_tree() {
   local name=$1 file=$2
   shift 2
-  "$loader" --library-path "$libraries" --argv0 "$name" "$file" "$@"
+  $emulator "$loader" --library-path "$libraries" --argv0 "$name" "$file" "$@"
 }
 
 download() {
-  say "downloading Debian's $suite guest (250 MB)"
+  say "downloading Debian's $suite guest for $arch"
   rm -rf "$root"
   "$guest/debtree.sh" "$root" base-files busybox-static kmod util-linux fio nvme-cli bpftool >/dev/null
-  # linux-image-amd64 depends on the kernel's package: one in 6.12, three in 7.x.
-  "$guest/debtree.sh" --no-deps "$root" linux-image-amd64 >/dev/null
+  # linux-image-amd64, for example, depends on the kernel's package: one in 6.12, three in 7.x.
+  "$guest/debtree.sh" --no-deps "$root" "linux-image-$arch" >/dev/null
   local meta version packages
-  meta=$(ls -t "$DEB_STATE"/cache/archives/linux-image-amd64_*.deb | head -1)
-  version=$(dpkg-deb -f "$meta" Depends | grep -o 'linux-image-[^ ,]*-amd64 ' | sed 's/^linux-image-//; s/ $//' | head -1)
+  meta=$(ls -t "$DEB_STATE"/cache/archives/"linux-image-$arch"_*.deb | head -1)
+  version=$(dpkg-deb -f "$meta" Depends | grep -o "linux-image-[^ ,]*-$arch " | sed 's/^linux-image-//; s/ $//' | head -1)
   packages=("linux-image-$version")
   case $suite in *backports) packages=("linux-binary-$version" "linux-modules-$version" "linux-base-$version") ;; esac
   "$guest/debtree.sh" --no-deps "$root" "${packages[@]}" >/dev/null
   echo "$version" >"$out/version"
 }
+
+# builtin MODULE - whether the kernel has it without a module.
+builtin() { grep -qE "/${1//[-_]/[-_]}\.ko\$" "$mods/modules.builtin" || fail "the kernel has no $1"; }
 
 assemble() {
   local version fs=$out/initrd mods tool library module
@@ -43,27 +48,27 @@ assemble() {
   mods=$root/usr/lib/modules/$version
   [ -e "$mods/modules.dep" ] || in_tree depmod "$root/usr/bin/kmod" -b "$root" "$version"
   rm -rf "$fs"
-  mkdir -p "$fs"/{bin,dev,etc,host,proc,root,run,sys,tmp,usr/{bin,sbin,lib/x86_64-linux-gnu,lib64},"usr/lib/modules/$version"}
+  mkdir -p "$fs"/{bin,dev,etc,host,proc,root,run,sys,tmp,usr/{bin,sbin,"lib/$triple",lib64},"usr/lib/modules/$version"}
   ln -s usr/lib "$fs/lib"
   ln -s usr/lib64 "$fs/lib64"
   ln -s bin "$fs/sbin"
   cp "$root/usr/bin/busybox" "$fs/bin/busybox"
-  "$fs/bin/busybox" --list | while read -r tool; do [ -e "$fs/bin/$tool" ] || ln -s busybox "$fs/bin/$tool"; done
-  cp -L "$loader" "$fs/usr/lib64/"
+  $emulator "$fs/bin/busybox" --list | while read -r tool; do [ -e "$fs/bin/$tool" ] || ln -s busybox "$fs/bin/$tool"; done
+  cp -L "$loader" "$fs$(loader_of "$arch")"
   for tool in "${tools[@]}"; do
     cp "$root$tool" "$fs$tool"
-    "$loader" --library-path "$libraries" --list "$root$tool" | awk '$2 == "=>" { print $3 }'
+    $emulator "$loader" --library-path "$libraries" --list "$root$tool" | awk '$2 == "=>" { print $3 }'
   done | sort -u | while read -r library; do
     case $library in "$root"/*) ;; *) fail "library from outside the tree: $library" ;; esac
-    cp -L "$library" "$fs/usr/lib/x86_64-linux-gnu/"
+    cp -L "$library" "$fs/usr/lib/$triple/"
   done
   # Required by nvmepf.
   for library in libm.so.6 libgcc_s.so.1 libstdc++.so.6; do
-    cp -L "$root/usr/lib/x86_64-linux-gnu/$library" "$fs/usr/lib/x86_64-linux-gnu/"
+    cp -L "$root/usr/lib/$triple/$library" "$fs/usr/lib/$triple/"
   done
   # The modules and what they depend on, decompressed: xz is slow under emulation.
   for module in "${modules[@]}"; do
-    grep -E "(^|/)${module//[-_]/[-_]}\.ko(\.xz)?:" "$mods/modules.dep" | tr -d : | tr ' ' '\n'
+    grep -E "(^|/)${module//[-_]/[-_]}\.ko(\.xz)?:" "$mods/modules.dep" | tr -d : | tr ' ' '\n' || builtin "$module"
   done | sort -u | while read -r module; do
     mkdir -p "$fs/usr/lib/modules/$version/$(dirname "$module")"
     case $module in
@@ -82,5 +87,5 @@ assemble() {
 
 need cpio xz-utils kmod dpkg
 mkdir -p "$out"
-once "$suite-packages" "$(key_of "$guest/debtree.sh" <(printf '%s' "${tools[*]}"))" download
-once "$suite" "$(key_of "$0" "$guest/init" "$out/version")" assemble
+once "$name-packages" "$(key_of "$guest/debtree.sh" <(printf '%s' "${tools[*]}"))" download
+once "$name" "$(key_of "$0" "$guest/init" "$out/version")" assemble

@@ -1,0 +1,2 @@
+# Over nvme-loop by kprobes, as where fentry is refused: what loop.sh expects.
+ATTACH=kprobe . ./loop.sh
