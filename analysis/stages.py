@@ -118,7 +118,7 @@ def activity(kind, mapped, later, after_checkpoint):
         return ("data-in" if mapped or kind == "segment-in" else "map"), True
     if kind == "segment-out" or kind == "write":
         return ("data-out" if mapped or kind == "segment-out" else "map"), True
-    if kind in ("payload", "ring-wait"):
+    if kind in ("payload", "ring-wait", "state-hash"):
         return "recording", True
     if kind == "execute-end":
         return ("poll" if later else "execute"), False

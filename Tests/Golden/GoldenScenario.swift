@@ -16,6 +16,7 @@ enum GoldenScenario: String, CaseIterable, Sendable {
   case coalescing
   case resetInFlight = "reset-in-flight"
   case namespaces
+  case stateHashes = "state-hashes"
 
   /// One vector per queue, and a memory namespace, or a slow one where commands must be in flight.
   private var configuration: EndpointConfiguration {
@@ -27,7 +28,8 @@ enum GoldenScenario: String, CaseIterable, Sendable {
   /// Record it at `path`.
   func record(to path: String) throws {
     let endpoint = try ServedEndpoint(
-      configuration, output: .trace(path), command: ["nvmepf", "golden", rawValue])
+      configuration, keeping: ServedEndpoint.Keeping(stateHashEvery: self == .stateHashes ? 1 : nil),
+      output: .trace(path), command: ["nvmepf", "golden", rawValue])
     try endpoint.start()
     let player = GoldenPlayer(
       controller: try HostController(path: endpoint.socketPath, recording: endpoint.hostRecording),
@@ -71,6 +73,10 @@ private struct GoldenPlayer {
     case .coalescing: try playCoalescing()
     case .resetInFlight: try playResets()
     case .namespaces: try playNamespaces()
+    case .stateHashes:
+      _ = try Workload(pattern: .randrw, blockBytes: 8192, depth: 4, length: .commands(40)).run(on: controller)
+      try controller.reset()
+      try controller.enable()
     }
   }
 
