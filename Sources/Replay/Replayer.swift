@@ -33,6 +33,12 @@ public struct Replayer: ~Copyable {
     guard let begin = try Replayer.begin(&cursor) else {
       throw cursor.error ?? TraceError(.damaged, "there is no checkpoint at which a replay could start")
     }
+    self.init(begin, cursor, stream: stream, isClosed: isClosed, first: first)
+  }
+
+  private init(
+    _ begin: consuming Controller, _ cursor: consuming EventCursor, stream: UInt16, isClosed: Bool, first: UInt64
+  ) {
     controller = begin
     port = ReplayPort(cursor)
     state = .allocate(byteCount: Controller.checkpointBytesMax, alignment: 16)
