@@ -5,11 +5,11 @@ nvmepf := $(release)/nvmepf
 demo := demo.nvpt
 
 .DEFAULT_GOAL := help
-.PHONY: mutants help setup build static demo test test-arm64 test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
+.PHONY: mutants help setup build static installable install deb test-packages release demo test test-arm64 test-fresh test-guest test-kernel nightly fuzz bench lint golden clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## check the Swift toolchain and install missing Debian packages
 	@scripts/setup.sh
@@ -20,6 +20,24 @@ build: ## build nvmepf, its libraries and the fio engine, optimised
 
 static: setup ## build .build/static/nvmepf, which runs without Swift; with ARCH=arm64 for arm64
 	ARCH=$(ARCH) scripts/static.sh .build/static$(addprefix -,$(ARCH))/nvmepf
+
+installable: static ## build what install and deb copy: program, fio engine, manual pages, completions
+	@[ -z "$(ARCH)" ] || { echo "only for this machine's architecture, without ARCH" >&2; exit 1; }
+	scripts/static-library.sh .build/static/libnvmepf-host.so
+	FioEngine/build.sh .build/static
+	scripts/pages.sh .build/static/nvmepf .build/static
+
+install: ## install under PREFIX (/usr/local), below DESTDIR, after make installable
+	PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' scripts/install.sh
+
+deb: installable ## make Debian packages in .build/debs, with the fio engine for Debian 12 and 13
+	scripts/deb.sh .build/debs
+
+test-packages: ## as root: install, use and purge the packages of .build/debs in a fresh Debian 12 and 13
+	Tests/Package/run.sh
+
+release: deb ## make a tarball of an installation, the packages and their checksums in .build/dist
+	scripts/release.sh .build/dist
 
 demo: setup build ## record five seconds of fio (or of the built-in workload), replay and report
 	@if [ -e $(release)/nvmepf-fio.so ]; then \

@@ -1,7 +1,8 @@
 #!/bin/bash
-# build.sh OUTPUT_DIR
+# build.sh OUTPUT_DIR [SUITE]
 #
-# Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the installed fio: an external engine shares
+# Builds the fio engine, OUTPUT_DIR/nvmepf-fio.so, against the headers of the installed fio, or of the fio of another
+# Debian, such as trixie: an external engine shares
 # fio's structures, so it works only with the version and configuration for which it was compiled. Debian ships no
 # headers of fio; the script fetches its source package once into a cache and configures it there. It needs no root and
 # leaves apt's configuration and lists alone. Does nothing if the engine is up to date. If the source package cannot be
@@ -13,7 +14,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-output=${1:?usage: build.sh OUTPUT_DIR}
+output=${1:?usage: build.sh OUTPUT_DIR [SUITE]}
+suite=${2:-}
 compiler=${CC:-gcc}
 
 say() { echo "fio engine: $*"; }
@@ -29,11 +31,24 @@ without_engine() {
   exit
 }
 
-version=$(dpkg-query --show --showformat '${Version}' fio 2>/dev/null) || fail "fio is not installed: make setup"
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf/fio-$version
-tree=$cache/source
 engine=$output/nvmepf-fio.so
 built_for=$output/nvmepf-fio.version
+caches=${XDG_CACHE_HOME:-$HOME/.cache}/nvmepf
+
+# The version in a suite, which is asked for once.
+find_version_in() { # SUITE
+  local known=$caches/fio-$1.version
+  if [ ! -s "$known" ]; then
+    cache=$caches/fio-$1
+    prepare_apt "$1"
+    private_apt update 2>"$cache/apt.log" || without_engine "$mirror has no sources of Debian $1 (see $cache/apt.log)"
+    (cd "$cache" && private_apt source --print-uris fio) | sed -n "s|^'[^']*' fio_\(.*\)\.dsc .*|\1|p" >"$known.partial"
+    [ -s "$known.partial" ] || without_engine "Debian $1 has no source of fio"
+    rm -rf "$cache"
+    mv "$known.partial" "$known"
+  fi
+  version=$(cat "$known")
+}
 
 up_to_date() {
   [ -e "$engine" ] && [ "$(cat "$built_for" 2>/dev/null)" = "$version" ] || return
@@ -52,24 +67,27 @@ private_apt() {
     -o APT::Sandbox::User="$(id -un)" -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 
-fetch_source() {
-  local codename mirror suite
+prepare_apt() { # SUITE
+  local codename
   codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
   # The URLs that apt would fetch name its mirror, even on a machine without package lists.
   mirror=${DEB_MIRROR:-$(apt-get -o Debug::NoLocking=true update --print-uris |
     sed -n "s|^'\(.*\)/dists/$codename/InRelease'.*|\1|p" | head -n 1)}
   [ -n "$mirror" ] || without_engine "apt knows no mirror for Debian $codename (set DEB_MIRROR)"
-  command -v dpkg-source >/dev/null || fail "dpkg-source is missing: make setup"
-
-  say "fetching the source of fio $version from $mirror"
-  suite=$codename
-  case $version in *~bpo*) suite=$codename-backports ;; esac
   mkdir -p "$cache"/apt/{lists/partial,cache/archives/partial}
   : >"$cache/apt/status"
-  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$cache/apt/sources.list"
+  echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $1 main" >"$cache/apt/sources.list"
+}
+
+fetch_source() {
+  local from=${suite:-$(. /etc/os-release && echo "$VERSION_CODENAME")} mirror
+  case $version in *~bpo*) from=${from%-backports}-backports ;; esac
+  command -v dpkg-source >/dev/null || fail "dpkg-source is missing: make setup"
+  prepare_apt "$from"
+  say "fetching the source of fio $version from $mirror"
   {
     private_apt update && (cd "$cache" && private_apt source --download-only "fio=$version")
-  } 2>"$cache/apt.log" || without_engine "$mirror has no source of fio $version for $suite (see $cache/apt.log)"
+  } 2>"$cache/apt.log" || without_engine "$mirror has no source of fio $version for $from (see $cache/apt.log)"
 
   # Use the final name only when complete, so that an interrupted run starts over.
   rm -rf "$tree" "$tree.partial"
@@ -93,11 +111,22 @@ compile() {
   # fio's headers count as the system's, so that every warning is about the engine. BITS_PER_LONG is what fio's Makefile
   # adds to its config-host.h.
   "$compiler" -std=gnu11 -O2 -g -Wall -Wextra -Werror -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -DBITS_PER_LONG=64 \
-    "-DFIO_VERSION=\"$(fio --version)\"" \
+    "-DFIO_VERSION=\"$(fio_name)\"" \
     -include "$tree/config-host.h" -isystem "$tree" -o "$partial" "$here"/*.c -ldl -lpthread
   mv "$partial" "$engine"
   echo "$version" >"$built_for"
 }
+
+# What this fio calls itself, and the engine compares: fio- and its upstream version.
+fio_name() { if [ -n "$suite" ]; then sed -n 's/^DEF_VER=//p' "$tree/FIO-VERSION-GEN"; else fio --version; fi; }
+
+if [ -n "$suite" ]; then
+  find_version_in "$suite"
+else
+  version=$(dpkg-query --show --showformat '${source:Version}' fio 2>/dev/null) || fail "fio is not installed: make setup"
+fi
+cache=$caches/fio-$version
+tree=$cache/source
 
 up_to_date && exit
 [ -d "$tree" ] || fetch_source
