@@ -17,8 +17,8 @@ WIDE = 24
 
 
 def literal(lines):
-    """Examples, in mdoc, as they are written."""
-    return [".Bd -literal", *(escape(line) for line in lines), ".Ed"]
+    """Examples, in mdoc, whose text the generator has escaped."""
+    return [".Bd -literal", *lines, ".Ed"]
 
 
 def escape(line):
