@@ -72,7 +72,7 @@ fi
 printf '%-28s %s\n' mutant 'found'
 for mutant in $mutants; do
   status=0
-  TMPDIR=$work timeout --kill-after=5 300 "$nvmepf" simulate --mutant "$mutant" --seed 1 --seeds "$seeds" --commands 2000 \
+  TMPDIR=$work timeout --kill-after=5 300 env NVMEPF_MUTANT="$mutant" "$nvmepf" simulate --seed 1 --seeds "$seeds" --commands 2000 \
     >"$work/out" 2>&1 || status=$?
   case $status in
     0) miss "NOT FOUND in $seeds seeds" ;;

@@ -1,6 +1,8 @@
 import ArgumentParser
 import CPlatform
+import Endpoint
 import FioGuard
+import Foundation
 import Glibc
 import Service
 import Text
@@ -33,6 +35,9 @@ struct Nvmepf: ParsableCommand {
     ExecGuard.runIfAsked()
     OwnProcess.ignoreFileSizeLimit()
     do {
+      #if MUTANTS
+        try plantMutant()
+      #endif
       try checkNames(CommandLine.arguments.dropFirst())
       var command = try parseAsRoot()
       try command.run()
@@ -42,6 +47,18 @@ struct Nvmepf: ParsableCommand {
       exit(error)
     }
   }
+
+  #if MUTANTS
+    /// Plant the fault that the environment names.
+    private static func plantMutant() throws {
+      guard let name = ProcessInfo.processInfo.environment["NVMEPF_MUTANT"] else { return }
+      guard let mutant = Mutant(rawValue: name) else {
+        let names = Mutant.allCases.map(\.rawValue).joined(separator: ", ")
+        throw Failure(description: "no mutant \(name); NVMEPF_MUTANT is one of \(names)")
+      }
+      Mutant.planted = mutant
+    }
+  #endif
 
   /// Refuse an unknown command: the parser reports it as an unexpected argument, and `help` ignores it.
   static func checkNames(_ words: ArraySlice<String>) throws {

@@ -1,7 +1,6 @@
 import Analysis
 import ArgumentParser
 import Debugger
-import Endpoint
 import Foundation
 import Platform
 import Replay
@@ -66,11 +65,6 @@ struct ReplayCommand: ParsableCommand {
     completion: .file())
   var script: String?
 
-  #if MUTANTS
-    @Option(help: "Plant this fault in the engine", transform: SimulateCommand.mutant)
-    var mutant: Mutant?
-  #endif
-
   func validate() throws {
     try require(`repeat` >= 1, "--repeat must be at least 1")
     try require(!interactive || script == nil, "--interactive and --script exclude each other")
@@ -85,9 +79,6 @@ struct ReplayCommand: ParsableCommand {
   }
 
   func run() throws {
-    #if MUTANTS
-      Mutant.planted = mutant
-    #endif
     let reader = try file.openTolerantly()
     if let script { return try DebuggerSession.perform(script, on: reader, controller) }
     if interactive { return try DebuggerSession.converse(on: reader, controller) }

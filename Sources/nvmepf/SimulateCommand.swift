@@ -1,5 +1,4 @@
 import ArgumentParser
-import Endpoint
 import Foundation
 import Platform
 import Service
@@ -58,18 +57,6 @@ struct SimulateCommand: ParsableCommand {
   @Flag(help: "Print one JSON object")
   var json = false
 
-  #if MUTANTS
-    @Option(help: "Plant this fault in the engine", transform: SimulateCommand.mutant)
-    var mutant: Mutant?
-
-    static func mutant(_ name: String) throws -> Mutant {
-      guard let mutant = Mutant(rawValue: name) else {
-        throw ValidationError("the mutants are \(Mutant.allCases.map(\.rawValue).joined(separator: ", "))")
-      }
-      return mutant
-    }
-  #endif
-
   func validate() throws {
     try require((1...1 << 40).contains(commands), "--commands must be between 1 and 2^40")
     try require(seeds >= 1, "--seeds must be at least 1")
@@ -82,9 +69,6 @@ struct SimulateCommand: ParsableCommand {
 
   func run() throws {
     OwnProcess.prepare()
-    #if MUTANTS
-      Mutant.planted = mutant
-    #endif
     if truth { return try runTruth() }
     var total = Totals(first: seed ?? .random(in: 0...0xffff_ffff))
     let watch = Watch()
@@ -142,12 +126,7 @@ struct SimulateCommand: ParsableCommand {
 
   /// The command that repeats the run.
   private func repetition(_ seed: UInt64) -> String {
-    var words = ["nvmepf simulate --seed \(seed) --commands \(commands)"]
-    if !faults { words.append("--no-faults") }
-    #if MUTANTS
-      if let mutant { words.append("--mutant \(mutant.rawValue)") }
-    #endif
-    return words.joined(separator: " ")
+    "nvmepf simulate --seed \(seed) --commands \(commands)\(faults ? "" : " --no-faults")"
   }
 
   private func fail(_ seed: UInt64, _ failure: String, _ total: Totals) throws -> Never {
