@@ -3,9 +3,11 @@ import Text
 extension Bisection: CustomStringConvertible {
   /// In one line: the event, and how certain that is.
   public var summary: String {
-    let what = words.first.map { "#\($0.event) \($0.text)" } ?? "#\(events.lowerBound)"
+    let end = divergence.kind == .end ? ", the end of the recording" : ""
+    let what = words.first.map { "#\($0.event) \($0.text)" } ?? "#\(events.lowerBound)\(end)"
     let last = words.count > 1 ? ", up to #\(events.upperBound - 1)" : ""
     switch certainty {
+    case .exact where !isOfState: return "the first event that differs is \(what); the states agreed before its pass"
     case .exact where steps.isEmpty:
       return "no event of the engine lies between #\(agreed) and #\(differs): the recording contradicts itself"
     case .exact: return "the state differs after \(what)\(last)"
@@ -20,15 +22,13 @@ extension Bisection: CustomStringConvertible {
     for (name, point) in zip(["agreed: ", "differs:"], points) {
       lines.append("  \(name) #\(point.event) \(Divergence.moment(point.timeNs)): \(point.text)")
     }
-    let events = Quantity.count(differs - min(agreed, differs) - 1, "event")
-    lines.append(
-      "  between:  \(Quantity.count(steps.count, "pass or event from outside", "passes or events from outside")), \(events)"
-    )
+    let passes = Quantity.count(steps.count, "pass or event from outside", "passes or events from outside")
+    let between = differs > agreed ? differs - agreed - 1 : 0
+    lines.append("  between:  \(passes), \(Quantity.count(between, "event"))")
     if words.count > 1 {
       lines.append("  its events:")
       lines += words.map { "    #\($0.event) \($0.text)" }
-      let left = events.count - words.count
-      if UInt64(words.count) < UInt64(self.events.count), left > 0 { lines.append("    and others") }
+      if words.count < events.count { lines.append("    and others") }
     }
     if let later, !fields.isEmpty {
       lines.append("  at #\(later.event), the next checkpoint:")

@@ -10,9 +10,9 @@ import Trace
 public struct Bisection: Sendable {
   /// How far the recording supports the event that is named.
   public enum Certainty: String, Sendable {
-    /// No other pass, and no other event from outside, lies between the two points.
+    /// No other pass, and no other event from outside, lies between the two points. If an output differs, it is named.
     case exact
-    /// Before it a differing field had the value that the recorded engine has kept.
+    /// It changes a differing field that the recorded engine had not changed by the next checkpoint.
     case likely
     /// No state is known between the two points, and here the first output differs.
     case output
@@ -35,11 +35,12 @@ public struct Bisection: Sendable {
     public let engine: String
     public fileprivate(set) var changes: [Change] = []
 
-    /// The change from the recorded value on: if the recorded engine kept the value, it did not make this change.
+    /// The first change, if the recorded engine still had the value before it at the checkpoint: then it did not make
+    /// this change. If the field returns to that value, it may have made some changes.
     var likely: Change? {
-      // It is the last one unless the field returns to the value.
-      let back = changes.lastIndex { $0.to == recorded } ?? -1
-      return changes.lastIndex { $0.from == recorded }.flatMap { $0 > back ? changes[$0] : nil }
+      changes.first.flatMap { first in
+        first.from == recorded && !changes.contains { $0.to == recorded } ? first : nil
+      }
     }
   }
 
@@ -66,7 +67,7 @@ public struct Bisection: Sendable {
   private static let wordsMax = 12
 
   /// Narrow the first divergence of a trace.
-  /// - Returns: nil if no checkpoint precedes it.
+  /// - Returns: nil if no checkpoint precedes it from which a replay finds it.
   public init?(_ reader: TraceReader, _ divergence: Divergence) throws(TraceError) {
     self.divergence = divergence
     (stream, differs) = (divergence.stream, divergence.event)
@@ -75,10 +76,10 @@ public struct Bisection: Sendable {
     else { return nil }
     let stream = ReplayedStream(reader, id.stream, chunks)
     do throws(TraceError) {
-      guard try findPoints(stream) else { return nil }
-      try follow(stream)
+      guard let anchor = try stream.anchor(of: divergence), try findPoints(stream, from: anchor) else { return nil }
+      try follow(stream, from: anchor)
       choose()
-      try narrow(stream)
+      try narrow(stream, from: anchor)
       words = try stream.texts(events, max: Bisection.wordsMax)
       // Between a checkpoint and its hash lie events of the recorder.
       if steps.count == 1, words.isEmpty { steps = [] }
@@ -94,11 +95,11 @@ public struct Bisection: Sendable {
     var agrees: Bool?
   }
 
-  private mutating func findPoints(_ stream: ReplayedStream) throws(TraceError) -> Bool {
+  private mutating func findPoints(_ stream: ReplayedStream, from anchor: Int) throws(TraceError) -> Bool {
     let chunk = stream.chunk(of: divergence.event)
     let isAtEnd = divergence.kind == .end
     let next = stream.nextCheckpoint(after: chunk)
-    guard var replayer = try stream.replayer(before: divergence.event, to: next ?? chunk, isClosed: isAtEnd) else {
+    guard var replayer = try stream.replayer(from: anchor, to: next ?? chunk, isClosed: isAtEnd) else {
       return false
     }
     let end = next.map { stream.header($0).firstEvent } ?? .max
@@ -122,6 +123,7 @@ public struct Bisection: Sendable {
       case false?:
         found = replayer.event - 1
         if begin < replayer.event - 1 { steps.append(begin..<replayer.event - 1) }
+      case nil where stream.beginsWithCheckpoint(at: begin): (agreed, steps) = (begin, [])
       case nil: steps.append(begin..<replayer.event)
       }
     }
@@ -134,10 +136,10 @@ public struct Bisection: Sendable {
   // MARK: Fields
 
   /// Follow the differing fields from one point to the other.
-  private mutating func follow(_ stream: ReplayedStream) throws(TraceError) {
+  private mutating func follow(_ stream: ReplayedStream, from anchor: Int) throws(TraceError) {
     guard let later, later.recordedKind == .checkpoint, !later.fields.isEmpty else { return }
     fields = later.fields.map { Trail(name: $0.name, recorded: $0.recorded, engine: $0.engine) }
-    guard var replayer = try stream.replayer(before: divergence.event, to: stream.chunk(of: divergence.event)) else {
+    guard var replayer = try stream.replayer(from: anchor, to: stream.chunk(of: divergence.event)) else {
       return
     }
     replayer.hashes = { _, _, _ in }
@@ -167,14 +169,19 @@ public struct Bisection: Sendable {
 
   // MARK: The event
 
+  /// The states differ, or the engine's is inconsistent; else an output differs.
+  var isOfState: Bool { divergence.kind == .state || divergence.kind == .invariant }
+
   private mutating func choose() {
-    if steps.count <= 1 {
+    if steps.count <= 1, !isOfState {
+      (events, certainty) = (differs..<differs + 1, .exact)
+    } else if steps.count <= 1 {
       (events, certainty) = (steps.first ?? differs..<differs + 1, .exact)
     } else if let likely = fields.compactMap(\.likely).min(by: { $0.events.lowerBound < $1.events.lowerBound }) {
       (events, certainty) = (likely.events, .likely)
     } else if let first = fields.compactMap(\.changes.first).min(by: { $0.events.lowerBound < $1.events.lowerBound }) {
       (events, certainty) = (first.events, .earliest)
-    } else if divergence.kind != .state {
+    } else if !isOfState {
       (events, certainty) = (divergence.event..<divergence.event + 1, .output)
     } else {
       (events, certainty) = (steps[0], .earliest)
@@ -182,10 +189,10 @@ public struct Bisection: Sendable {
   }
 
   /// Of a pass, the events between which the objects of the differing fields change.
-  private mutating func narrow(_ stream: ReplayedStream) throws(TraceError) {
+  private mutating func narrow(_ stream: ReplayedStream, from anchor: Int) throws(TraceError) {
     let objects = Set(fields.filter { $0.changes.contains { $0.events == events } }.compactMap { StateObject($0.name) })
     guard events.count > 1, !objects.isEmpty,
-      var replayer = try stream.replayer(before: divergence.event, to: stream.chunk(of: events.lowerBound))
+      var replayer = try stream.replayer(from: anchor, to: stream.chunk(of: events.lowerBound))
     else { return }
     replayer.hashes = { _, _, _ in }
     while replayer.event < events.lowerBound, try replayer.step() {}

@@ -58,8 +58,10 @@ final class ReplayedStream {
   /// events before.
   func examine(_ divergence: inout Divergence) throws(TraceError) {
     guard current >= 0 else { return }
-    try findState(&divergence)
-    if divergence.recordedKind == .stateHash { try findLater(&divergence) }
+    if let anchor = try anchor(of: divergence) {
+      try findState(&divergence, from: anchor)
+      if divergence.recordedKind == .stateHash { try findLater(&divergence, from: anchor) }
+    }
     var history = DivergenceHistory(divergence)
     var decoded = try DecodedChunk()
     for chunk in (max(0, current - ReplayedStream.chunksMax)...current).reversed() {
@@ -76,25 +78,52 @@ final class ReplayedStream {
   /// The chunk that holds an event, or the last one before it.
   func chunk(of event: UInt64) -> Int { (0..<chunks.count).last { header($0).firstEvent <= event } ?? 0 }
 
+  /// Whether an event is the checkpoint at the beginning of a chunk.
+  func beginsWithCheckpoint(at event: UInt64) -> Bool {
+    let header = header(chunk(of: event))
+    return header.beginsWithCheckpoint && header.firstEvent == event
+  }
+
+  /// No event was lost before this chunk.
+  private func isContinuous(at chunk: Int) -> Bool {
+    header(chunk).firstEvent == header(chunk - 1).firstEvent &+ UInt64(header(chunk - 1).events)
+  }
+
   /// The next chunk with a checkpoint after this one; nil if there is none, or events were lost before it.
   func nextCheckpoint(after chunk: Int) -> Int? {
     for next in (chunk + 1)..<max(chunks.count, chunk + 1) {
-      guard header(next).firstEvent == header(next - 1).firstEvent &+ UInt64(header(next - 1).events) else {
-        return nil
-      }
+      guard isContinuous(at: next) else { return nil }
       if header(next).beginsWithCheckpoint { return next }
     }
     return nil
   }
 
-  /// A replay from the last checkpoint before an event on.
+  /// The chunk of a late checkpoint from which a replay finds the divergence. It need not be the last one: what a replay
+  /// compares outputs with, such as the commands at the backend, is not in a checkpoint.
+  /// - Returns: nil if there is none.
+  func anchor(of divergence: Divergence) throws(TraceError) -> Int? {
+    let last = chunk(of: divergence.event)
+    var begin = last
+    while begin > first, isContinuous(at: begin) { begin -= 1 }
+    let anchors = (begin...last).filter { header($0).beginsWithCheckpoint && header($0).firstEvent < divergence.event }
+    // Each time twice as far back: all these replays cost no more than two or three of the whole.
+    var (place, distance) = (anchors.count - 1, 1)
+    while place >= 0 {
+      var replayer = try replayer(from: anchors[place], to: last, isClosed: divergence.kind == .end)
+      if let found = try replayer?.run().divergence, found.event == divergence.event, found.kind == divergence.kind {
+        return anchors[place]
+      }
+      (place, distance) = (place == 0 ? -1 : max(0, place - distance), 2 * distance)
+    }
+    return nil
+  }
+
+  /// A replay from the checkpoint of a chunk on.
   /// - Parameters:
   ///   - last: the last chunk that it reads.
   ///   - isClosed: the recording ends there, with the engine at rest.
-  /// - Returns: nil if there is no checkpoint at which it can begin.
-  func replayer(before event: UInt64, to last: Int, isClosed: Bool = false) throws(TraceError) -> Replayer? {
-    let anchor = (0...last).last { header($0).beginsWithCheckpoint && header($0).firstEvent < event }
-    guard let anchor else { return nil }
+  /// - Returns: nil if it cannot begin at that checkpoint.
+  func replayer(from anchor: Int, to last: Int, isClosed: Bool = false) throws(TraceError) -> Replayer? {
     var decoded = try DecodedChunk()
     var next = anchor
     do throws(TraceError) {
@@ -112,9 +141,9 @@ final class ReplayedStream {
   }
 
   /// Replay past different hashes, up to the first difference that tells more: an output, or the next checkpoint.
-  private func findLater(_ divergence: inout Divergence) throws(TraceError) {
+  private func findLater(_ divergence: inout Divergence, from anchor: Int) throws(TraceError) {
     let last = nextCheckpoint(after: current) ?? current
-    guard var replayer = try replayer(before: divergence.event, to: last) else { return }
+    guard var replayer = try replayer(from: anchor, to: last) else { return }
     replayer.hashes = { _, _, _ in }
     let end = last > current ? header(last).firstEvent : .max
     while replayer.event <= end, try replayer.step() {}
@@ -141,18 +170,15 @@ final class ReplayedStream {
     return found
   }
 
-  /// Replay again from the checkpoint before the divergence, to see the engine just before it.
-  private func findState(_ divergence: inout Divergence) throws(TraceError) {
+  /// Replay again from a checkpoint before the divergence, to see the engine just before it.
+  private func findState(_ divergence: inout Divergence, from anchor: Int) throws(TraceError) {
     let isAtEnd = divergence.kind == .end
     let last = isAtEnd ? chunks.count - 1 : current
-    guard var replayer = try replayer(before: divergence.event, to: last, isClosed: isAtEnd) else { return }
+    guard var replayer = try replayer(from: anchor, to: last, isClosed: isAtEnd) else { return }
     let observer = LastState(target: divergence.event)
     replayer.observer = observer
     observer.observe(replayer.controller, event: replayer.event)
-    guard let again = try replayer.run().divergence, again.event == divergence.event, again.kind == divergence.kind
-    else {
-      return
-    }
+    _ = try replayer.run()
     let isAtRest = [.rest, .state, .invariant].contains(divergence.kind)
     guard let state = isAtRest ? replayer.controller.state : observer.state else { return }
     divergence.inFlight = state.commands.map(\.text)

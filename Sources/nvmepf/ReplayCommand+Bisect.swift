@@ -3,7 +3,8 @@ import Text
 import Trace
 
 extension ReplayCommand {
-  static let notBisected = "no checkpoint precedes the divergence: nothing is known of the state before it"
+  static let notBisected =
+    "no replay from a checkpoint before the divergence finds it: nothing is known of the state before it"
 
   /// Nil if there is no divergence, or nothing to narrow it by.
   func bisection(_ result: ReplayResult, _ reader: TraceReader) throws -> Bisection? {

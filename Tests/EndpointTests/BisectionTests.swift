@@ -142,12 +142,9 @@ struct BisectionTests {
     #expect(found.description.contains("the replay does not change it in between"))
   }
 
-  @Test("a field that the recorded engine stopped changing names the pass from which on it did")
-  func likely() throws {
-    let events = try record(every: 500)
-    let first = try pass(events)
+  /// From the event on, the recorded engine does not change the field.
+  private func frozen(_ name: String, _ events: Events, from first: Int) throws -> (Events, step: Range<Int>) {
     var (kept, step): ([UInt8]?, Range<Int>?)
-    let name = "host read commands"
     let wrong = try withStates(events) { now, state in
       guard let field = try? field(name, state) else { return }
       let bytes = Array(state[field.offset..<field.offset + field.length])
@@ -158,11 +155,31 @@ struct BisectionTests {
       if bytes != kept, step == nil { step = now }
       state.replaceSubrange(field.offset..<field.offset + field.length, with: kept!)
     }
+    return (wrong, try #require(step))
+  }
+
+  @Test("a field that the recorded engine has not changed since the states agreed names the pass that changes it")
+  func likely() throws {
+    let events = try record(every: 500)
+    let hash = try #require(events[try pass(events)...].firstIndex { $0[0].is(.stateHash) })
+    let name = "host read commands"
+    let (wrong, pass) = try frozen(name, events, from: hash + 1)
     let found = try #require(try bisect(wrong))
-    #expect(found.certainty == .likely, "\(found)")
-    let pass = try #require(step)
+    #expect(found.certainty == .likely && found.agreed == hash, "\(found)")
     #expect(Int(found.events.lowerBound) >= pass.lowerBound && Int(found.events.upperBound) <= pass.upperBound)
     #expect(found.fields.contains { $0.name == name && $0.changes.count > 1 })
+  }
+
+  @Test("a field that the recorded engine changed as well names no pass as likely")
+  func counted() throws {
+    let events = try record(every: 500)
+    let name = "host read commands"
+    let hash = try #require(events[try pass(events)...].firstIndex { $0[0].is(.stateHash) })
+    let (_, first) = try frozen(name, events, from: hash + 1)
+    let (wrong, step) = try frozen(name, events, from: first.upperBound)
+    let found = try #require(try bisect(wrong))
+    #expect(found.certainty == .earliest && found.agreed == hash, "\(found)")
+    #expect(found.events.lowerBound >= first.lowerBound && Int(found.events.lowerBound) < step.lowerBound)
   }
 
   @Test("one flipped bit of a hash diverges there, and nowhere else")
@@ -193,8 +210,49 @@ struct BisectionTests {
       wrong[place][0].bLow ^= 1
       let found = try #require(try bisect(wrong))
       #expect(found.certainty == (every == 1 ? .exact : .output))
-      #expect(found.events.contains(UInt64(place)) && found.differs == UInt64(place))
+      #expect(found.events == UInt64(place)..<UInt64(place) + 1 && found.differs == UInt64(place))
+      #expect(found.summary.hasPrefix("the first \(every == 1 ? "event" : "output") that differs is #\(place)"))
+      #expect(found.summary.hasSuffix("; the states agreed before its pass") == (every == 1))
     }
+  }
+
+  @Test("an output whose command began before the last checkpoint is found from an earlier one")
+  func acrossCheckpoint() throws {
+    var wrong = try record(every: 1, commands: 6000)
+    var (begun, last): (Set<[UInt16]>, Int?) = ([], nil)
+    let place = try #require(
+      wrong.indices.first { number in
+        let record = wrong[number][0]
+        if record.is(.checkpoint), number > 0 { (begun, last) = ([], number) }
+        if record.is(.executeBegin) {
+          let begin = Event.ExecuteBegin(record)
+          begun.insert([begin.qid, begin.cid])
+        }
+        guard record.is(.executeEnd) else { return false }
+        let end = Event.ExecuteEnd(record)
+        return last != nil && end.flags.contains(.later) && !begun.contains([end.qid, end.cid])
+      })
+    var event = Event.ExecuteEnd(wrong[place][0])
+    event.cid ^= 0x10
+    wrong[place][0] = event.record
+    let found = try #require(try bisect(wrong))
+    #expect(found.divergence.event == place && found.differs == place && found.certainty == .exact)
+    #expect(try found.agreed < place && found.agreed > #require(last), "\(found)")
+    #expect(found.divergence.inFlight != nil)
+  }
+
+  @Test("events that do not fit are told as such")
+  func others() throws {
+    let events = try record(every: 1)
+    // A pass with many events.
+    let hashes = events.indices.filter { events[$0][0].is(.stateHash) }
+    let long = try #require(
+      zip(hashes, hashes.dropFirst()).first {
+        $1 - $0 > 15 && !events[$0...$1].contains { $0[0].is(.checkpoint) }
+      })
+    let (wrong, _) = try withUnsafeShutdown(events, from: long.0 + 1)
+    let found = try #require(try bisect(wrong))
+    #expect(found.events.count > found.words.count && found.description.contains("\n    and others\n"), "\(found)")
   }
 
   @Test("a trace without hashes is narrowed by its checkpoints")
