@@ -16,6 +16,8 @@ struct DebuggerCommand: Sendable {
   var more = ""
   /// An empty line repeats it.
   var isRepeated = false
+  /// On traces without our engine, instead of those.
+  var ofKernel: (arguments: String?, help: String, more: String)?
   /// It asks for the state of our engine.
   var isOfEngine = false
   let perform: @Sendable (Debugger, inout TypedWords) throws -> Void
@@ -40,7 +42,8 @@ struct DebuggerCommand: Sendable {
       help: "Move N events, commands or passes on.",
       more:
         "Commands as they are fetched; passes of our engine's poll loop. The default is\none event.",
-      isRepeated: true
+      isRepeated: true,
+      ofKernel: ("[N] [event|command]", "Move N events or commands on.", "The default is one event.")
     ) { debugger, words in try debugger.step(&words, .forward) },
     DebuggerCommand(
       name: "next", aliases: ["n"], arguments: "[N]", help: "Move to the Nth next fetched command.", isRepeated: true
@@ -50,12 +53,13 @@ struct DebuggerCommand: Sendable {
     ) { debugger, words in try debugger.finish(&words, .forward) },
     DebuggerCommand(
       name: "continue", aliases: ["c"], arguments: "[N]", help: "Move to a breakpoint, a divergence, or the end.",
-      more: "To the Nth hit of any breakpoint.", isRepeated: true
+      more: "To the Nth hit of any breakpoint.", isRepeated: true,
+      ofKernel: (nil, "Move to a breakpoint, or the end.", "To the Nth hit of any breakpoint.")
     ) { debugger, words in try debugger.continue(&words, .forward) },
     DebuggerCommand(
       name: "reverse-step", aliases: ["rs"], arguments: "[N] [event|command|pass]",
       help: "Move N events, commands or passes back.",
-      isRepeated: true
+      isRepeated: true, ofKernel: ("[N] [event|command]", "Move N events or commands back.", "")
     ) { debugger, words in try debugger.step(&words, .backward) },
     DebuggerCommand(
       name: "reverse-next", aliases: ["rn"], arguments: "[N]", help: "Move to the Nth command fetched before.",
@@ -81,7 +85,12 @@ struct DebuggerCommand: Sendable {
       name: "break", aliases: ["b"], arguments: "EXPRESSION", help: "Let continue stop where this holds.",
       more: "As in break event == completion && status != 0, break cq[1].full, or\n"
         + "break stage.execute > 50us. One on the engine's state stops where it becomes\n"
-        + "true; one on the times of commands stops at their completions. help expressions\nlists the names."
+        + "true; one on the times of commands stops at their completions. help expressions\nlists the names.",
+      ofKernel: (
+        nil, "Let continue stop where this holds.",
+        "As in break event == completion && status != 0, or\nbreak stage.execute > 50us. One on the times of commands stops "
+          + "at their\ncompletions. help expressions lists the names."
+      )
     ) { debugger, words in try debugger.addBreakpoint(&words) },
     DebuggerCommand(
       name: "tbreak", arguments: "EXPRESSION", help: "Let continue stop where this holds, once."
@@ -154,7 +163,7 @@ extension Debugger {
     guard let word = words.next() else {
       for command in DebuggerCommand.all where hasEngine || !command.isOfEngine {
         let name = command.aliases.isEmpty ? command.name : "\(command.name), \(command.aliases[0])"
-        say("  " + name.padded(to: 21) + " " + command.help)
+        say("  " + name.padded(to: 21) + " " + (hasEngine ? command.help : command.ofKernel?.help ?? command.help))
       }
       tell("Begin with info problems. A unique beginning of a name suffices; an empty line repeats a movement.")
       return
@@ -162,8 +171,10 @@ extension Debugger {
     try words.end()
     if word == "expressions" { return helpOnExpressions() }
     let command = try DebuggerCommand.named(word)
-    say("\(([command.name] + command.aliases).joined(separator: ", ")) \(command.arguments)")
-    for line in ([command.help] + command.more.split(separator: "\n").map(String.init)) { say("  \(line)") }
+    let own = hasEngine ? nil : command.ofKernel
+    let (help, more) = own.map { ($0.help, $0.more) } ?? (command.help, command.more)
+    say("\(([command.name] + command.aliases).joined(separator: ", ")) \(own?.arguments ?? command.arguments)")
+    for line in ([help] + more.split(separator: "\n").map(String.init)) { say("  \(line)") }
     if command.name == "info" { helpOnInformation() }
   }
 

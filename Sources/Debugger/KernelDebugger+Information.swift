@@ -45,7 +45,7 @@ extension KernelDebugger {
     let running = state.timeline.openWorks.compactMap { cpu in
       cpu.works.last.map { "CPU \(cpu.cpu) runs \($0.item.name(for: subject.number))" }
     }
-    return "Event \(Quantity.count(point)) of \(Quantity.count(end)), in \(streamName); "
+    return "Event \(number(current)) of \(Quantity.count(end)), in \(streamName); "
       + "\(Quantity.count(state.commands.count, "command")) in flight"
       + (counts.isEmpty ? "" : ": \(counts.joined(separator: ", "))")
       + running.map { "; \($0)" }.joined() + "."
@@ -67,8 +67,8 @@ extension KernelDebugger {
     for command in sorted.prefix(40) {
       tell(
         "  ",
-        "\(name(command)): begun \(age(command.begun.ns)), \(number(command.begun.event)); \(stage(of: command)), since "
-          + "\(number(command.last.event)), \(age(command.last.ns))" + doubt(of: command, state))
+        "\(name(command)): begun \(age(command.begun.ns)), \(number(command.begun.event)); \(try stage(of: command)), "
+          + "\(try since(command))" + doubt(of: command, state))
     }
     if sorted.count > 40 { say("  and \(Quantity.count(sorted.count - 40)) more") }
   }
@@ -76,8 +76,19 @@ extension KernelDebugger {
   func name(_ command: KernelState.Command) -> String { name(command.key.qid, command.key.cid, command.opcode) }
 
   /// "is fetched, and waits for a worker".
-  func stage(of command: KernelState.Command) -> String {
-    command.stage.text(isEndpoint: subject.isEndpoint, isEventRequest: command.isEventRequest)
+  func stage(of command: KernelState.Command) throws -> String {
+    let underWay = try transferUnderWay(of: command.key)
+    if let underWay, underWay.stage == .submitted { return "is being fetched" }
+    return (underWay?.stage ?? command.stage).text(
+      isEndpoint: subject.isEndpoint, isEventRequest: command.isEventRequest, opcode: command.opcode)
+  }
+
+  /// "since #19028, 309 µs ago", or of a transfer that is under way "for 9.20 ms, until #5985".
+  func since(_ command: KernelState.Command) throws -> String {
+    guard let underWay = try transferUnderWay(of: command.key) else {
+      return "since \(number(command.last.event)), \(age(command.last.ns))"
+    }
+    return "for \(Quantity.time(time - min(underWay.begunNs, time))), until \(number(underWay.event))"
   }
 
   func doubt(of command: KernelState.Command, _ state: KernelState) -> String {
@@ -92,7 +103,7 @@ extension KernelDebugger {
     if let record = try events.event(history.begin) { show(history.begin, record) }
     if let entry = history.entry { showEntry(entry) }
     if let command = try state().commands[history.key] {
-      tell("  ", "it \(stage(of: command)), since \(number(command.last.event)), \(age(command.last.ns))")
+      tell("  ", "it \(try stage(of: command)), \(try since(command))")
     } else if let ended = history.ended, ended < point {
       say("  ended at \(number(ended)), \(age(history.endedNs))")
     } else {
@@ -145,18 +156,29 @@ extension KernelDebugger {
       throw DebuggerError("there is no command \(qid)/\(cid) up to here")
     }
     let past = history.transfers.filter { $0 < point }
-    guard !past.isEmpty else { return say("nothing of command \(qid)/\(cid) was transferred up to here") }
+    let underWay = try transferUnderWay(of: history.key)
+    if past.isEmpty, underWay == nil { say("nothing of command \(qid)/\(cid) was transferred up to here") }
     for event in past {
       if let record = try events.event(event) { show(event, record) }
     }
+    if let underWay { try show(underWay) }
+  }
+
+  /// A transfer that has begun and not ended.
+  struct Transfer {
+    let event: UInt64
+    let key: CommandKey?
+    let stage: CommandProgress
+    let begunNs: UInt64
+    let endNs: UInt64
   }
 
   /// A transfer is recorded at its end, with its duration: those that end after the point and began before.
-  private func showTransfersUnderWay() throws {
-    guard subject.isEndpoint else { throw DebuggerError("only nvmet-pci-epf's transfers are recorded") }
+  func transfersUnderWay() throws -> [Transfer] {
+    if let known = knownTransfers, known.point == point { return known.transfers }
     let now = time
-    var found: [(event: UInt64, ns: UInt64, begun: UInt64)] = []
-    var left = 1 << 16
+    var found: [Transfer] = []
+    var left = subject.isEndpoint ? 1 << 16 : 0
     try events.visit(from: point) { event in
       left -= 1
       let record = event.record.pointee
@@ -164,16 +186,32 @@ extension KernelDebugger {
       if subject.isTarget(event.id), let span = KernelDebugger.span(of: record),
         span > record.time - min(now, record.time)
       {
-        found.append((event.number, record.time, record.time - min(span, record.time)))
+        var stage = CommandProgress.submitted
+        if case .reached(_, let reached, _) = subject.meaning(of: event), reached != .fetched { stage = reached }
+        found.append(
+          Transfer(
+            event: event.number, key: subject.command(of: event), stage: stage,
+            begunNs: record.time - min(span, record.time), endNs: record.time))
       }
       return false
     }
-    guard !found.isEmpty else { return say("no transfer is under way") }
-    for (event, ns, begun) in found {
-      guard let record = try events.event(event) else { continue }
-      show(event, record)
-      say("  begun \(age(begun)); ends in \(Quantity.time(ns - min(now, ns)))")
-    }
+    knownTransfers = (point, found)
+    return found
+  }
+
+  func transferUnderWay(of key: CommandKey) throws -> Transfer? { try transfersUnderWay().first { $0.key == key } }
+
+  private func showTransfersUnderWay() throws {
+    guard subject.isEndpoint else { throw DebuggerError("only nvmet-pci-epf's transfers are recorded") }
+    let transfers = try transfersUnderWay()
+    if transfers.isEmpty { say("no transfer is under way") }
+    for transfer in transfers { try show(transfer) }
+  }
+
+  private func show(_ transfer: Transfer) throws {
+    guard let record = try events.event(transfer.event) else { return }
+    show(transfer.event, record)
+    say("  begun \(age(transfer.begunNs)); ends in \(Quantity.time(transfer.endNs - min(time, transfer.endNs)))")
   }
 
   private static func span(of record: Record) -> UInt64? {
@@ -197,25 +235,26 @@ extension KernelDebugger {
       let commands = state.commands.values.filter { $0.key.qid == qid && $0.stage != .submitted }
       say(
         row([
-          ("\(qid)", 4), ("\(queue.cqid)", 6), ("\(queue.entries)", 9), ("\(queue.head)", 7),
-          (queue.tail.map { "\($0)" } ?? "-", 7), ("\(commands.count)", 11),
+          ("\(qid)", 4), ("\(queue.cqid)", 6), ("\(queue.entries)", 9), (known(queue.head), 7),
+          (known(queue.tail), 7), ("\(commands.count)", 11),
           ("\(commands.filter { $0.stage == .fetched }.count)", 11),
         ]))
     }
     say("  CQ  vector  entries   tail  phase  posted  unannounced  to post")
     for (cqid, queue) in state.completionQueues.sorted(by: { $0.key < $1.key }) {
-      let entries = UInt64(max(queue.entries, 1))
       let ready = state.commands.values.filter {
         $0.stage == .ready && state.submissionQueues[$0.key.qid]?.cqid == cqid
       }
       say(
         row([
-          ("\(cqid)", 4), ("\(queue.vector)", 8), ("\(queue.entries)", 9), ("\(queue.posted % entries)", 7),
-          (queue.posted / entries % 2 == 0 ? "1" : "0", 7), ("\(queue.posted)", 8), ("\(queue.unannounced)", 13),
+          ("\(cqid)", 4), ("\(queue.vector)", 8), ("\(queue.entries)", 9), (known(queue.tail), 7),
+          (known(queue.phase.map { $0 ? 1 : 0 }), 7), (known(queue.posted), 8), (known(queue.unannounced), 13),
           ("\(ready.count)", 9),
         ]))
     }
   }
+
+  private func known(_ value: (some BinaryInteger)?) -> String { value.map { "\($0)" } ?? "-" }
 
   private func showInterrupts() throws {
     let queues = try state().completionQueues
@@ -227,7 +266,10 @@ extension KernelDebugger {
 
   func interruptText(_ queue: KernelState.CompletionQueue) -> String {
     let last = queue.interrupt.map { "the last interrupt \(number($0.event)), \(age($0.ns))" } ?? "no interrupt so far"
-    return "vector \(queue.vector), \(last); \(Quantity.count(queue.unannounced, "entry", "entries")) posted since."
+    let since =
+      queue.unannounced.map { "\(Quantity.count($0, "entry", "entries")) posted since" }
+      ?? "events were lost, and it is not known what was posted since"
+    return "vector \(queue.vector), \(last); \(since)."
   }
 
   private func showRegisters() throws {
@@ -259,7 +301,7 @@ extension KernelDebugger {
         "  ",
         "\(Quantity.count(unfinished, "command")) in flight at the end; goto end, then info commands and why oldest")
     }
-    if let (_, count, at) = last.abandoned {
+    if let (_, count, at) = last.abandoned, count > 0 {
       tell("  ", "\(Quantity.count(count, "command")) in flight at the last reset, \(number(at.event))")
     }
     let differences = subject.isEndpoint ? try twin().state(at: .max).compared.newDifferences : 0
@@ -270,7 +312,7 @@ extension KernelDebugger {
           + "nvmepf replay")
     }
     if problems.kinds.isEmpty, unfinished == 0, differences == 0 {
-      say("nothing went wrong that the events show by themselves; look for slow commands: break total > 1ms")
+      tell("nothing went wrong that the events show by themselves; look for slow commands: break total > 1ms")
     }
   }
 }

@@ -134,9 +134,10 @@ extension KernelDebugger {
   /// What a command in flight waits for, since when, and what will come of it.
   private func tellState(_ command: KernelState.Command, _ history: KernelCommand) throws {
     let state = try state()
-    let text = try events.event(command.last.event).map(EventSentence.text) ?? ""
+    let shown = try transferUnderWay(of: command.key)?.event ?? command.last.event
+    let text = try events.event(shown).map(EventSentence.text) ?? ""
     tell(
-      "\(name(command)) \(stage(of: command)), since \(number(command.last.event)), \(age(command.last.ns)): \(text)"
+      "\(name(command)) \(try stage(of: command)), \(try since(command)): \(text)"
         + "\(doubt(of: command, state)).")
     if state.isLinkUp == false { tell("The link is down.") }
     switch command.stage {
@@ -162,11 +163,14 @@ extension KernelDebugger {
 
   private func tellFetching(_ command: KernelState.Command, _ state: KernelState) throws {
     guard let queue = state.submissionQueues[command.key.qid] else { return }
-    if let tail = queue.tail {
+    if let tail = queue.tail, let head = queue.head {
       tell(
-        queue.tail == queue.head
+        tail == head
           ? "The driver has fetched all up to the host's doorbell, \(tail)."
-          : "The host's doorbell is at \(tail); the driver has fetched up to entry \(queue.head).")
+          : "The host's doorbell is at \(tail); the driver has fetched up to entry \(head).")
+    }
+    if let failed = queue.failedFetch {
+      tell("The driver's last fetch from this queue failed, \(number(failed.event)), \(age(failed.ns)).")
     }
     tellRunning(state)
   }
@@ -191,7 +195,7 @@ extension KernelDebugger {
     }
     for (cqid, queue) in queues {
       tell("CQ \(cqid): \(interruptText(queue))")
-      if queue.unannounced > 0 {
+      if queue.unannounced ?? 0 > 0 {
         tell("  ", "The driver raises one when the work of the queue ends, or the host's threshold is reached.")
       }
     }
@@ -205,8 +209,8 @@ extension KernelDebugger {
     guard !waiting.isEmpty else {
       tell("No command is in flight" + (state.commands.isEmpty ? "." : ", other than requests for events."))
       for (qid, queue) in state.submissionQueues.sorted(by: { $0.key < $1.key }) {
-        guard let tail = queue.tail, tail != queue.head else { continue }
-        tell("The host's doorbell of SQ \(qid) is at \(tail); the driver has fetched up to entry \(queue.head).")
+        guard let tail = queue.tail, let head = queue.head, tail != head else { continue }
+        tell("The host's doorbell of SQ \(qid) is at \(tail); the driver has fetched up to entry \(head).")
       }
       return
     }
@@ -214,7 +218,7 @@ extension KernelDebugger {
     let groups = Dictionary(grouping: sorted, by: \.stage).values.sorted { $0[0].begun.event < $1[0].begun.event }
     for commands in groups {
       let oldest = commands[0]
-      let text = stage(of: oldest)
+      let text = try stage(of: oldest)
       tell(
         commands.count == 1
           ? "\(name(oldest)) \(text)." : "\(commands.count) commands: each \(text); the oldest is \(name(oldest)).")
@@ -236,21 +240,35 @@ extension KernelDebugger {
   }
 
   func showTwin() throws {
-    let (state, compared) = try twin().state(at: time)
-    let condition =
-      state.registers.isFatal
-      ? "has failed (CSTS.CFS)" : state.registers.isReady ? "is ready" : "is disabled"
-    tell(
-      "Our engine got what the driver received up to here: it \(condition), and performed "
-        + "\(Quantity.count(compared.commands, "command")), each when the driver fetched it; "
-        + "\(Quantity.count(compared.compared)) were compared.")
-    let left = compared.before + compared.refused + compared.afterEnd + compared.doubtful
-    if left > 0 { tell("\(Quantity.count(left, "command")) could not be compared; see nvmepf replay.") }
-    if compared.differences.isEmpty { say("it agrees with the driver") }
+    let twin = try twin()
+    let (state, compared) = twin.state(at: time)
+    guard twin.isFollowing else {
+      return say("there is no twin: the recording begins after the host enabled the controller")
+    }
+    let performed =
+      "performed \(Quantity.count(compared.commands, "command")), each when the driver fetched it; "
+      + "\(Quantity.count(compared.compared)) were compared."
+    let stop = twin.stop.flatMap { $0.ns <= time ? $0 : nil }
+    if let stop {
+      let last = try events.end(upTo: stop.ns - min(stop.ns, 1))
+      tell(
+        "\(stop.isLoss ? "Events were lost" : "A replay takes no more"): nothing after "
+          + "\(number(last - min(last, 1))) was replayed. Until then our engine \(performed)")
+    } else {
+      let condition =
+        state.registers.isFatal
+        ? "has failed (CSTS.CFS)" : state.registers.isReady ? "is ready" : "is disabled"
+      tell("Our engine got what the driver received up to here: it \(condition), and \(performed)")
+    }
+    if compared.uncompared > 0 {
+      tell("\(Quantity.count(compared.uncompared, "command")) could not be compared; see nvmepf replay.")
+    }
+    if compared.differences.isEmpty, compared.compared > 0 { say("it agrees with the driver") }
     for difference in compared.differences.suffix(8) {
       let known = if case .knownDeparture(let why) = difference.kind { " Known: \(why)." } else { "" }
       tell("  ", "\(Debugger.moment(difference.timeNs)) \(difference.command): \(difference.what).\(known)")
     }
+    guard stop == nil else { return }
     showQueues(state)
     showRegisters(state.registers)
   }

@@ -17,6 +17,8 @@ final class KernelDebugger: Debugger {
   let kernel: KernelAtEvent
   /// Nil until it was asked for.
   var knownTwin: DriverTwin?
+  /// Those under way at a point.
+  var knownTransfers: (point: UInt64, transfers: [Transfer])?
 
   /// - Parameter controller: of the target; nil for the busiest.
   init(

@@ -36,20 +36,44 @@ struct KernelState {
     let cqid: UInt16
     let entries: UInt32
     let address: UInt64
-    /// The entry that the driver fetches next.
-    var head: UInt32 = 0
-    /// The host's doorbell; nil if its events are not recorded.
+    /// The entry that the driver fetches next; nil from a loss of events to the next fetch.
+    var head: UInt32? = 0
+    /// The host's doorbell; nil if its events are not recorded, and from a loss of events to the next doorbell.
     var tail: UInt32?
+    /// If the newest fetch failed.
+    var failedFetch: Moment?
+
+    mutating func lose() { (head, tail) = (nil, nil) }
   }
 
   struct CompletionQueue: Equatable {
     let vector: UInt16
     let entries: UInt32
     let address: UInt64
-    var posted: UInt64 = 0
-    /// Entries since the last interrupt.
-    var unannounced: UInt64 = 0
+    /// Entries so far; nil after a loss of events.
+    var posted: UInt64? = 0
+    /// The entry that the driver posts next, and its phase tag; nil from a loss of events until phase tags tell.
+    var tail: UInt32? = 0
+    var phase: Bool? = true
+    /// Entries since the last interrupt; nil from a loss of events to the next interrupt.
+    var unannounced: UInt64? = 0
     var interrupt: Moment?
+
+    init(vector: UInt16, entries: UInt32, address: UInt64) {
+      (self.vector, self.entries, self.address) = (vector, entries, address)
+    }
+
+    mutating func post(phase tag: Bool) {
+      (posted, unannounced) = (posted.map { $0 + 1 }, unannounced.map { $0 + 1 })
+      // The first entry of a pass.
+      if tail == nil, let phase, phase != tag { tail = 0 }
+      phase = tag
+      guard let tail else { return }
+      self.tail = (tail + 1) % max(entries, 1)
+      if self.tail == 0 { phase = !tag }
+    }
+
+    mutating func lose() { (posted, tail, phase, unannounced) = (nil, nil, nil, nil) }
   }
 
   let subject: KernelSubject
@@ -67,7 +91,8 @@ struct KernelState {
   private(set) var completionWorkBegins: [UInt16: Moment] = [:]
   /// The newest event of each CPU of the target.
   private(set) var lastOfCPU: [UInt16: Moment] = [:]
-  /// The commands in flight at the last reset that found some: the oldest, their number, and the event.
+  /// The commands in flight at the last reset that found some: the oldest, their number without requests for events,
+  /// and the event.
   private(set) var abandoned: (commands: [Command], count: Int, at: Moment)?
   private(set) var lost: Moment?
   private var now: UInt64 = 0
@@ -172,7 +197,7 @@ struct KernelState {
   private mutating func abandonAll(_ moment: Moment) {
     if !commands.isEmpty {
       let oldest = commands.values.sorted { $0.begun.event < $1.begun.event }.prefix(KernelState.abandonedMax)
-      abandoned = (Array(oldest), commands.count, moment)
+      abandoned = (Array(oldest), commands.values.filter { !$0.isEventRequest }.count, moment)
     }
     (commands, submissionQueues, completionQueues) = ([:], [:], [:])
   }
@@ -182,6 +207,8 @@ struct KernelState {
     timeline.restart()
     (workBegins, completionWorkBegins) = ([:], [:])
     for key in commands.keys { commands[key]?.isDoubtful = true }
+    for qid in submissionQueues.keys { submissionQueues[qid]?.lose() }
+    for cqid in completionQueues.keys { completionQueues[cqid]?.lose() }
   }
 
   // MARK: Queues and registers
@@ -199,13 +226,14 @@ struct KernelState {
     case .fetch:
       let fetch = Event.Fetch(record)
       guard let entries = submissionQueues[fetch.qid]?.entries, entries > 0 else { return }
-      submissionQueues[fetch.qid]?.head = (fetch.slot &+ 1) % entries
+      let hasFailed = fetch.flags.contains(.failed)
+      submissionQueues[fetch.qid]?.head = (hasFailed ? fetch.slot : fetch.slot &+ 1) % entries
+      submissionQueues[fetch.qid]?.failedFetch = hasFailed ? moment : nil
     case .doorbell where subject.isHost(event.id):
       let doorbell = Event.Doorbell(record)
       if !doorbell.flags.contains(.completionHead) { submissionQueues[doorbell.qid]?.tail = doorbell.value }
     case .completion where subject.isTarget(event.id):
-      completionQueues[record.qid]?.posted += 1
-      completionQueues[record.qid]?.unannounced += 1
+      completionQueues[record.qid]?.post(phase: Event.Completion(record).dw3 & 1 << 16 != 0)
     case .interrupt where subject.isTarget(event.id):
       guard !Event.Interrupt(record).flags.contains(.failed) else { return }
       completionQueues[record.qid]?.unannounced = 0

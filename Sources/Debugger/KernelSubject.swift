@@ -88,7 +88,8 @@ struct KernelSubject {
   /// The event with which a command begins, for movements: the first of the target, without one the host's.
   func begins(_ event: NumberedEvent) -> Bool {
     guard hasTarget else { return event.record.pointee.is(.submit) && isHost(event.id) }
-    return event.record.pointee.is(isEndpoint ? .fetch : .request) && isTarget(event.id)
+    guard isTarget(event.id) else { return false }
+    return if case .reached(_, _, begins: true) = meaning(of: event) { true } else { false }
   }
 
   // MARK: What an event means
@@ -176,15 +177,25 @@ enum CommandProgress: Equatable, Sendable {
   case submitted, fetched, worker, accepted, dataIn, backend, executed, dataOut, ready, posted
 
   /// What it waits for.
-  func text(isEndpoint: Bool, isEventRequest: Bool) -> String {
+  /// - Parameter opcode: nil if it is not known.
+  func text(isEndpoint: Bool, isEventRequest: Bool, opcode: UInt8?) -> String {
     switch self {
     case .submitted: "is submitted, and the \(isEndpoint ? "driver has not fetched" : "controller has not answered") it"
     case .fetched: "is fetched, and waits for a worker"
     case .worker: "has a worker, which parses its data pointer"
-    case .accepted: isEventRequest ? "waits in the target core for an event" : "is with the target core"
+    case .accepted:
+      isEventRequest
+        ? "waits in the target core for an event"
+        : isEndpoint ? "has a worker, which maps its data" : "is with the target core"
     case .dataIn: "has a worker, which transfers its data from the host"
     case .backend: "waits for its backend"
-    case .executed: isEndpoint ? "is executed, and waits for its worker" : "is executed; the host has not seen it"
+    case .executed:
+      // Bits 1:0 of an opcode: the controller transfers data to the host.
+      !isEndpoint
+        ? "is executed; the host has not seen it"
+        : opcode.map { $0 & 3 == 2 } ?? true
+          ? "is executed, and waits for its worker"
+          : "is executed, and waits for the target core to answer it"
     case .dataOut: "has a worker, which transfers its data to the host"
     case .ready: "is done, and waits for the work of its completion queue"
     case .posted: "is posted, and the host has not seen it"

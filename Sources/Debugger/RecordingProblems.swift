@@ -25,7 +25,10 @@ struct RecordingProblems {
   ) throws {
     self.countsExecution = countsExecution
     try events.visit(from: events.first) { event in
-      if isMeant(event), let what = name(event.record) { note(what, event.number) }
+      if event.followsLoss { note("events lost", event.number) }
+      // Whose they are is not known.
+      let isOfAll = event.record.pointee.is(.gap)
+      if isMeant(event) || isOfAll, let what = name(event.record) { note(what, event.number) }
       return false
     }
   }

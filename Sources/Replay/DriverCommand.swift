@@ -126,3 +126,8 @@ extension DriverList {
     }
   }
 }
+
+extension DriverCommand {
+  /// Create command: the queue is physically contiguous (PC).
+  var isContiguous: Bool { sqe.cdw11 & 1 != 0 }
+}

@@ -22,6 +22,8 @@ struct DriverRecording {
   private var lastClock: UInt64 = 0
   /// Events were lost here: the rest cannot be compared.
   private(set) var endsAtGap = false
+  /// When the gap or the memory limit was reached, nanoseconds since the trace began: nothing later is replayed.
+  private(set) var stopNs: UInt64?
   /// Commands after such a gap, or beyond the memory limit.
   private(set) var afterEnd: UInt64 = 0
   /// Completions, data and results without a fetched command.
@@ -99,6 +101,7 @@ struct DriverRecording {
       noteTime(of: kind, record.pointee.time)
       guard owner.isTarget(controller) else { return }
       if endsAtGap || isFull {
+        stopNs = stopNs ?? record.pointee.time
         if kind == .fetch { afterEnd += 1 }
       } else {
         ingest(record, kind)
@@ -168,6 +171,7 @@ struct DriverRecording {
   mutating func finish() {
     for cqid in interrupts.queues { note(interrupts.overdue(cqid, at: end), of: cqid, at: end) }
     if !isEnabled, case .certain = enabling { checkDisabled(at: end) }
+    if case .unknown = enabling { wasRunning = !commands.isEmpty || strays > 0 }
   }
 
   // MARK: Missing events
@@ -178,6 +182,7 @@ struct DriverRecording {
     } else if !steps.isEmpty {
       // Events lost before the controller's first event do not affect a replay.
       endsAtGap = true
+      stopNs = stopNs ?? gap.time
     }
   }
 

@@ -154,6 +154,11 @@ public struct DriverReplay: ~Copyable {
 
   /// What the engine holds now.
   public var engineState: EngineState { controller.state }
+  /// Whether the engine's controller follows the driver's: it does not while one that was enabled before the recording
+  /// began still runs.
+  public var isFollowing: Bool { isFromBegin }
+  /// When events were lost or, otherwise, the limit of a replay was reached: nothing later is replayed.
+  public var stop: (ns: UInt64, isLoss: Bool)? { recording.stopNs.map { ($0, recording.endsAtGap) } }
   /// What was compared so far.
   public var soFar: DriverReplayResult { result }
 
@@ -491,9 +496,4 @@ public struct DriverReplay: ~Copyable {
     }
     return named.joined(separator: ", ") + (pieces.count > 4 ? " and \(pieces.count - 4) more" : "")
   }
-}
-
-extension DriverCommand {
-  /// Create command: the queue is physically contiguous (PC).
-  fileprivate var isContiguous: Bool { sqe.cdw11 & 1 != 0 }
 }

@@ -301,6 +301,120 @@ struct KernelDebuggerTests {
     #expect(try session("why 1/6").contains("A reset ends it"))
   }
 
+  @Test("the twin stands where events were lost, and says so")
+  func twinAfterLoss() throws {
+    let trace = try KernelTrace()
+    trace.bringUp()
+    trace.read(5, slot: 0)
+    trace.add(.gap, a: 3)
+    trace.read(6, slot: 1)
+    let session = try Session(trace.finish())
+    _ = try session("goto 1/5")
+    #expect(try session("info twin").contains("it is ready"))
+    // The gap is between.
+    let lost = try #require(UInt64(try session("goto 1/6").dropFirst().prefix { $0.isNumber })) - 1
+    _ = try session("goto end")
+    let twin = try session("info twin").replacing("\n  ", with: " ")
+    #expect(twin.hasPrefix("Events were lost: nothing after #\(lost - 1) was replayed."))
+    #expect(twin.contains("performed 3 commands"))
+    #expect(!twin.contains("CSTS") && !twin.contains("it is ready"))
+  }
+
+  @Test("there is no twin of a controller that ran before the recording", arguments: [true, false])
+  func twinOfRunning(isConfigured: Bool) throws {
+    let trace = try KernelTrace()
+    if isConfigured { trace.register(0x14, 0x46_0001) }
+    for (cid, slot) in [(5, 2), (6, 3)] { trace.read(UInt16(cid), slot: UInt32(slot)) }
+    let session = try Session(trace.finish())
+    for place in ["goto #2", "goto end"] {
+      _ = try session(place)
+      #expect(
+        session.error("info twin")
+          == "no error: there is no twin: the recording begins after the host enabled the controller")
+    }
+  }
+
+  @Test("losses between chunks are problems, and what they hide of the queues is not told")
+  func lostChunk() throws {
+    let intact = try golden("nvmet-pci-epf")
+    let path = NSTemporaryDirectory() + "lost-\(UUID().uuidString).nvpt"
+    defer { unlink(path) }
+    var bytes = try Data(contentsOf: URL(filePath: intact.path))
+    let place = try #require(intact.chunks.firstIndex { $0.header.firstEvent > 0 && $0.header.events > 10_000 })
+    bytes.removeSubrange(Int(intact.chunks[place].offset)..<Int(intact.chunks[place + 1].offset))
+    try bytes.write(to: URL(filePath: path))
+    let session = try Session(TraceReader(path: path))
+    #expect(try session("info problems").contains("1 × events lost, first #5119"))
+    _ = try session("goto #5118")
+    #expect(try session("info queues").contains("\n   2     2     1024     24     24 "))
+    _ = try session("goto #5244")
+    let queues = try session("info queues")
+    // Since the loss, the host has rung for the first two, and an interrupt has announced their entries.
+    #expect(
+      queues.contains("\n   1     1     1024    647    647 ") && queues.contains("\n   2     2     1024      -      - ")
+    )
+    #expect(queues.contains("\n   1       1     1024      -      1       -            1 "))
+    #expect(queues.contains("\n   2       2     1024      -      -       -            - "))
+    #expect(try session("info interrupts").contains("it\n        is not known what was posted since."))
+    #expect(try !session("why idle").contains("doorbell"))
+    #expect(try session("info twin").hasPrefix("Events were lost: nothing after #5118 was replayed."))
+  }
+
+  @Test("after a loss, phase tags tell where a completion queue stands")
+  func phaseTags() {
+    var queue = KernelState.CompletionQueue(vector: 0, entries: 4, address: 0)
+    for entry in 0..<6 { queue.post(phase: entry < 4) }
+    #expect(queue.tail == 2 && queue.phase == false && queue.posted == 6)
+    queue.lose()
+    for phase in [false, false] { queue.post(phase: phase) }
+    #expect(queue.tail == nil && queue.posted == nil)
+    for phase in [true, true, true] { queue.post(phase: phase) }
+    #expect(queue.tail == 3 && queue.phase == true)
+    queue.post(phase: true)
+    #expect(queue.tail == 0 && queue.phase == false && queue.posted == nil)
+  }
+
+  @Test("a fetch that failed fetches nothing")
+  func failedFetch() throws {
+    let trace = try KernelTrace()
+    try trace.origin(stream: 3, controller: 0, isHost: true)
+    trace.bringUp()
+    trace.add(.queue, qid: 1, cid: 1, a: 0x40000, b: 4)
+    trace.add(.submit, flags: 2, qid: 1, cid: 5, stream: 3)
+    trace.add(.doorbell, qid: 1, a: 1, stream: 3)
+    trace.fetch(5, slot: 0, flags: 2)
+    let session = try Session(trace.finish())
+    _ = try session("goto end")
+    #expect(try session("info queues").contains("1     1        4      0      1 "))
+    let why = try session("why 1/5").replacing("\n  ", with: " ")
+    #expect(why.contains("the driver has not fetched it"))
+    #expect(why.contains("The driver's last fetch from this queue failed, #"))
+    #expect(try session("reverse-next").contains("cid 2,"))
+  }
+
+  @Test("a transfer that is under way is the stage, though it is recorded at its end")
+  func transferUnderWay() throws {
+    let session = try Session(golden("nvmet-pci-epf"))
+    _ = try session("goto 2.49s")
+    let expected = "has a worker, which transfers its data from the host, for 9.20 ms, until #5985"
+    #expect(try session("why oldest").replacing("\n  ", with: " ").contains(expected))
+    #expect(try session("info commands").replacing("\n    ", with: " ").contains(expected))
+    #expect(try session("info transfers oldest").hasSuffix("begun 9.20 ms ago; ends in 6.84 ms"))
+    #expect(try session("info").contains("Event #5454 of 20,665"))
+  }
+
+  @Test("the help on traces of the kernel names nothing of our engine")
+  func help() throws {
+    let session = try Session(golden("nvmet-pci-epf"))
+    for line in ["help"] + DebuggerCommand.all.filter({ !$0.isOfEngine }).map({ "help \($0.name)" }) {
+      let help = try session(line)
+      for word in ["pass", "engine's state", "watch", "cq[", "divergence"] where line != "help info" {
+        #expect(!help.contains(word) || word == "pass" && help.contains("Pass over"), "\(line): \(word)")
+      }
+      for text in help.split(separator: "\n") { #expect(text.count <= 80) }
+    }
+  }
+
   @Test("of a damaged chunk the debugger tells, and goes on elsewhere")
   func damage() throws {
     let intact = try golden("nvmet-pci-epf")

@@ -154,9 +154,9 @@ final class KernelTrace {
   }
 
   /// A read of the test's one size, fetched and no more.
-  func fetch(_ cid: UInt16, slot: UInt32) {
+  func fetch(_ cid: UInt16, slot: UInt32, flags: UInt8 = 0) {
     add(
-      .fetch, qid: 1, cid: cid, a: UInt64(slot), b: 10,
+      .fetch, flags: flags, qid: 1, cid: cid, a: UInt64(slot), b: 10,
       bytes: withUnsafeBytes(of: KernelTrace.readEntry(cid), Array.init))
   }
 
