@@ -3,9 +3,9 @@
 # (default: 200). Exit status 1 if a fault is not found, traps or hangs; 2 if the simulation fails without it or cannot run.
 #
 # mutants.sh --replay - replays recordings of the right engine (the golden traces and simulated ones) with each fault planted, and
-# prints in how many of them the replay finds it, and of the first what `replay --bisect` names: the event after which the state
-# differs. The simulated recordings have a hash of the state after every pass, so the pass is exact there. A fault that no recording
-# provokes is not found. Exit status 1 if a replay traps or hangs; 2 if a recording does not replay without a fault.
+# prints in how many of them the replay finds it; and of the first, what part `minimize` keeps and what `replay --bisect` names: the
+# event after which the state differs. The simulated recordings have a hash of the state after every pass, so the pass is exact there.
+# Exit status 1 if no replay finds a fault, or one traps or hangs; 2 if a recording does not replay without a fault.
 #
 # MUTANTS_BUILD=debug builds faster, and runs slower; there, assertions trap before the replay finds some faults.
 set -euo pipefail
@@ -31,7 +31,7 @@ mutants=$(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/Mutant.
 replay_mutants() {
   local traces=() trace status found first
   for seed in $(seq 1 12); do
-    "$nvmepf" simulate --seed "$seed" --commands 1000 --state-hash-every 1 -o "$work/seed-$seed.nvpt" >/dev/null
+    "$nvmepf" simulate --seed "$seed" --commands 2000 --state-hash-every 1 -o "$work/seed-$seed.nvpt" >/dev/null
   done
   for trace in traces/*.nvpt "$work"/*.nvpt; do
     [ "$(basename "$trace")" != nvmet-pci-epf.nvpt ] || continue
@@ -41,24 +41,39 @@ replay_mutants() {
     }
     traces+=("$trace")
   done
-  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; what --bisect names in the first"
+  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; kept by minimize, and named by --bisect, in the first"
   for mutant in $mutants; do
     found=0 first=
+    export NVMEPF_MUTANT=$mutant
     for trace in "${traces[@]}"; do
       status=0
-      timeout --kill-after=5 60 "$nvmepf" replay --bisect --mutant "$mutant" "$trace" >"$work/out" 2>&1 || status=$?
+      timeout --kill-after=5 60 "$nvmepf" replay "$trace" >"$work/out" 2>&1 || status=$?
       case $status in
         0) ;;
         1)
           found=$((found + 1))
-          [ -n "$first" ] || first="$(basename "$trace" .nvpt) $(sed -n 's/^bisected: //p' "$work/out")"
+          first=${first:-$trace}
           ;;
-        *) first="status $status in $(basename "$trace"): $(grep -am1 Fatal "$work/out" | cut -c1-90 || true)" missed=1 ;;
+        *) miss "status $status in $(basename "$trace"): $(grep -am1 Fatal "$work/out" | cut -c1-90 || true)" ;;
       esac
     done
-    row "$(printf '%2d  %s' $found "${first:--}")"
+    if [ -n "$first" ]; then
+      row "$(printf '%2d  %5s  %s: %s' $found "$(kept "$first")" "$(basename "$first" .nvpt)" "$(bisected "$first")")"
+    else
+      miss " 0  NOT FOUND"
+    fi
   done
+  unset NVMEPF_MUTANT
 }
+
+# kept TRACE - the part of its events that minimize keeps, in per cent.
+kept() {
+  timeout --kill-after=5 120 "$nvmepf" minimize "$1" --expect diverged -o "$work/small" 2>&1 |
+    sed -n 's/.* commands, \([0-9,]*\) of \([0-9,]*\) events.*/\1 \2/p' | tr -d , | awk '{ printf "%.1f%%", 100 * $1 / $2 }'
+  rm -f "$work/small"
+}
+
+bisected() { timeout --kill-after=5 120 "$nvmepf" replay --bisect "$1" 2>&1 | sed -n 's/^bisected: //p'; }
 
 if [ -n "$replays" ]; then
   replay_mutants
