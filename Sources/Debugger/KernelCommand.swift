@@ -19,6 +19,8 @@ struct KernelCommand {
   private(set) var begin: UInt64
   private(set) var beginNs: UInt64 = 0
   private(set) var isFromHost = false
+  /// It began before the recording, or in a gap.
+  private(set) var isCut = false
   private(set) var opcode: UInt8?
   private(set) var entry: SubmissionEntry?
   private(set) var ended: UInt64?
@@ -38,6 +40,9 @@ struct KernelCommand {
   private(set) var fetchedNs: UInt64?
   private var isFetched = false
   private var isPosted = false
+  private var isAnswered = false
+  /// The reset in which the driver had it in hand.
+  private var reset: (event: UInt64, ns: UInt64)?
   private var completionWork: UInt64?
   private var isOver = false
 
@@ -81,6 +86,7 @@ struct KernelCommand {
     let record = event.record.pointee
     if event.number == begin {
       (beginNs, isFromHost) = (record.time, subject.isHost(event.id))
+      isCut = !begins(event, subject)
     }
     if let key = subject.command(of: event), key == self.key {
       if begins(event, subject), event.number > begin {
@@ -97,13 +103,21 @@ struct KernelCommand {
     }
     switch subject.meaning(of: event) {
     case .seen(let key) where key == self.key: finish(.completed, event)
-    case .answered(let key, _) where key == self.key && !isFromHost: finish(.completed, event)
+    case .answered(let key, _) where key == self.key:
+      isAnswered = true
+      if !isFromHost || reset != nil { finish(.completed, event) }
     case .dropped(let key) where key == self.key: finish(.dropped, event)
+    case .reset where subject.isEndpoint && !isAnswered && (isFetched || !isFromHost):
+      guard reset == nil else { break }
+      reset = (event.number, record.time)
+      append(event.number)
     case .reset: finish(.reset, event)
+    case .settled:
+      if let reset { (end, ended, endedNs) = (.reset, reset.event, reset.ns) }
     case .deletedQueue(key.qid): finish(.queueDeleted, event)
     default: break
     }
-    return end != nil && (end != .completed || isFromHost || !subject.isEndpoint)
+    return end != nil && (end != .completed || isFromHost && reset == nil || !subject.isEndpoint)
   }
 
   private mutating func finish(_ how: End, _ event: NumberedEvent) {

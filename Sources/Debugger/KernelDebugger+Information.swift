@@ -67,7 +67,7 @@ extension KernelDebugger {
     for command in sorted.prefix(40) {
       tell(
         "  ",
-        "\(name(command)): begun \(age(command.begun.ns)), \(number(command.begun.event)); \(try stage(of: command)), "
+        "\(name(command)): \(begin(of: command, state)); \(try stage(of: command)), "
           + "\(try since(command))" + doubt(of: command, state))
     }
     if sorted.count > 40 { say("  and \(Quantity.count(sorted.count - 40)) more") }
@@ -91,9 +91,21 @@ extension KernelDebugger {
     return "for \(Quantity.time(time - min(underWay.begunNs, time))), until \(number(underWay.event))"
   }
 
+  /// "begun 1.10 ms ago, #19026".
+  private func begin(of command: KernelState.Command, _ state: KernelState) -> String {
+    guard command.isCut else { return "begun \(age(command.begun.ns)), \(number(command.begun.event))" }
+    return state.lost == nil ? "began before the recording" : "began before the recording, or its beginning is lost"
+  }
+
   func doubt(of command: KernelState.Command, _ state: KernelState) -> String {
-    guard command.isDoubtful, let lost = state.lost else { return "" }
-    return "; events were lost at \(number(lost.event)), it may have ended"
+    var doubt = ""
+    if state.wasReset(command), let reset = state.reset {
+      doubt = "; it was in flight at the reset, \(number(reset.event))"
+    }
+    if command.isDoubtful, let lost = state.lost {
+      doubt += "; events were lost at \(number(lost.event)), it may have ended"
+    }
+    return doubt
   }
 
   private func showCommand(_ qid: UInt16, _ cid: UInt16) throws {

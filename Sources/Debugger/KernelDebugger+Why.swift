@@ -16,7 +16,8 @@ extension KernelDebugger {
     guard let history = try history(qid, cid) else {
       throw DebuggerError("there is no command \(qid)/\(cid) up to here")
     }
-    tell("\(name(qid, cid, history.opcode)), \(history.isFromHost ? "submitted" : "begun") \(age(history.beginNs)):")
+    let begin = history.isCut ? "began before the recording, seen since" : history.isFromHost ? "submitted" : "begun"
+    tell("\(name(qid, cid, history.opcode)), \(begin) \(age(history.beginNs)):")
     for event in history.events where event < point {
       guard let record = try events.event(event) else { continue }
       let offset = "+" + Quantity.time(record.pointee.time - min(history.beginNs, record.pointee.time))
@@ -138,7 +139,7 @@ extension KernelDebugger {
     let text = try events.event(shown).map(EventSentence.text) ?? ""
     tell(
       "\(name(command)) \(try stage(of: command)), \(try since(command)): \(text)"
-        + "\(doubt(of: command, state)).")
+        + "\(doubt(of: command, state))\(command.isCut ? "; it began before the recording, or in a gap" : "").")
     if state.isLinkUp == false { tell("The link is down.") }
     switch command.stage {
     case .submitted: try tellFetching(command, state)

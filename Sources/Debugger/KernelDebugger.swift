@@ -109,10 +109,11 @@ final class KernelDebugger: Debugger {
   /// The latest command with this name up to the point.
   func history(_ qid: UInt16, _ cid: UInt16) throws -> KernelCommand? {
     let key = CommandKey(qid: qid, cid: cid)
-    if let found = try KernelCommand.find(key, before: point, in: events, subject) { return found }
-    // It began before the recording.
-    guard let cut = try state().commands[key] else { return nil }
-    return try KernelCommand(key, cut.begun.event, in: events, subject)
+    // It began before the recording, or in a gap.
+    if let cut = try state().commands[key], cut.isCut {
+      return try KernelCommand(key, cut.begun.event, in: events, subject)
+    }
+    return try KernelCommand.find(key, before: point, in: events, subject)
   }
 
   override func span(_ qid: UInt16, _ cid: UInt16) throws -> CommandSpan? {

@@ -94,6 +94,8 @@ struct KernelState {
   /// The commands in flight at the last reset that found some: the oldest, their number without requests for events,
   /// and the event.
   private(set) var abandoned: (commands: [Command], count: Int, at: Moment)?
+  /// A reset that has not settled: the commands begun before it are in flight until the driver answers or drops them.
+  private(set) var reset: Moment?
   private(set) var lost: Moment?
   private var now: UInt64 = 0
 
@@ -141,13 +143,14 @@ struct KernelState {
         Command(key: key, opcode: opcode, begun: moment, isFromHost: true, stage: .submitted, last: moment, cpu: cpu))
     case .reached(let key, let stage, let begins): reach(key, stage, event, moment, begins: begins, on: cpu)
     case .answered(let key, let stage):
-      guard commands[key]?.isFromHost == true else {
+      guard let command = commands[key], command.isFromHost, !wasReset(command) else {
         commands[key] = nil
         return
       }
       move(key, to: stage, moment, on: cpu)
     case .seen(let key), .dropped(let key): commands[key] = nil
-    case .reset: abandonAll(moment)
+    case .reset: if reset == nil { abandonAll(moment) }
+    case .settled: settle()
     case .deletedQueue(let qid):
       for key in commands.keys where key.qid == qid { commands[key] = nil }
     case .lost: lose(moment)
@@ -161,7 +164,6 @@ struct KernelState {
     // Without the host's submission, or with one that belongs to the command before.
     let isNew = commands[key].map { begins && $0.stage != .submitted } ?? true
     if isNew {
-      guard begins || stage == .worker || stage == .accepted else { return }
       enter(
         Command(
           key: key, opcode: nil, begun: moment, isFromHost: false, isCut: !begins, stage: stage, last: moment, cpu: cpu)
@@ -199,8 +201,25 @@ struct KernelState {
       let oldest = commands.values.sorted { $0.begun.event < $1.begun.event }.prefix(KernelState.abandonedMax)
       abandoned = (Array(oldest), commands.values.filter { !$0.isEventRequest }.count, moment)
     }
-    (commands, submissionQueues, completionQueues) = ([:], [:], [:])
+    guard subject.isEndpoint else {
+      (commands, submissionQueues, completionQueues) = ([:], [:], [:])
+      return
+    }
+    reset = moment
+    // The driver has these in hand.
+    commands = commands.filter { $0.value.stage != .submitted && $0.value.stage != .posted }
   }
+
+  /// The driver is done with a reset.
+  private mutating func settle() {
+    guard let reset else { return }
+    commands = commands.filter { $0.value.begun.event > reset.event }
+    (submissionQueues, completionQueues) = ([:], [:])
+    self.reset = nil
+  }
+
+  /// Whether it was in flight at a reset that has not settled.
+  func wasReset(_ command: Command) -> Bool { reset.map { command.begun.event < $0.event } ?? false }
 
   private mutating func lose(_ moment: Moment) {
     lost = moment

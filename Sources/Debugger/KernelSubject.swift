@@ -103,8 +103,10 @@ struct KernelSubject {
     /// The host's driver has seen its completion.
     case seen(CommandKey)
     case dropped(CommandKey)
-    /// Every command in flight is abandoned.
+    /// The commands in flight end: those that nvmet-pci-epf has in hand when it answers or drops them, at `settled` at
+    /// the latest, all others now.
     case reset
+    case settled
     case deletedQueue(UInt16)
     /// Events were lost, of any commands.
     case lost
@@ -146,7 +148,10 @@ struct KernelSubject {
     case .completionQueued: return .reached(key, .ready, begins: false)
     case .completion: return .answered(Event.Completion(record).queueKey, .posted)
     case .dropped: return Event.Dropped(record).flags.contains(.failed) ? .other : .dropped(key)
-    case .registerWrite: return CommandHistory.endsCommands(record) ? .reset : .other
+    case .registerWrite:
+      if CommandHistory.endsCommands(record) { return .reset }
+      return Event.RegisterWrite(record).offset == Register.cc ? .settled : .other
+    case .status: return Event.Status(record).csts & 1 == 0 ? .settled : .other
     case .link: return Event.Link(record).up == .down ? .reset : .other
     case .queue:
       let queue = Event.Queue(record)
