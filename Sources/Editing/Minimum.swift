@@ -59,6 +59,10 @@ private struct PassesToDivergence {
   /// Number of the first event of each pass, from 0 at the checkpoint, and of the event that diverges.
   private var passes: [UInt64] = []
   private var end: UInt64 = 0
+  /// The number after the last event of a window.
+  private var last: UInt64 = .max
+  /// Of a difference of states: passes since the last hash of the state that agrees, or the checkpoint.
+  private var passesOfState = 0
 
   init(_ input: EditInput, _ id: StreamID, _ chunks: [Int], _ divergence: Divergence) throws(TraceError) {
     (self.input, self.id, self.divergence, self.chunks) = (input, id, divergence, chunks)
@@ -82,17 +86,43 @@ private struct PassesToDivergence {
       if replayer.isBetweenPasses { passes.append(replayer.event) }
     } while try replayer.step()
     end = replayer.event
-    return try replayer.run().divergence?.isSame(as: divergence) == true
+    guard try replayer.run().divergence?.isSame(as: divergence) == true else { return false }
+    try findEnds()
+    return true
   }
 
   /// What the recorded engine's state was is known at its checkpoints and hashes only: a difference of states begins
   /// after the last of them that agrees.
   private var isOfState: Bool { divergence.kind == .state }
 
+  /// Where a window ends: after the event that diverges, or, if that is a hash, after the next checkpoint, which tells the
+  /// fields that differ; else at the stream's end. And where a difference of states begins.
+  private mutating func findEnds() throws(TraceError) {
+    let isOfHash = divergence.recordedKind == .stateHash
+    last = isOfHash || divergence.recordedKind == nil ? .max : end + 1
+    passesOfState = passes.count
+    guard isOfState else { return }
+    var walk = try EventWalk(input, chunks)
+    while walk.number <= end || last == .max, let record = try walk.next() {
+      if walk.number <= end {
+        guard record.pointee.is(.stateHash), Event.StateHash(record.pointee).length != 0 else { continue }
+        passesOfState = passes.count { $0 >= walk.number }
+      } else if walk.number > end + 1, record.pointee.is(.checkpoint) {
+        last = walk.number
+      } else if record.pointee.is(.gap) {
+        last = walk.number - 1
+      }
+    }
+  }
+
   /// The shortest window that still diverges in the same way: twice as many passes until one does, then bisection.
   func shortest() throws(TraceError) -> EngineWindow {
     var best = try window(passes: passes.count)
-    guard !isOfState else { return best }
+    if isOfState {
+      guard passesOfState > 0, passesOfState < passes.count else { return best }
+      let candidate = try window(passes: passesOfState)
+      return try diverges(candidate) ? candidate : best
+    }
     // The longest window known not to diverge, and the shortest known to.
     var (without, with) = (0, passes.count)
     do throws(TraceError) {
@@ -118,9 +148,6 @@ private struct PassesToDivergence {
     while replayer.event < first, try replayer.step() {}
     return try EngineWindow(input, id, chunks, first..<last, state: replayer.checkpoint(), divergence)
   }
-
-  /// The number after the last event of a window: the event that diverges, if there is one.
-  private var last: UInt64 { divergence.recordedKind == nil ? .max : end + 1 }
 
   private func diverges(_ window: EngineWindow) throws(TraceError) -> Bool {
     var slots: [Record] = []

@@ -114,7 +114,8 @@ public struct RingRecorder<Time: TimeSource>: Recorder, ~Copyable {
     }
     producer.append(
       Event.Clock(time: time.ticks(), monotonic: time.monotonicNs(), realtime: time.realtimeNs()).record)
-    note(StateHash(of: state), since: time.ticks())
+    let hashing = time.ticks()
+    note(StateHash(of: state), since: hashing)
     chunkBegin = producer.position
     chunkTime = now
   }

@@ -36,8 +36,7 @@ extension Divergence: CustomStringConvertible {
   }
 
   private static func lines(_ later: Later) -> [String] {
-    let what =
-      later.kind == .checkpoint ? "the next checkpoint" : "the next \(later.kind.description.name) that differs"
+    let what = later.kind == .checkpoint ? "the next checkpoint" : "the first output that differs"
     return ["  at #\(later.event), \(what):"]
       + (later.fields.isEmpty ? ["    engine: \(later.engine)"] : later.fields.map { "    differs: \(text($0))" })
   }

@@ -131,6 +131,11 @@ public struct Divergence: Sendable {
       && (kind == .bytes || fields.map(\.name) == other.fields.map(\.name))
   }
 
+  /// Whether what the recording tells of both after it has the same fields at the same kind of event.
+  func isSameLater(as other: Divergence) -> Bool {
+    later?.kind == other.later?.kind && later?.fields.map(\.name) == other.later?.fields.map(\.name)
+  }
+
   /// "phase tag: recorded 1, engine 0".
   static func text(_ field: Field) -> String { "\(field.name): recorded \(field.recorded), engine \(field.engine)" }
 

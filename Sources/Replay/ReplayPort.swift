@@ -131,7 +131,12 @@ struct ReplayPort: Port, ~Copyable {
   /// The engine's state has another hash than the recorded engine's.
   mutating func differ(_ recorded: Event.StateHash, _ own: StateHash) {
     let came = Event.StateHash(hash: own.value, length: UInt32(truncatingIfNeeded: own.length))
-    differ(.state, came.record, "", [("hash of the state", recorded.hash.hex, own.value.hex)])
+    let isOfHash = recorded.hash != own.value
+    differ(
+      .state, came.record, "",
+      isOfHash
+        ? [("hash of the state", recorded.hash.hex, own.value.hex)]
+        : [("length of the state", "\(recorded.length)", "\(own.length)")])
   }
 
   // MARK: From outside

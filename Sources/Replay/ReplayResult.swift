@@ -94,13 +94,16 @@ extension ReplayResult {
       var part = try replayer.run()
       if var divergence = part.divergence {
         stream.number(&divergence)
+        // Different hashes tell nothing of what differs; the event that does comes later.
+        if divergence.recordedKind == .stateHash { try stream.examine(&divergence) }
         let place = groups.firstIndex {
           $0.first.stream == divergence.stream && $0.first.isSame(as: divergence)
+            && $0.first.isSameLater(as: divergence)
         }
         if let place {
           groups[place].add(divergence)
         } else {
-          try stream.examine(&divergence)
+          if divergence.recordedKind != .stateHash { try stream.examine(&divergence) }
           part.groups = [DivergenceGroup(divergence)]
         }
         part.divergence = divergence

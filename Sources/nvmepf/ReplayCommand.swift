@@ -281,7 +281,11 @@ struct ReplayCommand: ParsableCommand {
       members.append(("not_compared", .integer(result.skipped)))
     }
     if let divergence = result.divergence { members.append(("divergence", object(divergence))) }
-    if let bisection { members.append(("bisection", object(bisection))) }
+    if let bisection {
+      members.append(("bisection", object(bisection)))
+    } else if bisect, result.divergence != nil {
+      members.append(("not_bisected", .string(ReplayCommand.notBisected)))
+    }
     return JSON.object(members).line
   }
 

@@ -30,7 +30,39 @@ import Trace
     #expect(edited.events * 50 < reader.totals.events && edited.bytes * 10 < reader.bytes)
   }
 
-  @Test("A difference of states is kept with everything since the checkpoint before it")
+  @Test("A difference of hashes is kept from the last hash that agrees to the next checkpoint, which tells the fields")
+  func hashes() throws {
+    try simulate(scratch("run.nvpt"), seed: 12, commands: 3000)
+    let whole = try events(of: scratch("run.nvpt"))
+    let hashes = whole.indices.filter { whole[$0].record.is(.stateHash) }
+    let checkpoints = whole.indices.filter { whole[$0].record.is(.checkpoint) }
+    // Not the hash of a checkpoint, and not the first.
+    let place = try #require(
+      hashes.indices.dropFirst().first { number in
+        !checkpoints.contains { hashes[number - 1] < $0 && $0 < hashes[number] }
+          && checkpoints.contains { $0 > hashes[number] }
+      })
+    let next = try #require(checkpoints.first { $0 > hashes[place] })
+    try rewrite(scratch("run.nvpt"), to: scratch("wrong.nvpt")) { event in
+      if event == whole[hashes[place]] { event.record.a ^= 1 }
+      if event == whole[next] { event.tail[150] ^= 1 }
+      return true
+    }
+    let reader = try TraceReader(path: scratch("wrong.nvpt"))
+    let later = try #require(try ReplayResult(replaying: reader).divergence?.later)
+    try #require(later.kind == .checkpoint && !later.fields.isEmpty)
+    let edited = try #require(try Minimum(EditInput(reader))).write(to: scratch("small.nvpt"), note: "a test")
+    let small = try #require(try ReplayResult(replaying: TraceReader(path: edited.path)).divergence)
+    #expect(small.recordedKind == .stateHash && small.later?.fields.map(\.name) == later.fields.map(\.name))
+    let engine = whole[(hashes[place - 1] + 1)...next].filter {
+      $0.id.source == .engine && $0.record.event?.involvesEngine == true
+    }
+    let kept = try events(of: edited.path).filter { $0.id.source == .engine && $0.record.event?.involvesEngine == true }
+    // The checkpoint at the beginning.
+    #expect(kept.count == engine.count + 1)
+  }
+
+  @Test("A difference of states is kept with everything since the hash or checkpoint before it")
   func states() throws {
     try simulate(scratch("run.nvpt"), seed: 12, commands: 3000)
     try mutate(scratch("run.nvpt"), to: scratch("wrong.nvpt"), .checkpoint) { $0.tail[150] ^= 1 }

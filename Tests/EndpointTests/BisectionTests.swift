@@ -255,6 +255,36 @@ struct BisectionTests {
     #expect(found.events.count > found.words.count && found.description.contains("\n    and others\n"), "\(found)")
   }
 
+  @Test("differences of unlike fields are unlike divergences, though each shows as a hash")
+  func groups() throws {
+    let events = try record(every: 500, commands: 6000)
+    let checkpoints = events.indices.filter { events[$0][0].is(.checkpoint) }
+    try #require(checkpoints.count > 2)
+    let begins = zip(checkpoints, checkpoints.dropFirst()).map { ($0 + $1) / 2 }
+    let wrong = try withStates(events) { step, state in
+      for (begin, name) in zip(begins, ["unsafe shutdowns", "host read commands"]) where step.lowerBound > begin {
+        if let place = try? field(name, state).offset { state[place] &+= 1 }
+      }
+    }
+    _ = try bisect(wrong)
+    let result = try ReplayResult(replaying: TraceReader(path: folder + "/wrong.nvpt"), keepsGoing: true)
+    #expect(result.groups.map { $0.first.recordedKind } == [.stateHash, .stateHash])
+    #expect(
+      result.groups.map { $0.first.later?.fields.map(\.name) } == [["unsafe shutdowns"], ["host read commands"]])
+  }
+
+  @Test("a length that differs alone is named")
+  func length() throws {
+    var wrong = try record(every: 1, commands: 200)
+    let hashes = wrong.indices.filter { wrong[$0][0].is(.stateHash) }
+    let place = hashes[hashes.count / 2]
+    var event = Event.StateHash(wrong[place][0])
+    event.length += 8
+    wrong[place][0] = event.record
+    let found = try #require(try bisect(wrong))
+    #expect(found.divergence.event == place && found.divergence.fields.map(\.name) == ["length of the state"])
+  }
+
   @Test("a trace without hashes is narrowed by its checkpoints")
   func withoutHashes() throws {
     let events = try record(every: 1 << 40).filter { !$0[0].is(.stateHash) }
