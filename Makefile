@@ -73,11 +73,13 @@ test-arm64: ## build nvmepf for arm64 and test it: as an emulated program, and i
 test-kernel: setup ## record the real nvmet-pci-epf in an emulated guest; builds its kernel once
 	Tests/Guest/run-kernel-tests.sh
 
-nightly: setup ## long property tests with ten million commands each, simulation, and an hour of fuzzing
+nightly: setup ## as root: long property tests, simulation, mutants, an hour of fuzzing, the packages and arm64
 	$(MAKE) build
 	$(nvmepf) simulate --seeds 10000 --commands 10000
 	NVMEPF_HOSTILE_COMMANDS=10000000 NVMEPF_MODEL_COMMANDS=10000000 swift test --filter 'HostileHost|ModelTests'
+	scripts/mutants.sh --replay
 	Tests/Fuzz/run.sh --seconds 720
+	$(MAKE) deb test-packages test-arm64
 
 fuzz: setup ## fuzz every reader of untrusted input, five minutes each
 	Tests/Fuzz/run.sh --seconds 300

@@ -3,7 +3,7 @@
 # (default: 200). Exit status 1 if a fault is not found, traps or hangs; 2 if the simulation fails without it or cannot run.
 #
 # mutants.sh --replay - replays recordings of the right engine (the golden traces and simulated ones) with each fault planted, and
-# prints in how many of them the replay finds it; and of the first, what part `minimize` keeps and what `replay --bisect` names: the
+# prints in how many of them the replay finds it; and of the last, what part `minimize` keeps and what `replay --bisect` names: the
 # event after which the state differs. The simulated recordings have a hash of the state after every pass, so the pass is exact there.
 # Exit status 1 if no replay finds a fault, or one traps or hangs; 2 if a recording does not replay without a fault.
 #
@@ -29,7 +29,7 @@ mutants=$(sed -n 's/^  case [a-zA-Z]* = "\(.*\)"$/\1/p' Sources/Endpoint/Mutant.
 
 # The traces of our endpoint that replay finds identical.
 replay_mutants() {
-  local traces=() trace status found first
+  local traces=() trace status found last
   for seed in $(seq 1 12); do
     "$nvmepf" simulate --seed "$seed" --commands 2000 --state-hash-every 1 -o "$work/seed-$seed.nvpt" >/dev/null
   done
@@ -41,9 +41,9 @@ replay_mutants() {
     }
     traces+=("$trace")
   done
-  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; kept by minimize, and named by --bisect, in the first"
+  printf '%-28s %s\n' mutant "found in of ${#traces[@]} recordings; kept by minimize, and named by --bisect, in the last"
   for mutant in $mutants; do
-    found=0 first=
+    found=0 last=
     export NVMEPF_MUTANT=$mutant
     for trace in "${traces[@]}"; do
       status=0
@@ -52,13 +52,13 @@ replay_mutants() {
         0) ;;
         1)
           found=$((found + 1))
-          first=${first:-$trace}
+          last=$trace
           ;;
         *) miss "status $status in $(basename "$trace"): $(grep -am1 Fatal "$work/out" | cut -c1-90 || true)" ;;
       esac
     done
-    if [ -n "$first" ]; then
-      row "$(printf '%2d  %5s  %s: %s' $found "$(kept "$first")" "$(basename "$first" .nvpt)" "$(bisected "$first")")"
+    if [ -n "$last" ]; then
+      row "$(printf '%2d  %5s  %s: %s' $found "$(kept "$last")" "$(basename "$last" .nvpt)" "$(bisected "$last")")"
     else
       miss " 0  NOT FOUND"
     fi
