@@ -131,6 +131,8 @@ struct EngineWindow {
         begin = min(max(begin, last), time)
       }
       last = time
+      // The last pass may end after the period, and with it the stream.
+      if number + 1 == events.upperBound { end = max(end, last &+ 1) }
     }
     events = (first ?? events.upperBound)..<events.upperBound
   }
