@@ -235,7 +235,7 @@ struct ReplayPort: Port, ~Copyable {
       address: segment.address.rawValue, length: segment.length)
     // A segment's place in the data is in no event, and segments that the host discards leave a space.
     guard offset >= dataOffset else {
-      differ(invariant: "a segment at byte \(offset) of the data follows one that ends at byte \(dataOffset)")
+      misplaced(offset)
       return false
     }
     guard let recorded = expect(came), !Event.Segment(recorded.pointee).flags.contains(.failed) else {
@@ -244,6 +244,11 @@ struct ReplayPort: Port, ~Copyable {
     }
     dataOffset = offset + UInt64(segment.length)
     return true
+  }
+
+  @inline(never)
+  private mutating func misplaced(_ offset: UInt64) {
+    differ(invariant: "a segment at byte \(offset) of the data follows one that ends at byte \(dataOffset)")
   }
 
   /// An inaccessible segment is recorded where it is checked, an accessible one where it is transferred.
