@@ -89,7 +89,7 @@ public class Debugger {
   func search(_ direction: Direction, from point: UInt64) throws -> FoundStops? { nil }
 
   func backtrace(_ words: inout TypedWords) throws {}
-  func why(_ words: inout TypedWords) throws {}
+  func explain(_ question: WhyQuestion) throws {}
   func listEvents(_ words: inout TypedWords) throws {}
 
   // MARK: Commands

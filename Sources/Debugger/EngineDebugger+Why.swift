@@ -77,33 +77,8 @@ extension EngineDebugger {
 
   // MARK: Why
 
-  func explain(_ words: inout TypedWords) throws {
-    let line = words
-    switch words.next() {
-    case nil where (try? commandAtPoint()) == nil:
-      try tellIdleReasons()
-    case "idle":
-      try words.end()
-      try tellIdleReasons()
-    case "interrupt":
-      guard let vector = words.number().flatMap(UInt16.init(exactly:)) else {
-        throw DebuggerError("why interrupt needs a vector")
-      }
-      try words.end()
-      try whyNoInterrupt(vector)
-    case "oldest":
-      try words.end()
-      try whyOldest()
-    default:
-      words = line
-      let (qid, cid) = try command(&words)
-      try words.end()
-      try whyCommand(qid, cid)
-    }
-  }
-
   /// The command that a host has waited for longest; of an abandoned one, what it waited for before that.
-  private func whyOldest() throws {
+  func whyOldest() throws {
     guard let (command, abandonedBy) = try hostView().oldest else {
       throw DebuggerError("no command of a host is outstanding")
     }
@@ -117,7 +92,7 @@ extension EngineDebugger {
     try whyCommand(command.qid, command.cid)
   }
 
-  private func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
+  func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
     guard let history = try history(qid, cid) else {
       return try whyNotFetched(qid, cid)
     }
@@ -209,7 +184,7 @@ extension EngineDebugger {
     }
   }
 
-  private func whyNoInterrupt(_ vector: UInt16) throws {
+  func whyNoInterrupt(_ vector: UInt16) throws {
     let state = try state()
     let queues = state.completionQueues.filter { $0.interruptsEnabled && $0.vector == vector }
     guard !queues.isEmpty else {
@@ -249,7 +224,7 @@ extension EngineDebugger {
   }
 
   /// Why the engine has nothing to do at the point. Doorbells that it has not seen come first.
-  private func tellIdleReasons() throws {
+  func tellIdleReasons() throws {
     let state = try state()
     for queue in state.submissionQueues where state.registers.isReady {
       if let unseen = try unseenTail(of: queue) { tell(unseen) }

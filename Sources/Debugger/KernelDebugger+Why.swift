@@ -75,31 +75,7 @@ extension KernelDebugger {
 
   // MARK: Why
 
-  func explain(_ words: inout TypedWords) throws {
-    let line = words
-    switch words.next() {
-    case nil where (try? commandAtPoint()) == nil: try tellIdleReasons()
-    case "idle":
-      try words.end()
-      try tellIdleReasons()
-    case "interrupt":
-      guard let vector = words.number().flatMap(UInt16.init(exactly:)) else {
-        throw DebuggerError("why interrupt needs a vector")
-      }
-      try words.end()
-      try whyNoInterrupt(vector)
-    case "oldest":
-      try words.end()
-      try whyOldest()
-    default:
-      words = line
-      let (qid, cid) = try command(&words)
-      try words.end()
-      try whyCommand(qid, cid)
-    }
-  }
-
-  private func whyOldest() throws {
+  func whyOldest() throws {
     let state = try state()
     if let oldest = state.oldest { return try whyCommand(oldest.key.qid, oldest.key.cid) }
     guard let oldest = state.oldestAbandoned, let at = state.abandoned?.at else {
@@ -112,7 +88,7 @@ extension KernelDebugger {
     try whyCommand(oldest.key.qid, oldest.key.cid)
   }
 
-  private func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
+  func whyCommand(_ qid: UInt16, _ cid: UInt16) throws {
     guard let history = try history(qid, cid) else {
       return tell("The trace has no command \(qid)/\(cid) up to here.")
     }
@@ -187,7 +163,7 @@ extension KernelDebugger {
     }
   }
 
-  private func whyNoInterrupt(_ vector: UInt16) throws {
+  func whyNoInterrupt(_ vector: UInt16) throws {
     let all = try state().completionQueues
     let queues = all.filter { $0.value.vector == vector }.sorted { $0.key < $1.key }
     guard !queues.isEmpty else {
@@ -202,7 +178,7 @@ extension KernelDebugger {
     }
   }
 
-  private func tellIdleReasons() throws {
+  func tellIdleReasons() throws {
     let state = try state()
     if state.isLinkUp == false { tell("The link is down.") }
     if let cc = state.registers[Register.cc], cc & 1 == 0 { tell("The host has disabled the controller (CC.EN 0).") }

@@ -185,7 +185,14 @@ final class KernelDebugger: Debugger {
   // MARK: Events
 
   override func backtrace(_ words: inout TypedWords) throws { try showBacktrace(&words) }
-  override func why(_ words: inout TypedWords) throws { try explain(&words) }
+  override func explain(_ question: WhyQuestion) throws {
+    switch question {
+    case .command(let qid, let cid): try whyCommand(qid, cid)
+    case .oldest: try whyOldest()
+    case .interrupt(let vector): try whyNoInterrupt(vector)
+    case .idle: try tellIdleReasons()
+    }
+  }
 
   override func listEvents(_ words: inout TypedWords) throws {
     let count = words.number() ?? 10
