@@ -112,6 +112,12 @@ public struct Bisection: Sendable {
       comparison.agrees = nil
       guard try replayer.step() else { break }
       guard found == nil else { continue }
+      if divergence.kind == .invariant, replayer.controller.brokenInvariant() != nil {
+        // The state contradicts itself from here on, and did not before: no hash needs to tell.
+        let end = replayer.event - (comparison.agrees == nil ? 0 : 1)
+        (agreed, steps, found) = (begin - 1, [begin..<end], end)
+        break
+      }
       if !replayer.isBetweenPasses {
         // The step in which an output differs. At a checkpoint nothing happens.
         if replayer.divergence()?.kind != .state { steps.append(begin..<replayer.event + 1) }
