@@ -95,10 +95,11 @@ private struct PassesToDivergence {
   /// after the last of them that agrees.
   private var isOfState: Bool { divergence.kind == .state }
 
-  /// Where a window ends: after the event that diverges, or, if that is a hash, after the next checkpoint, which tells the
-  /// fields that differ; else at the stream's end. And where a difference of states begins.
+  /// Where a window ends: after the event that diverges, or at the stream's end if that is it. After a hash that differs it
+  /// ends behind the next checkpoint, which tells the fields, unless more than a tenth of the events would lie in between.
+  /// And where a difference of states begins.
   private mutating func findEnds() throws(TraceError) {
-    let isOfHash = divergence.recordedKind == .stateHash
+    let isOfHash = isOfState && divergence.recordedKind == .stateHash
     last = isOfHash || divergence.recordedKind == nil ? .max : end + 1
     passesOfState = passes.count
     guard isOfState else { return }
@@ -113,6 +114,8 @@ private struct PassesToDivergence {
         last = walk.number - 1
       }
     }
+    let events = input.reader.chunks.reduce(UInt64(0)) { $1.header.id == id ? $0 &+ UInt64($1.header.events) : $0 }
+    if isOfHash, min(last, walk.number) - end > events / 10 { last = end + 1 }
   }
 
   /// The shortest window that still diverges in the same way: twice as many passes until one does, then bisection.

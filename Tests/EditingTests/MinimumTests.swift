@@ -30,19 +30,31 @@ import Trace
     #expect(edited.events * 50 < reader.totals.events && edited.bytes * 10 < reader.bytes)
   }
 
-  @Test("A difference of hashes is kept from the last hash that agrees to the next checkpoint, which tells the fields")
-  func hashes() throws {
-    try simulate(scratch("run.nvpt"), seed: 12, commands: 3000)
-    let whole = try events(of: scratch("run.nvpt"))
-    let hashes = whole.indices.filter { whole[$0].record.is(.stateHash) }
-    let checkpoints = whole.indices.filter { whole[$0].record.is(.checkpoint) }
-    // Not the hash of a checkpoint, and not the first.
-    let place = try #require(
-      hashes.indices.dropFirst().first { number in
-        !checkpoints.contains { hashes[number - 1] < $0 && $0 < hashes[number] }
-          && checkpoints.contains { $0 > hashes[number] }
-      })
-    let next = try #require(checkpoints.first { $0 > hashes[place] })
+  /// A run, its hashes, and one of them that is near the next checkpoint or not: not the first, nor one behind a checkpoint.
+  private func runWithHash(isNear: Bool) throws -> (whole: [TestEvent], hashes: [Int], place: Int, next: Int) {
+    for seed in 12..<40 as Range<UInt64> {
+      try simulate(scratch("run.nvpt"), seed: seed, commands: 3000)
+      let whole = try events(of: scratch("run.nvpt"))
+      let hashes = whole.indices.filter { whole[$0].record.is(.stateHash) }
+      let checkpoints = whole.indices.filter { whole[$0].record.is(.checkpoint) }
+      for place in hashes.indices.dropFirst() {
+        guard let next = checkpoints.first(where: { $0 > hashes[place] }),
+          !checkpoints.contains(where: { hashes[place - 1] < $0 && $0 < hashes[place] }),
+          (next - hashes[place] < whole.count / 20) == isNear
+        else { continue }
+        return (whole, hashes, place, next)
+      }
+    }
+    throw NoSuchRun()
+  }
+
+  private struct NoSuchRun: Error {}
+
+  @Test(
+    "A difference of hashes is kept from the last hash that agrees; to the next checkpoint, if that is near",
+    arguments: [true, false])
+  func hashes(isNear: Bool) throws {
+    let (whole, hashes, place, next) = try runWithHash(isNear: isNear)
     try rewrite(scratch("run.nvpt"), to: scratch("wrong.nvpt")) { event in
       if event == whole[hashes[place]] { event.record.a ^= 1 }
       if event == whole[next] { event.tail[150] ^= 1 }
@@ -53,8 +65,9 @@ import Trace
     try #require(later.kind == .checkpoint && !later.fields.isEmpty)
     let edited = try #require(try Minimum(EditInput(reader))).write(to: scratch("small.nvpt"), note: "a test")
     let small = try #require(try ReplayResult(replaying: TraceReader(path: edited.path)).divergence)
-    #expect(small.recordedKind == .stateHash && small.later?.fields.map(\.name) == later.fields.map(\.name))
-    let engine = whole[(hashes[place - 1] + 1)...next].filter {
+    #expect(small.recordedKind == .stateHash)
+    #expect(small.later?.fields.map(\.name) == (isNear ? later.fields.map(\.name) : nil))
+    let engine = whole[(hashes[place - 1] + 1)...(isNear ? next : hashes[place])].filter {
       $0.id.source == .engine && $0.record.event?.involvesEngine == true
     }
     let kept = try events(of: edited.path).filter { $0.id.source == .engine && $0.record.event?.involvesEngine == true }
